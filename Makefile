@@ -1,0 +1,95 @@
+# Serfuse. `make` prints what there is; every target that computes makes .venv first.
+# Variables may be given on the command line: make extract MODEL=xlsr-1b DEVICE=cuda:1
+
+RECIPE ?= recipes/emotion-share.toml
+MODEL ?=
+CORPUS ?=
+DATA ?= data
+STORES ?= stores
+RUNS ?= runs
+DEVICE ?= auto
+PRECISION ?=
+JOBS ?= -1
+FORCE ?=
+ALLOW_FAILURES ?= 0
+EXTRAS ?= demo,opensmile,dev
+PYTHON ?=
+PYTHON3 ?= python3
+
+comma := ,
+
+# The user's own environment as it is, or one that is made here and remade when the versions change.
+ifeq ($(strip $(PYTHON)),)
+PY := .venv/bin/python
+READY := .venv/.ready-$(subst $(eval ) ,-,$(subst $(comma),-,$(EXTRAS)))
+else
+PY := $(PYTHON)
+READY :=
+endif
+forced := $(if $(filter-out 0,$(FORCE)),--force)
+some := $(if $(CORPUS),--corpus $(CORPUS))
+where = --stores $(STORES) --runs $(RUNS)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo extract train fuse score report status test test-all lint bench clean
+.NOTPARALLEL:
+
+help:  ## this list
+	@echo "make TARGET [RECIPE=$(RECIPE)] [MODEL=a,b] [CORPUS=x] [DATA=$(DATA)] [STORES=$(STORES)] [RUNS=$(RUNS)]"
+	@echo "     [DEVICE=auto|cpu|cuda|cuda:1|mps] [PRECISION=float32|bfloat16|float16] [JOBS=n] [FORCE=1]"
+	@echo "     [ALLOW_FAILURES=n] [PYTHON=/your/python] [EXTRAS=$(EXTRAS)]"
+	@echo
+	@sed -n 's/^\([a-z-]*\):[^#]*## */  \1|/p' Makefile | awk -F'|' '{printf "%-11s%s\n", $$1, $$2}'
+
+demo: $(READY)  ## the whole job on a synthesised corpus: nothing to fetch, no GPU
+	@$(PY) -m features.corpora.demo $(DATA)/demo
+	@$(MAKE) --no-print-directory extract train fuse report RECIPE=recipes/demo.toml
+
+extract: $(READY)  ## audio -> stores: all layers of each model (the only step for a GPU)
+	@$(PY) -m extract $(RECIPE) --data $(DATA) --stores $(STORES) --device $(DEVICE) --jobs $(JOBS) \
+		--allow-failures $(ALLOW_FAILURES) $(some) $(forced) \
+		$(if $(MODEL),--members $(MODEL)) $(if $(PRECISION),--precision $(PRECISION))
+
+train: $(READY)  ## stores -> heads and predictions, on the CPU
+	@$(PY) -m models $(RECIPE) --data $(DATA) $(where) --jobs $(JOBS) $(some) $(forced) \
+		--allow-failures $(ALLOW_FAILURES) $(if $(MODEL),--model $(MODEL))
+	@$(PY) -m evaluate score $(RECIPE) $(where)
+
+fuse: $(READY)  ## predictions -> fused predictions and scores
+	@$(PY) -m fusion $(RECIPE) $(where) $(forced) --allow-failures $(ALLOW_FAILURES)
+	@$(PY) -m evaluate score $(RECIPE) $(where)
+
+score: $(READY)  ## score finished runs again (new statistics need no new training)
+	@$(PY) -m evaluate score $(RECIPE) $(where) --force
+
+report: $(READY)  ## HTML page of a recipe's runs
+	@$(PY) -m evaluate report $(RECIPE) $(where)
+
+status: $(READY)  ## which stores of the recipe are complete
+	@$(PY) -m features status $(RECIPE) --stores $(STORES) $(some) $(if $(MODEL),--model $(MODEL))
+
+test: $(READY)  ## the tests that need no processes of their own (under five minutes)
+	$(PY) -m pytest -q -m "not process and not browser"
+
+test-all: $(READY)  ## all tests, kills and second writers too
+	$(PY) -m pytest -q
+
+lint: $(READY)  ## format, style and types
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+
+bench: $(READY)  ## the benchmarks in a short form
+	$(PY) benchmarks/extract.py --small
+
+clean:  ## remove .venv and caches; data, stores and runs stay
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build *.egg-info
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+.venv/.ready-%: setup.cfg constraints.txt
+	@$(PYTHON3) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Serfuse needs Python 3.11 or newer; name one with PYTHON3=/path/to/python3"; exit 1; }
+	@echo "making .venv (a few minutes, once)"
+	@rm -rf .venv && $(PYTHON3) -m venv .venv
+	@.venv/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	@touch $@

@@ -1,0 +1,211 @@
+"""`python -m features`: status | table | verify, on the tables and stores."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from features.command import add_arguments, corpus_root, duration, run_command, size
+from features.corpora import CORPORA, read_corpus
+from features.errors import CorpusError, StoreError, UserError
+from features.recipe import Recipe, load_recipe
+from features.store import Store, audio_hash, file_digest, parts_path, sealed_parts
+from features.utterances import Table, differences, read_table, write_table
+
+
+def main(args: argparse.Namespace) -> int:
+    """Dispatch to the asked sub-command."""
+    return int(args.run(args))
+
+
+def status(args: argparse.Namespace) -> int:
+    """Print corpus x model: complete, partial, missing; rows, bytes, settings."""
+    recipe = load_recipe(args.recipe, models=args.model, corpora=args.corpus)
+    rows = [("corpus", "model", "state", "utterances", "layers", "precision", "size")]
+    for corpus in recipe.corpora:
+        try:
+            n_table: int | None = len(read_table(args.stores / corpus).frame)
+        except CorpusError:
+            n_table = None
+        for model in recipe.models:
+            rows.append(_status_row(args.stores, corpus, model, n_table))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        print(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
+    return 0
+
+
+def _status_row(
+    stores: Path, corpus: str, model: str, n_table: int | None
+) -> tuple[str, str, str, str, str, str, str]:
+    path = stores / corpus / f"{model}.h5"
+    parts = parts_path(path)
+    of = f" of {n_table}" if n_table is not None else ""
+    if parts.is_dir():
+        n = sum(len(part.index) for _, part in sealed_parts(parts) if part is not None)
+        n_bytes = sum(one.stat().st_size for one in parts.glob("*.h5"))
+        return corpus, model, "under way", f"{n}{of} sealed", "", "", size(n_bytes)
+    try:
+        with Store(path) as store:
+            n, layers = len(store.index), len(store.layers)
+            state = "complete" if n == n_table or n_table is None else "lacks rows"
+            precision = str(store.key.get("precision"))
+            bytes_ = size(path.stat().st_size)
+            return corpus, store.title, state, f"{n}{of}", str(layers), precision, bytes_
+    except StoreError:
+        state = "damaged: see verify" if path.exists() else "missing"
+        return corpus, model, state, f"0{of}", "", "", ""
+
+
+def table(args: argparse.Namespace) -> int:
+    """Read a corpus, print what is in it, and write its table."""
+    recipe: Recipe | None = None
+    if args.recipe is not None:
+        recipe = load_recipe(args.recipe, corpora=[args.name])
+        spec = recipe.corpora[args.name]
+        root = args.root or corpus_root(recipe, args.name, args.data)
+        made = read_corpus(
+            args.name, root, reader=spec.reader, strict_counts=spec.strict_counts,
+            options=spec.options,
+        )  # fmt: skip
+    else:
+        reader = args.reader or (None if args.name in CORPORA else "manifest")
+        made = read_corpus(args.name, args.root or args.data / args.name, reader=reader)
+    folder = args.stores / args.name
+    try:
+        old = read_table(folder)
+    except CorpusError:
+        old = None
+    if old is not None:
+        _keep_measured(made, old)
+        for line in differences(old, made):
+            print(f"changed: {line}")
+    _print_table(made)
+    write_table(folder, made)
+    print(f"written: {folder / 'utterances.csv'}")
+    return 0
+
+
+def _keep_measured(made: Table, old: Table) -> None:
+    """Take over lengths and audio hashes, which only an extraction measures."""
+    before = old.frame.set_index(["utterance", "path"])[["seconds", "audio_hash"]]
+    same = pd.MultiIndex.from_frame(made.frame[["utterance", "path"]])
+    found = before.reindex(same)
+    made.frame["seconds"] = found["seconds"].to_numpy()
+    made.frame["audio_hash"] = found["audio_hash"].fillna("").to_numpy()
+
+
+def _print_table(made: Table) -> None:
+    frame = made.frame
+    known = frame["seconds"].dropna()
+    heard = f", {duration(known.sum())} of audio" if len(known) else ""
+    print(f"{len(frame)} utterances, {frame['speaker'].nunique()} speakers{heard}")
+    for column in ("partition", "gender", "language", "session", *made.labels):
+        counts = frame[column].value_counts()
+        order = [one for one in made.labels.get(column, sorted(counts.index)) if one in counts]
+        if list(order) != [""]:
+            print(f"{column}: " + ", ".join(f"{one or '(none)'} {counts[one]}" for one in order))
+    for target in made.targets:
+        values = frame[target]
+        print(
+            f"{target}: {values.notna().sum()} known, {values.min():.3g} to {values.max():.3g}, "
+            f"{(values == 0).mean():.0%} zero"
+        )
+    for finding in made.findings:
+        print(f"odd: {finding.text}")
+
+
+def verify(args: argparse.Namespace) -> int:
+    """Compare every block of the stores with its checksum; with --audio the audio too."""
+    pattern = [(c, m) for c in args.corpus or ["*"] for m in args.model or ["*"]]
+    paths = sorted({p for c, m in pattern for p in args.stores.glob(f"{c}/{m}.h5")})
+    parts = sorted({p for c, m in pattern for p in args.stores.glob(f"{c}/{m}.parts/part-*.h5")})
+    if not paths and not parts:
+        raise UserError(f"{args.stores}: no store there; name the folder with --stores")
+    n_bad = 0
+    for path in [*paths, *parts]:
+        faults = _faults(path)
+        if args.audio and not faults and path in paths:
+            faults = _audio_faults(path, args)
+        n_bad += bool(faults)
+        print(f"{path}: {'ok' if not faults else ''}".rstrip())
+        for fault in faults:
+            print(f"  {fault}")
+    if n_bad:
+        print(
+            f"{n_bad} of {len(paths) + len(parts)} files are not as they should be; delete a "
+            f"damaged one and run make extract again",
+            file=sys.stderr,
+        )
+    return 1 if n_bad else 0
+
+
+def _faults(path: Path) -> list[str]:
+    try:
+        with Store(path) as store:
+            return [f"damaged: {one}" for one in store.verify()]
+    except StoreError as error:
+        return [str(error)]
+
+
+def _audio_faults(path: Path, args: argparse.Namespace) -> list[str]:
+    """Hash the audio again, whatever size and time say, and compare with the store."""
+    corpus = path.parent.name
+    root = args.data / corpus
+    if args.recipe:
+        recipe = load_recipe(args.recipe)
+        root = corpus_root(recipe, corpus, args.data) if corpus in recipe.corpora else root
+    frame = read_table(path.parent).frame.set_index("utterance")
+    faults: list[str] = []
+    digests: dict[Path, hashlib.blake2b] = {}
+    with Store(path) as store:
+        for utterance, stored in zip(
+            store.index["utterance"], store.index["audio_hash"], strict=True
+        ):
+            if utterance not in frame.index:
+                faults.append(f"{utterance}: not in the table any more; run make extract")
+                continue
+            row = frame.loc[utterance]
+            file = root / row["path"]
+            try:
+                digest = digests.get(file) or digests.setdefault(file, file_digest(file))
+            except OSError as error:
+                faults.append(f"{utterance}: {file}: {error.strerror}")
+                continue
+            if audio_hash(digest, row["start"], row["end"]) != stored:
+                faults.append(f"{utterance}: {file}: its audio has changed; run make extract")
+    return faults
+
+
+def parser() -> argparse.ArgumentParser:
+    """Make the command line."""
+    result = argparse.ArgumentParser(
+        prog="python -m features", description="Look at tables and stores."
+    )
+    commands = result.add_subparsers(required=True, metavar="COMMAND")
+    one = commands.add_parser("status", help="which stores of a recipe are complete")
+    add_arguments(one, "recipe", "stores", "model", "corpus")
+    one.set_defaults(run=status)
+    one = commands.add_parser("table", help="read a corpus and print and write its table")
+    one.add_argument("name", help="corpus, or a name of your own for a manifest")
+    one.add_argument("--root", type=Path, help="its folder (default: DATA/<name>)")
+    one.add_argument("--reader", help="who reads it (default: its own reader, else manifest)")
+    one.add_argument("--recipe", help="take root, reader and options from this recipe")
+    add_arguments(one, "data", "stores")
+    one.set_defaults(run=table)
+    one = commands.add_parser("verify", help="compare stores with their checksums")
+    one.add_argument("--audio", action="store_true", help="hash the audio again, too")
+    one.add_argument("--recipe", help="where --audio finds the corpora's folders")
+    add_arguments(one, "data", "stores", "model", "corpus")
+    one.set_defaults(run=verify)
+    return result
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_command(main, parser()))

@@ -1,0 +1,238 @@
+"""What the five commands share: arguments, progress, one-line errors, signals, exit codes.
+
+Exit codes
+----------
+0 done; 1 something is the user's to mend (one line on stderr says what); 2 the command line is
+wrong; 130 stopped by Ctrl-C; 143 stopped by SIGTERM. After 130 and 143 the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+
+from features.errors import UserError
+from features.recipe import Recipe, load_recipe
+
+DEFAULT_RECIPE = "recipes/emotion-share.toml"
+PLAIN_EVERY_S = 30.0
+REDRAW_EVERY_S = 0.2
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived: seal what is finished and leave with 143."""
+
+
+def _names(text: str) -> list[str]:
+    return [one.strip() for one in text.split(",") if one.strip()]
+
+
+def _jobs(text: str) -> int:
+    value = int(text)
+    if value == 0 or value < -1:
+        raise argparse.ArgumentTypeError("a count of processes, or -1 for all cores")
+    return value
+
+
+_ARGUMENTS: dict[str, tuple[tuple[str, ...], dict[str, object]]] = {
+    "recipe": (
+        ("recipe",),
+        {"nargs": "?", "default": DEFAULT_RECIPE, "help": "TOML file (default: %(default)s)"},
+    ),
+    "data": (
+        ("--data",),
+        {"type": Path, "default": Path("data"), "help": "folder of the corpora (%(default)s)"},
+    ),
+    "stores": (
+        ("--stores",),
+        {"type": Path, "default": Path("stores"), "help": "folder of the stores (%(default)s)"},
+    ),
+    "runs": (
+        ("--runs",),
+        {"type": Path, "default": Path("runs"), "help": "folder of the runs (%(default)s)"},
+    ),
+    "model": (
+        ("--model",),
+        {"type": _names, "metavar": "A,B", "help": "only these models of the recipe"},
+    ),
+    "corpus": (
+        ("--corpus",),
+        {"type": _names, "metavar": "A,B", "help": "only these corpora of the recipe"},
+    ),
+    "jobs": (
+        ("--jobs",),
+        {"type": _jobs, "default": -1, "help": "processes; -1 is all cores (%(default)s)"},
+    ),
+    "force": (("--force",), {"action": "store_true", "help": "run even where nothing changed"}),
+    "allow-failures": (
+        ("--allow-failures",),
+        {"type": int, "default": 0, "metavar": "N", "help": "accept N utterances without features"},
+    ),
+}
+
+
+def argument_parser(prog: str, description: str, *names: str) -> argparse.ArgumentParser:
+    """A parser with the shared arguments of the given names.
+
+    Parameters
+    ----------
+    names : str
+        Of `recipe data stores runs model corpus jobs force allow-failures`.
+    """
+    parser = argparse.ArgumentParser(prog=prog, description=description)
+    add_arguments(parser, *names)
+    return parser
+
+
+def add_arguments(parser: argparse.ArgumentParser, *names: str) -> None:
+    """Add the shared arguments of the given names to a parser."""
+    for name in names:
+        flags, settings = _ARGUMENTS[name]
+        parser.add_argument(*flags, **settings)  # type: ignore[arg-type]
+
+
+def recipe_of(args: argparse.Namespace) -> Recipe:
+    """Load the recipe that the arguments name, restricted as they say."""
+    return load_recipe(
+        args.recipe,
+        models=getattr(args, "model", None),
+        corpora=getattr(args, "corpus", None),
+    )
+
+
+def corpus_root(recipe: Recipe, name: str, data: Path) -> Path:
+    """Where a corpus of the recipe lies: its own `root`, else `DATA/<name>`."""
+    root = recipe.corpora[name].root
+    return Path(root).expanduser() if root else data / name
+
+
+def run_command(
+    main: Callable[[argparse.Namespace], int | None],
+    parser: argparse.ArgumentParser,
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Parse, run, and turn what happens into an exit code.
+
+    `main` gets the parsed arguments and returns an exit code (None is 0). A `UserError` is printed
+    as it is; Ctrl-C and SIGTERM say how to go on; anything else keeps its traceback.
+    """
+    args = parser.parse_args(argv)
+    previous = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return main(args) or 0
+    except UserError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return _stopped(parser.prog, 130)
+    except Terminated:
+        return _stopped(parser.prog, 143)
+    except BrokenPipeError:
+        # The reader of our output is gone (`| head`): not a fault, and nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
+def _stopped(prog: str, code: int) -> int:
+    print(
+        f"\n{prog}: stopped; what is finished is kept. The same command goes on from here.",
+        file=sys.stderr,
+        flush=True,
+    )
+    return code
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people.
+
+    Examples
+    --------
+    >>> duration(4.2), duration(75), duration(7322)
+    ('4 s', '1:15', '2:02:02')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def size(n_bytes: float) -> str:
+    """Bytes for people, in powers of ten.
+
+    Examples
+    --------
+    >>> size(999), size(1_640_000_000)
+    ('999 B', '1.6 GB')
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.1f} TB"
+
+
+class Progress:
+    """Done of total, rate and time left: redrawn on a terminal, else a plain line every 30 s.
+
+    Parameters
+    ----------
+    label : str
+        What is being done.
+    total : float
+        In `unit`.
+    unit : str
+        Such as `"s of audio"` or `"fits"`.
+    """
+
+    def __init__(self, label: str, total: float, unit: str) -> None:
+        self.label, self.total, self.unit = label, total, unit
+        self.done = 0.0
+        self._terminal = sys.stderr.isatty()
+        self._start = self._last = time.monotonic()
+        self._width = 0
+
+    def add(self, amount: float) -> None:
+        """Count `amount` more as done, and show it when it is time."""
+        self.done += amount
+        now = time.monotonic()
+        if now - self._last >= (REDRAW_EVERY_S if self._terminal else PLAIN_EVERY_S):
+            self._last = now
+            self._show(self.line(now - self._start))
+
+    def line(self, elapsed_s: float) -> str:
+        """The text of the line after `elapsed_s` seconds."""
+        rate = self.done / elapsed_s if elapsed_s > 0 else 0.0
+        left = f", {duration((self.total - self.done) / rate)} left" if rate > 0 else ""
+        return (
+            f"{self.label}: {self.done:,.0f} of {self.total:,.0f} {self.unit}"
+            f", {rate:.1f} a second{left}"
+        )
+
+    def close(self) -> float:
+        """Clear the line and return the seconds since the start."""
+        if self._terminal and self._width:
+            sys.stderr.write("\r" + " " * self._width + "\r")
+            sys.stderr.flush()
+        return time.monotonic() - self._start
+
+    def _show(self, text: str) -> None:
+        if self._terminal:
+            sys.stderr.write("\r" + text.ljust(self._width))
+            self._width = len(text)
+        else:
+            sys.stderr.write(text + "\n")
+        sys.stderr.flush()

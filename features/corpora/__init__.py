@@ -1,0 +1,194 @@
+"""The corpora: one module each, their registry, and the reading that they share.
+
+A corpus module knows where files lie, how names and label files read, and which side defines the
+set: the audio (EmoDB, TurEV-DB) or the label file (the ComParE layout, a manifest). What the other
+side has beyond it is counted and named. No audio is opened here, not even its header.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from features.corpora.base import Corpus, Reading, nfc, refuse_duplicates
+from features.corpora.demo import DEMO
+from features.corpora.emodb import EMODB
+from features.corpora.hume_prosody import HUME_PROSODY
+from features.corpora.manifest import MANIFEST
+from features.corpora.turev_db import TUREV_DB
+from features.errors import CorpusError, nearest
+from features.utterances import AUDIO_HASH, KEY, TIMES, Finding, Table, columns_of, finding, some
+
+__all__ = ["CORPORA", "Corpus", "Reading", "get_corpus", "read_corpus"]
+
+
+def _registry(records: Iterable[Corpus]) -> dict[str, Corpus]:
+    registry: dict[str, Corpus] = {}
+    for record in records:
+        if record.key in registry:
+            raise ValueError(f"two corpora have the key {record.key!r}")
+        registry[record.key] = record
+    return registry
+
+
+CORPORA = _registry([HUME_PROSODY, EMODB, TUREV_DB, DEMO, MANIFEST])
+
+
+def get_corpus(key: str) -> Corpus:
+    """Look up a corpus's record.
+
+    Raises
+    ------
+    CorpusError
+        With the nearest keys, if there is none.
+    """
+    if key not in CORPORA:
+        raise CorpusError(
+            f"no corpus is called {key!r}{nearest(key, CORPORA)} Known: {', '.join(CORPORA)}; a "
+            f'corpus of your own is read with [corpora.{key}] reader = "manifest" in the recipe'
+        )
+    return CORPORA[key]
+
+
+def read_corpus(
+    name: str,
+    root: Path,
+    *,
+    reader: str | None = None,
+    strict_counts: bool = False,
+    options: Mapping[str, Any] = MappingProxyType({}),
+) -> Table:
+    """Read the utterance table of a corpus from its files.
+
+    Parameters
+    ----------
+    name : str
+        What the recipe calls the corpus; the `corpus` column of the table.
+    root : Path
+        Its folder.
+    reader : str, optional
+        Key of the record that reads it, where that is not `name`.
+    strict_counts : bool
+        Make counts other than the published ones an error instead of a finding.
+    options : mapping
+        Options of the reader (of `manifest`: `file`, `labels`, `targets`).
+
+    Returns
+    -------
+    Table
+        `seconds` is NaN and `audio_hash` empty: no audio is opened.
+
+    Raises
+    ------
+    CorpusError
+        If there is no such reader, option or folder, or the files contradict each other.
+    """
+    record, root = get_corpus(reader or name), Path(root)
+    for option in options:
+        if option not in record.options:
+            known = f"it takes {', '.join(record.options) or 'none'}"
+            hint = nearest(option, record.options)
+            raise CorpusError(
+                f"[corpora.{name}]: {record.key} has no option {option!r}{hint} ({known})"
+            )
+    if not root.is_dir():
+        where = f"Get it from {record.homepage} (licence: {record.licence}), put"
+        raise CorpusError(
+            f"{root}: no such folder: the corpus {name} ({record.title}) is missing. "
+            f"{where if record.homepage else 'Put'} it at {root}, so that this holds "
+            f"{record.layout}, or pass DATA=<the folder that holds {root.name}/>"
+        )
+    reading = record.read(root, options)
+    labels = dict(record.labels if reading.labels is None else reading.labels)
+    targets = record.targets if reading.targets is None else reading.targets
+    findings = list(reading.findings)
+    frame = _completed(reading.frame, name, labels, targets)
+    refuse_duplicates(frame["utterance"], frame["path"], root)
+    findings += _blank_unknown_labels(frame, labels)
+    if record.shares:
+        findings += _mask_beyond_shares(frame, targets)
+    counts = _counts(frame, record)
+    findings += counts
+    if counts and strict_counts:
+        raise CorpusError(f"{root}: {counts[0].text}; strict_counts = true refuses that")
+    about = {
+        "key": name,
+        "reader": record.key,
+        **{
+            key: getattr(record, key)
+            for key in ("title", "licence", "homepage", "citation", "source", "tree", "published")
+        },
+        "languages": list(record.languages),
+        "expected": dict(record.expected),
+    }
+    return Table(frame, labels, targets, findings, about)
+
+
+def _completed(
+    frame: pd.DataFrame, name: str, labels: Mapping[str, Any], targets: Iterable[str]
+) -> pd.DataFrame:
+    """Give the frame all columns of a table, as text and float64, and sort it by key."""
+    columns = {}
+    for column in columns_of(labels, targets):
+        if column in (*TIMES, *targets):
+            values = frame.get(column, np.nan)
+            columns[column] = pd.Series(values, index=frame.index, dtype=np.float64)
+        else:
+            texts = frame[column].tolist() if column in frame else [""] * len(frame)
+            if column != "path":
+                # A line break inside a field would break the files that are read line by line.
+                texts = [re.sub(r"[\r\n\t]+", " ", text) for text in texts]
+            columns[column] = pd.Series(texts, index=frame.index, dtype=str)
+    columns["corpus"] = pd.Series(name, index=frame.index, dtype=str)
+    columns["utterance"] = columns["utterance"].map(nfc).astype(str)
+    columns[AUDIO_HASH] = pd.Series("", index=frame.index, dtype=str)
+    return pd.DataFrame(columns).sort_values(list(KEY), kind="stable", ignore_index=True)
+
+
+def _blank_unknown_labels(
+    frame: pd.DataFrame, labels: Mapping[str, tuple[str, ...]]
+) -> list[Finding]:
+    found = []
+    for name, classes in labels.items():
+        odd = ~frame[name].isin([*classes, ""])
+        pairs = zip(frame.loc[odd, "utterance"], frame.loc[odd, name], strict=True)
+        items = [f"{utterance} ({label})" for utterance, label in pairs]
+        frame.loc[odd, name] = ""
+        text = f"rows whose {name} is none of {', '.join(classes)} count as unlabelled"
+        found += finding("labels-outside-list", items, text)
+    return found
+
+
+def _mask_beyond_shares(frame: pd.DataFrame, targets: Iterable[str]) -> list[Finding]:
+    items = []
+    for name in targets:
+        odd = (frame[name] < 0) | (frame[name] > 1)
+        pairs = zip(frame.loc[odd, "utterance"], frame.loc[odd, name], strict=True)
+        items += [f"{utterance} ({name} {value:g})" for utterance, value in pairs]
+        frame.loc[odd, name] = np.nan
+    return finding("shares-outside-range", items, "shares outside [0, 1] count as masked")
+
+
+def _counts(frame: pd.DataFrame, record: Corpus) -> list[Finding]:
+    """Compare with the published counts."""
+    odd = []
+    for what, expected in record.expected.items():
+        column, _, value = what.partition("=")
+        if column == "utterances":
+            n = len(frame)
+        elif column == "speakers":
+            n = frame.loc[frame["speaker"] != "", "speaker"].nunique()
+        else:
+            n = int((frame[column] == value).sum())
+        if n != expected:
+            odd.append(f"{what} {n} (published: {expected})")
+    if not odd:
+        return []
+    text = f"counts differ from the published ones: {some(odd, 20)}"
+    return [Finding("counts", len(odd), tuple(odd), text)]

@@ -1,0 +1,203 @@
+"""What a corpus module is made of: its record, its reading, and how files are found and named."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pandas as pd
+
+from features.errors import CorpusError
+from features.utterances import Finding, some
+
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+MASKED = ("", "?", "nan")
+
+
+@dataclass
+class Reading:
+    """What a corpus module makes of the files below a root.
+
+    Attributes
+    ----------
+    frame : pandas.DataFrame
+        `utterance` and `path`, and whatever else of the table's columns the files tell.
+    findings : list of Finding
+        What was odd.
+    labels, targets : optional
+        In place of the record's, for a corpus that only its files describe.
+    """
+
+    frame: pd.DataFrame
+    findings: list[Finding] = field(default_factory=list)
+    labels: dict[str, tuple[str, ...]] | None = None
+    targets: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The record of a corpus, or of a layout that several corpora share.
+
+    Attributes
+    ----------
+    labels : dict
+        Label set -> ordered class list; a row with another label is kept without one.
+    targets : tuple of str
+        Continuous targets.
+    shares : bool
+        Targets lie in [0, 1]; a value beyond is masked.
+    tree : str
+        "verified" where the layout was compared with the published files, else "unverified".
+    layout : str
+        One line: what is expected below the root.
+    expected : dict
+        Published counts: `utterances`, `speakers` or `<column>=<value>` -> number.
+    published : bool
+        Whether published figures may be shown beside a run.
+    read : callable
+        (root, options of the recipe) -> `Reading`.
+    options : tuple of str
+        The options that `read` takes.
+    """
+
+    key: str
+    title: str
+    labels: Mapping[str, tuple[str, ...]]
+    targets: tuple[str, ...]
+    shares: bool
+    languages: tuple[str, ...]
+    licence: str
+    homepage: str
+    citation: str
+    source: str
+    tree: str
+    layout: str
+    expected: Mapping[str, int]
+    published: bool
+    read: Callable[[Path, Mapping[str, Any]], Reading]
+    options: tuple[str, ...] = ()
+
+
+def nfc(text: str) -> str:
+    """Compose a name's accents, so that it is the same text on every file system."""
+    return unicodedata.normalize("NFC", text)
+
+
+def find_audio(root: Path, folder: Path) -> list[str]:
+    """List the audio files at any depth below `folder`, sorted, relative to `root`, with `/`.
+
+    Hidden files and folders (`._a.wav`, `.DS_Store`) are passed over, links are followed.
+    """
+    found = []
+    for place, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [
+            Path(place, name).relative_to(root).as_posix()
+            for name in files
+            if name.lower().endswith(AUDIO_SUFFIXES) and not name.startswith(".")
+        ]
+    return sorted(found)
+
+
+def make_ids(paths: Sequence[str], folder: str = "") -> list[str]:
+    """Name files: by stem where all stems differ, else by the path below `folder` without suffix.
+
+    Examples
+    --------
+    >>> make_ids(["wav/a.wav", "wav/b.wav"], "wav")
+    ['a', 'b']
+    >>> make_ids(["wav/x/a.wav", "wav/y/a.wav"], "wav")
+    ['x/a', 'y/a']
+    """
+    pure = [PurePosixPath(nfc(path)) for path in paths]
+    stems = [path.stem for path in pure]
+    if len(set(stems)) == len(set(pure)):
+        return stems
+    names = [
+        path.relative_to(folder) if folder and path.is_relative_to(folder) else path
+        for path in pure
+    ]
+    return [str(path.with_suffix("")) for path in names]
+
+
+def refuse_duplicates(ids: Iterable[str], sources: Iterable[str], where: object) -> None:
+    """Raise a CorpusError that names both files (or rows) of each id that stands twice."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for one, source in zip(ids, sources, strict=True):
+        found[one].append(source)
+    twice = [f"{one} ({' and '.join(s[:3])})" for one, s in sorted(found.items()) if len(s) > 1]
+    if twice:
+        raise CorpusError(
+            f"{where}: {len(twice)} utterance ids stand more than once: "
+            f"{some(twice)}; rename or remove one of each"
+        )
+
+
+def read_rows(path: Path, delimiter: str = ",") -> tuple[list[str], list[list[str]]]:
+    """Read a delimited text file as text: the header, and rows of the same width.
+
+    UTF-8 with or without a mark, else Latin-1 where the file is no UTF-8. Blank lines are passed
+    over, fields are stripped (of no-break spaces, too).
+
+    Raises
+    ------
+    CorpusError
+        If the file cannot be read or rows have another number of fields than the header; all
+        such rows are named by line.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CorpusError(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = data.decode("latin-1")
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
+    except csv.Error as error:
+        raise CorpusError(f"{path}: line {reader.line_num}: {error}") from None
+    if not lines:
+        raise CorpusError(f"{path}: empty; a header line and a row an utterance are expected")
+    header = lines[0][1]
+    odd = [f"line {n} has {len(row)}" for n, row in lines[1:] if len(row) != len(header)]
+    if odd:
+        raise CorpusError(f"{path}: the header has {len(header)} fields: {some(odd, 10)}")
+    return header, [row for _, row in lines[1:]]
+
+
+def number(text: str) -> float:
+    """Parse a finite or infinite decimal number; masked text is NaN.
+
+    Raises
+    ------
+    ValueError
+        If it is none; `1_000` is none, either, though Python says so.
+
+    Examples
+    --------
+    >>> number("0.25"), number("?")
+    (0.25, nan)
+    """
+    if text.lower() in MASKED:
+        return math.nan
+    if "_" in text:
+        raise ValueError(f"{text!r} is no number")
+    return float(text)
+
+
+def no_audio(root: Path, folder: Path, corpus: Corpus) -> CorpusError:
+    """Make the error of a root that holds none of the audio that the corpus's layout has."""
+    return CorpusError(
+        f"{folder}: no audio file below it; {corpus.key} is expected to hold "
+        f"{corpus.layout} below {root}"
+    )

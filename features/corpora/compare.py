@@ -1,0 +1,176 @@
+"""The ComParE layout of label files, audio and partitions.
+
+Below the root, or below `data/` in it: `lab/{train,devel,test}.csv` (first column the file name,
+whatever its header, then the targets; `?`, empty and NaN are masked), `wav/*.wav`. The label files
+define the set: a row whose audio is missing stays, and extraction will say that it failed.
+`lab/test.unmasked.csv`, where it is there, gives the truth of the test rows. The public packages
+name no speakers; `lab/speakers.csv` (filename, speaker, gender, language), where it is there, does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from features.corpora.base import Reading, find_audio, make_ids, nfc, number, read_rows
+from features.errors import CorpusError
+from features.utterances import Finding, finding, some
+
+TARGETS = (
+    "Anger",
+    "Boredom",
+    "Calmness",
+    "Concentration",
+    "Determination",
+    "Excitement",
+    "Interest",
+    "Sadness",
+    "Tiredness",
+)
+PARTITIONS = ("train", "devel", "test")
+LAYOUT = "lab/{train,devel,test}.csv and wav/*.wav"
+ABOUT_SPEAKERS = ("speaker", "gender", "language")
+
+
+def read_compare(root: Path, options: Mapping[str, Any]) -> Reading:
+    """Read a corpus in the ComParE layout with the nine emotion shares; it takes no option.
+
+    Raises
+    ------
+    CorpusError
+        If there is no label file, one lacks a target or holds what is no number, or a file name
+        stands twice.
+    """
+    base = next((b for b in (root, root / "data") if (b / "lab").is_dir()), None)
+    if base is None:
+        raise CorpusError(f"{root}: no folder lab/ (nor data/lab/); {LAYOUT} are expected")
+    findings: list[Finding] = []
+    parts = []
+    for partition in PARTITIONS:
+        path, unmasked = base / "lab" / f"{partition}.csv", base / "lab/test.unmasked.csv"
+        if partition == "test" and unmasked.is_file():
+            part = _labels(unmasked)
+            if path.is_file():
+                _same_files(path, unmasked, part)
+            text = "test rows have their truth from lab/test.unmasked.csv"
+            findings += finding("unmasked", part["name"].tolist(), text)
+        elif path.is_file():
+            part = _labels(path)
+        else:
+            findings += finding("partition-missing", [path.name], "label files are not there")
+            continue
+        parts.append(part.assign(partition=partition))
+    if not parts:
+        raise CorpusError(f"{base / 'lab'}: no label file; {LAYOUT} are expected")
+    frame = pd.concat(parts, ignore_index=True)
+    _refuse_repeated(frame, base)
+    findings += _find_files(frame, root, base / "wav")
+    findings += _add_speakers(frame, base / "lab/speakers.csv")
+    frame["utterance"] = make_ids(
+        frame["path"].tolist(), (base / "wav").relative_to(root).as_posix()
+    )
+    return Reading(frame.drop(columns="name"), findings)
+
+
+def _labels(path: Path) -> pd.DataFrame:
+    """Read one label file: `name` as in its first column, and the targets as float64."""
+    header, rows = read_rows(path)
+    places = {name.lower(): place for place, name in enumerate(header) if place}
+    missing = [name for name in TARGETS if name.lower() not in places]
+    if missing:
+        raise CorpusError(f"{path}: no column {', '.join(missing)}; it has {', '.join(header)}")
+    faults: list[str] = []
+    columns: dict[str, list[Any]] = {"name": [row[0] for row in rows]}
+    for target in TARGETS:
+        columns[target] = []
+        for row in rows:
+            text = row[places[target.lower()]]
+            try:
+                columns[target].append(number(text))
+            except ValueError:
+                faults.append(f"{target} of {row[0]} is {text!r}")
+    if faults:
+        raise CorpusError(
+            f"{path}: {len(faults)} values are no numbers (nor masked as ?): {some(faults, 10)}"
+        )
+    frame = pd.DataFrame(columns)
+    return frame.astype({"name": str, **dict.fromkeys(TARGETS, float)})
+
+
+def _same_files(masked: Path, unmasked: Path, part: pd.DataFrame) -> None:
+    names = {row[0] for row in read_rows(masked)[1]}
+    odd = sorted(names ^ set(part["name"]))
+    if odd:
+        raise CorpusError(
+            f"{masked} and {unmasked.name} differ in {len(odd)} files: {some(odd)}; "
+            "both must name the same ones"
+        )
+
+
+def _refuse_repeated(frame: pd.DataFrame, base: Path) -> None:
+    names = frame["name"].map(nfc)
+    again = frame[names.duplicated(keep=False)]
+    if len(again):
+        where = {
+            name: " and ".join(f"{p}.csv" for p in group["partition"])
+            for name, group in again.groupby(names)
+        }
+        items = [f"{name} in {files}" for name, files in where.items()]
+        raise CorpusError(
+            f"{base / 'lab'}: {len(items)} files stand in the labels more than once: "
+            f"{some(items)}; each belongs in one partition"
+        )
+
+
+def _find_files(frame: pd.DataFrame, root: Path, folder: Path) -> list[Finding]:
+    """Add `path`; a name is looked up below `wav/` as it stands, then without its suffix."""
+    below = [Path(path).relative_to(folder.relative_to(root)) for path in find_audio(root, folder)]
+    exact = {nfc(path.as_posix()): path.as_posix() for path in below}
+    loose = {nfc(path.with_suffix("").as_posix()): path.as_posix() for path in below}
+    paths, lost = [], []
+    for name in frame["name"].tolist():
+        plain = nfc(name)
+        found = exact.get(plain) or loose.get(plain) or loose.get(plain.rpartition(".")[0])
+        if found is None:
+            lost.append(name)
+        paths.append((folder.relative_to(root) / (found or name)).as_posix())
+    frame["path"] = paths
+    used = set(paths)
+    prefix = folder.relative_to(root)
+    spare = [str(path) for path in below if (prefix / path).as_posix() not in used]
+    return [
+        *finding("labels-without-audio", lost, "label rows without audio stay in the table"),
+        *finding("audio-without-labels", spare, "audio files without a label row are left out"),
+    ]
+
+
+def _add_speakers(frame: pd.DataFrame, path: Path) -> list[Finding]:
+    if not path.is_file():
+        return []
+    header, rows = read_rows(path)
+    wanted = ("filename", *ABOUT_SPEAKERS)
+    missing = [name for name in wanted if name not in header]
+    if missing:
+        raise CorpusError(f"{path}: no column {', '.join(missing)}; it has {', '.join(header)}")
+    places = [header.index(name) for name in wanted]
+    known = {nfc(row[places[0]]): [row[place] for place in places[1:]] for row in rows}
+    names = frame["name"].map(nfc).tolist()
+    for column, name in enumerate(ABOUT_SPEAKERS):
+        frame[name] = [known[one][column] if one in known else "" for one in names]
+    lost = [name for name in names if name not in known]
+    return finding("speakers-missing", lost, f"label rows are not in {path.name}")
+
+
+def counts(partitions: Sequence[int], **others: int) -> dict[str, int]:
+    """Name the expected counts of train, devel and test, and of their sum.
+
+    Examples
+    --------
+    >>> counts([3, 2, 1])
+    {'utterances': 6, 'partition=train': 3, 'partition=devel': 2, 'partition=test': 1}
+    """
+    parts = zip(PARTITIONS, partitions, strict=True)
+    return {"utterances": sum(partitions), **others, **{f"partition={p}": n for p, n in parts}}

@@ -1,0 +1,40 @@
+"""`python -m features.corpora.demo ROOT` makes the demo corpus, unless it is there."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from features.corpora.demo import is_complete, synthesise
+from features.errors import UserError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; 0, or 1 with one line on standard error."""
+    parser = argparse.ArgumentParser(
+        prog="python -m features.corpora.demo",
+        description="Synthesise the demo corpus with espeak-ng, in the ComParE layout.",
+    )
+    parser.add_argument("root", type=Path, help="folder to make, e.g. data/demo")
+    root = parser.parse_args(arguments).root
+    try:
+        if is_complete(root):
+            print(f"{root}: the demo corpus is there")
+            return 0
+        print(f"{root}: synthesising the demo corpus ...", flush=True)
+        start = time.monotonic()
+        synthesise(root)
+        print(f"{root}: made in {time.monotonic() - start:.0f} s")
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; the same command starts the demo corpus anew", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

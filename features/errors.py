@@ -1,0 +1,60 @@
+"""Errors that are the user's to mend: one line that says what, where and what to do next.
+
+Every command prints them without a traceback and exits with 1. Anything else that is raised is a
+fault of the program and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Base of everything that a command reports in one line."""
+
+
+class RecipeError(UserError):
+    """A recipe has faults; the message lists all of them."""
+
+
+class CorpusError(UserError):
+    """A corpus is missing, or its files contradict each other."""
+
+
+class ModelError(UserError):
+    """A speech model is unknown, cannot be loaded, or is not what the registry says."""
+
+
+class AudioError(UserError):
+    """One utterance's audio cannot be used; it goes to the failures file."""
+
+
+class StoreError(UserError):
+    """A store is missing, damaged, unfinished or made with other settings."""
+
+
+class RunError(UserError):
+    """A run is missing, stale or contradicts another."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Suggest known names for a misspelt one.
+
+    Returns
+    -------
+    str
+        `"; did you mean 'x'?"`, or an empty string where nothing is near.
+
+    Examples
+    --------
+    >>> nearest("xlsr-1B", ["xlsr-1b", "mfcc"])
+    "; did you mean 'xlsr-1b'?"
+    >>> nearest("zzz", ["xlsr-1b", "mfcc"])
+    ''
+    """
+    folded = {one.lower(): one for one in known}
+    found = difflib.get_close_matches(name.lower(), folded, n=2, cutoff=0.6)
+    if not found:
+        return ""
+    return "; did you mean " + " or ".join(f"'{folded[one]}'" for one in found) + "?"

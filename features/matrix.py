@@ -1,0 +1,256 @@
+"""Stores + tables + a choice of layer -> X, y, groups.
+
+Conventions
+-----------
+- Rows are the table's rows of all corpora of the recipe, sorted by (corpus, utterance).
+- Speakers are unique over corpora: `corpus/speaker`.
+- A row without a truth (a masked test label) stays, with NaN or an empty label.
+
+In a notebook:
+
+    from features.matrix import load
+    X, y, groups = load("recipes/emodb.toml", model="compare")
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from features.errors import CorpusError, StoreError
+from features.recipe import Recipe, load_recipe
+from features.store import Store, parts_path, store_path
+from features.utterances import Table, read_table, table_hash
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """What a head is fitted on.
+
+    Attributes
+    ----------
+    X : float32, shape (n_utterances, n_columns)
+    y : regression: float64, shape (n_utterances, n_targets), NaN where masked;
+        classification: object (str), shape (n_utterances,), empty where masked
+    groups : object (str), shape (n_utterances,)
+        `corpus/speaker`, empty where unknown.
+    rows : DataFrame
+        The table's rows, index 0..n-1.
+    labels : tuple of str
+        Ordered class list; empty for regression.
+    identity : dict
+        Store and table hashes a corpus: what a run depends on.
+    title : str
+        The model's name as it is shown.
+    notes : list of str
+        Findings worth recording with a run: dropped labels, corpus findings.
+    """
+
+    X: NDArray[np.float32]
+    y: NDArray[Any]
+    groups: NDArray[np.object_]
+    rows: pd.DataFrame
+    labels: tuple[str, ...]
+    identity: dict[str, Any]
+    title: str
+    notes: list[str] = field(default_factory=list)
+
+
+def load(
+    recipe: str | Path | Recipe,
+    *,
+    model: str,
+    layer: int | str = "last",
+    stores: str | Path = "stores",
+) -> tuple[NDArray[np.float32], NDArray[Any], NDArray[np.object_]]:
+    """X, y, groups of one model, rows without a truth left out.
+
+    Parameters
+    ----------
+    recipe : path or Recipe
+    model : str
+        Key of a speech model whose stores exist.
+    layer : int, "last" or "mean"
+    stores : path
+
+    Returns
+    -------
+    X : float32, shape (n_utterances, n_columns)
+    y : float64, shape (n_utterances, n_targets), or str, shape (n_utterances,)
+    groups : str, shape (n_utterances,)
+    """
+    if not isinstance(recipe, Recipe):
+        recipe = load_recipe(recipe)
+    matrix = load_matrix(recipe, Path(stores), model, layer)
+    known = has_truth(matrix.y)
+    return matrix.X[known], matrix.y[known], matrix.groups[known]
+
+
+def has_truth(y: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which rows have a truth: no target NaN, or a label that is not empty."""
+    if y.ndim == 2:
+        return ~np.isnan(y).any(axis=1)
+    return np.asarray(y != "", dtype=bool)
+
+
+def load_matrix(
+    recipe: Recipe,
+    stores: Path,
+    model: str,
+    layer: int | str = "last",
+    *,
+    allow_failures: int = 0,
+) -> Matrix:
+    """Read one layer of a model's stores for all corpora of a recipe.
+
+    Raises
+    ------
+    StoreError
+        A store is missing, unfinished, or lacks rows of the table (more than `allow_failures` of
+        them); a value is not finite (the utterance is named).
+    CorpusError
+        The table is missing, or lacks the recipe's target.
+    """
+    tables = {corpus: read_table(stores / corpus) for corpus in recipe.corpora}
+    labels = class_list(recipe, tables)
+    blocks, frames, notes = [], [], []
+    identities: dict[str, Any] = {}
+    lacking_in_all, title = 0, model
+    for corpus, table in tables.items():
+        frame, dropped = select_rows(recipe, table, labels)
+        notes += [f"{corpus}: {finding.text}" for finding in table.findings]
+        if dropped:
+            notes.append(f"{corpus}: {dropped}")
+        path = store_path(stores, corpus, model)
+        _refuse_unfinished(path, corpus, model)
+        with Store(path) as store:
+            title = store.title
+            block, found = _rows(store, layer, recipe.head.statistics, frame)
+            identities[corpus] = {
+                "store": store.identity,
+                "key": store.key,
+                "table": table_hash(table),
+            }
+        lacking = frame.loc[~found, "utterance"].tolist()
+        lacking_in_all += len(lacking)
+        if lacking:
+            named = ", ".join(lacking[:3]) + (" ..." if len(lacking) > 3 else "")
+            text = (
+                f"{path}: lacks {len(lacking)} of the table's {len(frame)} utterances ({named}); "
+                f"see {path.with_suffix('.failures.csv').name} beside it"
+            )
+            if lacking_in_all > allow_failures:
+                raise StoreError(
+                    f"{text}; run make extract again, or pass ALLOW_FAILURES={lacking_in_all}"
+                )
+            notes.append(text)
+            frame = frame[found]
+        blocks.append(block)
+        frames.append(frame)
+    widths = {block.shape[1] for block in blocks}
+    if len(widths) > 1:
+        raise StoreError(f"{model}: stores of {', '.join(tables)} differ in width: {widths}")
+    rows = pd.concat(frames, ignore_index=True)
+    matrix = np.concatenate(blocks) if len(blocks) > 1 else blocks[0]
+    order = np.lexsort((rows["utterance"].to_numpy(str), rows["corpus"].to_numpy(str)))
+    rows = rows.iloc[order].reset_index(drop=True)
+    if (order != np.arange(len(order))).any():
+        matrix = matrix[order]
+    _refuse_not_finite(matrix, rows, model)
+    speakers = rows["speaker"].to_numpy(object)
+    groups = np.where(speakers == "", "", rows["corpus"].to_numpy(object) + "/" + speakers)
+    if recipe.task == "regression":
+        y: NDArray[Any] = rows[list(recipe.targets)].to_numpy(dtype=np.float64)
+    else:
+        y = rows[recipe.target].to_numpy(dtype=object)
+    return Matrix(matrix, y, groups.astype(object), rows, labels, identities, title, notes)
+
+
+def class_list(recipe: Recipe, tables: dict[str, Table]) -> tuple[str, ...]:
+    """The ordered class list of a recipe over its corpora: its own, else the corpora's united.
+
+    Raises
+    ------
+    CorpusError
+        A table lacks the recipe's target or targets.
+    """
+    for corpus, table in tables.items():
+        wanted = [recipe.target] if recipe.target else list(recipe.targets)
+        known = list(table.labels) if recipe.target else list(table.targets)
+        lacking = [one for one in wanted if one not in known]
+        if lacking:
+            raise CorpusError(
+                f"{corpus}: its table has no {', '.join(map(repr, lacking))}; it has "
+                f"{', '.join(known) or 'none'}; write the table again with "
+                f"`python -m features table {corpus}` if the corpus has changed"
+            )
+    if recipe.target is None:
+        return ()
+    if recipe.labels:
+        return recipe.labels
+    united: dict[str, None] = {}
+    for table in tables.values():
+        united.update(dict.fromkeys(table.labels[recipe.target]))
+    return tuple(united)
+
+
+def select_rows(recipe: Recipe, table: Table, labels: tuple[str, ...]) -> tuple[pd.DataFrame, str]:
+    """The rows of a table that a recipe uses, and a line that counts those it drops.
+
+    Rows whose label is not in the recipe's class list are dropped; unlabelled rows stay.
+    """
+    frame = table.frame
+    if recipe.target is None:
+        return frame.reset_index(drop=True), ""
+    label = frame[recipe.target]
+    other = ~label.isin([*labels, ""])
+    counts = label[other].value_counts().sort_index()
+    text = ", ".join(f"{name} {count}" for name, count in counts.items())
+    dropped = f"{other.sum()} rows dropped, their label is not in the recipe's list: {text}"
+    return frame[~other].reset_index(drop=True), dropped if other.any() else ""
+
+
+def _refuse_unfinished(path: Path, corpus: str, model: str) -> None:
+    parts = parts_path(path)
+    if parts.is_dir() and any(parts.glob("plan*.json")):
+        raise StoreError(
+            f"{parts}: the extraction of {model} for {corpus} is not finished; run make extract "
+            f"MODEL={model} again, it goes on where it was"
+        )
+
+
+def _rows(
+    store: Store, layer: int | str, statistics: list[str] | None, frame: pd.DataFrame
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """The store's rows in the order of the table, and which of the table's rows it has."""
+    position = pd.Series(np.arange(len(store.index)), index=store.index["utterance"])
+    at = position.reindex(frame["utterance"]).to_numpy()
+    found = ~np.isnan(at)
+    rows = at[found].astype(np.int64)
+    stored_hash = store.index["audio_hash"].to_numpy(object)[rows]
+    table_hash_ = frame["audio_hash"].to_numpy(object)[found]
+    stale = (table_hash_ != "") & (stored_hash != table_hash_)
+    if stale.any():
+        named = ", ".join(frame["utterance"].to_numpy(object)[found][stale][:3])
+        raise StoreError(
+            f"{store.path}: the audio of {stale.sum()} utterances has changed since ({named}); "
+            f"run make extract again"
+        )
+    parts = [store.read(layer, one)[rows] for one in statistics or store.default]
+    return np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0], found
+
+
+def _refuse_not_finite(matrix: NDArray[np.float32], rows: pd.DataFrame, model: str) -> None:
+    bad = ~np.isfinite(matrix).all(axis=1)
+    if bad.any():
+        first = rows[bad].iloc[0]
+        raise StoreError(
+            f"{model}: {bad.sum()} utterances have values that are not finite, the first is "
+            f"{first['corpus']}/{first['utterance']}; run python -m features verify, and extract "
+            f"again in float32 if the store was made in a half precision"
+        )

@@ -1,0 +1,579 @@
+"""The HDF5 store: every stored layer of one model for one corpus. `FORMAT.md` specifies the file.
+
+Conventions
+-----------
+- A store is written once, under a temporary name, synced and renamed; readers never see half a
+  file. Parts of an extraction under way have the same format and lie in `<model>.parts/`.
+- The key (root attributes) holds all that changes a number. Stores of different keys never mix.
+- This module alone imports h5py. It does not use HDF5's file locking, which network file systems
+  often lack; a writer holds `<model>.lock` (see `WriterLock`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import math
+import os
+import shutil
+import socket
+import time
+import uuid
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from features.errors import StoreError
+
+FORMAT_VERSION = 1
+NUMERICS = 1
+"""Raised with every change that moves an extracted number; part of every key."""
+BLOCK = 64
+"""Utterances a checksum covers."""
+
+FEATURE_STATISTICS = ("mean", "std", "functionals")
+INDEX_COLUMNS = ("utterance", "audio_hash", "size", "mtime_ns")
+_NOT_KEY = ("format", "format_version", "statistics_default")
+
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A block whose bytes are not those that were written."""
+
+    statistic: str
+    layer: int
+    utterances: tuple[str, ...]
+
+    def __str__(self) -> str:
+        named = ", ".join(self.utterances[:3])
+        more = f" and {len(self.utterances) - 3} more" if len(self.utterances) > 3 else ""
+        return f"/{self.statistic}, layer {self.layer}, utterances {named}{more}"
+
+
+def store_path(stores: Path, corpus: str, model: str) -> Path:
+    """Path of the store of a corpus and model."""
+    return stores / corpus / f"{model}.h5"
+
+
+def parts_path(store: Path) -> Path:
+    """Folder of the plan and the sealed parts of an extraction under way."""
+    return store.with_suffix(".parts")
+
+
+def full_key(key: Mapping[str, Any]) -> dict[str, Any]:
+    """Complete a model's key with what belongs to every store, in JSON-able values."""
+    return json.loads(json.dumps({**key, "numerics": NUMERICS}, sort_keys=True))
+
+
+def key_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:
+    """Name the first attributes in which two keys differ, with both values; None if equal."""
+    named = [
+        f"{name}: stored {theirs.get(name)!r}, asked {ours.get(name)!r}"
+        for name in sorted({*ours, *theirs})
+        if ours.get(name) != theirs.get(name)
+    ]
+    return "; ".join(named) if named else None
+
+
+def identity(key: Mapping[str, Any], index: pd.DataFrame) -> str:
+    """Hash of a key and of the sorted (utterance, audio hash): BLAKE2b-128, hex."""
+    digest = hashlib.blake2b(json.dumps(key, sort_keys=True).encode(), digest_size=16)
+    for utterance, audio_hash in sorted(zip(index["utterance"], index["audio_hash"], strict=True)):
+        digest.update(f"\n{utterance}\t{audio_hash}".encode())
+    return digest.hexdigest()
+
+
+class Store:
+    """A store opened for reading.
+
+    Attributes
+    ----------
+    key : dict
+        All that changes a number.
+    index : DataFrame
+        One row an utterance, in the order of the matrices: utterance, audio_hash, size, mtime_ns.
+    layers : list of int
+        Layer index of each stored layer, in the order of the first axis.
+    statistics : tuple of str
+        Of `mean`, `std`, `functionals`.
+    default : list of str
+        The statistics that a recipe gets that names none, side by side.
+    hidden_size : int
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        try:
+            self._file = h5py.File(self.path, "r", locking=False)
+        except FileNotFoundError:
+            raise StoreError(f"{self.path}: no such store; make it with `make extract`") from None
+        except OSError as error:
+            raise StoreError(
+                f"{self.path}: cannot be opened as HDF5 ({_first_line(error)}); "
+                f"delete it and extract again"
+            ) from None
+        try:
+            self._read_index()
+        except StoreError:
+            self._file.close()
+            raise
+        except (KeyError, ValueError, OSError, RuntimeError, TypeError) as error:
+            self._file.close()
+            raise StoreError(
+                f"{self.path}: damaged ({_first_line(error)}); delete it and extract again"
+            ) from None
+
+    def _read_index(self) -> None:
+        attributes = {name: _decode(value) for name, value in self._file.attrs.items()}
+        version = attributes.get("format_version")
+        if attributes.get("format") != "serfuse" or version is None:
+            raise StoreError(f"{self.path}: not a store (no attribute format = 'serfuse')")
+        if version != FORMAT_VERSION:
+            raise StoreError(
+                f"{self.path}: format version {version}, this program reads {FORMAT_VERSION}; "
+                f"use a newer program, or extract again"
+            )
+        self.key = {k: v for k, v in attributes.items() if k not in _NOT_KEY}
+        self.default: list[str] = list(attributes["statistics_default"])
+        self.failed: list[list[str]] = (
+            [json.loads(one) for one in self._file["failed"].asstr()[:]]
+            if "failed" in self._file
+            else []
+        )
+        self.statistics = tuple(self.key["statistics"])
+        self.layers = [int(one) for one in self._file["layers"][:]]
+        self.index = pd.DataFrame(
+            {
+                "utterance": self._file["utterance"].asstr()[:].astype(object),
+                "audio_hash": [bytes(row).hex() for row in self._file["audio_hash"][:]],
+                "size": self._file["size"][:],
+                "mtime_ns": self._file["mtime_ns"][:],
+            }
+        )
+        if zlib.crc32(_index_bytes(self.index)) != int(self._file["crc/index"][()]):
+            raise StoreError(
+                f"{self.path}: damaged (checksum of /utterance, /audio_hash, /size, /mtime_ns); "
+                f"delete it and extract again"
+            )
+        shape = (len(self.layers), len(self.index))
+        for statistic in self.statistics:
+            if self._file[statistic].shape[:2] != shape:
+                raise StoreError(
+                    f"{self.path}: /{statistic} has shape {self._file[statistic].shape}, "
+                    f"expected {shape} + (columns,); delete it and extract again"
+                )
+        self.names = (
+            {s: list(self._file[f"names/{s}"].asstr()[:]) for s in self._file["names"]}
+            if "names" in self._file
+            else {}
+        )
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    @property
+    def identity(self) -> str:
+        """Hash of the key and of the sorted (utterance, audio hash)."""
+        return identity(self.key, self.index)
+
+    @property
+    def title(self) -> str:
+        """The model's key as it is shown: random weights say so."""
+        untrained = str(self.key.get("source", "")).startswith("untrained:")
+        return f"{self.key['model']} (untrained)" if untrained else str(self.key["model"])
+
+    def columns(self, statistic: str) -> int:
+        """Width of one statistic: the hidden size, or the number of features."""
+        return int(self._file[statistic].shape[2])
+
+    def layer_position(self, layer: int | str) -> list[int]:
+        """Positions on the layer axis of `"last"`, `"mean"` (1..L) or an index.
+
+        Raises
+        ------
+        StoreError
+            For a layer that is not stored, naming those that are.
+        """
+        if len(self.layers) == 1 and layer in ("last", "mean"):
+            return [0]
+        top = int(self.key.get("n_layers", max(self.layers)))
+        wanted = {"last": [top], "mean": list(range(1, top + 1))}.get(str(layer))
+        if wanted is None:
+            wanted = [int(layer)]
+        lacking = [one for one in wanted if one not in self.layers]
+        if lacking:
+            raise StoreError(
+                f"{self.path}: layer {layer!r} needs layer {lacking[0]}, stored are "
+                f"{_ranges(self.layers)}; choose one of these, or extract with other "
+                f"[extract] layers"
+            )
+        return [self.layers.index(one) for one in wanted]
+
+    def read(self, layer: int | str, statistic: str, *, check: bool = False) -> Float32:
+        """One layer of one statistic for all utterances.
+
+        Parameters
+        ----------
+        layer : int, "last" or "mean"
+            `"mean"` is the plain mean over layers 1..L.
+        statistic : str
+        check : bool
+            Compare every block with its checksum.
+
+        Returns
+        -------
+        float32, shape (n_utterances, n_columns)
+        """
+        if statistic not in self.statistics:
+            raise StoreError(
+                f"{self.path}: no statistic {statistic!r}; stored are {', '.join(self.statistics)}"
+            )
+        positions = self.layer_position(layer)
+        if len(positions) == 1:
+            return self.read_position(positions[0], statistic, check=check)
+        total = np.zeros((len(self.index), self.columns(statistic)), dtype=np.float64)
+        for position in positions:
+            total += self.read_position(position, statistic, check=check)
+        return (total / len(positions)).astype(np.float32)
+
+    def read_position(self, position: int, statistic: str, *, check: bool = False) -> Float32:
+        """The matrix at one position of the layer axis: one sequential read."""
+        try:
+            matrix = self._file[statistic][position]
+        except OSError as error:
+            raise StoreError(
+                f"{self.path}: /{statistic}, layer {self.layers[position]}: cannot be read "
+                f"({_first_line(error)}); delete it and extract again"
+            ) from None
+        if check:
+            damaged = self._damaged(matrix, position, statistic)
+            if damaged:
+                raise StoreError(f"{self.path}: damaged: {damaged[0]}; delete it and extract again")
+        return matrix
+
+    def _damaged(self, matrix: Float32, position: int, statistic: str) -> list[Damage]:
+        stored = self._file[f"crc/{statistic}"][position]
+        return [
+            Damage(
+                statistic,
+                self.layers[position],
+                tuple(self.index["utterance"].iloc[block * BLOCK : (block + 1) * BLOCK]),
+            )
+            for block, crc in enumerate(checksums(matrix))
+            if crc != stored[block]
+        ]
+
+    def verify(self) -> list[Damage]:
+        """Compare all blocks with their checksums."""
+        return [
+            damage
+            for statistic in self.statistics
+            for position in range(len(self.layers))
+            for damage in self._damaged(
+                self.read_position(position, statistic), position, statistic
+            )
+        ]
+
+
+def checksums(matrix: Float32) -> NDArray[np.uint32]:
+    """CRC-32 of each block of 64 utterances of one layer, little-endian float32 bytes."""
+    contiguous = np.ascontiguousarray(matrix, dtype="<f4")
+    return np.array(
+        [zlib.crc32(contiguous[i : i + BLOCK].data) for i in range(0, len(contiguous), BLOCK)],
+        dtype=np.uint32,
+    )
+
+
+def write_store(
+    path: Path,
+    key: Mapping[str, Any],
+    index: pd.DataFrame,
+    layers: Sequence[int],
+    matrix: Callable[[str, int], Float32],
+    *,
+    default: Sequence[str],
+    columns: Mapping[str, int],
+    names: Mapping[str, Sequence[str]] | None = None,
+    failed: Sequence[Sequence[str]] = (),
+) -> None:
+    """Write a store (or a part) under a temporary name, sync it, and rename it into place.
+
+    Parameters
+    ----------
+    path : Path
+    key : mapping
+        Complete, as `full_key` gives it.
+    index : DataFrame
+        Columns utterance, audio_hash (hex), size (bytes), mtime_ns.
+    layers : sequence of int
+        Layer index of each position of the first axis.
+    matrix : callable
+        `matrix(statistic, position)` gives float32, shape (n_utterances, n_columns). Called once
+        for each, so that one layer at a time is in memory.
+    default : sequence of str
+        Statistics that a recipe gets that names none.
+    columns : mapping
+        Width of each statistic.
+    names : mapping, optional
+        Names of the columns of a statistic, where they have any.
+    failed : sequence of (utterance, audio_hash, reason)
+        For parts: what could not be computed.
+
+    Raises
+    ------
+    StoreError
+        When the disk is full or the folder cannot be written; nothing is left behind.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+    attributes: dict[str, Any] = {
+        **key,
+        "format": "serfuse",
+        "format_version": FORMAT_VERSION,
+        "statistics_default": list(default),
+    }
+    n = len(index)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with h5py.File(temporary, "w", libver="earliest", locking=False) as file:
+            for name, value in attributes.items():
+                file.attrs[name] = _encode(value)
+            text = h5py.string_dtype("utf-8")
+            file.create_dataset("utterance", data=list(index["utterance"]), dtype=text, shape=(n,))
+            hashes = b"".join(bytes.fromhex(one) for one in index["audio_hash"])
+            file["audio_hash"] = np.frombuffer(hashes, dtype=np.uint8).reshape(n, 16)
+            file["size"] = index["size"].to_numpy(dtype=np.int64)
+            file["mtime_ns"] = index["mtime_ns"].to_numpy(dtype=np.int64)
+            file["layers"] = np.asarray(layers, dtype=np.int64)
+            for statistic, given in (names or {}).items():
+                file.create_dataset(f"names/{statistic}", data=list(given), dtype=text)
+            if failed:
+                rows = [json.dumps(list(one)) for one in failed]
+                file.create_dataset("failed", data=rows, dtype=text)
+            file["crc/index"] = np.uint32(zlib.crc32(_index_bytes(index)))
+            for statistic, width in columns.items():
+                data = file.create_dataset(statistic, (len(layers), n, width), dtype="<f4")
+                crc = np.zeros((len(layers), -(-n // BLOCK)), dtype=np.uint32)
+                for position in range(len(layers)):
+                    one = matrix(statistic, position)
+                    data[position] = one
+                    crc[position] = checksums(one)
+                file[f"crc/{statistic}"] = crc
+        sync(temporary)
+        os.replace(temporary, path)
+        sync(path.parent)
+    except OSError as error:
+        raise _disk_error(path, error, n * sum(columns.values()) * len(layers) * 4) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _disk_error(path: Path, error: OSError, needed: int) -> StoreError:
+    """Turn an error of a write into one line; HDF5 hides errno in its text."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or any(
+        f"errno = {number}," in str(error) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    )
+    if full:
+        with contextlib.suppress(OSError):
+            free = shutil.disk_usage(path.parent).free
+            return StoreError(
+                f"{path}: the disk is full: {needed:,} bytes needed, {free:,} free; what was "
+                f"sealed before stays valid: make room and run the same command again"
+            )
+    return StoreError(f"{path}: cannot be written: {_first_line(error)}")
+
+
+def sync(path: Path) -> None:
+    """Flush a file or folder to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small text file under a temporary name, sync it, and rename it into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync(path.parent)
+    except OSError as error:
+        raise _disk_error(path, error, len(text)) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def file_digest(path: Path) -> hashlib.blake2b:
+    """BLAKE2b-128 over a file's bytes, as an object that can be copied and updated.
+
+    Raises
+    ------
+    OSError
+        The file is missing or cannot be read.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest
+
+
+def audio_hash(digest: hashlib.blake2b, start: float, end: float) -> str:
+    """Hash of an utterance: of its file's bytes, and of start and end (seconds) if it has any."""
+    if math.isnan(start) and math.isnan(end):
+        return digest.hexdigest()
+    part = digest.copy()
+    part.update(f"#{float(start)!r}-{float(end)!r}".encode())
+    return part.hexdigest()
+
+
+class WriterLock:
+    """One writer a store: a file that names the holder, made with O_EXCL.
+
+    A lock whose process on this host is gone counts as left behind and is taken over.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._held = False
+
+    def __enter__(self) -> WriterLock:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        record = {"host": socket.gethostname(), "pid": os.getpid(), "since": since}
+        for _ in range(2):
+            try:
+                handle = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+            except FileExistsError:
+                self._clear_if_dead()
+                continue
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump(record, file)
+            self._held = True
+            return self
+        raise StoreError(f"{self.path}: another process took the lock; try again")
+
+    def _clear_if_dead(self) -> None:
+        try:
+            text = self.path.read_text(encoding="utf-8")
+            holder = json.loads(text)
+            host, pid, since = holder["host"], int(holder["pid"]), holder["since"]
+        except FileNotFoundError:
+            return
+        except (ValueError, KeyError, TypeError):
+            # A kill between creation and writing leaves an empty lock; a live writer fills it
+            # within moments.
+            time.sleep(0.5)
+            with contextlib.suppress(FileNotFoundError):
+                if self.path.read_text(encoding="utf-8") == text:
+                    self.path.unlink()
+            return
+        if host == socket.gethostname() and not _alive(pid):
+            with contextlib.suppress(FileNotFoundError):
+                self.path.unlink()
+            return
+        raise StoreError(
+            f"{self.path}: held by process {pid} on {host} since {since}; wait for it, or delete "
+            f"this file if that process is gone"
+        )
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._held:
+            with contextlib.suppress(FileNotFoundError):
+                self.path.unlink()
+            self._held = False
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def sealed_parts(folder: Path) -> Iterator[tuple[Path, Store | None]]:
+    """The parts in a folder, opened one after the other; None for one that is damaged."""
+    for path in sorted(folder.glob("part-*.h5")):
+        try:
+            part = Store(path)
+        except StoreError:
+            yield path, None
+            continue
+        with part:
+            yield path, part
+
+
+def _index_bytes(index: pd.DataFrame) -> bytes:
+    rows = zip(*(index[name] for name in INDEX_COLUMNS), strict=True)
+    return "\n".join("\t".join(str(value) for value in row) for row in rows).encode()
+
+
+def _encode(value: Any) -> Any:
+    """An attribute as HDF5 has it: text and numbers as they are, all else as JSON text."""
+    plain = isinstance(value, str | int | float) and not isinstance(value, bool)
+    return value if plain else "json:" + json.dumps(value, sort_keys=True)
+
+
+def _decode(value: Any) -> Any:
+    if isinstance(value, bytes):
+        value = value.decode()
+    if isinstance(value, str):
+        return json.loads(value[5:]) if value.startswith("json:") else value
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _ranges(values: Sequence[int]) -> str:
+    """Examples: `[0, 1, 2, 5]` is `0-2, 5`."""
+    parts: list[str] = []
+    start = previous = values[0]
+    for value in [*values[1:], None]:
+        if value is not None and value == previous + 1:
+            previous = value
+            continue
+        parts.append(str(start) if start == previous else f"{start}-{previous}")
+        if value is not None:
+            start = previous = value
+    return ", ".join(parts)

@@ -1,0 +1,282 @@
+"""The utterance table: one row an utterance, whatever corpus it comes from.
+
+Rows are sorted by (corpus, utterance), which is their key. Text is plain `str` and empty where
+nothing is known: ids, speakers and sessions are never numbers (`03` stays `03`) and never missing
+(`NA` is a name). `start`, `end` and `seconds` are float64 seconds, NaN for a whole file or where
+nobody has looked yet. Continuous targets are float64, NaN where the truth is masked. `path` is
+relative to the corpus root, or absolute where a manifest says so.
+
+On disk a table is `utterances.csv` with `utterances.json` beside it (class lists, targets, the
+corpus's record and what was found when it was read). Numbers read back to the same float64.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from features.errors import CorpusError
+
+KEY = ("corpus", "utterance")
+COLUMNS = (
+    *KEY, "path", "start", "end", "seconds",
+    "speaker", "gender", "language", "session", "sentence", "partition",
+)  # fmt: skip
+TIMES = ("start", "end", "seconds")
+AUDIO_HASH = "audio_hash"
+# What may change without another label, split or prediction: where a file lies, and its bytes.
+INCIDENTAL = ("path", "seconds", AUDIO_HASH)
+EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something about a corpus's files that does not stop the work but has to be known.
+
+    Attributes
+    ----------
+    kind : str
+        For programs, e.g. `labels-without-audio`.
+    count : int
+        How many files, rows or values it concerns.
+    examples : tuple of str
+        The first few of them.
+    text : str
+        One line for people, which names the examples.
+    """
+
+    kind: str
+    count: int
+    examples: tuple[str, ...]
+    text: str
+
+
+def finding(kind: str, items: Iterable[str], text: str) -> list[Finding]:
+    """Make a list of one finding, or of none where there is no item.
+
+    Examples
+    --------
+    >>> finding("labels-without-audio", ["a", "b"], "label rows without audio")[0].text
+    '2 label rows without audio: a, b'
+    """
+    items = list(items)
+    if not items:
+        return []
+    line = f"{len(items)} {text}: {some(items)}"
+    return [Finding(kind, len(items), tuple(items[:EXAMPLES]), line)]
+
+
+def some(items: Sequence[str], n: int = EXAMPLES) -> str:
+    """Name the first `n` items and count the rest.
+
+    Examples
+    --------
+    >>> some(["a", "b", "c"], 2)
+    'a, b and 1 more'
+    """
+    rest = len(items) - n
+    return ", ".join(items[:n]) + (f" and {rest} more" if rest > 0 else "")
+
+
+@dataclass
+class Table:
+    """The utterances of one corpus and what is known about the corpus.
+
+    Attributes
+    ----------
+    frame : pandas.DataFrame
+        `COLUMNS`, then the label sets (text), the targets (float64) and `audio_hash`.
+    labels : dict
+        Label set -> ordered class list.
+    targets : tuple of str
+        The continuous targets.
+    findings : list of Finding
+        What was odd when the corpus was read.
+    corpus : dict
+        The corpus's record, JSON-able: key, reader, title, licence, expected counts, ...
+    """
+
+    frame: pd.DataFrame
+    labels: dict[str, tuple[str, ...]]
+    targets: tuple[str, ...]
+    findings: list[Finding] = field(default_factory=list)
+    corpus: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> list[str]:
+        """All columns in their order."""
+        return columns_of(self.labels, self.targets)
+
+
+def columns_of(labels: Iterable[str], targets: Iterable[str]) -> list[str]:
+    """List the columns of a table with these label sets and targets."""
+    return [*COLUMNS, *labels, *targets, AUDIO_HASH]
+
+
+def write_table(folder: Path, table: Table) -> None:
+    """Write `utterances.csv` and `utterances.json`; files that would not change are left alone.
+
+    Each file is written under a temporary name, synced and renamed, so that a reader never sees
+    half of one.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    about = {
+        "labels": table.labels,
+        "targets": table.targets,
+        "findings": [asdict(one) for one in table.findings],
+        "corpus": table.corpus,
+    }
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(table.columns)
+    writer.writerows(zip(*(_as_text(table.frame[name]) for name in table.columns), strict=True))
+    _replace(folder / "utterances.json", json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+    _replace(folder / "utterances.csv", text.getvalue())
+
+
+def read_table(folder: Path) -> Table:
+    """Read what `write_table` wrote.
+
+    Raises
+    ------
+    CorpusError
+        If a file is missing or damaged, or the two do not belong together.
+    """
+    rows, about = Path(folder) / "utterances.csv", Path(folder) / "utterances.json"
+    way_out = "write it anew with `make extract` or `python -m features table`"
+    for path in (rows, about):
+        if not path.is_file():
+            raise CorpusError(f"{path}: no utterance table there; {way_out}")
+    try:
+        info = json.loads(about.read_text("utf-8"))
+        labels = {name: tuple(classes) for name, classes in info["labels"].items()}
+        targets = tuple(info["targets"])
+        findings = [
+            Finding(one["kind"], one["count"], tuple(one["examples"]), one["text"])
+            for one in info["findings"]
+        ]
+        corpus = info["corpus"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CorpusError(f"{about}: not readable ({error!r}); {way_out}") from None
+    try:
+        frame = pd.read_csv(rows, dtype=str, keep_default_na=False, encoding="utf-8")
+        if list(frame.columns) != columns_of(labels, targets):
+            raise ValueError(f"its columns are not those that {about.name} describes")
+        for name in (*TIMES, *targets):
+            frame[name] = _floats(frame[name])
+    except ValueError as error:
+        raise CorpusError(f"{rows}: {error}; {way_out}") from None
+    return Table(frame, labels, targets, findings, corpus)
+
+
+def table_hash(table: Table, columns: Sequence[str] | None = None) -> str:
+    """Hash what a head can learn from: all columns but `path`, `seconds` and `audio_hash`.
+
+    Parameters
+    ----------
+    table : Table
+        The order of its rows does not matter.
+    columns : sequence of str, optional
+        Hash these columns (and the key) alone.
+
+    Returns
+    -------
+    str
+        BLAKE2b-128 in hex.
+    """
+    if columns is None:
+        columns = [name for name in table.columns if name not in INCIDENTAL]
+    names = [*KEY, *sorted(set(columns) - set(KEY))]
+    head = [names, {name: table.labels[name] for name in names if name in table.labels}]
+    rows = sorted(zip(*(_as_text(table.frame[name]) for name in names), strict=True))
+    digest = hashlib.blake2b(digest_size=16)
+    for part in (head, *rows):
+        digest.update(json.dumps(part, ensure_ascii=False).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def differences(old: Table, new: Table) -> list[str]:
+    """Say in which rows and labels two tables differ, one line a kind of difference.
+
+    `path`, `seconds` and `audio_hash` do not count, as in `table_hash`.
+
+    Returns
+    -------
+    list of str
+        Empty where the tables are equal. Each line names the first few utterances.
+    """
+    lines = []
+    for name in sorted(old.labels.keys() | new.labels.keys()):
+        before, after = old.labels.get(name), new.labels.get(name)
+        if before != after:
+            lines.append(f"label set {name}: {_classes(before)} became {_classes(after)}")
+    if old.targets != new.targets:
+        lines.append(f"targets: {_classes(old.targets)} became {_classes(new.targets)}")
+    # A dict and no join of frames: text stays text, and NaN equals NaN.
+    names = [n for n in old.columns if n in set(new.columns) and n not in INCIDENTAL]
+    was, now = _by_key(old.frame, names), _by_key(new.frame, names)
+    for kind, keys in (("gone", was.keys() - now.keys()), ("new", now.keys() - was.keys())):
+        if keys:
+            lines.append(f"{len(keys)} rows {kind}: {some(['/'.join(k) for k in sorted(keys)])}")
+    both = sorted(was.keys() & now.keys())
+    for column, name in enumerate(names):
+        changed = [
+            f"{'/'.join(key)} ({was[key][column] or 'empty'} became {now[key][column] or 'empty'})"
+            for key in both
+            if was[key][column] != now[key][column]
+        ]
+        if changed:
+            lines.append(f"{name} differs in {len(changed)} rows: {some(changed, 3)}")
+    return lines
+
+
+def _by_key(frame: pd.DataFrame, names: Sequence[str]) -> dict[tuple[str, ...], tuple[str, ...]]:
+    values = zip(*(_as_text(frame[name]) for name in names), strict=True)
+    keys = zip(*(_as_text(frame[name]) for name in KEY), strict=True)
+    return dict(zip(keys, values, strict=True))
+
+
+def _classes(names: Sequence[str] | None) -> str:
+    return "none" if not names else f"[{', '.join(names)}]"
+
+
+def _as_text(column: pd.Series) -> list[str]:
+    """Write floats so that they read back to the same float64, NaN as an empty text."""
+    values = column.to_list()
+    if column.dtype != np.float64:
+        return values
+    return ["" if value != value else repr(value) for value in values]
+
+
+def _floats(column: pd.Series) -> np.ndarray:
+    """Read texts as float64, shape (n,); empty is NaN."""
+    try:
+        return np.array([float(text) if text else np.nan for text in column], dtype=np.float64)
+    except ValueError as error:
+        raise ValueError(f"column {column.name}: {error}") from None
+
+
+def _replace(path: Path, text: str) -> None:
+    data = text.encode("utf-8")
+    if path.is_file() and path.read_bytes() == data:
+        return
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,80 @@
+"""Exit codes, one-line errors, and the progress line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+
+import pytest
+
+from features.command import Progress, argument_parser, run_command
+from features.errors import UserError, nearest
+
+
+def run(main: object, *argv: str) -> int:
+    return run_command(main, argument_parser("toy", "A toy.", "recipe", "model", "jobs"), argv)
+
+
+def test_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(lambda args: None) == 0
+    assert run(lambda args: 1) == 1
+
+    def refuse(args: argparse.Namespace) -> None:
+        raise UserError("x.wav: broken; mend it")
+
+    assert run(refuse) == 1
+    assert capsys.readouterr().err == "toy: x.wav: broken; mend it\n"
+
+
+def test_ctrl_c_and_sigterm_say_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    def kill(number: int) -> object:
+        return lambda args: os.kill(os.getpid(), number)
+
+    handler = signal.getsignal(signal.SIGTERM)
+    assert run(kill(signal.SIGINT)) == 130
+    assert "The same command goes on" in capsys.readouterr().err
+    assert run(kill(signal.SIGTERM)) == 143
+    assert signal.getsignal(signal.SIGTERM) == handler
+
+
+def test_a_fault_of_the_program_keeps_its_traceback() -> None:
+    def fail(args: argparse.Namespace) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run(fail)
+
+
+@pytest.mark.parametrize("argv", [("--jobs", "0"), ("--jobs", "x"), ("--nonsense",)])
+def test_a_wrong_command_line_exits_with_2(argv: tuple[str, ...]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run(lambda args: 0, *argv)
+    assert caught.value.code == 2
+
+
+def test_arguments() -> None:
+    seen = []
+    run(lambda args: seen.append(args), "r.toml", "--model", "a, b")
+    assert (seen[0].recipe, seen[0].model, seen[0].jobs) == ("r.toml", ["a", "b"], -1)
+
+
+def test_progress_says_done_total_rate_and_time_left() -> None:
+    progress = Progress("emodb/mfcc", 1000, "s of audio")
+    progress.add(250)
+    assert progress.line(50) == ("emodb/mfcc: 250 of 1,000 s of audio, 5.0 a second, 2:30 left")
+
+
+def test_plain_lines_come_every_30_s(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 10.0, 29.9, 30.1, 45.0])
+    monkeypatch.setattr("features.command.time.monotonic", lambda: next(clock))
+    progress = Progress("x", 10, "fits")
+    for _ in range(4):
+        progress.add(1)
+    assert capsys.readouterr().err == "x: 3 of 10 fits, 0.1 a second, 1:10 left\n"
+
+
+def test_nearest_is_case_insensitive() -> None:
+    assert nearest("MFCC", ["mfcc", "egemaps"]) == "; did you mean 'mfcc'?"

@@ -1,0 +1,281 @@
+"""The store: round trip, keys, damage, kills, locks, and files of every released version."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+
+from features.errors import StoreError
+from features.store import (
+    BLOCK,
+    Store,
+    WriterLock,
+    audio_hash,
+    checksums,
+    file_digest,
+    full_key,
+    key_difference,
+    write_store,
+)
+
+KEY = full_key(
+    {
+        "model": "toy",
+        "source": "org/toy@" + "0" * 40,
+        "layers": [0, 1, 2],
+        "n_layers": 2,
+        "statistics": ["mean"],
+        "precision": "float32",
+        "max_seconds": 60.0,
+    }
+)
+
+
+def index_of(n: int) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "utterance": [f"ü{i:04}" for i in range(n)],
+            "audio_hash": [f"{i:032x}" for i in range(n)],
+            "size": np.arange(n) + 100,
+            "mtime_ns": np.arange(n) + 10**18,
+        }
+    )
+
+
+def write(path: Path, data: np.ndarray, key: dict = KEY, **more: object) -> None:
+    write_store(
+        path, key, index_of(data.shape[1]), range(len(data)), lambda _, i: data[i],
+        default=["mean"], columns={"mean": data.shape[2]}, **more,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def data(rng: np.random.Generator) -> np.ndarray:
+    return rng.standard_normal((3, 150, 7)).astype(np.float32)
+
+
+def test_round_trip(tmp_path: Path, data: np.ndarray) -> None:
+    path = tmp_path / "c" / "toy.h5"
+    write(path, data, names={"mean": [f"f{i}" for i in range(7)]}, failed=[("x", "00", "why")])
+    with Store(path) as store:
+        for layer in range(3):
+            np.testing.assert_array_equal(store.read(layer, "mean", check=True), data[layer])
+        np.testing.assert_array_equal(store.read("last", "mean"), data[2])
+        np.testing.assert_allclose(
+            store.read("mean", "mean"), (data[1].astype(float) + data[2]) / 2, rtol=1e-6
+        )
+        pd.testing.assert_frame_equal(store.index, index_of(150), check_dtype=False)
+        assert store.key == KEY
+        assert store.default == ["mean"]
+        assert store.names == {"mean": [f"f{i}" for i in range(7)]}
+        assert store.failed == [["x", "00", "why"]]
+        assert store.verify() == []
+    assert [one.name for one in path.parent.iterdir()] == ["toy.h5"]  # no temporary file left
+
+
+def test_layout_is_contiguous_so_that_a_layer_is_one_read(tmp_path: Path, data: np.ndarray) -> None:
+    write(tmp_path / "toy.h5", data)
+    with h5py.File(tmp_path / "toy.h5", "r") as file:
+        assert file["mean"].chunks is None
+        assert file["mean"].shape == (3, 150, 7)
+        offset = file["mean"].id.get_offset()
+    raw = np.fromfile(tmp_path / "toy.h5", dtype="<f4", offset=offset, count=data.size)
+    np.testing.assert_array_equal(raw.reshape(data.shape), data)
+
+
+def test_same_content_gives_the_same_bytes(tmp_path: Path, data: np.ndarray) -> None:
+    write(tmp_path / "a.h5", data)
+    write(tmp_path / "b.h5", data)
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+
+
+def test_a_layer_that_is_not_stored_is_named_with_those_that_are(
+    tmp_path: Path, data: np.ndarray
+) -> None:
+    write_store(
+        tmp_path / "toy.h5", {**KEY, "layers": [0, 1, 5], "n_layers": 8}, index_of(150), [0, 1, 5],
+        lambda _, i: data[i], default=["mean"], columns={"mean": 7},
+    )  # fmt: skip
+    with Store(tmp_path / "toy.h5") as store:
+        np.testing.assert_array_equal(store.read(5, "mean"), data[2])
+        with pytest.raises(StoreError, match=r"layer 'last' needs layer 8, stored are 0-1, 5"):
+            store.read("last", "mean")
+        with pytest.raises(StoreError, match=r"no statistic 'std'; stored are mean"):
+            store.read(0, "std")
+
+
+def test_key_difference_names_both_values() -> None:
+    other = {**KEY, "precision": "bfloat16"}
+    assert key_difference(KEY, KEY) is None
+    assert key_difference(other, KEY) == "precision: stored 'float32', asked 'bfloat16'"
+
+
+def test_identity_depends_on_key_and_audio_not_on_order(tmp_path: Path, data: np.ndarray) -> None:
+    write(tmp_path / "a.h5", data)
+    write(tmp_path / "b.h5", data, key={**KEY, "precision": "float16"})
+    shuffled = index_of(150).sample(frac=1, random_state=0)
+    write_store(
+        tmp_path / "c.h5", KEY, shuffled, range(3), lambda _, i: data[i],
+        default=["mean"], columns={"mean": 7},
+    )  # fmt: skip
+    identities = []
+    for name in "abc":
+        with Store(tmp_path / f"{name}.h5") as store:
+            identities.append(store.identity)
+    assert identities[0] == identities[2] != identities[1]
+
+
+@pytest.mark.parametrize("layer", [0, 2])
+def test_a_flipped_byte_is_found_and_named(tmp_path: Path, data: np.ndarray, layer: int) -> None:
+    path = tmp_path / "toy.h5"
+    write(path, data)
+    with h5py.File(path, "r") as file:
+        offset = file["mean"].id.get_offset()
+    row = 70  # in the second block
+    with path.open("r+b") as file:
+        file.seek(offset + 4 * (layer * 150 * 7 + row * 7))
+        byte = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte[0] ^ 1]))
+    with Store(path) as store:
+        (damage,) = store.verify()
+        assert (damage.layer, damage.statistic) == (layer, "mean")
+        assert damage.utterances == tuple(f"ü{i:04}" for i in range(BLOCK, 2 * BLOCK))
+        with pytest.raises(StoreError, match=f"layer {layer}, utterances ü0064"):
+            store.read(layer, "mean", check=True)
+
+
+def test_damage_to_the_index_is_found_on_opening(tmp_path: Path, data: np.ndarray) -> None:
+    path = tmp_path / "toy.h5"
+    write(path, data)
+    with h5py.File(path, "r+") as file:
+        file["audio_hash"][3, 0] = 255
+    with pytest.raises(StoreError, match=r"toy.h5: damaged \(checksum of /utterance"):
+        Store(path)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda p: p.unlink(), "no such store; make it with `make extract`"),
+        (lambda p: p.write_bytes(b"not HDF5"), "cannot be opened as HDF5"),
+        (lambda p: p.write_bytes(p.read_bytes()[:3000]), "delete it and extract again"),
+    ],
+)
+def test_unreadable_files_are_one_line(
+    tmp_path: Path, data: np.ndarray, spoil: object, message: str
+) -> None:
+    path = tmp_path / "toy.h5"
+    write(path, data)
+    spoil(path)
+    with pytest.raises(StoreError, match=message) as caught:
+        Store(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_another_format_version_is_refused(tmp_path: Path, data: np.ndarray) -> None:
+    path = tmp_path / "toy.h5"
+    write(path, data)
+    with h5py.File(path, "r+") as file:
+        file.attrs["format_version"] = 99
+    with pytest.raises(StoreError, match="format version 99, this program reads 1"):
+        Store(path)
+    with h5py.File(path, "w") as file:
+        file["x"] = 1
+    with pytest.raises(StoreError, match="not a store"):
+        Store(path)
+
+
+def test_a_failed_write_leaves_nothing_and_the_old_file_stays(
+    tmp_path: Path, data: np.ndarray
+) -> None:
+    path = tmp_path / "toy.h5"
+    write(path, data)
+    before = path.read_bytes()
+
+    def fail(statistic: str, position: int) -> np.ndarray:
+        if position == 2:
+            raise OSError(28, "No space left on device")
+        return data[position]
+
+    with pytest.raises(StoreError, match=r"disk is full: 12,600 bytes needed, [\d,]+ free"):
+        write_store(path, KEY, index_of(150), range(3), fail, default=["mean"], columns={"mean": 7})
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_checksums_are_crc32_of_little_endian_blocks() -> None:
+    import zlib
+
+    matrix = np.arange(65 * 2, dtype=np.float32).reshape(65, 2)
+    expected = [
+        zlib.crc32(matrix[:64].astype("<f4").tobytes()),
+        zlib.crc32(matrix[64:].astype("<f4").tobytes()),
+    ]
+    np.testing.assert_array_equal(checksums(matrix), expected)
+
+
+def test_audio_hash_of_a_file_and_of_a_segment(tmp_path: Path) -> None:
+    import hashlib
+
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"abc" * 1000)
+    whole = hashlib.blake2b(b"abc" * 1000, digest_size=16).hexdigest()
+    segment = hashlib.blake2b(b"abc" * 1000 + b"#0.5-nan", digest_size=16).hexdigest()
+    digest = file_digest(path)
+    assert audio_hash(digest, float("nan"), float("nan")) == whole
+    assert audio_hash(digest, 0.5, float("nan")) == segment
+    assert audio_hash(digest, float("nan"), float("nan")) == whole  # the digest is not used up
+
+
+def test_the_second_writer_is_told_who_holds_the_store(tmp_path: Path) -> None:
+    path = tmp_path / "toy.lock"
+    with (
+        WriterLock(path),
+        pytest.raises(
+            StoreError, match=f"held by process {os.getpid()} on {socket.gethostname()} since 20"
+        ),
+        WriterLock(path),
+    ):
+        pass
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"host": "%s", "pid": 99999999, "since": "then"}'])
+def test_a_lock_that_was_left_behind_is_taken_over(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "toy.lock"
+    path.write_text(text.replace("%s", socket.gethostname()), encoding="utf-8")
+    with WriterLock(path):
+        assert json.loads(path.read_text(encoding="utf-8"))["pid"] == os.getpid()
+
+
+def test_a_lock_of_another_host_is_respected(tmp_path: Path) -> None:
+    path = tmp_path / "toy.lock"
+    path.write_text('{"host": "elsewhere", "pid": 1, "since": "then"}', encoding="utf-8")
+    with pytest.raises(StoreError, match="held by process 1 on elsewhere since then"):
+        WriterLock(path).__enter__()
+
+
+STORED = Path(__file__).resolve().parents[1] / "data"
+
+
+@pytest.mark.parametrize("path", sorted(STORED.glob("store-v*.h5")), ids=lambda p: p.name)
+def test_files_of_every_released_version_can_be_read(path: Path) -> None:
+    expected = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    with Store(path) as store:
+        assert store.verify() == []
+        assert store.index["utterance"].tolist() == expected["utterance"]
+        assert store.identity == expected["identity"]
+        for layer, values in expected["mean"].items():
+            np.testing.assert_array_equal(store.read(int(layer), "mean"), np.float32(values))
+
+
+def test_there_is_a_file_of_the_current_version() -> None:
+    assert (STORED / "store-v1.h5").exists()

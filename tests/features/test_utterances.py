@@ -1,0 +1,164 @@
+"""The table on disk and its comparison, with text that looks like numbers and missing values."""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from features.errors import CorpusError
+from features.utterances import (
+    COLUMNS,
+    Finding,
+    Table,
+    differences,
+    read_table,
+    table_hash,
+    write_table,
+)
+
+
+def make_table(**changes):
+    """Three utterances whose text looks like numbers and missing values, and awkward floats."""
+    rows = {
+        "corpus": ["c", "c", "c"],
+        "utterance": ["01", "NA", "x, \"y\" ä"],
+        "path": ["01.wav", "NA.wav", "x.wav"],
+        "start": [math.nan, 0.1, 1 / 3],
+        "end": [math.nan, 0.1 + 0.2, 1.0],
+        "seconds": [1.0, 2.0, math.nan],
+        "speaker": ["03", "NA", ""],
+        "gender": ["", "nan", "None"],
+        "language": ["de", "", ""],
+        "session": ["1.0", "", ""],
+        "sentence": ["", "", ""],
+        "partition": ["train", "devel", "test"],
+        "mood": ["calm", "", "tense"],
+        "arousal": [0.1, math.nan, 1e-17 + 1 / 3],
+        "audio_hash": ["00", "", ""],
+    }  # fmt: skip
+    frame = pd.DataFrame({**rows, **changes})
+    finding = Finding("names", 1, ("z",), "1 odd name: z")
+    return Table(frame, {"mood": ("calm", "tense")}, ("arousal",), [finding], {"key": "c"})
+
+
+def test_columns_stand_in_their_order():
+    table = make_table()
+    assert table.columns == list(table.frame.columns)
+    assert tuple(table.columns[: len(COLUMNS)]) == COLUMNS
+
+
+def test_table_reads_back_as_it_was(tmp_path):
+    table = make_table()
+    write_table(tmp_path, table)
+    back = read_table(tmp_path)
+    pd.testing.assert_frame_equal(back.frame, table.frame, check_exact=True)
+    assert (back.labels, back.targets, back.findings, back.corpus) == (
+        table.labels, table.targets, table.findings, table.corpus
+    )  # fmt: skip
+    assert back.frame["speaker"].tolist() == ["03", "NA", ""]
+
+
+def test_random_floats_read_back_to_the_same_bits(tmp_path):
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal(3) * 10.0 ** rng.integers(-300, 300, 3)
+    write_table(tmp_path, make_table(arousal=values))
+    assert read_table(tmp_path).frame["arousal"].to_numpy().tobytes() == values.tobytes()
+
+
+def test_unchanged_table_is_not_written_again(tmp_path):
+    write_table(tmp_path, make_table())
+    before = [
+        (tmp_path / name).stat().st_mtime_ns for name in sorted(p.name for p in tmp_path.iterdir())
+    ]
+    write_table(tmp_path, make_table())
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [
+        "utterances.csv",
+        "utterances.json",
+    ]
+    assert [path.stat().st_mtime_ns for path in sorted(tmp_path.iterdir())] == before
+
+
+def test_missing_table_says_how_to_make_it(tmp_path):
+    with pytest.raises(CorpusError, match="no utterance table there.*make extract.*features table"):
+        read_table(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "match"),
+    [
+        ("utterances.json", "{", "utterances.json: not readable"),
+        ("utterances.json", "{}", "utterances.json: not readable"),
+        ("utterances.csv", "a,b\n1,2\n", "columns are not those"),
+        ("utterances.csv", None, "column arousal: could not convert string to float: 'x'"),
+    ],
+)
+def test_damaged_table_is_refused(tmp_path, name, text, match):
+    write_table(tmp_path, make_table())
+    path = tmp_path / name
+    path.write_text(path.read_text("utf-8").replace(",0.1,00", ",x,00") if text is None else text)
+    with pytest.raises(CorpusError, match=match):
+        read_table(tmp_path)
+
+
+def test_hash_ignores_row_order_and_incidental_columns():
+    table = make_table()
+    turned = Table(table.frame.iloc[::-1].reset_index(drop=True), table.labels, table.targets)
+    moved = make_table(path=["a", "b", "c"], seconds=[9.0] * 3, audio_hash=["1", "2", "3"])
+    assert table_hash(turned) == table_hash(moved) == table_hash(table)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mood": ["tense", "", "tense"]},
+        {"arousal": [0.1, math.nan, 0.34]},
+        {"arousal": [0.1, 0.0, 1e-17 + 1 / 3]},
+        {"speaker": ["3", "NA", ""]},
+        {"partition": ["train", "devel", "devel"]},
+        {"utterance": ["1", "NA", "x"]},
+        {"start": [0.0, 0.1, 1 / 3]},
+    ],
+)
+def test_hash_and_differences_see_each_change(changes):
+    old, new = make_table(), make_table(**changes)
+    assert table_hash(new) != table_hash(old)
+    lines = differences(old, new)
+    assert lines
+    assert any(next(iter(changes)) in line or "rows new" in line for line in lines)
+
+
+def test_hash_of_some_columns():
+    old, new = make_table(), make_table(arousal=[1.0, 1.0, 1.0])
+    assert table_hash(old, ["mood"]) == table_hash(new, ["mood"])
+    assert table_hash(old, ["arousal"]) != table_hash(new, ["arousal"])
+
+
+def test_hash_sees_another_class_order():
+    old, new = make_table(), make_table()
+    new.labels = {"mood": ("tense", "calm")}
+    assert table_hash(old) != table_hash(new)
+    assert differences(old, new) == ["label set mood: [calm, tense] became [tense, calm]"]
+
+
+def test_no_difference_between_equal_tables():
+    moved = make_table(path=["a", "b", "c"], seconds=[9.0] * 3, audio_hash=["1", "2", "3"])
+    assert differences(make_table(), moved) == []
+
+
+def test_differences_name_rows_and_values():
+    old = make_table()
+    new = make_table(mood=["tense", "", "tense"], utterance=["01", "NA", "z"])
+    assert differences(old, new) == [
+        '1 rows gone: c/x, "y" ä',
+        "1 rows new: c/z",
+        "mood differs in 1 rows: c/01 (calm became tense)",
+    ]
+
+
+def test_json_holds_plain_values(tmp_path):
+    write_table(tmp_path, make_table())
+    about = json.loads((tmp_path / "utterances.json").read_text("utf-8"))
+    assert about["labels"] == {"mood": ["calm", "tense"]}
+    assert about["findings"][0]["text"] == "1 odd name: z"
