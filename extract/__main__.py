@@ -1,0 +1,174 @@
+"""`python -m extract`: one or more models over the corpora of a recipe."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from extract import acoustic
+from extract.registry import Model, cached_snapshot, describe, find_model
+from extract.run import (
+    Machine,
+    Survey,
+    Target,
+    Work,
+    check_disk,
+    known_files,
+    make_target,
+    plan_work,
+    run,
+    summary,
+    survey,
+)
+from features.command import argument_parser, corpus_root, run_command
+from features.corpora import read_corpus
+from features.errors import CorpusError, ModelError
+from features.recipe import ModelSpec, Recipe, load_recipe
+from features.utterances import Table, read_table, write_table
+
+
+def main(args: argparse.Namespace) -> int:
+    """Plan everything, then extract corpus by corpus and model by model."""
+    overrides = {"extract": {"precision": args.precision}} if args.precision else None
+    recipe = load_recipe(args.recipe, models=args.members, corpora=args.corpus, overrides=overrides)
+    models = _models(recipe, args.model)
+    tables, faults = _tables(recipe, args.data)
+    if faults:
+        raise CorpusError("\n  ".join([*faults, *_weights_to_fetch(models)]))
+    targets = _targets(recipe, models)
+    works = []
+    for corpus, table in tables.items():
+        seen = _survey(recipe, corpus, table, args.data, args.stores)
+        works += [plan_work(corpus, one, seen, args.stores, force=args.force) for one in targets]
+    for work in works:
+        print(work)
+    check_disk(works, args.stores)
+    sys.stdout.flush()
+    machine = Machine(args.device, recipe.extract.batch_seconds, args.jobs, recipe.extract.workers)
+    failed = sum(_finish(work, machine) for work in works)
+    if failed > args.allow_failures:
+        print(
+            f"{failed} utterances have no features; the failures files name each with its reason: "
+            f"mend or drop them, or accept them with ALLOW_FAILURES={failed}",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+def _finish(work: Work, machine: Machine) -> int:
+    """Do the work of one model and corpus; return how many utterances failed."""
+    if not work.idle or work.failures:
+        run(work, machine)
+    if not work.idle:
+        print(summary(work), flush=True)
+    return len(work.failures)
+
+
+def _models(recipe: Recipe, keys: list[str] | None) -> list[tuple[Model, ModelSpec]]:
+    """The models to extract: those of the recipe, or any registered one by `--model`."""
+    specs = {key: recipe.models.get(key, ModelSpec()) for key in keys or recipe.models}
+    found, faults = [], []
+    for key, spec in specs.items():
+        try:
+            found.append((find_model(key, spec), spec))
+        except ModelError as error:
+            faults.append(str(error))
+    if faults:
+        raise ModelError("\n  ".join(faults))
+    return found
+
+
+def _tables(recipe: Recipe, data: Path) -> tuple[dict[str, Table], list[str]]:
+    """The tables of the corpora as they lie on disk, and what is wrong with the others."""
+    tables, faults = {}, []
+    for name, spec in recipe.corpora.items():
+        try:
+            tables[name] = read_corpus(
+                name,
+                corpus_root(recipe, name, data),
+                reader=spec.reader,
+                strict_counts=spec.strict_counts,
+                options=spec.options,
+            )
+        except CorpusError as error:
+            faults.append(str(error))
+            continue
+        for finding in tables[name].findings:
+            print(f"{name}: {finding.text}")
+    return tables, faults
+
+
+def _weights_to_fetch(models: list[tuple[Model, ModelSpec]]) -> list[str]:
+    """Say which weights are not here either, without fetching any: the run will not start."""
+    lacking = [
+        f"{model.key} ({model.hub} at {model.revision or 'its newest revision'})"
+        for model, spec in models
+        if model.hub and not spec.path and cached_snapshot(model) is None
+    ]
+    if not lacking:
+        return []
+    return [
+        f"weights not in the Hub's cache either: {', '.join(lacking)}; extract fetches them from "
+        f"https://huggingface.co where there is a network, or reads a folder that "
+        f"[models.KEY] path = ... names"
+    ]
+
+
+def _targets(recipe: Recipe, models: list[tuple[Model, ModelSpec]]) -> list[Target]:
+    """Find the checkpoints, fetching those that are not in the Hub's cache."""
+    settings = recipe.extract
+    targets, faults = [], []
+    for model, spec in models:
+        try:
+            if model.kind == "acoustic":
+                targets.append(make_target(model, acoustic.describe(model.key)))
+                continue
+            description = describe(
+                model,
+                spec.path,
+                precision=settings.precision,
+                layers=settings.layers,
+                max_seconds=settings.max_seconds,
+            )
+            targets.append(make_target(model, description))
+        except ModelError as error:
+            faults.append(str(error))
+    if faults:
+        raise ModelError("\n  ".join(faults))
+    return targets
+
+
+def _survey(recipe: Recipe, corpus: str, table: Table, data: Path, stores: Path) -> Survey:
+    """Look at the audio, and write the table with lengths and hashes."""
+    folder = stores / corpus
+    try:
+        old = read_table(folder).frame
+    except CorpusError:
+        old = None
+    seen = survey(table, corpus_root(recipe, corpus, data), known_files(folder), old)
+    table.frame = seen.frame.drop(columns=["size", "mtime_ns"])
+    write_table(folder, table)
+    return seen
+
+
+def parser() -> argparse.ArgumentParser:
+    """Make the command line."""
+    result = argument_parser(
+        "python -m extract",
+        "Write the features of speech models, all layers, to HDF5 stores. Asking again computes "
+        "only what is new or whose audio has changed.",
+        "recipe", "data", "stores", "corpus", "jobs", "force", "allow-failures",
+    )  # fmt: skip
+    which = result.add_mutually_exclusive_group()
+    names = {"type": lambda text: [one for one in text.split(",") if one], "metavar": "A,B"}
+    which.add_argument("--model", help="any registered models", **names)  # type: ignore[arg-type]
+    which.add_argument("--members", help="only these models of the recipe", **names)  # type: ignore[arg-type]
+    result.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    result.add_argument("--precision", choices=["float32", "bfloat16", "float16"])
+    return result
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_command(main, parser()))

@@ -1,0 +1,102 @@
+"""Decoding ahead of the device, in worker processes that die with their parent.
+
+Worker processes import this module: it imports neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from extract.audio import Clip, load
+from features.errors import AudioError
+
+BATCHES_AHEAD_A_WORKER = 3
+
+Loaded = NDArray[np.float32] | dict[str, NDArray[np.float32]] | str
+"""Audio, or the features of an acoustic set, or the reason why there is neither."""
+
+
+def load_ahead(
+    batches: Sequence[Sequence[Clip]],
+    *,
+    min_samples: int,
+    feature_set: str | None,
+    workers: int,
+) -> Generator[list[Loaded], None, None]:
+    """Decode batches in order, a few ahead of the one that is asked for.
+
+    Parameters
+    ----------
+    batches : sequence of sequences of Clip
+    min_samples : int
+        What the model's first frame needs, at 16 kHz.
+    feature_set : str, optional
+        Acoustic set to compute in the worker; without it the audio itself is given.
+    workers : int
+        Processes; 0 decodes in this one.
+
+    Yields
+    ------
+    list of Loaded
+        One a clip, in the order of the batch.
+    """
+    # One batch in this process costs less than starting another.
+    if workers == 0 or len(batches) == 1:
+        for batch in batches:
+            yield [load_one(clip, min_samples, feature_set) for clip in batch]
+        return
+    # Not forked: the parent may have threads and a CUDA context.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare_worker)
+    ahead: deque[list[Future[Loaded]]] = deque()
+    remaining = iter(batches)
+    try:
+        for batch in remaining:
+            ahead.append([pool.submit(load_one, c, min_samples, feature_set) for c in batch])
+            if len(ahead) > workers * BATCHES_AHEAD_A_WORKER:
+                yield [one.result() for one in ahead.popleft()]
+        while ahead:
+            yield [one.result() for one in ahead.popleft()]
+    except BrokenProcessPool:
+        raise AudioError(
+            "a decoding process was killed (out of memory?); the same command goes on from here, "
+            "with fewer processes if you pass JOBS=1"
+        ) from None
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def load_one(clip: Clip, min_samples: int, feature_set: str | None) -> Loaded:
+    """Load a clip, or compute its features; a reason instead of an `AudioError`."""
+    try:
+        audio = load(clip, min_samples)
+        if feature_set is None:
+            return audio
+        from extract import acoustic
+
+        return acoustic.compute(feature_set, audio)
+    except AudioError as error:
+        return str(error)
+
+
+def _prepare_worker() -> None:
+    """Leave Ctrl-C to the parent, use one thread, and die with the parent, however it dies."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent: Any = multiprocessing.parent_process()
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,132 @@
+"""Audio files to what a model takes: mono float32 at 16 kHz, or a reason why not.
+
+Conventions
+-----------
+- Decoding is soundfile's (WAV, FLAC, OGG, MP3), channels are averaged, resampling is soxr's `HQ`.
+- What cannot be used raises `AudioError` with the reason; nothing is replaced by zeros.
+- `start` and `end` are seconds into the file; NaN means its beginning or end.
+
+Worker processes import this module: it imports neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile as sf
+import soxr
+from numpy.typing import NDArray
+
+from features.errors import AudioError
+
+SAMPLING_RATE_HZ = 16_000
+"""What every model of the registry takes."""
+
+Audio = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One utterance's place in a file.
+
+    Attributes
+    ----------
+    utterance : str
+    path : str
+        The audio file.
+    start, end : float
+        Seconds; NaN for the file's beginning or end.
+    """
+
+    utterance: str
+    path: str
+    start: float = math.nan
+    end: float = math.nan
+
+
+def seconds(clip: Clip) -> float:
+    """Length of a clip by the file's header, in seconds.
+
+    Raises
+    ------
+    AudioError
+        The file is missing or its header cannot be read.
+    """
+    rate, n_frames = _header(clip)
+    start, stop = _bounds(clip, rate, n_frames)
+    return (stop - start) / rate
+
+
+def load(clip: Clip, min_samples: int = 1) -> Audio:
+    """Decode a clip, average its channels, resample it to 16 kHz.
+
+    Parameters
+    ----------
+    clip : Clip
+    min_samples : int
+        What the model's first frame needs, at 16 kHz.
+
+    Returns
+    -------
+    float32, shape (n_samples,)
+
+    Raises
+    ------
+    AudioError
+        Unreadable, empty, NaN or infinite samples, or fewer samples than one frame needs.
+    """
+    rate, n_frames = _header(clip)
+    start, stop = _bounds(clip, rate, n_frames)
+    try:
+        samples, _ = sf.read(clip.path, start=start, stop=stop, dtype="float32", always_2d=True)
+    except (sf.SoundFileError, OSError, ValueError, TypeError, MemoryError) as error:
+        raise AudioError(f"cannot be decoded: {_reason(error)}") from None
+    if len(samples) == 0:
+        raise AudioError("empty: no samples")
+    mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
+    if not np.isfinite(mono).all():
+        raise AudioError(f"{int((~np.isfinite(mono)).sum())} samples are NaN or infinite")
+    if rate != SAMPLING_RATE_HZ:
+        mono = soxr.resample(mono, rate, SAMPLING_RATE_HZ, quality="HQ")
+    if len(mono) < min_samples:
+        raise AudioError(
+            f"no frame: {len(mono)} samples at {SAMPLING_RATE_HZ} Hz, the model needs "
+            f"{min_samples}; drop it from the corpus or pass ALLOW_FAILURES"
+        )
+    return np.ascontiguousarray(mono, dtype=np.float32)
+
+
+def _header(clip: Clip) -> tuple[int, int]:
+    try:
+        info = sf.info(clip.path)
+    except (sf.SoundFileError, OSError, TypeError) as error:
+        if not Path(clip.path).is_file():
+            raise AudioError("no such file") from None
+        if Path(clip.path).stat().st_size == 0:
+            raise AudioError("empty: the file has no bytes") from None
+        raise AudioError(f"cannot be read as audio: {_reason(error)}") from None
+    return int(info.samplerate), int(info.frames)
+
+
+def _bounds(clip: Clip, rate: int, n_frames: int) -> tuple[int, int]:
+    """First and last frame of a clip; a segment that leaves the file is refused, not cut."""
+    start = 0 if math.isnan(clip.start) else round(clip.start * rate)
+    stop = n_frames if math.isnan(clip.end) else round(clip.end * rate)
+    # A segment table rounds to milliseconds: one more at the end of the file is no fault.
+    if stop > n_frames and stop - n_frames <= math.ceil(rate / 1000):
+        stop = n_frames
+    if start < 0 or stop > n_frames:
+        raise AudioError(
+            f"segment {clip.start:g}-{clip.end:g} s is not inside the file's {n_frames / rate:g} s"
+        )
+    if stop <= start:
+        raise AudioError("empty: no samples")
+    return start, stop
+
+
+def _reason(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return (text[-1] if text else type(error).__name__).rstrip(".")

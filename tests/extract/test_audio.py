@@ -1,0 +1,128 @@
+"""Decoding, channels, resampling, segments, and every reason for a refusal."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from extract.ahead import load_ahead, load_one
+from extract.audio import Clip, load, seconds
+from features.errors import AudioError
+
+
+def tone(rate: int, hz: float = 440.0, length_s: float = 1.0) -> np.ndarray:
+    return 0.5 * np.sin(2 * np.pi * hz / rate * np.arange(round(rate * length_s)))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "tolerance"), [("wav", 1e-4), ("flac", 1e-4), ("ogg", 0.05), ("mp3", 0.05)]
+)
+def test_formats(tmp_path: Path, suffix: str, tolerance: float) -> None:
+    path = tmp_path / f"a.{suffix}"
+    sf.write(path, tone(16_000), 16_000)
+    audio = load(Clip("a", str(path)))
+    assert audio.dtype == np.float32
+    middle = slice(4_000, 12_000)
+    assert np.abs(audio[middle] - tone(16_000)[middle]).max() < tolerance
+
+
+@pytest.mark.parametrize("rate", [8_000, 22_050, 44_100, 48_000])
+def test_resampling_keeps_a_tone_and_its_length(tmp_path: Path, rate: int) -> None:
+    path = tmp_path / "a.wav"
+    sf.write(path, tone(rate), rate, subtype="FLOAT")
+    audio = load(Clip("a", str(path)))
+    assert len(audio) == pytest.approx(16_000, abs=1)
+    middle = slice(4_000, 12_000)
+    np.testing.assert_allclose(audio[middle], tone(16_000)[middle], atol=2e-3)
+
+
+def test_what_lies_above_8_khz_does_not_alias(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    sf.write(path, tone(48_000, hz=9_000), 48_000, subtype="FLOAT")
+    audio = load(Clip("a", str(path)))
+    assert np.abs(audio[2_000:14_000]).max() < 0.5 * 10 ** (-80 / 20)
+
+
+def test_channels_are_averaged(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    left = tone(16_000)
+    sf.write(path, np.stack([left, np.zeros_like(left)], axis=1), 16_000, subtype="FLOAT")
+    np.testing.assert_allclose(load(Clip("a", str(path))), left / 2, atol=1e-6)
+
+
+def test_segments(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    ramp = np.linspace(0, 0.9, 32_000)
+    sf.write(path, ramp, 16_000, subtype="FLOAT")
+    clip = Clip("a#500-1250", str(path), 0.5, 1.25)
+    np.testing.assert_allclose(load(clip), ramp[8_000:20_000], atol=1e-6)
+    assert seconds(clip) == 0.75
+    assert seconds(Clip("a", str(path))) == 2.0
+    assert seconds(Clip("a", str(path), 1.5, math.nan)) == 0.5
+    assert seconds(Clip("a", str(path), 1.5, 2.0004)) == 0.5  # rounded to a millisecond
+    with pytest.raises(AudioError, match=r"segment 1-2.5 s is not inside the file's 2 s"):
+        load(Clip("a", str(path), 1.0, 2.5))
+
+
+def spoilt(folder: Path, kind: str) -> Path:
+    path = folder / f"{kind}.wav"
+    samples = tone(16_000)
+    if kind == "nan":
+        samples[10] = np.nan
+    if kind == "infinite":
+        samples[10] = np.inf
+    if kind == "short":
+        samples = samples[:212]
+    if kind == "no-samples":
+        samples = samples[:0]
+    if kind != "missing":
+        sf.write(path, samples, 16_000, subtype="FLOAT")
+    if kind == "no-bytes":
+        path.write_bytes(b"")
+    if kind == "text":
+        path.write_text("this is no audio")
+    if kind == "cut-header":
+        path.write_bytes(path.read_bytes()[:20])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("missing", "no such file"),
+        ("no-bytes", "empty: the file has no bytes"),
+        ("no-samples", "empty: no samples"),
+        ("text", "cannot be read as audio"),
+        ("cut-header", "cannot be read as audio"),
+        ("nan", "1 samples are NaN or infinite"),
+        ("infinite", "1 samples are NaN or infinite"),
+        ("short", "no frame: 212 samples at 16000 Hz, the model needs 400"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_with_a_reason(
+    tmp_path: Path, kind: str, reason: str
+) -> None:
+    clip = Clip("u", str(spoilt(tmp_path, kind)))
+    with pytest.raises(AudioError, match=reason):
+        load(clip, 400)
+    assert reason in str(load_one(clip, 400, None))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_loading_ahead_keeps_the_order_and_the_good(tmp_path: Path, workers: int) -> None:
+    clips = []
+    for i in range(9):
+        path = tmp_path / f"{i}.wav"
+        sf.write(path, np.full(1_000 + i, 0.1), 16_000)
+        clips.append(Clip(str(i), str(path)))
+    clips.insert(4, Clip("gone", str(tmp_path / "gone.wav")))
+    batches = [clips[i : i + 3] for i in range(0, 10, 3)]
+    result = list(load_ahead(batches, min_samples=400, feature_set=None, workers=workers))
+    assert [len(batch) for batch in result] == [3, 3, 3, 1]
+    flat = [one for batch in result for one in batch]
+    assert flat[4] == "no such file"
+    assert [len(one) for i, one in enumerate(flat) if i != 4] == list(range(1_000, 1_009))

@@ -1,0 +1,298 @@
+"""Exactness against transformers' own forward, and what a checkpoint may be like."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from extract.encoder import Encoder, _tiny
+from extract.registry import MODELS, Description, Model, describe, find_model
+from features.errors import ModelError
+from tests.checkpoints import FORMS, alone, save, speechlike
+
+SECONDS = (0.31, 2.9, 1.1, 0.0255, 1.7)  # the fourth gives a single frame
+TOLERANCE = 1e-5  # relative, float32; a batch is held to 1e-4
+
+
+def described(folder: Path, precision: str = "float32", **more: Any) -> Description:
+    settings = {"max_seconds": 60.0, **more}
+    return describe(Model("some", "transformers"), folder, precision=precision, **settings)
+
+
+def worst(found: np.ndarray, expected: np.ndarray) -> float:
+    """Largest relative error of a vector, over layers and utterances."""
+    error = np.linalg.norm(found - expected, axis=-1)
+    return float((error / np.linalg.norm(expected, axis=-1)).max())
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_padded_batch_equals_each_file_alone(form: str, tmp_path: Path) -> None:
+    model = save(tmp_path, form)
+    audio = speechlike(SECONDS)
+    expected = np.stack([alone(model, tmp_path, one) for one in audio], axis=1)
+    encoder = Encoder(described(tmp_path), "cpu", "float32")
+    for encoder.file_by_file in (True, False):
+        mean = encoder.embed(audio)["mean"]
+        assert mean.dtype == np.float32
+        assert mean.shape == expected.shape == (4, 5, 24)
+        assert worst(mean, expected) <= TOLERANCE
+
+
+@pytest.mark.parametrize("form", ["wav2vec2-group-plain", "data2vec-audio"])
+def test_the_usual_batching_would_be_noticed(form: str, tmp_path: Path) -> None:
+    """With a mask and a masked mean, but nothing else, the checkpoints above are far off."""
+    model = save(tmp_path, form)
+    audio = speechlike(SECONDS)
+    scaled = [(one - one.mean()) / np.sqrt(one.var() + 1e-7) for one in audio]
+    rows = torch.nn.utils.rnn.pad_sequence([torch.tensor(one) for one in scaled], batch_first=True)
+    mask = torch.zeros(rows.shape, dtype=torch.long)
+    for row, one in zip(mask, audio, strict=True):
+        row[: len(one)] = 1
+    with torch.no_grad():
+        last = model(rows, attention_mask=mask).last_hidden_state
+    n_frames = [(len(one) - 400) // 320 + 1 for one in audio]
+    means = [row[:n].mean(0).numpy() for row, n in zip(last, n_frames, strict=True)]
+    expected = np.stack([alone(model, tmp_path, one)[-1] for one in audio])
+    assert worst(np.stack(means), expected) > 1000 * TOLERANCE
+
+
+@pytest.mark.parametrize("form", ["wavlm-group-plain", "whisper"])
+def test_the_order_of_rows_does_not_matter(form: str, tmp_path: Path) -> None:
+    save(tmp_path, form)
+    audio = speechlike(SECONDS)
+    encoder = Encoder(described(tmp_path))
+    mean = encoder.embed(audio)["mean"]
+    order = [3, 1, 4, 0, 2]
+    assert worst(encoder.embed([audio[i] for i in order])["mean"], mean[:, order]) <= TOLERANCE
+
+
+@pytest.mark.parametrize("form", ["wav2vec2-layer-stable", "wavlm-group-plain", "whisper"])
+@pytest.mark.parametrize("layers", [[0], [1, 2], [3], [0, 3]])
+def test_some_layers_are_those_of_all(form: str, layers: list[int], tmp_path: Path) -> None:
+    save(tmp_path, form)
+    audio = speechlike((0.5, 0.9))
+    every = Encoder(described(tmp_path)).embed(audio)["mean"]
+    some = Encoder(described(tmp_path, layers=layers))
+    assert some.layers == layers
+    np.testing.assert_array_equal(some.embed(audio)["mean"], every[layers])
+    parameters = sum(one.numel() for one in some._stack.layers.parameters())
+    whole = sum(one.numel() for one in Encoder(described(tmp_path))._stack.layers.parameters())
+    assert (parameters < whole) == (3 not in layers)  # blocks that nobody asked for are not run
+
+
+def test_the_checkpoint_says_whether_input_is_normalised(tmp_path: Path) -> None:
+    model = save(tmp_path, "hubert-layer-stable", normalise=False)
+    audio = speechlike((0.4, 1.0))
+    for one in audio:
+        one.setflags(write=False)
+    expected = np.stack([alone(model, tmp_path, one) for one in audio], axis=1)
+    encoder = Encoder(described(tmp_path))
+    assert encoder.key["input_normalisation"] == "none"
+    assert worst(encoder.embed(audio)["mean"], expected) <= TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("form", "head"),
+    [
+        ("wav2vec2-layer-stable", "ForCTC"),
+        ("wav2vec2-group-plain", "ForSequenceClassification"),
+        ("wavlm-group-plain", "ForXVector"),
+        ("data2vec-audio", "ForCTC"),
+        ("whisper", "ForConditionalGeneration"),
+        ("whisper", "ForAudioClassification"),
+    ],
+)
+def test_heads_are_dropped_without_complaint(
+    form: str, head: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model = save(tmp_path, form, head=head)
+    audio = speechlike((0.4, 1.0))
+    capfd.readouterr()
+    mean = Encoder(described(tmp_path)).embed(audio)["mean"]
+    assert capfd.readouterr() == ("", "")
+    bare = model if form == "whisper" else model.base_model
+    expected = np.stack([alone(bare, tmp_path, one) for one in audio], axis=1)
+    assert worst(mean, expected) <= TOLERANCE
+
+
+@pytest.mark.parametrize("form", ["wav2vec2-group-plain", "whisper"])
+def test_weights_that_would_stay_random_are_an_error(form: str, tmp_path: Path) -> None:
+    save(tmp_path, form)
+    weights = load_file(tmp_path / "model.safetensors")
+    gone = [name for name in weights if "encoder.layers.1." in name and "decoder" not in name]
+    save_file(
+        {name: one for name, one in weights.items() if name not in gone},
+        tmp_path / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+    with pytest.raises(ModelError, match=rf"{len(gone)} of the encoder's weights.*layers\.1\."):
+        Encoder(described(tmp_path))
+
+
+def test_a_wrong_prefix_everywhere_is_an_error(tmp_path: Path) -> None:
+    save(tmp_path, "hubert-group-plain")
+    weights = load_file(tmp_path / "model.safetensors")
+    renamed = {f"student.{name}": one for name, one in weights.items()}
+    save_file(renamed, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match="would stay random"):
+        Encoder(described(tmp_path))
+
+
+def test_weights_of_another_shape_are_an_error(tmp_path: Path) -> None:
+    save(tmp_path, "wav2vec2-group-plain")
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "intermediate_size": 44}))
+    with pytest.raises(ModelError, match="intermediate_dense"):
+        Encoder(described(tmp_path))
+
+
+def test_a_lacking_spec_augment_vector_is_none(tmp_path: Path) -> None:
+    save(tmp_path, "wav2vec2-group-plain")
+    audio = speechlike((0.5,))
+    mean = Encoder(described(tmp_path)).embed(audio)["mean"]
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights["masked_spec_embed"]
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    np.testing.assert_array_equal(Encoder(described(tmp_path)).embed(audio)["mean"], mean)
+
+
+def test_an_old_bin_file_loads_whole(tmp_path: Path) -> None:
+    save(tmp_path, "wav2vec2-layer-stable", head="ForCTC")
+    audio = speechlike((0.5, 0.8))
+    mean = Encoder(described(tmp_path)).embed(audio)["mean"]
+    old = {"original0": "weight_g", "original1": "weight_v"}
+    weights = {}
+    for name, one in load_file(tmp_path / "model.safetensors").items():
+        stem, _, last = name.rpartition(".parametrizations.weight.")
+        weights[f"{stem}.{old[last]}" if stem else name] = one
+    assert any(name.endswith("weight_g") for name in weights)
+    torch.save(weights, tmp_path / "pytorch_model.bin")
+    (tmp_path / "model.safetensors").unlink()
+    description = described(tmp_path)
+    assert not description.safetensors
+    np.testing.assert_array_equal(Encoder(description).embed(audio)["mean"], mean)
+
+
+def test_shards_load_whole(tmp_path: Path) -> None:
+    model = save(tmp_path / "one", "wavlm-layer-stable")
+    save(tmp_path / "many", "wavlm-layer-stable")
+    (tmp_path / "many/model.safetensors").unlink()
+    model.save_pretrained(tmp_path / "many", max_shard_size="40KB")
+    assert len(list((tmp_path / "many").glob("model-*.safetensors"))) > 1
+    audio = speechlike((0.5, 0.8))
+    one, many = (Encoder(described(tmp_path / name)).embed(audio) for name in ("one", "many"))
+    np.testing.assert_array_equal(many["mean"], one["mean"])
+
+
+def test_a_half_precision_checkpoint_is_computed_in_float32(tmp_path: Path) -> None:
+    model = save(tmp_path, "hubert-group-plain")
+    model.half().save_pretrained(tmp_path)
+    audio = speechlike(SECONDS)
+    expected = np.stack([alone(model.float(), tmp_path, one) for one in audio], axis=1)
+    assert worst(Encoder(described(tmp_path)).embed(audio)["mean"], expected) <= TOLERANCE
+
+
+@pytest.mark.parametrize("form", ["wav2vec2-group-plain", "wavlm-layer-stable", "whisper"])
+@pytest.mark.parametrize(("precision", "near"), [("bfloat16", 0.1), ("float16", 0.01)])
+def test_half_precision_is_near_float32(
+    form: str, precision: str, near: float, tmp_path: Path
+) -> None:
+    save(tmp_path, form)
+    audio = speechlike((0.5, 1.2))
+    mean = Encoder(described(tmp_path)).embed(audio)["mean"]
+    encoder = Encoder(described(tmp_path, precision), "cpu", precision)
+    for encoder.file_by_file in (True, False):
+        half = encoder.embed(audio)["mean"]
+        assert half.dtype == np.float32
+        assert 1e-6 < worst(half, mean) < near
+
+
+def test_another_precision_than_described_is_an_error(tmp_path: Path) -> None:
+    save(tmp_path, "hubert-group-plain")
+    with pytest.raises(ValueError, match="bfloat16: described as float32"):
+        Encoder(described(tmp_path), "cpu", "bfloat16")
+
+
+def test_long_audio_goes_in_windows_whose_frames_tile_it(tmp_path: Path) -> None:
+    model = save(tmp_path, "wav2vec2-layer-stable", normalise=False)
+    (short, long) = speechlike((0.4, 3.333))
+    encoder = Encoder(described(tmp_path, max_seconds=1.0))
+    n_frames = (len(long) - 400) // 320 + 1
+    assert n_frames == 166  # at most 49 a window: four windows
+    bounds = [0, 42, 83, 124, 166]
+    expected = sum(
+        alone(model, tmp_path, long[first * 320 : last * 320 + 80]) * (last - first)
+        for first, last in zip(bounds[:-1], bounds[1:], strict=True)
+    )
+    mean = encoder.embed([long, short])["mean"]
+    assert worst(mean[:, 0], expected / n_frames) <= TOLERANCE
+    assert worst(mean[:, 1], alone(model, tmp_path, short)) <= TOLERANCE
+    changed = long.copy()
+    changed[-400:] = 0.5
+    assert worst(encoder.embed([changed])["mean"][:, 0], mean[:, 0]) > 1e-4
+
+
+def test_a_long_utterance_is_normalised_before_it_is_cut(tmp_path: Path) -> None:
+    save(tmp_path / "yes", "wav2vec2-layer-stable")
+    save(tmp_path / "no", "wav2vec2-layer-stable", normalise=False)
+    (long,) = speechlike((2.5,))
+    long *= np.linspace(0.1, 1, len(long), dtype=np.float32)
+    scaled = (long - long.mean()) / np.sqrt(long.var() + 1e-7)
+    yes, no = (Encoder(described(tmp_path / name, max_seconds=1.0)) for name in ("yes", "no"))
+    assert worst(yes.embed([long])["mean"], no.embed([scaled])["mean"]) <= TOLERANCE
+
+
+def test_whisper_takes_windows_of_at_most_30_seconds(tmp_path: Path) -> None:
+    model = save(tmp_path, "whisper")
+    encoder = Encoder(described(tmp_path))
+    assert encoder.max_samples == 480_000
+    (long,) = speechlike((33.0,))
+    expected = (alone(model, tmp_path, long[:264_000]) + alone(model, tmp_path, long[264_000:])) / 2
+    assert worst(encoder.embed([long])["mean"][:, 0], expected) <= TOLERANCE
+
+
+@pytest.mark.parametrize("form", ["hubert-group-plain", "data2vec-audio"])
+def test_frames_are_counted_as_transformers_counts_them(form: str, tmp_path: Path) -> None:
+    odd = {"conv_kernel": [8, 3, 5, 2, 2, 2, 2], "conv_stride": [4, 3, 2, 2, 2, 1, 2]}
+    for name, settings in (("usual", {}), ("odd", odd)):
+        model = save(tmp_path / name, form, **settings)
+        encoder = Encoder(described(tmp_path / name))
+        first = encoder.min_samples
+        counted = [encoder._count(n) for n in range(first, first + 2000)]
+        lengths = torch.arange(first - 1, first + 2000)
+        assert model._get_feat_extract_output_lengths(lengths).tolist() == [0, *counted]
+        audio = [one[: first + 7] for one in speechlike((0.5, 0.5))]
+        expected = np.stack([alone(model, tmp_path / name, one) for one in audio], axis=1)
+        assert worst(encoder.embed(audio)["mean"], expected) <= TOLERANCE
+
+
+def test_audio_that_is_no_frame_is_refused(tmp_path: Path) -> None:
+    save(tmp_path, "hubert-group-plain")
+    encoder = Encoder(described(tmp_path))
+    assert encoder.min_samples == 400
+    with pytest.raises(ValueError, match=r"utterance 1 of the batch: shape \(399,\).*>= 400"):
+        encoder.embed([np.zeros(400, np.float32), np.zeros(399, np.float32)])
+    assert encoder.embed([])["mean"].shape == (4, 0, 24)
+
+
+def test_the_untrained_model_is_the_same_everywhere() -> None:
+    assert "UNTRAINED" in MODELS["wav2vec2-tiny"].note
+    description = describe(find_model("wav2vec2-tiny"), precision="float32", max_seconds=60)
+    assert not description.trained
+    encoder = Encoder(description)
+    digest = hashlib.sha256()
+    for name, parameter in sorted(_tiny().named_parameters()):
+        digest.update(name.encode() + parameter.detach().numpy().tobytes())
+    assert digest.hexdigest() == "75205f44b475f9607796bdf456c8592f279fd90cf793fc45641fcbbf329dfe87"
+    audio = speechlike(SECONDS)
+    mean = encoder.embed(audio)["mean"]
+    assert mean.shape == (5, 5, 64)
+    pinned = [[-1.0373147, 0.25816107, 0.38270143], [0.8068187, 1.247259, 0.7012313]]
+    np.testing.assert_allclose(mean[[0, -1], 1, :3], pinned, rtol=1e-4)
+    # Utterances differ by more than rounding, in every layer.
+    assert (mean.std(axis=1).mean(axis=-1) > 0.05).all()
