@@ -17,8 +17,8 @@ import contextlib
 import math
 import os
 import shutil
+import sys
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -581,10 +581,10 @@ def _halving(extractor: Extractor, audio: list[Any]) -> dict[str, NDArray[np.flo
     import torch
 
     torch.cuda.empty_cache()
-    warnings.warn(
-        f"out of memory with {len(audio)} utterances at once, trying {len(audio) // 2}; lower "
-        f"[extract] batch_seconds to spare the attempts",
-        stacklevel=2,
+    print(
+        f"warning: out of memory with {len(audio)} utterances at once, trying {len(audio) // 2}; "
+        f"lower [extract] batch_seconds to spare the attempts",
+        file=sys.stderr,
     )
     half = len(audio) // 2
     first, second = _halving(extractor, audio[:half]), _halving(extractor, audio[half:])

@@ -1,0 +1,377 @@
+"""The extraction as a cache: what is computed, what is kept, what is refused, what fails."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from extract import run as run_module
+from extract.__main__ import main, parser
+from extract.run import Job, _halving
+from features.errors import CorpusError, ModelError, RecipeError, StoreError
+from features.store import Store
+from features.utterances import read_table
+
+
+@pytest.fixture
+def extract(tmp_path: Path, make_corpus, tones_recipe, capsys: pytest.CaptureFixture[str]):
+    """Run the command over the corpus `tones`; gives exit code and output."""
+    if not (tmp_path / "data").exists():
+        make_corpus()
+
+    def call(*more: str, models: str = '["mfcc"]', extra: str = "") -> tuple[int, str]:
+        recipe = tones_recipe(models, extra)
+        argv = [str(recipe), "--data", str(tmp_path / "data"), "--stores", str(tmp_path / "stores")]
+        capsys.readouterr()
+        code = main(parser().parse_args([*argv, "--jobs", "1", *more]))
+        return code, "".join(capsys.readouterr())
+
+    return call
+
+
+def contents(tmp_path: Path, model: str = "mfcc") -> dict[str, np.ndarray]:
+    with Store(tmp_path / "stores" / "tones" / f"{model}.h5") as store:
+        assert store.verify() == []
+        matrix = store.read("last", "mean")
+        return dict(zip(store.index["utterance"], matrix, strict=True))
+
+
+def overwrite(tmp_path: Path, name: str, seed: int = 1) -> None:
+    samples = np.random.default_rng(seed).normal(0, 0.1, 9_000)
+    sf.write(tmp_path / "data" / "tones" / f"{name}.wav", samples, 16_000)
+
+
+def manifest(tmp_path: Path, change) -> None:
+    path = tmp_path / "data" / "tones" / "manifest.csv"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("\n".join(change(lines)) + "\n", encoding="utf-8")
+
+
+def test_a_first_extraction_and_a_second_that_has_nothing_to_do(extract, tmp_path: Path) -> None:
+    code, text = extract()
+    assert code == 0
+    assert "tones/mfcc: 0 of 12 cached, 12 to do" in text
+    assert "tones/mfcc: 12 computed, 0 cached" in text
+    before = (tmp_path / "stores/tones/mfcc.h5").stat().st_mtime_ns
+    code, text = extract()
+    assert (code, "tones/mfcc: 12 of 12 cached, nothing to do" in text) == (0, True)
+    assert (tmp_path / "stores/tones/mfcc.h5").stat().st_mtime_ns == before
+    assert sorted(p.name for p in (tmp_path / "stores/tones").iterdir()) == [
+        "mfcc.h5", "utterances.csv", "utterances.json",
+    ]  # fmt: skip
+
+
+def test_the_table_has_lengths_and_hashes_of_the_audio(extract, tmp_path: Path) -> None:
+    extract()
+    frame = read_table(tmp_path / "stores" / "tones").frame
+    for row in frame.itertuples():
+        info = sf.info(tmp_path / "data" / "tones" / row.path)
+        assert row.seconds == info.frames / info.samplerate
+        assert len(row.audio_hash) == 32
+
+
+def test_edit_one_add_two_delete_one_computes_three(extract, tmp_path: Path) -> None:
+    extract()
+    before = contents(tmp_path)
+    overwrite(tmp_path, "u03")
+    overwrite(tmp_path, "new1", 2)
+    overwrite(tmp_path, "new2", 3)
+    (tmp_path / "data/tones/u05.wav").unlink()
+    manifest(
+        tmp_path,
+        lambda lines: (
+            [x for x in lines if "u05" not in x] + ["new1.wav,s1,low", "new2.wav,s2,high"]
+        ),
+    )
+    code, text = extract()
+    assert code == 0
+    assert "10 of 13 cached, 1 leave" not in text  # u03 leaves as well: its old audio is gone
+    assert "tones/mfcc: 10 of 13 cached, 2 leave, 3 to do" in text
+    assert "tones/mfcc: 3 computed, 10 cached" in text
+    after = contents(tmp_path)
+    assert sorted(after) == sorted((set(before) - {"u05"}) | {"new1", "new2"})
+    for name in set(before) - {"u03", "u05"}:
+        np.testing.assert_array_equal(after[name], before[name])
+    assert not np.allclose(after["u03"], before["u03"])
+
+
+def test_a_deleted_utterance_leaves_without_any_computing(extract, tmp_path: Path) -> None:
+    extract()
+    manifest(tmp_path, lambda lines: [x for x in lines if "u05" not in x])
+    code, text = extract()
+    assert (code, "0 computed, 11 cached, 1 left" in text) == (0, True)
+    assert "u05" not in contents(tmp_path)
+
+
+def test_a_file_that_was_only_touched_is_hashed_again_but_not_computed(
+    extract, tmp_path: Path
+) -> None:
+    extract()
+    os.utime(tmp_path / "data/tones/u03.wav", ns=(1, 1))
+    _, text = extract()
+    assert "12 of 12 cached, nothing to do" in text
+
+
+def test_another_precision_on_the_same_store_is_refused_with_both_values(
+    extract, tmp_path: Path
+) -> None:
+    extract(models='["wav2vec2-tiny"]')
+    with pytest.raises(StoreError) as caught:
+        extract("--precision", "bfloat16", models='["wav2vec2-tiny"]')
+    for part in ("wav2vec2-tiny.h5", "precision: stored 'float32', asked 'bfloat16'", "FORCE=1"):
+        assert part in str(caught.value)
+    code, _ = extract("--precision", "bfloat16", "--force", models='["wav2vec2-tiny"]')
+    assert code == 0
+    with Store(tmp_path / "stores/tones/wav2vec2-tiny.h5") as store:
+        assert store.key["precision"] == "bfloat16"
+        assert store.title == "wav2vec2-tiny (untrained)"
+
+
+def test_layers_of_the_recipe_are_those_stored(extract, tmp_path: Path) -> None:
+    extract(models='["wav2vec2-tiny"]')
+    with Store(tmp_path / "stores/tones/wav2vec2-tiny.h5") as store:
+        all_layers = {layer: store.read(layer, "mean") for layer in store.layers}
+    assert sorted(all_layers) == [0, 1, 2, 3, 4]
+    extract("--force", models='["wav2vec2-tiny"]', extra="[extract]\nlayers = [2, 4]")
+    with Store(tmp_path / "stores/tones/wav2vec2-tiny.h5") as store:
+        assert store.layers == [2, 4]
+        for layer in (2, 4):
+            np.testing.assert_allclose(store.read(layer, "mean"), all_layers[layer], rtol=1e-5)
+
+
+def test_force_computes_everything_again(extract) -> None:
+    extract()
+    _, text = extract("--force")
+    assert "tones/mfcc: 12 computed, 0 cached" in text
+
+
+def spoil(tmp_path: Path) -> dict[str, str]:
+    """Make five utterances unusable; gives their reasons."""
+    root = tmp_path / "data" / "tones"
+    (root / "u00.wav").unlink()
+    (root / "u01.wav").write_bytes(b"no audio")
+    sf.write(root / "u02.wav", np.zeros(100), 16_000)
+    sf.write(root / "u03.wav", np.array([0.0, np.nan] * 4_000), 16_000, subtype="FLOAT")
+    sf.write(root / "u04.wav", np.zeros(0), 16_000)
+    return {
+        "u00": "no such file",
+        "u01": "cannot be read as audio",
+        "u02": "no frame: 100 samples",
+        "u03": "4000 samples are NaN",
+        "u04": "empty: no samples",
+    }
+
+
+def test_bad_utterances_are_left_out_listed_and_counted(extract, tmp_path: Path) -> None:
+    reasons = spoil(tmp_path)
+    code, text = extract()
+    assert code == 1
+    assert "7 computed, 0 cached, 5 failed (see" in text
+    assert "5 utterances have no features" in text
+    assert "ALLOW_FAILURES=5" in text
+    lines = (tmp_path / "stores/tones/mfcc.failures.csv").read_text().splitlines()
+    assert lines[0] == "corpus,utterance,path,reason,audio_hash"
+    for line, (name, reason) in zip(lines[1:], reasons.items(), strict=True):
+        assert line.startswith(f"tones,{name},")
+        assert f"{name}.wav" in line
+        assert reason in line
+    assert sorted(contents(tmp_path)) == [f"u{i:02}" for i in range(5, 12)]
+    assert extract("--allow-failures", "5")[0] == 0
+    assert extract("--allow-failures", "4")[0] == 1
+
+
+def test_what_failed_is_not_tried_again_until_its_audio_changes(extract, tmp_path: Path) -> None:
+    spoil(tmp_path)
+    extract()
+    _, text = extract()
+    assert "7 of 7 cached, nothing to do" in text
+    for name in ("u00", "u01", "u02", "u03"):
+        overwrite(tmp_path, name)
+    code, text = extract()
+    assert code == 1
+    assert "4 computed, 7 cached, 1 failed" in text
+    overwrite(tmp_path, "u04")
+    code, text = extract()
+    assert (code, "1 computed, 11 cached" in text) == (0, True)
+    assert not (tmp_path / "stores/tones/mfcc.failures.csv").exists()
+
+
+def test_all_bad_writes_no_store(extract, tmp_path: Path) -> None:
+    for i in range(12):
+        (tmp_path / "data" / "tones" / f"u{i:02}.wav").write_bytes(b"")
+    code, text = extract()
+    assert code == 1
+    assert "no utterance could be computed; no store is written" in text
+    assert not (tmp_path / "stores/tones/mfcc.h5").exists()
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, n_batches: int) -> None:
+    """Let the extraction be interrupted when the given number of batches is finished."""
+    embed, count = run_module._embed, [0]
+
+    def interrupted(*args):
+        if count[0] == n_batches:
+            raise KeyboardInterrupt
+        count[0] += 1
+        return embed(*args)
+
+    monkeypatch.setattr(run_module, "_embed", interrupted)
+
+
+@pytest.mark.parametrize("model", ["mfcc", "wav2vec2-tiny"])
+def test_an_interrupted_extraction_goes_on_and_equals_an_undisturbed_one(
+    extract, tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"models": f'["{model}"]', "extra": "[extract]\nbatch_seconds = 2.0"}
+    extract(**settings)
+    store = tmp_path / f"stores/tones/{model}.h5"
+    undisturbed = store.read_bytes()
+    store.unlink()
+    monkeypatch.setattr(run_module, "SEAL_AFTER_S", 0.0)
+    sealed = 0
+    for n_batches in (1, 2):
+        with monkeypatch.context() as patch:
+            stop_after(patch, n_batches)
+            with pytest.raises(KeyboardInterrupt):
+                extract(**settings)
+        parts = list((tmp_path / f"stores/tones/{model}.parts").glob("part-*.h5"))
+        assert len(parts) == sealed + n_batches  # what was sealed stayed
+        sealed = len(parts)
+        assert not (tmp_path / f"stores/tones/{model}.lock").exists()
+    times = {path: path.stat().st_mtime_ns for path in parts}
+    stop_after(monkeypatch, 99)
+    _, text = extract(**settings)
+    assert "sealed before" in text
+    assert len(times) == 3
+    assert store.read_bytes() == undisturbed
+    assert not store.with_suffix(".parts").exists()
+
+
+def test_a_damaged_part_is_redone(extract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"extra": "[extract]\nbatch_seconds = 2.0"}
+    extract(**settings)
+    store = tmp_path / "stores/tones/mfcc.h5"
+    undisturbed = store.read_bytes()
+    store.unlink()
+    monkeypatch.setattr(run_module, "SEAL_AFTER_S", 0.0)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            extract(**settings)
+    first, second = sorted((tmp_path / "stores/tones/mfcc.parts").glob("part-*.h5"))
+    first.write_bytes(first.read_bytes()[:2_000])
+    _, text = extract(**settings)
+    assert f"{first}: damaged; its batches are computed again" in text
+    assert store.read_bytes() == undisturbed
+
+
+def test_an_extraction_under_way_with_another_key_is_refused(
+    extract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"models": '["wav2vec2-tiny"]', "extra": "[extract]\nbatch_seconds = 2.0"}
+    with monkeypatch.context() as patch:
+        stop_after(patch, 1)
+        with pytest.raises(KeyboardInterrupt):
+            extract(**settings)
+    with pytest.raises(StoreError, match=r"under way \(precision: stored 'float32', asked 'bfl"):
+        extract("--precision", "bfloat16", **settings)
+
+
+def test_the_embedding_does_not_depend_on_batches_or_workers(extract, tmp_path: Path) -> None:
+    extract(models='["wav2vec2-tiny"]', extra="[extract]\nbatch_seconds = 0.1\nworkers = 0")
+    alone = contents(tmp_path, "wav2vec2-tiny")
+    extract(
+        "--force", models='["wav2vec2-tiny"]', extra="[extract]\nbatch_seconds = 8.0\nworkers = 2"
+    )
+    for name, value in contents(tmp_path, "wav2vec2-tiny").items():
+        np.testing.assert_allclose(value, alone[name], rtol=1e-4, atol=1e-5)
+
+
+class OutOfMemoryError(RuntimeError):
+    """Named as torch's; a device cannot be filled up here."""
+
+
+class Small:
+    """An extractor with room for `room` utterances."""
+
+    def __init__(self, room: int) -> None:
+        self.room, self.sizes = room, []
+
+    def embed(self, audio):
+        self.sizes.append(len(audio))
+        if len(audio) > self.room:
+            raise OutOfMemoryError
+        return {"mean": np.array([[[one.sum()] for one in audio]], dtype=np.float32)}
+
+
+def test_out_of_memory_halves_the_batch_and_warns(capsys: pytest.CaptureFixture[str]) -> None:
+    audio = [np.full(10, i, dtype=np.float32) for i in range(7)]
+    extractor = Small(room=2)
+    result = _halving(extractor, audio)
+    warnings = capsys.readouterr().err
+    assert "out of memory with 7 utterances at once, trying 3" in warnings
+    assert "out of memory with 4 utterances at once, trying 2" in warnings
+    np.testing.assert_array_equal(result["mean"][0, :, 0], np.arange(7) * 10)
+    assert max(extractor.sizes[2:]) < 7
+    with pytest.raises(ModelError, match="not enough memory for one utterance of 0.0 s"):
+        _halving(Small(room=0), audio[:1])
+
+
+def test_rows_that_are_not_finite_fail() -> None:
+    class Overflows:
+        def embed(self, audio):
+            values = np.ones((2, len(audio), 3), dtype=np.float32)
+            values[1, 0, 2] = np.inf
+            return {"mean": values}
+
+    batch = [Job("a", "0", 1.0), Job("b", "1", 1.0)]
+    features, good, bad = run_module._embed(Overflows(), batch, [np.ones(5), np.ones(5)])
+    assert [job.utterance for job in good] == ["b"]
+    assert features["mean"].shape == (2, 1, 3)
+    assert bad[0][0].utterance == "a"
+    assert "not finite" in bad[0][1]
+
+
+def test_a_disk_that_is_too_small_is_refused_before_any_work(
+    extract, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import shutil
+
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, 900)
+    )
+    with pytest.raises(StoreError, match=r"the stores need 2.5 kB, the disk has 900 B free"):
+        extract()
+    assert not (tmp_path / "stores/tones/mfcc.h5").exists()
+
+
+def test_what_is_missing_is_said_in_one_message(extract, tmp_path: Path) -> None:
+    (tmp_path / "data").rename(tmp_path / "elsewhere")
+    with pytest.raises(CorpusError) as caught:
+        extract(models='["mfcc", "xlsr-1b"]')
+    text = str(caught.value)
+    assert "tones" in text
+    assert "facebook/wav2vec2-xls-r-1b" in text
+    assert "fetches them from https://huggingface.co" in text
+
+
+def test_unknown_models_and_members(extract) -> None:
+    with pytest.raises(ModelError, match=r"'xlsr-1B'; did you mean 'xlsr-1b'"):
+        extract("--model", "xlsr-1B")
+    with pytest.raises(RecipeError, match="MODEL=log-mel: not in the recipe's list"):
+        extract("--members", "log-mel")
+    assert extract("--model", "log-mel")[0] == 0
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:7", "tpu"])
+def test_a_device_that_is_not_there_is_named(extract, device: str) -> None:
+    import torch
+
+    if device == "cuda" and torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    with pytest.raises(ModelError, match=f"DEVICE={device}"):
+        extract("--device", device, models='["wav2vec2-tiny"]')

@@ -1,0 +1,105 @@
+"""`python -m features`: status, table, verify."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from extract.__main__ import main as extract
+from extract.__main__ import parser as extract_parser
+from features.__main__ import main, parser
+from features.command import run_command
+from features.utterances import read_table
+
+
+@pytest.fixture
+def extracted(tmp_path: Path, make_corpus, tones_recipe) -> Path:
+    make_corpus()
+    recipe = tones_recipe('["mfcc", "log-mel"]')
+    where = ["--data", str(tmp_path / "data"), "--stores", str(tmp_path / "stores")]
+    extract(extract_parser().parse_args([str(recipe), *where, "--members", "mfcc"]))
+    return recipe
+
+
+@pytest.fixture
+def features(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Run a sub-command; gives exit code and output."""
+
+    def call(*argv: str, stores: str = "stores") -> tuple[int, str]:
+        capsys.readouterr()
+        code = run_command(main, parser(), [*argv, "--stores", str(tmp_path / stores)])
+        return code, "".join(capsys.readouterr())
+
+    return call
+
+
+def test_status(extracted: Path, features, tmp_path: Path) -> None:
+    code, text = features("status", str(extracted))
+    lines = [line.split() for line in text.splitlines()]
+    assert code == 0
+    assert lines[1][:6] == ["tones", "mfcc", "complete", "12", "of", "12"]
+    assert lines[2][:6] == ["tones", "log-mel", "missing", "0", "of", "12"]
+    path = tmp_path / "stores/tones/mfcc.h5"
+    path.write_bytes(path.read_bytes()[:1000])
+    assert "damaged: see verify" in features("status", str(extracted))[1]
+
+
+def test_verify_checksums_and_audio(extracted: Path, features, tmp_path: Path) -> None:
+    assert features("verify") == (0, f"{tmp_path}/stores/tones/mfcc.h5: ok\n")
+    audio = ["verify", "--audio", "--data", str(tmp_path / "data"), "--recipe", str(extracted)]
+    assert features(*audio)[0] == 0
+    changed = tmp_path / "data/tones/u03.wav"
+    samples, rate = sf.read(changed)
+    sf.write(changed, samples[::-1], rate)
+    (tmp_path / "data/tones/u04.wav").unlink()
+    code, text = features(*audio)
+    assert code == 1
+    assert "u03.wav: its audio has changed; run make extract" in text
+    assert "u04.wav: No such file" in text
+    assert features("verify")[0] == 0  # the store itself is as it was written
+
+
+def test_verify_names_damage(extracted: Path, features, tmp_path: Path) -> None:
+    path = tmp_path / "stores/tones/mfcc.h5"
+    raw = bytearray(path.read_bytes())
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        raw[file["mean"].id.get_offset()] ^= 1
+    path.write_bytes(raw)
+    code, text = features("verify")
+    assert code == 1
+    assert "damaged: /mean, layer 0, utterances u00, u01, u02 and 9 more" in text
+    assert "1 of 1 files are not as they should be" in text
+
+
+def test_verify_without_stores(features) -> None:
+    code, text = features("verify", stores="nowhere")
+    assert (code, "no store there" in text) == (1, True)
+
+
+def test_table_prints_writes_and_keeps_what_was_measured(
+    extracted: Path, features, tmp_path: Path
+) -> None:
+    before = read_table(tmp_path / "stores/tones").frame
+    manifest = tmp_path / "data/tones/manifest.csv"
+    manifest.write_text(manifest.read_text().replace("u00.wav,s0,low", "u00.wav,s0,high"))
+    code, text = features("table", "tones", "--root", str(manifest.parent))
+    assert code == 0
+    assert "12 utterances, 4 speakers, 8 s of audio" in text
+    assert "emotion: high 7, low 5" in text
+    assert "changed: " in text
+    assert "u00" in text
+    after = read_table(tmp_path / "stores/tones").frame
+    np.testing.assert_array_equal(after["seconds"], before["seconds"])
+    assert after["audio_hash"].tolist() == before["audio_hash"].tolist()
+    assert after["emotion"].tolist()[0] == "high"
+
+
+def test_table_of_a_corpus_that_is_not_there(features, tmp_path: Path) -> None:
+    code, text = features("table", "emodb", "--data", str(tmp_path))
+    assert code == 1
+    assert f"{tmp_path}/emodb: no such folder" in text

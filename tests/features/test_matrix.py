@@ -1,0 +1,151 @@
+"""Stores and tables to X, y, groups."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from features.errors import CorpusError, StoreError
+from features.matrix import load, load_matrix
+from features.recipe import load_recipe
+from features.store import full_key, store_path, write_store
+from features.utterances import Table, columns_of, write_table
+
+
+def make_store(stores: Path, corpus: str, data: np.ndarray, ids: list[str], **more) -> None:
+    index = pd.DataFrame(
+        {"utterance": ids, "audio_hash": [f"{hash_of(i):032x}" for i in ids], "size": 1,
+         "mtime_ns": 1}
+    )  # fmt: skip
+    key = full_key(
+        {"model": "toy", "source": "x", "layers": list(range(len(data))), "n_layers": len(data) - 1,
+         "statistics": ["mean"], "precision": "float32"}
+    )  # fmt: skip
+    write_store(
+        store_path(stores, corpus, "toy"), key, index, range(len(data)), lambda _, i: data[i],
+        default=["mean"], columns={"mean": data.shape[2]}, **more,
+    )  # fmt: skip
+
+
+def hash_of(utterance: str) -> int:
+    return sum(utterance.encode())
+
+
+def make_table(stores: Path, corpus: str, ids: list[str], labels: list[str]) -> None:
+    classes = {"emotion": ("low", "high", "odd")}
+    frame = pd.DataFrame("", index=range(len(ids)), columns=columns_of(classes, ("arousal",)))
+    frame = frame.astype(object)
+    frame["corpus"], frame["utterance"], frame["emotion"] = corpus, ids, labels
+    frame["speaker"] = [f"0{i % 2}" for i in range(len(ids))]
+    frame["audio_hash"] = [f"{hash_of(i):032x}" for i in ids]
+    for column in ("start", "end", "seconds", "arousal"):
+        frame[column] = np.nan
+    frame["arousal"] = np.arange(len(ids)) / 10
+    frame.loc[0, "arousal"] = np.nan
+    write_table(stores / corpus, Table(frame, classes, ("arousal",)))
+
+
+def write_recipe(folder: Path, head: str = 'target = "emotion"') -> Path:
+    kind = ("linear-svc", "uar") if "target =" in head else ("ridge", "nmse")
+    path = folder / "r.toml"
+    path.write_text(
+        f'models = ["toy"]\n{head}\n[corpora.b]\nreader = "manifest"\n'
+        f'[corpora.a]\nreader = "manifest"\n[split]\nouter = "leave-one-speaker-out"\n'
+        f'[head]\nkind = "{kind[0]}"\nselect = "{kind[1]}"\n'
+    )
+    return path
+
+
+@pytest.fixture
+def stores(tmp_path: Path, rng: np.random.Generator) -> Path:
+    folder = tmp_path / "stores"
+    for corpus in "ab":
+        ids = [f"{corpus}{i}" for i in range(4)]
+        make_table(folder, corpus, ids, ["low", "high", "", "odd"])
+        data = rng.standard_normal((3, 4, 5)).astype(np.float32)
+        # The store's order is its own: rows are found by id.
+        order = [2, 0, 3, 1]
+        make_store(folder, corpus, data[:, order], [ids[i] for i in order])
+        np.save(tmp_path / f"{corpus}.npy", data)
+    return folder
+
+
+def test_rows_of_all_corpora_sorted_by_key_and_found_by_id(stores: Path, tmp_path: Path) -> None:
+    matrix = load_matrix(load_recipe(write_recipe(tmp_path)), stores, "toy", 1)
+    data = np.concatenate([np.load(tmp_path / "a.npy")[1], np.load(tmp_path / "b.npy")[1]])
+    np.testing.assert_array_equal(matrix.X, data)
+    assert matrix.rows["utterance"].tolist() == ["a0", "a1", "a2", "a3", "b0", "b1", "b2", "b3"]
+    assert matrix.y.tolist() == ["low", "high", "", "odd"] * 2
+    assert matrix.groups.tolist() == ["a/00", "a/01"] * 2 + ["b/00", "b/01"] * 2
+    assert matrix.labels == ("low", "high", "odd")
+
+
+def test_notebook_form_leaves_out_what_has_no_truth(stores: Path, tmp_path: Path) -> None:
+    X, y, groups = load(write_recipe(tmp_path), model="toy", stores=stores)
+    assert (X.shape, y.tolist()) == ((6, 5), ["low", "high", "odd"] * 2)
+    assert len(groups) == 6
+    X, y, _ = load(write_recipe(tmp_path, 'targets = ["arousal"]'), model="toy", stores=stores)
+    assert (X.shape, y[:, 0].tolist()) == ((6, 5), [0.1, 0.2, 0.3] * 2)
+
+
+def test_layers(stores: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(write_recipe(tmp_path))
+    data = np.concatenate([np.load(tmp_path / "a.npy"), np.load(tmp_path / "b.npy")], axis=1)
+    np.testing.assert_array_equal(load_matrix(recipe, stores, "toy", "last").X, data[2])
+    np.testing.assert_allclose(
+        load_matrix(recipe, stores, "toy", "mean").X, data[1:].mean(axis=0), rtol=1e-5
+    )
+    with pytest.raises(StoreError, match="needs layer 7, stored are 0-2"):
+        load_matrix(recipe, stores, "toy", 7)
+
+
+def test_labels_outside_the_recipe_s_list_are_dropped_and_counted(
+    stores: Path, tmp_path: Path
+) -> None:
+    recipe = load_recipe(write_recipe(tmp_path, 'target = "emotion"\nlabels = ["low", "high"]'))
+    matrix = load_matrix(recipe, stores, "toy")
+    assert matrix.y.tolist() == ["low", "high", ""] * 2
+    assert sum("1 rows dropped" in note and "odd 1" in note for note in matrix.notes) == 2
+
+
+def test_a_store_that_lacks_rows_is_an_error_unless_allowed(stores: Path, tmp_path: Path) -> None:
+    data = np.load(tmp_path / "a.npy")
+    make_store(stores, "a", data[:, :3], ["a0", "a1", "a2"])
+    recipe = load_recipe(write_recipe(tmp_path))
+    with pytest.raises(StoreError, match=r"lacks 1 of the table's 4 utterances \(a3\).*LURES=1"):
+        load_matrix(recipe, stores, "toy")
+    matrix = load_matrix(recipe, stores, "toy", allow_failures=1)
+    assert "a3" not in matrix.rows["utterance"].tolist()
+    np.testing.assert_array_equal(matrix.X[:3], data[2, :3])
+
+
+def test_stale_unfinished_missing_and_not_finite(stores: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(write_recipe(tmp_path))
+    table = stores / "a" / "utterances.csv"
+    text = table.read_text()
+    table.write_text(text.replace(f"{hash_of('a1'):032x}", "f" * 32))
+    with pytest.raises(StoreError, match=r"audio of 1 utterances has changed since \(a1\)"):
+        load_matrix(recipe, stores, "toy")
+    table.write_text(text)
+    parts = stores / "b" / "toy.parts"
+    parts.mkdir()
+    (parts / "plan.json").write_text("{}")
+    with pytest.raises(StoreError, match="extraction of toy for b is not finished"):
+        load_matrix(recipe, stores, "toy")
+    (parts / "plan.json").unlink()
+    parts.rmdir()
+    with pytest.raises(StoreError, match="no such store"):
+        load_matrix(recipe, stores, "other")
+    data = np.load(tmp_path / "a.npy")
+    data[2, 1, 0] = np.nan
+    make_store(stores, "a", data, ["a0", "a1", "a2", "a3"])
+    with pytest.raises(StoreError, match="1 utterances have values that are not finite.* a/a1"):
+        load_matrix(recipe, stores, "toy")
+
+
+def test_a_target_that_the_table_lacks(stores: Path, tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=r"its table has no 'joy'; it has arousal"):
+        load_matrix(load_recipe(write_recipe(tmp_path, 'targets = ["joy"]')), stores, "toy")
