@@ -53,17 +53,17 @@ extract: $(READY)  ## audio -> stores: all layers of each model (the only step f
 train: $(READY)  ## stores -> heads and predictions, on the CPU
 	@$(PY) -m models $(RECIPE) --data $(DATA) $(where) --jobs $(JOBS) $(some) $(forced) \
 		--allow-failures $(ALLOW_FAILURES) $(if $(MODEL),--model $(MODEL))
-	@$(PY) -m evaluate score $(RECIPE) $(where)
+	@$(PY) -m evaluate score $(RECIPE) $(where) $(some)
 
 fuse: $(READY)  ## predictions -> fused predictions and scores
-	@$(PY) -m fusion $(RECIPE) $(where) $(forced) --allow-failures $(ALLOW_FAILURES)
-	@$(PY) -m evaluate score $(RECIPE) $(where)
+	@$(PY) -m fusion $(RECIPE) $(where) $(some) $(forced)
+	@$(PY) -m evaluate score $(RECIPE) $(where) $(some)
 
 score: $(READY)  ## score finished runs again (new statistics need no new training)
-	@$(PY) -m evaluate score $(RECIPE) $(where) --force
+	@$(PY) -m evaluate score $(RECIPE) $(where) $(some) --force
 
 report: $(READY)  ## HTML page of a recipe's runs
-	@$(PY) -m evaluate report $(RECIPE) $(where)
+	@$(PY) -m evaluate report $(RECIPE) $(where) $(some)
 
 status: $(READY)  ## which stores of the recipe are complete
 	@$(PY) -m features status $(RECIPE) --stores $(STORES) $(some) $(if $(MODEL),--model $(MODEL))

@@ -244,7 +244,7 @@ def load_recipe(
     }
     corpus_specs = _members(CorpusSpec, raw, "corpora", faults)
     model_specs = _members(ModelSpec, raw, "models", faults)
-    fusions = _fusions(raw.get("fusion", {}), list(model_specs), faults)
+    fusions = _fusions(raw.get("fusion", {}), list(model_specs), sections["head"], faults)
     if top is not None:
         faults += _combinations(top, sections, corpus_specs, model_specs, fusions)
     for option, given, known in (("MODEL", models, model_specs), ("CORPUS", corpora, corpus_specs)):
@@ -348,8 +348,14 @@ def _members(kind: type[S], raw: Mapping[str, Any], key: str, faults: list[str])
     return result
 
 
-def _fusions(raw: Any, models: list[str], faults: list[str]) -> dict[str, FusionSpec]:
-    """Read `[fusion.NAME]` tables and fill in the default members."""
+def _fusions(
+    raw: Any, models: list[str], head: Section | None, faults: list[str]
+) -> dict[str, FusionSpec]:
+    """Read `[fusion.NAME]` tables; default members are the models at the recipe's one layer."""
+    layers = _layers(head) or ["last"]
+    sweep = "last" not in layers and len(layers) > 1
+    if layers != ["last"] and len(layers) == 1:
+        models = [f"{model}@{layers[0]}" for model in models]
     if not isinstance(raw, dict):
         faults.append(f"fusion: got {raw!r}, allowed: [fusion.NAME] tables")
         return {}
@@ -360,6 +366,12 @@ def _fusions(raw: Any, models: list[str], faults: list[str]) -> dict[str, Fusion
             continue
         if "members" not in values and len(models) < 2:
             faults.append(f"[fusion.{name}] members: a fusion needs two models, got {models}")
+            continue
+        if "members" not in values and sweep:
+            faults.append(
+                f"[fusion.{name}] members: missing; [head] layer is {layers} without 'last': "
+                f'name them, as in ["{models[0]}@{layers[0]}", ...]'
+            )
             continue
         spec = _check(FusionSpec, {"members": models, **values}, f"[fusion.{name}] ", faults)
         if spec is not None:
@@ -410,6 +422,12 @@ def _combinations(
                 )
     if isinstance(split, SplitSpec) and split.inner == "devel" and split.outer != "predefined":
         faults.append(f"[split] inner: 'devel' goes with outer = 'predefined', not '{split.outer}'")
+    if isinstance(split, SplitSpec) and not classification:
+        faults += [
+            f"[split] {side}: '{kind}' needs classes (target); use 'speaker-k-fold'"
+            for side, kind in (("outer", split.outer), ("inner", split.inner))
+            if kind.startswith("stratified")
+        ]
     for name, spec in fusions.items():
         known = set(models) | {f"{m}@{layer}" for m in models for layer in _layers(head)}
         unknown = [one for one in spec.members if one not in known]

@@ -72,6 +72,17 @@ def test_the_command_line_restricts_and_wins(tmp_path: Path) -> None:
         load_recipe(path, corpora=["iemocap"])
 
 
+def test_default_members_are_at_the_recipe_s_layer(tmp_path: Path) -> None:
+    def members(layer: str) -> list[str]:
+        text = GOOD.replace("[head]", f"[head]\nlayer = {layer}")
+        return load_recipe(write(tmp_path, text)).fusion["mean"].members
+
+    assert members("6") == ["mfcc@6", "log-mel@6"]
+    assert members('[3, 6, "last"]') == ["mfcc", "log-mel"]
+    with pytest.raises(RecipeError, match=r"name them, as in \[\"mfcc@3\", ...\]"):
+        members("[3, 6]")
+
+
 def test_models_and_corpora_as_tables_and_inline_tables(tmp_path: Path) -> None:
     text = GOOD.replace('["mfcc", "log-mel"]', '["mfcc", {name = "mine", path = "/w"}]')
     assert load_recipe(write(tmp_path, text)).models["mine"].path == "/w"
@@ -160,6 +171,13 @@ def test_vote_of_regressions_is_impossible(tmp_path: Path) -> None:
     text = GOOD.replace('target = "emotion"', 'targets = ["natural"]').replace("svc", "svr")
     text = text.replace('"uar"', '"nmse"').replace('method = "mean"', 'method = "vote"')
     with pytest.raises(RecipeError, match="'vote' needs classes"):
+        load_recipe(write(tmp_path, text))
+
+
+def test_stratified_splits_need_classes(tmp_path: Path) -> None:
+    text = GOOD.replace('target = "emotion"', 'targets = ["natural"]').replace("svc", "svr")
+    text = text.replace('"uar"', '"nmse"').replace("leave-one-speaker-out", "stratified-holdout")
+    with pytest.raises(RecipeError, match="outer: 'stratified-holdout' needs classes"):
         load_recipe(write(tmp_path, text))
 
 
