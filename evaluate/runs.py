@@ -1,0 +1,408 @@
+"""What lies in a run's folder, and whether it still holds.
+
+Conventions
+-----------
+- `runs/<recipe>/<model>[@<layer>]/` holds the run of a head, `runs/<recipe>/fusion/<name>/` that
+  of a combination. A *member* is a run's folder name: `mfcc`, `xlsr-1b@12`.
+- Files appear whole or not at all, and `run.json` is written last: a folder without it is an
+  unfinished run.
+- A run is fresh while the `fingerprint` in its `run.json` equals that of what it depends on now.
+- In predictions every text column is plain text ("" where unknown); numbers read back to the same
+  float64; a masked truth is NaN (empty in the file). In JSON, NaN is null.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+import math
+import os
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from features.errors import RunError
+
+if TYPE_CHECKING:
+    from features.recipe import Recipe
+
+HEADS_NUMERICS = 1
+"""Raised with every change that can move a prediction of a head."""
+FUSION_NUMERICS = 1
+"""Raised with every change that can move a fused prediction."""
+
+KEY = ["corpus", "utterance", "partition", "fold", "speaker"]
+PREDICTIONS, INNER, SEARCH, SCORES = "predictions.csv", "inner.csv", "search.csv", "scores.json"
+_TEXT = {*KEY, "true", "pred"}
+_PACKAGES = ("serfuse", "numpy", "scipy", "scikit-learn", "pandas", "joblib", "h5py")
+
+
+# -- folders ---------------------------------------------------------------------------------
+
+
+def layer_tag(model: str, layer: int | str) -> str:
+    """Name the folder of a model at a layer: the default layer, `last`, goes unsaid.
+
+    Examples
+    --------
+    >>> layer_tag("xlsr-1b", "last"), layer_tag("xlsr-1b", 12)
+    ('xlsr-1b', 'xlsr-1b@12')
+    """
+    return model if layer == "last" else f"{model}@{layer}"
+
+
+def split_member(member: str) -> tuple[str, int | str]:
+    """Read a member as (model, layer), the inverse of `layer_tag`.
+
+    Examples
+    --------
+    >>> split_member("xlsr-1b@12"), split_member("mfcc")
+    (('xlsr-1b', 12), ('mfcc', 'last'))
+    """
+    model, _, layer = member.partition("@")
+    return model, int(layer) if layer.isdigit() else layer or "last"
+
+
+def run_folder(runs: Path, recipe_name: str, member: str) -> Path:
+    """Folder of a head's run."""
+    return Path(runs) / recipe_name / layer_tag(*split_member(member))
+
+
+def fusion_folder(runs: Path, recipe_name: str, name: str) -> Path:
+    """Folder of a combination's run."""
+    return Path(runs) / recipe_name / "fusion" / name
+
+
+def run_folders(recipe: Recipe, runs: Path) -> Iterator[tuple[str, str, Path]]:
+    """All runs that a recipe can have: (kind, member, folder), kind "model" or "fusion"."""
+    for model in recipe.models:
+        for layer in recipe.head.layers:
+            member = layer_tag(model, layer)
+            yield "model", member, run_folder(runs, recipe.name, member)
+    for name in recipe.fusion:
+        yield "fusion", name, fusion_folder(runs, recipe.name, name)
+
+
+# -- predictions -----------------------------------------------------------------------------
+
+
+def write_predictions(path: str | Path, frame: pd.DataFrame) -> None:
+    """Write predictions whole or not at all.
+
+    Parameters
+    ----------
+    path : path
+        Its folder is made where it is missing.
+    frame : DataFrame
+        Columns `corpus, utterance, partition, fold, speaker`, then `<target>_true, <target>_pred`
+        a target, or `true, pred` and one `score_<class>` a class.
+
+    Raises
+    ------
+    RunError
+        Where `read_predictions` would refuse the file.
+    """
+    frame = frame.reset_index(drop=True)
+    for column in frame.columns.difference(list(_TEXT)):
+        frame[column] = frame[column].astype(np.float64)
+    _check_predictions(Path(path), frame)
+    write_atomic(path, frame.to_csv(index=False, lineterminator="\n"))
+
+
+def read_predictions(path: str | Path) -> pd.DataFrame:
+    """Read predictions, in the order of the file.
+
+    Raises
+    ------
+    RunError
+        On a missing file, missing or unknown columns, values that are no numbers, predictions
+        that are not finite, and utterances that stand twice in a fold.
+    """
+    path = Path(path)
+    try:
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+    except FileNotFoundError:
+        raise RunError(f"{path}: no such predictions; run make train (or make fuse)") from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise RunError(f"{path}: not readable as CSV: {error}; train or fuse anew") from None
+    for column in frame.columns:
+        if column in _TEXT:
+            frame[column] = frame[column].astype(object)
+            continue
+        text = frame[column].to_numpy(dtype=object)
+        try:  # float() reads back exactly what was written; pandas' own parser need not
+            frame[column] = np.array([float(one) if one else np.nan for one in text], np.float64)
+        except ValueError as error:
+            raise RunError(f"{path}: column {column}: {error}; train or fuse anew") from None
+    _check_predictions(path, frame)
+    return frame
+
+
+def _check_predictions(path: Path, frame: pd.DataFrame) -> None:
+    def refuse(what: str) -> RunError:
+        return RunError(f"{path}: {what}; train or fuse anew")
+
+    missing = [column for column in KEY if column not in frame.columns]
+    if missing:
+        raise refuse(f"no column {', '.join(missing)}")
+    if "true" in frame.columns:
+        numbers = [f"score_{label}" for label in predicted_labels(frame)]
+        expected = [*KEY, "true", "pred", *numbers]
+    else:
+        targets = predicted_targets(frame)
+        numbers = [f"{target}_pred" for target in targets]
+        expected = [*KEY, *(f"{t}_{side}" for t in targets for side in ("true", "pred"))]
+    if list(frame.columns) != expected or not numbers:
+        raise refuse(f"got the columns {list(frame.columns)}, expected {expected} and predictions")
+    for column in numbers:
+        values = frame[column].to_numpy(dtype=np.float64)
+        # The score of a class that the fitted rows lacked is empty.
+        bad = np.isinf(values) if "true" in frame.columns else ~np.isfinite(values)
+        if bad.any():
+            first = frame["utterance"][int(np.argmax(bad))]
+            raise refuse(f"column {column}: {int(bad.sum())} values not finite, first at {first}")
+    twice = frame.duplicated(["corpus", "utterance", "partition", "fold"])
+    if twice.any():
+        first = frame[twice].iloc[0]
+        raise refuse(
+            f"{int(twice.sum())} rows stand twice, first {first['corpus']} {first['utterance']}"
+        )
+
+
+def predicted_labels(frame: pd.DataFrame) -> tuple[str, ...]:
+    """The ordered label list of a predictions frame of a classification."""
+    return tuple(c.removeprefix("score_") for c in frame.columns if c.startswith("score_"))
+
+
+def predicted_targets(frame: pd.DataFrame) -> tuple[str, ...]:
+    """The targets of a predictions frame of a regression."""
+    return tuple(c.removesuffix("_pred") for c in frame.columns if c.endswith("_pred"))
+
+
+# -- run.json and freshness ------------------------------------------------------------------
+
+
+def write_run(folder: str | Path, record: Mapping[str, Any]) -> None:
+    """Write `run.json`, which finishes a run.
+
+    `record["inputs"]` is what the run depends on (`train_inputs`, `fusion_inputs`); its
+    fingerprint is stored beside it.
+    """
+    whole = {**record, "fingerprint": fingerprint(record["inputs"])}
+    write_json(Path(folder) / "run.json", whole)
+
+
+def read_run(folder: str | Path) -> dict[str, Any] | None:
+    """Read `run.json`; None where the run is missing or unfinished."""
+    return read_json(Path(folder) / "run.json")
+
+
+def is_fresh(folder: str | Path, inputs: Mapping[str, Any], outputs: Sequence[str]) -> bool:
+    """Say whether a run was finished with these inputs and all its outputs are there."""
+    record = read_run(folder)
+    return (
+        record is not None
+        and record.get("fingerprint") == fingerprint(inputs)
+        and all((Path(folder) / name).is_file() for name in outputs)
+    )
+
+
+def head_settings(recipe: Recipe, model: str, layer: int | str) -> dict[str, Any]:
+    """What the run of a head depends on in the recipe and the program."""
+    return {
+        "numerics": HEADS_NUMERICS,
+        "model": model,
+        "layer": layer,
+        "head": recipe.head.model_dump(mode="json", exclude={"layer"}),
+        "split": recipe.split.model_dump(mode="json"),
+        "target": recipe.target,
+        "targets": list(recipe.targets),
+        "labels": list(recipe.labels) if recipe.labels else None,
+    }
+
+
+def train_inputs(recipe: Recipe, model: str, layer: int | str, stores: Path) -> dict[str, Any]:
+    """What the run of a head depends on: settings, tables and stores.
+
+    Raises
+    ------
+    CorpusError, StoreError
+        Where a table or a store is missing.
+    """
+    from features.store import Store, store_path
+
+    corpora = {}
+    for corpus in recipe.corpora:
+        with Store(store_path(Path(stores), corpus, model)) as store:
+            corpora[corpus] = {
+                "table": _hash_of_table(Path(stores) / corpus),
+                "store": store.identity,
+            }
+    return {**head_settings(recipe, model, layer), "corpora": corpora}
+
+
+def _hash_of_table(folder: Path) -> str:
+    files = [folder / f"utterances.{suffix}" for suffix in ("csv", "json")]
+    return _cached_hash(folder, tuple(f.stat().st_mtime_ns if f.exists() else 0 for f in files))
+
+
+@functools.lru_cache
+def _cached_hash(folder: Path, times: tuple[int, ...]) -> str:
+    """Hash a table once for all models that ask: seconds each for the largest corpora."""
+    from features.utterances import read_table, table_hash
+
+    return table_hash(read_table(folder))
+
+
+def fusion_inputs(recipe: Recipe, name: str, runs: Path, stores: Path) -> dict[str, Any]:
+    """What a combination depends on: its settings and its members' predictions.
+
+    Raises
+    ------
+    RunError
+        Where a member's run is missing, or was made with other settings, tables or stores.
+    """
+    for member in recipe.fusion[name].members:
+        model, layer = split_member(member)
+        folder = run_folder(runs, recipe.name, member)
+        again = f"run make train RECIPE={recipe.path} MODEL={model}"
+        if read_run(folder) is None:
+            raise RunError(f"fusion {name}: {member} has no finished run in {folder}; {again}")
+        if not is_fresh(folder, train_inputs(recipe, model, layer, stores), (PREDICTIONS, INNER)):
+            raise RunError(
+                f"fusion {name}: the run of {member} in {folder} is stale: the recipe, the table "
+                f"or the store has changed since; {again}"
+            )
+    return fusion_settings(recipe, name, runs)
+
+
+def fusion_settings(recipe: Recipe, name: str, runs: Path) -> dict[str, Any]:
+    """What a combination depends on; a member without a file has null for its hash."""
+    spec = recipe.fusion[name]
+    members = {}
+    for member in spec.members:
+        paths = [run_folder(runs, recipe.name, member) / one for one in (PREDICTIONS, INNER)]
+        members[member] = {p.name: file_hash(p) if p.is_file() else None for p in paths}
+    return {
+        "numerics": FUSION_NUMERICS,
+        "fusion": spec.model_dump(mode="json"),
+        "members": members,
+    }
+
+
+def is_stale(recipe: Recipe, kind: str, member: str, runs: Path, record: Mapping[str, Any]) -> bool:
+    """Say whether a finished run was made with another recipe, without looking at stores.
+
+    Parameters
+    ----------
+    kind : "model" or "fusion"
+    member : str
+        The run's folder name.
+    record : mapping
+        Its `run.json`.
+    """
+    if kind == "fusion":
+        now = fusion_settings(recipe, member, runs)
+    else:
+        now = head_settings(recipe, *split_member(member))
+        if set(record["inputs"]["corpora"]) != set(recipe.corpora):
+            return True
+    return any(record["inputs"].get(key) != value for key, value in plain(now).items())
+
+
+def fingerprint(settings: Any) -> str:
+    """BLAKE2b-128 of the canonical JSON of `settings`, as hex.
+
+    Examples
+    --------
+    >>> fingerprint({"a": 1, "b": (2,)}) == fingerprint({"b": [2], "a": 1})
+    True
+    """
+    text = json.dumps(plain(settings), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def file_hash(path: str | Path) -> str:
+    """BLAKE2b-128 of a file's bytes, as hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that numbers depend on, without importing them."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+# -- files -----------------------------------------------------------------------------------
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write JSON whole or not at all, NaN as null."""
+    text = json.dumps(plain(value), indent=1, ensure_ascii=False, allow_nan=False)
+    write_atomic(path, text + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read JSON; None where there is no such file.
+
+    Raises
+    ------
+    RunError
+        Where the file is damaged.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise RunError(f"{path}: damaged: {error}; remove it and run the command again") from None
+
+
+def write_atomic(path: str | Path, text: str) -> None:
+    """Write a text file under a temporary name, sync it and rename it into place.
+
+    Raises
+    ------
+    RunError
+        Where it cannot be written (a full disk); an older file stays as it was.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written: {error.strerror}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def plain(value: Any) -> Any:
+    """Turn mappings, sequences, paths, numpy scalars and NaN into JSON's own types."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [plain(one) for one in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, Path):
+        return str(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value

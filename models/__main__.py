@@ -1,0 +1,37 @@
+"""`python -m models RECIPE`: fit the heads of a recipe from the stores alone."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from evaluate.runs import train_inputs
+from features.command import argument_parser, recipe_of, run_command
+from models.train import check_labels, train_model
+
+
+def main(args: argparse.Namespace) -> None:
+    """Train every model of the recipe at every layer it names; one line each."""
+    recipe = recipe_of(args)
+    for note in check_labels(recipe, args.stores, args.data):
+        print(note)
+    work = [(model, layer) for model in recipe.models for layer in recipe.head.layers]
+    for model, layer in work:
+        train_inputs(recipe, model, layer, args.stores)  # a store that is missing stops here
+    for model, layer in work:
+        train_model(
+            recipe,
+            model,
+            layer,
+            stores=args.stores,
+            runs=args.runs,
+            jobs=args.jobs,
+            force=args.force,
+            allow_failures=args.allow_failures,
+        )
+
+
+if __name__ == "__main__":
+    names = ("recipe", "data", "stores", "runs", "model", "corpus", "jobs")
+    parser = argument_parser("python -m models", __doc__, *names, "force", "allow-failures")
+    sys.exit(run_command(main, parser))

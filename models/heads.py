@@ -1,0 +1,191 @@
+"""The heads that a recipe can name, and the grid of cells that is searched over each.
+
+Conventions
+-----------
+- A head is `Pipeline([("scaler", ...), ("head", estimator)])`. It is fitted and applied in float64.
+- A cell is one scaler with one value for each searched parameter. Cells are numbered in grid order:
+  scalers outermost, then the parameters in the order of the recipe, the last one fastest. (Not
+  `ParameterGrid`, which sorts the names: ties go to the first cell, so the order is a setting.)
+- TOML knows no null: the text `"none"` stands for None: `class_weight = ["none", "balanced"]`.
+- What is neither searched nor fixed by the recipe is fixed by the record, else scikit-learn's own
+  default.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
+from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR
+
+from features.errors import RecipeError, nearest
+from features.recipe import HeadSpec
+
+SCALERS: Mapping[str, type | None] = MappingProxyType(
+    {"standard": StandardScaler, "minmax": MinMaxScaler, "robust": RobustScaler, "none": None}
+)
+_DECADES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+
+
+@dataclass(frozen=True)
+class Head:
+    """One kind of head.
+
+    Attributes
+    ----------
+    key : str
+        What a recipe calls it.
+    task : str
+        `"classification"` or `"regression"`.
+    estimator : type
+        scikit-learn class.
+    fixed : mapping
+        Parameters set where the recipe neither searches nor fixes them.
+    grid : mapping
+        What is searched where the recipe gives no grid.
+    several : bool
+        Whether one fit takes all targets at once and gives what one fit a target would.
+    """
+
+    key: str
+    task: str
+    estimator: type
+    fixed: Mapping[str, Any]
+    grid: Mapping[str, tuple[Any, ...]]
+    several: bool = False
+
+
+def _registry(heads: Iterable[Head]) -> dict[str, Head]:
+    registry: dict[str, Head] = {}
+    for head in heads:
+        if head.key in registry:
+            raise ValueError(f"two heads have the key {head.key!r}")
+        registry[head.key] = head
+    return registry
+
+
+# The grid of linear-svr is that of the emotion-share paper. With its squared loss, primal and dual
+# have one optimum, and scikit-learn's "auto" takes the one that suits the shape of X.
+HEADS = _registry(
+    [
+        Head(
+            "linear-svr",
+            "regression",
+            LinearSVR,
+            {
+                "loss": "squared_epsilon_insensitive",
+                "epsilon": 0.0,
+                "max_iter": 50000,
+                "dual": "auto",
+            },
+            {"C": (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)},
+        ),
+        Head("svr", "regression", SVR, {}, {"kernel": ("linear", "rbf"), "C": (1e-2, 1e-1, 1.0)}),
+        Head("ridge", "regression", Ridge, {}, {"alpha": tuple(10.0**i for i in range(6))}, True),
+        Head("linear-svc", "classification", LinearSVC, {"max_iter": 50000}, {"C": _DECADES}),
+        Head(
+            "svc",
+            "classification",
+            SVC,
+            {"decision_function_shape": "ovr", "break_ties": True},
+            {"kernel": ("linear", "rbf"), "C": (1e-2, 1e-1, 1.0, 10.0)},
+        ),
+        Head("logistic", "classification", LogisticRegression, {"max_iter": 5000}, {"C": _DECADES}),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of a grid: its number in grid order, its scaler, and the searched parameters."""
+
+    index: int
+    scaler: str
+    params: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        return ", ".join([self.scaler, *(f"{name} {value}" for name, value in self.params.items())])
+
+
+def cells(spec: HeadSpec) -> list[Cell]:
+    """All cells of a recipe's grid, in grid order.
+
+    A recipe without a grid has that of the record, less what the recipe fixes.
+    """
+    default = HEADS[spec.kind].grid
+    free: Mapping[str, Sequence[Any]] = {k: v for k, v in default.items() if k not in spec.fixed}
+    grid = spec.grid or free
+    points = itertools.product(spec.scalers, itertools.product(*grid.values()))
+    return [
+        Cell(index, scaler, dict(zip(grid, values, strict=True)))
+        for index, (scaler, values) in enumerate(points)
+    ]
+
+
+def pipeline(spec: HeadSpec, cell: Cell) -> Pipeline:
+    """The unfitted pipeline of one cell."""
+    head = HEADS[spec.kind]
+    given = {**head.fixed, **spec.fixed, **cell.params}
+    params = {name: None if value == "none" else value for name, value in given.items()}
+    if "random_state" in inspect.signature(head.estimator).parameters:
+        params.setdefault("random_state", spec.random_state)
+    scaler = SCALERS[cell.scaler]
+    return Pipeline(
+        [("scaler", scaler() if scaler else "passthrough"), ("head", head.estimator(**params))]
+    )
+
+
+def check_grid(spec: HeadSpec, labels: Sequence[str]) -> None:
+    """Refuse parameters that the estimator lacks and values or combinations that it refuses.
+
+    Each cell is fitted once to a few made-up rows of the given classes, so that hours of work do
+    not end in the last cell's `ValueError`.
+
+    Raises
+    ------
+    RecipeError
+        Naming every fault.
+    """
+    known = inspect.signature(HEADS[spec.kind].estimator).parameters
+    faults = [
+        f"[head.{table}] {name}: {spec.kind} has no such parameter{nearest(name, known)}"
+        for table, names in (("grid", spec.grid), ("fixed", spec.fixed))
+        for name in names
+        if name not in known
+    ]
+    for table, given in (("grid", spec.grid), ("fixed", spec.fixed)):
+        weights = given.get("class_weight", [])
+        faults += [
+            f"[head.{table}] class_weight: {label!r} is no class{nearest(label, labels)}"
+            for one in (weights if isinstance(weights, list) else [weights])
+            for label in (one if isinstance(one, dict) else ())
+            if label not in labels
+        ]
+    if not faults:
+        faults = [fault for cell in cells(spec) if (fault := _refusal(spec, cell, labels))]
+    if faults:
+        raise RecipeError("\n  ".join([f"[head] {spec.kind}:", *faults]))
+
+
+def _refusal(spec: HeadSpec, cell: Cell, labels: Sequence[str]) -> str:
+    """What scikit-learn says against a cell, or an empty text."""
+    X = np.random.default_rng(0).normal(size=(4 * max(len(labels), 2), 2))
+    y = np.repeat(list(labels), 4) if labels else np.linspace(0, 1, len(X))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            fitted = pipeline(spec, cell).fit(X, y)
+        except (ValueError, TypeError) as error:
+            return f"{cell}: {' '.join(str(error).split())}"
+    if len(labels) > 2 and fitted.decision_function(X).shape[1] != len(labels):
+        return f"{cell}: its scores are not one a class; use decision_function_shape = 'ovr'"
+    return ""

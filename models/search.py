@@ -1,0 +1,473 @@
+"""Grid search over any scikit-learn pipeline, spread over processes by joblib.
+
+Conventions
+-----------
+- Every fitted step, the scaler too, is fitted inside its fold.
+- A cell's score is the mean over the inner folds. Higher is better: errors are negated. Ties go to
+  the first cell in grid order; a score that is NaN in any fold never wins.
+- What a head gives is one column a target, or one column a class in the order of the label list:
+  one-vs-rest decision values, (-d, d) for two classes. A class that the fitted rows lack has NaN.
+- The cores go to processes, never to BLAS: each fit has one thread, and the numbers do not depend
+  on the number of processes.
+- Must not import torch, nor anything that does.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType, TracebackType
+from typing import Any, Protocol
+
+import joblib
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.multioutput import MultiOutputRegressor
+from sklearn.pipeline import Pipeline
+from threadpoolctl import ThreadpoolController
+
+from evaluate import metrics
+from features.errors import RunError
+from features.recipe import HeadSpec
+from features.splits import Fold
+from models.heads import HEADS, Cell, cells, pipeline
+
+SERIAL_WORK = 3e7
+"""Rows x columns x fits below which no processes are started: about three seconds of liblinear,
+which is what starting them takes. It changes no number."""
+
+Positions = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What heads are fitted on.
+
+    Attributes
+    ----------
+    X : float32, shape (n, n_columns)
+    y : float64, shape (n, n_targets), or str, shape (n,)
+    names : tuple of str
+        Targets, or the ordered label list.
+    head : HeadSpec
+        `[head]` of the recipe.
+    """
+
+    X: NDArray[np.float32]
+    y: NDArray[Any]
+    names: tuple[str, ...]
+    head: HeadSpec
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The label list; empty for regression."""
+        return self.names if self.y.ndim == 1 else ()
+
+    @property
+    def columns(self) -> list[tuple[int, ...]]:
+        """The targets that are fitted together; one empty tuple for classes."""
+        if self.labels:
+            return [()]
+        every = tuple(range(len(self.names)))
+        return [every] if HEADS[self.head.kind].several else [(one,) for one in every]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One fit: a pipeline on `columns` of y at `train`, applied at each array of `tests`."""
+
+    pipeline: Pipeline
+    columns: tuple[int, ...]
+    train: Positions
+    tests: tuple[Positions, ...]
+    keep: bool = False
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a fit gives: predictions at each of `tests`, the pipeline if kept, warnings counted."""
+
+    outputs: list[NDArray[np.float64]]
+    pipeline: Pipeline | None
+    warned: Counter[str]
+
+
+class Counting(Protocol):
+    """Whatever counts finished fits: `features.command.Progress`."""
+
+    def add(self, amount: float) -> None:
+        """Count `amount` more as done."""
+
+
+class Fits:
+    """Runs fits of one problem, in processes where that pays; a context manager.
+
+    Parameters
+    ----------
+    problem : Problem
+    jobs : int
+        Processes; -1 is all cores.
+    n_fits : int
+        How many fits are to come, for the rule of `SERIAL_WORK`.
+    progress : Counting, optional
+
+    Attributes
+    ----------
+    warned : Counter
+        How often scikit-learn warned of what, over all fits.
+    done : int
+        Finished fits.
+    """
+
+    def __init__(
+        self, problem: Problem, jobs: int, n_fits: int, progress: Counting | None = None
+    ) -> None:
+        self.problem, self.progress = problem, progress
+        self.warned: Counter[str] = Counter()
+        self.done = 0
+        jobs = min(joblib.effective_n_jobs(jobs), n_fits)
+        self.serial = jobs <= 1 or problem.X.size * n_fits < SERIAL_WORK
+        self._parallel = joblib.Parallel(1 if self.serial else jobs, return_as="generator")
+
+    def __enter__(self) -> Fits:
+        self._parallel.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._parallel.__exit__(kind, error, trace)
+
+    def __call__(self, fits: Sequence[Fit]) -> list[Fitted]:
+        """Run fits; results in their order."""
+        X, y, labels = self.problem.X, self.problem.y, self.problem.labels
+        results = []
+        for fitted in self._parallel(joblib.delayed(run_fit)(X, y, labels, fit) for fit in fits):
+            results.append(fitted)
+            self.warned += fitted.warned
+            self.done += 1
+            if self.progress:
+                self.progress.add(1)
+        return results
+
+
+@functools.cache
+def _threads() -> ThreadpoolController:
+    """The BLAS and OpenMP libraries of this process, looked up once: it takes milliseconds."""
+    return ThreadpoolController()
+
+
+def run_fit(X: NDArray[np.float32], y: NDArray[Any], labels: tuple[str, ...], fit: Fit) -> Fitted:
+    """Fit one pipeline and apply it, in float64 and one thread."""
+    truth = y[fit.train]
+    if fit.columns:
+        truth = truth[:, fit.columns[0] if len(fit.columns) == 1 else list(fit.columns)]
+    with _threads().limit(limits=1), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit.pipeline.fit(X[fit.train].astype(np.float64), truth)
+        values = [apply(fit.pipeline, X[test], labels) for test in fit.tests]
+    warned = Counter(
+        f"{one.category.__name__}: {str(one.message).splitlines()[0]}" for one in caught
+    )
+    return Fitted(values, fit.pipeline if fit.keep else None, warned)
+
+
+def apply(head: Any, X: NDArray[Any], labels: tuple[str, ...] = ()) -> NDArray[np.float64]:
+    """Predictions of a fitted head.
+
+    Parameters
+    ----------
+    head : estimator
+        With `decision_function` and `classes_` where `labels` are given, else with `predict`.
+    X : float, shape (n, n_columns)
+    labels : tuple of str
+        The ordered label list; empty for regression.
+
+    Returns
+    -------
+    float64, shape (n, n_targets) or (n, n_labels)
+        Class scores: higher is likelier; NaN for a class the head has never seen.
+    """
+    width = len(labels) or 1
+    if not len(X):
+        return np.empty((0, width))
+    X = np.asarray(X, dtype=np.float64)
+    if not labels:
+        values = np.asarray(head.predict(X), dtype=np.float64)
+        return values.reshape(len(X), -1)
+    decision = head.decision_function(X)
+    if decision.ndim == 1:
+        decision = np.column_stack([-decision, decision])
+    values = np.full((len(X), width), np.nan)
+    values[:, [labels.index(one) for one in head.classes_]] = decision
+    return values
+
+
+def decide(scores: NDArray[np.float64], labels: Sequence[str]) -> NDArray[np.object_]:
+    """The label of the highest score of each row; the first in the list where scores tie.
+
+    Parameters
+    ----------
+    scores : float64, shape (n, n_labels)
+        NaN for a class that cannot be chosen.
+    """
+    return np.asarray(labels, dtype=object)[np.nanargmax(scores, axis=1)]
+
+
+def _nmse(truth: NDArray[Any], values: NDArray[np.float64]) -> float:
+    return -metrics.mse(truth, values)
+
+
+def _nmae(truth: NDArray[Any], values: NDArray[np.float64]) -> float:
+    return -metrics.mae(truth, values)
+
+
+SELECTION: Mapping[str, Callable[..., float]] = MappingProxyType(
+    {
+        "nmse": _nmse,
+        "nmae": _nmae,
+        "spearman": metrics.spearman,
+        "uar": metrics.uar,
+        "wa": metrics.wa,
+    }
+)
+
+
+def selection_scores(
+    select: str, truth: NDArray[Any], values: NDArray[np.float64], labels: tuple[str, ...]
+) -> NDArray[np.float64]:
+    """Score predictions for the choice of a cell; higher is better.
+
+    Parameters
+    ----------
+    select : str
+        Key of `SELECTION`.
+    truth : float64, shape (n, n_targets), or str, shape (n,)
+    values : float64, shape (n, n_targets) or (n, n_labels)
+
+    Returns
+    -------
+    float64, shape (n_targets,), or (1,) for classes
+        NaN where the score is undefined. The score over all targets is its mean, as that of
+        scikit-learn's multi-output scorers.
+    """
+    score = SELECTION[select]
+    with warnings.catch_warnings():
+        # Thousands of cells: an undefined score shows as an empty field of the search table.
+        warnings.simplefilter("ignore", metrics.ScoreWarning)
+        if labels:
+            return np.array([score(truth, decide(values, labels), labels)])
+        return np.array([score(truth[:, i], values[:, i]) for i in range(truth.shape[1])])
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The outcome of one search.
+
+    Attributes
+    ----------
+    cells : list of Cell
+        The chosen cell of each target; of one element where one choice serves all.
+    scores : list of float
+        Selection score of each.
+    table : DataFrame
+        One row a cell (and target): cell, scaler, parameters, [target], score, a column
+        `score_<fold>` each inner fold, chosen.
+    positions : int64, shape (m,)
+        The inner folds' test rows, ascending.
+    values : float64, shape (m, n_targets) or (m, n_labels)
+        Their predictions by the chosen cells, fitted without them.
+    """
+
+    cells: list[Cell]
+    scores: list[float]
+    table: pd.DataFrame
+    positions: Positions
+    values: NDArray[np.float64]
+
+
+def search(
+    problem: Problem,
+    folds: Sequence[Fold],
+    fits: Fits,
+    where: str,
+    scored: NDArray[np.bool_] | None = None,
+) -> Choice:
+    """Evaluate all cells on all inner folds and choose.
+
+    Parameters
+    ----------
+    folds : sequence of Fold
+        Inner folds; their test parts are disjoint.
+    fits : Fits
+    where : str
+        Named in errors.
+    scored : bool, shape (n,), optional
+        Rows that count in the score, where test parts hold rows without a truth.
+
+    Raises
+    ------
+    RunError
+        A fold cannot be fitted or scored, or no cell has a score.
+    """
+    head, grid, columns = problem.head, cells(problem.head), problem.columns
+    known = np.ones(len(problem.X), dtype=bool) if scored is None else scored
+    for fold in folds:
+        at = f"{where}, inner fold {fold.name}" if len(folds) > 1 else where
+        check_fold(problem, fold.train, at)
+        if not known[fold.test].any():
+            raise RunError(f"{at}: no row to score the cells by has a truth")
+    plan = [
+        Fit(pipeline(head, cell), column, fold.train, (fold.test,))
+        for cell in grid
+        for fold in folds
+        for column in columns
+    ]
+    done = iter(fits(plan))
+    held_out: list[list[NDArray[np.float64]]] = []  # cell, fold
+    by_fold = np.empty((len(grid), len(folds), 1 if problem.labels else len(problem.names)))
+    for cell in grid:
+        held_out.append([])
+        for i, fold in enumerate(folds):
+            values = np.concatenate([next(done).outputs[0] for _ in columns], axis=1)
+            held_out[-1].append(values)
+            counts = known[fold.test]
+            by_fold[cell.index, i] = selection_scores(
+                head.select, problem.y[fold.test][counts], values[counts], problem.labels
+            )
+    if not head.per_target:
+        by_fold = by_fold.mean(axis=2, keepdims=True)
+    mean = by_fold.mean(axis=1)
+    names = problem.names if head.per_target else ("",)
+    undefined = [name for name, scores in zip(names, mean.T, strict=True) if np.isnan(scores).all()]
+    if undefined:
+        raise RunError(
+            f"{where}: the score '{head.select}' is undefined for every cell"
+            f"{' of ' + ', '.join(undefined) if head.per_target else ''}: constant truths or "
+            f"predictions; widen [head] grid or select by another score"
+        )
+    best = np.nanargmax(mean, axis=0)
+    tests = [fold.test for fold in folds]
+    order = np.argsort(np.concatenate(tests), kind="stable")
+    chosen = [np.concatenate(held_out[index])[order] for index in best]
+    if head.per_target:
+        chosen = [np.column_stack([values[:, i] for i, values in enumerate(chosen)])]
+    return Choice(
+        [grid[index] for index in best],
+        [float(mean[index, i]) for i, index in enumerate(best)],
+        _table(grid, [fold.name for fold in folds], by_fold, best, names),
+        np.concatenate(tests)[order],
+        chosen[0],
+    )
+
+
+def _table(
+    grid: Sequence[Cell],
+    folds: Sequence[str],
+    by_fold: NDArray[np.float64],
+    best: NDArray[np.int64],
+    names: Sequence[str],
+) -> pd.DataFrame:
+    rows = []
+    for cell in grid:
+        for i, name in enumerate(names):
+            row: dict[str, Any] = {"cell": cell.index, "scaler": cell.scaler, **cell.params}
+            if name:
+                row["target"] = name
+            scores = by_fold[cell.index, :, i]
+            row["score"] = scores.mean()
+            row.update((f"score_{fold}", value) for fold, value in zip(folds, scores, strict=True))
+            row["chosen"] = bool(best[i] == cell.index)
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class Refit:
+    """Chosen cells (one, or one a target) to fit to `train` and apply at each of `tests`."""
+
+    cells: Sequence[Cell]
+    train: Positions
+    tests: tuple[Positions, ...] = ()
+    where: str = ""
+    keep: bool = False
+
+
+def refit(
+    problem: Problem, refits: Sequence[Refit], fits: Fits
+) -> list[tuple[list[NDArray[np.float64]], Any]]:
+    """Fit chosen cells, all in one batch.
+
+    Returns
+    -------
+    list of (predictions at each of `tests`, head or None)
+        The head of a regression has `predict(X)` of shape (n, n_targets), that of a classification
+        is its pipeline.
+    """
+    plans = []
+    for one in refits:
+        check_fold(problem, one.train, one.where)
+        columns = problem.columns
+        if len({cell.index for cell in one.cells}) > 1:
+            columns = [(target,) for target in range(len(problem.names))]
+        plans.append(
+            [
+                Fit(
+                    pipeline(problem.head, one.cells[column[0] if len(one.cells) > 1 else 0]),
+                    column,
+                    one.train,
+                    one.tests,
+                    one.keep,
+                )
+                for column in columns
+            ]
+        )
+    done = iter(fits([fit for plan in plans for fit in plan]))
+    results: list[tuple[list[NDArray[np.float64]], Any]] = []
+    for one, plan in zip(refits, plans, strict=True):
+        fitted = [next(done) for _ in plan]
+        values = [
+            np.concatenate([each.outputs[i] for each in fitted], axis=1)
+            for i in range(len(one.tests))
+        ]
+        results.append((values, _joined([each.pipeline for each in fitted]) if one.keep else None))
+    return results
+
+
+def _joined(pipelines: Sequence[Any]) -> Any:
+    """One head out of one pipeline a target."""
+    if len(pipelines) == 1:
+        return pipelines[0]
+    # scikit-learn's own type, so that a saved head needs none of ours; each target has its own
+    # fitted pipeline, and with per_target its own cell.
+    head = MultiOutputRegressor(clone(pipelines[0]))
+    head.estimators_ = list(pipelines)
+    head.n_features_in_ = pipelines[0].n_features_in_
+    return head
+
+
+def check_fold(problem: Problem, train: Positions, where: str) -> None:
+    """Refuse training rows that no head can be fitted on.
+
+    Raises
+    ------
+    RunError
+        No row, or rows of a single class, or a value that is not finite.
+    """
+    if not len(train):
+        raise RunError(f"{where}: no row to fit on has a truth")
+    if problem.labels:
+        found = np.unique(problem.y[train])
+        if len(found) < 2:
+            raise RunError(
+                f"{where}: all {len(train)} rows to fit on are '{found[0]}', a head needs two "
+                f"classes; choose another [split]"
+            )

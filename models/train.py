@@ -1,0 +1,430 @@
+"""One head on one model's stores: splits, choice, predictions, the fitted head, the search table.
+
+Conventions
+-----------
+- With predefined partitions the cell is chosen on devel (or in inner folds of train); devel is
+  predicted by the head fitted on train, test by the head refitted on train + devel. In a
+  cross-validation every outer fold makes a choice of its own on its training rows.
+- A row without a truth (of a regression: without all of them) is predicted where it is held out,
+  and neither fitted nor used for a choice.
+- `head.skops` is fitted on all rows with a truth, by the choice made over all of them: in a
+  cross-validation, and with predefined partitions and inner folds, by a search of its own (fold
+  `all` in `search.csv`).
+- A class that a head has not seen has an empty score.
+- `run.json` is removed first and written last: a run that was stopped is done anew, those before
+  it are kept.
+- torch is not imported, but by skops where it is installed: after the fits, by the one function
+  that saves.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import zipfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from evaluate import runs as files
+from features.command import Progress, corpus_root, duration
+from features.corpora import read_corpus
+from features.errors import CorpusError, RunError
+from features.matrix import Matrix, has_truth, load_matrix
+from features.recipe import Recipe
+from features.splits import Fold, inner_folds, outer_folds, shared_speakers
+from features.utterances import differences, read_table, some
+from models.heads import cells, check_grid
+from models.search import Choice, Fits, Positions, Problem, Refit, decide, refit, search
+
+HEAD = "head.skops"
+OUTPUTS = (files.PREDICTIONS, files.INNER, files.SEARCH, HEAD)
+ALL = "all"
+"""The fold of the choice made over all rows, in `search.csv` and `run.json`."""
+
+
+@dataclass
+class Outcome:
+    """What a protocol gives."""
+
+    predictions: list[pd.DataFrame] = field(default_factory=list)
+    inner: list[pd.DataFrame] = field(default_factory=list)
+    choices: dict[str, Choice] = field(default_factory=dict)
+    head: Any = None
+    notes: list[str] = field(default_factory=list)
+
+
+def check_labels(recipe: Recipe, stores: Path, data: Path) -> list[str]:
+    """Compare the tables beside the stores with the corpora they were read from.
+
+    No audio is read, and a corpus that is not there is passed over: training needs stores alone.
+
+    Returns
+    -------
+    list of str
+        Corpora that are there but cannot be read.
+
+    Raises
+    ------
+    CorpusError
+        Where a corpus gives another table now, naming the rows.
+    """
+    notes, faults = [], []
+    for name, spec in recipe.corpora.items():
+        root = corpus_root(recipe, name, data)
+        if not root.is_dir():
+            continue
+        old = read_table(stores / name)
+        try:
+            new = read_corpus(name, root, reader=spec.reader, options=spec.options)
+        except CorpusError as error:
+            notes.append(f"{name}: the labels in {root} were not compared: {error}")
+            continue
+        faults += [f"{name}: {line}" for line in differences(old, new)]
+    if faults:
+        refresh = "; ".join(
+            f"`python -m features table {name} --recipe {recipe.path}`" for name in recipe.corpora
+        )
+        raise CorpusError(
+            "\n  ".join(
+                [
+                    f"{data} gives other tables than {stores} has:",
+                    *faults,
+                    f"to train on the new ones: {refresh} (where only labels changed), or make "
+                    f"extract (where there are new utterances)",
+                ]
+            )
+        )
+    return notes
+
+
+def train_model(
+    recipe: Recipe,
+    model: str,
+    layer: int | str = "last",
+    *,
+    stores: Path,
+    runs: Path,
+    jobs: int = -1,
+    force: bool = False,
+    allow_failures: int = 0,
+) -> Path:
+    """Fit, choose and predict for one model and layer, unless a finished run says the same.
+
+    Prints one line: the choice, its score and the time, or that nothing was to do.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    model : str
+        Model whose stores exist for all corpora of the recipe.
+    layer : int, "last" or "mean"
+    stores, runs : Path
+    jobs : int
+        Processes; -1 is all cores. It changes no number.
+    force : bool
+        Run although nothing changed.
+    allow_failures : int
+        How many rows of the tables the stores may lack.
+
+    Returns
+    -------
+    Path
+        The run's folder.
+
+    Raises
+    ------
+    StoreError, CorpusError, RecipeError, RunError
+        Before anything is fitted, but for a fold that has no score.
+    """
+    member = files.layer_tag(model, layer)
+    folder = files.run_folder(runs, recipe.name, member)
+    inputs = files.train_inputs(recipe, model, layer, stores)
+    if not force and files.is_fresh(folder, inputs, OUTPUTS):
+        print(f"{member}: nothing to do")
+        return folder
+    start = time.monotonic()
+    matrix = load_matrix(recipe, stores, model, layer, allow_failures=allow_failures)
+    check_grid(recipe.head, matrix.labels)
+    (folder / "run.json").unlink(missing_ok=True)
+    (folder / files.SCORES).unlink(missing_ok=True)
+
+    names = matrix.labels or recipe.targets
+    y = matrix.y if matrix.y.ndim == 2 else matrix.y.astype(str)
+    problem = Problem(matrix.X, y, names, recipe.head)
+    known = has_truth(matrix.y)
+    outer = [] if recipe.split.outer == "predefined" else outer_folds(matrix.rows, recipe.split, y)
+    progress = Progress(f"train {member}", _count_fits(problem, recipe, outer), "fits")
+    with Fits(problem, jobs, int(progress.total), progress) as fits:
+        protocol = _cross_validation if outer else _predefined
+        outcome = protocol(problem, matrix, recipe, outer, known, fits)
+    seconds = progress.close()
+
+    order = ["partition", "fold"] if recipe.split.outer == "predefined" else []
+    _write(folder / files.PREDICTIONS, outcome.predictions, order)
+    _write(folder / files.INNER, outcome.inner, ["fold"])
+    table = pd.concat([one.table.assign(fold=name) for name, one in outcome.choices.items()])
+    table = table[["fold", *table.columns.drop("fold")]]
+    files.write_atomic(folder / files.SEARCH, table.to_csv(index=False, lineterminator="\n"))
+    save_head(folder / HEAD, outcome.head)
+    title = matrix.title if layer == "last" else f"{matrix.title}@{layer}"
+    notes = [*matrix.notes, *_count_partial(matrix.y), *outcome.notes]
+    record = {
+        "inputs": inputs,
+        "stage": "train",
+        "model": model,
+        "layer": layer,
+        "title": title,
+        "recipe": recipe.resolved(),
+        "chosen": {name: _chosen(one, problem) for name, one in outcome.choices.items()},
+        "seeds": {"split": recipe.split.seed, "head": recipe.head.random_state},
+        "stores": matrix.identity,
+        "corpora": {
+            str(name): {"utterances": len(part), "with_truth": int(known[part.index].sum())}
+            for name, part in matrix.rows.groupby("corpus")
+        },
+        "columns": matrix.X.shape[1],
+        "notes": notes,
+        "fits": fits.done,
+        "fit_warnings": dict(fits.warned),
+        "versions": files.versions(),
+        "seconds": {"fits": seconds, "all": time.monotonic() - start},
+    }
+    files.write_run(folder, record)
+    print(f"{title}: {summary(outcome.choices, recipe.head.select)}, {duration(seconds)}")
+    for text, count in fits.warned.items():
+        print(f"{title}: {count} of {fits.done} fits: {text}")
+    for note in outcome.notes:
+        print(f"{title}: {note}")
+    return folder
+
+
+def _predefined(
+    problem: Problem,
+    matrix: Matrix,
+    recipe: Recipe,
+    outer: Sequence[Fold],
+    known: NDArray[np.bool_],
+    fits: Fits,
+) -> Outcome:
+    """Partitions as the corpus defines them; `outer` is empty."""
+    rows, outcome = matrix.rows, Outcome()
+    train, devel, test = _partitions(rows)
+    learn, everything = train[known[train]], np.flatnonzero(known)
+    both = np.sort(np.concatenate([learn, devel[known[devel]]]))
+    wanted: dict[str, Refit] = {}
+    if recipe.split.inner == "devel":
+        if not len(devel):
+            raise RunError("[split] inner = 'devel', but no row is of the partition devel")
+        choice = last = search(problem, [Fold("devel", learn, devel)], fits, "devel", known)
+        # The chosen cell was fitted on train and applied to devel already: no fit to repeat.
+        outcome.predictions.append(_frame(problem, rows, devel, "devel", "", choice.values))
+        outcome.inner = outcome.predictions[:]
+        outcome.choices = {"": choice}
+    else:
+        choice = search(problem, inner_folds(rows, learn, problem.y, recipe.split), fits, "train")
+        last = search(problem, inner_folds(rows, everything, problem.y, recipe.split), fits, ALL)
+        outcome.inner.append(_frame(problem, rows, choice.positions, "inner", "", choice.values))
+        outcome.choices = {"": choice, ALL: last}
+        if len(devel):
+            wanted["devel"] = Refit(choice.cells, learn, (devel,), "train")
+    if len(test):
+        wanted["test"] = Refit(choice.cells, both, (test,), "train + devel")
+    if not wanted and not outcome.predictions:
+        raise RunError("[split] outer = 'predefined': no row is of the partition devel or test")
+    if len(test) and last.cells == choice.cells and np.array_equal(both, everything):
+        wanted["test"] = replace(wanted["test"], keep=True)  # masked test: it is the head itself
+    else:
+        wanted[ALL] = Refit(last.cells, everything, (), "all rows", keep=True)
+    fitted = refit(problem, list(wanted.values()), fits)
+    for (name, one), (values, head) in zip(wanted.items(), fitted, strict=True):
+        outcome.head = head if head is not None else outcome.head
+        for held in one.tests:
+            outcome.predictions.append(_frame(problem, rows, held, name, "", values[0]))
+    outcome.notes = [
+        *_notes(problem, rows, Fold("devel", learn, devel)),
+        *_notes(problem, rows, Fold("test", both, test)),
+    ]
+    return outcome
+
+
+def _cross_validation(
+    problem: Problem,
+    matrix: Matrix,
+    recipe: Recipe,
+    outer: Sequence[Fold],
+    known: NDArray[np.bool_],
+    fits: Fits,
+) -> Outcome:
+    """Outer folds with a choice each; the refits of all of them are one batch."""
+    rows, outcome, wanted = matrix.rows, Outcome(), []
+    for fold in outer:
+        learn = fold.train[known[fold.train]]
+        where = f"outer fold {fold.name}"
+        choice = search(problem, inner_folds(rows, learn, problem.y, recipe.split), fits, where)
+        outcome.choices[fold.name] = choice
+        outcome.inner.append(
+            _frame(problem, rows, choice.positions, "inner", fold.name, choice.values)
+        )
+        outcome.notes += _notes(problem, rows, Fold(fold.name, learn, fold.test))
+        wanted.append(Refit(choice.cells, learn, (fold.test,), where))
+    everything = np.flatnonzero(known)
+    last = search(problem, inner_folds(rows, everything, problem.y, recipe.split), fits, ALL)
+    outcome.choices[ALL] = last
+    wanted.append(Refit(last.cells, everything, (), "all rows", keep=True))
+    *fitted, (_, outcome.head) = refit(problem, wanted, fits)
+    for fold, (values, _) in zip(outer, fitted, strict=True):
+        outcome.predictions.append(_frame(problem, rows, fold.test, "test", fold.name, values[0]))
+    return outcome
+
+
+def _partitions(rows: pd.DataFrame) -> list[Positions]:
+    """Positions of train, devel and test; any other partition is an error."""
+    names = ("train", "devel", "test")
+    other = rows[~rows["partition"].isin(names)]
+    if len(other):
+        found = sorted({one or "(none)" for one in other["partition"]})
+        raise RunError(
+            f"[split] outer = 'predefined': {len(other)} of {len(rows)} rows are of the partition "
+            f"{', '.join(found)} (first {other['corpus'].iloc[0]}/{other['utterance'].iloc[0]}), "
+            f"expected {', '.join(names)}; choose another [split] outer"
+        )
+    return [np.flatnonzero(rows["partition"] == name) for name in names]
+
+
+def _frame(
+    problem: Problem,
+    rows: pd.DataFrame,
+    positions: Positions,
+    partition: str,
+    fold: str,
+    values: NDArray[np.float64],
+) -> pd.DataFrame:
+    """Rows of `predictions.csv` or `inner.csv`."""
+    part = rows.iloc[positions]
+    frame = part[["corpus", "utterance"]].assign(partition=partition, fold=fold)
+    frame["speaker"] = part["speaker"]
+    truth = problem.y[positions]
+    columns: dict[str, Any] = {}
+    if problem.labels:
+        columns["true"] = truth.astype(object)
+        columns["pred"] = decide(values, problem.labels)
+        columns.update((f"score_{one}", values[:, i]) for i, one in enumerate(problem.labels))
+    else:
+        for i, target in enumerate(problem.names):
+            columns[f"{target}_true"], columns[f"{target}_pred"] = truth[:, i], values[:, i]
+    return pd.concat([frame, pd.DataFrame(columns, index=frame.index)], axis=1)
+
+
+def _write(path: Path, frames: Sequence[pd.DataFrame], order: Sequence[str]) -> None:
+    frame = pd.concat(frames)
+    frame["_row"] = frame.index  # the position in the table: sorted by key
+    frame = frame.sort_values([*order, "_row"], kind="stable").drop(columns="_row")
+    files.write_predictions(path, frame)
+
+
+def _notes(problem: Problem, rows: pd.DataFrame, fold: Fold) -> list[str]:
+    """What a reader of the scores of one held-out part should know."""
+    notes = []
+    shared = shared_speakers(rows, fold.train, fold.test)
+    if shared:
+        notes.append(
+            f"{fold.name}: {len(shared)} speakers are held out and fitted on: {some(shared, 3)}"
+        )
+    fitted_on = problem.y[fold.train]
+    unseen = [label for label in problem.labels if not (fitted_on == label).any()]
+    if unseen and len(fold.test):
+        notes.append(f"{fold.name}: no row to fit on is of {some(unseen)}; they get no score")
+    return notes
+
+
+def _count_partial(y: NDArray[Any]) -> list[str]:
+    """Say how many rows a regression leaves out because some of their targets are masked."""
+    if y.ndim == 1:
+        return []
+    masked = np.isnan(y)
+    n = int((masked.any(axis=1) & ~masked.all(axis=1)).sum())
+    return [f"{n} rows have a truth for some targets only and are not fitted"] if n else []
+
+
+def _count_fits(problem: Problem, recipe: Recipe, outer: Sequence[Fold]) -> int:
+    """How many fits a run takes (one or two fewer where a refit serves twice)."""
+    split = recipe.split
+    n_inner = 1 if split.inner == "devel" else split.inner_folds
+    n_searches = len(outer) + 1 if outer else 1 + (split.inner != "devel")
+    n_refits = max(len(outer), 1) + 1
+    return (n_searches * len(cells(recipe.head)) * n_inner + n_refits) * len(problem.columns)
+
+
+def _chosen(choice: Choice, problem: Problem) -> list[dict[str, Any]]:
+    """The chosen cells as JSON-able values."""
+    names = problem.names if len(choice.cells) > 1 else [None]
+    return [
+        {"cell": cell.index, "scaler": cell.scaler, "params": dict(cell.params), "score": score}
+        | ({"target": name} if name else {})
+        for name, cell, score in zip(names, choice.cells, choice.scores, strict=True)
+    ]
+
+
+def summary(choices: Mapping[str, Choice], select: str) -> str:
+    """Name the choice in a line: the cell, or how many cells were chosen over folds and targets.
+
+    The score is the mean over outer folds, the choice over all rows left out.
+    """
+    own = [one for name, one in choices.items() if name != ALL]
+    picked = Counter(str(cell) for one in own for cell in one.cells)
+    cell, count = picked.most_common(1)[0]
+    if len(picked) > 1:
+        cell += f" ({count} of {picked.total()} choices)"
+    score = np.mean([score for one in own for score in one.scores])
+    return f"{cell}; {select} {score:.4f}"
+
+
+def save_head(path: Path, head: Any) -> None:
+    """Write a fitted head by skops, under a temporary name first."""
+    from skops import io
+
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(io.dumps(head))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_head(path: Path) -> Any:
+    """Read a head that `save_head` wrote; only scikit-learn's and numpy's own types are loaded.
+
+    Returns
+    -------
+    estimator
+        Of a regression: `predict(X)` of shape (n, n_targets). Of a classification: a pipeline with
+        `predict` and `decision_function`.
+
+    Raises
+    ------
+    RunError
+        Where the file is missing or damaged, or holds types that skops does not trust.
+    """
+    from skops import io
+
+    try:
+        return io.load(path)
+    except (
+        OSError,
+        ValueError,
+        zipfile.BadZipFile,
+        io.exceptions.UntrustedTypesFoundException,
+    ) as error:
+        raise RunError(f"{path}: no head to load ({error}); run make train again") from None

@@ -1,0 +1,98 @@
+"""Stores and tables of made-up features, and recipes over them: no audio, no speech model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from features.recipe import Recipe, load_recipe
+from features.store import full_key, write_store
+from features.utterances import Table, columns_of, write_table
+
+TARGETS = ("calm", "sad", "keen")
+LABELS = ("angry", "calm", "sad")
+
+
+def rows(n: int, corpus: str = "made", **columns: Sequence[object]) -> pd.DataFrame:
+    """A table's rows u000, u001, ... with these columns set."""
+    frame = pd.DataFrame({"corpus": corpus, "utterance": [f"u{i:03}" for i in range(n)]})
+    for name in columns_of((), ()):
+        if name not in frame:
+            frame[name] = np.nan if name in ("start", "end", "seconds") else ""
+    return frame.assign(**columns)
+
+
+def write(
+    stores: Path,
+    frame: pd.DataFrame,
+    models: Mapping[str, np.ndarray],
+    *,
+    labels: Mapping[str, tuple[str, ...]] | None = None,
+    targets: tuple[str, ...] = (),
+) -> None:
+    """Write one corpus: its table, and a store a model (layers x n x columns, or n x columns)."""
+    corpus = frame["corpus"].iloc[0]
+    table = Table(frame, dict(labels or {}), targets, [], {"key": corpus})
+    frame = frame[table.columns]
+    write_table(stores / corpus, Table(frame, table.labels, targets, [], {"key": corpus}))
+    index = frame[["utterance"]].assign(audio_hash="00" * 16, size=1, mtime_ns=1)
+    for model, X in models.items():
+        stack = X if X.ndim == 3 else X[None]
+        indices = list(range(len(stack)))
+        key = full_key({"model": model, "statistics": ["mean"], "n_layers": len(stack) - 1})
+        write_store(
+            stores / corpus / f"{model}.h5",
+            key,
+            index,
+            indices,
+            lambda _, i, stack=stack: stack[i].astype(np.float32),
+            default=["mean"],
+            columns={"mean": stack.shape[2]},
+        )
+
+
+def regression(stores: Path, n: int = 300, d: int = 40, masked_test: bool = True) -> pd.DataFrame:
+    """Three shares a row, predefined partitions without a shared speaker; two models."""
+    rng = np.random.default_rng(7)
+    X = rng.normal(size=(n, d)) * rng.uniform(0.1, 5, d) + rng.normal(size=d)
+    Y = X @ rng.normal(size=(d, 3)) / 20 + 0.5 + 0.3 * rng.normal(size=(n, 3))
+    Y = np.clip(Y, 0, 1)
+    part = np.repeat(["train", "devel", "test"], [n // 2, n // 4, n - n // 2 - n // 4])
+    if masked_test:
+        Y[part == "test"] = np.nan
+    speaker = [f"{p[:2]}{i % 12:02}" for i, p in enumerate(part)]
+    frame = rows(n, partition=part, speaker=speaker, **dict(zip(TARGETS, Y.T, strict=True)))
+    noisy = X + 2 * rng.normal(size=X.shape)
+    write(stores, frame, {"one": X, "two": noisy}, targets=TARGETS)
+    return frame
+
+
+def classes(stores: Path, n: int = 160, d: int = 12, corpus: str = "made") -> pd.DataFrame:
+    """Three uneven classes of eight speakers in four sessions; two models."""
+    rng = np.random.default_rng(len(corpus))
+    y = rng.choice(LABELS, n, p=[0.5, 0.3, 0.2])
+    speaker = rng.integers(0, 8, n)
+    centres = rng.normal(size=(3, d))
+    X = centres[[LABELS.index(one) for one in y]] + 1.2 * rng.normal(size=(n, d))
+    frame = rows(
+        n,
+        corpus,
+        speaker=[f"{i:02}" for i in speaker],
+        session=[str(i // 2) for i in speaker],
+        emotion=y.astype(object),
+    )
+    two = X + rng.normal(size=X.shape)
+    write(stores, frame, {"one": X, "two": two}, labels={"emotion": LABELS})
+    return frame
+
+
+def recipe(folder: Path, text: str, corpora: Sequence[str] = ("made",), **kwargs: object) -> Recipe:
+    """A recipe of models `one` and `two` over manifest corpora, from TOML text."""
+    path = folder / "study.toml"
+    tables = "\n".join(f'[corpora.{name}]\nreader = "manifest"' for name in corpora)
+    head, _, rest = text.partition("\n[")
+    path.write_text(f'models = ["one", "two"]\n{head}\n{tables}\n[{rest}', encoding="utf-8")
+    return load_recipe(path, **kwargs)  # type: ignore[arg-type]

@@ -1,0 +1,342 @@
+"""Training runs: folders, freshness, protocols, bad input, and no torch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from evaluate.runs import read_predictions, read_run
+from features.errors import CorpusError, RecipeError, RunError, StoreError
+from features.matrix import load_matrix
+from features.utterances import Table, read_table, write_table
+from models.search import apply, decide
+from models.train import OUTPUTS, check_labels, load_head, train_model
+from tests.models import synthetic
+
+RIDGE = """
+targets = ["calm", "sad", "keen"]
+[split]
+outer = "predefined"
+inner = "devel"
+[head]
+kind = "ridge"
+select = "nmse"
+[head.grid]
+alpha = [1.0, 100.0]
+"""
+SVC = """
+target = "emotion"
+[split]
+outer = "leave-one-session-out"
+inner = "speaker-k-fold"
+inner_folds = 3
+[head]
+kind = "linear-svc"
+select = "uar"
+[head.grid]
+C = [0.001, 0.1]
+"""
+
+
+def train(folder: Path, recipe, **values) -> Path:
+    values = {"stores": folder, "runs": folder / "runs", "jobs": 1, **values}
+    return train_model(recipe, "one", **values)
+
+
+def retable(stores: Path, frame: pd.DataFrame, labels=None, targets=()) -> None:
+    table = Table(frame, labels or {}, targets, [], {"key": "made"})
+    write_table(stores / "made", Table(frame[table.columns], *list(vars(table).values())[1:]))
+
+
+def test_a_finished_run_is_skipped_until_something_changes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = synthetic.regression(tmp_path)
+    recipe = synthetic.recipe(tmp_path, RIDGE)
+    folder = train(tmp_path, recipe)
+    assert "one: standard, alpha" in capsys.readouterr().out
+    before = {name: (folder / name).read_bytes() for name in OUTPUTS}
+    stamp = (folder / "run.json").stat().st_mtime_ns
+
+    def again(recipe=recipe, **values: object) -> bool:
+        nonlocal stamp
+        train(tmp_path, recipe, **values)
+        old, stamp = stamp, (folder / "run.json").stat().st_mtime_ns
+        assert ("nothing to do" in capsys.readouterr().out) == (old == stamp)
+        return old != stamp
+
+    assert not again()
+    assert again(force=True)
+    assert {name: (folder / name).read_bytes() for name in OUTPUTS[:3]} == {
+        name: before[name] for name in OUTPUTS[:3]
+    }
+    (folder / "search.csv").unlink()
+    assert again()
+    (folder / "run.json").unlink()  # as a run that was killed leaves it
+    stamp = 0
+    assert again()
+    assert again(synthetic.recipe(tmp_path, RIDGE.replace("100.0", "10.0")))
+    frame.loc[3, "calm"] = 0.5
+    retable(tmp_path, frame, targets=synthetic.TARGETS)
+    assert again(synthetic.recipe(tmp_path, RIDGE.replace("100.0", "10.0")))
+    assert not again(synthetic.recipe(tmp_path, RIDGE.replace("100.0", "10.0")))
+
+
+def test_predefined_with_inner_folds(tmp_path: Path) -> None:
+    synthetic.regression(tmp_path, masked_test=False)
+    text = RIDGE.replace('"devel"', '"speaker-k-fold"')
+    recipe = synthetic.recipe(tmp_path, text)
+    folder = train(tmp_path, recipe)
+    matrix = load_matrix(recipe, tmp_path, "one")
+    part = matrix.rows["partition"].to_numpy()
+    inner = read_predictions(folder / "inner.csv")
+    assert inner["utterance"].tolist() == matrix.rows["utterance"][part == "train"].tolist()
+    assert set(inner["partition"]) == {"inner"}
+    found = read_predictions(folder / "predictions.csv")
+    assert found["partition"].value_counts().to_dict() == {"devel": 75, "test": 75}
+    table = pd.read_csv(folder / "search.csv", keep_default_na=False)
+    assert table["fold"].tolist() == ["", "", "all", "all"]
+    assert [c for c in table if c.startswith("score_")] == [f"score_{i}" for i in range(5)]
+    chosen = read_run(folder)["chosen"]
+    assert sorted(chosen) == ["", "all"]
+    # The saved head is that of all rows: it is not the one that predicted test.
+    head = load_head(folder / "head.skops")
+    ours = found.loc[found["partition"] == "test", [f"{t}_pred" for t in synthetic.TARGETS]]
+    assert not np.allclose(head.predict(matrix.X[part == "test"]), ours)
+
+
+def test_masked_rows_are_predicted_and_never_fitted(tmp_path: Path) -> None:
+    frame = synthetic.classes(tmp_path / "a")
+    masked = frame.copy()
+    masked.loc[::10, "emotion"] = ""
+    synthetic.classes(tmp_path / "b")
+    retable(tmp_path / "b", masked, {"emotion": synthetic.LABELS})
+    recipe = synthetic.recipe(tmp_path, SVC.replace("C = [0.001, 0.1]", "C = [0.1]"))
+    whole = read_predictions(train(tmp_path / "a", recipe) / "predictions.csv")
+    folder = train(tmp_path / "b", recipe)
+    found = read_predictions(folder / "predictions.csv")
+    assert found["utterance"].tolist() == whole["utterance"].tolist()
+    assert (found["true"] == "").to_numpy().nonzero()[0].tolist() == list(range(0, 160, 10))
+    assert set(found["pred"]) <= set(synthetic.LABELS)
+    assert not found["score_sad"].equals(whole["score_sad"])
+    inner = read_predictions(folder / "inner.csv")
+    assert "" not in set(inner["true"])
+    assert len(inner) == 3 * 144  # each of four sessions is among the training rows of three
+    assert read_run(folder)["corpora"]["made"] == {"utterances": 160, "with_truth": 144}
+
+
+def test_partly_masked_rows_are_counted(tmp_path: Path) -> None:
+    frame = synthetic.regression(tmp_path)
+    frame.loc[[0, 5], "sad"] = np.nan
+    retable(tmp_path, frame, targets=synthetic.TARGETS)
+    notes = read_run(train(tmp_path, synthetic.recipe(tmp_path, RIDGE)))["notes"]
+    assert "2 rows have a truth for some targets only and are not fitted" in notes
+
+
+def test_inner_predictions_know_nothing_of_their_outer_fold(tmp_path: Path) -> None:
+    frame = synthetic.classes(tmp_path)
+    folder = train(tmp_path, synthetic.recipe(tmp_path, SVC))
+    session = dict(zip(frame["utterance"], "made/" + frame["session"], strict=True))
+    inner = read_predictions(folder / "inner.csv")
+    assert (inner["utterance"].map(session) != inner["fold"]).all()
+    found = read_predictions(folder / "predictions.csv")
+    assert (found["utterance"].map(session) == found["fold"]).all()
+    assert set(found["partition"]) == {"test"}
+
+
+def test_several_corpora_are_pooled(tmp_path: Path) -> None:
+    one, two = synthetic.classes(tmp_path), synthetic.classes(tmp_path, 90, corpus="another")
+    recipe = synthetic.recipe(tmp_path, SVC, ("made", "another"))
+    found = read_predictions(train(tmp_path, recipe) / "predictions.csv")
+    assert len(found) == len(one) + len(two)
+    assert set(found["fold"]) == {f"{c}/{s}" for c in ("made", "another") for s in "0123"}
+
+
+def test_saved_head_predicts_what_the_pipeline_did(tmp_path: Path) -> None:
+    synthetic.classes(tmp_path)
+    recipe = synthetic.recipe(tmp_path, SVC)
+    folder = train(tmp_path, recipe)
+    matrix = load_matrix(recipe, tmp_path, "one")
+    head = load_head(folder / "head.skops")
+    pred = head.predict(matrix.X)
+    assert decide(apply(head, matrix.X, matrix.labels), matrix.labels).tolist() == pred.tolist()
+    assert (pred == matrix.y).mean() > 0.8
+    (folder / "head.skops").write_bytes(b"nonsense")
+    with pytest.raises(RunError, match=r"head.skops: no head to load .* run make train again"):
+        load_head(folder / "head.skops")
+
+
+def test_one_choice_a_target_is_saved_as_one_head(tmp_path: Path) -> None:
+    synthetic.regression(tmp_path)
+    recipe = synthetic.recipe(tmp_path, RIDGE.replace("[head]", "[head]\nper_target = true"))
+    folder = train(tmp_path, recipe)
+    chosen = read_run(folder)["chosen"][""]
+    assert [one["target"] for one in chosen] == list(synthetic.TARGETS)
+    found = read_predictions(folder / "predictions.csv")
+    X = load_matrix(recipe, tmp_path, "one").X[225:]
+    # Masked test labels: the head of train + devel is that of all rows with a truth.
+    ours = found.loc[found["partition"] == "test", [f"{t}_pred" for t in synthetic.TARGETS]]
+    theirs = load_head(folder / "head.skops").predict(X.astype(float))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+
+
+def test_a_class_that_was_not_fitted_has_no_score_and_is_not_predicted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = synthetic.classes(tmp_path)
+    lone = frame["session"] == "0"
+    frame.loc[frame["emotion"] == "sad", "emotion"] = "calm"
+    frame.loc[lone & (frame["emotion"] == "calm"), "emotion"] = "sad"
+    retable(tmp_path, frame, {"emotion": synthetic.LABELS})
+    folder = train(tmp_path, synthetic.recipe(tmp_path, SVC))
+    found = read_predictions(folder / "predictions.csv")
+    of_fold = found["fold"] == "made/0"
+    assert found["score_sad"].isna().tolist() == of_fold.tolist()
+    assert found[["score_angry", "score_calm"]].notna().all(axis=None)
+    assert "sad" not in set(found["pred"][of_fold])
+    assert "sad" in set(found["true"][of_fold])
+    assert "made/0: no row to fit on is of sad; they get no score" in capsys.readouterr().out
+
+
+def test_a_fold_of_one_class_is_named(tmp_path: Path) -> None:
+    frame = synthetic.classes(tmp_path)
+    frame["emotion"] = np.where(frame["session"] == "2", frame["emotion"], "calm")
+    retable(tmp_path, frame, {"emotion": synthetic.LABELS})
+    with pytest.raises(RunError, match="outer fold made/2.*all .* rows to fit on are 'calm'"):
+        train(tmp_path, synthetic.recipe(tmp_path, SVC))
+
+
+def test_speakers_on_both_sides_of_predefined_partitions_are_said(tmp_path: Path) -> None:
+    frame = synthetic.regression(tmp_path)
+    frame.loc[[0, 299], "speaker"] = "both"
+    retable(tmp_path, frame, targets=synthetic.TARGETS)
+    notes = read_run(train(tmp_path, synthetic.recipe(tmp_path, RIDGE)))["notes"]
+    assert "test: 1 speakers are held out and fitted on: made/both" in notes
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("partition", "dev", r"1 of 300 rows are of the partition dev \(first made/u004\)"),
+        ("partition", "", r"1 of 300 rows are of the partition \(none\)"),
+    ],
+)
+def test_other_partitions_are_refused(
+    tmp_path: Path, column: str, value: str, message: str
+) -> None:
+    frame = synthetic.regression(tmp_path)
+    frame.loc[4, column] = value
+    retable(tmp_path, frame, targets=synthetic.TARGETS)
+    with pytest.raises(RunError, match=message):
+        train(tmp_path, synthetic.recipe(tmp_path, RIDGE))
+
+
+def test_refusals_before_any_fit(tmp_path: Path) -> None:
+    frame = synthetic.regression(tmp_path)
+    with pytest.raises(RecipeError, match="alhpa: ridge has no such parameter; did you mean"):
+        train(tmp_path, synthetic.recipe(tmp_path, RIDGE.replace("alpha", "alhpa")))
+    recipe = synthetic.recipe(tmp_path, RIDGE)
+    with pytest.raises(StoreError, match=r"three\.h5: no such store"):
+        train_model(recipe, "three", stores=tmp_path, runs=tmp_path / "runs")
+    frame["partition"] = "train"
+    retable(tmp_path, frame, targets=synthetic.TARGETS)
+    with pytest.raises(RunError, match="no row is of the partition devel"):
+        train(tmp_path, recipe)
+    assert not (tmp_path / "runs" / "study" / "one" / "run.json").exists()
+
+
+def test_a_store_that_lacks_rows_stops_training_unless_allowed(tmp_path: Path) -> None:
+    frame = synthetic.regression(tmp_path)
+    more = pd.concat([frame, frame.tail(1).assign(utterance="u300")], ignore_index=True)
+    retable(tmp_path, more, targets=synthetic.TARGETS)
+    recipe = synthetic.recipe(tmp_path, RIDGE)
+    with pytest.raises(StoreError, match=r"lacks 1 of the table's 301 utterances \(u300\)"):
+        train(tmp_path, recipe)
+    folder = train(tmp_path, recipe, allow_failures=1)
+    assert any("lacks 1 of" in note for note in read_run(folder)["notes"])
+
+
+def test_labels_that_changed_in_data_stop_training(tmp_path: Path) -> None:
+    root = tmp_path / "data" / "made"
+    root.mkdir(parents=True)
+    manifest = root / "manifest.csv"
+    lines = ["path,speaker,emotion", "a.wav,s1,calm", "b.wav,s2,sad", "c.wav,s3,calm"]
+    manifest.write_text("\n".join(lines) + "\n")
+    for name in "abc":
+        (root / f"{name}.wav").write_bytes(b"")  # no audio is read
+    recipe = synthetic.recipe(tmp_path, SVC)
+    from features.corpora import read_corpus
+
+    write_table(tmp_path / "stores" / "made", read_corpus("made", root, reader="manifest"))
+    stores, data = tmp_path / "stores", tmp_path / "data"
+    assert check_labels(recipe, stores, data) == []
+    manifest.write_text("\n".join([*lines[:2], "b.wav,s2,calm", "c.wav,s9,calm"]) + "\n")
+    with pytest.raises(CorpusError) as caught:
+        check_labels(recipe, stores, data)
+    text = str(caught.value)
+    assert "made/b (sad became calm)" in text
+    assert "speaker differs in 1 rows: made/c (s3 became s9)" in text
+    assert f"python -m features table made --recipe {recipe.path}" in text
+    manifest.unlink()
+    (note,) = check_labels(recipe, stores, data)
+    assert note.startswith(f"made: the labels in {root} were not compared: ")
+    for path in root.iterdir():
+        path.unlink()
+    root.rmdir()
+    assert check_labels(recipe, stores, data) == []
+    assert len(read_table(stores / "made").frame) == 3
+
+
+WITHOUT_TORCH = """
+import sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "transformers"):
+            raise ImportError(f"{name} is imported")
+
+sys.meta_path.insert(0, Refuse())
+import runpy
+module, *sys.argv[1:] = sys.argv[1:]
+runpy.run_module(module, run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.process
+def test_train_and_fuse_run_where_torch_cannot_be_imported(tmp_path: Path) -> None:
+    synthetic.classes(tmp_path / "stores")
+    text = SVC.replace("[0.001, 0.1]", "[0.1]") + '[fusion.vote]\nmethod = "vote"\n'
+    recipe = synthetic.recipe(tmp_path, text)
+    top = Path(__file__).resolve().parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(top)}
+
+    def command(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", WITHOUT_TORCH, *words],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    fused = command("fusion", recipe.path)
+    assert fused.returncode == 1
+    assert "one has no finished run" in fused.stderr
+    trained = command("models", recipe.path, "--jobs", "1")
+    assert trained.returncode == 0, trained.stderr
+    assert "one: standard, C 0.1; uar" in trained.stdout
+    fused = command("fusion", recipe.path)
+    assert fused.returncode == 0, fused.stderr
+    assert "fusion vote: vote of one, two" in fused.stdout
+    again = command("models", recipe.path, "--model", "two")
+    assert again.stdout == "two: nothing to do\n"
+    wrong = command("models", recipe.path, "--model", "tow")
+    assert wrong.returncode == 1
+    assert "MODEL=tow: not in the recipe's list (one, two); did you mean 'two'?" in wrong.stderr
