@@ -1,0 +1,1 @@
+"""Combinations of the predictions of several models."""

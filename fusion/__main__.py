@@ -1,0 +1,25 @@
+"""`python -m fusion RECIPE`: combine the finished runs of a recipe as its [fusion.NAME] say."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from features.command import argument_parser, recipe_of, run_command
+from fusion.combine import fuse
+
+
+def main(args: argparse.Namespace) -> None:
+    """Make every combination of the recipe; one line each."""
+    recipe = recipe_of(args)
+    if not recipe.fusion:
+        print(f"{args.recipe}: no [fusion.NAME], nothing to do")
+    for name in recipe.fusion:
+        fuse(recipe, name, stores=args.stores, runs=args.runs, force=args.force)
+
+
+if __name__ == "__main__":
+    parser = argument_parser(
+        "python -m fusion", __doc__, "recipe", "stores", "runs", "corpus", "force"
+    )
+    sys.exit(run_command(main, parser))
