@@ -1,0 +1,38 @@
+"""`python -m evaluate score|report RECIPE`: score finished runs, or make the page of a recipe."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from features.command import add_arguments, recipe_of, run_command
+
+
+def score(args: argparse.Namespace) -> None:
+    """Score what is new and print the table of the recipe's runs."""
+    from evaluate.score import overview, score_all
+
+    recipe = recipe_of(args)
+    print(f"\n{overview(recipe, score_all(recipe, args.runs, force=args.force))}")
+
+
+def report(args: argparse.Namespace) -> None:
+    """Write the page and say where it is."""
+    from evaluate.report import make_report
+
+    print(make_report(recipe_of(args), args.runs, args.stores).resolve())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m evaluate", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="score|report")
+    for function, extra in ((score, ("force",)), (report, ())):
+        text = function.__doc__ or ""
+        command = commands.add_parser(function.__name__, help=text, description=text)
+        add_arguments(command, "recipe", "stores", "runs", "corpus", *extra)
+        command.set_defaults(command=function)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(lambda args: args.command(args), _parser()))

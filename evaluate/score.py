@@ -1,0 +1,436 @@
+"""Predictions -> `scores.json`, and the table on the terminal.
+
+Conventions
+-----------
+- Scores are computed on all held-out rows of a partition pooled; mean and sample deviation over
+  folds stand beside them. Where a recipe has several corpora, each is also scored alone.
+- Rows whose truth is masked are left out and counted (`n_masked`).
+- A regression's `metrics` are means over its targets. A target without any truth is left out; a
+  target whose score is undefined makes the mean undefined.
+- New statistics need no new training: `scores.json` is made anew whenever the predictions, the
+  recipe's `[evaluate]` or `SCORES_NUMERICS` change.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from evaluate import intervals, metrics, runs
+from features.errors import RunError
+
+if TYPE_CHECKING:
+    from features.recipe import Recipe
+
+SCORES_NUMERICS = 1
+"""Raised with every change that can move a score or a bound."""
+FEW_SPEAKERS = 20
+"""Below this many speakers an interval is shown with their number."""
+
+SHOWN = {"regression": ("spearman",), "classification": ("uar", "wa")}
+"""The metrics of the overview."""
+NAMES = {
+    "spearman": "Spearman's rho",
+    "pearson": "Pearson's r",
+    "ccc": "CCC",
+    "mae": "MAE",
+    "mse": "MSE",
+    "uar": "UAR",
+    "wa": "WA",
+    "macro_f1": "macro F1",
+}
+PARTITIONS = ("devel", "test")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A finished run with its scores.
+
+    Attributes
+    ----------
+    kind : "model" or "fusion"
+    member : str
+        The folder's name.
+    stale : bool
+        Made with another recipe than today's.
+    record, scores : dict
+        `run.json` and `scores.json`.
+    """
+
+    kind: str
+    member: str
+    folder: Path
+    stale: bool
+    record: dict[str, Any]
+    scores: dict[str, Any]
+
+    @property
+    def title(self) -> str:
+        """How the run is named wherever it is shown."""
+        title = str(self.record.get("title", self.member))
+        return f"fused: {title}" if self.kind == "fusion" else title
+
+    @property
+    def marks(self) -> list[str]:
+        """What a reader must know about the row."""
+        flags = {"optimistic": self.scores["optimistic"], "stale": self.stale}
+        return [name for name, on in flags.items() if on]
+
+    @property
+    def marked_title(self) -> str:
+        """The title with its marks, for plain text."""
+        return f"{self.title} ({', '.join(self.marks)})" if self.marks else self.title
+
+
+def score_run(folder: str | Path, recipe: Recipe, *, force: bool = False) -> dict[str, Any]:
+    """Score one run's predictions and write its `scores.json` where it is missing or outdated.
+
+    Returns
+    -------
+    dict
+        The content of `scores.json`.
+
+    Raises
+    ------
+    RunError
+        On unusable predictions, or predictions of another task than the recipe's.
+    """
+    folder = Path(folder)
+    if not force and (old := _up_to_date(folder, recipe)):
+        return old
+    frame = runs.read_predictions(folder / runs.PREDICTIONS)
+    names = runs.predicted_labels(frame) or runs.predicted_targets(frame)
+    task = "classification" if "true" in frame.columns else "regression"
+    if task != recipe.task:
+        raise RunError(
+            f"{folder}: its predictions are those of a {task}, the recipe's task is "
+            f"{recipe.task}; run make train (and make fuse) again"
+        )
+    notes: list[str] = []
+    order = {name: i for i, name in enumerate(PARTITIONS)}
+    found = sorted(frame["partition"].unique(), key=lambda one: (order.get(one, 2), one))
+    partitions = {}
+    for name in found:
+        try:
+            rows = frame[frame["partition"] == name]
+            partitions[name] = _score_partition(rows, name, names, recipe, notes)
+        except ValueError as error:
+            raise RunError(f"{folder / runs.PREDICTIONS}: {name}: {error}; train anew") from None
+    inputs = _inputs(folder, recipe)
+    scores = {
+        "task": task,
+        "labels" if task == "classification" else "targets": names,
+        "optimistic": inputs["optimistic"],
+        "n_speakers": _count_speakers(frame),
+        "partitions": partitions,
+        "warnings": notes,
+        "inputs": inputs,
+    }
+    runs.write_json(folder / runs.SCORES, scores)
+    return dict(runs.plain(scores))
+
+
+def read_scores(folder: str | Path, recipe: Recipe) -> dict[str, Any]:
+    """Read a run's `scores.json`, computing nothing.
+
+    Raises
+    ------
+    RunError
+        Where it is missing, or older than the predictions or the recipe's `[evaluate]`.
+    """
+    scores = _up_to_date(Path(folder), recipe)
+    if scores is None:
+        raise RunError(
+            f"{Path(folder) / runs.SCORES}: missing or outdated; run python -m evaluate score "
+            f"{recipe.path}"
+        )
+    return scores
+
+
+def _up_to_date(folder: Path, recipe: Recipe) -> dict[str, Any] | None:
+    scores = runs.read_json(folder / runs.SCORES)
+    return scores if scores and scores.get("inputs") == _inputs(folder, recipe) else None
+
+
+def _inputs(folder: Path, recipe: Recipe) -> dict[str, Any]:
+    """What scores depend on."""
+    path = folder / runs.PREDICTIONS
+    if not path.is_file():
+        raise RunError(f"{path}: missing from a finished run; run make train (or make fuse) again")
+    return {
+        "numerics": SCORES_NUMERICS,
+        "predictions": runs.file_hash(path),
+        "evaluate": recipe.evaluate.model_dump(mode="json"),
+        "task": recipe.task,
+        "optimistic": bool((runs.read_run(folder) or {}).get("optimistic", False)),
+    }
+
+
+def score_all(recipe: Recipe, runs_folder: Path, *, force: bool = False) -> list[Scored]:
+    """Score every finished run of a recipe: models in the recipe's order, then fusions.
+
+    Raises
+    ------
+    RunError
+        Where no run is finished.
+    """
+    return _finished(recipe, runs_folder, lambda one: score_run(one, recipe, force=force))
+
+
+def read_all(recipe: Recipe, runs_folder: Path) -> list[Scored]:
+    """As `score_all`, but computing nothing: a run without up-to-date scores is a RunError."""
+    return _finished(recipe, runs_folder, lambda one: read_scores(one, recipe))
+
+
+def _finished(
+    recipe: Recipe, runs_folder: Path, scores_of: Callable[[Path], dict[str, Any]]
+) -> list[Scored]:
+    result = []
+    for kind, member, folder in runs.run_folders(recipe, runs_folder):
+        record = runs.read_run(folder)
+        if record is not None:
+            stale = runs.is_stale(recipe, kind, member, runs_folder, record)
+            result.append(Scored(kind, member, folder, stale, record, scores_of(folder)))
+    if not result:
+        raise RunError(
+            f"{runs_folder / recipe.name}: no finished run; run make train RECIPE={recipe.path}"
+        )
+    return result
+
+
+# -- one partition ---------------------------------------------------------------------------
+
+
+def _score_partition(
+    frame: pd.DataFrame, name: str, names: Sequence[str], recipe: Recipe, notes: list[str]
+) -> dict[str, Any]:
+    score: Callable[..., dict[str, Any]] = (
+        _classification if recipe.task == "classification" else _regression
+    )
+    known = _has_truth(frame, names)
+    result = score(frame[known], name, names, recipe, notes)
+    masked = int((~known).sum())
+    result["n_masked"] = masked
+    if masked:
+        notes.append(f"{name}: {masked} of {len(frame)} rows have no truth; left out")
+    result["folds"] = _folds(frame[known], name, names, recipe, notes)
+    corpora = frame["corpus"].unique()
+    result["corpora"] = {}
+    for corpus in sorted(corpora) if len(corpora) > 1 else ():
+        rows = frame[known & (frame["corpus"] == corpus)]
+        result["corpora"][corpus] = score(rows, f"{name}, {corpus}", names, recipe, notes)
+    return result
+
+
+def _has_truth(frame: pd.DataFrame, names: Sequence[str]) -> pd.Series:
+    if "true" in frame.columns:
+        return frame["true"] != ""
+    return frame[[f"{one}_true" for one in names]].notna().any(axis=1)
+
+
+def _groups(frame: pd.DataFrame) -> np.ndarray:
+    speakers = frame["speaker"].to_numpy(dtype=object)
+    return np.where(speakers == "", "", frame["corpus"].to_numpy(dtype=object) + "/" + speakers)
+
+
+def _count_speakers(frame: pd.DataFrame) -> int | None:
+    count = len(set(_groups(frame)) - {""})
+    return count or None
+
+
+def _head(frame: pd.DataFrame, name: str, notes: list[str]) -> dict[str, Any]:
+    n_speakers = _count_speakers(frame)
+    unknown = int((frame["speaker"] == "").sum())
+    if n_speakers and unknown:
+        notes.append(f"{name}: {unknown} rows have no speaker; resampled one by one")
+    return {"n": len(frame), "n_speakers": n_speakers}
+
+
+def _entry(value: float, resampled: np.ndarray, recipe: Recipe) -> dict[str, Any]:
+    bounds = intervals.interval(resampled, recipe.evaluate.confidence)
+    entry: dict[str, Any] = {"value": value, "low": bounds.low, "high": bounds.high}
+    return entry | ({"undefined": bounds.undefined} if bounds.undefined else {})
+
+
+def _regression(
+    frame: pd.DataFrame, name: str, targets: Sequence[str], recipe: Recipe, notes: list[str]
+) -> dict[str, Any]:
+    result = _head(frame, name, notes) | {"metrics": {}, "per_target": {}}
+    if frame.empty:
+        return result
+    truth, prediction = _values(frame, targets)
+    values: dict[str, dict[str, float]] = {}
+    for i, target in enumerate(targets):
+        with _noted(f"{name}, {target}: ", notes):
+            one = metrics.regression_scores(truth[:, [i]], prediction[:, [i]], [target])
+        values |= one
+    drawn = intervals.draw(_groups(frame), recipe.evaluate.bootstrap, recipe.evaluate.seed)
+    resampled = intervals.regression_resampled(truth, prediction, drawn)
+    counts = (~np.isnan(truth)).sum(axis=0)
+    for i, target in enumerate(targets):
+        result["per_target"][target] = {
+            metric: _entry(values[target][metric], resampled[metric][i], recipe)
+            for metric in metrics.REGRESSION
+        } | {"n": int(counts[i])}
+    scored = [i for i, count in enumerate(counts) if count]
+    result["metrics"] = {
+        metric: _entry(
+            float(np.mean([values[targets[i]][metric] for i in scored])),
+            resampled[metric][scored].mean(axis=0),
+            recipe,
+        )
+        for metric in metrics.REGRESSION
+    }
+    return result
+
+
+def _classification(
+    frame: pd.DataFrame, name: str, labels: Sequence[str], recipe: Recipe, notes: list[str]
+) -> dict[str, Any]:
+    result = _head(frame, name, notes) | {"metrics": {}, "per_class": {}, "confusion": []}
+    if frame.empty:
+        return result
+    truth, prediction = frame["true"].to_numpy(), frame["pred"].to_numpy()
+    matrix = metrics.confusion(truth, prediction, labels)
+    with _noted(f"{name}: ", notes):
+        values = metrics.classification_scores(matrix)
+    drawn = intervals.draw(_groups(frame), recipe.evaluate.bootstrap, recipe.evaluate.seed)
+    resampled = intervals.classification_resampled(truth, prediction, labels, drawn)
+    result["metrics"] = {k: _entry(values[k], resampled[k], recipe) for k in values}
+    result["per_class"] = metrics.per_class(matrix, labels)
+    result["confusion"] = matrix.tolist()
+    return result
+
+
+def _folds(
+    frame: pd.DataFrame, name: str, names: Sequence[str], recipe: Recipe, notes: list[str]
+) -> dict[str, Any] | None:
+    """Mean and sample deviation of the scores of single folds; None where there is one fold."""
+    scores, partial = [], 0
+    for _, rows in frame.groupby("fold", sort=True):
+        found: list[str] = []
+        with _noted("", found):
+            scores.append(_plain_scores(rows, names))
+        partial += bool(found)
+    if len(scores) < 2:
+        return None
+    if partial:
+        notes.append(
+            f"{name}: in {partial} of {len(scores)} folds a class has no true sample or a score is "
+            f"undefined; mean and deviation over folds go without it"
+        )
+    table = pd.DataFrame(scores)
+    return {"mean": table.mean().to_dict(), "std": table.std(ddof=1).to_dict(), "n": len(table)}
+
+
+def _plain_scores(frame: pd.DataFrame, names: Sequence[str]) -> dict[str, float]:
+    if "true" in frame.columns:
+        return metrics.classification_scores(
+            metrics.confusion(frame["true"].to_numpy(), frame["pred"].to_numpy(), names)
+        )
+    truth, prediction = _values(frame, names)
+    scored = [i for i in range(len(names)) if not np.isnan(truth[:, i]).all()]
+    values = metrics.regression_scores(
+        truth[:, scored], prediction[:, scored], [names[i] for i in scored]
+    )
+    return {m: float(np.mean([v[m] for v in values.values()])) for m in metrics.REGRESSION}
+
+
+def _values(frame: pd.DataFrame, targets: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    truth = frame[[f"{one}_true" for one in targets]].to_numpy(dtype=np.float64)
+    return truth, frame[[f"{one}_pred" for one in targets]].to_numpy(dtype=np.float64)
+
+
+@contextlib.contextmanager
+def _noted(prefix: str, notes: list[str]) -> Iterator[None]:
+    """Turn warnings into notes."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", metrics.ScoreWarning)
+        yield
+    notes += [prefix + str(one.message) for one in caught]
+
+
+# -- the terminal ----------------------------------------------------------------------------
+
+
+def overview(recipe: Recipe, scored: Sequence[Scored]) -> str:
+    """Lay out the table of a recipe's runs: models, a rule, fused rows.
+
+    Examples of a cell: `0.412 [0.380, 0.441]`, and `0.412 [0.380, 0.441] (8 speakers)` where the
+    speakers are few.
+    """
+    shown = SHOWN[recipe.task]
+    partitions = [p for p in PARTITIONS if any(p in s.scores["partitions"] for s in scored)]
+    several = len(shown) > 1
+    header = ["", *(f"{p} {NAMES[m]}" if several else p for p in partitions for m in shown)]
+    body = [
+        [
+            one.marked_title,
+            *(_cell(one.scores["partitions"].get(p), m) for p in partitions for m in shown),
+        ]
+        for one in scored
+    ]
+    widths = [max(map(len, column)) for column in zip(header, *body, strict=True)]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in body]
+    rule = "-" * (sum(widths) + 2 * len(widths) - 2)
+    fused = [line for line, one in zip(lines, scored, strict=True) if one.kind == "fusion"]
+    single = [line for line, one in zip(lines, scored, strict=True) if one.kind == "model"]
+    top = "  ".join(c.ljust(w) for c, w in zip(header, widths, strict=True))
+    table = [top, rule, *single, *([rule, *fused] if fused and single else fused)]
+    return "\n".join([caption(recipe, scored), "", *(line.rstrip() for line in table)])
+
+
+def caption(recipe: Recipe, scored: Sequence[Scored]) -> str:
+    """Say what the numbers of the overview are and on how much they stand."""
+    names = " and ".join(NAMES[m] for m in SHOWN[recipe.task])
+    if recipe.task == "regression" and len(recipe.targets) > 1:
+        names += f", mean of {len(recipe.targets)} targets"
+    sizes = []
+    for partition in PARTITIONS:
+        found = [
+            s.scores["partitions"][partition] for s in scored if partition in s.scores["partitions"]
+        ]
+        sizes += [f"{partition} {size}" for size in dict.fromkeys(map(size_text, found))]
+    by = "speakers" if any(s.scores["n_speakers"] for s in scored) else "utterances"
+    return (
+        f"{recipe.name}: {names}, with {recipe.evaluate.confidence:.0%} bootstrap intervals over "
+        f"{by}; {'; '.join(sizes)}"
+    )
+
+
+def size_text(partition: Mapping[str, Any]) -> str:
+    """Utterances and speakers of a scored partition, in words."""
+    speakers = partition["n_speakers"]
+    text = f"{partition['n']} utterances"
+    return f"{text} of {speakers} speakers" if speakers else text
+
+
+def _cell(partition: Mapping[str, Any] | None, metric: str) -> str:
+    if partition is None:
+        return "-"
+    if not partition["metrics"]:
+        return "masked"
+    entry = partition["metrics"][metric]
+    text = number(entry["value"])
+    if entry["low"] is not None:
+        text += f" [{number(entry['low'])}, {number(entry['high'])}]"
+    few = partition["n_speakers"] and partition["n_speakers"] < FEW_SPEAKERS
+    return f"{text} ({partition['n_speakers']} speakers)" if few else text
+
+
+def number(value: float | None) -> str:
+    """Three decimals; `undefined` for null.
+
+    Examples
+    --------
+    >>> number(0.12345), number(None)
+    ('0.123', 'undefined')
+    """
+    return "undefined" if value is None else f"{value:.3f}"

@@ -1,0 +1,242 @@
+"""Scores of runs: what is pooled, left out, counted, and when they are made anew."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from evaluate import metrics, runs, score
+from features.errors import RunError
+from tests.evaluate import made
+
+
+def scored(tmp_path: Path, frame: pd.DataFrame, task: str, more: str = "") -> dict:
+    recipe = made.recipe(tmp_path, task, more)
+    return score.score_run(made.finish(recipe, tmp_path / "runs", "one", frame), recipe)
+
+
+def test_regression_scores_are_those_of_the_rows_with_a_truth(tmp_path: Path) -> None:
+    frame = made.regression()
+    found = scored(tmp_path, frame, "regression")
+    assert found["targets"] == list(made.TARGETS)
+    assert list(found["partitions"]) == ["devel", "test"]
+    for name, part in found["partitions"].items():
+        rows = frame[frame["partition"] == name]
+        assert part["n"] == 30
+        assert part["n_speakers"] == 6
+        for metric, function in metrics.REGRESSION.items():
+            values = []
+            for target in made.TARGETS:
+                known = rows[f"{target}_true"].notna()
+                truth, prediction = (rows.loc[known, f"{target}_{s}"] for s in ("true", "pred"))
+                entry = part["per_target"][target][metric]
+                assert entry["value"] == pytest.approx(function(truth, prediction), abs=1e-12)
+                assert entry["low"] <= entry["value"] <= entry["high"]
+                values.append(entry["value"])
+            assert part["metrics"][metric]["value"] == pytest.approx(np.mean(values), abs=1e-12)
+        counts = [part["per_target"][target]["n"] for target in made.TARGETS]
+        assert counts == [29, 30, 30]
+
+
+def test_the_interval_of_the_mean_is_narrower_than_the_mean_of_bounds(tmp_path: Path) -> None:
+    part = scored(tmp_path, made.regression(n=200, speakers=50), "regression")["partitions"]["test"]
+    bounds = [
+        np.mean([entry["spearman"][side] for entry in part["per_target"].values()])
+        for side in ("low", "high")
+    ]
+    mean = part["metrics"]["spearman"]
+    assert bounds[0] < mean["low"] < mean["high"] < bounds[1]
+
+
+def test_classification_is_pooled_over_folds_with_their_mean_beside(tmp_path: Path) -> None:
+    frame = made.classification()
+    found = scored(tmp_path, frame, "classification")
+    part = found["partitions"]["test"]
+    truth, prediction = frame["true"].to_numpy(), frame["pred"].to_numpy()
+    assert found["labels"] == list(made.LABELS)
+    assert part["confusion"] == metrics.confusion(truth, prediction, made.LABELS).tolist()
+    assert part["metrics"]["uar"]["value"] == metrics.uar(truth, prediction, made.LABELS)
+    folds = [metrics.wa(f["true"], f["pred"], made.LABELS) for _, f in frame.groupby("fold")]
+    assert part["folds"]["n"] == 5
+    assert part["folds"]["mean"]["wa"] == pytest.approx(np.mean(folds))
+    assert part["folds"]["std"]["wa"] == pytest.approx(np.std(folds, ddof=1))
+    assert part["per_class"]["anger"]["support"] == (truth == "anger").sum()
+
+
+def test_masked_rows_are_left_out_and_counted(tmp_path: Path) -> None:
+    frame = made.classification()
+    frame.loc[:9, "true"] = ""
+    found = scored(tmp_path, frame, "classification")
+    part = found["partitions"]["test"]
+    assert (part["n"], part["n_masked"]) == (50, 10)
+    assert np.sum(part["confusion"]) == 50
+    assert "test: 10 of 60 rows have no truth; left out" in found["warnings"]
+
+
+@pytest.mark.parametrize("task", ["regression", "classification"])
+def test_a_partition_that_is_masked_whole_has_no_scores(tmp_path: Path, task: str) -> None:
+    if task == "regression":
+        frame = made.regression()
+        truths = [f"{target}_true" for target in made.TARGETS]
+        frame.loc[frame["partition"] == "test", truths] = np.nan
+    else:
+        frame = made.classification().assign(true="")
+    recipe = made.recipe(tmp_path, task)
+    made.finish(recipe, tmp_path / "runs", "one", frame)
+    (one,) = score.score_all(recipe, tmp_path / "runs")
+    part = one.scores["partitions"]["test"]
+    assert part["n"] == 0
+    assert part["metrics"] == {}
+    assert "masked" in score.overview(recipe, [one])
+
+
+def test_a_target_that_is_masked_whole_is_left_out_of_the_mean(tmp_path: Path) -> None:
+    frame = made.regression().assign(Sadness_true=np.nan)
+    found = scored(tmp_path, frame, "regression")
+    part = found["partitions"]["test"]
+    others = [part["per_target"][t]["ccc"]["value"] for t in ("Calmness", "Anger")]
+    assert part["metrics"]["ccc"]["value"] == pytest.approx(np.mean(others))
+    assert part["per_target"]["Sadness"]["ccc"]["value"] is None
+    assert any("Sadness: no row has a truth" in text for text in found["warnings"])
+
+
+def test_a_constant_prediction_makes_the_mean_undefined_and_says_so(tmp_path: Path) -> None:
+    frame = made.regression().assign(Anger_pred=0.25)
+    found = scored(tmp_path, frame, "regression")
+    part = found["partitions"]["test"]
+    entry = part["metrics"]["spearman"]
+    assert entry == {"value": None, "low": None, "high": None, "undefined": 1000}
+    assert part["metrics"]["mae"]["value"] > 0
+    warned = [text for text in found["warnings"] if text.startswith("test, Anger: Spearman")]
+    assert len(warned) == 1
+    assert "undefined: constant prediction over 30 rows" in warned[0]
+
+
+def test_an_undefined_score_has_no_bounds_in_the_table(tmp_path: Path) -> None:
+    recipe = made.recipe(tmp_path)
+    frame = made.regression().assign(Anger_pred=0.25)
+    made.finish(recipe, tmp_path / "runs", "one", frame)
+    line = score.overview(recipe, score.score_all(recipe, tmp_path / "runs")).splitlines()[-1]
+    assert line.split("  ") == ["one", *["undefined (6 speakers)"] * 2]
+
+
+def test_a_class_without_a_sample_is_counted_once(tmp_path: Path) -> None:
+    frame = made.classification()
+    frame = frame[frame["true"] != "sadness"]
+    found = scored(tmp_path, frame, "classification")
+    texts = found["warnings"]
+    assert texts.count("test: 1 of 3 classes have no true sample; left out of the UAR") == 1
+    assert sum("in 5 of 5 folds" in text for text in texts) == 1
+    assert found["partitions"]["test"]["per_class"]["sadness"]["recall"] is None
+
+
+def test_several_corpora_are_also_scored_alone(tmp_path: Path) -> None:
+    frame = made.classification()
+    frame.loc[::3, "corpus"] = "yours"
+    found = scored(tmp_path, frame, "classification")
+    part = found["partitions"]["test"]
+    assert found["n_speakers"] == 10  # speaker 00 of one corpus is not that of the other
+    assert list(part["corpora"]) == ["mine", "yours"]
+    both = np.add(part["corpora"]["mine"]["confusion"], part["corpora"]["yours"]["confusion"])
+    assert both.tolist() == part["confusion"]
+    assert part["corpora"]["yours"]["n"] == 20
+
+
+def test_unknown_speakers_are_resampled_as_utterances(tmp_path: Path) -> None:
+    none = scored(tmp_path, made.regression().assign(speaker=""), "regression")
+    assert none["n_speakers"] is None
+    assert not none["warnings"]
+    some = made.regression()
+    some.loc[:4, "speaker"] = ""
+    found = scored(tmp_path, some, "regression")
+    assert "devel: 5 rows have no speaker; resampled one by one" in found["warnings"]
+
+
+def test_order_of_rows_does_not_matter(tmp_path: Path) -> None:
+    frame = made.classification()
+    one = scored(tmp_path, frame, "classification")["partitions"]["test"]
+    other = scored(tmp_path, frame[::-1], "classification")["partitions"]["test"]
+    assert one["confusion"] == other["confusion"]
+    assert one["metrics"]["uar"]["value"] == other["metrics"]["uar"]["value"]
+    assert one["metrics"]["uar"]["low"] == other["metrics"]["uar"]["low"]
+
+
+def test_scores_are_made_anew_only_when_something_changed(tmp_path: Path) -> None:
+    recipe = made.recipe(tmp_path)
+    folder = made.finish(recipe, tmp_path / "runs", "one", made.regression())
+    path = folder / runs.SCORES
+    with pytest.raises(RunError, match=r"missing or outdated; run python -m evaluate score"):
+        score.read_scores(folder, recipe)
+    first = score.score_run(folder, recipe)
+    assert first == json.loads(path.read_text()) == score.read_scores(folder, recipe)
+    stamp = path.stat().st_mtime_ns
+    score.score_run(folder, recipe)
+    assert path.stat().st_mtime_ns == stamp
+    score.score_run(folder, recipe, force=True)
+    assert path.stat().st_mtime_ns > stamp
+
+    wider = made.recipe(tmp_path, more="[evaluate]\nconfidence = 0.6")
+    second = score.score_run(folder, wider)["partitions"]["test"]["metrics"]["ccc"]
+    assert second["low"] > first["partitions"]["test"]["metrics"]["ccc"]["low"]
+    runs.write_predictions(folder / runs.PREDICTIONS, made.regression(seed=4))
+    with pytest.raises(RunError, match="outdated"):
+        score.read_scores(folder, wider)
+    third = score.score_run(folder, wider)["partitions"]["test"]["metrics"]["ccc"]
+    assert third["value"] != second["value"]
+
+
+def test_predictions_that_do_not_fit_the_recipe_are_refused(tmp_path: Path) -> None:
+    recipe = made.recipe(tmp_path)
+    folder = made.finish(recipe, tmp_path / "runs", "one", made.classification())
+    with pytest.raises(RunError, match="are those of a classification, the recipe's task is regr"):
+        score.score_run(folder, recipe)
+    frame = made.classification()
+    frame.loc[0, "pred"] = "joy"
+    with pytest.raises(RunError, match=r"predictions\.csv: test: prediction: \['joy'\] not among"):
+        scored(tmp_path, frame, "classification")
+
+
+def test_a_finished_run_without_predictions_is_an_error(tmp_path: Path) -> None:
+    recipe = made.recipe(tmp_path)
+    folder = made.finish(recipe, tmp_path / "runs", "one", made.regression())
+    score.score_run(folder, recipe)
+    (folder / runs.PREDICTIONS).unlink()
+    with pytest.raises(RunError, match=r"predictions\.csv: missing from a finished run"):
+        score.score_run(folder, recipe)
+
+
+def test_the_table_has_models_then_fusions_and_marks(tmp_path: Path) -> None:
+    recipe = made.recipe(tmp_path)
+    with pytest.raises(RunError, match=r"no finished run; run make train RECIPE=.*study\.toml"):
+        score.score_all(recipe, tmp_path / "runs")
+    frame = made.regression()
+    made.finish(recipe, tmp_path / "runs", "two", frame, {"title": "two (untrained)"})
+    made.finish(recipe, tmp_path / "runs", "mean", frame, {"optimistic": True})
+    lines = score.overview(recipe, score.score_all(recipe, tmp_path / "runs")).splitlines()
+    assert lines[0] == (
+        "study: Spearman's rho, mean of 3 targets, with 95% bootstrap intervals over speakers; "
+        "devel 30 utterances of 6 speakers; test 30 utterances of 6 speakers"
+    )
+    assert lines[2].split() == ["devel", "test"]
+    assert lines[4].startswith("two (untrained)           0.")
+    assert lines[4].count("(6 speakers)") == 2
+    assert set(lines[3]) == set(lines[5]) == {"-"}
+    assert lines[6].startswith("fused: mean (optimistic)  0.")
+    changed = made.recipe(tmp_path, more="[head.grid]\nC = [5.0]")
+    text = score.overview(changed, score.score_all(changed, tmp_path / "runs"))
+    assert "two (untrained) (stale)" in text
+
+
+def test_many_speakers_are_not_named_in_every_cell(tmp_path: Path) -> None:
+    recipe = made.recipe(tmp_path, "classification")
+    frame = made.classification(n=60)
+    frame["speaker"] = [f"{i % 20:02}" for i in range(60)]
+    made.finish(recipe, tmp_path / "runs", "one", frame)
+    text = score.overview(recipe, score.score_all(recipe, tmp_path / "runs"))
+    assert "test 60 utterances of 20 speakers" in text
+    assert "(20 speakers)" not in text
+    assert text.splitlines()[2].split() == ["test", "UAR", "test", "WA"]
