@@ -523,7 +523,7 @@ def _compute(
         feature_set=target.name if is_acoustic else None,
         workers=machine.n_workers(device != "cpu", is_acoustic),
     )
-    progress = Progress(f"{work.corpus}/{target.name}", audio_s, "s of audio")
+    progress = Progress(f"{work.corpus}/{target.title}", audio_s, "s of audio")
     part = _Part(work, plan, folder)
     try:
         with contextlib.closing(loaded):

@@ -1,0 +1,111 @@
+"""`make demo`, as a newcomer types it: the whole job, and a second time nothing left to do."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).resolve().parents[1]
+SINGLE = ("mfcc", "log-mel", "wav2vec2-tiny")
+
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.skipif(
+        importlib.util.find_spec("espeakng_loader") is None, reason="espeakng-loader is missing"
+    ),
+    pytest.mark.skipif(shutil.which("make") is None, reason="make is missing"),
+]
+
+
+def make(folder: Path, *targets: str) -> subprocess.CompletedProcess[str]:
+    where = [f"{name.upper()}={folder / name}" for name in ("data", "stores", "runs")]
+    return subprocess.run(
+        ["make", "--no-print-directory", *targets, f"PYTHON={sys.executable}", *where], cwd=TOP,
+        env={k: v for k, v in os.environ.items() if not k.startswith("MAKE")}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, timeout=500,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("demo")
+    done = make(folder, "demo")
+    assert done.returncode == 0, done.stdout
+    assert "fused: mean (mean of 3)" in done.stdout
+    assert "wav2vec2-tiny (untrained)" in done.stdout
+    return folder
+
+
+def rho(folder: Path, run: str) -> float:
+    scores = json.loads((folder / "runs/demo" / run / "scores.json").read_text())
+    return scores["partitions"]["test"]["metrics"]["spearman"]["value"]
+
+
+def test_fusion_is_not_below_the_median_of_the_single_models(demo: Path) -> None:
+    assert rho(demo, "fusion/mean") >= statistics.median(rho(demo, one) for one in SINGLE)
+
+
+def test_scores_have_intervals_over_the_ten_speakers_of_each_part(demo: Path) -> None:
+    scores = json.loads((demo / "runs/demo/fusion/mean/scores.json").read_text())
+    for partition in ("devel", "test"):
+        part = scores["partitions"][partition]
+        assert (part["n"], part["n_speakers"]) == (120, 10)
+        one = part["metrics"]["spearman"]
+        assert one["low"] < one["value"] < one["high"]
+
+
+def test_the_page_has_every_run_and_no_outside_resource(demo: Path) -> None:
+    page = (demo / "runs/demo/report/index.html").read_text(encoding="utf-8")
+    for name in (*SINGLE, "fused: mean"):
+        assert name in page
+    assert "<svg" in page
+    assert 'src="http' not in page
+    assert "<link" not in page
+
+
+def test_a_second_time_nothing_is_left_to_do(demo: Path) -> None:
+    kept = [*demo.glob("stores/demo/*.h5"), *demo.glob("runs/demo/*/predictions.csv")]
+    before = {path: path.stat().st_mtime_ns for path in kept}
+    assert len(before) == 6
+    again = make(demo, "demo")
+    assert again.returncode == 0, again.stdout
+    assert again.stdout.count("600 of 600 cached, nothing to do") == 3
+    for one in (*SINGLE, "fusion mean"):
+        assert any(one in x and "nothing to do" in x for x in again.stdout.splitlines()), one
+    assert {path: path.stat().st_mtime_ns for path in kept} == before
+
+
+def test_without_the_corpus_make_says_what_is_missing(tmp_path: Path) -> None:
+    done = make(tmp_path, "extract", "MODEL=xlsr-1b")
+    assert done.returncode == 2  # make's own code for a recipe line that failed
+    assert "hume-prosody: no such folder" in done.stdout
+    assert "facebook/wav2vec2-xls-r-1b" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_help_lists_every_target() -> None:
+    done = make(TOP, "help")
+    for target in [
+        "demo",
+        "extract",
+        "train",
+        "fuse",
+        "score",
+        "report",
+        "status",
+        "test",
+        "test-all",
+        "lint",
+        "bench",
+        "clean",
+        "help",
+    ]:
+        assert f"\n  {target}" in done.stdout
