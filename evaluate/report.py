@@ -24,7 +24,8 @@ from evaluate.score import (
     size_text,
 )
 from features.command import duration
-from features.errors import CorpusError
+from features.errors import CorpusError, RunError
+from features.files import write_text
 from features.utterances import Table, read_table
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def make_report(recipe: Recipe, runs_folder: Path, stores: Path) -> Path:
     """
     scored = read_all(recipe, runs_folder)
     page = runs_folder / recipe.name / "report" / "index.html"
-    runs.write_atomic(page, render(recipe, scored, read_tables(recipe, stores)))
+    write_text(page, render(recipe, scored, read_tables(recipe, stores)), RunError)
     return page
 
 

@@ -13,12 +13,10 @@ Conventions
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import json
 import math
-import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
@@ -29,6 +27,7 @@ import numpy as np
 import pandas as pd
 
 from features.errors import RunError
+from features.files import write_text
 
 if TYPE_CHECKING:
     from features.recipe import Recipe
@@ -113,7 +112,7 @@ def write_predictions(path: str | Path, frame: pd.DataFrame) -> None:
     for column in frame.columns.difference(list(_TEXT)):
         frame[column] = frame[column].astype(np.float64)
     _check_predictions(Path(path), frame)
-    write_atomic(path, frame.to_csv(index=False, lineterminator="\n"))
+    write_text(path, frame.to_csv(index=False, lineterminator="\n"), RunError)
 
 
 def read_predictions(path: str | Path) -> pd.DataFrame:
@@ -352,7 +351,7 @@ def versions() -> dict[str, str]:
 def write_json(path: str | Path, value: Any) -> None:
     """Write JSON whole or not at all, NaN as null."""
     text = json.dumps(plain(value), indent=1, ensure_ascii=False, allow_nan=False)
-    write_atomic(path, text + "\n")
+    write_text(path, text + "\n", RunError)
 
 
 def read_json(path: str | Path) -> Any:
@@ -369,30 +368,6 @@ def read_json(path: str | Path) -> Any:
         return None
     except ValueError as error:
         raise RunError(f"{path}: damaged: {error}; remove it and run the command again") from None
-
-
-def write_atomic(path: str | Path, text: str) -> None:
-    """Write a text file under a temporary name, sync it and rename it into place.
-
-    Raises
-    ------
-    RunError
-        Where it cannot be written (a full disk); an older file stays as it was.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise RunError(f"{path}: cannot be written: {error.strerror}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def plain(value: Any) -> Any:

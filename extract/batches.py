@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from features.errors import StoreError
-from features.store import key_difference, write_text
+from features.files import write_text
+from features.store import key_difference
 
 PLAN_FILE = "plan.json"
 
@@ -78,7 +79,7 @@ class Plan:
 
     def write(self, folder: Path) -> None:
         """Keep the plan beside the parts."""
-        write_text(folder / PLAN_FILE, self._text())
+        write_text(folder / PLAN_FILE, self._text(), StoreError)
 
 
 def read_plan(folder: Path) -> Plan | None:

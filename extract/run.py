@@ -36,6 +36,7 @@ from extract.batches import Job, Plan, current_plan, padded_seconds
 from extract.registry import Description, Model
 from features.command import Progress, duration, size
 from features.errors import AudioError, ModelError, StoreError
+from features.files import write_text
 from features.store import (
     Store,
     WriterLock,
@@ -47,7 +48,6 @@ from features.store import (
     sealed_parts,
     store_path,
     write_store,
-    write_text,
 )
 from features.utterances import Table
 
@@ -713,7 +713,7 @@ def _write_failures(work: Work) -> None:
         for utterance, (reason, hashed) in sorted(work.failures.items())
     ]
     frame = pd.DataFrame(rows, columns=FAILURE_COLUMNS)
-    write_text(path, frame.to_csv(index=False, lineterminator="\n"))
+    write_text(path, frame.to_csv(index=False, lineterminator="\n"), StoreError)
 
 
 def _remove_leftovers(path: Path) -> None:

@@ -12,15 +12,12 @@ Conventions
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import math
 import os
-import shutil
 import socket
 import time
-import uuid
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +31,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from features.errors import StoreError
+from features.files import replacing
 
 FORMAT_VERSION = 1
 NUMERICS = 1
@@ -348,7 +346,6 @@ def write_store(
     StoreError
         When the disk is full or the folder cannot be written; nothing is left behind.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
     attributes: dict[str, Any] = {
         **key,
         "format": "serfuse",
@@ -356,82 +353,34 @@ def write_store(
         "statistics_default": list(default),
     }
     n = len(index)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with h5py.File(temporary, "w", libver="earliest", locking=False) as file:
-            for name, value in attributes.items():
-                file.attrs[name] = _encode(value)
-            text = h5py.string_dtype("utf-8")
-            file.create_dataset("utterance", data=list(index["utterance"]), dtype=text, shape=(n,))
-            hashes = b"".join(bytes.fromhex(one) for one in index["audio_hash"])
-            file["audio_hash"] = np.frombuffer(hashes, dtype=np.uint8).reshape(n, 16)
-            file["size"] = index["size"].to_numpy(dtype=np.int64)
-            file["mtime_ns"] = index["mtime_ns"].to_numpy(dtype=np.int64)
-            file["layers"] = np.asarray(layers, dtype=np.int64)
-            for statistic, given in (names or {}).items():
-                file.create_dataset(f"names/{statistic}", data=list(given), dtype=text)
-            if failed:
-                rows = [json.dumps(list(one)) for one in failed]
-                file.create_dataset("failed", data=rows, dtype=text)
-            file["crc/index"] = np.uint32(zlib.crc32(_index_bytes(index)))
-            for statistic, width in columns.items():
-                data = file.create_dataset(statistic, (len(layers), n, width), dtype="<f4")
-                crc = np.zeros((len(layers), -(-n // BLOCK)), dtype=np.uint32)
-                for position in range(len(layers)):
-                    one = matrix(statistic, position)
-                    data[position] = one
-                    crc[position] = checksums(one)
-                file[f"crc/{statistic}"] = crc
-        sync(temporary)
-        os.replace(temporary, path)
-        sync(path.parent)
-    except OSError as error:
-        raise _disk_error(path, error, n * sum(columns.values()) * len(layers) * 4) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-
-
-def _disk_error(path: Path, error: OSError, needed: int) -> StoreError:
-    """Turn an error of a write into one line; HDF5 hides errno in its text."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or any(
-        f"errno = {number}," in str(error) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    )
-    if full:
-        with contextlib.suppress(OSError):
-            free = shutil.disk_usage(path.parent).free
-            return StoreError(
-                f"{path}: the disk is full: {needed:,} bytes needed, {free:,} free; what was "
-                f"sealed before stays valid: make room and run the same command again"
-            )
-    return StoreError(f"{path}: cannot be written: {_first_line(error)}")
-
-
-def sync(path: Path) -> None:
-    """Flush a file or folder to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small text file under a temporary name, sync it, and rename it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        sync(path.parent)
-    except OSError as error:
-        raise _disk_error(path, error, len(text)) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+    n_bytes = n * sum(columns.values()) * len(layers) * 4
+    with (
+        replacing(path, StoreError, n_bytes) as temporary,
+        h5py.File(temporary, "w", libver="earliest", locking=False) as file,
+    ):
+        for name, value in attributes.items():
+            file.attrs[name] = _encode(value)
+        text = h5py.string_dtype("utf-8")
+        file.create_dataset("utterance", data=list(index["utterance"]), dtype=text, shape=(n,))
+        hashes = b"".join(bytes.fromhex(one) for one in index["audio_hash"])
+        file["audio_hash"] = np.frombuffer(hashes, dtype=np.uint8).reshape(n, 16)
+        file["size"] = index["size"].to_numpy(dtype=np.int64)
+        file["mtime_ns"] = index["mtime_ns"].to_numpy(dtype=np.int64)
+        file["layers"] = np.asarray(layers, dtype=np.int64)
+        for statistic, given in (names or {}).items():
+            file.create_dataset(f"names/{statistic}", data=list(given), dtype=text)
+        if failed:
+            rows = [json.dumps(list(one)) for one in failed]
+            file.create_dataset("failed", data=rows, dtype=text)
+        file["crc/index"] = np.uint32(zlib.crc32(_index_bytes(index)))
+        for statistic, width in columns.items():
+            data = file.create_dataset(statistic, (len(layers), n, width), dtype="<f4")
+            crc = np.zeros((len(layers), -(-n // BLOCK)), dtype=np.uint32)
+            for position in range(len(layers)):
+                one = matrix(statistic, position)
+                data[position] = one
+                crc[position] = checksums(one)
+            file[f"crc/{statistic}"] = crc
 
 
 def file_digest(path: Path) -> hashlib.blake2b:

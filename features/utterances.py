@@ -16,7 +16,6 @@ import csv
 import hashlib
 import io
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,6 +25,7 @@ import numpy as np
 import pandas as pd
 
 from features.errors import CorpusError
+from features.files import write_text
 
 KEY = ("corpus", "utterance")
 COLUMNS = (
@@ -141,8 +141,11 @@ def write_table(folder: Path, table: Table) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(table.columns)
     writer.writerows(zip(*(_as_text(table.frame[name]) for name in table.columns), strict=True))
-    _replace(folder / "utterances.json", json.dumps(about, indent=1, ensure_ascii=False) + "\n")
-    _replace(folder / "utterances.csv", text.getvalue())
+    about_text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
+    for name, content in (("utterances.json", about_text), ("utterances.csv", text.getvalue())):
+        path = folder / name
+        if not path.is_file() or path.read_bytes() != content.encode():
+            write_text(path, content)
 
 
 def read_table(folder: Path) -> Table:
@@ -265,18 +268,3 @@ def _floats(column: pd.Series) -> np.ndarray:
         return np.array([float(text) if text else np.nan for text in column], dtype=np.float64)
     except ValueError as error:
         raise ValueError(f"column {column.name}: {error}") from None
-
-
-def _replace(path: Path, text: str) -> None:
-    data = text.encode("utf-8")
-    if path.is_file() and path.read_bytes() == data:
-        return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

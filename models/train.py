@@ -19,7 +19,6 @@ Conventions
 
 from __future__ import annotations
 
-import os
 import time
 import zipfile
 from collections import Counter
@@ -36,6 +35,7 @@ from evaluate import runs as files
 from features.command import Progress, corpus_root, duration
 from features.corpora import read_corpus
 from features.errors import CorpusError, RunError
+from features.files import write_bytes, write_text
 from features.matrix import Matrix, has_truth, load_matrix
 from features.recipe import Recipe
 from features.splits import Fold, inner_folds, outer_folds, shared_speakers
@@ -171,7 +171,7 @@ def train_model(
     _write(folder / files.INNER, outcome.inner, ["fold"])
     table = pd.concat([one.table.assign(fold=name) for name, one in outcome.choices.items()])
     table = table[["fold", *table.columns.drop("fold")]]
-    files.write_atomic(folder / files.SEARCH, table.to_csv(index=False, lineterminator="\n"))
+    write_text(folder / files.SEARCH, table.to_csv(index=False, lineterminator="\n"), RunError)
     save_head(folder / HEAD, outcome.head)
     title = matrix.title if layer == "last" else f"{matrix.title}@{layer}"
     notes = [*matrix.notes, *_count_partial(matrix.y), *outcome.notes]
@@ -387,20 +387,10 @@ def summary(choices: Mapping[str, Choice], select: str) -> str:
 
 
 def save_head(path: Path, head: Any) -> None:
-    """Write a fitted head by skops, under a temporary name first."""
+    """Write a fitted head by skops."""
     from skops import io
 
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(io.dumps(head))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise RunError(f"{path}: cannot be written: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_bytes(path, io.dumps(head), RunError)
 
 
 def load_head(path: Path) -> Any:
