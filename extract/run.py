@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import re
 import shutil
 import sys
 import time
@@ -230,13 +231,16 @@ def survey(table: Table, root: Path, known: pd.DataFrame, old: pd.DataFrame | No
     audio_s = np.full(len(frame), np.nan)
     sizes, times = np.zeros(len(frame), np.int64), np.zeros(len(frame), np.int64)
     failures = {}
+    progress = Progress(f"{root}: looking at the audio", len(files), "files")
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         for rows in pool.map(look, files.values()):
+            progress.add(1)
             for position, hashed, length, n_bytes, mtime_ns, reason in rows:
                 audio_hashes[position], audio_s[position] = hashed, length
                 sizes[position], times[position] = n_bytes, mtime_ns
                 if reason:
                     failures[frame["utterance"].iloc[position]] = reason
+    progress.close()
     frame["seconds"], frame["audio_hash"] = audio_s, audio_hashes
     return Survey(frame.assign(size=sizes, mtime_ns=times), failures, root)
 
@@ -423,16 +427,17 @@ def run(work: Work, machine: Machine) -> Work:
             shutil.rmtree(folder, ignore_errors=True)
         if work.jobs:
             done, failed = _sealed(folder, work.target.key)
+            settled = done | set(failed)
             work.sealed_before = len(done & {(j.utterance, j.audio_hash) for j in work.jobs})
             device = _device(machine.device, work.target.model)
             budget = machine.batch_seconds or BATCH_SECONDS[device.split(":")[0]]
             plan = current_plan(
-                folder, work.target.key, work.jobs, done | set(failed), budget, work.target.least_s
+                folder, work.target.key, work.jobs, settled, budget, work.target.least_s
             )
             todo = [
                 (number, batch)
                 for number, batch in enumerate(plan.batches)
-                if any((j.utterance, j.audio_hash) not in done | set(failed) for j in batch)
+                if any((j.utterance, j.audio_hash) not in settled for j in batch)
             ]
             if todo:
                 _compute(work, plan, todo, folder, machine, device)
@@ -457,7 +462,7 @@ def _device(asked: str, model: Model) -> str:
             return "cuda"
         return "mps" if torch.backends.mps.is_available() else "cpu"
     kind = asked.split(":")[0]
-    if kind not in BATCH_SECONDS:
+    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", asked):
         raise ModelError(f"DEVICE={asked}: allowed are auto, cpu, cuda, cuda:N, mps")
     if (kind == "cuda" and not torch.cuda.is_available()) or (
         kind == "mps" and not torch.backends.mps.is_available()
