@@ -27,8 +27,8 @@ PY := $(PYTHON)
 READY :=
 endif
 forced := $(if $(filter-out 0,$(FORCE)),--force)
-some := $(if $(CORPUS),--corpus $(CORPUS))
-where = --stores $(STORES) --runs $(RUNS)
+some := $(if $(CORPUS),--corpus "$(CORPUS)")
+where = --stores "$(STORES)" --runs "$(RUNS)"
 
 .DEFAULT_GOAL := help
 .PHONY: help demo extract train fuse score report status test test-all lint bench clean
@@ -42,45 +42,45 @@ help:  ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## */  \1|/p' Makefile | awk -F'|' '{printf "%-11s%s\n", $$1, $$2}'
 
 demo: $(READY)  ## the whole job on a synthesised corpus: nothing to fetch, no GPU
-	@$(PY) -m features.corpora.demo $(DATA)/demo
+	@"$(PY)" -m features.corpora.demo "$(DATA)/demo"
 	@$(MAKE) --no-print-directory extract train fuse report RECIPE=recipes/demo.toml
 
 extract: $(READY)  ## audio -> stores: all layers of each model (the only step for a GPU)
-	@$(PY) -m extract $(RECIPE) --data $(DATA) --stores $(STORES) --device $(DEVICE) --jobs $(JOBS) \
+	@"$(PY)" -m extract "$(RECIPE)" --data "$(DATA)" --stores "$(STORES)" --device $(DEVICE) --jobs $(JOBS) \
 		--allow-failures $(ALLOW_FAILURES) $(some) $(forced) \
-		$(if $(MODEL),--members $(MODEL)) $(if $(PRECISION),--precision $(PRECISION))
+		$(if $(MODEL),--members "$(MODEL)") $(if $(PRECISION),--precision $(PRECISION))
 
 train: $(READY)  ## stores -> heads and predictions, on the CPU
-	@$(PY) -m models $(RECIPE) --data $(DATA) $(where) --jobs $(JOBS) $(some) $(forced) \
-		--allow-failures $(ALLOW_FAILURES) $(if $(MODEL),--model $(MODEL))
-	@$(PY) -m evaluate score $(RECIPE) $(where) $(some)
+	@"$(PY)" -m models "$(RECIPE)" --data "$(DATA)" $(where) --jobs $(JOBS) $(some) $(forced) \
+		--allow-failures $(ALLOW_FAILURES) $(if $(MODEL),--model "$(MODEL)")
+	@"$(PY)" -m evaluate score "$(RECIPE)" --runs "$(RUNS)" $(some)
 
 fuse: $(READY)  ## predictions -> fused predictions and scores
-	@$(PY) -m fusion $(RECIPE) $(where) $(some) $(forced)
-	@$(PY) -m evaluate score $(RECIPE) $(where) $(some)
+	@"$(PY)" -m fusion "$(RECIPE)" $(where) $(some) $(forced)
+	@"$(PY)" -m evaluate score "$(RECIPE)" --runs "$(RUNS)" $(some)
 
 score: $(READY)  ## score finished runs again (new statistics need no new training)
-	@$(PY) -m evaluate score $(RECIPE) $(where) $(some) --force
+	@"$(PY)" -m evaluate score "$(RECIPE)" --runs "$(RUNS)" $(some) --force
 
 report: $(READY)  ## HTML page of a recipe's runs
-	@$(PY) -m evaluate report $(RECIPE) $(where) $(some)
+	@"$(PY)" -m evaluate report "$(RECIPE)" $(where) $(some)
 
 status: $(READY)  ## which stores of the recipe are complete
-	@$(PY) -m features status $(RECIPE) --stores $(STORES) $(some) $(if $(MODEL),--model $(MODEL))
+	@"$(PY)" -m features status "$(RECIPE)" --stores "$(STORES)" $(some) $(if $(MODEL),--model "$(MODEL)")
 
 test: $(READY)  ## the tests that need no processes of their own (under five minutes)
-	$(PY) -m pytest -q -m "not process and not browser"
+	"$(PY)" -m pytest -q -m "not process and not browser"
 
 test-all: $(READY)  ## all tests, kills and second writers too
-	$(PY) -m pytest -q
+	"$(PY)" -m pytest -q
 
 lint: $(READY)  ## format, style and types
-	$(PY) -m ruff format --check .
-	$(PY) -m ruff check .
-	$(PY) -m mypy
+	"$(PY)" -m ruff format --check .
+	"$(PY)" -m ruff check .
+	"$(PY)" -m mypy
 
 bench: $(READY)  ## the benchmarks in a short form
-	$(PY) benchmarks/extract.py --small
+	"$(PY)" benchmarks/extract.py --small
 
 clean:  ## remove .venv and caches; data, stores and runs stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build *.egg-info

@@ -26,10 +26,10 @@ def report(args: argparse.Namespace) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m evaluate", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="score|report")
-    for function, extra in ((score, ("force",)), (report, ())):
+    for function, extra in ((score, ("force",)), (report, ("stores",))):
         text = function.__doc__ or ""
         command = commands.add_parser(function.__name__, help=text, description=text)
-        add_arguments(command, "recipe", "stores", "runs", "corpus", *extra)
+        add_arguments(command, "recipe", "runs", "corpus", *extra)
         command.set_defaults(command=function)
     return parser
 

@@ -309,6 +309,10 @@ def is_stale(recipe: Recipe, kind: str, member: str, runs: Path, record: Mapping
     """
     if kind == "fusion":
         now = fusion_settings(recipe, member, runs)
+        for one in recipe.fusion[member].members:
+            under = read_run(run_folder(runs, recipe.name, one))
+            if under is None or is_stale(recipe, "model", one, runs, under):
+                return True
     else:
         now = head_settings(recipe, *split_member(member))
         if set(record["inputs"]["corpora"]) != set(recipe.corpora):

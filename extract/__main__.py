@@ -46,24 +46,24 @@ def main(args: argparse.Namespace) -> int:
     check_disk(works, args.stores)
     sys.stdout.flush()
     machine = Machine(args.device, recipe.extract.batch_seconds, args.jobs, recipe.extract.workers)
-    failed = sum(_finish(work, machine) for work in works)
-    if failed > args.allow_failures:
+    failed = {(work.corpus, one) for work in works for one in _finish(work, machine)}
+    if len(failed) > args.allow_failures:
         print(
-            f"{failed} utterances have no features; the failures files name each with its reason: "
-            f"mend or drop them, or accept them with ALLOW_FAILURES={failed}",
+            f"{len(failed)} utterances lack features; the failures files name each with its "
+            f"reason: mend or drop them, or accept them with ALLOW_FAILURES={len(failed)}",
             file=sys.stderr,
         )
         return 1
     return 0
 
 
-def _finish(work: Work, machine: Machine) -> int:
-    """Do the work of one model and corpus; return how many utterances failed."""
+def _finish(work: Work, machine: Machine) -> list[str]:
+    """Do the work of one model and corpus; return the utterances that failed."""
     if not work.idle or work.failures:
         run(work, machine)
     if not work.idle:
         print(summary(work), flush=True)
-    return len(work.failures)
+    return list(work.failures)
 
 
 def _models(recipe: Recipe, keys: list[str] | None) -> list[tuple[Model, ModelSpec]]:
@@ -90,7 +90,7 @@ def _tables(recipe: Recipe, data: Path) -> tuple[dict[str, Table], list[str]]:
                 corpus_root(recipe, name, data),
                 reader=spec.reader,
                 strict_counts=spec.strict_counts,
-                options=spec.options,
+                options=recipe.reader_options(name),
             )
         except CorpusError as error:
             faults.append(str(error))

@@ -12,6 +12,7 @@ Worker processes import this module: it imports neither torch nor transformers.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,11 @@ from features.errors import AudioError
 
 SAMPLING_RATE_HZ = 16_000
 """What every model of the registry takes."""
+
+_PROMISED = re.compile(r"^ *data +: (\d+) \(should be (\d+)\)", re.MULTILINE)
+"""How libsndfile reports a WAV file whose data chunk is longer than the file."""
+_OPEN_ENDED = 2**31 - 1
+"""Length that streaming programs write who do not know it."""
 
 Audio = NDArray[np.float32]
 
@@ -108,6 +114,12 @@ def _header(clip: Clip) -> tuple[int, int]:
         if Path(clip.path).stat().st_size == 0:
             raise AudioError("empty: the file has no bytes") from None
         raise AudioError(f"cannot be read as audio: {_reason(error)}") from None
+    promised = _PROMISED.search(info.extra_info)
+    if promised and int(promised[2]) < int(promised[1]) < _OPEN_ENDED:
+        raise AudioError(
+            f"cut short: its header promises {promised[1]} bytes of samples, {promised[2]} are "
+            f"there"
+        )
     return int(info.samplerate), int(info.frames)
 
 

@@ -283,6 +283,7 @@ class Work:
     leaving: int
     n_cached: int
     computed: int = 0
+    computed_s: float = 0.0
     sealed_before: int = 0
     elapsed_s: float = 0.0
     notes: list[str] = field(default_factory=list)
@@ -308,7 +309,7 @@ class Work:
         head = f"{self.corpus}/{self.target.title}: {self.n_cached} of {len(self.wanted)} cached"
         if self.idle:
             return f"{head}, nothing to do"
-        leaving = f", {self.leaving} leave" if self.leaving else ""
+        leaving = f", {self.leaving} to be removed" if self.leaving else ""
         return (
             f"{head}{leaving}, {len(self.jobs)} to do ({self.audio_s:,.0f} s of audio), "
             f"needs {size(self.bytes_needed)} of disk"
@@ -352,9 +353,10 @@ def plan_work(corpus: str, target: Target, seen: Survey, stores: Path, *, force:
         for pair, length in zip(pairs, wanted["seconds"], strict=True)
         if pair not in have
     ]
+    leaving = {utterance for utterance, _ in have} - set(wanted["utterance"])
     return Work(
         corpus, target, seen, path, wanted, jobs, failures,
-        leaving=len(have - set(pairs)), n_cached=len(pairs) - len(jobs),
+        leaving=len(leaving), n_cached=len(pairs) - len(jobs),
     )  # fmt: skip
 
 
@@ -396,13 +398,16 @@ class Machine:
     workers: int | None = None
 
     def n_workers(self, on_gpu: bool, is_acoustic: bool) -> int:
-        """Decoding processes: all jobs for acoustic sets, one beside a CPU encoder."""
+        """Decoding processes: all jobs for acoustic sets, none beside an encoder on the CPU.
+
+        Decoding is well below a hundredth of a CPU encoder's work, less than starting a process.
+        """
         if self.workers is not None:
             return self.workers
         jobs = self.jobs if self.jobs > 0 else (os.cpu_count() or 1)
         if is_acoustic:
             return jobs
-        return min(jobs, MAX_GPU_WORKERS) if on_gpu else 1
+        return min(jobs, MAX_GPU_WORKERS) if on_gpu else 0
 
 
 def run(work: Work, machine: Machine) -> Work:
@@ -652,6 +657,7 @@ class _Part:
             default=target.default, columns=target.columns, failed=self._failed,
         )  # fmt: skip
         self._work.computed += len(self._jobs)
+        self._work.computed_s += sum(job.seconds for job in self._jobs)
         self._clear()
 
 
@@ -732,12 +738,12 @@ def _remove_leftovers(path: Path) -> None:
 
 def summary(work: Work) -> str:
     """One line on what was done."""
-    rate = work.audio_s / work.elapsed_s if work.elapsed_s else 0.0
+    rate = work.computed_s / work.elapsed_s if work.elapsed_s else 0.0
     text = f"{work.corpus}/{work.target.title}: {work.computed} computed, {work.n_cached} cached"
     if work.sealed_before:
         text += f", {work.sealed_before} sealed before"
     if work.leaving:
-        text += f", {work.leaving} left"
+        text += f", {work.leaving} removed"
     if work.failures:
         text += f", {len(work.failures)} failed (see {work.path.with_suffix('.failures.csv')})"
     if work.computed:

@@ -72,7 +72,7 @@ def table(args: argparse.Namespace) -> int:
         root = args.root or corpus_root(recipe, args.name, args.data)
         made = read_corpus(
             args.name, root, reader=spec.reader, strict_counts=spec.strict_counts,
-            options=spec.options,
+            options=recipe.reader_options(args.name),
         )  # fmt: skip
     else:
         reader = args.reader or (None if args.name in CORPORA else "manifest")

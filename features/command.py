@@ -33,10 +33,17 @@ def _names(text: str) -> list[str]:
     return [one.strip() for one in text.split(",") if one.strip()]
 
 
-def _jobs(text: str) -> int:
+def _processes(text: str) -> int:
     value = int(text)
     if value == 0 or value < -1:
         raise argparse.ArgumentTypeError("a count of processes, or -1 for all cores")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError("a count, 0 or more")
     return value
 
 
@@ -67,12 +74,17 @@ _ARGUMENTS: dict[str, tuple[tuple[str, ...], dict[str, object]]] = {
     ),
     "jobs": (
         ("--jobs",),
-        {"type": _jobs, "default": -1, "help": "processes; -1 is all cores (%(default)s)"},
+        {"type": _processes, "default": -1, "help": "processes; -1 is all cores (%(default)s)"},
     ),
     "force": (("--force",), {"action": "store_true", "help": "run even where nothing changed"}),
     "allow-failures": (
         ("--allow-failures",),
-        {"type": int, "default": 0, "metavar": "N", "help": "accept N utterances without features"},
+        {
+            "type": _count,
+            "default": 0,
+            "metavar": "N",
+            "help": "accept N utterances without features",
+        },
     ),
 }
 

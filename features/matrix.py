@@ -47,8 +47,12 @@ class Matrix:
         Store and table hashes a corpus: what a run depends on.
     title : str
         The model's name as it is shown.
+    findings : list of str
+        What was found when the corpora were read.
     notes : list of str
-        Findings worth recording with a run: dropped labels, corpus findings.
+        What was left out here, and label lists that differ between corpora.
+    n_lacking : int
+        Rows of the tables that the stores lack.
     """
 
     X: NDArray[np.float32]
@@ -58,7 +62,9 @@ class Matrix:
     labels: tuple[str, ...]
     identity: dict[str, Any]
     title: str
+    findings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    n_lacking: int = 0
 
 
 def load(
@@ -118,12 +124,13 @@ def load_matrix(
     """
     tables = {corpus: read_table(stores / corpus) for corpus in recipe.corpora}
     labels = class_list(recipe, tables)
-    blocks, frames, notes = [], [], []
+    blocks, frames, findings = [], [], []
+    notes = _differing_lists(recipe, tables)
     identities: dict[str, Any] = {}
     lacking_in_all, title = 0, model
     for corpus, table in tables.items():
         frame, dropped = select_rows(recipe, table, labels)
-        notes += [f"{corpus}: {finding.text}" for finding in table.findings]
+        findings += [f"{corpus}: {finding.text}" for finding in table.findings]
         if dropped:
             notes.append(f"{corpus}: {dropped}")
         path = store_path(stores, corpus, model)
@@ -168,7 +175,10 @@ def load_matrix(
         y: NDArray[Any] = rows[list(recipe.targets)].to_numpy(dtype=np.float64)
     else:
         y = rows[recipe.target].to_numpy(dtype=object)
-    return Matrix(matrix, y, groups.astype(object), rows, labels, identities, title, notes)
+    return Matrix(
+        matrix, y, groups.astype(object), rows, labels, identities, title, findings, notes,
+        lacking_in_all,
+    )  # fmt: skip
 
 
 def class_list(recipe: Recipe, tables: dict[str, Table]) -> tuple[str, ...]:
@@ -183,6 +193,14 @@ def class_list(recipe: Recipe, tables: dict[str, Table]) -> tuple[str, ...]:
         wanted = [recipe.target] if recipe.target else list(recipe.targets)
         known = list(table.labels) if recipe.target else list(table.targets)
         lacking = [one for one in wanted if one not in known]
+        other = set(lacking) & set(table.targets if recipe.target else table.labels)
+        if other:
+            kind = ("numbers", "labels") if recipe.target else ("labels", "numbers")
+            raise CorpusError(
+                f"{corpus}: {', '.join(sorted(other))} was read as {kind[0]}, the recipe asks for "
+                f"{kind[1]}; run make extract with this recipe, or "
+                f"`python -m features table {corpus} --recipe {recipe.path}`"
+            )
         if lacking:
             raise CorpusError(
                 f"{corpus}: its table has no {', '.join(map(repr, lacking))}; it has "
@@ -197,6 +215,17 @@ def class_list(recipe: Recipe, tables: dict[str, Table]) -> tuple[str, ...]:
     for table in tables.values():
         united.update(dict.fromkeys(table.labels[recipe.target]))
     return tuple(united)
+
+
+def _differing_lists(recipe: Recipe, tables: dict[str, Table]) -> list[str]:
+    """Say where corpora that are pooled name their classes differently."""
+    if recipe.target is None or recipe.labels:
+        return []
+    lists = {corpus: table.labels[recipe.target] for corpus, table in tables.items()}
+    if len({frozenset(one) for one in lists.values()}) < 2:
+        return []
+    text = "; ".join(f"{corpus}: {', '.join(one)}" for corpus, one in lists.items())
+    return [f"the corpora name their classes differently ({text}); labels = [...] keeps some"]
 
 
 def select_rows(recipe: Recipe, table: Table, labels: tuple[str, ...]) -> tuple[pd.DataFrame, str]:
@@ -241,7 +270,7 @@ def _rows(
             f"{store.path}: the audio of {stale.sum()} utterances has changed since ({named}); "
             f"run make extract again"
         )
-    parts = [store.read(layer, one)[rows] for one in statistics or store.default]
+    parts = [store.read(layer, one, check=True)[rows] for one in statistics or store.default]
     return np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0], found
 
 

@@ -170,6 +170,17 @@ class Recipe(Section):
         """`"classification"` with a `target`, `"regression"` with `targets`."""
         return "classification" if self.target else "regression"
 
+    def reader_options(self, corpus: str) -> dict[str, Any]:
+        """What a corpus's reader is told; a manifest hears which columns the recipe asks for."""
+        spec = self.corpora[corpus]
+        options = spec.options
+        if (spec.reader or corpus) == "manifest":
+            if self.target and "labels" not in options:
+                options["labels"] = [self.target]
+            if self.targets and "targets" not in options:
+                options["targets"] = list(self.targets)
+        return options
+
     def resolved(self) -> dict[str, Any]:
         """The recipe as JSON-able values, command line merged in."""
         return self.model_dump(mode="json")

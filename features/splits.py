@@ -216,7 +216,7 @@ def _groups(rows: pd.DataFrame, positions: np.ndarray, column: str, where: str) 
     part = rows.iloc[positions]
     unknown = part[part[column] == ""]
     if len(unknown):
-        some = ", ".join(unknown["corpus"] + "/" + unknown["utterance"].head(3))
+        some = ", ".join((unknown["corpus"] + "/" + unknown["utterance"]).head(3))
         raise RunError(
             f"{where if where.startswith('[') else '[split] ' + where}: the {column} of "
             f"{len(unknown)} of {len(part)} utterances is unknown ({some}"

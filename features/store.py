@@ -30,7 +30,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.errors import StoreError
+from features.errors import StoreError, nearest
 from features.files import replacing
 
 FORMAT_VERSION = 1
@@ -116,7 +116,11 @@ class Store:
         try:
             self._file = h5py.File(self.path, "r", locking=False)
         except FileNotFoundError:
-            raise StoreError(f"{self.path}: no such store; make it with `make extract`") from None
+            state = "not finished: run" if parts_path(self.path).is_dir() else "no such store: run"
+            raise StoreError(
+                f"{self.path}: {state} make extract MODEL={self.path.stem}"
+                f"{nearest(self.path.stem, [one.stem for one in self.path.parent.glob('*.h5')])}"
+            ) from None
         except OSError as error:
             raise StoreError(
                 f"{self.path}: cannot be opened as HDF5 ({_first_line(error)}); "
@@ -444,18 +448,25 @@ class WriterLock:
             # A kill between creation and writing leaves an empty lock; a live writer fills it
             # within moments.
             time.sleep(0.5)
-            with contextlib.suppress(FileNotFoundError):
-                if self.path.read_text(encoding="utf-8") == text:
-                    self.path.unlink()
+            self._remove(text)
             return
         if host == socket.gethostname() and not _alive(pid):
-            with contextlib.suppress(FileNotFoundError):
-                self.path.unlink()
+            self._remove(text)
             return
         raise StoreError(
             f"{self.path}: held by process {pid} on {host} since {since}; wait for it, or delete "
             f"this file if that process is gone"
         )
+
+    def _remove(self, text: str) -> None:
+        """Remove the lock that holds `text`; another's, taken meanwhile, is put back."""
+        aside = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(self.path, aside)
+            if aside.read_text(encoding="utf-8") != text:
+                with contextlib.suppress(FileExistsError):
+                    os.link(aside, self.path)
+            aside.unlink()
 
     def __exit__(
         self,
@@ -476,6 +487,10 @@ def _alive(pid: int) -> bool:
         return False
     except PermissionError:
         return True
+    # Killed, but its parent has not looked yet: it writes no more.
+    with contextlib.suppress(OSError, IndexError):
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0]
+        return state not in ("Z", "X")
     return True
 
 

@@ -135,9 +135,7 @@ def fuse(recipe: Recipe, name: str, *, stores: Path, runs: Path, force: bool = F
         print(f"fusion {name}: nothing to do")
         return folder
     start = time.monotonic()
-    (folder / "run.json").unlink(missing_ok=True)
-    (folder / files.SCORES).unlink(missing_ok=True)
-    notes = []
+    notes, combined = [], {}
     for output in OUTPUTS:
         frames = {
             member: files.read_predictions(files.run_folder(runs, recipe.name, member) / output)
@@ -146,6 +144,10 @@ def fuse(recipe: Recipe, name: str, *, stores: Path, runs: Path, force: bool = F
         frame, n_dropped = combine(frames, spec, f"fusion {name}: {output}")
         if n_dropped:
             notes.append(f"{output}: {n_dropped} rows dropped that not every member has")
+        combined[output] = frame
+    (folder / "run.json").unlink(missing_ok=True)
+    (folder / files.SCORES).unlink(missing_ok=True)
+    for output, frame in combined.items():
         files.write_predictions(folder / output, frame)
     record = {
         "inputs": inputs,

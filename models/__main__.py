@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from evaluate.runs import train_inputs
 from features.command import argument_parser, recipe_of, run_command
-from models.train import check_labels, train_model
+from models.train import check_labels, check_stores, train_model
 
 
 def main(args: argparse.Namespace) -> None:
@@ -16,8 +15,7 @@ def main(args: argparse.Namespace) -> None:
     for note in check_labels(recipe, args.stores, args.data):
         print(note)
     work = [(model, layer) for model in recipe.models for layer in recipe.head.layers]
-    for model, layer in work:
-        train_inputs(recipe, model, layer, args.stores)  # a store that is missing stops here
+    check_stores(recipe, work, args.stores)
     for model, layer in work:
         train_model(
             recipe,

@@ -450,7 +450,7 @@ def _joined(pipelines: Sequence[Any]) -> Any:
     # fitted pipeline, and with per_target its own cell.
     head = MultiOutputRegressor(clone(pipelines[0]))
     head.estimators_ = list(pipelines)
-    head.n_features_in_ = pipelines[0].n_features_in_
+    head.n_features_in_ = pipelines[0][-1].n_features_in_  # a scaler may be "passthrough"
     return head
 
 

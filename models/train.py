@@ -11,8 +11,8 @@ Conventions
   cross-validation, and with predefined partitions and inner folds, by a search of its own (fold
   `all` in `search.csv`).
 - A class that a head has not seen has an empty score.
-- `run.json` is removed first and written last: a run that was stopped is done anew, those before
-  it are kept.
+- A finished run stays until the fits of the new one are done; then `run.json` is removed first and
+  written last. A run that was stopped is done anew.
 - torch is not imported, but by skops where it is installed: after the fits, by the one function
   that saves.
 """
@@ -34,11 +34,12 @@ from numpy.typing import NDArray
 from evaluate import runs as files
 from features.command import Progress, corpus_root, duration
 from features.corpora import read_corpus
-from features.errors import CorpusError, RunError
+from features.errors import CorpusError, RunError, StoreError
 from features.files import write_bytes, write_text
 from features.matrix import Matrix, has_truth, load_matrix
 from features.recipe import Recipe
 from features.splits import Fold, inner_folds, outer_folds, shared_speakers
+from features.store import Store, store_path
 from features.utterances import differences, read_table, some
 from models.heads import cells, check_grid
 from models.search import Choice, Fits, Positions, Problem, Refit, decide, refit, search
@@ -82,7 +83,7 @@ def check_labels(recipe: Recipe, stores: Path, data: Path) -> list[str]:
             continue
         old = read_table(stores / name)
         try:
-            new = read_corpus(name, root, reader=spec.reader, options=spec.options)
+            new = read_corpus(name, root, reader=spec.reader, options=recipe.reader_options(name))
         except CorpusError as error:
             notes.append(f"{name}: the labels in {root} were not compared: {error}")
             continue
@@ -94,7 +95,7 @@ def check_labels(recipe: Recipe, stores: Path, data: Path) -> list[str]:
         raise CorpusError(
             "\n  ".join(
                 [
-                    f"{data} gives other tables than {stores} has:",
+                    f"the corpora on disk give other tables than {stores} has:",
                     *faults,
                     f"to train on the new ones: {refresh} (where only labels changed), or make "
                     f"extract (where there are new utterances)",
@@ -102,6 +103,26 @@ def check_labels(recipe: Recipe, stores: Path, data: Path) -> list[str]:
             )
         )
     return notes
+
+
+def check_stores(recipe: Recipe, work: Sequence[tuple[str, int | str]], stores: Path) -> None:
+    """Look for every store, layer and statistic of the work before any of it is begun.
+
+    Raises
+    ------
+    StoreError
+        Naming all that is missing.
+    """
+    faults: dict[str, None] = {}
+    for model, layer in work:
+        for corpus in recipe.corpora:
+            try:
+                with Store(store_path(stores, corpus, model)) as store:
+                    store.layer_position(layer)
+            except StoreError as error:
+                faults[str(error)] = None
+    if faults:
+        raise StoreError("\n  ".join(faults))
 
 
 def train_model(
@@ -147,14 +168,13 @@ def train_model(
     folder = files.run_folder(runs, recipe.name, member)
     inputs = files.train_inputs(recipe, model, layer, stores)
     if not force and files.is_fresh(folder, inputs, OUTPUTS):
+        if (files.read_run(folder) or {}).get("lacking", 0) > allow_failures:
+            load_matrix(recipe, stores, model, layer, allow_failures=allow_failures)  # refuses
         print(f"{member}: nothing to do")
         return folder
     start = time.monotonic()
     matrix = load_matrix(recipe, stores, model, layer, allow_failures=allow_failures)
     check_grid(recipe.head, matrix.labels)
-    (folder / "run.json").unlink(missing_ok=True)
-    (folder / files.SCORES).unlink(missing_ok=True)
-
     names = matrix.labels or recipe.targets
     y = matrix.y if matrix.y.ndim == 2 else matrix.y.astype(str)
     problem = Problem(matrix.X, y, names, recipe.head)
@@ -166,6 +186,8 @@ def train_model(
         outcome = protocol(problem, matrix, recipe, outer, known, fits)
     seconds = progress.close()
 
+    (folder / "run.json").unlink(missing_ok=True)
+    (folder / files.SCORES).unlink(missing_ok=True)
     order = ["partition", "fold"] if recipe.split.outer == "predefined" else []
     _write(folder / files.PREDICTIONS, outcome.predictions, order)
     _write(folder / files.INNER, outcome.inner, ["fold"])
@@ -174,7 +196,7 @@ def train_model(
     write_text(folder / files.SEARCH, table.to_csv(index=False, lineterminator="\n"), RunError)
     save_head(folder / HEAD, outcome.head)
     title = matrix.title if layer == "last" else f"{matrix.title}@{layer}"
-    notes = [*matrix.notes, *_count_partial(matrix.y), *outcome.notes]
+    notes = [*matrix.findings, *matrix.notes, *_count_partial(matrix.y), *outcome.notes]
     record = {
         "inputs": inputs,
         "stage": "train",
@@ -190,6 +212,7 @@ def train_model(
             for name, part in matrix.rows.groupby("corpus")
         },
         "columns": matrix.X.shape[1],
+        "lacking": matrix.n_lacking,
         "notes": notes,
         "fits": fits.done,
         "fit_warnings": dict(fits.warned),
@@ -200,7 +223,7 @@ def train_model(
     print(f"{title}: {summary(outcome.choices, recipe.head.select)}, {duration(seconds)}")
     for text, count in fits.warned.items():
         print(f"{title}: {count} of {fits.done} fits: {text}")
-    for note in outcome.notes:
+    for note in [*matrix.notes, *outcome.notes]:
         print(f"{title}: {note}")
     return folder
 

@@ -91,6 +91,13 @@ def test_without_the_corpus_make_says_what_is_missing(tmp_path: Path) -> None:
     assert "Traceback" not in done.stdout
 
 
+def test_folders_may_have_blanks(tmp_path: Path) -> None:
+    folder = tmp_path / "my folder"
+    folder.mkdir()
+    done = make(folder, "extract", "RECIPE=recipes/emodb.toml", "MODEL=mfcc, log-mel")
+    assert f"{folder}/data/emodb: no such folder" in done.stdout
+
+
 def test_help_lists_every_target() -> None:
     done = make(TOP, "help")
     for target in [

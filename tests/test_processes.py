@@ -187,7 +187,7 @@ def test_train_and_fuse_run_without_torch_and_without_audio(
     for command in (
         ["models", *argv, "--force"],
         ["fusion", recipe.name, "--stores", "stores", "--force"],
-        ["evaluate", "score", recipe.name, "--stores", "stores"],
+        ["evaluate", "score", recipe.name],
         ["evaluate", "report", recipe.name, "--stores", "stores"],
     ):
         exit_code, text = finish(start(code, *command, cwd=tmp_path))

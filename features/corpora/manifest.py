@@ -131,7 +131,7 @@ def _is_names(value: Any) -> bool:
 def _all_numbers(texts: list[str]) -> bool:
     """Tell whether a column holds numbers only, masked ones aside, and at least one."""
     try:
-        return any(not math.isnan(number(text)) for text in texts)
+        return not all([math.isnan(number(text)) for text in texts])
     except ValueError:
         return False
 
@@ -143,7 +143,9 @@ def _finite(text: str, name: str, faults: dict[int, list[str]], row: int) -> flo
         if math.isinf(value) or (name in TIMES and text and math.isnan(value)):
             raise ValueError
     except ValueError:
-        faults.setdefault(row, []).append(f"{name} is {text!r}, no number")
+        faults.setdefault(row, []).append(
+            f"{name} is {text!r}, no number (empty or ? where masked)"
+        )
         return math.nan
     return value
 

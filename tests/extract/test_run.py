@@ -89,8 +89,7 @@ def test_edit_one_add_two_delete_one_computes_three(extract, tmp_path: Path) -> 
     )
     code, text = extract()
     assert code == 0
-    assert "10 of 13 cached, 1 leave" not in text  # u03 leaves as well: its old audio is gone
-    assert "tones/mfcc: 10 of 13 cached, 2 leave, 3 to do" in text
+    assert "tones/mfcc: 10 of 13 cached, 1 to be removed, 3 to do" in text
     assert "tones/mfcc: 3 computed, 10 cached" in text
     after = contents(tmp_path)
     assert sorted(after) == sorted((set(before) - {"u05"}) | {"new1", "new2"})
@@ -103,7 +102,7 @@ def test_a_deleted_utterance_leaves_without_any_computing(extract, tmp_path: Pat
     extract()
     manifest(tmp_path, lambda lines: [x for x in lines if "u05" not in x])
     code, text = extract()
-    assert (code, "0 computed, 11 cached, 1 left" in text) == (0, True)
+    assert (code, "0 computed, 11 cached, 1 removed" in text) == (0, True)
     assert "u05" not in contents(tmp_path)
 
 
@@ -171,7 +170,7 @@ def test_bad_utterances_are_left_out_listed_and_counted(extract, tmp_path: Path)
     code, text = extract()
     assert code == 1
     assert "7 computed, 0 cached, 5 failed (see" in text
-    assert "5 utterances have no features" in text
+    assert "5 utterances lack features" in text
     assert "ALLOW_FAILURES=5" in text
     lines = (tmp_path / "stores/tones/mfcc.failures.csv").read_text().splitlines()
     assert lines[0] == "corpus,utterance,path,reason,audio_hash"
@@ -375,3 +374,18 @@ def test_a_device_that_is_not_there_is_named(extract, device: str) -> None:
         pytest.skip("this machine has a CUDA device")
     with pytest.raises(ModelError, match=f"DEVICE={device}"):
         extract("--device", device, models='["wav2vec2-tiny"]')
+
+
+def test_labels_that_look_like_numbers_are_read_as_the_recipe_asks(extract, tmp_path: Path) -> None:
+    manifest(tmp_path, lambda lines: [x.replace("low", "0").replace("high", "1") for x in lines])
+    assert extract()[0] == 0
+    table = read_table(tmp_path / "stores" / "tones")
+    assert table.labels == {"emotion": ("0", "1")}
+    assert table.targets == ()
+
+
+def test_a_bad_file_counts_once_for_several_models(extract, tmp_path: Path) -> None:
+    (tmp_path / "data/tones/u00.wav").unlink()
+    code, text = extract(models='["mfcc", "log-mel"]')
+    assert (code, "1 utterances lack features" in text) == (1, True)
+    assert extract("--allow-failures", "1", models='["mfcc", "log-mel"]')[0] == 0

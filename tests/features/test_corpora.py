@@ -429,3 +429,12 @@ def test_rows_are_sorted_by_key_whatever_the_order_of_the_file(tmp_path):
     write(tmp_path / "manifest.csv", "path,arousal", *reversed(lines))
     assert one.frame["utterance"].tolist() == ["1", "10", "9"]
     assert table_hash(read_corpus("mine", tmp_path, reader="manifest")) == table_hash(one)
+
+
+@pytest.mark.parametrize("values", [("1", "calm"), ("calm", "1"), ("calm", "calm")])
+def test_a_column_with_one_word_is_a_label_set_whatever_its_order(values):
+    from features.corpora.manifest import _all_numbers
+
+    assert not _all_numbers(list(values))
+    assert _all_numbers(["1", "", "0.5"])
+    assert not _all_numbers(["", "?"])

@@ -12,7 +12,7 @@ from features.errors import CorpusError, StoreError
 from features.matrix import load, load_matrix
 from features.recipe import load_recipe
 from features.store import full_key, store_path, write_store
-from features.utterances import Table, columns_of, write_table
+from features.utterances import Table, columns_of, read_table, write_table
 
 
 def make_store(stores: Path, corpus: str, data: np.ndarray, ids: list[str], **more) -> None:
@@ -149,3 +149,28 @@ def test_stale_unfinished_missing_and_not_finite(stores: Path, tmp_path: Path) -
 def test_a_target_that_the_table_lacks(stores: Path, tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"its table has no 'joy'; it has arousal"):
         load_matrix(load_recipe(write_recipe(tmp_path, 'targets = ["joy"]')), stores, "toy")
+
+
+def test_a_damaged_block_is_not_trained_on(stores: Path, tmp_path: Path) -> None:
+    import h5py
+
+    path = store_path(stores, "a", "toy")
+    with h5py.File(path, "r+") as file:
+        file["mean"][2, 0, 0] += 1
+    with pytest.raises(StoreError, match="damaged: /mean, layer 2, utterances"):
+        load_matrix(load_recipe(write_recipe(tmp_path)), stores, "toy")
+
+
+def test_numbers_where_labels_are_asked_for(stores: Path, tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=r"arousal was read as numbers, .* --recipe"):
+        load_matrix(load_recipe(write_recipe(tmp_path, 'target = "arousal"')), stores, "toy")
+
+
+def test_differing_class_lists_are_said(stores: Path, tmp_path: Path) -> None:
+    classes = {"emotion": ("low", "high", "odd", "strange")}
+    table = read_table(stores / "a")
+    write_table(stores / "a", Table(table.frame, classes, ("arousal",)))
+    matrix = load_matrix(load_recipe(write_recipe(tmp_path)), stores, "toy")
+    assert any("name their classes differently" in note for note in matrix.notes)
+    recipe = load_recipe(write_recipe(tmp_path, 'target = "emotion"\nlabels = ["low", "high"]'))
+    assert not any("differently" in note for note in load_matrix(recipe, stores, "toy").notes)

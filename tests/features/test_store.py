@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 from pathlib import Path
 
 import h5py
@@ -164,7 +165,7 @@ def test_damage_to_the_index_is_found_on_opening(tmp_path: Path, data: np.ndarra
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda p: p.unlink(), "no such store; make it with `make extract`"),
+        (lambda p: p.unlink(), "no such store: run make extract MODEL=toy"),
         (lambda p: p.write_bytes(b"not HDF5"), "cannot be opened as HDF5"),
         (lambda p: p.write_bytes(p.read_bytes()[:3000]), "delete it and extract again"),
     ],
@@ -254,6 +255,21 @@ def test_a_lock_that_was_left_behind_is_taken_over(tmp_path: Path, text: str) ->
     path.write_text(text.replace("%s", socket.gethostname()), encoding="utf-8")
     with WriterLock(path):
         assert json.loads(path.read_text(encoding="utf-8"))["pid"] == os.getpid()
+
+
+def test_a_killed_process_that_nobody_reaped_holds_nothing(tmp_path: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    path = tmp_path / "toy.lock"
+    holder = {"host": socket.gethostname(), "pid": child, "since": "then"}
+    path.write_text(json.dumps(holder), encoding="utf-8")
+    deadline = time.monotonic() + 10
+    while os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+        assert time.monotonic() < deadline
+    with WriterLock(path):
+        assert json.loads(path.read_text(encoding="utf-8"))["pid"] == os.getpid()
+    os.waitpid(child, 0)
 
 
 def test_a_lock_of_another_host_is_respected(tmp_path: Path) -> None:

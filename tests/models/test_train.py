@@ -16,7 +16,7 @@ from features.errors import CorpusError, RecipeError, RunError, StoreError
 from features.matrix import load_matrix
 from features.utterances import Table, read_table, write_table
 from models.search import apply, decide
-from models.train import OUTPUTS, check_labels, load_head, train_model
+from models.train import OUTPUTS, check_labels, check_stores, load_head, train_model
 from tests.models import synthetic
 
 RIDGE = """
@@ -340,3 +340,76 @@ def test_train_and_fuse_run_where_torch_cannot_be_imported(tmp_path: Path) -> No
     wrong = command("models", recipe.path, "--model", "tow")
     assert wrong.returncode == 1
     assert "MODEL=tow: not in the recipe's list (one, two); did you mean 'two'?" in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        'kind = "ridge"\nper_target = true\n[head.grid]\nalpha = [1.0, 1e6]',
+        'kind = "linear-svr"\n[head.grid]\nC = [0.01]',
+        'kind = "svr"\n[head.grid]\nC = [0.1, 1.0]',
+    ],
+)
+def test_heads_without_a_scaler_are_saved_and_predict(tmp_path: Path, head: str) -> None:
+    synthetic.regression(tmp_path, 120, 8)
+    text = f"""
+    targets = ["calm", "sad", "keen"]
+    [split]
+    outer = "predefined"
+    inner = "devel"
+    [head]
+    scalers = ["none"]
+    select = "nmse"
+    {head}
+    """
+    recipe = synthetic.recipe(tmp_path, text)
+    folder = train(tmp_path, recipe)
+    saved = load_head(folder / "head.skops")
+    matrix = load_matrix(recipe, tmp_path, "one")
+    frame = read_predictions(folder / "predictions.csv")
+    test = (matrix.rows["partition"] == "test").to_numpy()
+    expected = frame[frame["partition"] == "test"][["calm_pred", "sad_pred", "keen_pred"]]
+    np.testing.assert_allclose(apply(saved, matrix.X[test]), expected, rtol=1e-9)
+
+
+def test_an_interrupted_forced_run_keeps_the_finished_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synthetic.regression(tmp_path)
+    recipe = synthetic.recipe(tmp_path, RIDGE)
+    folder = train(tmp_path, recipe)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def interrupted(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("models.train.refit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, recipe, force=True)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_rows_that_a_store_lacks_are_asked_for_every_time(tmp_path: Path) -> None:
+    frame = synthetic.regression(tmp_path)
+    more = pd.concat([frame, synthetic.rows(1).assign(utterance="zz", partition="test")])
+    more[list(synthetic.TARGETS)] = more[list(synthetic.TARGETS)].astype(float)
+    table = read_table(tmp_path / "made")
+    recipe = synthetic.recipe(tmp_path, RIDGE)
+    write_table(tmp_path / "made", Table(more[table.columns], {}, table.targets, [], table.corpus))
+    with pytest.raises(StoreError, match="lacks 1 of the table's 301"):
+        train(tmp_path, recipe)
+    train(tmp_path, recipe, allow_failures=1)
+    with pytest.raises(StoreError, match="lacks 1 of the table's 301"):
+        train(tmp_path, recipe)
+    train(tmp_path, recipe, allow_failures=1)
+
+
+def test_missing_stores_and_layers_are_named_together(tmp_path: Path) -> None:
+    synthetic.regression(tmp_path)
+    recipe = synthetic.recipe(tmp_path, RIDGE)
+    with pytest.raises(StoreError) as caught:
+        check_stores(recipe, [("one", "last"), ("three", "last"), ("two", 7)], tmp_path)
+    text = str(caught.value)
+    assert "three.h5: no such store: run make extract MODEL=three" in text
+    assert "layer 7 needs layer 7, stored are 0" in text
+    assert "one.h5" not in text
