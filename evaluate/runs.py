@@ -33,7 +33,7 @@ from features.errors import RunError
 if TYPE_CHECKING:
     from features.recipe import Recipe
 
-HEADS_NUMERICS = 1
+HEADS_NUMERICS = 2
 """Raised with every change that can move a prediction of a head."""
 FUSION_NUMERICS = 1
 """Raised with every change that can move a fused prediction."""

@@ -41,6 +41,7 @@ from features.recipe import Recipe
 from features.splits import Fold, inner_folds, outer_folds, shared_speakers
 from features.utterances import differences, read_table, some
 from models.heads import cells, check_grid
+from models.kernel_grid import route
 from models.search import Choice, Fits, Positions, Problem, Refit, decide, refit, search
 
 HEAD = "head.skops"
@@ -117,7 +118,7 @@ def train_model(
 ) -> Path:
     """Fit, choose and predict for one model and layer, unless a finished run says the same.
 
-    Prints one line: the choice, its score and the time, or that nothing was to do.
+    Prints one line: the choice, its score, the time and who fitted, or that nothing was to do.
 
     Parameters
     ----------
@@ -152,6 +153,7 @@ def train_model(
     start = time.monotonic()
     matrix = load_matrix(recipe, stores, model, layer, allow_failures=allow_failures)
     check_grid(recipe.head, matrix.labels)
+    engine = route(recipe.head, len(matrix.X))
     (folder / "run.json").unlink(missing_ok=True)
     (folder / files.SCORES).unlink(missing_ok=True)
 
@@ -191,13 +193,14 @@ def train_model(
         },
         "columns": matrix.X.shape[1],
         "notes": notes,
+        "engine": engine,
         "fits": fits.done,
         "fit_warnings": dict(fits.warned),
         "versions": files.versions(),
         "seconds": {"fits": seconds, "all": time.monotonic() - start},
     }
     files.write_run(folder, record)
-    print(f"{title}: {summary(outcome.choices, recipe.head.select)}, {duration(seconds)}")
+    print(f"{title}: {summary(outcome.choices, recipe.head.select)}, {duration(seconds)}, {engine}")
     for text, count in fits.warned.items():
         print(f"{title}: {count} of {fits.done} fits: {text}")
     for note in outcome.notes:
