@@ -32,7 +32,7 @@ from features.files import write_text
 if TYPE_CHECKING:
     from features.recipe import Recipe
 
-HEADS_NUMERICS = 1
+HEADS_NUMERICS = 2
 """Raised with every change that can move a prediction of a head."""
 FUSION_NUMERICS = 1
 """Raised with every change that can move a fused prediction."""
@@ -311,7 +311,7 @@ def is_stale(recipe: Recipe, kind: str, member: str, runs: Path, record: Mapping
         now = fusion_settings(recipe, member, runs)
         for one in recipe.fusion[member].members:
             under = read_run(run_folder(runs, recipe.name, one))
-            if under is None or is_stale(recipe, "model", one, runs, under):
+            if under is not None and is_stale(recipe, "model", one, runs, under):
                 return True
     else:
         now = head_settings(recipe, *split_member(member))

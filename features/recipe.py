@@ -94,7 +94,9 @@ class HeadSpec(Section):
     """`[head]`: scaler and estimator, their grid, and the score that chooses a cell.
 
     `grid` holds what is searched, `fixed` what is not; both use scikit-learn's parameter names.
-    Without a `grid` the head's own default is taken (`models/heads.py`).
+    Without a `grid` the head's own default is taken (`models/heads.py`). `engine` says whether fits
+    may share work where that gives the same predictions (`models/kernel_grid.py`): "auto" does
+    wherever it can, "exact-path" refuses a grid where it cannot, "sklearn" never does.
     """
 
     kind: Literal["linear-svr", "svr", "ridge", "linear-svc", "svc", "logistic"]
@@ -108,6 +110,7 @@ class HeadSpec(Section):
     layer: int | str | list[int | str] = "last"
     statistics: Annotated[list[str], Field(min_length=1)] | None = None
     random_state: Annotated[int, Field(ge=0)] = 42
+    engine: Literal["auto", "exact-path", "sklearn"] = "auto"
 
     @field_validator("layer")
     @classmethod

@@ -9,6 +9,7 @@ Conventions
   one-vs-rest decision values, (-d, d) for two classes. A class that the fitted rows lack has NaN.
 - The cores go to processes, never to BLAS: each fit has one thread, and the numbers do not depend
   on the number of processes.
+- Fits of the same rows and scaler share kernel matrices where that is exact (`kernel_grid`).
 - Must not import torch, nor anything that does.
 """
 
@@ -35,6 +36,7 @@ from evaluate import metrics
 from features.errors import RunError
 from features.recipe import HeadSpec
 from features.splits import Fold
+from models import kernel_grid
 from models.heads import HEADS, Cell, cells, pipeline
 
 SERIAL_WORK = 3e7
@@ -132,7 +134,9 @@ class Fits:
         self.done = 0
         jobs = min(joblib.effective_n_jobs(jobs), n_fits)
         self.serial = jobs <= 1 or problem.X.size * n_fits < SERIAL_WORK
-        self._parallel = joblib.Parallel(1 if self.serial else jobs, return_as="generator")
+        self.jobs = 1 if self.serial else jobs
+        self.share = kernel_grid.shares(problem.head, len(problem.X))
+        self._parallel = joblib.Parallel(self.jobs, return_as="generator")
 
     def __enter__(self) -> Fits:
         self._parallel.__enter__()
@@ -149,14 +153,41 @@ class Fits:
     def __call__(self, fits: Sequence[Fit]) -> list[Fitted]:
         """Run fits; results in their order."""
         X, y, labels = self.problem.X, self.problem.y, self.problem.labels
-        results = []
-        for fitted in self._parallel(joblib.delayed(run_fit)(X, y, labels, fit) for fit in fits):
-            results.append(fitted)
-            self.warned += fitted.warned
-            self.done += 1
+        shared, alone = self._groups(fits)
+        groups = shared + [[i] for i in alone]
+        todo = [joblib.delayed(run_shared)(X, y, labels, [fits[i] for i in one]) for one in shared]
+        todo += [joblib.delayed(run_alone)(X, y, labels, fits[i]) for i in alone]
+        results: dict[int, Fitted] = {}
+        for group, done in zip(groups, self._parallel(todo), strict=True):
+            results.update(zip(group, done, strict=True))
+            for fitted in done:
+                self.warned += fitted.warned
+            self.done += len(group)
             if self.progress:
-                self.progress.add(1)
-        return results
+                self.progress.add(len(group))
+        return [results[i] for i in range(len(fits))]
+
+    def _groups(self, fits: Sequence[Fit]) -> tuple[list[list[int]], list[int]]:
+        """Positions of the fits that share kernels, and of the other ones.
+
+        A head that is kept is the pipeline itself, so that what is saved is scikit-learn's own.
+        """
+        shared: dict[tuple[Any, ...], list[int]] = {}
+        alone = []
+        for i, fit in enumerate(fits):
+            if self.share and not fit.keep and not kernel_grid.obstacle(fit.pipeline["head"]):
+                key = repr(fit.pipeline["scaler"]), id(fit.train), *map(id, fit.tests)
+                shared.setdefault(key, []).append(i)
+            else:
+                alone.append(i)
+        # Fewer groups than processes are split, each part with fits of one kernel where it can be.
+        pieces = -(-self.jobs // max(len(shared) + len(alone), 1))
+        parts = []
+        for group in shared.values():
+            group.sort(key=lambda i: fits[i].pipeline["head"].kernel)
+            size = -(-len(group) // pieces)
+            parts += [group[start : start + size] for start in range(0, len(group), size)]
+        return parts, alone
 
 
 @functools.cache
@@ -167,17 +198,59 @@ def _threads() -> ThreadpoolController:
 
 def run_fit(X: NDArray[np.float32], y: NDArray[Any], labels: tuple[str, ...], fit: Fit) -> Fitted:
     """Fit one pipeline and apply it, in float64 and one thread."""
-    truth = y[fit.train]
-    if fit.columns:
-        truth = truth[:, fit.columns[0] if len(fit.columns) == 1 else list(fit.columns)]
     with _threads().limit(limits=1), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        fit.pipeline.fit(X[fit.train].astype(np.float64), truth)
+        fit.pipeline.fit(X[fit.train].astype(np.float64), _truth(y, fit))
         values = [apply(fit.pipeline, X[test], labels) for test in fit.tests]
-    warned = Counter(
-        f"{one.category.__name__}: {str(one.message).splitlines()[0]}" for one in caught
-    )
-    return Fitted(values, fit.pipeline if fit.keep else None, warned)
+    return Fitted(values, fit.pipeline if fit.keep else None, _count(caught))
+
+
+def run_alone(
+    X: NDArray[np.float32], y: NDArray[Any], labels: tuple[str, ...], fit: Fit
+) -> list[Fitted]:
+    """`run_fit` with a result of the form of `run_shared`'s."""
+    return [run_fit(X, y, labels, fit)]
+
+
+def run_shared(
+    X: NDArray[np.float32], y: NDArray[Any], labels: tuple[str, ...], fits: Sequence[Fit]
+) -> list[Fitted]:
+    """Run fits of one scaler, `train` and `tests` over shared kernels, in float64 and one thread.
+
+    A fit that `kernel_grid.kernels` refuses is run by its pipeline, and counted as a warning.
+    """
+    scaler, train, tests = fits[0].pipeline["scaler"], fits[0].train, fits[0].tests
+    heads = [fit.pipeline["head"] for fit in fits]
+    done: dict[int, Fitted] = {}
+    scaling: list[warnings.WarningMessage] = []
+    with _threads().limit(limits=1), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for i, matrices in kernel_grid.kernels(
+            scaler, heads, X[train].astype(np.float64), [X[one].astype(np.float64) for one in tests]
+        ):
+            if not done:
+                scaling = caught[:]  # as each pipeline would warn
+            caught.clear()
+            if matrices is None:
+                done[i] = run_fit(X, y, labels, fits[i])
+                done[i].warned[kernel_grid.LOST] += 1
+                continue
+            head = clone(heads[i]).set_params(kernel="precomputed")
+            head.fit(matrices[0], _truth(y, fits[i]))
+            values = [apply(head, one, labels) for one in matrices[1:]]
+            done[i] = Fitted(values, None, _count(scaling + caught))
+    return [done[i] for i in range(len(fits))]
+
+
+def _truth(y: NDArray[Any], fit: Fit) -> NDArray[Any]:
+    truth = y[fit.train]
+    if not fit.columns:
+        return truth
+    return truth[:, fit.columns[0] if len(fit.columns) == 1 else list(fit.columns)]
+
+
+def _count(caught: Sequence[warnings.WarningMessage]) -> Counter[str]:
+    return Counter(f"{one.category.__name__}: {str(one.message).splitlines()[0]}" for one in caught)
 
 
 def apply(head: Any, X: NDArray[Any], labels: tuple[str, ...] = ()) -> NDArray[np.float64]:

@@ -42,6 +42,7 @@ from features.splits import Fold, inner_folds, outer_folds, shared_speakers
 from features.store import Store, store_path
 from features.utterances import differences, read_table, some
 from models.heads import cells, check_grid
+from models.kernel_grid import route
 from models.search import Choice, Fits, Positions, Problem, Refit, decide, refit, search
 
 HEAD = "head.skops"
@@ -138,7 +139,7 @@ def train_model(
 ) -> Path:
     """Fit, choose and predict for one model and layer, unless a finished run says the same.
 
-    Prints one line: the choice, its score and the time, or that nothing was to do.
+    Prints one line: the choice, its score, the time and who fitted, or that nothing was to do.
 
     Parameters
     ----------
@@ -175,6 +176,7 @@ def train_model(
     start = time.monotonic()
     matrix = load_matrix(recipe, stores, model, layer, allow_failures=allow_failures)
     check_grid(recipe.head, matrix.labels)
+    engine = route(recipe.head, len(matrix.X))
     names = matrix.labels or recipe.targets
     y = matrix.y if matrix.y.ndim == 2 else matrix.y.astype(str)
     problem = Problem(matrix.X, y, names, recipe.head)
@@ -214,13 +216,14 @@ def train_model(
         "columns": matrix.X.shape[1],
         "lacking": matrix.n_lacking,
         "notes": notes,
+        "engine": engine,
         "fits": fits.done,
         "fit_warnings": dict(fits.warned),
         "versions": files.versions(),
         "seconds": {"fits": seconds, "all": time.monotonic() - start},
     }
     files.write_run(folder, record)
-    print(f"{title}: {summary(outcome.choices, recipe.head.select)}, {duration(seconds)}")
+    print(f"{title}: {summary(outcome.choices, recipe.head.select)}, {duration(seconds)}, {engine}")
     for text, count in fits.warned.items():
         print(f"{title}: {count} of {fits.done} fits: {text}")
     for note in [*matrix.notes, *outcome.notes]:

@@ -143,9 +143,7 @@ def _finite(text: str, name: str, faults: dict[int, list[str]], row: int) -> flo
         if math.isinf(value) or (name in TIMES and text and math.isnan(value)):
             raise ValueError
     except ValueError:
-        faults.setdefault(row, []).append(
-            f"{name} is {text!r}, no number (empty or ? where masked)"
-        )
+        faults.setdefault(row, []).append(f"{name} is {text!r}, no number")
         return math.nan
     return value
 

@@ -171,18 +171,18 @@ def test_a_missing_run_and_outdated_scores_are_one_line(tmp_path: Path) -> None:
 
 def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = made.recipe(tmp_path)
-    where = [recipe.path, "--runs", str(tmp_path / "runs"), "--stores", str(tmp_path)]
+    where = [recipe.path, "--runs", str(tmp_path / "runs")]
 
     def run(*argv: str) -> int:
         return run_command(lambda args: args.command(args), command._parser(), argv)
 
-    assert run("report", *where) == 1
+    assert run("report", *where, "--stores", str(tmp_path)) == 1
     assert "python -m evaluate: " in capsys.readouterr().err
     for member in ("one", "mean"):
         made.finish(recipe, tmp_path / "runs", member, made.regression())
     assert run("score", *where) == 0
     assert "fused: mean" in capsys.readouterr().out
-    assert run("report", *where) == 0
+    assert run("report", *where, "--stores", str(tmp_path)) == 0
     page = Path(capsys.readouterr().out.strip())
     assert page == tmp_path / "runs" / "study" / "report" / "index.html"
     assert page.is_file()

@@ -227,7 +227,7 @@ def test_stale_runs_are_known_without_stores(tmp_path: Path) -> None:
         ]
 
     assert stale(recipe) == [False, False, False]
-    assert stale(made.recipe(tmp_path, more="[head.grid]\nC = [3.0]")) == [True, True, False]
-    assert stale(made.recipe(tmp_path, corpora="mine yours")) == [True, True, False]
+    assert stale(made.recipe(tmp_path, more="[head.grid]\nC = [3.0]")) == [True, True, True]
+    assert stale(made.recipe(tmp_path, corpora="mine yours")) == [True, True, True]
     made.finish(recipe, folder, "two", made.regression(seed=9))
     assert stale(recipe) == [False, False, True]

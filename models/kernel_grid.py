@@ -1,0 +1,173 @@
+"""SVC and SVR over one kernel matrix a fold and scaler, instead of one a cell inside libsvm.
+
+Conventions
+-----------
+- libsvm computes the kernel of a cell entry by entry, again for every cell, target and test part.
+  Here BLAS computes the inner products once; rbf follows from them by the squared distances, and
+  every cell is `kernel="precomputed"`. The optimisation is libsvm's own, on the same numbers but
+  for the rounding of sums: predictions are the pipeline's, decision values agree far within
+  libsvm's own tolerance (1e-14 on EmoDB with 6,373 columns).
+- The scaler is fitted on the fold's own training rows, gamma is scikit-learn's on these.
+- What is not exact this way has an `obstacle` and is left to the pipeline.
+- Memory of a worker: the rows in float64 and scaled, then two matrices of n_train x (n_train +
+  n_test) float64: products or distances, and one rbf kernel. `MOST_ROWS` bounds a square one.
+- Must not import `models.search`, which calls this.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.svm import SVC, SVR
+
+from features.errors import RecipeError
+from features.recipe import HeadSpec
+from models.heads import cells, pipeline
+
+MOST_ROWS = 8192
+"""Rows of a problem up to which kernel matrices are built: 0.5 GiB each."""
+LOST_DIGITS = 1e-11
+"""Relative rounding of an rbf kernel above which scikit-learn fits. libsvm rounds kernels to
+float32 (6e-8); where distances far from the origin lose more digits, its sums lose other ones."""
+LOST = "rows too far from the origin for shared rbf kernels at this gamma; fitted by scikit-learn"
+SHARED, SKLEARN = "shared kernels", "scikit-learn"
+
+Matrix = NDArray[np.float64]
+
+
+def obstacle(estimator: Any) -> str:
+    """Why an estimator is left to scikit-learn; empty where shared kernels are exact for it."""
+    if type(estimator) not in (SVC, SVR):
+        return f"{type(estimator).__name__} has no exact route"
+    if estimator.kernel not in ("linear", "rbf"):
+        return f"kernel {estimator.kernel}"
+    if getattr(estimator, "probability", False) not in (False, "deprecated"):
+        return "probability"  # its folds are drawn inside libsvm
+    if estimator.max_iter != -1:
+        return "max_iter"  # where libsvm stops halfway depends on rounding
+    return ""
+
+
+def shares(spec: HeadSpec, n_rows: int) -> bool:
+    """Whether fits without an obstacle share kernels."""
+    return spec.engine != "sklearn" and n_rows <= MOST_ROWS
+
+
+def route(spec: HeadSpec, n_rows: int) -> str:
+    """Who fits the cells of a recipe, and why not shared kernels where it is scikit-learn.
+
+    Parameters
+    ----------
+    spec : HeadSpec
+    n_rows : int
+        Rows of the problem.
+
+    Raises
+    ------
+    RecipeError
+        With `engine = "exact-path"`, naming the cells that have no exact route.
+
+    Examples
+    --------
+    >>> route(HeadSpec(kind="ridge", select="nmse"), 100)
+    'scikit-learn: Ridge has no exact route'
+    """
+    if spec.engine == "sklearn":
+        return f"{SKLEARN}: engine"
+    grid = cells(spec)
+    found = {str(cell): _obstacle_of_cell(spec, cell, n_rows) for cell in grid}
+    against = Counter(why for why in found.values() if why)
+    if against and spec.engine == "exact-path":
+        faults = [f"{cell}: {why}" for cell, why in found.items() if why]
+        raise RecipeError(
+            "\n  ".join(
+                [
+                    "[head] engine: 'exact-path', but cells have no exact route; allowed: 'auto', "
+                    "which leaves them to scikit-learn",
+                    *faults,
+                ]
+            )
+        )
+    left = f"{SKLEARN}: {', '.join(against)}"
+    if not against:
+        return SHARED
+    if against.total() == len(grid):
+        return left
+    return f"{SHARED}; {left} ({against.total()} of {len(grid)} cells)"
+
+
+def _obstacle_of_cell(spec: HeadSpec, cell: Any, n_rows: int) -> str:
+    why = obstacle(pipeline(spec, cell).named_steps["head"])
+    return why or (f"{n_rows} rows, at most {MOST_ROWS}" if n_rows > MOST_ROWS else "")
+
+
+def kernels(
+    scaler: Any, heads: Sequence[Any], train: Matrix, tests: Sequence[Matrix]
+) -> Iterator[tuple[int, list[Matrix] | None]]:
+    """Kernel matrices of heads that share a scaler and rows.
+
+    Parameters
+    ----------
+    scaler : transformer or "passthrough"
+        Unfitted; fitted here on `train`.
+    heads : sequence of SVC or SVR
+        Without an `obstacle`.
+    train : float64, shape (n_train, n_columns)
+    tests : sequence of float64, shape (n_test, n_columns)
+
+    Yields
+    ------
+    position : int
+        In `heads`; those of one kernel follow each other, linear ones first.
+    matrices : list of float64, shape (n_train or n_test, n_train), or None
+        Of `train` and of each of `tests`; overwritten by the next kernel. None where the distances
+        lose too many digits.
+    """
+    rows, n_columns = [train, *tests], train.shape[1]
+    del train, tests
+    if scaler != "passthrough":
+        # An empty part has no row to transform, and scikit-learn refuses it.
+        fitted = clone(scaler).fit(rows[0])
+        rows = [fitted.transform(one) if len(one) else one for one in rows]
+    products = [one @ rows[0].T for one in rows]
+    squares = [np.einsum("ij,ij->i", one, one) for one in rows]
+    variance = rows[0].var()
+    del rows
+    for i, head in enumerate(heads):
+        if head.kernel == "linear":
+            yield i, products
+
+    by_gamma: dict[float, list[int]] = {}
+    for i, head in enumerate(heads):
+        if head.kernel == "rbf":
+            by_gamma.setdefault(_gamma(head.gamma, n_columns, variance), []).append(i)
+    if not by_gamma:
+        return
+    distances = products
+    for matrix, square in zip(distances, squares, strict=True):
+        matrix *= -2
+        matrix += square[:, None]
+        matrix += squares[0]
+        np.maximum(matrix, 0, out=matrix)
+    np.fill_diagonal(distances[0], 0)
+    rounding = np.finfo(np.float64).eps * squares[0].max()
+    buffers = [np.empty_like(one) for one in distances]
+    for gamma, members in by_gamma.items():
+        for matrix, buffer in zip(distances, buffers, strict=True):
+            np.exp(np.multiply(matrix, -gamma, out=buffer), out=buffer)
+        for i in members:
+            yield i, buffers if gamma * rounding <= LOST_DIGITS else None
+
+
+def _gamma(gamma: float | str, n_columns: int, variance: float) -> float:
+    """A gamma in figures, as scikit-learn has it."""
+    if gamma == "auto":
+        return 1.0 / n_columns
+    if gamma == "scale":
+        return float(1.0 / (n_columns * variance)) if variance != 0 else 1.0
+    return float(gamma)
