@@ -139,8 +139,8 @@ def verify(args: argparse.Namespace) -> int:
             print(f"  {fault}")
     if n_bad:
         print(
-            f"{n_bad} of {len(paths) + len(parts)} files are not as they should be; delete a "
-            f"damaged one and run make extract again",
+            f"{n_bad} of {len(paths) + len(parts)} files are not as they should be; delete what is "
+            f"damaged, and run make extract again",
             file=sys.stderr,
         )
     return 1 if n_bad else 0
@@ -161,6 +161,8 @@ def _audio_faults(path: Path, args: argparse.Namespace) -> list[str]:
     if args.recipe:
         recipe = load_recipe(args.recipe)
         root = corpus_root(recipe, corpus, args.data) if corpus in recipe.corpora else root
+    if not root.is_dir():
+        return [f"{root}: no such folder to compare the audio of; name it with --data or --recipe"]
     frame = read_table(path.parent).frame.set_index("utterance")
     faults: list[str] = []
     digests: dict[Path, hashlib.blake2b] = {}
