@@ -21,7 +21,7 @@ from extract.run import (
     summary,
     survey,
 )
-from features.command import argument_parser, corpus_root, run_command
+from features.command import argument_parser, corpus_root, names_of, run_command
 from features.corpora import read_corpus
 from features.errors import CorpusError, ModelError
 from features.recipe import ModelSpec, Recipe, load_recipe
@@ -162,9 +162,10 @@ def parser() -> argparse.ArgumentParser:
         "recipe", "data", "stores", "corpus", "jobs", "force", "allow-failures",
     )  # fmt: skip
     which = result.add_mutually_exclusive_group()
-    names = {"type": lambda text: [one for one in text.split(",") if one], "metavar": "A,B"}
-    which.add_argument("--model", help="any registered models", **names)  # type: ignore[arg-type]
-    which.add_argument("--members", help="only these models of the recipe", **names)  # type: ignore[arg-type]
+    which.add_argument("--model", type=names_of, metavar="A,B", help="any registered models")
+    which.add_argument(
+        "--members", type=names_of, metavar="A,B", help="only these models of the recipe"
+    )
     result.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     result.add_argument("--precision", choices=["float32", "bfloat16", "float16"])
     return result

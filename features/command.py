@@ -29,7 +29,8 @@ class Terminated(BaseException):
     """SIGTERM arrived: seal what is finished and leave with 143."""
 
 
-def _names(text: str) -> list[str]:
+def names_of(text: str) -> list[str]:
+    """Split `a, b` at the commas."""
     return [one.strip() for one in text.split(",") if one.strip()]
 
 
@@ -66,11 +67,11 @@ _ARGUMENTS: dict[str, tuple[tuple[str, ...], dict[str, object]]] = {
     ),
     "model": (
         ("--model",),
-        {"type": _names, "metavar": "A,B", "help": "only these models of the recipe"},
+        {"type": names_of, "metavar": "A,B", "help": "only these models of the recipe"},
     ),
     "corpus": (
         ("--corpus",),
-        {"type": _names, "metavar": "A,B", "help": "only these corpora of the recipe"},
+        {"type": names_of, "metavar": "A,B", "help": "only these corpora of the recipe"},
     ),
     "jobs": (
         ("--jobs",),
