@@ -80,7 +80,8 @@ lint: $(READY)  ## format, style and types
 	"$(PY)" -m mypy
 
 bench: $(READY)  ## the benchmarks in a short form
-	"$(PY)" benchmarks/extract.py --small
+	"$(PY)" -m benchmarks.extract --small
+	"$(PY)" -m benchmarks.kernels --small
 
 clean:  ## remove .venv and caches; data, stores and runs stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build *.egg-info
