@@ -74,7 +74,8 @@ def load_ahead(
             "with fewer processes if you pass JOBS=1"
         ) from None
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        # Waiting costs the clips under way; not waiting races with the end of the interpreter.
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def load_one(clip: Clip, min_samples: int, feature_set: str | None) -> Loaded:

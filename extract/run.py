@@ -22,7 +22,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -286,7 +286,6 @@ class Work:
     computed_s: float = 0.0
     sealed_before: int = 0
     elapsed_s: float = 0.0
-    notes: list[str] = field(default_factory=list)
 
     @property
     def audio_s(self) -> float:
@@ -445,8 +444,7 @@ def run(work: Work, machine: Machine) -> Work:
                 if any((j.utterance, j.audio_hash) not in settled for j in batch)
             ]
             if todo:
-                _compute(work, plan, todo, folder, machine, device)
-                done, failed = _sealed(folder, work.target.key)
+                failed |= _compute(work, plan, todo, folder, machine, device)
             _fail(work, failed)
         if work.jobs or work.leaving or not work.path.exists():
             _merge(work, folder)
@@ -513,8 +511,14 @@ def _compute(
     folder: Path,
     machine: Machine,
     device: str,
-) -> None:
-    """Run the batches of the plan that are not sealed, sealing as it goes."""
+) -> dict[tuple[str, str], str]:
+    """Run the batches of the plan that are not sealed, sealing as it goes.
+
+    Returns
+    -------
+    dict
+        (utterance, audio hash) -> reason, of those that failed.
+    """
     target, is_acoustic = work.target, work.target.model.kind == "acoustic"
     batches = [batch for _, batch in todo]
     audio_s = sum(job.seconds for batch in batches for job in batch)
@@ -546,6 +550,7 @@ def _compute(
         # Also on Ctrl-C and SIGTERM: what is finished is kept, the batch under way is dropped.
         part.seal()
         progress.close()
+    return part.failed
 
 
 def _extractor(target: Target, device: str) -> Extractor:
@@ -607,6 +612,7 @@ class _Part:
     def __init__(self, work: Work, plan: Plan, folder: Path) -> None:
         self._work, self._plan, self._folder = work, plan, folder
         self._rows = work.wanted.set_index("utterance")
+        self.failed: dict[tuple[str, str], str] = {}
         self._clear()
 
     def _clear(self) -> None:
@@ -637,6 +643,7 @@ class _Part:
             self._blocks.append(features)
             self._jobs += good
         self._failed += [(job.utterance, job.audio_hash, reason) for job, reason in bad]
+        self.failed |= {(job.utterance, job.audio_hash): reason for job, reason in bad}
 
     def seal(self) -> None:
         """Write what is there as a part that is never touched again."""

@@ -39,7 +39,6 @@ NUMERICS = 1
 BLOCK = 64
 """Utterances a checksum covers."""
 
-FEATURE_STATISTICS = ("mean", "std", "functionals")
 INDEX_COLUMNS = ("utterance", "audio_hash", "size", "mtime_ns")
 _NOT_KEY = ("format", "format_version", "statistics_default")
 
