@@ -16,7 +16,6 @@ Conventions
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -25,25 +24,27 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.svm import SVC, SVR
 
-from features.errors import RecipeError
-from features.recipe import HeadSpec
-from models.heads import cells, pipeline
-
 MOST_ROWS = 8192
 """Rows of a problem up to which kernel matrices are built: 0.5 GiB each."""
 LOST_DIGITS = 1e-11
 """Relative rounding of an rbf kernel above which scikit-learn fits. libsvm rounds kernels to
 float32 (6e-8); where distances far from the origin lose more digits, its sums lose other ones."""
 LOST = "rows too far from the origin for shared rbf kernels at this gamma; fitted by scikit-learn"
-SHARED, SKLEARN = "shared kernels", "scikit-learn"
+HEADS = (SVC, SVR)
 
 Matrix = NDArray[np.float64]
 
 
-def obstacle(estimator: Any) -> str:
-    """Why an estimator is left to scikit-learn; empty where shared kernels are exact for it."""
-    if type(estimator) not in (SVC, SVR):
-        return f"{type(estimator).__name__} has no exact route"
+def obstacle(estimator: Any, n_rows: int) -> str:
+    """Why a head of a problem of `n_rows` is left to scikit-learn; empty where kernels are shared.
+
+    Examples
+    --------
+    >>> obstacle(SVC(kernel="poly"), 100)
+    'kernel poly'
+    """
+    if n_rows > MOST_ROWS:
+        return f"{n_rows} rows, at most {MOST_ROWS}"
     if estimator.kernel not in ("linear", "rbf"):
         return f"kernel {estimator.kernel}"
     if getattr(estimator, "probability", False) not in (False, "deprecated"):
@@ -51,59 +52,6 @@ def obstacle(estimator: Any) -> str:
     if estimator.max_iter != -1:
         return "max_iter"  # where libsvm stops halfway depends on rounding
     return ""
-
-
-def shares(spec: HeadSpec, n_rows: int) -> bool:
-    """Whether fits without an obstacle share kernels."""
-    return spec.engine != "sklearn" and n_rows <= MOST_ROWS
-
-
-def route(spec: HeadSpec, n_rows: int) -> str:
-    """Who fits the cells of a recipe, and why not shared kernels where it is scikit-learn.
-
-    Parameters
-    ----------
-    spec : HeadSpec
-    n_rows : int
-        Rows of the problem.
-
-    Raises
-    ------
-    RecipeError
-        With `engine = "exact-path"`, naming the cells that have no exact route.
-
-    Examples
-    --------
-    >>> route(HeadSpec(kind="ridge", select="nmse"), 100)
-    'scikit-learn: Ridge has no exact route'
-    """
-    if spec.engine == "sklearn":
-        return f"{SKLEARN}: engine"
-    grid = cells(spec)
-    found = {str(cell): _obstacle_of_cell(spec, cell, n_rows) for cell in grid}
-    against = Counter(why for why in found.values() if why)
-    if against and spec.engine == "exact-path":
-        faults = [f"{cell}: {why}" for cell, why in found.items() if why]
-        raise RecipeError(
-            "\n  ".join(
-                [
-                    "[head] engine: 'exact-path', but cells have no exact route; allowed: 'auto', "
-                    "which leaves them to scikit-learn",
-                    *faults,
-                ]
-            )
-        )
-    left = f"{SKLEARN}: {', '.join(against)}"
-    if not against:
-        return SHARED
-    if against.total() == len(grid):
-        return left
-    return f"{SHARED}; {left} ({against.total()} of {len(grid)} cells)"
-
-
-def _obstacle_of_cell(spec: HeadSpec, cell: Any, n_rows: int) -> str:
-    why = obstacle(pipeline(spec, cell).named_steps["head"])
-    return why or (f"{n_rows} rows, at most {MOST_ROWS}" if n_rows > MOST_ROWS else "")
 
 
 def kernels(

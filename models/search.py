@@ -7,9 +7,10 @@ Conventions
   the first cell in grid order; a score that is NaN in any fold never wins.
 - What a head gives is one column a target, or one column a class in the order of the label list:
   one-vs-rest decision values, (-d, d) for two classes. A class that the fitted rows lack has NaN.
-- The cores go to processes, never to BLAS: each fit has one thread, and the numbers do not depend
-  on the number of processes.
-- Fits of the same rows and scaler share kernel matrices where that is exact (`kernel_grid`).
+- The cores go to processes or to threads of ours, never to BLAS: no number depends on how many.
+- Fits of the same rows share their work where that gives the same predictions: linear heads by
+  their Gram matrices (`linear_fits`), SVC and SVR by their kernels (`kernel_grid`). `route` says
+  who fits what.
 - Must not import torch, nor anything that does.
 """
 
@@ -19,6 +20,7 @@ import functools
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
 from typing import Any, Protocol
@@ -33,17 +35,81 @@ from sklearn.pipeline import Pipeline
 from threadpoolctl import ThreadpoolController
 
 from evaluate import metrics
-from features.errors import RunError
+from features.errors import RecipeError, RunError
 from features.recipe import HeadSpec
 from features.splits import Fold
-from models import kernel_grid
+from models import kernel_grid, linear_fits
 from models.heads import HEADS, Cell, cells, pipeline
 
 SERIAL_WORK = 3e7
 """Rows x columns x fits below which no processes are started: about three seconds of liblinear,
 which is what starting them takes. It changes no number."""
 
+EXACT, SHARED, SKLEARN = "exact path", "shared kernels", "scikit-learn"
+
 Positions = NDArray[np.int64]
+
+
+def way(head: Any, n_rows: int) -> tuple[str, str]:
+    """Who may fit a head of a problem of `n_rows`, and why not a faster way.
+
+    Returns
+    -------
+    str
+        `EXACT`, `SHARED` or `SKLEARN`.
+    str
+        Empty but for `SKLEARN`.
+    """
+    if type(head) in linear_fits.HEADS:
+        name, why = EXACT, linear_fits.obstacle(head)
+    elif type(head) in kernel_grid.HEADS:
+        name, why = SHARED, kernel_grid.obstacle(head, n_rows)
+    else:
+        name, why = SKLEARN, f"{type(head).__name__} has no exact route"
+    return (SKLEARN if why else name), why
+
+
+def route(spec: HeadSpec, n_rows: int) -> str:
+    """Who fits the cells of a recipe, and why scikit-learn where it does.
+
+    Parameters
+    ----------
+    spec : HeadSpec
+    n_rows : int
+        Rows of the problem.
+
+    Raises
+    ------
+    RecipeError
+        With `engine = "exact-path"`, naming the cells that have no exact route.
+
+    Examples
+    --------
+    >>> route(HeadSpec(kind="ridge", select="nmse"), 100)
+    'exact path'
+    >>> route(HeadSpec(kind="logistic", select="uar"), 100)
+    'scikit-learn: LogisticRegression has no exact route'
+    """
+    if spec.engine == "sklearn":
+        return f"{SKLEARN}: engine"
+    ways = {str(cell): way(pipeline(spec, cell)["head"], n_rows) for cell in cells(spec)}
+    against = Counter(why for _, why in ways.values() if why)
+    if against and spec.engine == "exact-path":
+        faults = [f"{cell}: {why}" for cell, (_, why) in ways.items() if why]
+        raise RecipeError(
+            "\n  ".join(
+                [
+                    "[head] engine: 'exact-path', but cells have no exact route; allowed: 'auto', "
+                    "which leaves them to scikit-learn",
+                    *faults,
+                ]
+            )
+        )
+    left = f"{SKLEARN}: {', '.join(against)}"
+    if against.total() == len(ways):
+        return left
+    fast = next(name for name, why in ways.values() if not why)
+    return f"{fast}; {left} ({against.total()} of {len(ways)} cells)" if against else fast
 
 
 @dataclass(frozen=True)
@@ -117,6 +183,8 @@ class Fits:
     n_fits : int
         How many fits are to come, for the rule of `SERIAL_WORK`.
     progress : Counting, optional
+    parts : sequence of int64
+        Disjoint rows that the folds to come are mostly made of.
 
     Attributes
     ----------
@@ -127,20 +195,32 @@ class Fits:
     """
 
     def __init__(
-        self, problem: Problem, jobs: int, n_fits: int, progress: Counting | None = None
+        self,
+        problem: Problem,
+        jobs: int,
+        n_fits: int,
+        progress: Counting | None = None,
+        parts: Sequence[Positions] = (),
     ) -> None:
         self.problem, self.progress = problem, progress
         self.warned: Counter[str] = Counter()
         self.done = 0
-        jobs = min(joblib.effective_n_jobs(jobs), n_fits)
+        self.threads = joblib.effective_n_jobs(jobs)
+        jobs = min(self.threads, n_fits)
         self.serial = jobs <= 1 or problem.X.size * n_fits < SERIAL_WORK
         self.jobs = 1 if self.serial else jobs
-        self.share = kernel_grid.shares(problem.head, len(problem.X))
-        self._parallel = joblib.Parallel(self.jobs, return_as="generator")
+        self._stack = ExitStack()
+        self._paths = linear_fits.Paths(problem.X, problem.y, problem.labels, parts)
 
     def __enter__(self) -> Fits:
-        self._parallel.__enter__()
         return self
+
+    @functools.cached_property
+    def _parallel(self) -> joblib.Parallel:
+        """The processes, kept from call to call; none are started before they are needed."""
+        parallel = joblib.Parallel(self.jobs, return_as="generator")
+        self._stack.enter_context(parallel)
+        return parallel
 
     def __exit__(
         self,
@@ -148,38 +228,55 @@ class Fits:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._parallel.__exit__(kind, error, trace)
+        self._stack.__exit__(kind, error, trace)
 
     def __call__(self, fits: Sequence[Fit]) -> list[Fitted]:
         """Run fits; results in their order."""
+        linear, shared, alone = self._groups(fits)
+        results: dict[int, Fitted] = {}
+        for i, done in self._paths.run([[fits[i] for i in one] for one in linear], self.threads):
+            for position, fitted in zip(linear[i], done, strict=True):
+                if fitted.done:
+                    results[position] = Fitted(fitted.outputs, fitted.pipeline, Counter())
+                    self._count(1)
+                else:
+                    alone.append(position)
+                    self.warned[linear_fits.LOST] += 1
         X, y, labels = self.problem.X, self.problem.y, self.problem.labels
-        shared, alone = self._groups(fits)
-        groups = shared + [[i] for i in alone]
         todo = [joblib.delayed(run_shared)(X, y, labels, [fits[i] for i in one]) for one in shared]
         todo += [joblib.delayed(run_alone)(X, y, labels, fits[i]) for i in alone]
-        results: dict[int, Fitted] = {}
-        for group, done in zip(groups, self._parallel(todo), strict=True):
+        groups = shared + [[i] for i in alone]
+        for group, done in zip(groups, self._parallel(todo) if todo else [], strict=True):
             results.update(zip(group, done, strict=True))
             for fitted in done:
                 self.warned += fitted.warned
-            self.done += len(group)
-            if self.progress:
-                self.progress.add(len(group))
+            self._count(len(group))
         return [results[i] for i in range(len(fits))]
 
-    def _groups(self, fits: Sequence[Fit]) -> tuple[list[list[int]], list[int]]:
-        """Positions of the fits that share kernels, and of the other ones.
+    def _count(self, n_fits: int) -> None:
+        self.done += n_fits
+        if self.progress:
+            self.progress.add(n_fits)
 
-        A head that is kept is the pipeline itself, so that what is saved is scikit-learn's own.
+    def _groups(self, fits: Sequence[Fit]) -> tuple[list[list[int]], list[list[int]], list[int]]:
+        """Positions of the fits that share Gram matrices, that share kernels, and of the others.
+
+        An SVC or SVR that is kept is fitted by its pipeline, so that it can do without the rows.
         """
+        linear: dict[tuple[Any, ...], list[int]] = {}
         shared: dict[tuple[Any, ...], list[int]] = {}
         alone = []
         for i, fit in enumerate(fits):
-            if self.share and not fit.keep and not kernel_grid.obstacle(fit.pipeline["head"]):
-                key = repr(fit.pipeline["scaler"]), id(fit.train), *map(id, fit.tests)
-                shared.setdefault(key, []).append(i)
-            else:
+            name, _ = way(fit.pipeline["head"], len(self.problem.X))
+            rows = id(fit.train), *map(id, fit.tests)
+            if self.problem.head.engine == "sklearn" or name == SKLEARN:
                 alone.append(i)
+            elif name == EXACT:
+                linear.setdefault(rows, []).append(i)
+            elif fit.keep:
+                alone.append(i)
+            else:
+                shared.setdefault((repr(fit.pipeline["scaler"]), *rows), []).append(i)
         # Fewer groups than processes are split, each part with fits of one kernel where it can be.
         pieces = -(-self.jobs // max(len(shared) + len(alone), 1))
         parts = []
@@ -187,7 +284,7 @@ class Fits:
             group.sort(key=lambda i: fits[i].pipeline["head"].kernel)
             size = -(-len(group) // pieces)
             parts += [group[start : start + size] for start in range(0, len(group), size)]
-        return parts, alone
+        return list(linear.values()), parts, alone
 
 
 @functools.cache

@@ -42,8 +42,17 @@ from features.splits import Fold, inner_folds, outer_folds, shared_speakers
 from features.store import Store, store_path
 from features.utterances import differences, read_table, some
 from models.heads import cells, check_grid
-from models.kernel_grid import route
-from models.search import Choice, Fits, Positions, Problem, Refit, decide, refit, search
+from models.search import (
+    Choice,
+    Fits,
+    Positions,
+    Problem,
+    Refit,
+    decide,
+    refit,
+    route,
+    search,
+)
 
 HEAD = "head.skops"
 OUTPUTS = (files.PREDICTIONS, files.INNER, files.SEARCH, HEAD)
@@ -183,7 +192,9 @@ def train_model(
     known = has_truth(matrix.y)
     outer = [] if recipe.split.outer == "predefined" else outer_folds(matrix.rows, recipe.split, y)
     progress = Progress(f"train {member}", _count_fits(problem, recipe, outer), "fits")
-    with Fits(problem, jobs, int(progress.total), progress) as fits:
+    parts = [one.test for one in outer] if outer else _partitions(matrix.rows)
+    parts = [one[known[one]] for one in parts]
+    with Fits(problem, jobs, int(progress.total), progress, parts) as fits:
         protocol = _cross_validation if outer else _predefined
         outcome = protocol(problem, matrix, recipe, outer, known, fits)
     seconds = progress.close()

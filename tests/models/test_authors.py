@@ -38,14 +38,17 @@ select = "nmse"
 C = [1e-2, 1e-3, 1e-4, 1e-5, 1e-6]
 [head.fixed]
 dual = false
+tol = 1e-8
 """
 
 
 @pytest.mark.parametrize("masked", [True, False], ids=["masked test", "unmasked test"])
 @pytest.mark.parametrize("select", ["nmse", "nmae"])
-def test_emotion_share_procedure(tmp_path: Path, masked: bool, select: str) -> None:
+@pytest.mark.parametrize("engine", ["exact-path", "sklearn"])
+def test_emotion_share_procedure(tmp_path: Path, masked: bool, select: str, engine: str) -> None:
     frame = synthetic.regression(tmp_path, masked_test=masked)
-    recipe = synthetic.recipe(tmp_path, AUTHORS.replace('"nmse"', f'"{select}"'))
+    text = AUTHORS.replace('"nmse"', f'"{select}"\nengine = "{engine}"')
+    recipe = synthetic.recipe(tmp_path, text)
     folder = train_model(recipe, "one", stores=tmp_path, runs=tmp_path / "runs", jobs=1)
 
     matrix = load_matrix(recipe, tmp_path, "one")
@@ -53,7 +56,13 @@ def test_emotion_share_procedure(tmp_path: Path, masked: bool, select: str) -> N
     learn = np.isin(part, ["train", "devel"])
     X, y = matrix.X[learn], matrix.y[learn]
     base = MultiOutputRegressor(
-        LinearSVR(loss="squared_epsilon_insensitive", dual=False, max_iter=50000, random_state=42)
+        LinearSVR(
+            loss="squared_epsilon_insensitive",
+            dual=False,
+            max_iter=50000,
+            random_state=42,
+            tol=1e-8,
+        )
     )
     search = GridSearchCV(
         Pipeline([("scaler", StandardScaler()), ("svr", base)]),

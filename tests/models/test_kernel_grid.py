@@ -16,8 +16,7 @@ from features.recipe import HeadSpec
 from features.splits import Fold
 from models import kernel_grid
 from models.heads import cells, pipeline
-from models.kernel_grid import route
-from models.search import Choice, Fit, Fits, Problem, Refit, decide, refit, search
+from models.search import Choice, Fit, Fits, Problem, Refit, decide, refit, route, search
 from models.train import load_head, train_model
 from tests.models import synthetic
 
@@ -28,7 +27,7 @@ SVR_ENDS = {"kernel": ["linear", "rbf"], "C": [1e-5, 0.1, 2.0]}
 
 
 def spec(kind: str, **values: object) -> HeadSpec:
-    select = "uar" if kind.endswith("svc") else "nmse"
+    select = "uar" if kind in ("svc", "linear-svc", "logistic") else "nmse"
     return HeadSpec.model_validate({"kind": kind, "select": select, **values})
 
 
@@ -184,7 +183,7 @@ def test_fewer_groups_than_processes_are_split_by_kernel() -> None:
             for cell in cells(problem.head)
             for fold in folds[:n]
         ]
-        shared, alone = fits._groups(plan)
+        _, shared, alone = fits._groups(plan)
         assert [[plan[i].pipeline["head"].kernel for i in group] for group in shared] == expected
         assert alone == []
 
@@ -204,7 +203,10 @@ def test_a_kept_head_is_the_pipeline_and_its_refit_the_same() -> None:
 @pytest.mark.parametrize(
     ("head", "fault"),
     [
-        (spec("ridge", engine="exact-path"), "standard, alpha 1.0: Ridge has no exact route"),
+        (
+            spec("logistic", engine="exact-path"),
+            "standard, C 1e-05: LogisticRegression has no exact route",
+        ),
         (
             spec("svc", engine="exact-path", grid={"kernel": ["rbf", "poly"]}),
             "standard, kernel poly: kernel poly",

@@ -45,8 +45,8 @@ def test_cells_are_scored_inside_their_folds() -> None:
             ridge = Ridge(alpha=alpha).fit(scaler.transform(X[fold.train]), Y[fold.train])
             error = Y[fold.test] - ridge.predict(scaler.transform(X[fold.test]))
             scores.append(-(error**2).mean())
-            assert row[f"score_{fold.name}"] == pytest.approx(scores[-1], rel=1e-12)
-        assert row["score"] == pytest.approx(np.mean(scores), rel=1e-12)
+            assert row[f"score_{fold.name}"] == pytest.approx(scores[-1], rel=1e-7)
+        assert row["score"] == pytest.approx(np.mean(scores), rel=1e-7)
     assert choice.cells[0].index == choice.table["score"].argmax()
     assert choice.table["chosen"].sum() == 1
     assert choice.positions.tolist() == list(range(60))
@@ -78,12 +78,13 @@ def test_one_choice_a_target() -> None:
             ],
             fits,
         )
-    np.testing.assert_array_equal(head.predict(one.X[40:].astype(float)), values)
+    np.testing.assert_allclose(head.predict(one.X[40:].astype(float)), values, rtol=1e-9)
     for i, alpha in enumerate([0.1, 1e5]):
         X = one.X.astype(float)
         scaler = StandardScaler().fit(X[:40])
         ridge = Ridge(alpha=alpha).fit(scaler.transform(X[:40]), Y[:40, i])
-        np.testing.assert_allclose(values[:, i], ridge.predict(scaler.transform(X[40:])))
+        theirs = ridge.predict(scaler.transform(X[40:]))
+        np.testing.assert_allclose(values[:, i], theirs, atol=1e-6 * theirs.std())
 
 
 def test_an_undefined_score_never_wins() -> None:
@@ -114,7 +115,7 @@ def test_rows_without_a_truth_are_predicted_and_not_scored() -> None:
 
 @pytest.mark.parametrize("kind", ["ridge", "linear-svr"])
 def test_processes_give_what_one_process_gives(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    one = problem(kind)
+    one = problem(kind, engine="sklearn")
     serial = run(one, folds())
     monkeypatch.setattr(models.search, "SERIAL_WORK", 0)
     with Fits(one, 2, 60) as fits:
@@ -125,7 +126,8 @@ def test_processes_give_what_one_process_gives(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_convergence_warnings_are_counted_not_shown() -> None:
-    one = problem("linear-svr", fixed={"max_iter": 1}, grid={"C": [100.0]})
+    fixed = {"max_iter": 1}
+    one = problem("linear-svr", fixed=fixed, grid={"C": [100.0]}, engine="sklearn")
     with Fits(one, 1, 6) as fits:
         search(one, folds(), fits, "here")
     assert fits.done == 6
