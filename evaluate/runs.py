@@ -32,7 +32,7 @@ from features.files import write_text
 if TYPE_CHECKING:
     from features.recipe import Recipe
 
-HEADS_NUMERICS = 2
+HEADS_NUMERICS = 3
 """Raised with every change that can move a prediction of a head."""
 FUSION_NUMERICS = 1
 """Raised with every change that can move a fused prediction."""

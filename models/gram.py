@@ -11,8 +11,9 @@ Conventions
 - Sums of disjoint rows add. Statistics of scalers are those of scikit-learn to rounding, constant
   columns included.
 - Sums run in the order of the rows: no number depends on the number of threads of a `Team`.
-- Memory: a block of rows a thread; Gram matrices of (n_columns, n_columns) float64; and, where
-  `Scaled.curvature` is asked for, one float32 copy of the part's rows.
+- Memory: a block of rows a thread; Gram matrices of (n_columns, n_columns) float64; where
+  `Scaled.curvature` is asked for, one float32 copy of the part's rows; and the float64 rows of a
+  part of at most `LITTLE` entries.
 """
 
 from __future__ import annotations
@@ -32,6 +33,12 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 BLOCK = 2048
 """Most rows that are worked on at once: 16 MB of float64 at 1,024 columns."""
+LITTLE = 2**22
+"""Entries of a part up to which its float64 rows are kept: 32 MB."""
+LOST_DIGITS = 1e-10
+"""Least share of the largest eigenvalue of Z Z' at which the others have digits enough."""
+NARROW = 256
+"""Columns up to which a curvature is made in float64: that costs less than conjugate gradients."""
 FEW = 8
 """Up to this many factorisations are cheaper than one eigendecomposition."""
 
@@ -85,7 +92,10 @@ class Base:
         sample = X[:: max(len(X) // 1024, 1)].astype(np.float64)
         self.shift = sample.mean(axis=0).astype(X.dtype).astype(np.float64)
         spread = np.abs(sample - self.shift).max(axis=0)
-        self.unit = np.exp2(-np.round(np.log2(np.where(spread > 0, spread, 1.0))))
+        # What rounding leaves of a column that is constant in the sample is no size to go by.
+        spread[spread <= 1e-10 * np.abs(self.shift)] = 1.0
+        spread[spread == 0] = 1.0
+        self.unit = np.exp2(-np.round(np.log2(spread)))
 
     def rows(self, positions: Positions | slice) -> Matrix:
         """x^ of some rows, float64."""
@@ -107,17 +117,32 @@ class Part:
 
     def __init__(self, base: Base, positions: Positions, team: Team) -> None:
         self.base, self.positions, self.team, self.n = base, positions, team, len(positions)
-        # The size depends on the number of rows alone; more blocks than threads keep all busy.
-        size = min(max(-(-self.n // 16), 256), BLOCK)
+        # The size depends on the shape alone; more blocks than threads keep all of them busy.
+        n_columns = base.X.shape[1]
+        size = min(max(-(-self.n // 16), LITTLE // n_columns // 8, 1), BLOCK)
         self.slices = [slice(i, min(i + size, self.n)) for i in range(0, self.n, size)]
         whole = self.n and positions[-1] - positions[0] + 1 == self.n
         self._start = int(positions[0]) if whole else None
 
+    @cached_property
+    def _all(self) -> Matrix | None:
+        """x^ of all rows, where they are so little that making them anew costs more."""
+        little = self.n * self.base.X.shape[1] <= LITTLE
+        return self.base.rows(self.positions) if little else None
+
     def block(self, rows: slice) -> Matrix:
-        """x^ of the rows of one block, float64."""
+        """x^ of the rows of one block, float64; not to be written to."""
+        if self._all is not None:
+            return self._all[rows]
         if self._start is None:
             return self.base.rows(self.positions[rows])
         return self.base.rows(slice(self._start + rows.start, self._start + rows.stop))
+
+    def some(self, which: NDArray[np.int64]) -> Matrix:
+        """x^ of some rows of the part, float64, in an array of its own."""
+        if self._all is not None:
+            return self._all[which]
+        return self.base.rows(self.positions[which])
 
     @cached_property
     def steering(self) -> NDArray[np.float32]:
@@ -280,7 +305,7 @@ class Scaled:
     def __init__(
         self, part: Part, known: Sums, centre: Matrix, scale: Matrix, intercept: float
     ) -> None:
-        self.part, self.intercept = part, intercept
+        self.part, self.intercept, self.team = part, intercept, part.team
         self.n, self.width, self.weight = part.n, len(centre) + bool(intercept), known.n
         self._c = 1 / (part.base.unit * scale)
         self._e = (part.base.shift - centre) / scale
@@ -292,11 +317,33 @@ class Scaled:
 
     def gram(self) -> Matrix:
         """Z'Z to float32, shape (width, width), float64."""
-        c, e, n, total = self._c, self._e, self._known.n, self._known.total
+        return self._square(self._known.gram, self._known.total, self._known.n)
+
+    def curved(self, m: NDArray[np.float32]) -> Matrix:
+        """Z' diag(m) Z, shape (width, width), float64; to float32 where the rows are many.
+
+        Parameters
+        ----------
+        m : float32, shape (n,)
+            Not negative.
+        """
+        used = np.flatnonzero(m)
+        if self.width <= NARROW or len(used) * self.width <= LITTLE:
+            rows: Any = self.part.some(used)
+            root: Any = np.sqrt(m[used].astype(np.float64))
+        else:
+            rows, root = self.part.steering[used], np.sqrt(m[used])
+        rows *= root[:, None]
+        total = (root @ rows).astype(np.float64)
+        return self._square((rows.T @ rows).astype(np.float64), total, float(root @ root))
+
+    def _square(self, gram: Matrix, total: Matrix, n: float) -> Matrix:
+        """Z'Z from X^'X^, the sums of X^ and the number of rows."""
+        c, e = self._c, self._e
         d = len(c)
         full = np.empty((self.width, self.width))
         square = full[:d, :d]
-        np.multiply(self._known.gram, c[:, None] * c, out=square)
+        np.multiply(gram, c[:, None] * c, out=square)
         mixed = np.outer(c * total + n * e / 2, e)
         square += mixed
         square += mixed.T
@@ -448,7 +495,7 @@ class Scaled:
 
 
 class Basis:
-    """Rows z in the basis of their own span: for fewer rows than columns, all in float64.
+    """Rows z in the basis of their own span: for fewer rows than columns.
 
     Parameters
     ----------
@@ -457,16 +504,26 @@ class Basis:
     Y : float64, shape (n, n_targets)
     intercept : float
         As in `Scaled`.
+    team : Team
     """
 
-    def __init__(self, Z: Matrix, Y: Matrix, intercept: float) -> None:
+    def __init__(self, Z: Matrix, Y: Matrix, intercept: float, team: Team) -> None:
+        self.team = team
         self.intercept, self.n, self.weight = intercept, len(Z), float(len(Z))
         kernel = Z @ Z.T
         kernel += intercept**2
         values, vectors = scipy.linalg.eigh(
             kernel, driver="evd", overwrite_a=True, check_finite=False
         )
-        keep = values > max(values[-1], 0) * self.n * np.finfo(np.float64).eps
+        tiny = self.n * np.finfo(np.float64).eps
+        keep = values > max(values[-1], 0) * tiny
+        self._right: Matrix | None = None
+        if keep.any() and values[keep][0] < LOST_DIGITS * values[-1]:
+            # The products have the condition of Z squared: too much for columns of unlike size.
+            full = np.column_stack([Z, np.full(self.n, intercept)])
+            vectors, roots, right = scipy.linalg.svd(full, full_matrices=False, check_finite=False)
+            values, keep = roots**2, roots > roots[0] * tiny
+            self._right = right[keep]
         self.values = values[keep]
         root = np.sqrt(self.values)
         self._rows = np.ascontiguousarray(vectors[:, keep] * root)
@@ -493,19 +550,32 @@ class Basis:
         A, stats = dual(slice(0, self.n), self._rows @ V)
         return self._rows.T @ A, stats
 
-    def curvature(self, M: NDArray[Any]) -> Callable[[Matrix, NDArray[Any]], Matrix]:
-        """As `Scaled.curvature`, in float64."""
-        rows = self._rows
+    @cached_property
+    def _steering(self) -> NDArray[np.float32]:
+        return self._rows.astype(np.float32)
+
+    def curvature(self, M: NDArray[np.float32]) -> Callable[[Matrix, NDArray[Any]], Matrix]:
+        """As `Scaled.curvature`."""
+        rows = self._steering
 
         def product(P: Matrix, columns: NDArray[Any]) -> Matrix:
-            values = rows @ P
+            values = rows @ P.astype(np.float32)
             values *= M[:, columns]
-            return rows.T @ values
+            return (rows.T @ values).astype(np.float64)
 
         return product
 
+    def curved(self, m: NDArray[np.float32]) -> Matrix:
+        """As `Scaled.curved`, in float64."""
+        used = np.flatnonzero(m)
+        rows = self._rows[used] * np.sqrt(m[used].astype(np.float64))[:, None]
+        return rows.T @ rows
+
     def coefficients(self, V: Matrix) -> tuple[Matrix, Matrix]:
         """As `Scaled.coefficients`."""
+        if self._right is not None:
+            full = self._right.T @ V
+            return full[:-1], self.intercept * full[-1]
         dual = self._back @ V
         return self._Z.T @ dual, self.intercept**2 * dual.sum(axis=0)
 

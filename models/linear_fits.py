@@ -109,7 +109,9 @@ def obstacle(estimator: Any) -> str:
     if type(estimator) is Ridge:
         if estimator.positive:
             return "positive"
-        return "" if np.ndim(estimator.alpha) == 0 and estimator.alpha > 0 else "alpha 0"
+        if np.ndim(estimator.alpha):
+            return "alpha of each target"
+        return "" if estimator.alpha > 0 else f"alpha {estimator.alpha:g}"
     if type(estimator) is LinearSVC:
         if estimator.penalty != "l2":
             return f"penalty {estimator.penalty}"
@@ -170,7 +172,7 @@ class Paths:
         narrow = [i for i, group in enumerate(groups) if len(group[0].train) < self.X.shape[1]]
         wide = [i for i in range(len(groups)) if i not in set(narrow)]
         outside, inside = (jobs, 1) if len(groups) >= jobs else (1, jobs)
-        with _threads().limit(limits=1), Team(inside) as team, Team(outside) as crowd:
+        with threads().limit(limits=1), Team(inside) as team, Team(outside) as crowd:
             done = crowd.map(lambda i: self._fit_group(groups[i], team, None), narrow)
             yield from zip(narrow, done, strict=True)
             for some in self._affordable([groups[i][0].train for i in wide]):
@@ -263,7 +265,7 @@ class Paths:
             fitted = None if isinstance(scaler, str) else clone(scaler).fit(rows)
             rows = fitted.transform(rows) if fitted else rows
             offset = rows.mean(axis=0) if setting.free else np.zeros(rows.shape[1])
-            operator = Basis(rows - offset if setting.free else rows, Y, setting.intercept)
+            operator = Basis(rows - offset if setting.free else rows, Y, setting.intercept, team)
             solution = solve(operator, columns, setting.tol)
             coef, intercept = operator.coefficients(solution.V)
             intercept = intercept - offset @ coef + mean[columns.target]
@@ -435,6 +437,6 @@ def _head(fit: Fit, coef: Matrix, intercept: Matrix, classes: NDArray[Any]) -> A
 
 
 @cache
-def _threads() -> ThreadpoolController:
+def threads() -> ThreadpoolController:
     """The BLAS libraries of this process, looked up once: it takes milliseconds."""
     return ThreadpoolController()

@@ -15,7 +15,7 @@ Conventions
 - Gram matrices and conjugate gradients use float32 products of centred columns of like size; they
   only steer. Every gradient is summed in float64 from the rows as given, and decides when to stop:
   the result is that of float64 throughout.
-- Where rows are fewer than columns the same is done in the basis of the rows, in float64.
+- Where rows are fewer than columns the same is done in the basis of the rows.
 - Parallel work is threads over blocks of rows, or over folds, with one BLAS thread each; sums run
   in the order of the blocks, so no number depends on how many threads there are.
 
@@ -35,6 +35,7 @@ from typing import Any
 
 import joblib
 import numpy as np
+import scipy.linalg
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
@@ -43,18 +44,22 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
 
-from models.gram import Base, Basis, Inverse, Matrix, Part, Scaled, Team, affine, sums
+from models.gram import NARROW, Base, Basis, Inverse, Matrix, Part, Scaled, Team, affine, sums
 
-EXACT = 1e-7
-"""Squared losses: the error that is left in the fitted values, relative to them (root mean square,
-estimated from the gradient)."""
-NEWTON_STEPS, CG_STEPS, HALVINGS, BOX_STEPS = 40, 60, 30, 25
+EXACT, GAP, AIM = 1e-7, 1e-9, 1e-10
+"""Squared losses: a column is done where the error that is left in the fitted values, relative to
+them (root mean square, estimated from the gradient), is `EXACT`, and the relative duality gap is
+`GAP`; the search goes on to an error of `AIM` where rounding lets it."""
+LOOSE, RUNG, FITTED = 1e-3, 100.0, 0.1
+"""Where ridge regression leaves less than `FITTED` of the truths' squares, hardly a row counts at
+its solution, and Newton steps from there creep: a `RUNG` smaller C is solved first, to `LOOSE`."""
+NEWTON_STEPS, CG_STEPS, HALVINGS, BOX_STEPS = 40, 100, 30, 25
 """Where the searches give up; `Solution.done` says for which columns."""
 STEER = 1e-4
 """Losses that are not squared: the least relative gap that float32 passes can be steered to."""
-FIRST_WIDTH, GROWTH = 0.3, 2.0
-"""The augmented Lagrangian: the width of the smoothed kink in standard deviations of the truths,
-and what it shrinks by each time."""
+HINGE_WIDTH, TUBE_WIDTH, GROWTH, STEEPER = 1.0, 0.3, 2.0, 10.0
+"""The augmented Lagrangian: the width of the smoothed kink, in margins or in standard deviations of
+the truths, what it shrinks by each round from there on, and by until it is that narrow."""
 TINY = np.finfo(np.float64).tiny
 
 Operator = Scaled | Basis
@@ -128,7 +133,7 @@ class Solution:
     done: NDArray[np.bool_]
 
 
-def solve(operator: Operator, columns: Columns, tol: float = 1e-4, aim: float = EXACT) -> Solution:
+def solve(operator: Operator, columns: Columns, tol: float = 1e-4, aim: float = AIM) -> Solution:
     """Minimise all columns.
 
     Parameters
@@ -139,7 +144,7 @@ def solve(operator: Operator, columns: Columns, tol: float = 1e-4, aim: float = 
     tol : float
         Losses that are not squared: the relative duality gap at which a column is done.
     aim : float
-        Squared losses: the error to go on to where float64 lets it; done is what has `EXACT`.
+        Squared losses: the error to go on to where rounding lets it.
     """
     shifts = sorted(set((2 * columns.C).tolist())) if columns.ridge else None
     inverse = operator.inverse(shifts)
@@ -184,6 +189,50 @@ Closed = Callable[[NDArray[np.int64], _State, Matrix], tuple[NDArray[np.bool_], 
 
 def _squared(operator: Operator, inverse: Inverse, columns: Columns, aim: float) -> Solution:
     """Squared losses: Newton steps from the ridge regression."""
+    V, rungs = _ridge(operator, inverse, columns, 2 * columns.C)
+    for rung in range(rungs.max(initial=0), 0, -1):
+        which = np.flatnonzero(rungs >= rung)
+        easier = columns.take(which)
+        easier = replace(easier, C=easier.C / RUNG**rung)
+        V[:, which] = _newtons(operator, inverse, easier, V[:, which], LOOSE)[0].V
+    state, missing = _newtons(operator, inverse, columns, V, aim)
+    gap = state.gap / np.maximum(state.primal, TINY)
+    return Solution(state.V, gap, (missing <= EXACT) & (gap <= GAP))
+
+
+def _ridge(
+    operator: Operator, inverse: Inverse, columns: Columns, shift: Matrix
+) -> tuple[Matrix, NDArray[np.int64]]:
+    """Ridge regression with `shift` for 2 C, or a smaller one where that leaves too little.
+
+    Returns
+    -------
+    float64, shape (width, k)
+    int64, shape (k,)
+        How many rungs smaller it is; 0 where ridge regression itself is asked for.
+    """
+    cross = operator.cross()[:, columns.target]
+    rungs = np.zeros(len(shift), dtype=np.int64)
+    V = inverse(shift * cross, shift)
+    if columns.ridge:
+        return V, rungs
+    squares = _dots(columns.Y, columns.Y)[columns.target]
+    low = np.arange(len(shift))
+    while True:
+        left = squares[low] - _dots(V[:, low], cross[:, low])
+        left -= _dots(V[:, low], V[:, low]) / shift[low]
+        low = low[left < FITTED * squares[low]]
+        if not len(low) or rungs.max() > 20:
+            return V, rungs
+        rungs[low] += 1
+        shift = np.where(np.isin(np.arange(len(shift)), low), shift / RUNG, shift)
+        V[:, low] = inverse(shift[low] * cross[:, low], shift[low])
+
+
+def _newtons(
+    operator: Operator, inverse: Inverse, columns: Columns, start: Matrix, aim: float
+) -> tuple[_State, Matrix]:
+    """Squared losses from `start` on; the error that is left of each column."""
     missing = np.full(len(columns.C), np.inf)
 
     def evaluate(live: NDArray[np.int64], V: Matrix) -> _State:
@@ -193,12 +242,12 @@ def _squared(operator: Operator, inverse: Inverse, columns: Columns, aim: float)
         error = _dots(state.gradient, reduced)
         size = _dots(state.V, state.V) + state.tau * state.fitted
         missing[live] = np.sqrt(error / np.maximum(size, TINY))
-        return missing[live] <= aim, 0.3 * aim / np.maximum(missing[live], aim)
+        # The error is as good as the preconditioner, the gap is a bound: it is asked for, too.
+        near = (missing[live] <= aim) & (state.gap <= GAP * state.primal)
+        return near, 0.3 * aim / np.maximum(missing[live], aim)
 
-    shift = 2 * columns.C
-    start = inverse(shift * operator.cross()[:, columns.target], shift)
-    state = _newton(operator, inverse, evaluate, closed, start, 1e-14, columns.ridge)
-    return Solution(state.V, state.gap / np.maximum(state.primal, TINY), missing <= EXACT)
+    state, _ = _newton(operator, inverse, evaluate, closed, start, 1e-14, columns.ridge)
+    return state, missing
 
 
 def _squared_state(operator: Operator, columns: Columns, V: Matrix) -> _State:
@@ -237,11 +286,17 @@ def _squared_state(operator: Operator, columns: Columns, V: Matrix) -> _State:
 def _boxed(operator: Operator, inverse: Inverse, columns: Columns, tol: float) -> Solution:
     """Losses that are not squared: augmented Lagrangian of the dual's box, Newton steps inside."""
     k = len(columns.C)
-    steer = tol >= STEER
-    spread = np.ones(k) if columns.hinge else columns.Y.std(axis=0)[columns.target]
-    sigma = columns.C / (FIRST_WIDTH * np.where(spread > 0, spread, 1))
+    steer = tol >= STEER and isinstance(operator, Scaled)
+    width = np.full(k, HINGE_WIDTH)
+    if not columns.hinge:
+        spread = TUBE_WIDTH * columns.Y.std(axis=0)
+        largest = np.abs(columns.Y).max(axis=0)
+        spread = np.where(spread > 1e-12 * largest, spread, np.where(largest > 0, largest, 1))
+        width = spread[columns.target]
+    last = columns.C / width
+    V, rungs = _ridge(operator, inverse, columns, last)
+    sigma = last / RUNG**rungs
     A = np.zeros((operator.n, k), dtype=np.float32 if steer else np.float64)
-    V = inverse(sigma * operator.cross()[:, columns.target], sigma)
     gap, primal = np.full(k, np.inf), np.zeros(k)
     live = np.arange(k)
     for _ in range(BOX_STEPS):
@@ -249,14 +304,21 @@ def _boxed(operator: Operator, inverse: Inverse, columns: Columns, tol: float) -
         # Before the first round its gap is not known: half a percent of the objective.
         known = np.isfinite(gap[live])
         bound = 0.1 * np.maximum(tol * primal[live], 0.2 * np.where(known, gap[live], 0))
-        share = np.where(known, 0, 5e-3)
-        closed = partial(_near, bound=bound, share=share)
+        closed = partial(_near, bound=bound, share=np.where(known, 0, 5e-3))
         slack = 1e-6 if steer else 1e-14
-        state = _newton(operator, inverse, problem.evaluate, closed, V[:, live], slack)
+        state, shut = _newton(operator, inverse, problem.evaluate, closed, V[:, live], slack)
+        if steer and not shut:
+            # Rounding stands in the way: the same round again, in float64.
+            steer, A = False, A.astype(np.float64)
+            continue
         V[:, live], A[:, live] = state.V, state.A
         gap[live], primal[live] = state.gap, state.primal
-        sigma[live] *= GROWTH
+        sigma[live] *= np.where(sigma[live] < last[live], STEEPER, GROWTH)
         live = live[state.gap > 0.9 * tol * state.primal]
+        if steer and not len(live):
+            # What float32 calls done is asked again in float64.
+            live = np.flatnonzero(_gap(operator, columns, V, A) > tol)
+            steer, A = False, A.astype(np.float64)
         if not len(live):
             break
     relative = _gap(operator, columns, V, A)
@@ -346,7 +408,7 @@ class _Smooth:
         primal = half + loss
         gap = primal - worth + _dots(ZA, ZA) / 2
         tau = sigma * inside / self.operator.n
-        return _State(V, half + smooth, gradient, M, tau, tau, gap, primal, A)
+        return _State(V, half + smooth, gradient, M, tau, np.zeros_like(tau), gap, primal, A)
 
 
 def _dots(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
@@ -362,8 +424,8 @@ def _newton(
     start: Matrix,
     slack: float,
     ridge: bool = False,
-) -> _State:
-    """Newton steps until every column is closed.
+) -> tuple[_State, bool]:
+    """Newton steps until every column is closed; whether all are.
 
     Parameters
     ----------
@@ -384,7 +446,8 @@ def _newton(
         reduced = inverse(state.gradient, state.tau)
         shut, rtol = closed(live, state, reduced)
         if shut.all():
-            break
+            result.put(live, state)
+            return result, True
         if shut.any():
             result.put(live[shut], state.take(shut))
             live, state, reduced, rtol = (
@@ -396,19 +459,19 @@ def _newton(
         if ridge and not turn:
             step = -reduced
         else:
-            step = _conjugate_gradients(operator, inverse, state, np.clip(rtol, 1e-3, 0.1))
+            step = _step(operator, inverse, state, np.clip(rtol, 1e-3, 0.1))
         state, moved = _descend(live, evaluate, state, step, slack)
         if not moved:
             break
     result.put(live, state)
-    return result
+    return result, False
 
 
 def _descend(
     live: NDArray[np.int64], evaluate: Evaluate, state: _State, step: Matrix, slack: float
 ) -> tuple[_State, bool]:
     """Go along `step`, half as far where the objective does not fall; whether any column moved."""
-    slope = np.einsum("ij,ij->j", state.gradient, step)
+    slope = _dots(state.gradient, step)
     left, length = np.arange(len(live)), 1.0
     for _ in range(HALVINGS):
         new = evaluate(live[left], state.V[:, left] + length * step[:, left])
@@ -424,31 +487,64 @@ def _descend(
     return state, len(left) < len(live)
 
 
+def _step(operator: Operator, inverse: Inverse, state: _State, rtol: Matrix) -> Matrix:
+    """(I + Z' M Z)^-1 (-gradient): by conjugate gradients, or directly where that is cheaper.
+
+    That is where there are few columns of Z, or where the rows that count are so unlike the others
+    that the preconditioner does not help.
+    """
+    if operator.width > NARROW:
+        step, near = _conjugate_gradients(operator, inverse, state, rtol)
+        left = np.flatnonzero(~near)
+    else:
+        step = -inverse(state.gradient, state.tau)
+        left = np.arange(step.shape[1])
+
+    def direct(j: int) -> Matrix | None:
+        full = operator.curved(state.M[:, j] if len(state.M) > 1 else _all_rows(operator, state, j))
+        full.flat[:: len(full) + 1] += 1
+        try:
+            factor = scipy.linalg.cho_factor(full, lower=True, overwrite_a=True, check_finite=False)
+        except np.linalg.LinAlgError:
+            return None  # lost in rounding: the step stays what it is
+        solved: Matrix = scipy.linalg.cho_solve(factor, -state.gradient[:, j], check_finite=False)
+        return solved
+
+    for j, solved in zip(left, operator.team.map(direct, left.tolist()), strict=True):
+        if solved is not None:
+            step[:, j] = solved
+    return step
+
+
+def _all_rows(operator: Operator, state: _State, j: int) -> NDArray[np.float32]:
+    return np.broadcast_to(state.M[0, j], operator.n)
+
+
 def _conjugate_gradients(
     operator: Operator, inverse: Inverse, state: _State, rtol: Matrix
-) -> Matrix:
-    """(I + Z' M Z)^-1 (-gradient), to `rtol` in the norm of the preconditioner."""
+) -> tuple[Matrix, NDArray[np.bool_]]:
+    """(I + Z' M Z)^-1 (-gradient), to `rtol` in the norm of the preconditioner; what has it."""
     product = operator.curvature(state.M)
     result, tau = np.zeros_like(state.V), state.tau
     live = np.arange(result.shape[1])
     residual = -state.gradient
     reduced = inverse(residual, tau)
     direction, x = reduced, np.zeros_like(result)
-    now = np.einsum("ij,ij->j", residual, reduced)
+    now = _dots(residual, reduced)
     goal = rtol**2 * now
     for _ in range(CG_STEPS):
         bent = direction + product(direction, live)
-        length = now / np.einsum("ij,ij->j", direction, bent)
+        length = now / _dots(direction, bent)
         x += length * direction
         residual -= length * bent
         reduced = inverse(residual, tau)
-        before, now = now, np.einsum("ij,ij->j", residual, reduced)
+        before, now = now, _dots(residual, reduced)
         direction = reduced + now / before * direction
         left = now > goal
         if not left.all():
             result[:, live[~left]] = x[:, ~left]
             if not left.any():
-                return result
+                return result, np.ones(result.shape[1], dtype=bool)
             live, x, residual, direction = (
                 live[left],
                 x[:, left],
@@ -457,7 +553,9 @@ def _conjugate_gradients(
             )
             now, goal, tau = now[left], goal[left], tau[left]
     result[:, live] = x
-    return result
+    near = np.ones(result.shape[1], dtype=bool)
+    near[live] = False
+    return result, near
 
 
 class _LinearPath(BaseEstimator):
@@ -479,12 +577,12 @@ class _LinearPath(BaseEstimator):
         with threadpool_limits(1), Team(jobs) as team:
             operator: Operator
             if len(X) < X.shape[1]:
-                operator = Basis(X.astype(np.float64), Y, intercept)
+                operator = Basis(X.astype(np.float64), Y, intercept, team)
             else:
                 part = Part(Base(X), np.arange(len(X)), team)
                 known = sums(part, Y, weights)
                 operator = Scaled(part, known, *affine("passthrough", part, known), intercept)
-            solution = solve(operator, columns, self.tol, 1e-10)
+            solution = solve(operator, columns, self.tol)
         self.gap_ = solution.gap
         if not solution.done.all():
             warnings.warn(
@@ -517,7 +615,7 @@ class _LinearPath(BaseEstimator):
         if self.loss not in losses:
             raise ValueError(f"loss = {self.loss!r}, allowed: {', '.join(losses)}")
         for name in ("C", "tol"):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < np.inf:
                 raise ValueError(f"{name} = {getattr(self, name)!r}, expected a positive number")
         if self.fit_intercept and not self.intercept_scaling > 0:
             raise ValueError(
@@ -544,7 +642,7 @@ class LinearPathSVR(RegressorMixin, _LinearPath):
     ----------
     epsilon, tol, C, loss, fit_intercept, intercept_scaling
         As of `LinearSVR`, but for `tol`: the relative duality gap to end with where the loss is not
-        squared; the squared loss is always minimised to float64.
+        squared; the squared loss is always minimised as far as float64 goes.
     n_jobs : int, optional
         Threads; None is 1, -1 is all cores. It changes no number.
 
@@ -693,11 +791,14 @@ class LinearPathSVC(ClassifierMixin, _LinearPath):
         self.classes_ = np.unique(y)
         k = len(self.classes_)
         if k < 2:
-            raise ValueError(f"y has one class, {self.classes_[0]!r}: a head needs two classes")
+            raise ValueError(
+                f"y has one class, {self.classes_.tolist()[0]!r}: a head needs two classes"
+            )
         weights = self._weights(sample_weight, len(X))
-        given = {} if weights is None else {"sample_weight": weights}
-        of_class = compute_class_weight(self.class_weight, classes=self.classes_, y=y, **given)
+        of_class = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
         Y = np.where(y[:, None] == self.classes_, 1.0, -1.0)
+        if weights is not None and self.class_weight == "balanced":
+            of_class = weights.sum() / (k * (weights @ (Y > 0)))
         settings = np.stack([np.arange(k), np.zeros(k), of_class, np.ones(k)])
         if k == 2:
             settings = np.array([[1.0], [0.0], [of_class[1]], [of_class[0]]])

@@ -19,7 +19,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
@@ -32,7 +32,6 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import Pipeline
-from threadpoolctl import ThreadpoolController
 
 from evaluate import metrics
 from features.errors import RecipeError, RunError
@@ -40,11 +39,14 @@ from features.recipe import HeadSpec
 from features.splits import Fold
 from models import kernel_grid, linear_fits
 from models.heads import HEADS, Cell, cells, pipeline
+from models.linear_fits import threads
 
 SERIAL_WORK = 3e7
 """Rows x columns x fits below which no processes are started: about three seconds of liblinear,
 which is what starting them takes. It changes no number."""
 
+MOST_VALUES = 2**25
+"""Held-out predictions of all cells that searches are batched up to: 256 MB."""
 EXACT, SHARED, SKLEARN = "exact path", "shared kernels", "scikit-learn"
 
 Positions = NDArray[np.int64]
@@ -287,15 +289,9 @@ class Fits:
         return list(linear.values()), parts, alone
 
 
-@functools.cache
-def _threads() -> ThreadpoolController:
-    """The BLAS and OpenMP libraries of this process, looked up once: it takes milliseconds."""
-    return ThreadpoolController()
-
-
 def run_fit(X: NDArray[np.float32], y: NDArray[Any], labels: tuple[str, ...], fit: Fit) -> Fitted:
     """Fit one pipeline and apply it, in float64 and one thread."""
-    with _threads().limit(limits=1), warnings.catch_warnings(record=True) as caught:
+    with threads().limit(limits=1), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         fit.pipeline.fit(X[fit.train].astype(np.float64), _truth(y, fit))
         values = [apply(fit.pipeline, X[test], labels) for test in fit.tests]
@@ -320,7 +316,7 @@ def run_shared(
     heads = [fit.pipeline["head"] for fit in fits]
     done: dict[int, Fitted] = {}
     scaling: list[warnings.WarningMessage] = []
-    with _threads().limit(limits=1), warnings.catch_warnings(record=True) as caught:
+    with threads().limit(limits=1), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for i, matrices in kernel_grid.kernels(
             scaler, heads, X[train].astype(np.float64), [X[one].astype(np.float64) for one in tests]
@@ -464,6 +460,29 @@ class Choice:
     values: NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class Inner:
+    """The folds of one search, and what errors call it.
+
+    Attributes
+    ----------
+    folds : sequence of Fold
+        Their test parts are disjoint.
+    where : str
+    scored : bool, shape (n,), or None
+        Rows that count in the score, where test parts hold rows without a truth.
+    """
+
+    folds: Sequence[Fold]
+    where: str
+    scored: NDArray[np.bool_] | None = None
+
+    def at(self, fold: Fold) -> str:
+        """What errors call one fold."""
+        several = len(self.folds) > 1
+        return f"{self.where}, inner fold {fold.name}" if several else self.where
+
+
 def search(
     problem: Problem,
     folds: Sequence[Fold],
@@ -471,37 +490,54 @@ def search(
     where: str,
     scored: NDArray[np.bool_] | None = None,
 ) -> Choice:
-    """Evaluate all cells on all inner folds and choose.
+    """Evaluate all cells on all inner folds and choose: `searches` of one."""
+    (choice,) = searches(problem, [Inner(folds, where, scored)], fits)
+    return choice
 
-    Parameters
-    ----------
-    folds : sequence of Fold
-        Inner folds; their test parts are disjoint.
-    fits : Fits
-    where : str
-        Named in errors.
-    scored : bool, shape (n,), optional
-        Rows that count in the score, where test parts hold rows without a truth.
+
+def searches(problem: Problem, inners: Sequence[Inner], fits: Fits) -> list[Choice]:
+    """Evaluate all cells on all inner folds of several searches, and choose in each.
+
+    As many searches as `MOST_VALUES` allows are one batch of fits, so that all cores have work.
 
     Raises
     ------
     RunError
         A fold cannot be fitted or scored, or no cell has a score.
     """
-    head, grid, columns = problem.head, cells(problem.head), problem.columns
-    known = np.ones(len(problem.X), dtype=bool) if scored is None else scored
-    for fold in folds:
-        at = f"{where}, inner fold {fold.name}" if len(folds) > 1 else where
-        check_fold(problem, fold.train, at)
-        if not known[fold.test].any():
-            raise RunError(f"{at}: no row to score the cells by has a truth")
-    plan = [
-        Fit(pipeline(head, cell), column, fold.train, (fold.test,))
-        for cell in grid
-        for fold in folds
-        for column in columns
+    for inner in inners:
+        for fold in inner.folds:
+            check_fold(problem, fold.train, inner.at(fold))
+            if inner.scored is not None and not inner.scored[fold.test].any():
+                raise RunError(f"{inner.at(fold)}: no row to score the cells by has a truth")
+    width = len(cells(problem.head)) * len(problem.names)
+    choices: list[Choice] = []
+    while len(choices) < len(inners):
+        batch: list[Inner] = []
+        n_values = 0
+        for inner in inners[len(choices) :]:
+            n_values += width * sum(len(fold.test) for fold in inner.folds)
+            if batch and n_values > MOST_VALUES:
+                break
+            batch.append(inner)
+        done = iter(fits([fit for inner in batch for fit in _plan(problem, inner)]))
+        choices += [_choose(problem, inner, done) for inner in batch]
+    return choices
+
+
+def _plan(problem: Problem, inner: Inner) -> list[Fit]:
+    """The fits of one search: cells outermost, then folds, then columns."""
+    return [
+        Fit(pipeline(problem.head, cell), column, fold.train, (fold.test,))
+        for cell in cells(problem.head)
+        for fold in inner.folds
+        for column in problem.columns
     ]
-    done = iter(fits(plan))
+
+
+def _choose(problem: Problem, inner: Inner, done: Iterator[Fitted]) -> Choice:
+    """Score the cells of one search, whose fits come in the order of `_plan`."""
+    head, grid, columns, folds = problem.head, cells(problem.head), problem.columns, inner.folds
     held_out: list[list[NDArray[np.float64]]] = []  # cell, fold
     by_fold = np.empty((len(grid), len(folds), 1 if problem.labels else len(problem.names)))
     for cell in grid:
@@ -509,7 +545,7 @@ def search(
         for i, fold in enumerate(folds):
             values = np.concatenate([next(done).outputs[0] for _ in columns], axis=1)
             held_out[-1].append(values)
-            counts = known[fold.test]
+            counts = slice(None) if inner.scored is None else inner.scored[fold.test]
             by_fold[cell.index, i] = selection_scores(
                 head.select, problem.y[fold.test][counts], values[counts], problem.labels
             )
@@ -520,7 +556,7 @@ def search(
     undefined = [name for name, scores in zip(names, mean.T, strict=True) if np.isnan(scores).all()]
     if undefined:
         raise RunError(
-            f"{where}: the score '{head.select}' is undefined for every cell"
+            f"{inner.where}: the score '{head.select}' is undefined for every cell"
             f"{' of ' + ', '.join(undefined) if head.per_target else ''}: constant truths or "
             f"predictions; widen [head] grid or select by another score"
         )

@@ -45,6 +45,7 @@ from models.heads import cells, check_grid
 from models.search import (
     Choice,
     Fits,
+    Inner,
     Positions,
     Problem,
     Refit,
@@ -52,6 +53,7 @@ from models.search import (
     refit,
     route,
     search,
+    searches,
 )
 
 HEAD = "head.skops"
@@ -265,8 +267,11 @@ def _predefined(
         outcome.inner = outcome.predictions[:]
         outcome.choices = {"": choice}
     else:
-        choice = search(problem, inner_folds(rows, learn, problem.y, recipe.split), fits, "train")
-        last = search(problem, inner_folds(rows, everything, problem.y, recipe.split), fits, ALL)
+        inners = [
+            Inner(inner_folds(rows, part, problem.y, recipe.split), where)
+            for part, where in ((learn, "train"), (everything, ALL))
+        ]
+        choice, last = searches(problem, inners, fits)
         outcome.inner.append(_frame(problem, rows, choice.positions, "inner", "", choice.values))
         outcome.choices = {"": choice, ALL: last}
         if len(devel):
@@ -301,18 +306,24 @@ def _cross_validation(
 ) -> Outcome:
     """Outer folds with a choice each; the refits of all of them are one batch."""
     rows, outcome, wanted = matrix.rows, Outcome(), []
-    for fold in outer:
-        learn = fold.train[known[fold.train]]
-        where = f"outer fold {fold.name}"
-        choice = search(problem, inner_folds(rows, learn, problem.y, recipe.split), fits, where)
+    learns = [fold.train[known[fold.train]] for fold in outer]
+    everything = np.flatnonzero(known)
+    inners = [
+        Inner(inner_folds(rows, learn, problem.y, recipe.split), where)
+        for learn, where in zip(
+            [*learns, everything],
+            [*(f"outer fold {fold.name}" for fold in outer), ALL],
+            strict=True,
+        )
+    ]
+    *choices, last = searches(problem, inners, fits)
+    for fold, learn, inner, choice in zip(outer, learns, inners[:-1], choices, strict=True):
         outcome.choices[fold.name] = choice
         outcome.inner.append(
             _frame(problem, rows, choice.positions, "inner", fold.name, choice.values)
         )
         outcome.notes += _notes(problem, rows, Fold(fold.name, learn, fold.test))
-        wanted.append(Refit(choice.cells, learn, (fold.test,), where))
-    everything = np.flatnonzero(known)
-    last = search(problem, inner_folds(rows, everything, problem.y, recipe.split), fits, ALL)
+        wanted.append(Refit(choice.cells, learn, (fold.test,), inner.where))
     outcome.choices[ALL] = last
     wanted.append(Refit(last.cells, everything, (), "all rows", keep=True))
     *fitted, (_, outcome.head) = refit(problem, wanted, fits)
