@@ -58,7 +58,8 @@ from evaluate import metrics
 from features.recipe import HeadSpec, SplitSpec
 from features.splits import Fold, inner_folds, outer_folds
 from models.heads import cells, pipeline
-from models.search import Fit, Fits, Positions, Problem, Refit, decide, refit, search
+from models.search import Fit, Fits, Inner, Positions, Problem, Refit, decide, refit
+from models.search import searches as searched
 
 Matrix = NDArray[np.float64]
 
@@ -345,7 +346,7 @@ def ours(case: Case, data: Data, folder: Path, jobs: int) -> Run:
     n_fits = sum(len(one.folds) for one in searches) * len(cells(case.head)) + len(searches)
     start = time.perf_counter()
     with Fits(problem, jobs, n_fits * len(problem.columns), parts=parts) as fits:
-        choices = [search(problem, one.folds, fits, one.name) for one in searches]
+        choices = searched(problem, [Inner(one.folds, one.name) for one in searches], fits)
         # The head that `train` keeps is fitted to all rows with a truth: here to train + devel.
         wanted = [
             Refit(choice.cells, one.learn, (one.held,), one.name, keep=not data.n_outer)

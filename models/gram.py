@@ -31,8 +31,8 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-BLOCK = 2048
-"""Most rows that are worked on at once: 16 MB of float64 at 1,024 columns."""
+BLOCK = 1024
+"""Most rows that are worked on at once: 8 MB of float64 at 1,024 columns."""
 LITTLE = 2**22
 """Entries of a part up to which its float64 rows are kept: 32 MB."""
 LOST_DIGITS = 1e-10
@@ -248,24 +248,25 @@ def sums(part: Part, Y: Matrix, weights: Matrix | None = None) -> Sums:
     return result
 
 
-def affine(scaler: Any, part: Part, known: Sums) -> tuple[Matrix, Matrix]:
-    """What a scaler subtracts from and divides each column by, fitted on a part.
+def fit_scaler(scaler: Any, part: Part, known: Sums) -> Any:
+    """Fit a scaler on a part, from its sums where they are enough.
 
     Parameters
     ----------
     scaler : StandardScaler, MinMaxScaler, RobustScaler or "passthrough"
-        Unfitted, with scikit-learn's defaults.
+        Unfitted, with scikit-learn's defaults; not changed.
     part : Part
     known : Sums
         Of the part, without weights.
 
     Returns
     -------
-    centre, scale : float64, shape (n_columns,)
+    scaler of the same type, fitted, or "passthrough"
     """
     base, n, tiny = part.base, known.n, np.finfo(np.float64).eps
     if isinstance(scaler, str):
-        return np.zeros(len(base.shift)), np.ones(len(base.shift))
+        return scaler
+    fitted = clone(scaler)
     if type(scaler) is StandardScaler:
         centred = known.total / n
         mean = base.shift + centred / base.unit
@@ -273,12 +274,31 @@ def affine(scaler: Any, part: Part, known: Sums) -> tuple[Matrix, Matrix]:
         # scikit-learn's bound on what rounding alone makes of a constant column
         constant = variance <= n * tiny * variance + (n * mean * tiny) ** 2
         constant |= known.high == known.low
-        return mean, np.where(constant, 1.0, np.sqrt(variance))
-    if type(scaler) is MinMaxScaler:
+        fitted.mean_, fitted.var_ = mean, variance
+        fitted.scale_ = np.where(constant, 1.0, np.sqrt(variance))
+    elif type(scaler) is MinMaxScaler:
         width = known.high - known.low
-        return known.low, np.where(width < 10 * tiny, 1.0, width)
-    fitted = clone(scaler).fit(base.X[part.positions].astype(np.float64))
-    return fitted.center_, fitted.scale_
+        fitted.data_min_, fitted.data_max_, fitted.data_range_ = known.low, known.high, width
+        fitted.scale_ = 1 / np.where(width < 10 * tiny, 1.0, width)
+        fitted.min_ = -known.low * fitted.scale_
+    else:
+        return fitted.fit(base.X[part.positions].astype(np.float64))
+    fitted.n_samples_seen_, fitted.n_features_in_ = part.n, len(base.shift)
+    return fitted
+
+
+def affine(fitted: Any, n_columns: int) -> tuple[Matrix, Matrix]:
+    """What a fitted scaler, or "passthrough", subtracts from and divides each column by.
+
+    Returns
+    -------
+    centre, scale : float64, shape (n_columns,)
+    """
+    if isinstance(fitted, str):
+        return np.zeros(n_columns), np.ones(n_columns)
+    if type(fitted) is MinMaxScaler:
+        return fitted.data_min_, 1 / fitted.scale_
+    return (fitted.mean_ if type(fitted) is StandardScaler else fitted.center_), fitted.scale_
 
 
 class Scaled:

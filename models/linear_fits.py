@@ -33,8 +33,20 @@ from sklearn.svm import LinearSVC, LinearSVR
 from sklearn.utils import compute_class_weight
 from threadpoolctl import ThreadpoolController
 
-from models.gram import Base, Basis, Matrix, Part, Positions, Scaled, Sums, Team, affine, sums
-from models.linear_path import Columns, Operator, solve
+from models.gram import (
+    Base,
+    Basis,
+    Matrix,
+    Part,
+    Positions,
+    Scaled,
+    Sums,
+    Team,
+    affine,
+    fit_scaler,
+    sums,
+)
+from models.linear_path import Columns, solve
 
 HEADS = (LinearSVR, LinearSVC, Ridge)
 BUDGET = 2**30
@@ -95,6 +107,17 @@ class _Setting:
     free: bool  # the intercept is no weight: rows and truths are centred
     squared: bool
     tol: float
+
+
+@dataclass(frozen=True)
+class _Solved:
+    """Columns of one operator: the fitted scaler, coefficients behind it, values at the tests."""
+
+    scaler: Any
+    coef: Matrix  # shape (n_columns, k)
+    intercept: Matrix
+    values: list[Matrix]
+    done: NDArray[np.bool_]
 
 
 def obstacle(estimator: Any) -> str:
@@ -254,55 +277,66 @@ class Paths:
         team: Team,
         classes: Sequence[int],
     ) -> list[Fitted]:
-        train, tests, scaler = fits[0].train, fits[0].tests, fits[0].pipeline["scaler"]
-        Y = self.Y[train]
+        Y = self.Y[fits[0].train]
         mean = Y.mean(axis=0) if setting.free else np.zeros(Y.shape[1])
         Y = Y - mean if setting.free else Y
         columns, ends = _columns(fits, Y, [self.labels[i] for i in classes], classes)
-        operator: Operator
         if part is None or known is None:
-            rows = self.X[train].astype(np.float64)
-            fitted = None if isinstance(scaler, str) else clone(scaler).fit(rows)
-            rows = fitted.transform(rows) if fitted else rows
-            offset = rows.mean(axis=0) if setting.free else np.zeros(rows.shape[1])
-            operator = Basis(rows - offset if setting.free else rows, Y, setting.intercept, team)
-            solution = solve(operator, columns, setting.tol)
-            coef, intercept = operator.coefficients(solution.V)
-            intercept = intercept - offset @ coef + mean[columns.target]
-            values = []
-            for test in tests:
-                rows = self.X[test].astype(np.float64)
-                # An empty part has no row to transform, and scikit-learn refuses it.
-                rows = fitted.transform(rows) if fitted and len(rows) else rows
-                values.append(rows @ coef + intercept)
+            solved = self._by_rows(fits[0], setting, columns, team)
         else:
-            centre, scale = affine(scaler, part, known)
-            offset = np.zeros(len(centre))
-            if setting.free:
-                raw = part.base.shift + known.total / known.n / part.base.unit
-                offset, centre = (raw - centre) / scale, raw
-            operator = Scaled(part, known, centre, scale, setting.intercept)
-            solution = solve(operator, columns, setting.tol)
-            coef, intercept = operator.coefficients(solution.V)
-            intercept = intercept - offset @ coef + mean[columns.target]
-            values = [
-                operator.predict(Part(self.base, test, team), solution.V) + mean[columns.target]
-                for test in tests
-            ]
-            fitted = None
-        kept = next((fit for fit in fits if fit.keep), None)
-        if kept and not fitted and not isinstance(scaler, str):
-            fitted = clone(scaler).fit(self.X[train].astype(np.float64))
+            solved = self._by_sums(fits[0], setting, columns, part, known)
+        constant = mean[columns.target]
+        names = np.array([self.labels[i] for i in classes])
         results = []
         for fit, end in zip(fits, ends, strict=True):
-            outputs = [self._output(one[:, end], classes) for one in values]
+            values = [one[:, end] + constant[end] for one in solved.values]
             pipeline = None
             if fit.keep:
-                names = np.array([self.labels[i] for i in classes])
-                head = _head(fit, coef[:, end], intercept[end], names)
-                pipeline = Pipeline([("scaler", fitted or scaler), ("head", head)])
-            results.append(Fitted(outputs, pipeline, bool(solution.done[end].all())))
+                intercept = solved.intercept[end] + constant[end]
+                head = _head(fit, solved.coef[:, end], intercept, names)
+                pipeline = Pipeline([("scaler", solved.scaler), ("head", head)])
+            outputs = [self._output(one, classes) for one in values]
+            results.append(Fitted(outputs, pipeline, bool(solved.done[end].all())))
         return results
+
+    def _by_rows(self, fit: Fit, setting: _Setting, columns: Columns, team: Team) -> _Solved:
+        """In the basis of the rows, as scikit-learn's scaler gives them."""
+        scaler: Any = clone(fit.pipeline["scaler"], safe=False)
+        plain = isinstance(scaler, str)
+        rows = self.X[fit.train].astype(np.float64)
+        rows = rows if plain else scaler.fit_transform(rows)
+        offset = rows.mean(axis=0) if setting.free else np.zeros(rows.shape[1])
+        operator = Basis(
+            rows - offset if setting.free else rows, columns.Y, setting.intercept, team
+        )
+        solution = solve(operator, columns, setting.tol)
+        coef, intercept = operator.coefficients(solution.V)
+        intercept = intercept - offset @ coef
+        values = []
+        for test in fit.tests:
+            rows = self.X[test].astype(np.float64)
+            # An empty part has no row to transform, and scikit-learn refuses it.
+            rows = rows if plain or not len(rows) else scaler.transform(rows)
+            values.append(rows @ coef + intercept)
+        return _Solved(scaler, coef, intercept, values, solution.done)
+
+    def _by_sums(
+        self, fit: Fit, setting: _Setting, columns: Columns, part: Part, known: Sums
+    ) -> _Solved:
+        """By Gram matrices."""
+        scaler = fit_scaler(fit.pipeline["scaler"], part, known)
+        centre, scale = affine(scaler, self.X.shape[1])
+        offset = np.zeros(len(centre))
+        if setting.free:
+            raw = part.base.shift + known.total / known.n / part.base.unit
+            offset, centre = (raw - centre) / scale, raw
+        operator = Scaled(part, known, centre, scale, setting.intercept)
+        solution = solve(operator, columns, setting.tol)
+        coef, intercept = operator.coefficients(solution.V)
+        values = [
+            operator.predict(Part(self.base, test, part.team), solution.V) for test in fit.tests
+        ]
+        return _Solved(scaler, coef, intercept - offset @ coef, values, solution.done)
 
     def _output(self, values: Matrix, classes: Sequence[int]) -> Matrix:
         """Predictions, or a score a label, NaN where the class is not known."""

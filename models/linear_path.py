@@ -581,7 +581,7 @@ class _LinearPath(BaseEstimator):
             else:
                 part = Part(Base(X), np.arange(len(X)), team)
                 known = sums(part, Y, weights)
-                operator = Scaled(part, known, *affine("passthrough", part, known), intercept)
+                operator = Scaled(part, known, *affine("passthrough", X.shape[1]), intercept)
             solution = solve(operator, columns, self.tol)
         self.gap_ = solution.gap
         if not solution.done.all():

@@ -38,6 +38,7 @@ from features.errors import RecipeError, RunError
 from features.recipe import HeadSpec
 from features.splits import Fold
 from models import kernel_grid, linear_fits
+from models.gram import Team
 from models.heads import HEADS, Cell, cells, pipeline
 from models.linear_fits import threads
 
@@ -181,7 +182,7 @@ class Fits:
     ----------
     problem : Problem
     jobs : int
-        Processes; -1 is all cores.
+        Threads for fits that share their work, processes for the others; -1 is all cores.
     n_fits : int
         How many fits are to come, for the rule of `SERIAL_WORK`.
     progress : Counting, optional
@@ -244,16 +245,36 @@ class Fits:
                 else:
                     alone.append(position)
                     self.warned[linear_fits.LOST] += 1
+        for group, fitted_group in self._shared([[fits[i] for i in one] for one in shared], shared):
+            for position, one in zip(group, fitted_group, strict=True):
+                if one:
+                    results[position] = one
+                    self._count(1)
+                else:
+                    alone.append(position)
+                    self.warned[kernel_grid.LOST] += 1
         X, y, labels = self.problem.X, self.problem.y, self.problem.labels
-        todo = [joblib.delayed(run_shared)(X, y, labels, [fits[i] for i in one]) for one in shared]
-        todo += [joblib.delayed(run_alone)(X, y, labels, fits[i]) for i in alone]
-        groups = shared + [[i] for i in alone]
-        for group, done in zip(groups, self._parallel(todo) if todo else [], strict=True):
-            results.update(zip(group, done, strict=True))
-            for fitted in done:
-                self.warned += fitted.warned
-            self._count(len(group))
+        todo = [joblib.delayed(run_fit)(X, y, labels, fits[i]) for i in alone]
+        for i, fitted in zip(alone, self._parallel(todo) if todo else [], strict=True):
+            results[i] = fitted
+            self.warned += fitted.warned
+            self._count(1)
         return [results[i] for i in range(len(fits))]
+
+    def _shared(
+        self, groups: Sequence[Sequence[Fit]], positions: Sequence[list[int]]
+    ) -> Iterator[tuple[list[int], list[Fitted | None]]]:
+        """Run groups over shared kernels, in threads: libsvm and BLAS let the others run."""
+        X, y, labels = self.problem.X, self.problem.y, self.problem.labels
+        with (
+            threads().limit(limits=1),
+            Team(self.threads) as team,
+            warnings.catch_warnings(record=True) as caught,
+        ):
+            warnings.simplefilter("always")
+            done = team.map(lambda group: run_shared(X, y, labels, group), groups)
+            yield from zip(positions, done, strict=True)
+        self.warned += _count(caught)
 
     def _count(self, n_fits: int) -> None:
         self.done += n_fits
@@ -279,8 +300,8 @@ class Fits:
                 alone.append(i)
             else:
                 shared.setdefault((repr(fit.pipeline["scaler"]), *rows), []).append(i)
-        # Fewer groups than processes are split, each part with fits of one kernel where it can be.
-        pieces = -(-self.jobs // max(len(shared) + len(alone), 1))
+        # Fewer groups than threads are split, each part with fits of one kernel where it can be.
+        pieces = -(-self.threads // max(len(shared), 1))
         parts = []
         for group in shared.values():
             group.sort(key=lambda i: fits[i].pipeline["head"].kernel)
@@ -298,40 +319,26 @@ def run_fit(X: NDArray[np.float32], y: NDArray[Any], labels: tuple[str, ...], fi
     return Fitted(values, fit.pipeline if fit.keep else None, _count(caught))
 
 
-def run_alone(
-    X: NDArray[np.float32], y: NDArray[Any], labels: tuple[str, ...], fit: Fit
-) -> list[Fitted]:
-    """`run_fit` with a result of the form of `run_shared`'s."""
-    return [run_fit(X, y, labels, fit)]
-
-
 def run_shared(
     X: NDArray[np.float32], y: NDArray[Any], labels: tuple[str, ...], fits: Sequence[Fit]
-) -> list[Fitted]:
-    """Run fits of one scaler, `train` and `tests` over shared kernels, in float64 and one thread.
+) -> list[Fitted | None]:
+    """Run fits of one scaler, `train` and `tests` over shared kernels, in float64.
 
-    A fit that `kernel_grid.kernels` refuses is run by its pipeline, and counted as a warning.
+    None for a fit that `kernel_grid.kernels` refuses.
     """
     scaler, train, tests = fits[0].pipeline["scaler"], fits[0].train, fits[0].tests
     heads = [fit.pipeline["head"] for fit in fits]
-    done: dict[int, Fitted] = {}
-    scaling: list[warnings.WarningMessage] = []
-    with threads().limit(limits=1), warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        for i, matrices in kernel_grid.kernels(
-            scaler, heads, X[train].astype(np.float64), [X[one].astype(np.float64) for one in tests]
-        ):
-            if not done:
-                scaling = caught[:]  # as each pipeline would warn
-            caught.clear()
-            if matrices is None:
-                done[i] = run_fit(X, y, labels, fits[i])
-                done[i].warned[kernel_grid.LOST] += 1
-                continue
-            head = clone(heads[i]).set_params(kernel="precomputed")
-            head.fit(matrices[0], _truth(y, fits[i]))
-            values = [apply(head, one, labels) for one in matrices[1:]]
-            done[i] = Fitted(values, None, _count(scaling + caught))
+    done: dict[int, Fitted | None] = {}
+    for i, matrices in kernel_grid.kernels(
+        scaler, heads, X[train].astype(np.float64), [X[one].astype(np.float64) for one in tests]
+    ):
+        if matrices is None:
+            done[i] = None
+            continue
+        head = clone(heads[i]).set_params(kernel="precomputed")
+        head.fit(matrices[0], _truth(y, fits[i]))
+        values = [apply(head, one, labels) for one in matrices[1:]]
+        done[i] = Fitted(values, None, Counter())
     return [done[i] for i in range(len(fits))]
 
 

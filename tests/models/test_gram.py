@@ -12,7 +12,7 @@ from sklearn.base import clone
 from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 
 from models import gram
-from models.gram import BLOCK, Base, Basis, Part, Scaled, Sums, Team, affine, sums
+from models.gram import BLOCK, Base, Basis, Part, Scaled, Sums, Team, affine, fit_scaler, sums
 
 SCALERS = [StandardScaler(), MinMaxScaler(), RobustScaler(), "passthrough"]
 SIZES = [5, 300, 5000]
@@ -65,7 +65,9 @@ def made(
     """The standard-scaled rows, and the same as a dense matrix."""
     part = whole(X, Team(n_threads))
     known = sums(part, truths(len(X)), weights)
-    centre, scale = affine(StandardScaler(), part, sums(part, truths(len(X))))
+    centre, scale = affine(
+        fit_scaler(StandardScaler(), part, sums(part, truths(len(X)))), X.shape[1]
+    )
     return Scaled(part, known, centre, scale, intercept), dense(X, centre, scale, intercept)
 
 
@@ -116,7 +118,7 @@ def test_a_column_that_is_constant_among_the_rows_that_give_its_unit() -> None:
     part = whole(X)
     known = sums(part, truths(3000))
     assert np.isfinite(known.gram).all()
-    centre, scale = affine(StandardScaler(), part, known)
+    centre, scale = affine(fit_scaler(StandardScaler(), part, known), X.shape[1])
     fitted = StandardScaler().fit(X)
     np.testing.assert_allclose(centre, fitted.mean_, rtol=1e-12)
     np.testing.assert_allclose(scale, fitted.scale_, rtol=1e-12)
@@ -194,8 +196,13 @@ def test_sums_of_disjoint_rows_add_and_take_off() -> None:
 def test_scalers_are_scikit_learns(scaler: Any, dtype: type) -> None:
     X = awkward(3000, dtype)
     part = whole(X)
-    centre, scale = affine(scaler, part, sums(part, truths(len(X))))
+    ours = fit_scaler(scaler, part, sums(part, truths(len(X))))
+    centre, scale = affine(ours, X.shape[1])
     fitted = clone(scaler).fit(X.astype(np.float64))
+    assert vars(ours).keys() == vars(fitted).keys()
+    rows = fitted.transform(X.astype(np.float64))
+    size = np.maximum(np.abs(rows), np.abs(centre / scale))
+    assert (np.abs(ours.transform(X.astype(np.float64)) - rows) <= 1e-11 * size).all()
     if isinstance(fitted, StandardScaler):
         theirs = fitted.mean_, fitted.scale_
     elif isinstance(fitted, MinMaxScaler):
@@ -212,7 +219,7 @@ def test_a_constant_column_is_not_divided(scaler: Any, value: float) -> None:
     X = matrix(301, 2)
     X[:, 0] = value
     part = Part(Base(X), np.arange(1, 301), Team(1))
-    centre, scale = affine(scaler, part, sums(part, truths(300)))
+    centre, scale = affine(fit_scaler(scaler, part, sums(part, truths(300))), X.shape[1])
     assert scale[0] == 1
     assert abs(centre[0] - value) <= 1e-14 * abs(value)
 
@@ -223,7 +230,7 @@ def test_a_column_that_is_constant_in_the_part_alone_is_not_divided() -> None:
     base, part = Base(X), np.arange(100, 400)
     known = sums(Part(base, part, Team(1)), truths(300))
     for scaler in SCALERS[:3]:
-        assert affine(scaler, Part(base, part, Team(1)), known)[1][0] == 1
+        assert affine(fit_scaler(scaler, Part(base, part, Team(1)), known), X.shape[1])[1][0] == 1
 
 
 def test_the_range_is_not_read_off_sums_that_rows_were_taken_from() -> None:
@@ -234,7 +241,7 @@ def test_the_range_is_not_read_off_sums_that_rows_were_taken_from() -> None:
     known.add(sums(Part(base, np.arange(200), Team(1)), truths(600)[:200]), -1)
     known.low, known.high = X[rest].min(axis=0), X[rest].max(axis=0)
     for scaler in SCALERS[:3]:
-        centre, scale = affine(scaler, Part(base, rest, Team(1)), known)
+        centre, scale = affine(fit_scaler(scaler, Part(base, rest, Team(1)), known), X.shape[1])
         transformed = clone(scaler).fit_transform(X[rest])
         np.testing.assert_allclose((X[rest] - centre) / scale, transformed, atol=1e-11)
 
@@ -325,7 +332,7 @@ def test_the_rows_of_another_part() -> None:
     base, train, test = Base(X), np.arange(300), np.flatnonzero(np.arange(700) % 5 == 0)
     part = Part(base, train, Team(1))
     known = sums(part, truths(300))
-    centre, scale = affine(MinMaxScaler(), part, known)
+    centre, scale = affine(fit_scaler(MinMaxScaler(), part, known), X.shape[1])
     ours = Scaled(part, known, centre, scale, 3.0)
     V = truths(5)
     other = Part(base, test, Team(1))

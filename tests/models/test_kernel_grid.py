@@ -158,22 +158,19 @@ def test_ties_go_to_the_first_cell() -> None:
     assert len(set(ours.table["score"])) == 1
 
 
-def test_processes_and_split_groups_give_what_one_process_gives(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_threads_and_split_groups_give_what_one_thread_gives() -> None:
     problem, folds = classes(grid=ENDS)
     alone, _ = run(problem, folds[:1], "auto")
-    monkeypatch.setattr(models.search, "SERIAL_WORK", 0)
     split, fits = run(problem, folds[:1], "auto", jobs=2)
-    assert not fits.serial
+    assert fits.threads == 2
     assert alone.table.equals(split.table)
     np.testing.assert_array_equal(alone.values, split.values)
 
 
-def test_fewer_groups_than_processes_are_split_by_kernel() -> None:
+def test_fewer_groups_than_threads_are_split_by_kernel() -> None:
     problem, folds = classes()  # two kernels, four values of C
     fits = Fits(problem, 1, 1)
-    fits.jobs = 2
+    fits.threads = 2
     for n, expected in (
         (1, [["linear"] * 4, ["rbf"] * 4]),
         (2, [["linear"] * 4 + ["rbf"] * 4] * 2),
