@@ -339,15 +339,30 @@ class Scaled:
         """Z'Z to float32, shape (width, width), float64."""
         return self._square(self._known.gram, self._known.total, self._known.n)
 
-    def curved(self, m: NDArray[np.float32]) -> Matrix:
-        """Z' diag(m) Z, shape (width, width), float64; to float32 where the rows are many.
+    def direct(self, m: NDArray[np.float32], r: Matrix) -> Matrix | None:
+        """(I + Z' diag(m) Z)^-1 r, by a factorisation of the smaller side.
 
         Parameters
         ----------
         m : float32, shape (n,)
             Not negative.
+        r : float64, shape (width,)
+
+        Returns
+        -------
+        float64, shape (width,), or None
+            None where rounding makes the matrix one that has no factor.
         """
         used = np.flatnonzero(m)
+        if len(used) < self.width:
+            W = np.empty((len(used), self.width))
+            d = len(self._c)
+            np.multiply(self.part.some(used), self._c, out=W[:, :d])
+            W[:, :d] += self._e
+            W[:, d:] = self.intercept
+            W *= np.sqrt(m[used].astype(np.float64))[:, None]
+            inner = _solved(W @ W.T, W @ r)
+            return None if inner is None else r - W.T @ inner
         if self.width <= NARROW or len(used) * self.width <= LITTLE:
             rows: Any = self.part.some(used)
             root: Any = np.sqrt(m[used].astype(np.float64))
@@ -355,7 +370,8 @@ class Scaled:
             rows, root = self.part.steering[used], np.sqrt(m[used])
         rows *= root[:, None]
         total = (root @ rows).astype(np.float64)
-        return self._square((rows.T @ rows).astype(np.float64), total, float(root @ root))
+        square = self._square((rows.T @ rows).astype(np.float64), total, float(root @ root))
+        return _solved(square, r)
 
     def _square(self, gram: Matrix, total: Matrix, n: float) -> Matrix:
         """Z'Z from X^'X^, the sums of X^ and the number of rows."""
@@ -585,11 +601,11 @@ class Basis:
 
         return product
 
-    def curved(self, m: NDArray[np.float32]) -> Matrix:
-        """As `Scaled.curved`, in float64."""
+    def direct(self, m: NDArray[np.float32], r: Matrix) -> Matrix | None:
+        """As `Scaled.direct`."""
         used = np.flatnonzero(m)
-        rows = self._rows[used] * np.sqrt(m[used].astype(np.float64))[:, None]
-        return rows.T @ rows
+        W = self._rows[used] * np.sqrt(m[used].astype(np.float64))[:, None]
+        return _solved(W.T @ W, r)
 
     def coefficients(self, V: Matrix) -> tuple[Matrix, Matrix]:
         """As `Scaled.coefficients`."""
@@ -598,6 +614,17 @@ class Basis:
             return full[:-1], self.intercept * full[-1]
         dual = self._back @ V
         return self._Z.T @ dual, self.intercept**2 * dual.sum(axis=0)
+
+
+def _solved(square: Matrix, r: Matrix) -> Matrix | None:
+    """(I + square)^-1 r; `square` is overwritten."""
+    square.flat[:: len(square) + 1] += 1
+    try:
+        factor = scipy.linalg.cho_factor(square, lower=True, overwrite_a=True, check_finite=False)
+    except np.linalg.LinAlgError:
+        return None
+    result: Matrix = scipy.linalg.cho_solve(factor, r, check_finite=False)
+    return result
 
 
 def _by_factors(factors: dict[float, Any]) -> Inverse:

@@ -35,7 +35,6 @@ from typing import Any
 
 import joblib
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
@@ -50,6 +49,8 @@ EXACT, GAP, AIM = 1e-7, 1e-9, 1e-10
 """Squared losses: a column is done where the error that is left in the fitted values, relative to
 them (root mean square, estimated from the gradient), is `EXACT`, and the relative duality gap is
 `GAP`; the search goes on to an error of `AIM` where rounding lets it."""
+SPARSE = 0.75
+"""Rows that count, for each column of Z, below which a step is found directly."""
 LOOSE, RUNG, FITTED = 1e-3, 100.0, 0.1
 """Where ridge regression leaves less than `FITTED` of the truths' squares, hardly a row counts at
 its solution, and Newton steps from there creep: a `RUNG` smaller C is solved first, to `LOOSE`."""
@@ -490,34 +491,29 @@ def _descend(
 def _step(operator: Operator, inverse: Inverse, state: _State, rtol: Matrix) -> Matrix:
     """(I + Z' M Z)^-1 (-gradient): by conjugate gradients, or directly where that is cheaper.
 
-    That is where there are few columns of Z, or where the rows that count are so unlike the others
-    that the preconditioner does not help.
+    That is where there are few columns of Z, and where so few rows count that the preconditioner,
+    which is made of all of them, is of no help.
     """
+    step = -inverse(state.gradient, state.tau)
+    left = np.arange(step.shape[1])
     if operator.width > NARROW:
-        step, near = _conjugate_gradients(operator, inverse, state, rtol)
-        left = np.flatnonzero(~near)
-    else:
-        step = -inverse(state.gradient, state.tau)
-        left = np.arange(step.shape[1])
+        few = isinstance(operator, Scaled) and len(state.M) > 1
+        few = few & ((state.M > 0).sum(axis=0) < SPARSE * operator.width)
+        many = np.flatnonzero(~np.broadcast_to(few, len(left)))
+        if len(many):
+            step[:, many], near = _conjugate_gradients(
+                operator, inverse, state.take(many), rtol[many]
+            )
+            left = np.setdiff1d(left, many[near])
 
     def direct(j: int) -> Matrix | None:
-        full = operator.curved(state.M[:, j] if len(state.M) > 1 else _all_rows(operator, state, j))
-        full.flat[:: len(full) + 1] += 1
-        try:
-            factor = scipy.linalg.cho_factor(full, lower=True, overwrite_a=True, check_finite=False)
-        except np.linalg.LinAlgError:
-            return None  # lost in rounding: the step stays what it is
-        solved: Matrix = scipy.linalg.cho_solve(factor, -state.gradient[:, j], check_finite=False)
-        return solved
+        m = state.M[:, j] if len(state.M) > 1 else np.broadcast_to(state.M[0, j], operator.n)
+        return operator.direct(m, -state.gradient[:, j])
 
     for j, solved in zip(left, operator.team.map(direct, left.tolist()), strict=True):
-        if solved is not None:
+        if solved is not None:  # else lost in rounding: the step stays what it is
             step[:, j] = solved
     return step
-
-
-def _all_rows(operator: Operator, state: _State, j: int) -> NDArray[np.float32]:
-    return np.broadcast_to(state.M[0, j], operator.n)
 
 
 def _conjugate_gradients(

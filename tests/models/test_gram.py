@@ -298,12 +298,17 @@ def test_curvature(used: float, intercept: float) -> None:
 @pytest.mark.parametrize("intercept", [0.0, 1.0])
 @pytest.mark.parametrize("shape", [(700, 4), (700, 150), (3000, 150)])
 @pytest.mark.usefixtures("amount")
-def test_a_matrix_of_the_rows_that_count(shape: tuple[int, int], intercept: float) -> None:
+def test_a_step_over_the_rows_that_count(shape: tuple[int, int], intercept: float) -> None:
     ours, Z = made(matrix(*shape), intercept)
     rng = np.random.default_rng(0)
     m = (rng.uniform(1, 2, shape[0]) * (rng.uniform(size=shape[0]) < 0.6)).astype(np.float32)
-    for weights in (m, np.full(shape[0], 2, np.float32), np.zeros(shape[0], np.float32)):
-        close(ours.curved(weights), Z.T @ (weights[:, None] * Z), 1e-6)
+    few = m * (np.arange(shape[0]) % (shape[0] // 3) == 0)  # by their own matrix
+    r = rng.normal(size=Z.shape[1])
+    for weights in (m, np.full(shape[0], 2, np.float32), few, np.zeros(shape[0], np.float32)):
+        square = np.eye(Z.shape[1]) + Z.T @ (weights[:, None] * Z)
+        found = ours.direct(weights, r)
+        assert found is not None
+        close(square @ found, r, 1e-6)
 
 
 @pytest.mark.parametrize("intercept", [0.0, 2.0])
@@ -353,7 +358,7 @@ def everything(n_threads: int) -> list[np.ndarray]:
         ours.part.steering,
     ]
     results += [ours.inverse(one)(V, np.array([0.5, 1.0])) for one in (None, [0.5, 1.0])]
-    results += [ours.curvature(M)(V, np.arange(2)), ours.curved(M[:, 0])]
+    results += [ours.curvature(M)(V, np.arange(2)), ours.direct(M[:, 0], V[:, 0])]
     for steer in (False, True):
         results += ours.sweep(V, lambda _, values: (values, (values**2).sum(axis=0)), steer)
     return results
@@ -399,8 +404,10 @@ def test_a_basis_is_the_dense_matrix(rank: int, intercept: float) -> None:
     columns = np.array([2, 0])
     bent = ours.curvature(M)(inner[:, columns], columns)
     close(inner.T @ bent, v.T @ Z.T @ (M[:, columns] * (Z @ v[:, columns])), 1e-5)
-    curved = Z.T @ (M[:, :1] * Z)
-    close(inner.T @ ours.curved(M[:, 0]) @ inner, v.T @ curved @ v, 1e-10)
+    found = ours.direct(M[:, 0], inner[:, 0])
+    assert found is not None
+    curved = ours.curvature(M)(found[:, None], np.array([0]))[:, 0]
+    close(found + curved, inner[:, 0], 1e-5)
     tau = np.array([0.01, 1.0, 1e6])
     solved = ours.inverse(None)(inner, tau)
     bent, _ = ours.sweep(solved, lambda rows, values: (tau * values, values[0]))
