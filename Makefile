@@ -81,7 +81,7 @@ lint: $(READY)  ## format, style and types
 
 bench: $(READY)  ## the benchmarks in a short form
 	"$(PY)" -m benchmarks.extract --small
-	"$(PY)" -m benchmarks.kernels --small
+	"$(PY)" -m benchmarks.heads --small
 
 clean:  ## remove .venv and caches; data, stores and runs stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build *.egg-info

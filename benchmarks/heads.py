@@ -167,7 +167,8 @@ CASES = [
     Case("linear-svc-emodb", OVR, LINEAR_GRID, 10, "emodb", "linear-svc", DECADES),
     Case("linear-svc-iemocap", ONE, LINEAR_GRID, 10, "iemocap", "linear-svc", DECADES),
 ]
-GROWTH = "growth"
+GROWTH, MEMORY = "growth", "memory"
+MOST_GB = 8.0
 
 
 # What is searched
@@ -626,6 +627,22 @@ def grow(data: Data, folder: Path, jobs: int, repeats: int) -> None:
         print(f"| {what} | {_median(took[a])} | {_median(took[b])} | {ratio:.2f} | {goal}: {met} |")
 
 
+def bound(data: Data, folder: Path, jobs: int) -> None:
+    """Print the peak memory of the searches over shares with the columns of the widest model."""
+    wide = replace(data, name="wide", n_columns=data.n_columns * 15 // 8)
+    fresh(make, [wide], folder)
+    rows = f"{sum(wide.sizes):,} x {wide.n_columns:,}, {N_TARGETS} targets"
+    print(f"\n| ours, {rows} | s | peak memory in GB | goal |\n|---|---|---|---|")
+    for case in CASES:
+        if case.data == data.name:
+            run = fresh(ours, case, wide, folder, jobs)
+            met = "met" if run.peak / 1e9 <= MOST_GB else "**missed**"
+            print(
+                f"| {case.what} | {run.seconds:.2f} | {run.peak / 1e9:.2f} | {MOST_GB:g}: {met} |",
+                flush=True,
+            )
+
+
 def machine() -> str:
     """Date, processor, memory and versions in a line."""
     name, memory = platform.processor() or platform.machine(), ""
@@ -642,7 +659,7 @@ def machine() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure the cases that are asked for, one after the other."""
-    names = [*(case.name for case in CASES), GROWTH]
+    names = [*(case.name for case in CASES), GROWTH, MEMORY]
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--small", action="store_true", help="one repeat, two minutes")
     parser.add_argument("--only", default=",".join(names), metavar="NAME,NAME", help="some cases")
@@ -671,6 +688,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             exact &= measure(case, corpora[case.data], folder, args.jobs, repeats, args.small)
         if GROWTH in wanted:
             grow(corpora["shares"], folder, args.jobs, repeats)
+        if MEMORY in wanted:
+            bound(corpora["shares"], folder, args.jobs)
     print(f"\n{'Both sides agree.' if exact else 'THE SIDES DISAGREE.'}")
     return 0 if exact else 1
 

@@ -95,8 +95,9 @@ class HeadSpec(Section):
 
     `grid` holds what is searched, `fixed` what is not; both use scikit-learn's parameter names.
     Without a `grid` the head's own default is taken (`models/heads.py`). `engine` says whether fits
-    may share work where that gives the same predictions (`models/kernel_grid.py`): "auto" does
-    wherever it can, "exact-path" refuses a grid where it cannot, "sklearn" never does.
+    may share work where that gives the same predictions (`models/linear_fits.py`,
+    `models/kernel_grid.py`): "auto" does wherever it can, "exact-path" refuses a grid where it
+    cannot, "sklearn" never does.
     """
 
     kind: Literal["linear-svr", "svr", "ridge", "linear-svc", "svc", "logistic"]

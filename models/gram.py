@@ -219,33 +219,37 @@ def sums(part: Part, Y: Matrix, weights: Matrix | None = None) -> Sums:
     weights : float64, shape (n,), optional
     """
 
-    def over(rows: slice) -> Sums:
+    def over(rows: slice) -> tuple[Any, ...]:
         block, truth = part.block(rows), Y[rows]
-        raw = part.base.X[part.positions[rows]]
-        n = float(len(block))
-        weighted, root = block, block
+        weighted, root, n = block, block, float(len(block))
         if weights is not None:
             w = weights[rows][:, None]
-            n, weighted, root, truth = float(w.sum()), block * w, block * np.sqrt(w), truth * w
-        steering = root.astype(np.float32)
-        gram = (steering.T @ steering).astype(np.float64)
-        np.fill_diagonal(gram, np.einsum("ij,ij->j", weighted, block))
-        low, high = raw.min(axis=0), raw.max(axis=0)
-        return Sums(
-            n,
-            gram,
-            weighted.sum(axis=0),
-            block.T @ truth,
-            truth.sum(axis=0),
-            low.astype(np.float64),
-            high.astype(np.float64),
+            weighted, root, n = block * w, block * np.sqrt(w), float(w.sum())
+            truth = truth * w
+        return (
+            # The upper half of the product; the other one is never made.
+            scipy.linalg.blas.ssyrk(1.0, root.astype(np.float32).T),
+            np.einsum("ij,ij->j", weighted, block),
+            (weighted.sum(axis=0), block.T @ truth, truth.sum(axis=0)),
+            (block.min(axis=0), block.max(axis=0), n),
         )
 
     pieces = part.team.map(over, part.slices)
-    result = next(pieces)
-    for one in pieces:
-        result.add(one)
-    return result
+    half, squares, added, (low, high, n) = next(pieces)
+    half = half.astype(np.float64)
+    for next_half, next_squares, next_added, (next_low, next_high, next_n) in pieces:
+        half += next_half
+        squares += next_squares
+        n += next_n
+        for mine, theirs in zip(added, next_added, strict=True):
+            mine += theirs
+        np.minimum(low, next_low, out=low)
+        np.maximum(high, next_high, out=high)
+    gram = half + half.T
+    np.fill_diagonal(gram, squares)
+    total, cross, truth = added
+    shift, unit = part.base.shift, part.base.unit
+    return Sums(n, gram, total, cross, truth, shift + low / unit, shift + high / unit)
 
 
 def fit_scaler(scaler: Any, part: Part, known: Sums) -> Any:

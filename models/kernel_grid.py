@@ -9,7 +9,7 @@ Conventions
   libsvm's own tolerance (1e-14 on EmoDB with 6,373 columns).
 - The scaler is fitted on the fold's own training rows, gamma is scikit-learn's on these.
 - What is not exact this way has an `obstacle` and is left to the pipeline.
-- Memory of a worker: the rows in float64 and scaled, then two matrices of n_train x (n_train +
+- Memory of a thread: the rows in float64 and scaled, then two matrices of n_train x (n_train +
   n_test) float64: products or distances, and one rbf kernel. `MOST_ROWS` bounds a square one.
 - Must not import `models.search`, which calls this.
 """

@@ -11,9 +11,9 @@ Conventions
   `dual`, `random_state` and `solver` say how scikit-learn searches, and change nothing here; `tol`
   is the relative duality gap where the loss is not squared.
 - What is kept is scikit-learn's own estimator with the solution set.
-- Memory beside the matrix: Gram matrices, at most `BUDGET` and what the running fits hold; a block
-  of rows a thread; and one float32 copy of the training part where the loss is not ridge
-  regression.
+- Memory beside the matrix: Gram matrices, at most `BUDGET` and three a fold that is being fitted; a
+  block of rows a thread; and where the loss is not ridge regression a float32 copy of the training
+  part of each such fold. So many folds at once that their copies stay within four times `BUDGET`.
 - Must not import `models.search`, which calls this.
 """
 
@@ -192,9 +192,13 @@ class Paths:
             In `groups`.
         results : list of Fitted
         """
-        narrow = [i for i, group in enumerate(groups) if len(group[0].train) < self.X.shape[1]]
-        wide = [i for i in range(len(groups)) if i not in set(narrow)]
-        outside, inside = (jobs, 1) if len(groups) >= jobs else (1, jobs)
+        sizes = [len(group[0].train) for group in groups]
+        narrow = [i for i, n in enumerate(sizes) if n < self.X.shape[1]]
+        wide = [i for i, n in enumerate(sizes) if n >= self.X.shape[1]]
+        # A fold a thread, unless that is too many copies of the training part at once.
+        copies = max(4 * BUDGET // (8 * self.X.shape[1] * max(sizes, default=1)), 1)
+        outside = max(min(jobs, len(groups), copies), 1)
+        inside = jobs // outside
         with threads().limit(limits=1), Team(inside) as team, Team(outside) as crowd:
             done = crowd.map(lambda i: self._fit_group(groups[i], team, None), narrow)
             yield from zip(narrow, done, strict=True)
@@ -309,7 +313,7 @@ class Paths:
         operator = Basis(
             rows - offset if setting.free else rows, columns.Y, setting.intercept, team
         )
-        solution = solve(operator, columns, setting.tol)
+        solution = solve(operator, columns, setting.tol, measured=False)
         coef, intercept = operator.coefficients(solution.V)
         intercept = intercept - offset @ coef
         values = []
@@ -331,7 +335,7 @@ class Paths:
             raw = part.base.shift + known.total / known.n / part.base.unit
             offset, centre = (raw - centre) / scale, raw
         operator = Scaled(part, known, centre, scale, setting.intercept)
-        solution = solve(operator, columns, setting.tol)
+        solution = solve(operator, columns, setting.tol, measured=False)
         coef, intercept = operator.coefficients(solution.V)
         values = [
             operator.predict(Part(self.base, test, part.team), solution.V) for test in fit.tests

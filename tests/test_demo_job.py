@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.engines import agree
+
 TOP = Path(__file__).resolve().parents[1]
 SINGLE = ("mfcc", "log-mel", "wav2vec2-tiny")
 
@@ -69,6 +71,12 @@ def test_the_page_has_every_run_and_no_outside_resource(demo: Path) -> None:
     assert "<svg" in page
     assert 'src="http' not in page
     assert "<link" not in page
+
+
+@pytest.mark.parametrize("model", SINGLE)
+def test_both_engines_choose_and_predict_the_same(demo: Path, tmp_path: Path, model: str) -> None:
+    text = (TOP / "recipes/demo.toml").read_text(encoding="utf-8")
+    assert len(agree(text, model, demo / "stores", tmp_path)) == 12
 
 
 def test_a_second_time_nothing_is_left_to_do(demo: Path) -> None:

@@ -394,8 +394,8 @@ def test_what_is_not_done_is_scikit_learns_and_counted(
     _, theirs = run(problem, folds, "sklearn")
     solve = linear_fits.solve
 
-    def lost(*args: Any) -> Any:
-        solution = solve(*args)
+    def lost(*args: Any, **kwargs: Any) -> Any:
+        solution = solve(*args, **kwargs)
         return replace(solution, done=np.zeros_like(solution.done))
 
     monkeypatch.setattr(linear_fits, "solve", lost)
@@ -410,8 +410,8 @@ def test_only_what_is_not_done_is_fitted_again(monkeypatch: pytest.MonkeyPatch) 
     problem, folds = problem_of("linear-svr")
     solve = linear_fits.solve
 
-    def lost(operator: Any, columns: Any, *args: Any) -> Any:
-        solution = solve(operator, columns, *args)
+    def lost(operator: Any, columns: Any, *args: Any, **kwargs: Any) -> Any:
+        solution = solve(operator, columns, *args, **kwargs)
         return replace(solution, done=solution.done & (columns.C != 1.0))
 
     monkeypatch.setattr(linear_fits, "solve", lost)
