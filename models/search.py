@@ -1,4 +1,4 @@
-"""Grid search over any scikit-learn pipeline, spread over processes by joblib.
+"""Grid search over any scikit-learn pipeline, on all cores.
 
 Conventions
 -----------
@@ -241,7 +241,7 @@ class Fits:
             for position, fitted in zip(linear[i], done, strict=True):
                 if fitted.done:
                     results[position] = Fitted(fitted.outputs, fitted.pipeline, Counter())
-                    self._count(1)
+                    self._finish(1)
                 else:
                     alone.append(position)
                     self.warned[linear_fits.LOST] += 1
@@ -249,7 +249,7 @@ class Fits:
             for position, one in zip(group, fitted_group, strict=True):
                 if one:
                     results[position] = one
-                    self._count(1)
+                    self._finish(1)
                 else:
                     alone.append(position)
                     self.warned[kernel_grid.LOST] += 1
@@ -258,7 +258,7 @@ class Fits:
         for i, fitted in zip(alone, self._parallel(todo) if todo else [], strict=True):
             results[i] = fitted
             self.warned += fitted.warned
-            self._count(1)
+            self._finish(1)
         return [results[i] for i in range(len(fits))]
 
     def _shared(
@@ -276,7 +276,7 @@ class Fits:
             yield from zip(positions, done, strict=True)
         self.warned += _count(caught)
 
-    def _count(self, n_fits: int) -> None:
+    def _finish(self, n_fits: int) -> None:
         self.done += n_fits
         if self.progress:
             self.progress.add(n_fits)
