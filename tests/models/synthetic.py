@@ -96,3 +96,27 @@ def recipe(folder: Path, text: str, corpora: Sequence[str] = ("made",), **kwargs
     head, _, rest = text.partition("\n[")
     path.write_text(f'models = ["one", "two"]\n{head}\n{tables}\n[{rest}', encoding="utf-8")
     return load_recipe(path, **kwargs)  # type: ignore[arg-type]
+
+
+def awkward(name: str, X: np.ndarray) -> np.ndarray:
+    """A copy of a matrix, made ill-conditioned in the way of that name."""
+    X, d = X.copy(), X.shape[1]
+    if name == "constant columns":
+        X[:, : d // 2] = ([0.0, 7.0] * d)[: d // 2]
+    elif name == "nearly constant column":
+        X[:, 0] = 7 + 1e-5 * (np.arange(len(X)) == 4)
+    elif name == "duplicate columns":
+        X[:, : d // 2] = X[:, d - d // 2 :]
+    elif name == "duplicate rows":
+        X[len(X) // 2 :] = X[: len(X) - len(X) // 2]
+    elif name == "1e6 and 1e-6":
+        X *= np.where(np.arange(d) % 2, 1e6, 1e-6)
+    elif name == "far away":
+        X += 1e4
+    elif name == "one value":
+        X[:] = 3.0
+    elif name == "zero":
+        X[:] = 0.0
+    else:
+        raise KeyError(name)
+    return X

@@ -112,27 +112,12 @@ def test_regression(per_target: bool) -> None:
     same(*shares(grid=grid, per_target=per_target))
 
 
-def awkward(name: str, X: np.ndarray) -> np.ndarray:
-    d = X.shape[1]
-    if name == "constant columns":
-        X[:, : d // 2] = [0.0, 7.0] * (d // 4)
-    elif name == "duplicate columns":
-        X[:, : d // 2] = X[:, d // 2 :]
-    elif name == "duplicate rows":
-        X[len(X) // 2 :] = X[: len(X) // 2]
-    elif name == "1e6 and 1e-6":
-        X *= np.where(np.arange(d) % 2, 1e6, 1e-6)
-    elif name == "one value":
-        X[:] = 3.0
-    return X.astype(np.float32)
-
-
 @pytest.mark.parametrize(
     "name", ["constant columns", "duplicate columns", "duplicate rows", "1e6 and 1e-6", "one value"]
 )
 def test_awkward_columns(name: str) -> None:
     for problem, folds in (classes(grid=ENDS, scalers=SCALERS[:3]), shares(grid=SVR_ENDS)):
-        X = awkward(name, problem.X.astype(float))
+        X = synthetic.awkward(name, problem.X.astype(float)).astype(np.float32)
         same(Problem(X, problem.y, problem.names, problem.head), folds)
 
 

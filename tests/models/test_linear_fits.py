@@ -25,6 +25,7 @@ from features.splits import Fold
 from models import linear_fits
 from models.linear_fits import LOST, obstacle
 from models.search import Choice, Fit, Fits, Fitted, Problem, Refit, decide, refit, route, search
+from tests.models import synthetic
 
 LABELS = ("sad", "angry", "keen", "calm")
 SCALERS = ["standard", "minmax", "robust", "none"]
@@ -206,25 +207,6 @@ def test_targets(kind: str, per_target: bool) -> None:
         assert len({cell.index for cell in cells}) == (2 if per_target else 1)
 
 
-def awkward(name: str, X: np.ndarray) -> np.ndarray:
-    d = X.shape[1]
-    if name == "constant columns":
-        X[:, : d // 2] = ([0.0, 7.0] * d)[: d // 2]
-    elif name == "nearly constant column":
-        X[:, 0] = 7 + 1e-5 * (np.arange(len(X)) == 4)
-    elif name == "duplicate columns":
-        X[:, : d // 2] = X[:, d // 2 :]
-    elif name == "duplicate rows":
-        X[len(X) // 2 :] = X[: len(X) - len(X) // 2]
-    elif name == "1e6 and 1e-6":
-        X *= np.where(np.arange(d) % 2, 1e6, 1e-6)
-    elif name == "far away":
-        X += 1e4
-    elif name == "one value":
-        X[:] = 3.0
-    return X.astype(np.float32)
-
-
 @pytest.mark.parametrize("shape", SHAPES, ids=IDS)
 @pytest.mark.parametrize(
     "name",
@@ -241,7 +223,7 @@ def awkward(name: str, X: np.ndarray) -> np.ndarray:
 def test_awkward_columns(name: str, shape: tuple[int, int]) -> None:
     for kind in KINDS:
         problem, folds = problem_of(kind, shape, scalers=SCALERS[:3])
-        X = awkward(name, problem.X.astype(float))
+        X = synthetic.awkward(name, problem.X.astype(float)).astype(np.float32)
         same(Problem(X, problem.y, problem.names, problem.head), folds)
 
 
@@ -250,7 +232,7 @@ def test_awkward_columns_and_plain_losses(name: str) -> None:
     for kind, loss in (("linear-svr", "epsilon_insensitive"), ("linear-svc", "hinge")):
         values = {"grid": {"C": [1e-2, 0.1]}, "fixed": {**DUAL, "loss": loss}}
         problem, folds = problem_of(kind, labels=LABELS[:2], **values)
-        X = awkward(name, problem.X.astype(float))
+        X = synthetic.awkward(name, problem.X.astype(float)).astype(np.float32)
         same(Problem(X, problem.y, problem.names, problem.head), folds, 1e-5)
 
 

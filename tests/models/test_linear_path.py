@@ -20,6 +20,7 @@ from skops import io
 
 from models import linear_path
 from models.linear_path import LinearPathSVC, LinearPathSVR
+from tests.models import synthetic
 
 SQUARED, PLAIN = "squared_epsilon_insensitive", "epsilon_insensitive"
 SVC_LOSSES, SVR_LOSSES = ["squared_hinge", "hinge"], [SQUARED, PLAIN]
@@ -304,26 +305,6 @@ def test_several_targets_are_one_at_a_time(
     assert single.predict(X).shape == (shape[0], 1)
 
 
-def awkward(name: str, X: Matrix) -> Matrix:
-    X = X.copy()
-    d = X.shape[1]
-    if name == "constant columns":
-        X[:, : d // 2] = [0.0, 7.0] * (d // 4)
-    elif name == "duplicate columns":
-        X[:, : d // 2] = X[:, d // 2 :]
-    elif name == "duplicate rows":
-        X[len(X) // 2 :] = X[: len(X) // 2]
-    elif name == "1e6 and 1e-6":
-        X *= np.where(np.arange(d) % 2, 1e6, 1e-6)
-    elif name == "far away":
-        X += 1e4
-    elif name == "one value":
-        X[:] = 3.0
-    elif name == "zero":
-        X[:] = 0.0
-    return X
-
-
 AWKWARD = [
     "constant columns",
     "duplicate columns",
@@ -343,11 +324,11 @@ def test_squared_losses_on_awkward_columns(name: str, shape: tuple[int, int], C:
     for dtype in (np.float64, np.float32):
         for epsilon in (0.0, 0.05):
             X, y = shares(shape)
-            X = awkward(name, X).astype(dtype)
+            X = synthetic.awkward(name, X).astype(dtype)
             head = LinearPathSVR(loss=SQUARED, epsilon=epsilon, C=C)
             check_squared(head, X, y, y)
         X, names = classes(shape, 2)
-        X = awkward(name, X).astype(dtype)
+        X = synthetic.awkward(name, X).astype(dtype)
         head, truth = LinearPathSVC(C=C), np.where(names == "sad", 1.0, -1.0)
         if name == "1e6 and 1e-6" and shape[0] < shape[1] and C >= 1:
             # A margin that is met to the last digit still pulls: the minimum is below rounding.
@@ -374,7 +355,7 @@ def check_squared(head: Any, X: Matrix, y: Any, truth: Matrix) -> None:
 @pytest.mark.parametrize("name", AWKWARD)
 def test_plain_losses_on_awkward_columns(name: str, shape: tuple[int, int]) -> None:
     X, y = shares(shape)
-    X = awkward(name, X)
+    X = synthetic.awkward(name, X)
     X = X / max(np.abs(X).max(), 1)  # liblinear has to get there too
     names = np.where(y > np.median(y), "sad", "calm")
     for head, truth in (
