@@ -54,7 +54,6 @@ class Team:
     """Threads that work on pieces; a context manager. Results come in the order of the pieces."""
 
     def __init__(self, n_threads: int) -> None:
-        self.n_threads = n_threads
         self._pool = ThreadPoolExecutor(n_threads) if n_threads > 1 else None
 
     def __enter__(self) -> Team:

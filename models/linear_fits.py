@@ -202,9 +202,9 @@ class Paths:
         with threads().limit(limits=1), Team(inside) as team, Team(outside) as crowd:
             done = crowd.map(lambda i: self._fit_group(groups[i], team, None), narrow)
             yield from zip(narrow, done, strict=True)
-            for some in self._affordable([groups[i][0].train for i in wide]):
+            for some, code, rows in self._affordable([groups[i][0].train for i in wide]):
                 with Team(jobs) as all_:
-                    atoms = self._atoms([groups[wide[i]][0].train for i in some], all_)
+                    atoms = self._atoms([groups[wide[i]][0].train for i in some], code, rows, all_)
 
                 def fit(i: int, atoms: _Atoms = atoms, some: list[int] = some) -> list[Fitted]:
                     return self._fit_group(groups[wide[some[i]]], team, atoms.of(i))
@@ -212,24 +212,29 @@ class Paths:
                 for i, fitted in enumerate(crowd.map(fit, range(len(some)))):
                     yield wide[some[i]], fitted
 
-    def _affordable(self, trains: Sequence[Positions]) -> Iterator[list[int]]:
-        """Cut a list of training parts into pieces whose sums fit into `BUDGET` together."""
+    def _affordable(
+        self, trains: Sequence[Positions]
+    ) -> Iterator[tuple[list[int], NDArray[np.bool_], list[Positions]]]:
+        """Cut training parts into pieces whose sums fit into `BUDGET`, with their signatures."""
         size = 8 * self.X.shape[1] ** 2
         most = max(BUDGET // size, 2)
         pieces = [list(range(len(trains)))] if trains else []
         while pieces:
             piece = pieces.pop(0)
-            if (
-                len(piece) > 1
-                and len(_signatures(len(self.X), [trains[i] for i in piece])[1]) > most
-            ):
+            code, rows = _signatures(len(self.X), [trains[i] for i in piece])
+            if len(piece) > 1 and len(rows) > most:
                 pieces = [piece[: len(piece) // 2], piece[len(piece) // 2 :], *pieces]
             else:
-                yield piece
+                yield piece, code, rows
 
-    def _atoms(self, trains: Sequence[Positions], team: Team) -> _Atoms:
+    def _atoms(
+        self,
+        trains: Sequence[Positions],
+        code: NDArray[np.bool_],
+        rows: list[Positions],
+        team: Team,
+    ) -> _Atoms:
         """Sums over the disjoint parts that training parts are made of."""
-        code, rows = _signatures(len(self.X), trains)
         finer, finer_rows = _signatures(len(self.X), trains, self._part)
         # The parts serve later folds too, if they do not cut the rows into too many pieces.
         size = 8 * self.X.shape[1] ** 2

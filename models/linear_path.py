@@ -476,7 +476,7 @@ def _newton(
         if ridge and not turn:
             step = -reduced
         else:
-            step = _step(operator, inverse, state, np.clip(rtol, 1e-3, 0.1))
+            step = _step(operator, inverse, state, reduced, np.clip(rtol, 1e-3, 0.1))
         state, moved = _descend(live, evaluate, state, step, slack)
         if not moved:
             break
@@ -504,13 +504,16 @@ def _descend(
     return state, len(left) < len(live)
 
 
-def _step(operator: Operator, inverse: Inverse, state: _State, rtol: Matrix) -> Matrix:
+def _step(
+    operator: Operator, inverse: Inverse, state: _State, reduced: Matrix, rtol: Matrix
+) -> Matrix:
     """(I + Z' M Z)^-1 (-gradient): by conjugate gradients, or directly where that is cheaper.
 
-    That is where there are few columns of Z, and where so few rows count that the preconditioner,
-    which is made of all of them, is of no help.
+    `reduced` is the preconditioned gradient. A direct solution is cheaper where there are few
+    columns of Z, and where so few rows count that the preconditioner, which is made of all of them,
+    is of no help.
     """
-    step = -inverse(state.gradient, state.tau)
+    step = -reduced
     left = np.arange(step.shape[1])
     if operator.width > NARROW:
         few = isinstance(operator, Scaled) and len(state.M) > 1
@@ -518,7 +521,7 @@ def _step(operator: Operator, inverse: Inverse, state: _State, rtol: Matrix) -> 
         many = np.flatnonzero(~np.broadcast_to(few, len(left)))
         if len(many):
             step[:, many], near = _conjugate_gradients(
-                operator, inverse, state.take(many), rtol[many]
+                operator, inverse, state.take(many), reduced[:, many], rtol[many]
             )
             left = np.setdiff1d(left, many[near])
 
@@ -533,14 +536,14 @@ def _step(operator: Operator, inverse: Inverse, state: _State, rtol: Matrix) -> 
 
 
 def _conjugate_gradients(
-    operator: Operator, inverse: Inverse, state: _State, rtol: Matrix
+    operator: Operator, inverse: Inverse, state: _State, reduced: Matrix, rtol: Matrix
 ) -> tuple[Matrix, NDArray[np.bool_]]:
     """(I + Z' M Z)^-1 (-gradient), to `rtol` in the norm of the preconditioner; what has it."""
     product = operator.curvature(state.M)
     result, tau = np.zeros_like(state.V), state.tau
     live = np.arange(result.shape[1])
     residual = -state.gradient
-    reduced = inverse(residual, tau)
+    reduced = -reduced
     direction, x = reduced, np.zeros_like(result)
     now = _dots(residual, reduced)
     goal = rtol**2 * now
