@@ -11,6 +11,9 @@ DEVICE ?= auto
 PRECISION ?=
 JOBS ?= -1
 FORCE ?=
+VERIFY ?=
+WAIT ?=
+BREAK_LOCK ?=
 ALLOW_FAILURES ?= 0
 EXTRAS ?= demo,opensmile,dev
 PYTHON ?=
@@ -27,6 +30,7 @@ PY := $(PYTHON)
 READY :=
 endif
 forced := $(if $(filter-out 0,$(FORCE)),--force)
+locking := $(if $(filter-out 0,$(WAIT)),--wait) $(if $(filter-out 0,$(BREAK_LOCK)),--break-lock)
 some := $(if $(CORPUS),--corpus "$(CORPUS)")
 where = --stores "$(STORES)" --runs "$(RUNS)"
 
@@ -37,6 +41,7 @@ where = --stores "$(STORES)" --runs "$(RUNS)"
 help:  ## this list
 	@echo "make TARGET [RECIPE=$(RECIPE)] [MODEL=a,b] [CORPUS=x] [DATA=$(DATA)] [STORES=$(STORES)] [RUNS=$(RUNS)]"
 	@echo "     [DEVICE=auto|cpu|cuda|cuda:1|mps] [PRECISION=float32|bfloat16|float16] [JOBS=n] [FORCE=1]"
+	@echo "     [VERIFY=1] [WAIT=1] [BREAK_LOCK=1]"
 	@echo "     [ALLOW_FAILURES=n] [PYTHON=/your/python] [EXTRAS=$(EXTRAS)]"
 	@echo
 	@sed -n 's/^\([a-z-]*\):[^#]*## */  \1|/p' Makefile | awk -F'|' '{printf "%-11s%s\n", $$1, $$2}'
@@ -47,7 +52,7 @@ demo: $(READY)  ## the whole job on a synthesised corpus: nothing to fetch, no G
 
 extract: $(READY)  ## audio -> stores: all layers of each model (the only step for a GPU)
 	@"$(PY)" -m extract "$(RECIPE)" --data "$(DATA)" --stores "$(STORES)" --device $(DEVICE) --jobs $(JOBS) \
-		--allow-failures $(ALLOW_FAILURES) $(some) $(forced) \
+		--allow-failures $(ALLOW_FAILURES) $(some) $(forced) $(locking) $(if $(filter-out 0,$(VERIFY)),--verify) \
 		$(if $(MODEL),--members "$(MODEL)") $(if $(PRECISION),--precision $(PRECISION))
 
 train: $(READY)  ## stores -> heads and predictions, on the CPU

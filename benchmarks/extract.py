@@ -43,8 +43,8 @@ import soundfile as sf
 from extract.ahead import load_ahead
 from extract.audio import SAMPLING_RATE_HZ, Clip, load, seconds
 from extract.batches import Job, make_batches, padded_seconds
+from extract.compute import BATCH_SECONDS, Machine
 from extract.registry import MODELS, Description, describe
-from extract.run import BATCH_SECONDS, Machine
 
 XLSR: dict[str, Any] = {
     "feat_extract_norm": "layer",

@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 from extract import acoustic
+from extract.compute import Machine
 from extract.registry import Model, cached_snapshot, describe, find_model
-from extract.run import (
-    Machine,
+from extract.run import run
+from extract.work import (
     Survey,
     Target,
     Work,
@@ -17,7 +18,6 @@ from extract.run import (
     known_files,
     make_target,
     plan_work,
-    run,
     summary,
     survey,
 )
@@ -40,13 +40,16 @@ def main(args: argparse.Namespace) -> int:
     works = []
     for corpus, table in tables.items():
         seen = _survey(recipe, corpus, table, args.data, args.stores)
-        works += [plan_work(corpus, one, seen, args.stores, force=args.force) for one in targets]
+        works += [
+            plan_work(corpus, one, seen, args.stores, force=args.force, verify=args.verify)
+            for one in targets
+        ]
     for work in works:
         print(work)
     check_disk(works, args.stores)
     sys.stdout.flush()
     machine = Machine(args.device, recipe.extract.batch_seconds, args.jobs, recipe.extract.workers)
-    failed = {(work.corpus, one) for work in works for one in _finish(work, machine)}
+    failed = {(work.corpus, one) for work in works for one in _finish(work, machine, args)}
     if len(failed) > args.allow_failures:
         print(
             f"{len(failed)} utterances lack features; the failures files name each with its "
@@ -57,11 +60,12 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def _finish(work: Work, machine: Machine) -> list[str]:
+def _finish(work: Work, machine: Machine, args: argparse.Namespace) -> list[str]:
     """Do the work of one model and corpus; return the utterances that failed."""
-    if not work.idle or work.failures:
-        run(work, machine)
-    if not work.idle:
+    idle = work.idle
+    if not idle or work.failures:
+        work = run(work, machine, wait=args.wait, break_lock=args.break_lock)
+    if not idle:
         print(summary(work), flush=True)
     return list(work.failures)
 
@@ -167,6 +171,19 @@ def parser() -> argparse.ArgumentParser:
         "--members", type=names_of, metavar="A,B", help="only these models of the recipe"
     )
     result.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    result.add_argument(
+        "--verify",
+        action="store_true",
+        help="compare the stores with their checksums first; damaged rows are computed again",
+    )
+    result.add_argument(
+        "--wait", action="store_true", help="wait where another process holds a store"
+    )
+    result.add_argument(
+        "--break-lock",
+        action="store_true",
+        help="take a store from whoever holds it: only where that process is gone",
+    )
     result.add_argument("--precision", choices=["float32", "bfloat16", "float16"])
     return result
 

@@ -45,7 +45,7 @@ def replacing(
         os.replace(temporary, path)
         sync(path.parent)
     except OSError as caught:
-        raise error(_reason(path, caught, n_bytes)) from caught
+        raise error(reason_of(path, caught, n_bytes)) from caught
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -71,8 +71,8 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def _reason(path: Path, error: OSError, n_bytes: int | None) -> str:
-    """One line on a failed write; HDF5 hides errno in its text."""
+def reason_of(path: Path, error: OSError, n_bytes: int | None = None) -> str:
+    """Give one line on a failed write; HDF5 hides errno in its text."""
     full = error.errno in _FULL or any(f"errno = {one}," in str(error) for one in _FULL)
     if full:
         needed = "" if n_bytes is None else f" {n_bytes:,} bytes needed,"

@@ -6,18 +6,14 @@ Conventions
   file. Parts of an extraction under way have the same format and lie in `<model>.parts/`.
 - The key (root attributes) holds all that changes a number. Stores of different keys never mix.
 - This module alone imports h5py. It does not use HDF5's file locking, which network file systems
-  often lack; a writer holds `<model>.lock` (see `WriterLock`).
+  often lack; a writer holds `<model>.lock` (see `features.lock`).
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
-import os
-import socket
-import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,6 +34,8 @@ NUMERICS = 1
 """Raised with every change that moves an extracted number; part of every key."""
 BLOCK = 64
 """Utterances a checksum covers."""
+STEP_BYTES = 256_000_000
+"""Most that is in memory at a time when a store is written or verified."""
 
 INDEX_COLUMNS = ("utterance", "audio_hash", "size", "mtime_ns")
 _NOT_KEY = ("format", "format_version", "statistics_default")
@@ -51,6 +49,7 @@ class Damage:
 
     statistic: str
     layer: int
+    block: int
     utterances: tuple[str, ...]
 
     def __str__(self) -> str:
@@ -163,11 +162,23 @@ class Store:
                 "mtime_ns": self._file["mtime_ns"][:],
             }
         )
-        if zlib.crc32(_index_bytes(self.index)) != int(self._file["crc/index"][()]):
-            raise StoreError(
-                f"{self.path}: damaged (checksum of /utterance, /audio_hash, /size, /mtime_ns); "
-                f"delete it and extract again"
-            )
+        self.names = (
+            {s: list(self._file[f"names/{s}"].asstr()[:]) for s in self._file["names"]}
+            if "names" in self._file
+            else {}
+        )
+        sealed = {
+            "index": ("/utterance, /audio_hash, /size, /mtime_ns", _index_bytes(self.index)),
+            "key": (
+                "the attributes, /layers, /names",
+                _key_bytes(attributes, self.layers, self.names),
+            ),
+        }
+        for name, (what, found) in sealed.items():
+            if name in self._file["crc"] and zlib.crc32(found) != int(self._file["crc"][name][()]):
+                raise StoreError(
+                    f"{self.path}: damaged (checksum of {what}); delete it and extract again"
+                )
         shape = (len(self.layers), len(self.index))
         for statistic in self.statistics:
             if self._file[statistic].shape[:2] != shape:
@@ -175,11 +186,6 @@ class Store:
                     f"{self.path}: /{statistic} has shape {self._file[statistic].shape}, "
                     f"expected {shape} + (columns,); delete it and extract again"
                 )
-        self.names = (
-            {s: list(self._file[f"names/{s}"].asstr()[:]) for s in self._file["names"]}
-            if "names" in self._file
-            else {}
-        )
 
     def __enter__(self) -> Store:
         return self
@@ -263,39 +269,84 @@ class Store:
 
     def read_position(self, position: int, statistic: str, *, check: bool = False) -> Float32:
         """The matrix at one position of the layer axis: one sequential read."""
+        matrix = self._rows(position, statistic, 0, len(self.index))
+        if check:
+            damaged = self._damaged(matrix, position, statistic)
+            if damaged:
+                raise self._heal(damaged[0])
+        return matrix
+
+    def read_rows(self, position: int, statistic: str, rows: NDArray[np.int64]) -> Float32:
+        """Some rows at one position of the layer axis, the blocks that they lie in checked.
+
+        Parameters
+        ----------
+        rows : int64, shape (n_rows,)
+            Row numbers, in any order. What lies between the first and the last is read.
+
+        Returns
+        -------
+        float32, shape (n_rows, n_columns)
+
+        Raises
+        ------
+        StoreError
+            A block with one of the rows is damaged; damage elsewhere is no matter.
+        """
+        start = int(rows.min()) // BLOCK * BLOCK
+        stop = min((int(rows.max()) // BLOCK + 1) * BLOCK, len(self.index))
+        matrix = self._rows(position, statistic, start, stop)
+        needed = set((rows // BLOCK).tolist())
+        for damage in self._damaged(matrix, position, statistic, start):
+            if damage.block in needed:
+                raise self._heal(damage)
+        return matrix[rows - start]
+
+    def _rows(self, position: int, statistic: str, start: int, stop: int) -> Float32:
         try:
-            matrix = self._file[statistic][position]
+            return self._file[statistic][position, start:stop]
         except OSError as error:
             raise StoreError(
                 f"{self.path}: /{statistic}, layer {self.layers[position]}: cannot be read "
                 f"({_first_line(error)}); delete it and extract again"
             ) from None
-        if check:
-            damaged = self._damaged(matrix, position, statistic)
-            if damaged:
-                raise StoreError(f"{self.path}: damaged: {damaged[0]}; delete it and extract again")
-        return matrix
 
-    def _damaged(self, matrix: Float32, position: int, statistic: str) -> list[Damage]:
-        stored = self._file[f"crc/{statistic}"][position]
+    def _heal(self, damage: Damage) -> StoreError:
+        return StoreError(
+            f"{self.path}: damaged: {damage}; make extract MODEL={self.path.stem} VERIFY=1 "
+            f"computes again just those"
+        )
+
+    def _damaged(
+        self, matrix: Float32, position: int, statistic: str, start: int = 0
+    ) -> list[Damage]:
+        first = start // BLOCK
+        found = checksums(matrix)
+        stored = self._file[f"crc/{statistic}"][position, first : first + len(found)]
         return [
             Damage(
                 statistic,
                 self.layers[position],
-                tuple(self.index["utterance"].iloc[block * BLOCK : (block + 1) * BLOCK]),
+                first + int(block),
+                tuple(
+                    self.index["utterance"].iloc[
+                        (first + block) * BLOCK : (first + block + 1) * BLOCK
+                    ]
+                ),
             )
-            for block, crc in enumerate(checksums(matrix))
-            if crc != stored[block]
+            for block in np.flatnonzero(found != stored)
         ]
 
     def verify(self) -> list[Damage]:
         """Compare all blocks with their checksums."""
+        n = len(self.index)
         return [
             damage
             for statistic in self.statistics
             for position in range(len(self.layers))
+            for start, stop in _steps(n, self.columns(statistic))
             for damage in self._damaged(
-                self.read_position(position, statistic), position, statistic
+                self._rows(position, statistic, start, stop), position, statistic, start
             )
         ]
 
@@ -314,7 +365,7 @@ def write_store(
     key: Mapping[str, Any],
     index: pd.DataFrame,
     layers: Sequence[int],
-    matrix: Callable[[str, int], Float32],
+    matrix: Callable[[str, int, int, int], Float32],
     *,
     default: Sequence[str],
     columns: Mapping[str, int],
@@ -333,8 +384,9 @@ def write_store(
     layers : sequence of int
         Layer index of each position of the first axis.
     matrix : callable
-        `matrix(statistic, position)` gives float32, shape (n_utterances, n_columns). Called once
-        for each, so that one layer at a time is in memory.
+        `matrix(statistic, position, start, stop)` gives float32, shape (stop - start, n_columns):
+        rows start..stop of a layer. Called in order, for at most `STEP_BYTES` at a time, so that
+        memory does not grow with the number of utterances.
     default : sequence of str
         Statistics that a recipe gets that names none.
     columns : mapping
@@ -355,6 +407,7 @@ def write_store(
         "format_version": FORMAT_VERSION,
         "statistics_default": list(default),
     }
+    named = {statistic: list(given) for statistic, given in (names or {}).items()}
     n = len(index)
     n_bytes = n * sum(columns.values()) * len(layers) * 4
     with (
@@ -370,20 +423,28 @@ def write_store(
         file["size"] = index["size"].to_numpy(dtype=np.int64)
         file["mtime_ns"] = index["mtime_ns"].to_numpy(dtype=np.int64)
         file["layers"] = np.asarray(layers, dtype=np.int64)
-        for statistic, given in (names or {}).items():
-            file.create_dataset(f"names/{statistic}", data=list(given), dtype=text)
+        for statistic, given in named.items():
+            file.create_dataset(f"names/{statistic}", data=given, dtype=text)
         if failed:
             rows = [json.dumps(list(one)) for one in failed]
             file.create_dataset("failed", data=rows, dtype=text)
         file["crc/index"] = np.uint32(zlib.crc32(_index_bytes(index)))
+        file["crc/key"] = np.uint32(zlib.crc32(_key_bytes(attributes, layers, named)))
         for statistic, width in columns.items():
             data = file.create_dataset(statistic, (len(layers), n, width), dtype="<f4")
             crc = np.zeros((len(layers), -(-n // BLOCK)), dtype=np.uint32)
             for position in range(len(layers)):
-                one = matrix(statistic, position)
-                data[position] = one
-                crc[position] = checksums(one)
+                for start, stop in _steps(n, width):
+                    values = matrix(statistic, position, start, stop)
+                    data[position, start:stop] = values
+                    crc[position, start // BLOCK : -(-stop // BLOCK)] = checksums(values)
             file[f"crc/{statistic}"] = crc
+
+
+def _steps(n: int, width: int) -> list[tuple[int, int]]:
+    """Whole blocks of rows of at most `STEP_BYTES`, from (0, ...) to (..., n)."""
+    step = max(1, STEP_BYTES // (4 * width * BLOCK)) * BLOCK
+    return [(start, min(start + step, n)) for start in range(0, n, step)]
 
 
 def file_digest(path: Path) -> hashlib.blake2b:
@@ -410,92 +471,9 @@ def audio_hash(digest: hashlib.blake2b, start: float, end: float) -> str:
     return part.hexdigest()
 
 
-class WriterLock:
-    """One writer a store: a file that names the holder, made with O_EXCL.
-
-    A lock whose process on this host is gone counts as left behind and is taken over.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._held = False
-
-    def __enter__(self) -> WriterLock:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        since = time.strftime("%Y-%m-%d %H:%M:%S")
-        record = {"host": socket.gethostname(), "pid": os.getpid(), "since": since}
-        for _ in range(2):
-            try:
-                handle = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-            except FileExistsError:
-                self._clear_if_dead()
-                continue
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(record, file)
-            self._held = True
-            return self
-        raise StoreError(f"{self.path}: another process took the lock; try again")
-
-    def _clear_if_dead(self) -> None:
-        try:
-            text = self.path.read_text(encoding="utf-8")
-            holder = json.loads(text)
-            host, pid, since = holder["host"], int(holder["pid"]), holder["since"]
-        except FileNotFoundError:
-            return
-        except (ValueError, KeyError, TypeError):
-            # A kill between creation and writing leaves an empty lock; a live writer fills it
-            # within moments.
-            time.sleep(0.5)
-            self._remove(text)
-            return
-        if host == socket.gethostname() and not _alive(pid):
-            self._remove(text)
-            return
-        raise StoreError(
-            f"{self.path}: held by process {pid} on {host} since {since}; wait for it, or delete "
-            f"this file if that process is gone"
-        )
-
-    def _remove(self, text: str) -> None:
-        """Remove the lock that holds `text`; another's, taken meanwhile, is put back."""
-        aside = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(self.path, aside)
-            if aside.read_text(encoding="utf-8") != text:
-                with contextlib.suppress(FileExistsError):
-                    os.link(aside, self.path)
-            aside.unlink()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._held:
-            with contextlib.suppress(FileNotFoundError):
-                self.path.unlink()
-            self._held = False
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    # Killed, but its parent has not looked yet: it writes no more.
-    with contextlib.suppress(OSError, IndexError):
-        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0]
-        return state not in ("Z", "X")
-    return True
-
-
-def sealed_parts(folder: Path) -> Iterator[tuple[Path, Store | None]]:
-    """The parts in a folder, opened one after the other; None for one that is damaged."""
-    for path in sorted(folder.glob("part-*.h5")):
+def sealed_parts(folder: Path, plan: str = "*") -> Iterator[tuple[Path, Store | None]]:
+    """The parts of a plan (of all), opened one after the other; None for one that is damaged."""
+    for path in sorted(folder.glob(f"part-{plan}-*.h5")):
         try:
             part = Store(path)
         except StoreError:
@@ -508,6 +486,17 @@ def sealed_parts(folder: Path) -> Iterator[tuple[Path, Store | None]]:
 def _index_bytes(index: pd.DataFrame) -> bytes:
     rows = zip(*(index[name] for name in INDEX_COLUMNS), strict=True)
     return "\n".join("\t".join(str(value) for value in row) for row in rows).encode()
+
+
+def _key_bytes(
+    attributes: Mapping[str, Any], layers: Sequence[int], names: Mapping[str, Sequence[str]]
+) -> bytes:
+    whole = {
+        "attributes": dict(attributes),
+        "layers": [int(one) for one in layers],
+        "names": {statistic: list(given) for statistic, given in names.items()},
+    }
+    return json.dumps(whole, sort_keys=True).encode()
 
 
 def _encode(value: Any) -> Any:

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.process
 
 SLOWLY = """
 import sys, time
-from extract import __main__ as command, run
+from extract import __main__ as command, compute as run
 run.SEAL_AFTER_S = 0.0
 embed = run._embed
 def slowly(*args):

@@ -60,7 +60,7 @@ def test_imports_run_one_way(path: Path) -> None:
 @pytest.mark.parametrize(
     ("package", "allowed"),
     [
-        ("torch", {"extract/encoder.py", "extract/pooling.py", "extract/run.py"}),
+        ("torch", {"extract/encoder.py", "extract/pooling.py", "extract/compute.py"}),
         ("h5py", {"features/store.py"}),
         ("matplotlib", {"evaluate/plots.py"}),
         ("skops", {"models/train.py"}),
@@ -77,7 +77,7 @@ def test_heavy_packages_stay_where_they_belong(package: str, allowed: set[str]) 
     assert found <= allowed, f"{package} is imported by {found - allowed}"
 
 
-@pytest.mark.parametrize("path", ["extract/run.py", "extract/acoustic.py", "models/train.py"])
+@pytest.mark.parametrize("path", ["extract/compute.py", "extract/acoustic.py", "models/train.py"])
 def test_heavy_packages_are_imported_when_they_are_needed(path: str) -> None:
     at_the_top = {name.split(".")[0] for name, top in imports(TOP / path) if top}
     assert not at_the_top & {"torch", "transformers", "skops"}

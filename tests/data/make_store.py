@@ -38,7 +38,13 @@ def main() -> None:
         }
     )  # fmt: skip
     write_store(
-        path, key, index, [0, 3], lambda _, i: data[i], default=["mean"], columns={"mean": 4}
+        path,
+        key,
+        index,
+        [0, 3],
+        lambda _, i, start, stop: data[i, start:stop],
+        default=["mean"],
+        columns={"mean": 4},
     )
     with Store(path) as store:
         record = {

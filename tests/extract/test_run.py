@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 import soundfile as sf
 
+from extract import compute as compute_module
 from extract import run as run_module
 from extract.__main__ import main, parser
-from extract.run import Job, _halving
+from extract.audio import Clip
+from extract.batches import Job
+from extract.compute import Item, _halving
 from features.errors import CorpusError, ModelError, RecipeError, StoreError
 from features.store import Store
 from features.utterances import read_table
@@ -199,6 +202,59 @@ def test_what_failed_is_not_tried_again_until_its_audio_changes(extract, tmp_pat
     assert not (tmp_path / "stores/tones/mfcc.failures.csv").exists()
 
 
+@pytest.fixture
+def seventy(make_corpus) -> None:
+    """More utterances than a checksum covers."""
+    make_corpus(70)
+
+
+def flip(path: Path, row: np.ndarray) -> None:
+    """Flip a bit of the first stored value of a row."""
+    raw = bytearray(path.read_bytes())
+    raw[raw.index(row.tobytes())] ^= 1
+    path.write_bytes(raw)
+
+
+def test_damage_is_healed_by_computing_the_rows_of_the_damaged_block_again(
+    seventy, extract, tmp_path: Path
+) -> None:
+    extract()
+    store = tmp_path / "stores/tones/mfcc.h5"
+    undisturbed = store.read_bytes()
+    with Store(store) as before:
+        row = before.read("last", "mean")[before.index["utterance"].tolist().index("u65")]
+    flip(store, row)
+    code, text = extract()
+    assert (code, "70 of 70 cached, nothing to do" in text) == (0, True)
+    code, text = extract("--verify")
+    assert code == 0, text
+    assert "mfcc.h5: damaged: /mean, layer 0, utterances u64, u65, u66 and 3 more" in text
+    assert "64 of 70 cached, 6 damaged, 6 to do" in text
+    assert "6 computed, 64 cached" in text
+    assert store.read_bytes() == undisturbed
+    code, text = extract("--verify")
+    assert (code, "nothing to do" in text) == (0, True)
+
+
+def test_damage_that_a_merge_meets_stops_it_and_is_healed_with_what_is_sealed(
+    seventy, extract, tmp_path: Path
+) -> None:
+    extract()
+    store = tmp_path / "stores/tones/mfcc.h5"
+    overwrite(tmp_path, "u03")
+    with Store(store) as before:
+        flip(store, before.read("last", "std")[65])
+    damaged = store.read_bytes()
+    with pytest.raises(StoreError, match=r"/std, layer 0, utterances u64.* VERIFY=1"):
+        extract()
+    assert store.read_bytes() == damaged
+    code, text = extract("--verify")
+    assert code == 0, text
+    assert "1 sealed before" in text
+    assert "6 computed, 63 cached" in text
+    assert len(contents(tmp_path)) == 70
+
+
 def test_all_bad_writes_no_store(extract, tmp_path: Path) -> None:
     for i in range(12):
         (tmp_path / "data" / "tones" / f"u{i:02}.wav").write_bytes(b"")
@@ -210,7 +266,7 @@ def test_all_bad_writes_no_store(extract, tmp_path: Path) -> None:
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, n_batches: int) -> None:
     """Let the extraction be interrupted when the given number of batches is finished."""
-    embed, count = run_module._embed, [0]
+    embed, count = compute_module._embed, [0]
 
     def interrupted(*args):
         if count[0] == n_batches:
@@ -218,7 +274,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, n_batches: int) -> None:
         count[0] += 1
         return embed(*args)
 
-    monkeypatch.setattr(run_module, "_embed", interrupted)
+    monkeypatch.setattr(compute_module, "_embed", interrupted)
 
 
 @pytest.mark.parametrize("model", ["mfcc", "wav2vec2-tiny"])
@@ -230,7 +286,7 @@ def test_an_interrupted_extraction_goes_on_and_equals_an_undisturbed_one(
     store = tmp_path / f"stores/tones/{model}.h5"
     undisturbed = store.read_bytes()
     store.unlink()
-    monkeypatch.setattr(run_module, "SEAL_AFTER_S", 0.0)
+    monkeypatch.setattr(compute_module, "SEAL_AFTER_S", 0.0)
     sealed = 0
     for n_batches in (1, 2):
         with monkeypatch.context() as patch:
@@ -256,7 +312,7 @@ def test_a_damaged_part_is_redone(extract, tmp_path: Path, monkeypatch: pytest.M
     store = tmp_path / "stores/tones/mfcc.h5"
     undisturbed = store.read_bytes()
     store.unlink()
-    monkeypatch.setattr(run_module, "SEAL_AFTER_S", 0.0)
+    monkeypatch.setattr(compute_module, "SEAL_AFTER_S", 0.0)
     with monkeypatch.context() as patch:
         stop_after(patch, 2)
         with pytest.raises(KeyboardInterrupt):
@@ -327,12 +383,29 @@ def test_rows_that_are_not_finite_fail() -> None:
             values[1, 0, 2] = np.inf
             return {"mean": values}
 
-    batch = [Job("a", "0", 1.0), Job("b", "1", 1.0)]
-    features, good, bad = run_module._embed(Overflows(), batch, [np.ones(5), np.ones(5)])
-    assert [job.utterance for job in good] == ["b"]
+    batch = [Item(Job(name, "0", 1.0), Clip(name, ""), 0, 0) for name in "ab"]
+    features, good, bad = compute_module._embed(Overflows(), batch, [np.ones(5), np.ones(5)])
+    assert [item.job.utterance for item in good] == ["b"]
     assert features["mean"].shape == (2, 1, 3)
-    assert bad[0][0].utterance == "a"
+    assert bad[0][0].job.utterance == "a"
     assert "not finite" in bad[0][1]
+
+
+def test_a_store_that_another_finished_while_we_waited_is_not_computed_again(
+    extract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = run_module.WriterLock.__enter__
+    text = []
+
+    def after_another(self):
+        monkeypatch.setattr(run_module.WriterLock, "__enter__", lock)
+        text.append(extract()[1])
+        return lock(self)
+
+    monkeypatch.setattr(run_module.WriterLock, "__enter__", after_another)
+    _, ours = extract("--wait")
+    assert "12 computed, 0 cached" in text[0]
+    assert "0 computed, 12 cached" in ours
 
 
 def test_a_disk_that_is_too_small_is_refused_before_any_work(

@@ -25,7 +25,8 @@ def make_store(stores: Path, corpus: str, data: np.ndarray, ids: list[str], **mo
          "statistics": ["mean"], "precision": "float32"}
     )  # fmt: skip
     write_store(
-        store_path(stores, corpus, "toy"), key, index, range(len(data)), lambda _, i: data[i],
+        store_path(stores, corpus, "toy"), key, index, range(len(data)),
+        lambda _, i, start, stop: data[i, start:stop],
         default=["mean"], columns={"mean": data.shape[2]}, **more,
     )  # fmt: skip
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import time
 from pathlib import Path
 
 import h5py
@@ -13,11 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from features import store as store_module
 from features.errors import StoreError
 from features.store import (
     BLOCK,
     Store,
-    WriterLock,
     audio_hash,
     checksums,
     file_digest,
@@ -52,7 +50,8 @@ def index_of(n: int) -> pd.DataFrame:
 
 def write(path: Path, data: np.ndarray, key: dict = KEY, **more: object) -> None:
     write_store(
-        path, key, index_of(data.shape[1]), range(len(data)), lambda _, i: data[i],
+        path, key, index_of(data.shape[1]), range(len(data)),
+        lambda _, i, start, stop: data[i, start:stop],
         default=["mean"], columns={"mean": data.shape[2]}, **more,
     )  # fmt: skip
 
@@ -102,7 +101,7 @@ def test_a_layer_that_is_not_stored_is_named_with_those_that_are(
 ) -> None:
     write_store(
         tmp_path / "toy.h5", {**KEY, "layers": [0, 1, 5], "n_layers": 8}, index_of(150), [0, 1, 5],
-        lambda _, i: data[i], default=["mean"], columns={"mean": 7},
+        lambda _, i, start, stop: data[i, start:stop], default=["mean"], columns={"mean": 7},
     )  # fmt: skip
     with Store(tmp_path / "toy.h5") as store:
         np.testing.assert_array_equal(store.read(5, "mean"), data[2])
@@ -123,7 +122,7 @@ def test_identity_depends_on_key_and_audio_not_on_order(tmp_path: Path, data: np
     write(tmp_path / "b.h5", data, key={**KEY, "precision": "float16"})
     shuffled = index_of(150).sample(frac=1, random_state=0)
     write_store(
-        tmp_path / "c.h5", KEY, shuffled, range(3), lambda _, i: data[i],
+        tmp_path / "c.h5", KEY, shuffled, range(3), lambda _, i, start, stop: data[i, start:stop],
         default=["mean"], columns={"mean": 7},
     )  # fmt: skip
     identities = []
@@ -201,15 +200,65 @@ def test_a_failed_write_leaves_nothing_and_the_old_file_stays(
     write(path, data)
     before = path.read_bytes()
 
-    def fail(statistic: str, position: int) -> np.ndarray:
+    def fail(statistic: str, position: int, start: int, stop: int) -> np.ndarray:
         if position == 2:
             raise OSError(28, "No space left on device")
-        return data[position]
+        return data[position, start:stop]
 
     with pytest.raises(StoreError, match=r"disk is full: 12,600 bytes needed, [\d,]+ free"):
         write_store(path, KEY, index_of(150), range(3), fail, default=["mean"], columns={"mean": 7})
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_store_is_written_and_verified_in_whole_blocks_of_bounded_memory(
+    tmp_path: Path, data: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "whole.h5", data)
+    monkeypatch.setattr(store_module, "STEP_BYTES", 1)
+    asked = []
+
+    def matrix(statistic: str, position: int, start: int, stop: int) -> np.ndarray:
+        asked.append((position, start, stop))
+        return data[position, start:stop]
+
+    path = tmp_path / "steps.h5"
+    write_store(path, KEY, index_of(150), range(3), matrix, default=["mean"], columns={"mean": 7})
+    assert asked == [(i, *rows) for i in range(3) for rows in ((0, 64), (64, 128), (128, 150))]
+    assert path.read_bytes() == (tmp_path / "whole.h5").read_bytes()
+    with Store(path) as store:
+        assert store.verify() == []
+
+
+def test_rows_are_read_past_damage_elsewhere_and_never_from_a_damaged_block(
+    tmp_path: Path, data: np.ndarray
+) -> None:
+    path = tmp_path / "toy.h5"
+    write(path, data)
+    raw = bytearray(path.read_bytes())
+    raw[raw.index(data[1, 70].tobytes())] ^= 1
+    path.write_bytes(raw)
+    with Store(path) as store:
+        rows = np.array([3, 140, 5, 149])
+        np.testing.assert_array_equal(store.read_rows(1, "mean", rows), data[1, rows])
+        np.testing.assert_array_equal(store.read_rows(0, "mean", np.array([70])), data[0, [70]])
+        with pytest.raises(StoreError, match=r"layer 1, utterances ü0064, .* VERIFY=1"):
+            store.read_rows(1, "mean", np.array([3, 100]))
+        (damage,) = store.verify()
+        assert damage.utterances == tuple(f"ü{i:04}" for i in range(64, 128))
+
+
+@pytest.mark.parametrize("flipped", [b"org/toy@", b"statistics_default"])
+def test_a_flipped_byte_in_the_key_is_found(
+    tmp_path: Path, data: np.ndarray, flipped: bytes
+) -> None:
+    path = tmp_path / "toy.h5"
+    write(path, data)
+    raw = bytearray(path.read_bytes())
+    raw[raw.index(flipped) + 1] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(StoreError, match="damaged"):
+        Store(path)
 
 
 def test_checksums_are_crc32_of_little_endian_blocks() -> None:
@@ -234,49 +283,6 @@ def test_audio_hash_of_a_file_and_of_a_segment(tmp_path: Path) -> None:
     assert audio_hash(digest, float("nan"), float("nan")) == whole
     assert audio_hash(digest, 0.5, float("nan")) == segment
     assert audio_hash(digest, float("nan"), float("nan")) == whole  # the digest is not used up
-
-
-def test_the_second_writer_is_told_who_holds_the_store(tmp_path: Path) -> None:
-    path = tmp_path / "toy.lock"
-    with (
-        WriterLock(path),
-        pytest.raises(
-            StoreError, match=f"held by process {os.getpid()} on {socket.gethostname()} since 20"
-        ),
-        WriterLock(path),
-    ):
-        pass
-    assert not path.exists()
-
-
-@pytest.mark.parametrize("text", ["", "{", '{"host": "%s", "pid": 99999999, "since": "then"}'])
-def test_a_lock_that_was_left_behind_is_taken_over(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "toy.lock"
-    path.write_text(text.replace("%s", socket.gethostname()), encoding="utf-8")
-    with WriterLock(path):
-        assert json.loads(path.read_text(encoding="utf-8"))["pid"] == os.getpid()
-
-
-def test_a_killed_process_that_nobody_reaped_holds_nothing(tmp_path: Path) -> None:
-    child = os.fork()
-    if child == 0:
-        os._exit(0)
-    path = tmp_path / "toy.lock"
-    holder = {"host": socket.gethostname(), "pid": child, "since": "then"}
-    path.write_text(json.dumps(holder), encoding="utf-8")
-    deadline = time.monotonic() + 10
-    while os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
-        assert time.monotonic() < deadline
-    with WriterLock(path):
-        assert json.loads(path.read_text(encoding="utf-8"))["pid"] == os.getpid()
-    os.waitpid(child, 0)
-
-
-def test_a_lock_of_another_host_is_respected(tmp_path: Path) -> None:
-    path = tmp_path / "toy.lock"
-    path.write_text('{"host": "elsewhere", "pid": 1, "since": "then"}', encoding="utf-8")
-    with pytest.raises(StoreError, match="held by process 1 on elsewhere since then"):
-        WriterLock(path).__enter__()
 
 
 STORED = Path(__file__).resolve().parents[1] / "data"

@@ -48,7 +48,7 @@ def write(
             key,
             index,
             indices,
-            lambda _, i, stack=stack: stack[i].astype(np.float32),
+            lambda _, i, start, stop, stack=stack: stack[i, start:stop].astype(np.float32),
             default=["mean"],
             columns={"mean": stack.shape[2]},
         )

@@ -1,0 +1,338 @@
+"""Batches in, sealed parts out: what one process of an extraction does.
+
+Conventions
+-----------
+- A slab is a run of batches of one plan, with all that a process needs to compute it: in this one,
+  or in a worker on another machine that sees the same folders.
+- Finished batches are sealed into parts every 60 s or 256 MB. A kill loses at most the unsealed
+  part; a slab that is begun again goes on behind what it has sealed.
+- torch is imported here, not before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from extract import acoustic
+from extract.ahead import Loaded, load_ahead
+from extract.audio import SAMPLING_RATE_HZ, Clip
+from extract.batches import Job
+from extract.registry import Model
+from extract.work import Target
+from features.errors import ModelError
+from features.store import sealed_parts, write_store
+
+SEAL_AFTER_S = 60.0
+SEAL_AFTER_BYTES = 256_000_000
+BATCH_SECONDS = {"cpu": 16.0, "mps": 64.0, "cuda": 240.0}
+"""Padded seconds a batch. On a CPU one file fills the cores and padding costs; see benchmarks/."""
+MAX_GPU_WORKERS = 8
+
+Features = dict[str, NDArray[np.float32]]
+"""Statistic -> shape (n_layers, n_utterances, n_columns)."""
+Failed = dict[tuple[str, str], str]
+"""(utterance, audio hash) -> reason."""
+
+
+class Extractor(Protocol):
+    """What turns a batch of audio into features."""
+
+    def embed(self, audio: list[Any]) -> Features:
+        """Statistic -> float32, shape (n_layers, n_utterances, n_columns)."""
+
+
+class _Stack:
+    """The extractor of the acoustic sets: workers have computed, here is only stacked."""
+
+    def embed(self, audio: list[Any]) -> Features:
+        return {name: np.stack([one[name] for one in audio])[None] for name in audio[0]}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and how an extraction computes; nothing here changes a number beyond rounding."""
+
+    device: str = "auto"
+    batch_seconds: float | None = None
+    jobs: int = -1
+    workers: int | None = None
+
+    def n_workers(self, on_gpu: bool, is_acoustic: bool) -> int:
+        """Decoding processes: all jobs for acoustic sets, none beside an encoder on the CPU.
+
+        Decoding is well below a hundredth of a CPU encoder's work, less than starting a process.
+        """
+        if self.workers is not None:
+            return self.workers
+        jobs = self.jobs if self.jobs > 0 else (os.cpu_count() or 1)
+        if is_acoustic:
+            return jobs
+        return min(jobs, MAX_GPU_WORKERS) if on_gpu else 0
+
+
+def resolve_device(asked: str, model: Model) -> str:
+    """Resolve `auto`; the first import of torch."""
+    if model.kind == "acoustic":
+        return "cpu"
+    import torch
+
+    if asked == "auto":
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    kind = asked.split(":")[0]
+    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", asked):
+        raise ModelError(f"DEVICE={asked}: allowed are auto, cpu, cuda, cuda:N, mps")
+    if (kind == "cuda" and not torch.cuda.is_available()) or (
+        kind == "mps" and not torch.backends.mps.is_available()
+    ):
+        raise ModelError(f"DEVICE={asked}: torch sees no such device here; use DEVICE=auto or cpu")
+    if kind == "cuda" and ":" in asked and int(asked.split(":")[1]) >= torch.cuda.device_count():
+        raise ModelError(f"DEVICE={asked}: this machine has {torch.cuda.device_count()} of them")
+    return asked
+
+
+@dataclass(frozen=True)
+class Item:
+    """An utterance to be computed, where its audio is, and how its file looked when hashed."""
+
+    job: Job
+    clip: Clip
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class Slab:
+    """Batches of a plan that one process computes and seals.
+
+    Attributes
+    ----------
+    target : Target
+    folder : Path
+        Where the parts go.
+    plan : str
+        The plan's name: in the names of the parts.
+    batches : list of (number, list of Item)
+        Ascending numbers of the plan.
+    """
+
+    target: Target
+    folder: Path
+    plan: str
+    batches: list[tuple[int, list[Item]]]
+
+    @property
+    def audio_s(self) -> float:
+        """Seconds of audio."""
+        return sum(item.job.seconds for _, batch in self.batches for item in batch)
+
+    def left(self) -> Slab:
+        """The same without the batches that its parts hold already."""
+        numbers = {number for number, _ in self.batches}
+        done: set[tuple[str, str]] = set()
+        for path, part in sealed_parts(self.folder, self.plan):
+            if part is not None and int(path.stem.rsplit("-", 1)[1]) in numbers:
+                done.update(zip(part.index["utterance"], part.index["audio_hash"], strict=True))
+                done.update((utterance, hashed) for utterance, hashed, _ in part.failed)
+        left = [
+            (number, batch)
+            for number, batch in self.batches
+            if any((item.job.utterance, item.job.audio_hash) not in done for item in batch)
+        ]
+        return Slab(self.target, self.folder, self.plan, left)
+
+
+@dataclass
+class Outcome:
+    """What came of a slab."""
+
+    computed: int = 0
+    computed_s: float = 0.0
+    failed: Failed = field(default_factory=dict)
+
+    def add(self, other: Outcome) -> None:
+        """Take over another slab's."""
+        self.computed += other.computed
+        self.computed_s += other.computed_s
+        self.failed |= other.failed
+
+
+def compute(
+    slab: Slab,
+    machine: Machine,
+    device: str,
+    *,
+    progress: Callable[[float], None] = lambda seconds: None,
+    may_write: Callable[[], None] = lambda: None,
+    extractor: Extractor | None = None,
+) -> Outcome:
+    """Compute a slab's batches, sealing as it goes.
+
+    Parameters
+    ----------
+    slab : Slab
+    machine : Machine
+    device : str
+        As `resolve_device` gives it.
+    progress : callable
+        Gets the seconds of audio of every finished batch.
+    may_write : callable
+        Called before every seal; raises where the store is not ours any more.
+    extractor : Extractor, optional
+        A model that is loaded already.
+
+    Raises
+    ------
+    StoreError
+        A part cannot be written.
+    """
+    target, is_acoustic = slab.target, slab.target.model.kind == "acoustic"
+    outcome = Outcome()
+    part = _Part(slab, outcome, may_write)
+    extractor = extractor or load_extractor(target, device)
+    loaded = load_ahead(
+        [[item.clip for item in batch] for _, batch in slab.batches],
+        min_samples=target.description.min_samples,
+        feature_set=target.name if is_acoustic else None,
+        workers=machine.n_workers(device != "cpu", is_acoustic),
+    )
+    try:
+        with contextlib.closing(loaded):
+            for (number, batch), results in zip(slab.batches, loaded, strict=True):
+                part.add(number, *_embed(extractor, batch, results))
+                if part.full:
+                    part.seal()
+                progress(sum(item.job.seconds for item in batch))
+    finally:
+        # Also on Ctrl-C and SIGTERM: what is finished is kept, the batch under way is dropped.
+        part.seal()
+    return outcome
+
+
+def load_extractor(target: Target, device: str) -> Extractor:
+    """Load a model's weights onto a device."""
+    if isinstance(target.description, acoustic.AcousticDescription):
+        return _Stack()
+    from extract.encoder import Encoder
+
+    return Encoder(target.description, device)
+
+
+def _embed(
+    extractor: Extractor, batch: list[Item], results: list[Loaded]
+) -> tuple[Features, list[Item], list[tuple[Item, str]]]:
+    """Features of the good utterances of a batch, those utterances, and the others' reasons."""
+    good = [(one, r) for one, r in zip(batch, results, strict=True) if not isinstance(r, str)]
+    bad = [(one, r) for one, r in zip(batch, results, strict=True) if isinstance(r, str)]
+    if not good:
+        return {}, [], bad
+    features = _halving(extractor, [one for _, one in good])
+    keep = np.ones(len(good), dtype=bool)
+    for values in features.values():
+        keep &= np.isfinite(values).all(axis=(0, 2))
+    if not keep.all():
+        reason = "the model gives values that are not finite (PRECISION=float32 may help)"
+        bad += [(item, reason) for (item, _), fine in zip(good, keep, strict=True) if not fine]
+        features = {name: values[:, keep] for name, values in features.items()}
+    return features, [item for (item, _), fine in zip(good, keep, strict=True) if fine], bad
+
+
+def _halving(extractor: Extractor, audio: list[Any]) -> Features:
+    """Embed a batch; on CUDA out-of-memory halve it, down to single utterances."""
+    try:
+        return extractor.embed(audio)
+    except RuntimeError as error:  # torch.OutOfMemoryError is one; torch may not be imported here
+        if type(error).__name__ != "OutOfMemoryError":
+            raise
+        if len(audio) == 1:
+            raise ModelError(
+                f"the device has not enough memory for one utterance of "
+                f"{len(audio[0]) / SAMPLING_RATE_HZ:.1f} s; lower [extract] max_seconds, or use a "
+                f"half precision with PRECISION=bfloat16"
+            ) from None
+    import torch
+
+    torch.cuda.empty_cache()
+    print(
+        f"warning: out of memory with {len(audio)} utterances at once, trying {len(audio) // 2}; "
+        f"lower [extract] batch_seconds to spare the attempts",
+        file=sys.stderr,
+    )
+    half = len(audio) // 2
+    first, second = _halving(extractor, audio[:half]), _halving(extractor, audio[half:])
+    return {name: np.concatenate([first[name], second[name]], axis=1) for name in first}
+
+
+class _Part:
+    """Finished batches that are not sealed yet."""
+
+    def __init__(self, slab: Slab, outcome: Outcome, may_write: Callable[[], None]) -> None:
+        self._slab, self._outcome, self._may_write = slab, outcome, may_write
+        self._clear()
+
+    def _clear(self) -> None:
+        self._number = -1
+        self._since = time.monotonic()
+        self._blocks: list[Features] = []
+        self._items: list[Item] = []
+        self._failed: list[tuple[str, str, str]] = []
+
+    @property
+    def full(self) -> bool:
+        """Whether it is time to seal."""
+        n_bytes = len(self._items) * self._slab.target.row_bytes
+        return n_bytes >= SEAL_AFTER_BYTES or time.monotonic() - self._since >= SEAL_AFTER_S
+
+    def add(
+        self, number: int, features: Features, good: list[Item], bad: list[tuple[Item, str]]
+    ) -> None:
+        """Take a finished batch."""
+        if self._number < 0:
+            self._number = number
+        if good:
+            self._blocks.append(features)
+            self._items += good
+        self._failed += [(one.job.utterance, one.job.audio_hash, reason) for one, reason in bad]
+
+    def seal(self) -> None:
+        """Write what is there as a part that is never touched again."""
+        if self._number < 0:
+            return
+        number, blocks, items, failed = self._number, self._blocks, self._items, self._failed
+        # Should this fail, it fails once: whoever catches it finds nothing left to seal.
+        self._clear()
+        self._may_write()
+        target = self._slab.target
+        index = pd.DataFrame(
+            {
+                "utterance": [one.job.utterance for one in items],
+                "audio_hash": [one.job.audio_hash for one in items],
+                "size": np.array([one.size for one in items], np.int64),
+                "mtime_ns": np.array([one.mtime_ns for one in items], np.int64),
+            }
+        )
+
+        def matrix(statistic: str, position: int, start: int, stop: int) -> NDArray[np.float32]:
+            return np.concatenate([block[statistic][position] for block in blocks])[start:stop]
+
+        write_store(
+            self._slab.folder / f"part-{self._slab.plan}-{number:06d}.h5",
+            target.key, index, target.layers, matrix,
+            default=target.default, columns=target.columns, failed=failed,
+        )  # fmt: skip
+        self._outcome.computed += len(items)
+        self._outcome.computed_s += sum(one.job.seconds for one in items)
+        self._outcome.failed |= {(u, h): reason for u, h, reason in failed}
