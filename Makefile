@@ -35,7 +35,7 @@ some := $(if $(CORPUS),--corpus "$(CORPUS)")
 where = --stores "$(STORES)" --runs "$(RUNS)"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo extract train fuse score report status test test-all lint bench clean
+.PHONY: help demo plan fetch extract train fuse score report status test test-all lint bench clean
 .NOTPARALLEL:
 
 help:  ## this list
@@ -49,6 +49,13 @@ help:  ## this list
 demo: $(READY)  ## the whole job on a synthesised corpus: nothing to fetch, no GPU
 	@"$(PY)" -m features.corpora.demo "$(DATA)/demo"
 	@$(MAKE) --no-print-directory extract train fuse report RECIPE=recipes/demo.toml
+
+plan: $(READY)  ## what an extraction would take: audio, batches, time, disk
+	@"$(PY)" -m extract "$(RECIPE)" --plan --data "$(DATA)" --stores "$(STORES)" --device $(DEVICE) --jobs $(JOBS) \
+		$(some) $(forced) $(if $(MODEL),--members "$(MODEL)") $(if $(PRECISION),--precision $(PRECISION))
+
+fetch: $(READY)  ## download weights and record their hashes; then no network is needed
+	@"$(PY)" -m extract "$(RECIPE)" --fetch --stores "$(STORES)" $(if $(MODEL),--members "$(MODEL)")
 
 extract: $(READY)  ## audio -> stores: all layers of each model (the only step for a GPU)
 	@"$(PY)" -m extract "$(RECIPE)" --data "$(DATA)" --stores "$(STORES)" --device $(DEVICE) --jobs $(JOBS) \

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
 from extract import acoustic
-from extract.compute import Machine
+from extract.compute import Machine, load_extractor, resolve_device
+from extract.estimate import estimate
+from extract.fetch import fetch
 from extract.registry import Model, cached_snapshot, describe, find_model
 from extract.run import run
 from extract.work import (
@@ -15,13 +19,15 @@ from extract.work import (
     Target,
     Work,
     check_disk,
+    disk_free,
+    disk_needed,
     known_files,
     make_target,
     plan_work,
     summary,
     survey,
 )
-from features.command import argument_parser, corpus_root, names_of, run_command
+from features.command import argument_parser, corpus_root, duration, names_of, run_command, size
 from features.corpora import read_corpus
 from features.errors import CorpusError, ModelError
 from features.recipe import ModelSpec, Recipe, load_recipe
@@ -33,9 +39,16 @@ def main(args: argparse.Namespace) -> int:
     overrides = {"extract": {"precision": args.precision}} if args.precision else None
     recipe = load_recipe(args.recipe, models=args.members, corpora=args.corpus, overrides=overrides)
     models = _models(recipe, args.model)
+    if args.fetch:
+        fetch([replace(m, hub=None) if spec.path else m for m, spec in models], args.stores)
+        return 0
     tables, faults = _tables(recipe, args.data)
     if faults:
         raise CorpusError("\n  ".join([*faults, *_weights_to_fetch(models)]))
+    if args.plan:
+        for line in _weights_to_fetch(models):
+            print(line)
+        models = [one for one in models if not _is_to_fetch(*one)]
     targets = _targets(recipe, models)
     works = []
     for corpus, table in tables.items():
@@ -44,11 +57,13 @@ def main(args: argparse.Namespace) -> int:
             plan_work(corpus, one, seen, args.stores, force=args.force, verify=args.verify)
             for one in targets
         ]
+    machine = Machine(args.device, recipe.extract.batch_seconds, args.jobs, recipe.extract.workers)
+    if args.plan:
+        return _plan(works, machine, args.stores)
     for work in works:
         print(work)
     check_disk(works, args.stores)
     sys.stdout.flush()
-    machine = Machine(args.device, recipe.extract.batch_seconds, args.jobs, recipe.extract.workers)
     failed = {(work.corpus, one) for work in works for one in _finish(work, machine, args)}
     if len(failed) > args.allow_failures:
         print(
@@ -57,6 +72,25 @@ def main(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 1
+    return 0
+
+
+def _plan(works: list[Work], machine: Machine, stores: Path) -> int:
+    """Print what each model and corpus would take, and all together; compute nothing for keeps."""
+    estimates = []
+    for target, group in groupby(sorted(works, key=lambda w: w.target.name), lambda w: w.target):
+        extractor = None
+        for work in group:
+            if extractor is None and not work.idle:
+                extractor = load_extractor(target, resolve_device(machine.device, target.model))
+            estimates.append(estimate(work, machine, extractor))
+            print(estimates[-1], flush=True)
+    audio_s, time_s = (sum(getattr(one, n) for one in estimates) for n in ("audio_s", "time_s"))
+    needed, free = disk_needed(works), disk_free(stores)
+    print(
+        f"in all: {audio_s:,.0f} s of audio to go through a model, about {duration(time_s)}; "
+        f"{size(needed)} of disk at the most, {size(free)} free"
+    )
     return 0
 
 
@@ -109,15 +143,19 @@ def _weights_to_fetch(models: list[tuple[Model, ModelSpec]]) -> list[str]:
     lacking = [
         f"{model.key} ({model.hub} at {model.revision or 'its newest revision'})"
         for model, spec in models
-        if model.hub and not spec.path and cached_snapshot(model) is None
+        if _is_to_fetch(model, spec)
     ]
     if not lacking:
         return []
     return [
-        f"weights not in the Hub's cache either: {', '.join(lacking)}; extract fetches them from "
-        f"https://huggingface.co where there is a network, or reads a folder that "
-        f"[models.KEY] path = ... names"
+        f"weights not in the Hub's cache: {', '.join(lacking)}; make fetch, or the extraction "
+        f"itself, fetches them from https://huggingface.co where there is a network; "
+        f"[models.KEY] path = ... names a folder that is read instead"
     ]
+
+
+def _is_to_fetch(model: Model, spec: ModelSpec) -> bool:
+    return bool(model.hub) and not spec.path and cached_snapshot(model) is None
 
 
 def _targets(recipe: Recipe, models: list[tuple[Model, ModelSpec]]) -> list[Target]:
@@ -169,6 +207,13 @@ def parser() -> argparse.ArgumentParser:
     which.add_argument("--model", type=names_of, metavar="A,B", help="any registered models")
     which.add_argument(
         "--members", type=names_of, metavar="A,B", help="only these models of the recipe"
+    )
+    what = result.add_mutually_exclusive_group()
+    what.add_argument(
+        "--plan", action="store_true", help="say what it would take; a few batches are timed"
+    )
+    what.add_argument(
+        "--fetch", action="store_true", help="fetch the weights and record their hashes"
     )
     result.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     result.add_argument(

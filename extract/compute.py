@@ -16,7 +16,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,10 +27,9 @@ from numpy.typing import NDArray
 
 from extract import acoustic
 from extract.ahead import Loaded, load_ahead
-from extract.audio import SAMPLING_RATE_HZ, Clip
-from extract.batches import Job
+from extract.audio import SAMPLING_RATE_HZ
 from extract.registry import Model
-from extract.work import Target
+from extract.work import Item, Target
 from features.errors import ModelError
 from features.store import sealed_parts, write_store
 
@@ -69,6 +68,10 @@ class Machine:
     jobs: int = -1
     workers: int | None = None
 
+    def budget_s(self, device: str) -> float:
+        """Padded seconds a batch."""
+        return self.batch_seconds or BATCH_SECONDS[device.split(":")[0]]
+
     def n_workers(self, on_gpu: bool, is_acoustic: bool) -> int:
         """Decoding processes: all jobs for acoustic sets, none beside an encoder on the CPU.
 
@@ -102,16 +105,6 @@ def resolve_device(asked: str, model: Model) -> str:
     if kind == "cuda" and ":" in asked and int(asked.split(":")[1]) >= torch.cuda.device_count():
         raise ModelError(f"DEVICE={asked}: this machine has {torch.cuda.device_count()} of them")
     return asked
-
-
-@dataclass(frozen=True)
-class Item:
-    """An utterance to be computed, where its audio is, and how its file looked when hashed."""
-
-    job: Job
-    clip: Clip
-    size: int
-    mtime_ns: int
 
 
 @dataclass(frozen=True)
@@ -203,16 +196,12 @@ def compute(
     outcome = Outcome()
     part = _Part(slab, outcome, may_write)
     extractor = extractor or load_extractor(target, device)
-    loaded = load_ahead(
-        [[item.clip for item in batch] for _, batch in slab.batches],
-        min_samples=target.description.min_samples,
-        feature_set=target.name if is_acoustic else None,
-        workers=machine.n_workers(device != "cpu", is_acoustic),
-    )
+    workers = machine.n_workers(device != "cpu", is_acoustic)
+    loaded = load_items(target, [batch for _, batch in slab.batches], workers)
     try:
         with contextlib.closing(loaded):
             for (number, batch), results in zip(slab.batches, loaded, strict=True):
-                part.add(number, *_embed(extractor, batch, results))
+                part.add(number, *embed_batch(extractor, batch, results))
                 if part.full:
                     part.seal()
                 progress(sum(item.job.seconds for item in batch))
@@ -220,6 +209,18 @@ def compute(
         # Also on Ctrl-C and SIGTERM: what is finished is kept, the batch under way is dropped.
         part.seal()
     return outcome
+
+
+def load_items(
+    target: Target, batches: list[list[Item]], workers: int
+) -> Generator[list[Loaded], None, None]:
+    """Decode batches a few ahead of the one that is asked for; see `extract.ahead`."""
+    return load_ahead(
+        [[item.clip for item in batch] for batch in batches],
+        min_samples=target.description.min_samples,
+        feature_set=target.name if target.model.kind == "acoustic" else None,
+        workers=workers,
+    )
 
 
 def load_extractor(target: Target, device: str) -> Extractor:
@@ -231,7 +232,7 @@ def load_extractor(target: Target, device: str) -> Extractor:
     return Encoder(target.description, device)
 
 
-def _embed(
+def embed_batch(
     extractor: Extractor, batch: list[Item], results: list[Loaded]
 ) -> tuple[Features, list[Item], list[tuple[Item, str]]]:
     """Features of the good utterances of a batch, those utterances, and the others' reasons."""

@@ -352,11 +352,11 @@ def describe(
     files: list[str] = []
     if path is not None:
         folder = Path(path)
-        files = _checkpoint(model.key, folder)
+        files = checkpoint_files(model.key, folder)
         source = f"sha256:{_sha256(folder, files)}"
     elif model.hub is not None:
-        folder = _snapshot(model)
-        files = _checkpoint(model.key, folder)
+        folder = snapshot(model)
+        files = checkpoint_files(model.key, folder)
         source = f"{model.hub}@{folder.name}"
     else:
         source = f"untrained:{_json_sha256(TINY_CONFIG)}:seed={TINY_SEED}"
@@ -492,7 +492,7 @@ def _missing(key: str, folder: Path) -> list[str]:
     return lacking + (shards if found else ["weights (model.safetensors or pytorch_model.bin)"])
 
 
-def _checkpoint(key: str, folder: Path) -> list[str]:
+def checkpoint_files(key: str, folder: Path) -> list[str]:
     """File names of a checkpoint: config, preprocessor file, weights.
 
     Raises
@@ -511,7 +511,7 @@ def _checkpoint(key: str, folder: Path) -> list[str]:
     return ["config.json", "preprocessor_config.json", *_weights(key, folder)[0]]
 
 
-def _snapshot(model: Model) -> Path:
+def snapshot(model: Model) -> Path:
     """Folder of a Hub checkpoint, `.../snapshots/<commit>`, from the cache or else fetched.
 
     What lies in the cache is used as it is, without asking the network: a branch that moved on

@@ -22,9 +22,7 @@ from numpy.typing import NDArray
 
 from extract.batches import Plan, current_plan, padded_seconds
 from extract.compute import (
-    BATCH_SECONDS,
     Failed,
-    Item,
     Machine,
     Slab,
     compute,
@@ -90,8 +88,9 @@ def _compute_missing(work: Work, folder: Path, machine: Machine, lock: WriterLoc
     settled = done | set(failed)
     work.sealed_before = len(done & {(j.utterance, j.audio_hash) for j in work.jobs})
     device = resolve_device(machine.device, work.target.model)
-    budget_s = machine.batch_seconds or BATCH_SECONDS[device.split(":")[0]]
-    plan = current_plan(folder, work.target.key, work.jobs, settled, budget_s, work.target.least_s)
+    plan = current_plan(
+        folder, work.target.key, work.jobs, settled, machine.budget_s(device), work.target.least_s
+    )
     slab = _slab(work, plan, folder, settled)
     if not slab.batches:
         return failed
@@ -116,14 +115,12 @@ def _compute_missing(work: Work, folder: Path, machine: Machine, lock: WriterLoc
 
 def _slab(work: Work, plan: Plan, folder: Path, settled: set[tuple[str, str]]) -> Slab:
     """All batches of the plan that are not settled."""
-    columns = (work.wanted[name].tolist() for name in ("utterance", "size", "mtime_ns"))
-    files = {row[0]: row[1:] for row in zip(*columns, strict=True)}
     return Slab(
         work.target,
         folder.absolute(),
         plan.name,
         [
-            (number, [Item(j, work.survey.clip(j.utterance), *files[j.utterance]) for j in batch])
+            (number, [work.survey.item(job) for job in batch])
             for number, batch in enumerate(plan.batches)
             if any((j.utterance, j.audio_hash) not in settled for j in batch)
         ],

@@ -102,6 +102,16 @@ def make_target(model: Model, description: Description | acoustic.AcousticDescri
     return Target(model, description, key)
 
 
+@dataclass(frozen=True)
+class Item:
+    """An utterance to be computed, where its audio is, and how its file looked when hashed."""
+
+    job: Job
+    clip: Clip
+    size: int
+    mtime_ns: int
+
+
 @dataclass
 class Survey:
     """What the audio folder holds now.
@@ -119,12 +129,18 @@ class Survey:
     failures: dict[str, str]
     root: Path
 
+    def __post_init__(self) -> None:
+        clips = _clips(self.frame, self.root)
+        stats = zip(self.frame["size"].tolist(), self.frame["mtime_ns"].tolist(), strict=True)
+        self._files = {c.utterance: (c, *stat) for c, stat in zip(clips, stats, strict=True)}
+
     def clip(self, utterance: str) -> Clip:
         """Where an utterance's audio is."""
-        return self._clips[utterance]
+        return self._files[utterance][0]
 
-    def __post_init__(self) -> None:
-        self._clips = {clip.utterance: clip for clip in _clips(self.frame, self.root)}
+    def item(self, job: Job) -> Item:
+        """An utterance with all that a process needs to compute it."""
+        return Item(job, *self._files[job.utterance])
 
 
 def _clips(frame: pd.DataFrame, root: Path) -> list[Clip]:
@@ -392,6 +408,18 @@ def write_failures(work: Work) -> None:
     write_text(path, frame.to_csv(index=False, lineterminator="\n"), StoreError)
 
 
+def disk_needed(works: Sequence[Work]) -> int:
+    """Bytes at the peak: all finished files and the largest parts, which go with their store."""
+    parts = max((work.target.row_bytes * len(work.jobs) for work in works), default=0)
+    return parts + sum(w.target.row_bytes * len(w.wanted) for w in works if not w.idle)
+
+
+def disk_free(stores: Path) -> int:
+    """Bytes free where the stores are, or will be."""
+    existing = next(one for one in (stores, *stores.absolute().parents) if one.exists())
+    return shutil.disk_usage(existing).free
+
+
 def check_disk(works: Sequence[Work], stores: Path) -> None:
     """Refuse to start where the disk has less than what all stores will take.
 
@@ -399,14 +427,10 @@ def check_disk(works: Sequence[Work], stores: Path) -> None:
     ------
     StoreError
     """
-    # Parts go when their store is finished: the peak is all finished files and the largest parts.
-    parts = max((w.target.row_bytes * len(w.jobs) for w in works), default=0)
-    finished = sum(w.target.row_bytes * len(w.wanted) for w in works if not w.idle)
-    stores.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(stores).free
-    if parts + finished > free:
+    needed, free = disk_needed(works), disk_free(stores)
+    if needed > free:
         raise StoreError(
-            f"{stores}: the stores need {size(parts + finished)}, the disk has {size(free)} free; "
+            f"{stores}: the stores need {size(needed)}, the disk has {size(free)} free; "
             f"make room, extract fewer models at once, or store fewer layers with [extract] layers"
         )
 

@@ -1,5 +1,6 @@
 """The registry, and what is read from a checkpoint's files without torch."""
 
+import hashlib
 import json
 import os
 import re
@@ -20,6 +21,7 @@ from extract.registry import MODELS, Model, _register, describe, find_model
 from features.errors import ModelError
 from tests.checkpoints import save
 
+TOP = Path(__file__).resolve().parents[2]
 COMMIT = "35eaea9a0ed0f97592277d79208e40ab8917d1e3"
 SETTINGS: dict[str, Any] = {"precision": "float32", "max_seconds": 60.0}
 
@@ -351,3 +353,92 @@ def test_a_repository_that_is_not_there_is_said_in_one_line(
     message = describe_elsewhere(tmp_path, "mine", name, HF_ENDPOINT=hub[0])
     assert message.startswith(f"mine: no weights of {name} at its newest revision")
     assert "\n" not in message
+
+
+MINE = """
+models = [{name = "mine", hub = "me/mine"}, "wav2vec2-tiny", "mfcc"]
+target = "emotion"
+[corpora.tones]
+reader = "manifest"
+[split]
+outer = "leave-one-speaker-out"
+inner = "speaker-k-fold"
+[head]
+kind = "linear-svc"
+select = "uar"
+[head.grid]
+C = [1.0]
+"""
+
+
+def command(folder: Path, *argv: str, **environment: str) -> tuple[int, str]:
+    (folder / "mine.toml").write_text(MINE)
+    answer = subprocess.run(
+        [sys.executable, "-m", "extract", "mine.toml", *argv],
+        cwd=folder,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(TOP),
+            "HF_HUB_CACHE": str(folder / "hub"),
+            **environment,
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    return answer.returncode, answer.stdout
+
+
+@pytest.mark.process
+def test_what_was_fetched_is_planned_and_extracted_with_the_network_off(
+    hub: tuple[str, list[str]], make_corpus, tmp_path: Path
+) -> None:
+    make_corpus()
+    code, text = command(tmp_path, "--plan", HF_HUB_OFFLINE="1")
+    assert code == 0, text
+    assert "weights not in the Hub's cache: mine (me/mine at its newest revision)" in text
+    assert "tones/mfcc: 0 of 12 cached, 12 to do" in text
+    assert not list((tmp_path / "stores/tones").glob("*.h5"))
+    code, text = command(tmp_path, "--fetch", HF_ENDPOINT=hub[0])
+    assert code == 0, text
+    assert f"mine: me/mine@{COMMIT}, " in text
+    assert f'pin it with [models.mine] revision = "{COMMIT}"' in text
+    assert "mfcc: nothing to fetch" in text
+    record = json.loads((tmp_path / "stores/weights.json").read_text())
+    assert list(record) == ["mine"]
+    for name, one in record["mine"]["files"].items():
+        content = (Path(record["mine"]["folder"]) / name).read_bytes()
+        assert one == {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    code, text = command(tmp_path, "--plan", HF_HUB_OFFLINE="1")
+    assert code == 0, text
+    assert re.search(
+        r"tones/mine: 0 of 12 cached, 12 to do \(\d+ s of audio\), needs [\d.]+ kB of disk\n"
+        r" +1 batches on cpu, [\d.]+x padded; [\d,.]+ s of audio a second on 1 batch tried",
+        text,
+    )
+    assert re.search(r"in all: \d+ s of audio to go through a model, about \d+ s; ", text)
+    code, text = command(tmp_path, HF_HUB_OFFLINE="1")
+    assert code == 0, text
+    assert "tones/mine: 12 computed, 0 cached" in text
+    code, text = command(tmp_path, "--plan", HF_HUB_OFFLINE="1")
+    assert (code, text.count("nothing to do")) == (0, 3), text
+
+
+@pytest.mark.process
+def test_weights_that_changed_since_they_were_fetched_are_told(
+    hub: tuple[str, list[str]], tmp_path: Path
+) -> None:
+    assert command(tmp_path, "--fetch", HF_ENDPOINT=hub[0])[0] == 0
+    assert command(tmp_path, "--fetch", HF_HUB_OFFLINE="1")[0] == 0
+    weights = tmp_path / f"hub/models--me--mine/snapshots/{COMMIT}/model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    code, text = command(tmp_path, "--fetch", HF_HUB_OFFLINE="1")
+    assert code == 1
+    assert "model.safetensors not as fetched on 20" in text
+    (tmp_path / "stores/weights.json").write_text("[]")
+    code, text = command(tmp_path, "--fetch", HF_HUB_OFFLINE="1")
+    assert (code, "not a record of fetched weights" in text) == (1, True)

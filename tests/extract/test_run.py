@@ -14,7 +14,8 @@ from extract import run as run_module
 from extract.__main__ import main, parser
 from extract.audio import Clip
 from extract.batches import Job
-from extract.compute import Item, _halving
+from extract.compute import _halving
+from extract.work import Item
 from features.errors import CorpusError, ModelError, RecipeError, StoreError
 from features.store import Store
 from features.utterances import read_table
@@ -266,7 +267,7 @@ def test_all_bad_writes_no_store(extract, tmp_path: Path) -> None:
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, n_batches: int) -> None:
     """Let the extraction be interrupted when the given number of batches is finished."""
-    embed, count = compute_module._embed, [0]
+    embed, count = compute_module.embed_batch, [0]
 
     def interrupted(*args):
         if count[0] == n_batches:
@@ -274,7 +275,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, n_batches: int) -> None:
         count[0] += 1
         return embed(*args)
 
-    monkeypatch.setattr(compute_module, "_embed", interrupted)
+    monkeypatch.setattr(compute_module, "embed_batch", interrupted)
 
 
 @pytest.mark.parametrize("model", ["mfcc", "wav2vec2-tiny"])
@@ -384,7 +385,7 @@ def test_rows_that_are_not_finite_fail() -> None:
             return {"mean": values}
 
     batch = [Item(Job(name, "0", 1.0), Clip(name, ""), 0, 0) for name in "ab"]
-    features, good, bad = compute_module._embed(Overflows(), batch, [np.ones(5), np.ones(5)])
+    features, good, bad = compute_module.embed_batch(Overflows(), batch, [np.ones(5), np.ones(5)])
     assert [item.job.utterance for item in good] == ["b"]
     assert features["mean"].shape == (2, 1, 3)
     assert bad[0][0].job.utterance == "a"

@@ -1,0 +1,117 @@
+"""What an extraction would take: audio, batches, time at a measured rate, disk. Writes nothing."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from extract.batches import make_batches, padded_seconds
+from extract.compute import (
+    Extractor,
+    Machine,
+    embed_batch,
+    load_items,
+    resolve_device,
+)
+from extract.work import Work
+from features.command import duration
+from features.store import parts_path, sealed_parts
+
+N_MEASURED = 3
+"""Batches that the rate is measured on, beside one to warm up."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is left of one model and corpus, and how long it takes.
+
+    Attributes
+    ----------
+    n_sealed : int
+        Utterances that sealed parts hold already.
+    n_batches : int
+    audio_s, padded_s : float
+        Seconds of audio that are left, without and with padding.
+    n_tried : int
+    measured_s, took_s : float
+        Batches that were tried, their padded seconds, and how long they took.
+    device : str
+    """
+
+    work: Work
+    n_sealed: int
+    n_batches: int
+    audio_s: float
+    padded_s: float
+    n_tried: int
+    measured_s: float
+    took_s: float
+    device: str
+
+    @property
+    def time_s(self) -> float:
+        """Estimated seconds of computing, loading of the weights not counted."""
+        return self.padded_s * self.took_s / self.measured_s if self.measured_s else 0.0
+
+    def __str__(self) -> str:
+        if self.work.idle:
+            return str(self.work)
+        sealed = f", {self.n_sealed} of them sealed" if self.n_sealed else ""
+        head = f"{self.work}{sealed}"
+        if not self.n_batches:
+            return head
+        rate = self.audio_s / self.time_s
+        batches = "batches" if self.n_tried > 1 else "batch"
+        return (
+            f"{head}\n    {self.n_batches} batches on {self.device}, "
+            f"{self.padded_s / max(self.audio_s, 1e-9):.2f}x padded; {rate:,.1f} s of audio a "
+            f"second on {self.n_tried} {batches} tried: about {duration(self.time_s)}"
+        )
+
+
+def estimate(work: Work, machine: Machine, extractor: Extractor | None) -> Estimate:
+    """Plan the batches that are left, and time a few of them.
+
+    Parameters
+    ----------
+    work : Work
+    machine : Machine
+    extractor : Extractor or None
+        The loaded model; None where there is nothing to compute.
+
+    Returns
+    -------
+    Estimate
+        The rate is that of the shortest, the median and the longest batch together.
+    """
+    done: set[tuple[str, str]] = set()
+    for _, part in sealed_parts(parts_path(work.path)):
+        if part is not None:
+            done.update(zip(part.index["utterance"], part.index["audio_hash"], strict=True))
+    jobs = [job for job in work.jobs if (job.utterance, job.audio_hash) not in done]
+    n_sealed = len(work.jobs) - len(jobs)
+    if not jobs or extractor is None:
+        return Estimate(work, n_sealed, 0, 0.0, 0.0, 0, 0.0, 0.0, "")
+    target = work.target
+    device = resolve_device(machine.device, target.model)
+    batches = make_batches(jobs, machine.budget_s(device), target.least_s)
+    chosen = np.linspace(0, len(batches) - 1, min(N_MEASURED, len(batches))).round().astype(int)
+    tried = [batches[len(batches) // 2], *(batches[i] for i in chosen)]
+    items = [[work.survey.item(job) for job in batch] for batch in tried]
+    is_acoustic = target.model.kind == "acoustic"
+    workers = machine.n_workers(device != "cpu", is_acoustic)
+    # An acoustic set is computed where audio is decoded: here one process, there so many.
+    loaded = load_items(target, items, 0 if is_acoustic else workers)
+    began = 0.0
+    for number, (batch, results) in enumerate(zip(items, loaded, strict=True)):
+        embed_batch(extractor, batch, results)
+        if number == 0:
+            began = time.perf_counter()
+    took_s = (time.perf_counter() - began) / (max(1, workers) if is_acoustic else 1)
+    return Estimate(
+        work, n_sealed, len(batches),
+        sum(job.seconds for job in jobs), padded_seconds(batches, target.least_s),
+        len(chosen), padded_seconds(tried[1:], target.least_s), took_s, device,
+    )  # fmt: skip
