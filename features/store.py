@@ -14,8 +14,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -36,6 +38,9 @@ BLOCK = 64
 """Utterances a checksum covers."""
 STEP_BYTES = 256_000_000
 """Most that is in memory at a time when a store is written or verified."""
+RUN_BYTES = 1 << 22
+"""What a thread reads and sums at a time; it stays in the core's cache."""
+MAX_READERS = 4
 
 INDEX_COLUMNS = ("utterance", "audio_hash", "size", "mtime_ns")
 _NOT_KEY = ("format", "format_version", "statistics_default")
@@ -180,10 +185,11 @@ class Store:
                     f"{self.path}: damaged (checksum of {what}); delete it and extract again"
                 )
         shape = (len(self.layers), len(self.index))
-        for statistic in self.statistics:
-            if self._file[statistic].shape[:2] != shape:
+        self._data = {statistic: self._file[statistic] for statistic in self.statistics}
+        for statistic, data in self._data.items():
+            if data.shape[:2] != shape:
                 raise StoreError(
-                    f"{self.path}: /{statistic} has shape {self._file[statistic].shape}, "
+                    f"{self.path}: /{statistic} has shape {data.shape}, "
                     f"expected {shape} + (columns,); delete it and extract again"
                 )
 
@@ -215,7 +221,7 @@ class Store:
 
     def columns(self, statistic: str) -> int:
         """Width of one statistic: the hidden size, or the number of features."""
-        return int(self._file[statistic].shape[2])
+        return int(self._data[statistic].shape[2])
 
     def layer_position(self, layer: int | str) -> list[int]:
         """Positions on the layer axis of `"last"`, `"mean"` (1..L) or an index.
@@ -269,11 +275,9 @@ class Store:
 
     def read_position(self, position: int, statistic: str, *, check: bool = False) -> Float32:
         """The matrix at one position of the layer axis: one sequential read."""
-        matrix = self._rows(position, statistic, 0, len(self.index))
-        if check:
-            damaged = self._damaged(matrix, position, statistic)
-            if damaged:
-                raise self._heal(damaged[0])
+        matrix, found = self._read(position, statistic, 0, len(self.index), sums=check)
+        if check and (damaged := self._damaged(found, position, statistic, 0)):
+            raise self._heal(damaged[0])
         return matrix
 
     def read_rows(self, position: int, statistic: str, rows: NDArray[np.int64]) -> Float32:
@@ -295,16 +299,42 @@ class Store:
         """
         start = int(rows.min()) // BLOCK * BLOCK
         stop = min((int(rows.max()) // BLOCK + 1) * BLOCK, len(self.index))
-        matrix = self._rows(position, statistic, start, stop)
+        matrix, found = self._read(position, statistic, start, stop, sums=True)
         needed = set((rows // BLOCK).tolist())
-        for damage in self._damaged(matrix, position, statistic, start):
+        for damage in self._damaged(found, position, statistic, start):
             if damage.block in needed:
                 raise self._heal(damage)
         return matrix[rows - start]
 
-    def _rows(self, position: int, statistic: str, start: int, stop: int) -> Float32:
+    def _read(
+        self, position: int, statistic: str, start: int, stop: int, *, sums: bool
+    ) -> tuple[Float32, NDArray[np.uint32]]:
+        """Rows start..stop of a layer and, with `sums`, the checksums of what was read.
+
+        The bytes are read past HDF5, which lets one thread in at a time: a checksum takes longer
+        than its read, so threads take runs of blocks.
+        """
+        dataset = self._data[statistic]
+        n, width = dataset.shape[1:]
+        matrix = np.empty((stop - start, width), dtype=dataset.dtype)
+        row_bytes = width * matrix.itemsize
+        step = BLOCK * max(1, RUN_BYTES // (BLOCK * row_bytes)) if sums else max(1, len(matrix))
+        if not matrix.size:
+            return matrix, checksums(matrix)
         try:
-            return self._file[statistic][position, start:stop]
+            handle = self._file.id.get_vfd_handle()
+            offset = dataset.id.get_offset() + (position * n + start) * row_bytes
+
+            def run(first: int) -> NDArray[np.uint32]:
+                rows = matrix[first : first + step]
+                _read_into(rows, handle, offset + first * row_bytes)
+                return checksums(rows) if sums else np.empty(0, np.uint32)
+
+            firsts = range(0, len(matrix), step)
+            if len(firsts) == 1:
+                return matrix, run(0)
+            with ThreadPoolExecutor(min(MAX_READERS, os.cpu_count() or 1)) as pool:
+                return matrix, np.concatenate(list(pool.map(run, firsts)))
         except OSError as error:
             raise StoreError(
                 f"{self.path}: /{statistic}, layer {self.layers[position]}: cannot be read "
@@ -318,10 +348,9 @@ class Store:
         )
 
     def _damaged(
-        self, matrix: Float32, position: int, statistic: str, start: int = 0
+        self, found: NDArray[np.uint32], position: int, statistic: str, start: int
     ) -> list[Damage]:
         first = start // BLOCK
-        found = checksums(matrix)
         stored = self._file[f"crc/{statistic}"][position, first : first + len(found)]
         return [
             Damage(
@@ -346,9 +375,27 @@ class Store:
             for position in range(len(self.layers))
             for start, stop in _steps(n, self.columns(statistic))
             for damage in self._damaged(
-                self._rows(position, statistic, start, stop), position, statistic, start
+                self._read(position, statistic, start, stop, sums=True)[1],
+                position,
+                statistic,
+                start,
             )
         ]
+
+
+def _read_into(rows: Float32, handle: int, start: int) -> None:
+    """Fill rows, whole and contiguous, from a byte of a file on.
+
+    Raises
+    ------
+    OSError
+    """
+    left = rows.reshape(-1).view(np.uint8).data
+    while left:
+        n_bytes = os.preadv(handle, [left], start)
+        if not n_bytes:
+            raise OSError(f"the file ends at byte {start}")
+        left, start = left[n_bytes:], start + n_bytes
 
 
 def checksums(matrix: Float32) -> NDArray[np.uint32]:

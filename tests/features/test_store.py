@@ -61,6 +61,30 @@ def data(rng: np.random.Generator) -> np.ndarray:
     return rng.standard_normal((3, 150, 7)).astype(np.float32)
 
 
+@pytest.mark.parametrize("n", [0, 1, BLOCK, 5 * BLOCK, 5 * BLOCK + 1])
+def test_rows_are_compared_in_runs_of_any_length(
+    tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, n: int
+) -> None:
+    data = rng.standard_normal((3, n, 7)).astype(np.float32)
+    write(tmp_path / "toy.h5", data)
+    for run_bytes in (1, 2 * BLOCK * 7 * 4):
+        monkeypatch.setattr("features.store.RUN_BYTES", run_bytes)
+        with Store(tmp_path / "toy.h5") as store:
+            for position in range(3):
+                found = store.read_position(position, "mean", check=True)
+                np.testing.assert_array_equal(found, data[position])
+            assert store.verify() == []
+
+
+def test_a_file_cut_while_it_is_open_is_an_error(tmp_path: Path, data: np.ndarray) -> None:
+    write(tmp_path / "toy.h5", data)
+    with Store(tmp_path / "toy.h5") as store:
+        start = (tmp_path / "toy.h5").read_bytes().index(data[2].tobytes())
+        os.truncate(tmp_path / "toy.h5", start + 100)
+        with pytest.raises(StoreError, match=r"layer 2: cannot be read \(the file ends at byte"):
+            store.read(2, "mean", check=True)
+
+
 def test_round_trip(tmp_path: Path, data: np.ndarray) -> None:
     path = tmp_path / "c" / "toy.h5"
     write(path, data, names={"mean": [f"f{i}" for i in range(7)]}, failed=[("x", "00", "why")])
