@@ -19,7 +19,6 @@ The exit code is 1 where the last layer of `ours` differs from `single` by more 
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import platform
 import resource
@@ -28,7 +27,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -37,9 +35,9 @@ if not __package__:  # run as a file: this folder would hide the package `extrac
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
-import scipy.signal
 import soundfile as sf
 
+from benchmarks.common import fresh, speechlike
 from extract.ahead import load_ahead
 from extract.audio import SAMPLING_RATE_HZ, Clip, load, seconds
 from extract.batches import Job, make_batches, padded_seconds
@@ -123,16 +121,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0 if exact else 1
 
 
-def fresh(function: Callable[..., Any], *args: Any) -> Any:
-    """Call a function in a process of its own.
-
-    A process's peak memory never falls, and counts what its parent had when it was started: the
-    parent imports no torch.
-    """
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(function, *args).result()
-
-
 def make_audio(folder: Path, total_s: float, device: str, n_files: int) -> list[Clip]:
     """Write WAV files, 16 kHz and 16 bit, of about `total_s` seconds together.
 
@@ -150,13 +138,9 @@ def make_audio(folder: Path, total_s: float, device: str, n_files: int) -> list[
     lengths = rng.permutation([job.seconds for batch in chosen for job in whole[batch]])
     clips = []
     for number, length in enumerate(lengths):
-        samples = rng.normal(size=round(length * SAMPLING_RATE_HZ))
-        samples = scipy.signal.lfilter([1.0], [1.0, -0.95], samples)  # falls by 6 dB an octave
-        time_s = np.arange(len(samples)) / SAMPLING_RATE_HZ
-        syllables = np.sin(np.pi * rng.uniform(3, 6) * time_s + rng.uniform(0, np.pi)) ** 2
-        samples *= syllables * rng.uniform(0.01, 0.1)
+        samples = speechlike(rng, round(length * SAMPLING_RATE_HZ), SAMPLING_RATE_HZ)
         clip = Clip(f"{number:05d}", str(folder / f"{number:05d}.wav"))
-        sf.write(clip.path, np.clip(samples, -1, 1), SAMPLING_RATE_HZ, subtype="PCM_16")
+        sf.write(clip.path, samples, SAMPLING_RATE_HZ, subtype="PCM_16")
         clips.append(clip)
     return clips
 

@@ -19,19 +19,14 @@ The exit code is 1 where a side disagrees; a missed goal of speed is printed and
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import os
-import platform
 import resource
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +49,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import SVC, LinearSVC, LinearSVR
 from threadpoolctl import threadpool_limits
 
+from benchmarks.common import fresh, machine, say, spread
 from evaluate import metrics
 from features.recipe import HeadSpec, SplitSpec
 from features.splits import Fold, inner_folds, outer_folds
@@ -168,6 +164,7 @@ CASES = [
     Case("linear-svc-iemocap", ONE, LINEAR_GRID, 10, "iemocap", "linear-svc", DECADES),
 ]
 GROWTH, MEMORY = "growth", "memory"
+PACKAGES = ("scikit-learn", "numpy", "scipy", "joblib")
 MOST_GB = 8.0
 
 
@@ -560,21 +557,6 @@ def judge(
 # Running and reporting
 
 
-def fresh(function: Callable[..., Any], *args: Any) -> Any:
-    """Call a function in a process of its own.
-
-    A process's peak memory counts what its parent had when it was started: the parent holds no
-    features.
-    """
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(function, *args).result()
-
-
-def say(text: str) -> None:
-    """Tell how far things are, beside the table."""
-    print(text, file=sys.stderr, flush=True)
-
-
 def measure(case: Case, data: Data, folder: Path, jobs: int, repeats: int, small: bool) -> bool:
     """Print one line of the table; whether both sides agree."""
     runs = [fresh(ours, case, data, folder, jobs)]
@@ -591,16 +573,11 @@ def measure(case: Case, data: Data, folder: Path, jobs: int, repeats: int, small
     peak = max(one.peak for one in runs)
     print(
         f"| {case.what}; {sum(data.sizes):,} x {data.n_columns:,} | {case.against} "
-        f"| {other.seconds:.1f} | {_median(took)} | {ratio:.1f} | {case.goal:g}x: {met} "
+        f"| {other.seconds:.1f} | {spread(took)} | {ratio:.1f} | {case.goal:g}x: {met} "
         f"| {other.peak / 1e9:.2f} / {peak / 1e9:.2f} | {'; '.join(verdict.figures)} |",
         flush=True,
     )
     return verdict.holds
-
-
-def _median(seconds: Sequence[float]) -> str:
-    spread = f" ({min(seconds):.2f} to {max(seconds):.2f})" if len(seconds) > 1 else ""
-    return f"{statistics.median(seconds):.2f}{spread}"
 
 
 def grow(data: Data, folder: Path, jobs: int, repeats: int) -> None:
@@ -624,7 +601,7 @@ def grow(data: Data, folder: Path, jobs: int, repeats: int) -> None:
     ):
         ratio = statistics.median(took[b]) / statistics.median(took[a])
         met = "met" if ratio <= limit else "**missed**"
-        print(f"| {what} | {_median(took[a])} | {_median(took[b])} | {ratio:.2f} | {goal}: {met} |")
+        print(f"| {what} | {spread(took[a])} | {spread(took[b])} | {ratio:.2f} | {goal}: {met} |")
 
 
 def bound(data: Data, folder: Path, jobs: int) -> None:
@@ -643,20 +620,6 @@ def bound(data: Data, folder: Path, jobs: int) -> None:
             )
 
 
-def machine() -> str:
-    """Date, processor, memory and versions in a line."""
-    name, memory = platform.processor() or platform.machine(), ""
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        names = [one.split(":", 1)[1].strip() for one in lines if one.startswith("model name")]
-        name = names[0] if names else name
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        memory = f", {total / 2**30:.0f} GiB of memory"
-    versions = [f"{one} {version(one)}" for one in ("scikit-learn", "numpy", "scipy", "joblib")]
-    software = ", ".join([f"Python {platform.python_version()}", *versions])
-    return f"{date.today()}. {name}, {os.cpu_count()} cores{memory}. {software}."
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure the cases that are asked for, one after the other."""
     names = [*(case.name for case in CASES), GROWTH, MEMORY]
@@ -672,7 +635,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"no case {', '.join(unknown)}; have {', '.join(names)}")
     repeats = args.repeats or (1 if args.small else 3)
     corpora = {data.name: data for data in (SMALL if args.small else FULL)}
-    print(f"{machine()} Both sides with n_jobs = {args.jobs}; medians of {repeats} of ours.\n")
+    print(machine(*PACKAGES), end=" ")
+    print(f"Both sides with n_jobs = {args.jobs}; medians of {repeats} of ours.\n")
     print(
         "| what | against | reference s | ours s | ratio | goal | peak memory in GB, reference / "
         "ours | agreement |\n|---|---|---|---|---|---|---|---|",
