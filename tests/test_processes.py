@@ -1,4 +1,4 @@
-"""Whole commands in processes of their own: kills, second writers, planning without torch."""
+"""Whole commands in processes of their own: kills, signals, planning without torch."""
 
 from __future__ import annotations
 
@@ -72,9 +72,11 @@ def job(make_corpus, tones_recipe, tmp_path: Path):
     """Start the extraction of a model over `tones`, slowed down by `delay` seconds a batch."""
     make_corpus(24)
 
-    def begin(model: str, stores: str = "stores", delay: float = 0.0) -> subprocess.Popen[str]:
+    def begin(
+        model: str, stores: str = "stores", delay: float = 0.0, more: tuple[str, ...] = ()
+    ) -> subprocess.Popen[str]:
         recipe = tones_recipe(f'["{model}"]', "[extract]\nbatch_seconds = 2.0")
-        argv = [str(recipe), "--data", "data", "--stores", stores, "--jobs", "1"]
+        argv = [str(recipe), "--data", "data", "--stores", stores, "--jobs", "1", *more]
         return start(SLOWLY.format(delay=delay), *argv, cwd=tmp_path)
 
     return begin
@@ -154,15 +156,6 @@ def test_a_stopped_extraction_seals_says_how_to_go_on_and_goes_on(
     assert not (tmp_path / "stores/tones/mfcc.lock").exists()
     exit_code, text = finish(job("mfcc"))
     assert (exit_code, "sealed before" in text) == (0, True)
-
-
-def test_the_second_of_two_writers_says_who_holds_the_store(job, tmp_path: Path) -> None:
-    first = job("mfcc", delay=0.3)
-    wait_for_parts(tmp_path / "stores/tones/mfcc.parts", 1, first)
-    code, text = finish(job("mfcc"))
-    assert code == 1
-    assert f"mfcc.lock: held by process {first.pid} on " in text
-    assert finish(first)[0] == 0
 
 
 def test_nothing_to_do_costs_no_torch(job, tmp_path: Path) -> None:
