@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from dataclasses import replace
 from itertools import groupby
@@ -29,8 +30,9 @@ from extract.work import (
 )
 from features.command import argument_parser, corpus_root, duration, names_of, run_command, size
 from features.corpora import read_corpus
-from features.errors import CorpusError, ModelError
+from features.errors import CorpusError, ModelError, StoreError
 from features.recipe import ModelSpec, Recipe, load_recipe
+from features.store import parts_path
 from features.utterances import Table, read_table, write_table
 
 
@@ -99,6 +101,10 @@ def _finish(work: Work, machine: Machine, args: argparse.Namespace) -> list[str]
     idle = work.idle
     if not idle or work.failures:
         work = run(work, machine, wait=args.wait, break_lock=args.break_lock)
+    elif parts_path(work.path).is_dir() or work.path.with_suffix(".lock").exists():
+        # A kill behind the last rename has left them; or another process is at work there.
+        with contextlib.suppress(StoreError):
+            run(work, machine)
     if not idle:
         print(summary(work), flush=True)
     return list(work.failures)
