@@ -43,7 +43,8 @@ def _processes(text: str) -> int:
     return value
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """Read a count of the command line."""
     value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError("a count, 0 or more")
@@ -83,7 +84,7 @@ _ARGUMENTS: dict[str, tuple[tuple[str, ...], dict[str, object]]] = {
     "allow-failures": (
         ("--allow-failures",),
         {
-            "type": _count,
+            "type": count,
             "default": 0,
             "metavar": "N",
             "help": "accept N utterances without features",

@@ -332,6 +332,11 @@ def _choices(kind: type[Section], key: str) -> list[str]:
     return [str(one) for one in getattr(field.annotation, "__args__", ())] if field else []
 
 
+def names_folder(name: str) -> bool:
+    """Whether a corpus or model of this name can have a folder or file of its own."""
+    return bool(name) and name not in (".", "..") and not set(name) & set("/\\@\0")
+
+
 def _members(kind: type[S], raw: Mapping[str, Any], key: str, faults: list[str]) -> dict[str, S]:
     """Read `corpora` or `models`: a list of keys and inline tables, or a table of tables."""
     given = raw.get(key)
@@ -355,7 +360,7 @@ def _members(kind: type[S], raw: Mapping[str, Any], key: str, faults: list[str])
     for name, values in pairs:
         if name in result:
             faults.append(f"{key}: {name} is named twice")
-        if not name or name in (".", "..") or set(name) & set("/\\@\0"):
+        if not names_folder(name):
             faults.append(f"{key}: {name!r} cannot name a folder; no / \\ @ in a name")
         checked = _check(kind, values, f"[{key}.{name}] ", faults)
         if checked is not None:

@@ -219,6 +219,11 @@ class Store:
         untrained = str(self.key.get("source", "")).startswith("untrained:")
         return f"{self.key['model']} (untrained)" if untrained else str(self.key["model"])
 
+    @property
+    def imported(self) -> bool:
+        """Whether other programs made the features (`python -m features import`)."""
+        return str(self.key.get("source", "")).startswith("imported:")
+
     def columns(self, statistic: str) -> int:
         """Width of one statistic: the hidden size, or the number of features."""
         return int(self._data[statistic].shape[2])
