@@ -27,11 +27,11 @@ from features.feature_files import (
     require_parquet,
 )
 from features.files import replacing, write_text
+from features.lock import WriterLock
 from features.recipe import names_folder
 from features.store import (
     Float32,
     Store,
-    WriterLock,
     audio_hash,
     file_digest,
     full_key,
@@ -115,8 +115,8 @@ def import_features(
     with WriterLock(path.with_suffix(".lock")):
         _refuse_other(path, key, force)
 
-        def matrix(statistic: str, position: int) -> Float32:
-            return X
+        def matrix(statistic: str, position: int, start: int, stop: int) -> Float32:
+            return X[start:stop]
 
         write_store(
             path, key, index, [0], matrix,

@@ -20,8 +20,9 @@ import pandas as pd
 
 from features.command import size
 from features.errors import CorpusError, StoreError, UserError
+from features.lock import WriterLock
 from features.recipe import Recipe
-from features.store import Store, WriterLock, parts_path, sealed_parts, store_path
+from features.store import Store, parts_path, sealed_parts, store_path
 from features.utterances import read_table
 
 

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from features.command import size
 from features.errors import CorpusError, StoreError
@@ -30,13 +29,14 @@ from features.inventory import (
     shown_source,
     under_way,
 )
+from features.lock import WriterLock
 from features.recipe import Recipe
-from features.store import Float32, Store, WriterLock, parts_path, store_path, write_store
+from features.store import Float32, Store, parts_path, store_path, write_store
 from features.utterances import read_table
 
 LEFT_AFTER_S = 3600.0
 """Age from which a temporary file counts as left behind, where no lock tells."""
-_TEMPORARY = re.compile(r"\.(?P<target>.+)\.\d+(-[0-9a-f]{8})?\.tmp")
+_TEMPORARY = re.compile(r"\.(?P<target>.+)\.[0-9a-f-]+\.tmp")
 
 
 @dataclass(frozen=True)
@@ -216,13 +216,13 @@ def drop_stale(path: Path) -> None:
     frame = read_table(path.parent).frame
     with Store(path) as store:
         gone = set(compare_rows(store.index, frame).stale)
-        keep: NDArray[np.bool_] = ~store.index["utterance"].isin(gone).to_numpy(dtype=bool)
+        keep = np.flatnonzero(~store.index["utterance"].isin(gone).to_numpy(dtype=bool))
 
-        def matrix(statistic: str, position: int) -> Float32:
-            return store.read_position(position, statistic, check=True)[keep]
+        def matrix(statistic: str, position: int, start: int, stop: int) -> Float32:
+            return store.read_rows(position, statistic, keep[start:stop])
 
         write_store(
-            path, store.key, store.index[keep], store.layers, matrix,
+            path, store.key, store.index.iloc[keep], store.layers, matrix,
             default=store.default, columns={one: store.columns(one) for one in store.statistics},
             names=store.names,
         )  # fmt: skip
