@@ -17,6 +17,8 @@ from features.errors import UserError
 from features.store import Float32, Store
 from features.utterances import some
 
+STEP_VALUES = 1 << 20
+"""Values that are compared at a time, in float64."""
 EQUAL, DIFFERENT, TROUBLE = 0, 1, 2
 """Exit codes, as of diff(1)."""
 
@@ -101,13 +103,14 @@ def _values(a: Store, b: Store) -> Iterator[str]:
 
 
 def _compare(
-    x: Float32, y: Float32, here: NDArray[np.intp], there: NDArray[np.intp], block: int = 4096
+    x: Float32, y: Float32, here: NDArray[np.intp], there: NDArray[np.intp]
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """Which common rows are equal bit for bit, and the relative error of each; (n_common,)."""
     equal = np.empty(len(here), dtype=bool)
     error = np.empty(len(here))
-    for start in range(0, len(here), block):
-        part = slice(start, start + block)
+    step = max(1, STEP_VALUES // x.shape[1])
+    for start in range(0, len(here), step):
+        part = slice(start, start + step)
         one, other = x[here[part]], y[there[part]]
         equal[part] = (one.view(np.uint32) == other.view(np.uint32)).all(axis=1)
         gap = np.linalg.norm(one.astype(np.float64) - other, axis=1)

@@ -27,6 +27,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from features.command import Progress
 from features.corpora.base import AUDIO_SUFFIXES, nfc
 from features.errors import UserError, nearest
 from features.utterances import EXAMPLES, some
@@ -178,6 +179,7 @@ def read_features(layouts: Sequence[Layout], frame: pd.DataFrame) -> Features:
     unmatched: list[str] = []
     faults = _Faults()
     frames = False
+    progress = Progress("reading features", len(names), "utterances")
     for layout in layouts:
         rows = _rows(layout.path)
         width = len(next(rows)[1])
@@ -188,6 +190,7 @@ def read_features(layouts: Sequence[Layout], frame: pd.DataFrame) -> Features:
             )
         frames = frames or any(one.lower() == "frametime" for one in layout.left_out)
         for where, cells in rows:
+            progress.add(1)
             if len(cells) != width:
                 faults.add(f"{layout.path}, {where}: {len(cells)} cells, the header has {width}")
                 continue
@@ -209,6 +212,7 @@ def read_features(layouts: Sequence[Layout], frame: pd.DataFrame) -> Features:
                 for column, cell in zip(layout.names, values, strict=True):
                     if reason := _reason(cell):
                         faults.add(f"{place}, column {column!r}: {reason}")
+    progress.close()
     way_out = "mend the files, or name columns that are no features with --drop"
     if frames:
         way_out += " (of features a frame, make functionals first: one row an utterance)"
@@ -266,12 +270,12 @@ class Matcher:
 
     def __init__(self, frame: pd.DataFrame) -> None:
         self._ids = set(frame["utterance"])
-        paths = [PurePosixPath(nfc(path)) for path in frame["path"]]
-        self._suffixes = {*AUDIO_SUFFIXES, *(path.suffix.lower() for path in paths)}
+        paths = [nfc(path) for path in frame["path"]]
+        self._suffixes = {*AUDIO_SUFFIXES, *(PurePosixPath(one).suffix.lower() for one in paths)}
         self._paths: dict[str, set[str]] = defaultdict(set)
         self._tails: dict[str, set[str]] = defaultdict(set)
         for utterance, path in zip(frame["utterance"], paths, strict=True):
-            for number, tail in enumerate(_tails(str(path.with_suffix("")))):
+            for number, tail in enumerate(_tails(self._bare(path))):
                 self._tails[tail].add(utterance)
                 if number == 0:
                     self._paths[tail].add(utterance)
@@ -281,8 +285,7 @@ class Matcher:
         name = nfc(name).strip().replace("\\", "/").removeprefix("./")
         if name in self._ids:
             return name
-        suffix = PurePosixPath(name).suffix
-        bare = name[: -len(suffix)] if suffix and suffix.lower() in self._suffixes else name
+        bare = self._bare(name)
         if bare in self._ids:
             return bare
         could = self._tails.get(bare, set())
@@ -291,6 +294,10 @@ class Matcher:
             if not could and tail in self._ids:
                 return tail
         return next(iter(could)) if len(could) == 1 else could
+
+    def _bare(self, name: str) -> str:
+        suffix = PurePosixPath(name).suffix
+        return name[: -len(suffix)] if suffix and suffix.lower() in self._suffixes else name
 
 
 def _tails(path: str) -> Iterator[str]:
