@@ -245,11 +245,12 @@ def _remove_abandoned(path: Path) -> None:
     prefix = f".{path.name}.{_host()}-"
     for one in path.parent.glob(f"{glob.escape(prefix)}*.tmp"):
         pid = one.name.removeprefix(prefix).partition("-")[0]
-        if pid.isdecimal() and not _alive(int(pid)):
+        if pid.isdecimal() and not process_lives(int(pid)):
             _remove(one)
 
 
-def _alive(pid: int) -> bool:
+def process_lives(pid: int) -> bool:
+    """Whether this machine has a process of that number."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 
 from features.errors import StoreError
-from features.files import reason_of
+from features.files import process_lives, reason_of
 
 HEARTBEAT_S = 60.0
 DEAD_AFTER_S = 600.0
@@ -196,12 +196,8 @@ class WriterLock:
 
 def _alive(pid: int, started: str | None) -> bool:
     """Whether a process of this host lives, and is the one that started then."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+    if not process_lives(pid):
         return False
-    except PermissionError:
-        pass
     state = _stat(pid)
     # Killed, but its parent has not looked yet: it writes no more.
     if state and state[0] in ("Z", "X"):
