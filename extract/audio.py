@@ -4,6 +4,7 @@ Conventions
 -----------
 - Decoding is soundfile's (WAV, FLAC, OGG, MP3), channels are averaged, resampling is soxr's `HQ`.
 - What cannot be used raises `AudioError` with the reason; nothing is replaced by zeros.
+- A header is a claim: memory is taken for what is decoded, not for what a header promises.
 - `start` and `end` are seconds into the file; NaN means its beginning or end.
 
 Worker processes import this module: it imports neither torch nor transformers.
@@ -26,8 +27,15 @@ from features.errors import AudioError
 SAMPLING_RATE_HZ = 16_000
 """What every model of the registry takes."""
 
-_PROMISED = re.compile(r"^ *data +: (\d+) \(should be (\d+)\)", re.MULTILINE)
-"""How libsndfile reports a WAV file whose data chunk is longer than the file."""
+RATES_HZ = (4_000, 768_000)
+"""Lowest and highest rate that is taken for one: below is no speech, above no recorder."""
+MAX_SECONDS = 4 * 3600.0
+"""Longest clip. Whoever has longer recordings means segments of them."""
+
+_BLOCK = 1 << 20
+"""Values (frames x channels) that are decoded at once."""
+_PROMISED = re.compile(r"^ *(?:data|SSND|Data Size) +: (\d+) \(should be (\d+)\)", re.MULTILINE)
+"""How libsndfile reports a WAV, AIFF or AU file whose samples end before its header says so."""
 _OPEN_ENDED = 2**31 - 1
 """Length that streaming programs write who do not know it."""
 
@@ -87,16 +95,15 @@ def load(clip: Clip, min_samples: int = 1) -> Audio:
     rate, n_frames = _header(clip)
     start, stop = _bounds(clip, rate, n_frames)
     try:
-        samples, _ = sf.read(clip.path, start=start, stop=stop, dtype="float32", always_2d=True)
+        mono = _decode(clip.path, start, stop)
     except (sf.SoundFileError, OSError, ValueError, TypeError, MemoryError) as error:
         raise AudioError(f"cannot be decoded: {_reason(error)}") from None
-    if len(samples) == 0:
-        raise AudioError("empty: no samples")
-    mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
     if not np.isfinite(mono).all():
         raise AudioError(f"{int((~np.isfinite(mono)).sum())} samples are NaN or infinite")
     if rate != SAMPLING_RATE_HZ:
         mono = soxr.resample(mono, rate, SAMPLING_RATE_HZ, quality="HQ")
+        if not np.isfinite(mono).all():
+            raise AudioError("samples too large to be resampled; full scale is 1")
     if len(mono) < min_samples:
         raise AudioError(
             f"no frame: {len(mono)} samples at {SAMPLING_RATE_HZ} Hz, the model needs "
@@ -106,13 +113,15 @@ def load(clip: Clip, min_samples: int = 1) -> Audio:
 
 
 def _header(clip: Clip) -> tuple[int, int]:
+    """Sampling rate and number of frames, as the header has them."""
     try:
-        info = sf.info(clip.path)
-    except (sf.SoundFileError, OSError, TypeError) as error:
+        # Not opened before: what is no plain file (a pipe) may never answer.
         if not Path(clip.path).is_file():
-            raise AudioError("no such file") from None
+            raise AudioError("no such file")
         if Path(clip.path).stat().st_size == 0:
-            raise AudioError("empty: the file has no bytes") from None
+            raise AudioError("empty: the file has no bytes")
+        info = sf.info(clip.path)
+    except (sf.SoundFileError, OSError, TypeError, ValueError) as error:
         raise AudioError(f"cannot be read as audio: {_reason(error)}") from None
     promised = _PROMISED.search(info.extra_info)
     if promised and int(promised[2]) < int(promised[1]) < _OPEN_ENDED:
@@ -120,13 +129,39 @@ def _header(clip: Clip) -> tuple[int, int]:
             f"cut short: its header promises {promised[1]} bytes of samples, {promised[2]} are "
             f"there"
         )
-    return int(info.samplerate), int(info.frames)
+    rate = int(info.samplerate)
+    if not RATES_HZ[0] <= rate <= RATES_HZ[1]:
+        raise AudioError(f"sampling rate {rate} Hz; expected {RATES_HZ[0]} to {RATES_HZ[1]} Hz")
+    return rate, int(info.frames)
+
+
+def _decode(path: str, start: int, stop: int) -> Audio:
+    """Frames `start` to `stop`, channels averaged; float32, shape (stop - start,)."""
+    blocks = []
+    with sf.SoundFile(path) as file:
+        file.seek(start)
+        at_once = max(1, _BLOCK // file.channels)
+        while start < stop:
+            block = file.read(min(at_once, stop - start), dtype="float32", always_2d=True)
+            if not len(block):
+                raise AudioError(
+                    f"cut short: its header promises {stop - start} frames more than are there"
+                )
+            with np.errstate(over="ignore", invalid="ignore"):
+                blocks.append(block[:, 0] if block.shape[1] == 1 else block.mean(axis=1))
+            start += len(block)
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
 
 def _bounds(clip: Clip, rate: int, n_frames: int) -> tuple[int, int]:
     """First and last frame of a clip; a segment that leaves the file is refused, not cut."""
-    start = 0 if math.isnan(clip.start) else round(clip.start * rate)
-    stop = n_frames if math.isnan(clip.end) else round(clip.end * rate)
+
+    def frame(seconds: float) -> int:
+        # Far outside is outside: infinity has no frame.
+        return round(min(max(seconds * rate, -1.0), n_frames + rate))
+
+    start = 0 if math.isnan(clip.start) else frame(clip.start)
+    stop = n_frames if math.isnan(clip.end) else frame(clip.end)
     # A segment table rounds to milliseconds: one more at the end of the file is no fault.
     if stop > n_frames and stop - n_frames <= math.ceil(rate / 1000):
         stop = n_frames
@@ -136,6 +171,11 @@ def _bounds(clip: Clip, rate: int, n_frames: int) -> tuple[int, int]:
         )
     if stop <= start:
         raise AudioError("empty: no samples")
+    if stop - start > MAX_SECONDS * rate:
+        raise AudioError(
+            f"{(stop - start) / rate:,.0f} s long by its header; an utterance has at most "
+            f"{MAX_SECONDS:,.0f} s: list segments of it"
+        )
     return start, stop
 
 
