@@ -11,6 +11,7 @@ Conventions
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -204,6 +205,8 @@ _SECTIONS: dict[str, type[Section]] = {
     "head": HeadSpec,
     "evaluate": EvaluateSpec,
 }
+# A dotted key of so many parts: tomllib takes the square of their number in time and memory.
+_DEEP_KEY = re.compile(r"""(?<![\w"'-])(?:[\w"'-]+[ \t]*\.[ \t]*){100}""")
 _KEYS = ("corpora", "models", "fusion", *_Top.model_fields, *_SECTIONS)
 
 S = TypeVar("S", bound=Section)
@@ -234,7 +237,10 @@ def load_recipe(
     """
     path = Path(path)
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8-sig")
+        if _DEEP_KEY.search(text):
+            raise RecursionError
+        raw = tomllib.loads(text)
     except FileNotFoundError:
         near = nearest(path.name, [one.name for one in path.parent.glob("*.toml")])
         raise RecipeError(
@@ -243,7 +249,11 @@ def load_recipe(
         ) from None
     except IsADirectoryError:
         raise RecipeError(f"{path}: is a folder; RECIPE names a TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from None
+    except RecursionError:
+        raise RecipeError(f"{path}: not valid TOML: nested too deeply") from None
+    except ValueError as error:  # no TOML, no UTF-8, a number beyond all measure
         raise RecipeError(f"{path}: not valid TOML: {error}") from None
     for section, values in (overrides or {}).items():
         if isinstance(raw.setdefault(section, {}), dict):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import resource
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -145,3 +146,23 @@ def read_or_refused(kind: type[UserError] = UserError) -> Iterator[None]:
             str(error).encode("utf-8", "backslashreplace")
             if not str(error).strip():
                 raise
+
+
+def toml(value: Any) -> str:
+    """A value as TOML in one line; tables are inline.
+
+    >>> toml({"a b": [1.5, True, "x"]})
+    '{"a b" = [1.5, true, "x"]}'
+    """
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{toml(str(k))} = {toml(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(toml, value)) + "]"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return repr(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def toml_file(tree: Mapping[str, Any]) -> str:
+    """A table as a TOML file, one line a key."""
+    return "".join(f"{toml(str(key))} = {toml(value)}\n" for key, value in tree.items())
