@@ -13,8 +13,9 @@ import pytest
 
 from features.command import size
 from features.inventory import compare_rows
+from features.lock import WriterLock
 from features.recipe import load_recipe
-from features.store import Store, WriterLock, store_path
+from features.store import Store, store_path
 from features.utterances import read_table, write_table
 from tests.features.test_matrix import make_store, make_table, write_recipe
 
