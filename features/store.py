@@ -347,10 +347,10 @@ class Store:
             ) from None
 
     def _heal(self, damage: Damage) -> StoreError:
-        return StoreError(
-            f"{self.path}: damaged: {damage}; make extract MODEL={self.path.stem} VERIFY=1 "
-            f"computes again just those"
-        )
+        again = f"make extract MODEL={self.path.stem} VERIFY=1 computes again just those"
+        if self.imported:
+            again = "import it again"
+        return StoreError(f"{self.path}: damaged: {damage}; {again}")
 
     def _damaged(
         self, found: NDArray[np.uint32], position: int, statistic: str, start: int

@@ -13,6 +13,7 @@ import pytest
 from extract.__main__ import main as extract
 from extract.__main__ import parser as extract_parser
 from features.command import run_command
+from features.errors import StoreError
 from features.exchange import export_features, source_hash
 from features.feature_files import Matcher
 from features.matrix import load
@@ -268,6 +269,22 @@ def test_a_store_of_another_key_is_replaced_by_force_alone(
     (table / "mine.parts").mkdir()
     code, text = bring(path, "--force")
     assert (code, "an extraction of this name is under way" in text) == (1, True)
+
+
+def test_a_damaged_import_is_to_be_imported_again(
+    table: Path, values: np.ndarray, tmp_path: Path, bring
+) -> None:
+    import h5py
+
+    path = table / "mine.h5"
+    assert bring(plain(tmp_path / "f.csv", values))[0] == 0
+    with h5py.File(path, "r") as file:
+        offset = file["functionals"].id.get_offset()
+    raw = bytearray(path.read_bytes())
+    raw[offset] ^= 1
+    path.write_bytes(raw)
+    with Store(path) as store, pytest.raises(StoreError, match="layer 0, .*; import it again"):
+        store.read("last", "functionals", check=True)
 
 
 def test_a_name_that_cannot_name_a_file_and_a_corpus_without_a_table(
