@@ -68,8 +68,8 @@ class WriterLock:
                 continue
             if not self._wait:
                 raise StoreError(
-                    f"{self.path}: held by {holder}; wait for it (make extract WAIT=1 does), or, if "
-                    f"that process is gone, take the lock with make extract BREAK_LOCK=1"
+                    f"{self.path}: held by {holder}; wait for it (make extract WAIT=1 does), or, "
+                    f"if that process is gone, take the lock with make extract BREAK_LOCK=1"
                 )
             if not said:
                 print(f"{self.path}: held by {holder}; waiting", file=sys.stderr, flush=True)
