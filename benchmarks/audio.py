@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure every format and rate, one after the other."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--files", type=int, default=96, help="of each kind; default 96")
-    parser.add_argument("--repeats", type=int, default=5, help="default 5")
+    parser.add_argument("--repeats", type=int, default=3, help="default 3")
     parser.add_argument(
         "--small", action="store_true", help="three kinds, 16 files each, one repeat"
     )
