@@ -10,6 +10,7 @@ RUNS ?= runs
 DEVICE ?= auto
 PRECISION ?=
 JOBS ?= -1
+CLUSTER ?=
 FORCE ?=
 VERIFY ?=
 WAIT ?=
@@ -32,6 +33,7 @@ endif
 forced := $(if $(filter-out 0,$(FORCE)),--force)
 locking := $(if $(filter-out 0,$(WAIT)),--wait) $(if $(filter-out 0,$(BREAK_LOCK)),--break-lock)
 some := $(if $(CORPUS),--corpus "$(CORPUS)")
+cluster := $(if $(CLUSTER),--cluster "$(CLUSTER)")
 where = --stores "$(STORES)" --runs "$(RUNS)"
 
 .DEFAULT_GOAL := help
@@ -41,7 +43,7 @@ where = --stores "$(STORES)" --runs "$(RUNS)"
 help:  ## this list
 	@echo "make TARGET [RECIPE=$(RECIPE)] [MODEL=a,b] [CORPUS=x] [DATA=$(DATA)] [STORES=$(STORES)] [RUNS=$(RUNS)]"
 	@echo "     [DEVICE=auto|cpu|cuda|cuda:1|mps] [PRECISION=float32|bfloat16|float16] [JOBS=n] [FORCE=1]"
-	@echo "     [VERIFY=1] [WAIT=1] [BREAK_LOCK=1]"
+	@echo "     [VERIFY=1] [WAIT=1] [BREAK_LOCK=1] [CLUSTER=local:N|tcp://host:port|slurm[:file]]"
 	@echo "     [ALLOW_FAILURES=n] [PYTHON=/your/python] [EXTRAS=$(EXTRAS)]"
 	@echo
 	@sed -n 's/^\([a-z-]*\):[^#]*## */  \1|/p' Makefile | awk -F'|' '{printf "%-11s%s\n", $$1, $$2}'
@@ -59,12 +61,12 @@ fetch: $(READY)  ## download weights and record their hashes; then no network is
 
 extract: $(READY)  ## audio -> stores: all layers of each model (the only step for a GPU)
 	@"$(PY)" -m extract "$(RECIPE)" --data "$(DATA)" --stores "$(STORES)" --device $(DEVICE) --jobs $(JOBS) \
-		--allow-failures $(ALLOW_FAILURES) $(some) $(forced) $(locking) $(if $(filter-out 0,$(VERIFY)),--verify) \
+		--allow-failures $(ALLOW_FAILURES) $(some) $(forced) $(locking) $(cluster) $(if $(filter-out 0,$(VERIFY)),--verify) \
 		$(if $(MODEL),--members "$(MODEL)") $(if $(PRECISION),--precision $(PRECISION))
 
 train: $(READY)  ## stores -> heads and predictions, on the CPU
 	@"$(PY)" -m models "$(RECIPE)" --data "$(DATA)" $(where) --jobs $(JOBS) $(some) $(forced) \
-		--allow-failures $(ALLOW_FAILURES) $(if $(MODEL),--model "$(MODEL)")
+		--allow-failures $(ALLOW_FAILURES) $(cluster) $(if $(MODEL),--model "$(MODEL)")
 	@"$(PY)" -m evaluate score "$(RECIPE)" --runs "$(RUNS)" $(some)
 
 fuse: $(READY)  ## predictions -> fused predictions and scores

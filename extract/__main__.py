@@ -28,6 +28,7 @@ from extract.work import (
     summary,
     survey,
 )
+from features import cluster
 from features.command import argument_parser, corpus_root, duration, names_of, run_command, size
 from features.corpora import read_corpus
 from features.errors import CorpusError, ModelError, StoreError
@@ -39,6 +40,7 @@ from features.utterances import Table, read_table, write_table
 
 def main(args: argparse.Namespace) -> int:
     """Plan everything, then extract corpus by corpus and model by model."""
+    where = cluster.parse(args.cluster) if args.cluster else None
     overrides = {"extract": {"precision": args.precision}} if args.precision else None
     recipe = load_recipe(args.recipe, models=args.members, corpora=args.corpus, overrides=overrides)
     imported = _imported(recipe, args.model or list(recipe.models), args.stores)
@@ -70,7 +72,11 @@ def main(args: argparse.Namespace) -> int:
         print(work)
     check_disk(works, args.stores)
     sys.stdout.flush()
-    failed = {(work.corpus, one) for work in works for one in _finish(work, machine, args)}
+    computes = any(work.jobs for work in works)
+    with cluster.connect(where) if where and computes else contextlib.nullcontext() as workers:
+        failed = {
+            (work.corpus, one) for work in works for one in _finish(work, machine, workers, args)
+        }
     if len(failed) > args.allow_failures:
         print(
             f"{len(failed)} utterances lack features; the failures files name each with its "
@@ -100,11 +106,13 @@ def _plan(works: list[Work], machine: Machine, stores: Path) -> int:
     return 0
 
 
-def _finish(work: Work, machine: Machine, args: argparse.Namespace) -> list[str]:
+def _finish(
+    work: Work, machine: Machine, workers: cluster.Workers | None, args: argparse.Namespace
+) -> list[str]:
     """Do the work of one model and corpus; return the utterances that failed."""
     idle = work.idle
     if not idle or work.failures:
-        work = run(work, machine, wait=args.wait, break_lock=args.break_lock)
+        work = run(work, machine, workers=workers, wait=args.wait, break_lock=args.break_lock)
     elif parts_path(work.path).is_dir() or work.path.with_suffix(".lock").exists():
         # A kill behind the last rename has left them; or another process is at work there.
         with contextlib.suppress(StoreError):
@@ -257,7 +265,7 @@ def parser() -> argparse.ArgumentParser:
         "python -m extract",
         "Write the features of speech models, all layers, to HDF5 stores. Asking again computes "
         "only what is new or whose audio has changed.",
-        "recipe", "data", "stores", "corpus", "jobs", "force", "allow-failures",
+        "recipe", "data", "stores", "corpus", "jobs", "cluster", "force", "allow-failures",
     )  # fmt: skip
     which = result.add_mutually_exclusive_group()
     which.add_argument("--model", type=names_of, metavar="A,B", help="any registered models")

@@ -5,13 +5,14 @@ Worker processes import this module: it imports neither torch nor transformers.
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import signal
 import threading
 from collections import deque
 from collections.abc import Generator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
@@ -33,6 +34,7 @@ def load_ahead(
     min_samples: int,
     feature_set: str | None,
     workers: int,
+    pool: Executor | None = None,
 ) -> Generator[list[Loaded], None, None]:
     """Decode batches in order, a few ahead of the one that is asked for.
 
@@ -45,6 +47,8 @@ def load_ahead(
         Acoustic set to compute in the worker; without it the audio itself is given.
     workers : int
         Processes; 0 decodes in this one.
+    pool : Executor, optional
+        Of `workers`, as `decoders` gives it, to be used and left running.
 
     Yields
     ------
@@ -56,14 +60,12 @@ def load_ahead(
         for batch in batches:
             yield [load_one(clip, min_samples, feature_set) for clip in batch]
         return
-    # Not forked: the parent may have threads and a CUDA context.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare_worker)
+    executor = pool or decoders(workers)
     ahead: deque[list[Future[Loaded]]] = deque()
     remaining = iter(batches)
     try:
         for batch in remaining:
-            ahead.append([pool.submit(load_one, c, min_samples, feature_set) for c in batch])
+            ahead.append([executor.submit(load_one, c, min_samples, feature_set) for c in batch])
             if len(ahead) > workers * BATCHES_AHEAD_A_WORKER:
                 yield [one.result() for one in ahead.popleft()]
         while ahead:
@@ -74,8 +76,20 @@ def load_ahead(
             "with fewer processes if you pass JOBS=1"
         ) from None
     finally:
-        # Waiting costs the clips under way; not waiting races with the end of the interpreter.
-        pool.shutdown(wait=True, cancel_futures=True)
+        for one in itertools.chain.from_iterable(ahead):
+            one.cancel()
+        if pool is None:
+            # Waiting costs the clips under way; not waiting races with the interpreter's end.
+            executor.shutdown(wait=True, cancel_futures=True)
+
+
+def decoders(workers: int) -> Executor:
+    """Processes that decode; threads in a process that may have no children."""
+    if multiprocessing.current_process().daemon:
+        return ThreadPoolExecutor(workers)
+    # Not forked: the parent may have threads and a CUDA context.
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare_worker)
 
 
 def load_one(clip: Clip, min_samples: int, feature_set: str | None) -> Loaded:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,14 @@ class Plan:
     def jobs(self) -> set[tuple[str, str]]:
         """All (utterance, audio hash) of the plan."""
         return {(job.utterance, job.audio_hash) for batch in self.batches for job in batch}
+
+    def left(self, settled: Set[tuple[str, str]]) -> list[int]:
+        """Numbers of the batches with an (utterance, audio hash) that is not settled."""
+        return [
+            number
+            for number, batch in enumerate(self.batches)
+            if any((job.utterance, job.audio_hash) not in settled for job in batch)
+        ]
 
     def write(self, folder: Path) -> None:
         """Keep the plan beside the parts."""

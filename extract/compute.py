@@ -16,7 +16,8 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Container, Generator
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -132,20 +133,45 @@ class Slab:
         """Seconds of audio."""
         return sum(item.job.seconds for _, batch in self.batches for item in batch)
 
+    @property
+    def title(self) -> str:
+        """What errors call it."""
+        numbers = [number for number, _ in self.batches]
+        return (
+            f"{self.target.title}: batches {numbers[0]} to {numbers[-1]} of {self.folder} (first "
+            f"utterance {self.batches[0][1][0].job.utterance})"
+        )
+
     def left(self) -> Slab:
         """The same without the batches that its parts hold already."""
-        numbers = {number for number, _ in self.batches}
-        done: set[tuple[str, str]] = set()
-        for path, part in sealed_parts(self.folder, self.plan):
-            if part is not None and int(path.stem.rsplit("-", 1)[1]) in numbers:
-                done.update(zip(part.index["utterance"], part.index["audio_hash"], strict=True))
-                done.update((utterance, hashed) for utterance, hashed, _ in part.failed)
+        computed, failed = sealed_of(self.folder, self.plan, {n for n, _ in self.batches})
+        done = computed | set(failed)
         left = [
             (number, batch)
             for number, batch in self.batches
             if any((item.job.utterance, item.job.audio_hash) not in done for item in batch)
         ]
         return Slab(self.target, self.folder, self.plan, left)
+
+
+def sealed_of(
+    folder: Path, plan: str, numbers: Container[int] | None = None
+) -> tuple[set[tuple[str, str]], Failed]:
+    """What the parts of a plan hold, and what failed in them, as their indices say.
+
+    Parameters
+    ----------
+    numbers : container of int, optional
+        Only the parts that begin with one of these batches.
+    """
+    done: set[tuple[str, str]] = set()
+    failed: Failed = {}
+    for path, part in sealed_parts(folder, plan):
+        number = int(path.stem.rsplit("-", 1)[1])
+        if part is not None and (numbers is None or number in numbers):
+            done.update(zip(part.index["utterance"], part.index["audio_hash"], strict=True))
+            failed.update({(u, h): reason for u, h, reason in part.failed})
+    return done, failed
 
 
 @dataclass
@@ -171,6 +197,7 @@ def compute(
     progress: Callable[[float], None] = lambda seconds: None,
     may_write: Callable[[], None] = lambda: None,
     extractor: Extractor | None = None,
+    pool: Executor | None = None,
 ) -> Outcome:
     """Compute a slab's batches, sealing as it goes.
 
@@ -186,6 +213,8 @@ def compute(
         Called before every seal; raises where the store is not ours any more.
     extractor : Extractor, optional
         A model that is loaded already.
+    pool : Executor, optional
+        Processes that decode, kept for the next slab.
 
     Raises
     ------
@@ -197,7 +226,7 @@ def compute(
     part = _Part(slab, outcome, may_write)
     extractor = extractor or load_extractor(target, device)
     workers = machine.n_workers(device != "cpu", is_acoustic)
-    loaded = load_items(target, [batch for _, batch in slab.batches], workers)
+    loaded = load_items(target, [batch for _, batch in slab.batches], workers, pool)
     try:
         with contextlib.closing(loaded):
             for (number, batch), results in zip(slab.batches, loaded, strict=True):
@@ -212,7 +241,7 @@ def compute(
 
 
 def load_items(
-    target: Target, batches: list[list[Item]], workers: int
+    target: Target, batches: list[list[Item]], workers: int, pool: Executor | None = None
 ) -> Generator[list[Loaded], None, None]:
     """Decode batches a few ahead of the one that is asked for; see `extract.ahead`."""
     return load_ahead(
@@ -220,15 +249,20 @@ def load_items(
         min_samples=target.description.min_samples,
         feature_set=target.name if target.model.kind == "acoustic" else None,
         workers=workers,
+        pool=pool,
     )
 
 
-def load_extractor(target: Target, device: str) -> Extractor:
-    """Load a model's weights onto a device."""
+def load_extractor(target: Target, device: str, threads: int | None = None) -> Extractor:
+    """Load a model's weights onto a device, to compute with so many threads on a CPU."""
     if isinstance(target.description, acoustic.AcousticDescription):
         return _Stack()
     from extract.encoder import Encoder
 
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
     return Encoder(target.description, device)
 
 

@@ -14,13 +14,15 @@ import contextlib
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.batches import Plan, current_plan, padded_seconds
+from extract import cluster
+from extract.batches import current_plan, padded_seconds
 from extract.compute import (
     Failed,
     Machine,
@@ -29,6 +31,7 @@ from extract.compute import (
     resolve_device,
 )
 from extract.work import Work, write_failures
+from features.cluster import Workers
 from features.command import Progress
 from features.errors import StoreError
 from features.lock import WriterLock
@@ -38,13 +41,22 @@ OPEN_PARTS = 200
 """Parts that are kept open during the merge; systems allow a process about a thousand files."""
 
 
-def run(work: Work, machine: Machine, *, wait: bool = False, break_lock: bool = False) -> Work:
+def run(
+    work: Work,
+    machine: Machine,
+    *,
+    workers: Workers | None = None,
+    wait: bool = False,
+    break_lock: bool = False,
+) -> Work:
     """Compute what is missing, and write the finished store.
 
     Parameters
     ----------
     work : Work
     machine : Machine
+    workers : Workers, optional
+        Who computes; without them this process.
     wait : bool
         Wait where another process holds the store, instead of raising.
     break_lock : bool
@@ -61,6 +73,8 @@ def run(work: Work, machine: Machine, *, wait: bool = False, break_lock: bool = 
     StoreError
         Another process holds the store, an extraction with other settings is under way, or a part
         cannot be written.
+    ClusterError
+        Workers were lost, or do not see the folders.
     """
     with WriterLock(work.path.with_suffix(".lock"), wait=wait, take=break_lock) as lock:
         began = time.monotonic()
@@ -68,7 +82,7 @@ def run(work: Work, machine: Machine, *, wait: bool = False, break_lock: bool = 
         _remove_leftovers(work.path)
         folder = parts_path(work.path)
         if work.jobs:
-            failed = _compute_missing(work, folder, machine, lock)
+            failed = _compute_missing(work, folder, machine, lock, workers)
             for job in work.jobs:
                 reason = failed.get((job.utterance, job.audio_hash))
                 if reason is not None:
@@ -82,49 +96,50 @@ def run(work: Work, machine: Machine, *, wait: bool = False, break_lock: bool = 
     return work
 
 
-def _compute_missing(work: Work, folder: Path, machine: Machine, lock: WriterLock) -> Failed:
+def _compute_missing(
+    work: Work, folder: Path, machine: Machine, lock: WriterLock, workers: Workers | None
+) -> Failed:
     """Compute what neither the store nor sealed parts hold; return what failed, then or before."""
     done, failed = _sealed(folder, work.target.key)
     settled = done | set(failed)
     work.sealed_before = len(done & {(j.utterance, j.audio_hash) for j in work.jobs})
-    device = resolve_device(machine.device, work.target.model)
+    if workers is None:
+        device = resolve_device(machine.device, work.target.model)
+    else:
+        device = cluster.device_of(workers, machine.device, work.target.model)
     plan = current_plan(
         folder, work.target.key, work.jobs, settled, machine.budget_s(device), work.target.least_s
     )
-    slab = _slab(work, plan, folder, settled)
-    if not slab.batches:
+    left = plan.left(settled)
+    if not left:
         return failed
     name = f"{work.corpus}/{work.target.title}"
-    padded_s = padded_seconds(
-        [[item.job for item in batch] for _, batch in slab.batches], work.target.least_s
-    )
+    batches = [plan.batches[number] for number in left]
+    audio_s = sum(job.seconds for batch in batches for job in batch)
+    padded_s = padded_seconds(batches, work.target.least_s)
     print(
-        f"{name}: {len(slab.batches)} batches on {device}, {slab.audio_s:,.0f} s of audio, "
-        f"{padded_s / max(slab.audio_s, 1e-9):.2f}x padded"
+        f"{name}: {len(left)} batches on {device}, {audio_s:,.0f} s of audio, "
+        f"{padded_s / max(audio_s, 1e-9):.2f}x padded"
         + (f", {work.sealed_before} utterances sealed before" if work.sealed_before else ""),
         flush=True,
     )
-    progress = Progress(name, slab.audio_s, "s of audio")
+    whole = Slab(work.target, folder.absolute(), plan.name, [])
+    items = work.survey.items
+    progress = Progress(name, audio_s, "s of audio")
     try:
-        outcome = compute(slab, machine, device, progress=progress.add, may_write=lock.check)
+        if workers is None:
+            slab = replace(
+                whole, batches=[(number, items(plan.batches[number])) for number in left]
+            )
+            outcome = compute(slab, machine, device, progress=progress.add, may_write=lock.check)
+        else:
+            outcome = cluster.compute(
+                workers, whole, plan, items, settled, machine, device, lock, progress.add
+            )
     finally:
         progress.close()
     work.computed, work.computed_s = outcome.computed, outcome.computed_s
     return failed | outcome.failed
-
-
-def _slab(work: Work, plan: Plan, folder: Path, settled: set[tuple[str, str]]) -> Slab:
-    """All batches of the plan that are not settled."""
-    return Slab(
-        work.target,
-        folder.absolute(),
-        plan.name,
-        [
-            (number, [work.survey.item(job) for job in batch])
-            for number, batch in enumerate(plan.batches)
-            if any((j.utterance, j.audio_hash) not in settled for j in batch)
-        ],
-    )
 
 
 def _sealed(folder: Path, key: dict[str, Any]) -> tuple[set[tuple[str, str]], Failed]:

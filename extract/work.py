@@ -15,7 +15,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -138,9 +138,14 @@ class Survey:
         """Where an utterance's audio is."""
         return self._files[utterance][0]
 
-    def item(self, job: Job) -> Item:
-        """An utterance with all that a process needs to compute it."""
-        return Item(job, *self._files[job.utterance])
+    def items(self, batch: Sequence[Job]) -> list[Item]:
+        """A batch with all that a process needs to compute it, whatever its working directory."""
+        found = []
+        for job in batch:
+            clip, n_bytes, mtime_ns = self._files[job.utterance]
+            clip = replace(clip, path=os.path.abspath(clip.path))
+            found.append(Item(job, clip, n_bytes, mtime_ns))
+        return found
 
 
 def _clips(frame: pd.DataFrame, root: Path) -> list[Clip]:

@@ -80,6 +80,14 @@ _ARGUMENTS: dict[str, tuple[tuple[str, ...], dict[str, object]]] = {
         ("--jobs",),
         {"type": _processes, "default": -1, "help": "processes; -1 is all cores (%(default)s)"},
     ),
+    "cluster": (
+        ("--cluster",),
+        {
+            "metavar": "WHERE",
+            "help": "compute on Dask workers: local:N (processes here, one a GPU), "
+            "tcp://host:port (a scheduler), slurm or slurm:FILE (its [cluster])",
+        },
+    ),
     "force": (("--force",), {"action": "store_true", "help": "run even where nothing changed"}),
     "allow-failures": (
         ("--allow-failures",),
@@ -99,7 +107,7 @@ def argument_parser(prog: str, description: str, *names: str) -> argparse.Argume
     Parameters
     ----------
     names : str
-        Of `recipe data stores runs model corpus jobs force allow-failures`.
+        Of `recipe data stores runs model corpus jobs cluster force allow-failures`.
     """
     parser = argparse.ArgumentParser(prog=prog, description=description)
     add_arguments(parser, *names)

@@ -38,6 +38,10 @@ class RunError(UserError):
     """A run is missing, stale or contradicts another."""
 
 
+class ClusterError(UserError):
+    """Workers cannot be had, or were lost; or what the user said about them has faults."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Suggest known names for a misspelt one.
 

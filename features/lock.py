@@ -46,6 +46,11 @@ class WriterLock:
     take : bool
         Take the lock whoever holds it: for users who know that the holder is gone.
 
+    Attributes
+    ----------
+    text : str
+        What the file holds while the lock is ours; empty before.
+
     Raises
     ------
     StoreError
@@ -54,7 +59,7 @@ class WriterLock:
 
     def __init__(self, path: Path, *, wait: bool = False, take: bool = False) -> None:
         self.path, self._wait, self._take = path, wait, take
-        self._text = ""
+        self.text = ""
         self._released = threading.Event()
         self._heart: threading.Thread | None = None
         self._lost = False
@@ -88,7 +93,7 @@ class WriterLock:
         self._released.set()
         if self._heart is not None:
             self._heart.join()
-        if self._is_ours():
+        if _says(self.path, self.text):
             with contextlib.suppress(FileNotFoundError):
                 self.path.unlink()
 
@@ -100,11 +105,9 @@ class WriterLock:
         StoreError
             Another process has taken the lock, or it was deleted: this one slept too long.
         """
-        if self._lost or not self._is_ours():
-            raise StoreError(
-                f"{self.path}: lost to another process while this one stood still; what is sealed "
-                f"is kept: run the same command again"
-            )
+        if self._lost:
+            raise _lost(self.path)
+        check_held(self.path, self.text)
 
     def _made(self) -> bool:
         record = {
@@ -128,7 +131,7 @@ class WriterLock:
             with contextlib.suppress(OSError):
                 self.path.unlink()
             raise StoreError(reason_of(self.path, error, len(text))) from None
-        self._text = text
+        self.text = text
         return True
 
     def _live_holder(self) -> str | None:
@@ -177,21 +180,41 @@ class WriterLock:
                     os.link(aside, self.path)
             aside.unlink()
 
-    def _is_ours(self) -> bool:
-        for pause_s in (BLINK_S, 0.0):
-            with contextlib.suppress(OSError):
-                if self._text and self.path.read_bytes() == self._text.encode():
-                    return True
-            time.sleep(pause_s)
-        return False
-
     def _beat(self) -> None:
         while not self._released.wait(HEARTBEAT_S):
-            if not self._is_ours():
+            if not _says(self.path, self.text):
                 self._lost = True
                 return
             with contextlib.suppress(OSError):
                 os.utime(self.path)
+
+
+def check_held(path: Path, text: str) -> None:
+    """Ask before a write whether a lock still says `text`; a worker of its holder may ask, too.
+
+    Raises
+    ------
+    StoreError
+        Another process has taken the lock, or it was deleted.
+    """
+    if not _says(path, text):
+        raise _lost(path)
+
+
+def _lost(path: Path) -> StoreError:
+    return StoreError(
+        f"{path}: lost to another process while this one stood still; what is sealed is kept: run "
+        f"the same command again"
+    )
+
+
+def _says(path: Path, text: str) -> bool:
+    for pause_s in (BLINK_S, 0.0):
+        with contextlib.suppress(OSError):
+            if text and path.read_bytes() == text.encode():
+                return True
+        time.sleep(pause_s)
+    return False
 
 
 def _alive(pid: int, started: str | None) -> bool:

@@ -262,9 +262,9 @@ def load_recipe(
     faults: list[str] = [
         f"{key}: no such key{nearest(key, _KEYS)}" for key in raw if key not in _KEYS
     ]
-    top = _check(_Top, {k: raw[k] for k in _Top.model_fields if k in raw}, "", faults)
+    top = check_section(_Top, {k: raw[k] for k in _Top.model_fields if k in raw}, "", faults)
     sections = {
-        name: _check(kind, raw.get(name, {}), f"[{name}] ", faults)
+        name: check_section(kind, raw.get(name, {}), f"[{name}] ", faults)
         for name, kind in _SECTIONS.items()
     }
     corpus_specs = _members(CorpusSpec, raw, "corpora", faults)
@@ -296,7 +296,7 @@ def load_recipe(
     )
 
 
-def _check(kind: type[S], values: Any, where: str, faults: list[str]) -> S | None:
+def check_section(kind: type[S], values: Any, where: str, faults: list[str]) -> S | None:
     """Validate one table; add a line to `faults` for each fault."""
     try:
         return kind.model_validate(values)
@@ -372,7 +372,7 @@ def _members(kind: type[S], raw: Mapping[str, Any], key: str, faults: list[str])
             faults.append(f"{key}: {name} is named twice")
         if not names_folder(name):
             faults.append(f"{key}: {name!r} cannot name a folder; no / \\ @ in a name")
-        checked = _check(kind, values, f"[{key}.{name}] ", faults)
+        checked = check_section(kind, values, f"[{key}.{name}] ", faults)
         if checked is not None:
             result[name] = checked
     return result
@@ -403,7 +403,7 @@ def _fusions(
                 f'name them, as in ["{models[0]}@{layers[0]}", ...]'
             )
             continue
-        spec = _check(FusionSpec, {"members": models, **values}, f"[fusion.{name}] ", faults)
+        spec = check_section(FusionSpec, {"members": models, **values}, f"[fusion.{name}] ", faults)
         if spec is not None:
             result[name] = spec
     return result
