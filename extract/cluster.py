@@ -15,6 +15,7 @@ Conventions
 from __future__ import annotations
 
 import json
+import math
 import socket
 import time
 import uuid
@@ -149,7 +150,7 @@ def cut(
     n_workers : int
     """
     audio_s = sum(job.seconds for number in numbers for job in plan.batches[number])
-    most_s = audio_s / (SLABS_A_WORKER * n_workers)
+    most_s = math.nextafter(audio_s, math.inf) / (SLABS_A_WORKER * n_workers)
     most = min(SLAB_UTTERANCES, max(1, local.SEAL_AFTER_BYTES // whole.target.row_bytes))
     batches: list[tuple[int, list[Item]]] = []
     n, seconds = 0, 0.0
@@ -173,7 +174,7 @@ def _run(
     progress: Callable[[float], None],
 ) -> None:
     """Send slabs and wait for them, a few under way at a time."""
-    from distributed import CancelledError, KilledWorker, as_completed
+    from distributed import as_completed
 
     client, folder = workers.client, ""
     under_way: dict[Any, tuple[str, float]] = {}
@@ -193,16 +194,7 @@ def _run(
                 return
             future = next(finished)
             title, audio_s = under_way[future]
-            try:
-                future.result()
-            except KilledWorker as error:
-                raise ClusterError(
-                    f"{title}: {error.allowed_failures + 1} workers died that had it, one after "
-                    f"the other (out of memory?); what is sealed is kept: give workers more "
-                    f"memory, or lower [extract] batch_seconds, and run the same command again"
-                ) from None
-            except CancelledError:
-                raise workers.gone() from None
+            workers.result(future, title)
             del under_way[future]
             progress(audio_s)
             lock.check()

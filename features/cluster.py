@@ -20,6 +20,7 @@ import importlib.util
 import logging
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -41,6 +42,7 @@ from features.recipe import Section, check_section
 DEFAULT_TABLE = Path("cluster.toml")
 GRACE_S = 60.0
 """How long a stopped command waits for the batches under way, which may then be sealed."""
+NO_WORKERS_S = 300
 EXPECTED = "local:N, tcp://host:port, slurm or slurm:FILE"
 _UNSEEN = ("distributed.worker", "distributed.nanny", "distributed.core", "distributed.scheduler")
 
@@ -115,7 +117,7 @@ class Workers:
         try:
             now = set(self.client.nthreads())
         except (OSError, RuntimeError, TypeError):
-            raise self.gone() from None
+            raise self._gone() from None
         lost = self._seen - now
         if lost:
             print(
@@ -127,10 +129,36 @@ class Workers:
         self._seen = now
         return len(now)
 
-    def gone(self) -> ClusterError:
-        """What to say when the scheduler does not answer any more."""
+    def result(self, future: Any, title: str) -> Any:
+        """The result of a finished task, or what it raised on its worker.
+
+        Raises
+        ------
+        ClusterError
+            Its workers died, one after the other, none is left, or the scheduler is gone.
+        """
+        from distributed import CancelledError, KilledWorker
+        from distributed.scheduler import NoWorkerError
+
+        try:
+            return future.result()
+        except KilledWorker as error:
+            raise ClusterError(
+                f"{title}: {error.allowed_failures + 1} workers died that had it, one after the "
+                f"other (out of memory?); what is finished is kept: use fewer workers or give "
+                f"them more memory, and run the same command again"
+            ) from None
+        except NoWorkerError:
+            raise ClusterError(
+                f"CLUSTER={self.where.text}: no worker is left; what is finished is kept: run the "
+                f"same command again"
+            ) from None
+        except CancelledError:
+            raise self._gone() from None
+
+    def _gone(self) -> ClusterError:
         return ClusterError(
-            f"CLUSTER={self.where.text}: the scheduler is gone; what is sealed is kept: run the "
+            f"CLUSTER={self.where.text}: the scheduler is gone; what is finished is kept: run the "
             f"same command again"
         )
 
@@ -234,6 +262,9 @@ def connect(where: Where) -> Iterator[Workers]:
             "DASK_LOGGING__DISTRIBUTED": "critical",
         },
     }
+    if where.n_local:
+        # Of workers that did not come back; SLURM's may be in the queue for days.
+        settings["distributed.scheduler.no-workers-timeout"] = NO_WORKERS_S
     with contextlib.ExitStack() as stack:
         stack.enter_context(_quiet())
         stack.enter_context(dask.config.set(settings))
@@ -291,12 +322,14 @@ def _cores() -> int:
 
 def _local(n: int) -> Any:
     """Worker processes of this machine, each with its own device where there are any."""
+    import dask
     from distributed import Nanny, Scheduler, SpecCluster
 
     devices = gpus()
     host = "127.0.0.1"
+    preload = [*dask.config.get("distributed.worker.preload"), "features.cluster"]
     # Dask's own limit would stop workers at a share of the memory that it has guessed.
-    options = {"nthreads": 1, "host": host, "memory_limit": 0, "preload": ["features.cluster"]}
+    options = {"nthreads": 1, "host": host, "memory_limit": 0, "preload": preload}
     workers = {}
     for i in range(n):
         env = {"CUDA_VISIBLE_DEVICES": devices[i % len(devices)]} if devices else {}
@@ -341,8 +374,8 @@ def slurm_cluster(spec: SlurmSpec) -> Any:
         death_timeout=60,
         job_extra_directives=[*([f"--gres=gpu:{spec.gpus}"] if spec.gpus else []), *spec.sbatch],
         job_script_prologue=[
-            *(f"export {name}={value}" for name, value in environment.items()),
-            f"cd {Path.cwd()}",
+            *(f"export {name}={shlex.quote(str(value))}" for name, value in environment.items()),
+            f"cd {shlex.quote(str(Path.cwd()))}",
             *spec.prologue,
         ],
         # One task at a time; the job's own limit ends a worker that takes too much.

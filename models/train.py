@@ -137,6 +137,30 @@ def check_stores(recipe: Recipe, work: Sequence[tuple[str, int | str]], stores: 
         raise StoreError("\n  ".join(faults))
 
 
+def is_done(
+    recipe: Recipe,
+    model: str,
+    layer: int | str,
+    *,
+    stores: Path,
+    runs: Path,
+    allow_failures: int = 0,
+) -> bool:
+    """Whether a finished run says what `train_model` would make.
+
+    Raises
+    ------
+    StoreError
+        The finished run lacks more than `allow_failures` rows of the tables.
+    """
+    folder = files.run_folder(runs, recipe.name, files.layer_tag(model, layer))
+    if not files.is_fresh(folder, files.train_inputs(recipe, model, layer, stores), OUTPUTS):
+        return False
+    if (files.read_run(folder) or {}).get("lacking", 0) > allow_failures:
+        load_matrix(recipe, stores, model, layer, allow_failures=allow_failures)  # refuses
+    return True
+
+
 def train_model(
     recipe: Recipe,
     model: str,
@@ -178,12 +202,12 @@ def train_model(
     """
     member = files.layer_tag(model, layer)
     folder = files.run_folder(runs, recipe.name, member)
-    inputs = files.train_inputs(recipe, model, layer, stores)
-    if not force and files.is_fresh(folder, inputs, OUTPUTS):
-        if (files.read_run(folder) or {}).get("lacking", 0) > allow_failures:
-            load_matrix(recipe, stores, model, layer, allow_failures=allow_failures)  # refuses
+    if not force and is_done(
+        recipe, model, layer, stores=stores, runs=runs, allow_failures=allow_failures
+    ):
         print(f"{member}: nothing to do")
         return folder
+    inputs = files.train_inputs(recipe, model, layer, stores)
     start = time.monotonic()
     matrix = load_matrix(recipe, stores, model, layer, allow_failures=allow_failures)
     check_grid(recipe.head, matrix.labels)

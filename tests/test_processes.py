@@ -47,9 +47,11 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(TOP), "OMP_NUM_THREADS": "1"}
 
 
-def start(code: str, *argv: str, cwd: Path) -> subprocess.Popen[str]:
+def start(
+    code: str, *argv: str, cwd: Path, env: dict[str, str] | None = None
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", code, *argv], cwd=cwd, env=environment(), text=True,
+        [sys.executable, "-c", code, *argv], cwd=cwd, env=environment() | (env or {}), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
 

@@ -65,6 +65,8 @@ def test_imports_run_one_way(path: Path) -> None:
         ("matplotlib", {"evaluate/plots.py"}),
         ("skops", {"models/train.py"}),
         ("transformers", {"extract/encoder.py", "extract/acoustic.py"}),
+        ("distributed", {"features/cluster.py", "extract/cluster.py", "models/cluster.py"}),
+        ("dask_jobqueue", {"features/cluster.py"}),
         ("pickle", set()),
     ],
 )
@@ -77,10 +79,21 @@ def test_heavy_packages_stay_where_they_belong(package: str, allowed: set[str]) 
     assert found <= allowed, f"{package} is imported by {found - allowed}"
 
 
-@pytest.mark.parametrize("path", ["extract/compute.py", "extract/acoustic.py", "models/train.py"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "extract/cluster.py",
+        "extract/compute.py",
+        "extract/acoustic.py",
+        "features/cluster.py",
+        "models/cluster.py",
+        "models/train.py",
+    ],
+)
 def test_heavy_packages_are_imported_when_they_are_needed(path: str) -> None:
     at_the_top = {name.split(".")[0] for name, top in imports(TOP / path) if top}
-    assert not at_the_top & {"torch", "transformers", "skops"}
+    heavy = {"torch", "transformers", "skops", "dask", "distributed", "dask_jobqueue"}
+    assert not at_the_top & heavy
 
 
 def test_nothing_is_unpickled() -> None:

@@ -1,0 +1,59 @@
+"""Slabs: what of a plan goes to a worker in one message."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+from extract import acoustic, cluster
+from extract.audio import Clip
+from extract.batches import Job, Plan, make_batches
+from extract.compute import Item, Slab
+from extract.registry import find_model
+from extract.work import make_target
+
+
+@pytest.fixture
+def plan() -> Plan:
+    jobs = [Job(f"speaker-{i // 100:04}/u{i:06}", f"{i:032x}", 2.0) for i in range(20_000)]
+    return Plan({}, make_batches(jobs, 16.0))
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Slab:
+    target = make_target(find_model("mfcc"), acoustic.describe("mfcc"))
+    return Slab(target, tmp_path, "00000000", [])
+
+
+def items(batch: list[Job]) -> list[Item]:
+    return [
+        Item(one, Clip(one.utterance, f"/data/corpus/wav/{one.utterance}.wav"), 64_044, 10**18)
+        for one in batch
+    ]
+
+
+def test_slabs_hold_each_batch_once_in_order(plan: Plan, whole: Slab) -> None:
+    numbers = [number for number in range(len(plan.batches)) if number % 3]
+    slabs = list(cluster.cut(whole, plan, numbers, items, 2))
+    assert [number for slab in slabs for number, _ in slab.batches] == numbers
+    assert all(
+        [item.job for item in batch] == plan.batches[number]
+        for slab in slabs
+        for number, batch in slab.batches
+    )
+    assert len(slabs) >= 2 * cluster.SLABS_A_WORKER
+
+
+def test_a_slab_is_about_one_part_and_its_message_a_megabyte(
+    plan: Plan, whole: Slab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = range(len(plan.batches))
+    monkeypatch.setattr(cluster, "SLABS_A_WORKER", 1)
+    slabs = list(cluster.cut(whole, plan, numbers, items, 1))
+    assert [sum(len(batch) for _, batch in slab.batches) for slab in slabs] == [4_000] * 5
+    assert max(len(pickle.dumps(slab)) for slab in slabs) < 1_100_000
+    monkeypatch.setattr(cluster.local, "SEAL_AFTER_BYTES", 100 * whole.target.row_bytes)
+    slabs = list(cluster.cut(whole, plan, numbers, items, 1))
+    assert max(sum(len(batch) for _, batch in slab.batches) for slab in slabs) == 96

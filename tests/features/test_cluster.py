@@ -1,0 +1,132 @@
+"""What users say about workers, and what a SLURM job gets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from features.cluster import gpus, load_table, parse, slurm_cluster
+from features.errors import ClusterError
+
+TABLE = """
+[cluster]
+workers = 16
+cores = 8
+memory = "32GB"
+walltime = "1-08:00:00"
+partition = "gpu"
+account = "ser"
+gpus = 2
+sbatch = ["--constraint=a100"]
+prologue = ["module load cuda"]
+python = "/shared/venv/bin/python"
+logs = "{logs}"
+"""
+
+
+@pytest.mark.parametrize(
+    "text", ["", "2", "local", "local:0", "local:-1", "local:two", "tcp://host", "host:1", "slurmx"]
+)
+def test_any_other_word_is_an_error_that_lists_the_three(text: str) -> None:
+    with pytest.raises(ClusterError, match="expected local:N, tcp://host:port, slurm or slurm:FI"):
+        parse(text)
+
+
+def test_the_three_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("dask_jobqueue")
+    assert parse("local:3").n_local == 3
+    assert parse("tcp://gpu-1:8786").text == "tcp://gpu-1:8786"
+    (tmp_path / "cluster.toml").write_text(TABLE)
+    monkeypatch.chdir(tmp_path)
+    default, named = parse("slurm").slurm, parse(f"slurm:{tmp_path}/cluster.toml").slurm
+    assert default is not None
+    assert default == named
+    assert (default.workers, default.gpus, default.partition) == (16, 2, "gpu")
+
+
+def test_all_faults_of_a_table_are_reported_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "cluster.toml"
+    path.write_text(
+        """
+        [cluster]
+        workers = 0
+        cores = "8"
+        memory = "plenty"
+        sbatch = ["constraint=a100"]
+        partitoin = "gpu"
+        [slurm]
+        """
+    )
+    with pytest.raises(ClusterError) as caught:
+        load_table(path)
+    text = str(caught.value)
+    assert text.startswith(f"{path}: 7 faults")
+    for part in (
+        "slurm: no such table",
+        "workers: got 0",
+        "cores: got '8'",
+        "memory: got 'plenty'",
+        "walltime: missing",
+        "sbatch: got 'constraint=a100'",
+        "partitoin: no such key; did you mean 'partition'?",
+    ):
+        assert part in text
+    with pytest.raises(ClusterError, match="cannot be read: No such file"):
+        load_table(tmp_path / "none.toml")
+    path.write_text("[cluster")
+    with pytest.raises(ClusterError, match="not valid TOML"):
+        load_table(path)
+
+
+@pytest.mark.process
+def test_a_job_asks_for_what_the_table_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("dask_jobqueue")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "cluster.toml"
+    path.write_text(TABLE.format(logs=tmp_path / "logs"))
+    with slurm_cluster(load_table(path)) as cluster:
+        script = cluster.job_script()
+    head, _, command = script.rpartition("\n/shared/venv/bin/python ")
+    for line in (
+        "#SBATCH -p gpu",
+        "#SBATCH -A ser",
+        "#SBATCH --cpus-per-task=8",
+        "#SBATCH --mem=30G",  # GiB, rounded up
+        "#SBATCH -t 1-08:00:00",
+        "#SBATCH --gres=gpu:2",
+        "#SBATCH --constraint=a100",
+        "export OMP_NUM_THREADS=8",
+        "export DASK_DISTRIBUTED__WORKER__DAEMON=False",
+        f"cd {tmp_path}",
+        "module load cuda",
+    ):
+        assert line in head.splitlines()
+    words = command.split()
+    assert words[:2] == ["-m", "distributed.cli.dask_worker"]
+    for option, value in (("--nthreads", "1"), ("--memory-limit", "0")):
+        last = len(words) - 1 - words[::-1].index(option)
+        assert words[last + 1] == value
+
+
+def test_devices_are_those_that_the_environment_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0, MIG-1")
+    assert gpus() == ["0", "MIG-1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert gpus() == []
+
+
+def test_devices_are_counted_where_nothing_names_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\nprintf '0\\n1\\n'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert gpus() == ["0", "1"]
+    tool.write_text("#!/bin/sh\nexit 9\n")
+    assert gpus() == []
