@@ -137,13 +137,13 @@ class Run:
         os.kill(-self.pid if whole_group else self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0)
         end = time.monotonic() + ORPHANS_S
-        while _members(self.pid):
+        while members(self.pid):
             if time.monotonic() > end:
                 raise Violation(f"workers live on after the kill of their command: {self.text}")
             time.sleep(0.005)
 
 
-def _members(group: int) -> list[int]:
+def members(group: int) -> list[int]:
     """Living processes of a process group."""
     found = []
     for one in Path("/proc").glob("[0-9]*/stat"):
@@ -235,6 +235,26 @@ def _become(argv: Sequence[str]) -> NoReturn:
         os._exit(code if isinstance(code, int) else 1)
 
 
+def seal_every_batch() -> None:
+    """Let extractions in this process, and in those forked from it, seal every batch.
+
+    Raises
+    ------
+    RuntimeError
+        The constant that says when to seal has another name now.
+    """
+    importlib.import_module("extract.run")
+    sealing = [
+        one
+        for name, one in sys.modules.items()
+        if name.startswith("extract.") and hasattr(one, "SEAL_AFTER_S")
+    ]
+    if not sealing:
+        raise RuntimeError("no module of extract has a SEAL_AFTER_S")
+    for one in sealing:
+        vars(one)["SEAL_AFTER_S"] = 0.0
+
+
 def import_packages(chosen: Sequence[str]) -> None:
     """Import what the commands import, so that forked ones need not; seal every batch in them.
 
@@ -251,15 +271,7 @@ def import_packages(chosen: Sequence[str]) -> None:
 
         importlib.import_module("extract.encoder")
         torch.set_num_threads(1)
-    sealing = [
-        one
-        for name, one in sys.modules.items()
-        if name.startswith("extract.") and hasattr(one, "SEAL_AFTER_S")
-    ]
-    if not sealing:
-        raise RuntimeError("no module of extract has a SEAL_AFTER_S")
-    for one in sealing:
-        vars(one)["SEAL_AFTER_S"] = 0.0
+    seal_every_batch()
     threads = [(one / "comm").read_text().strip() for one in Path("/proc/self/task").iterdir()]
     others = [one for one in threads[1:] if one != "jemalloc_bg_thd"]  # pyarrow's; minds forks
     if others:
