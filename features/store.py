@@ -45,6 +45,12 @@ MAX_READERS = 4
 INDEX_COLUMNS = ("utterance", "audio_hash", "size", "mtime_ns")
 _NOT_KEY = ("format", "format_version", "statistics_default")
 
+_DAMAGE = (
+    KeyError, ValueError, OSError, RuntimeError, TypeError, AttributeError, IndexError, MemoryError,
+    OverflowError,
+)  # fmt: skip
+"""What h5py and a value of another type raise on a damaged file."""
+
 Float32 = NDArray[np.float32]
 
 
@@ -130,18 +136,20 @@ class Store:
                 f"delete it and extract again"
             ) from None
         try:
+            self._n_bytes = self.path.stat().st_size
             self._read_index()
         except StoreError:
             self._file.close()
             raise
-        except (KeyError, ValueError, OSError, RuntimeError, TypeError) as error:
+        except _DAMAGE as error:
             self._file.close()
             raise StoreError(
                 f"{self.path}: damaged ({_first_line(error)}); delete it and extract again"
             ) from None
 
     def _read_index(self) -> None:
-        attributes = {name: _decode(value) for name, value in self._file.attrs.items()}
+        self._refuse_damaged_heaps()
+        attributes = {name: self._attribute(name) for name in self._file.attrs}
         version = attributes.get("format_version")
         if attributes.get("format") != "serfuse" or version is None:
             raise StoreError(f"{self.path}: not a store (no attribute format = 'serfuse')")
@@ -151,47 +159,99 @@ class Store:
                 f"use a newer program, or extract again"
             )
         self.key = {k: v for k, v in attributes.items() if k not in _NOT_KEY}
-        self.default: list[str] = list(attributes["statistics_default"])
-        self.failed: list[list[str]] = (
-            [json.loads(one) for one in self._file["failed"].asstr()[:]]
-            if "failed" in self._file
-            else []
-        )
-        self.statistics = tuple(self.key["statistics"])
-        self.layers = [int(one) for one in self._file["layers"][:]]
+        json.dumps(self.key, sort_keys=True)  # a name or a value of another type raises here
+        if not isinstance(self.key["model"], str):
+            raise ValueError(f"attribute model is {self.key['model']!r}")
+        self.statistics = tuple(_texts("statistics", self.key["statistics"]))
+        self.default: list[str] = _texts("statistics_default", attributes["statistics_default"])
+        if not set(self.default) <= set(self.statistics):
+            raise ValueError(f"statistics {self.statistics}, of which by default {self.default}")
+        self.layers = [int(one) for one in self._array("layers", (None,), "<i8")[:]]
+        named = self.key.get("layers", self.layers)
+        if not self.layers or self.layers != named:
+            raise ValueError(f"/layers is {self.layers}, attribute layers {named}")
+        if not isinstance(self.key.get("n_layers", 0), int):
+            raise ValueError(f"attribute n_layers is {self.key['n_layers']!r}")
+        self.failed: list[list[str]] = []
+        if "failed" in self._file:
+            rows = self._array("failed", (None,), "O").asstr()[:]
+            self.failed = [_texts("/failed", json.loads(one), 3) for one in rows]
+        n = self._array("utterance", (None,), "O").shape[0]
         self.index = pd.DataFrame(
             {
                 "utterance": self._file["utterance"].asstr()[:].astype(object),
-                "audio_hash": [bytes(row).hex() for row in self._file["audio_hash"][:]],
-                "size": self._file["size"][:],
-                "mtime_ns": self._file["mtime_ns"][:],
+                "audio_hash": [bytes(r).hex() for r in self._array("audio_hash", (n, 16), "u1")[:]],
+                "size": self._array("size", (n,), "<i8")[:],
+                "mtime_ns": self._array("mtime_ns", (n,), "<i8")[:],
             }
         )
-        self.names = (
-            {s: list(self._file[f"names/{s}"].asstr()[:]) for s in self._file["names"]}
-            if "names" in self._file
-            else {}
-        )
+        n_layers = len(self.layers)
+        self._data = {
+            statistic: self._array(statistic, (n_layers, n, None), "<f4")
+            for statistic in self.statistics
+        }
+        for statistic in self.statistics:
+            self._array(f"crc/{statistic}", (n_layers, -(-n // BLOCK)), "<u4")
+        self.names: dict[str, list[str]] = {}
+        for statistic in self._file.get("names", ()):
+            of = (self.columns(statistic),) if statistic in self.statistics else (None,)
+            self.names[statistic] = list(self._array(f"names/{statistic}", of, "O").asstr()[:])
         sealed = {
             "index": ("/utterance, /audio_hash, /size, /mtime_ns", _index_bytes(self.index)),
             "key": (
-                "the attributes, /layers, /names",
-                _key_bytes(attributes, self.layers, self.names),
+                "the attributes, /layers, /names, /failed",
+                _key_bytes(attributes, self.layers, self.names, self.failed),
             ),
         }
         for name, (what, found) in sealed.items():
-            if name in self._file["crc"] and zlib.crc32(found) != int(self._file["crc"][name][()]):
+            if name == "key" and name not in self._file["crc"]:
+                continue  # written before there was one
+            if zlib.crc32(found) != int(self._array(f"crc/{name}", (), "<u4")[()]):
                 raise StoreError(
                     f"{self.path}: damaged (checksum of {what}); delete it and extract again"
                 )
-        shape = (len(self.layers), len(self.index))
-        self._data = {statistic: self._file[statistic] for statistic in self.statistics}
-        for statistic, data in self._data.items():
-            if data.shape[:2] != shape:
-                raise StoreError(
-                    f"{self.path}: /{statistic} has shape {data.shape}, "
-                    f"expected {shape} + (columns,); delete it and extract again"
-                )
+
+    def _attribute(self, name: str) -> Any:
+        """One attribute, decoded; HDF5 crashes on values of a type that a flipped bit made up."""
+        one = self._file.attrs.get_id(name)
+        kinds = (h5py.h5t.TypeStringID, h5py.h5t.TypeIntegerID, h5py.h5t.TypeFloatID)
+        if not isinstance(name, str) or one.shape != () or not isinstance(one.get_type(), kinds):
+            raise ValueError(f"attribute {name!r} is neither text nor a number")
+        return _decode(self._file.attrs[name])
+
+    def _array(self, name: str, shape: tuple[int | None, ...], dtype: str) -> Any:
+        """A dataset of this shape (None is any length) and type, which the file's bytes fill."""
+        found = self._file[name]
+        if not isinstance(found, h5py.Dataset) or found.shape is None:
+            raise ValueError(f"/{name} is no array")
+        fits = len(found.shape) == len(shape) and all(
+            wanted in (None, length) for length, wanted in zip(found.shape, shape, strict=True)
+        )
+        if not fits or found.dtype != np.dtype(dtype):
+            raise ValueError(
+                f"/{name} has shape {found.shape} and type {found.dtype}, expected "
+                f"{str(shape).replace('None', 'any')} and {np.dtype(dtype)}"
+            )
+        # A declared shape is a claim: one without bytes behind it would be filled up in memory.
+        if math.prod(found.shape) * found.dtype.itemsize > self._n_bytes:
+            raise ValueError(f"/{name} has shape {found.shape}, more than the file's bytes")
+        if found.is_virtual or found.external is not None:
+            raise ValueError(f"/{name} lies in another file")
+        return found
+
+    def _refuse_damaged_heaps(self) -> None:
+        """Walk the heaps that hold texts: HDF5 (2.0) may loop in a damaged one without end."""
+        arrays = []
+        for name in self._file:
+            one = self._file.get(name)
+            if isinstance(one, h5py.Dataset) and one.ndim == 3 and one.id.get_offset() is not None:
+                arrays.append((one.id.get_offset(), one.id.get_storage_size()))
+        start = 0
+        with self.path.open("rb") as file:
+            for offset, size in [*sorted(arrays), (self._n_bytes, 0)]:
+                file.seek(start)
+                _walk_heaps(file.read(max(0, offset - start)))
+                start = max(start, offset + size)
 
     def __enter__(self) -> Store:
         return self
@@ -340,7 +400,7 @@ class Store:
                 return matrix, run(0)
             with ThreadPoolExecutor(min(MAX_READERS, os.cpu_count() or 1)) as pool:
                 return matrix, np.concatenate(list(pool.map(run, firsts)))
-        except OSError as error:
+        except _DAMAGE as error:
             raise StoreError(
                 f"{self.path}: /{statistic}, layer {self.layers[position]}: cannot be read "
                 f"({_first_line(error)}); delete it and extract again"
@@ -481,7 +541,7 @@ def write_store(
             rows = [json.dumps(list(one)) for one in failed]
             file.create_dataset("failed", data=rows, dtype=text)
         file["crc/index"] = np.uint32(zlib.crc32(_index_bytes(index)))
-        file["crc/key"] = np.uint32(zlib.crc32(_key_bytes(attributes, layers, named)))
+        file["crc/key"] = np.uint32(zlib.crc32(_key_bytes(attributes, layers, named, failed)))
         for statistic, width in columns.items():
             data = file.create_dataset(statistic, (len(layers), n, width), dtype="<f4")
             crc = np.zeros((len(layers), -(-n // BLOCK)), dtype=np.uint32)
@@ -541,9 +601,13 @@ def _index_bytes(index: pd.DataFrame) -> bytes:
 
 
 def _key_bytes(
-    attributes: Mapping[str, Any], layers: Sequence[int], names: Mapping[str, Sequence[str]]
+    attributes: Mapping[str, Any],
+    layers: Sequence[int],
+    names: Mapping[str, Sequence[str]],
+    failed: Sequence[Sequence[str]],
 ) -> bytes:
     whole = {
+        "failed": [list(one) for one in failed],
         "attributes": dict(attributes),
         "layers": [int(one) for one in layers],
         "names": {statistic: list(given) for statistic, given in names.items()},
@@ -563,6 +627,35 @@ def _decode(value: Any) -> Any:
     if isinstance(value, str):
         return json.loads(value[5:]) if value.startswith("json:") else value
     return value.item() if isinstance(value, np.generic) else value
+
+
+def _texts(name: str, value: Any, n: int | None = None) -> list[str]:
+    """A list of texts, of `n` where that is said."""
+    wrong = not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value)
+    if wrong or n not in (None, len(value)):
+        raise ValueError(f"{name} is {value!r}, expected a list of {n or ''} texts")
+    return value
+
+
+def _walk_heaps(data: bytes) -> None:
+    """Raise ValueError where a global heap's objects do not fill it.
+
+    HDF5 File Format Specification 3.0, III.E: a collection is `GCOL`, version, its size; an object
+    its index, its size and its bytes, padded to 8; the object 0 is the space that is left.
+    """
+    at = data.find(b"GCOL")
+    while at >= 0:
+        end = at + int.from_bytes(data[at + 8 : at + 16], "little")
+        place = at + 16
+        while place + 16 <= end <= len(data):
+            n_bytes = int.from_bytes(data[place + 8 : place + 16], "little")
+            if data[place : place + 2] == b"\0\0":
+                place += n_bytes
+                break
+            place += 16 + -(-n_bytes // 8) * 8
+        if place > end or end - place >= 16 or end > len(data):
+            raise ValueError("a heap of texts")
+        at = data.find(b"GCOL", end)
 
 
 def _first_line(error: BaseException) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.kill_storm import members, contents, difference
+from benchmarks.kill_storm import contents, difference, members
 from features.store import Store
 from tests.forked import Commands
 from tests.test_processes import environment

@@ -325,3 +325,78 @@ def test_files_of_every_released_version_can_be_read(path: Path) -> None:
 
 def test_there_is_a_file_of_the_current_version() -> None:
     assert (STORED / "store-v1.h5").exists()
+
+
+TINY = Path(__file__).resolve().parents[1] / "data" / "store-v1.h5"
+
+
+@pytest.mark.parametrize(("place", "value"), [(1649, 3), (2200, 255)], ids=["crash", "loop"])
+def test_a_byte_at_which_hdf5_crashes_or_loops(tmp_path: Path, place: int, value: int) -> None:
+    data = bytearray(TINY.read_bytes())
+    data[place] = value
+    (tmp_path / "toy.h5").write_bytes(data)
+    with pytest.raises(StoreError, match=r"toy.h5: damaged \((attribute 'format'|a heap of texts)"):
+        Store(tmp_path / "toy.h5")
+
+
+def changed(path: Path, name: str, shape: tuple[int, ...], kind: str) -> Path:
+    path.write_bytes(TINY.read_bytes())
+    with h5py.File(path, "r+", locking=False) as file:
+        del file[name]
+        file.create_dataset(name, shape, dtype=kind)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "kind"),
+    [
+        ("mean", (2, 3, 10**9), "<f4"),
+        ("mean", (10**6, 10**6, 10**6), "<f4"),
+        ("mean", (2, 3), "<f4"),
+        ("mean", (2, 3, 4), "<f8"),
+        ("size", (10**12,), "<i8"),
+        ("layers", (10**12,), "<i8"),
+        ("crc/mean", (2, 2), "<u4"),
+        ("names/mean", (10**9,), "u1"),
+    ],
+)
+def test_a_shape_is_a_claim(tmp_path: Path, name: str, shape: tuple[int, ...], kind: str) -> None:
+    path = tmp_path / "toy.h5"
+    if name == "names/mean":
+        path.write_bytes(TINY.read_bytes())
+        with h5py.File(path, "r+", locking=False) as file:
+            file.create_dataset(name, shape, dtype=kind)
+    else:
+        changed(path, name, shape, kind)
+    with pytest.raises(StoreError, match=rf"toy.h5: damaged \(/{name} has shape"):
+        Store(path)
+
+
+def test_texts_that_no_file_holds(tmp_path: Path) -> None:
+    path = tmp_path / "toy.h5"
+    changed(path, "utterance", (10**12,), h5py.string_dtype())
+    with pytest.raises(StoreError, match=r"/utterance has shape .* more than the file's bytes"):
+        Store(path)
+
+
+def test_layers_that_contradict_their_attribute(tmp_path: Path) -> None:
+    path = tmp_path / "toy.h5"
+    path.write_bytes(TINY.read_bytes())
+    with h5py.File(path, "r+", locking=False) as file:
+        file["layers"][1] = 2
+    with pytest.raises(StoreError, match=r"/layers is \[0, 2\], attribute layers \[0, 3\]"):
+        Store(path)
+
+
+@pytest.mark.parametrize("name", ["model", "layers", "statistics", "statistics_default"])
+@pytest.mark.parametrize(
+    "value", ["json:[]", "json:[[0]]", "json:" + "[" * 5_000, np.longdouble(1)]
+)
+def test_an_attribute_of_another_type(tmp_path: Path, name: str, value: object) -> None:
+    path = tmp_path / "toy.h5"
+    path.write_bytes(TINY.read_bytes())
+    with h5py.File(path, "r+", locking=False) as file:
+        del file.attrs[name]
+        file.attrs[name] = value
+    with pytest.raises(StoreError, match=r"toy.h5: damaged"):
+        Store(path)
