@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from features.errors import StoreError
-from features.files import write_text
+from features.files import parse_json, write_text
 from features.store import key_difference
 
 PLAN_FILE = "plan.json"
@@ -100,12 +101,30 @@ def read_plan(folder: Path) -> Plan | None:
     """
     path = folder / PLAN_FILE
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        return Plan(raw["key"], [[Job(*job) for job in batch] for batch in raw["batches"]])
+        raw = parse_json(path.read_text(encoding="utf-8"))
+        return Plan(dict(raw["key"]), [[_job(*job) for job in b] for b in _filled(raw["batches"])])
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise StoreError(f"{path}: cannot be read ({error}); delete {folder}") from None
+
+
+def _filled(batches: list[list[Any]]) -> list[list[Any]]:
+    if not all(batches):
+        raise ValueError("a batch without an utterance")
+    return batches
+
+
+def _job(utterance: str, audio_hash: str, seconds: float) -> Job:
+    """A job as `Plan.write` wrote it, and nothing else."""
+    if not (
+        isinstance(utterance, str)
+        and isinstance(audio_hash, str)
+        and isinstance(seconds, float)
+        and 0 <= seconds < math.inf
+    ):
+        raise ValueError(f"no job: {[utterance, audio_hash, seconds]!r}")
+    return Job(utterance, audio_hash, seconds)
 
 
 def current_plan(

@@ -1,12 +1,14 @@
-"""Files that are there whole or not at all: temporary name, sync, rename."""
+"""Files that are there whole or not at all, and reading back what others may have changed."""
 
 from __future__ import annotations
 
 import contextlib
+import csv
 import errno
 import glob
 import hashlib
 import io
+import json
 import os
 import re
 import shutil
@@ -16,6 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+import pandas as pd
 
 from features.errors import UserError
 
@@ -75,6 +79,48 @@ def write_bytes(path: str | Path, data: bytes, error: type[UserError] = UserErro
 def write_text(path: str | Path, text: str, error: type[UserError] = UserError) -> None:
     """Write a small text file whole, in UTF-8, line ends as they are."""
     write_bytes(path, text.encode("utf-8"), error)
+
+
+def parse_json(text: str) -> Any:
+    """Read JSON text.
+
+    Raises
+    ------
+    ValueError
+        For whatever is wrong with it, nesting without end included.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def read_csv(path: str | Path) -> pd.DataFrame:
+    """Read a CSV file, every cell as text.
+
+    Raises
+    ------
+    OSError
+        The file is missing or cannot be read.
+    ValueError
+        It is no CSV, no UTF-8, or has rows of another width than its header.
+    """
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, strict=True)
+        try:
+            header, *rows = [row for row in reader if row] or [[]]
+        except csv.Error as error:
+            raise ValueError(f"line {reader.line_num}: {error}") from None
+    # pandas' own reader fills a narrower row, and names a wider one by what it begins with.
+    odd = next((n for n, row in enumerate(rows, 1) if len(row) != len(header)), None)
+    if odd is not None:
+        raise ValueError(f"row {odd} has {len(rows[odd - 1])} fields, the header {len(header)}")
+    if not header or len(set(header)) != len(header):
+        raise ValueError(f"the header is {header}, expected names that differ")
+    columns = zip(*rows, strict=True) if rows else [()] * len(header)
+    return pd.DataFrame(
+        {name: pd.Series(list(one), dtype=str) for name, one in zip(header, columns, strict=True)}
+    )
 
 
 def sync(path: Path) -> None:

@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 
 from features.errors import CorpusError
-from features.files import write_text
+from features.files import parse_json, read_csv, write_text
 
 KEY = ("corpus", "utterance")
 COLUMNS = (
@@ -162,7 +162,7 @@ def read_table(folder: Path) -> Table:
         if not path.is_file():
             raise CorpusError(f"{path}: no utterance table there; {way_out}")
     try:
-        info = json.loads(about.read_text("utf-8"))
+        info = parse_json(about.read_text("utf-8"))
         labels = {name: tuple(classes) for name, classes in info["labels"].items()}
         targets = tuple(info["targets"])
         findings = [
@@ -170,15 +170,15 @@ def read_table(folder: Path) -> Table:
             for one in info["findings"]
         ]
         corpus = info["corpus"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise CorpusError(f"{about}: not readable ({error!r}); {way_out}") from None
     try:
-        frame = pd.read_csv(rows, dtype=str, keep_default_na=False, encoding="utf-8")
+        frame = read_csv(rows)
         if list(frame.columns) != columns_of(labels, targets):
             raise ValueError(f"its columns are not those that {about.name} describes")
         for name in (*TIMES, *targets):
             frame[name] = _floats(frame[name])
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise CorpusError(f"{rows}: {error}; {way_out}") from None
     return Table(frame, labels, targets, findings, corpus)
 

@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import os
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,6 +20,8 @@ from features.errors import CorpusError
 from features.utterances import Finding, some
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+# What Python makes of a file name's bytes that are no UTF-8.
+_SURROGATE = re.compile("[\ud800-\udfff]")
 MASKED = ("", "?", "nan")
 
 
@@ -95,6 +98,11 @@ def find_audio(root: Path, folder: Path) -> list[str]:
     """List the audio files at any depth below `folder`, sorted, relative to `root`, with `/`.
 
     Hidden files and folders (`._a.wav`, `.DS_Store`) are passed over, links are followed.
+
+    Raises
+    ------
+    CorpusError
+        A name is no UTF-8: neither a table nor a store can hold it.
     """
     found = []
     for place, folders, files in os.walk(folder, followlinks=True):
@@ -104,6 +112,12 @@ def find_audio(root: Path, folder: Path) -> list[str]:
             for name in files
             if name.lower().endswith(AUDIO_SUFFIXES) and not name.startswith(".")
         ]
+    odd = [ascii(path) for path in sorted(found) if _SURROGATE.search(path)]
+    if odd:
+        raise CorpusError(
+            f"{folder}: {len(odd)} audio files have names that are no UTF-8: {some(odd)}; rename "
+            f"them (convmv does whole folders)"
+        )
     return sorted(found)
 
 

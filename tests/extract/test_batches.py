@@ -73,3 +73,20 @@ def test_a_broken_plan_says_what_to_delete(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"plan.json: cannot be read .* delete"):
         read_plan(tmp_path)
     assert read_plan(tmp_path / "other") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"key": {}, "batches": [[]]}',
+        '{"key": [1], "batches": []}',
+        '{"key": {}, "batches": [[["a", "00", "1"]]]}',
+        '{"key": {}, "batches": [[["a", "00", NaN]]]}',
+        '{"key": {}, "batches": [[["a", [], 1.0]]]}',
+        '{"key": ' + "[" * 100_000,
+    ],
+)
+def test_a_plan_of_something_else(tmp_path: Path, text: str) -> None:
+    (tmp_path / "plan.json").write_text(text)
+    with pytest.raises(StoreError, match=r"plan.json: cannot be read .* delete"):
+        read_plan(tmp_path)

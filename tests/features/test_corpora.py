@@ -1,6 +1,7 @@
 """Readers on generated trees under the real names; audio files are empty, since none is opened."""
 
 import math
+import os
 import unicodedata
 from pathlib import Path
 
@@ -438,3 +439,12 @@ def test_a_column_with_one_word_is_a_label_set_whatever_its_order(values):
     assert not _all_numbers(list(values))
     assert _all_numbers(["1", "", "0.5"])
     assert not _all_numbers(["", "?"])
+
+
+def test_audio_whose_name_is_no_utf_8(tmp_path: Path) -> None:
+    (tmp_path / "wav").mkdir()
+    (tmp_path / os.fsdecode(b"wav/03a01F\xe4.wav")).write_bytes(b"")
+    with pytest.raises(
+        CorpusError, match=r"1 audio files have names .* no UTF-8: .*\\udce4.*rename"
+    ):
+        read_corpus("emodb", tmp_path)

@@ -162,3 +162,21 @@ def test_json_holds_plain_values(tmp_path):
     about = json.loads((tmp_path / "utterances.json").read_text("utf-8"))
     assert about["labels"] == {"mood": ["calm", "tense"]}
     assert about["findings"][0]["text"] == "1 odd name: z"
+
+
+@pytest.mark.parametrize("more", [",1", ""])
+def test_rows_of_another_width_are_refused(tmp_path, more):
+    write_table(tmp_path, make_table())
+    path = tmp_path / "utterances.csv"
+    header, *lines = path.read_text().splitlines()
+    lines = [line + more if more else line.rpartition(",")[0] for line in lines]
+    path.write_text("\n".join([header, *lines]))
+    with pytest.raises(CorpusError, match=r"utterances.csv: row 1 has 1[46] fields, the header 15"):
+        read_table(tmp_path)
+
+
+def test_nesting_without_end_is_refused(tmp_path):
+    write_table(tmp_path, make_table())
+    (tmp_path / "utterances.json").write_text("[" * 100_000)
+    with pytest.raises(CorpusError, match=r"utterances.json: not readable .*nested too deeply"):
+        read_table(tmp_path)
