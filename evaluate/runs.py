@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 
 from features.errors import RunError
-from features.files import write_text
+from features.files import parse_json, read_csv, write_text
 
 if TYPE_CHECKING:
     from features.recipe import Recipe
@@ -126,10 +126,10 @@ def read_predictions(path: str | Path) -> pd.DataFrame:
     """
     path = Path(path)
     try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+        frame = read_csv(path)
     except FileNotFoundError:
         raise RunError(f"{path}: no such predictions; run make train (or make fuse)") from None
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, OSError) as error:
         raise RunError(f"{path}: not readable as CSV: {error}; train or fuse anew") from None
     for column in frame.columns:
         if column in _TEXT:
@@ -352,25 +352,29 @@ def versions() -> dict[str, str]:
 # -- files -----------------------------------------------------------------------------------
 
 
-def write_json(path: str | Path, value: Any) -> None:
-    """Write JSON whole or not at all, NaN as null."""
-    text = json.dumps(plain(value), indent=1, ensure_ascii=False, allow_nan=False)
+def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
+    """Write an object as JSON whole or not at all, NaN as null, with a digest of the rest."""
+    whole = {**plain(value), "digest": fingerprint(value)}
+    text = json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False)
     write_text(path, text + "\n", RunError)
 
 
-def read_json(path: str | Path) -> Any:
-    """Read JSON; None where there is no such file.
+def read_json(path: str | Path) -> dict[str, Any] | None:
+    """Read what `write_json` wrote; None where there is no such file.
 
     Raises
     ------
     RunError
-        Where the file is damaged.
+        Where the file is damaged, or is not what was written.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        value = parse_json(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(value, dict) or value.pop("digest", None) != fingerprint(value):
+            raise ValueError("not as it was written")
+        return value
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise RunError(f"{path}: damaged: {error}; remove it and run the command again") from None
 
 

@@ -231,3 +231,31 @@ def test_stale_runs_are_known_without_stores(tmp_path: Path) -> None:
     assert stale(made.recipe(tmp_path, corpora="mine yours")) == [True, True, True]
     made.finish(recipe, folder, "two", made.regression(seed=9))
     assert stale(recipe) == [False, False, True]
+
+
+@pytest.mark.parametrize("text", ["[1]", '{"a": 1}', "[" * 100_000, '{"a": [1}', "\udce9"])
+def test_json_that_is_not_as_it_was_written(tmp_path: Path, text: str) -> None:
+    (tmp_path / "run.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(RunError, match=r"run.json: damaged: .*remove it and run the command again"):
+        runs.read_run(tmp_path)
+
+
+def test_a_run_whose_record_was_changed(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    runs.write_run(tmp_path, {"inputs": {"corpora": {}}, "optimistic": True})
+    assert runs.read_run(tmp_path)["optimistic"] is True
+    path.write_text(path.read_text().replace("true", "false"))
+    with pytest.raises(RunError, match="damaged: not as it was written"):
+        runs.read_run(tmp_path)
+
+
+@pytest.mark.parametrize(("more", "n"), [(",1", 12), ("", 10)])
+def test_rows_of_another_width(tmp_path: Path, more: str, n: int) -> None:
+    """A wider row's first field would be taken for its name: all columns would shift."""
+    path = tmp_path / "predictions.csv"
+    runs.write_predictions(path, made.regression(12))
+    header, *lines = path.read_text().splitlines()
+    lines = [line + more if more else line.rpartition(",")[0] for line in lines]
+    path.write_text("\n".join([header, *lines]))
+    with pytest.raises(RunError, match=f"row 1 has {n} fields, the header 11; train or fuse anew"):
+        runs.read_predictions(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -172,7 +171,7 @@ def test_scores_are_made_anew_only_when_something_changed(tmp_path: Path) -> Non
     with pytest.raises(RunError, match=r"missing or outdated; run python -m evaluate score"):
         score.read_scores(folder, recipe)
     first = score.score_run(folder, recipe)
-    assert first == json.loads(path.read_text()) == score.read_scores(folder, recipe)
+    assert first == runs.read_json(path) == score.read_scores(folder, recipe)
     stamp = path.stat().st_mtime_ns
     score.score_run(folder, recipe)
     assert path.stat().st_mtime_ns == stamp
