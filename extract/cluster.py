@@ -15,7 +15,6 @@ Conventions
 from __future__ import annotations
 
 import json
-import math
 import socket
 import time
 import uuid
@@ -150,7 +149,7 @@ def cut(
     n_workers : int
     """
     audio_s = sum(job.seconds for number in numbers for job in plan.batches[number])
-    most_s = math.nextafter(audio_s, math.inf) / (SLABS_A_WORKER * n_workers)
+    most_s = (audio_s + 1e-3) / (SLABS_A_WORKER * n_workers)
     most = min(SLAB_UTTERANCES, max(1, local.SEAL_AFTER_BYTES // whole.target.row_bytes))
     batches: list[tuple[int, list[Item]]] = []
     n, seconds = 0, 0.0
@@ -245,16 +244,14 @@ def compute_slab(
                 raise _Cancelled
 
         go_on()
-        if not lock.exists():
-            raise ClusterError(
-                f"the worker on {socket.gethostname()} does not see {lock}: the stores must lie in "
-                f"a folder that all workers see under the same name"
-            )
+        _check_seen(lock)
         check_held(lock, held)
         slab = slab.left()
         if not slab.batches:
             return
-        _check_audio(slab)
+        # Of audio one file may be gone since; where all of a batch are, the folder is not seen.
+        paths = [Path(item.clip.path) for item in slab.batches[0][1]]
+        _check_seen(next((path for path in paths if path.exists()), paths[0]))
         extractor = _extractor(slab.target, device, threads)
         n = machine.n_workers(device != "cpu", slab.target.model.kind == "acoustic")
         try:
@@ -274,18 +271,17 @@ def compute_slab(
             raise
 
 
-def _check_audio(slab: Slab) -> None:
-    """Tell a folder that is not there from utterances that cannot be read.
+def _check_seen(path: Path) -> None:
+    """Refuse to work where the client's folders are not.
 
     Raises
     ------
     ClusterError
     """
-    paths = [item.clip.path for item in slab.batches[0][1]]
-    if not any(Path(path).exists() for path in paths):
+    if not path.exists():
         raise ClusterError(
-            f"the worker on {socket.gethostname()} does not see {paths[0]}: the audio must lie in "
-            f"a folder that all workers see under the same name"
+            f"the worker on {socket.gethostname()} does not see {path}: stores, audio and weights "
+            f"must lie in folders that all workers see under the same names"
         )
 
 
@@ -296,6 +292,8 @@ def _extractor(target: Target, device: str, threads: int) -> Extractor:
     if identity not in _extractors:
         _extractors.clear()
         _close_pools()
+        if folder is not None:
+            _check_seen(folder)
         local.resolve_device(device, target.model)
         _extractors[identity] = local.load_extractor(target, device, threads)
     return _extractors[identity]

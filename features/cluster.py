@@ -42,6 +42,7 @@ from features.recipe import Section, check_section
 DEFAULT_TABLE = Path("cluster.toml")
 GRACE_S = 60.0
 """How long a stopped command waits for the batches under way, which may then be sealed."""
+SAY_AFTER_S = 2.0
 NO_WORKERS_S = 300
 EXPECTED = "local:N, tcp://host:port, slurm or slurm:FILE"
 _UNSEEN = ("distributed.worker", "distributed.nanny", "distributed.core", "distributed.scheduler")
@@ -166,11 +167,15 @@ class Workers:
         """Cancel tasks, and wait for those under way to leave at their next check."""
         with contextlib.suppress(Exception):
             self.client.cancel(futures)
-            until = time.monotonic() + GRACE_S
-            while time.monotonic() < until:
+            began = time.monotonic()
+            said = False
+            while time.monotonic() - began < GRACE_S:
                 busy = self.client.run(n_under_way, key, on_error="ignore")
                 if not any(busy.values()):
                     return
+                if not said and time.monotonic() - began > SAY_AFTER_S:
+                    print("waiting for the batches under way", file=sys.stderr, flush=True)
+                    said = True
                 time.sleep(0.1)
 
 
@@ -406,7 +411,7 @@ def _first_line(error: BaseException) -> str:
 
 # What follows runs in the workers.
 
-_turn = threading.Lock()
+_turn, _counting = threading.Lock(), threading.Lock()
 _under_way: dict[str, int] = {}
 
 
@@ -439,9 +444,14 @@ def task(key: str) -> Iterator[Callable[[], bool]]:
         found = worker.state.tasks.get(name)
         return found is None or found.state == "cancelled"
 
-    _under_way[key] = _under_way.get(key, 0) + 1
+    _count(key, 1)
     try:
         with _turn:
             yield cancelled
     finally:
-        _under_way[key] -= 1
+        _count(key, -1)
+
+
+def _count(key: str, by: int) -> None:
+    with _counting:
+        _under_way[key] = _under_way.get(key, 0) + by

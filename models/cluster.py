@@ -81,7 +81,9 @@ def train_on(
     finally:
         progress.close()
         if under_way:
-            workers.stop(list(under_way), group)
+            # A fit cannot be stopped: it ends with its worker, or finishes where that is another's.
+            with contextlib.suppress(Exception):
+                workers.client.cancel(list(under_way))
 
 
 def train_one(
