@@ -1,37 +1,48 @@
 """Transformers speech models: one forward for all families and layers, exact under padding.
 
 An utterance's embedding is the mean over time of what the model gives for the file alone; what
-else lies in the batch does not change it beyond rounding. Four things see padding in the usual
-forward, and are kept from it here:
+else lies in the batch does not change it beyond rounding. Weights, extractor and the order of the
+operations are transformers'; the forward is `extract.forward`'s, which sees no padding:
 
-- a group norm in the first convolution takes its statistics over the padded row: each row is
-  normalised over its own frames, or (on a CPU, where it is also faster) the convolutions run file
-  by file;
-- attention: a mask is passed to every family, whatever `return_attention_mask` says;
-- the positional convolutions: padded frames are zeroed before each of them, which matters where
-  they are stacked (data2vec) or stand behind a batch norm (some hubert models);
+- convolutions: on a CPU file by file; on a GPU in padded rows, where a row's own frames see its own
+  samples alone, and the statistics of a group norm are taken over them;
+- the transformer: frames lie packed, without padding. Attention goes run by run, a run being rows
+  of equal length: a plan that sorts by length gives few, and none needs a mask, so that PyTorch
+  may take its flash kernel. A GPU's batch of more than `MAX_RUNS` lengths is padded instead and
+  has a mask (PyTorch then takes its memory-efficient kernel); wavlm has a position bias besides;
+- the positional convolutions: padded frames, where there are any, are zeroed before each of them;
 - whisper takes 30 s whatever comes: only the positions that the audio covers are averaged.
 
-Layers are pooled by hooks as they come, so that no more than one is held. Layer k < L is
-transformers' `hidden_states[k]`, layer L its `last_hidden_state`.
+Layers are pooled as they come, so that no more than one is held. Layer k < L is transformers'
+`hidden_states[k]`, layer L its `last_hidden_state`.
+
+On CUDA `begin` only queues: audio goes over from pinned memory and vectors come back to it, both
+without waiting (PyTorch's allocator gives pinned memory out again when its copy is done), and the
+one thing waited for is the event behind a batch's vectors.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.utils.rnn import pad_sequence
 
 from extract.audio import SAMPLING_RATE_HZ
-from extract.pooling import masked_mean
+from extract.forward import Block, FrontEnd, Layout, Run, equal_runs, fastest, plain_convolution
 from extract.registry import TINY_CONFIG, TINY_SEED, Description
 from features.errors import ModelError
+
+MAX_RUNS = 8
+"""Lengths of a GPU's batch up to which attention goes run by run, without a mask."""
+CPU_CHUNK = 200
+"""Frames (4 s) that a CPU convolves at once."""
+GPU_CHUNK_S = 120.0
+"""Padded seconds that a GPU convolves at once; their activations dominate its memory."""
 
 # SpecAugment's replacement for masked frames: used in training alone, left out of some checkpoints.
 NOT_NEEDED = "masked_spec_embed"
@@ -60,6 +71,8 @@ class Encoder:
         Width of an embedding, fewest samples of an utterance, longest piece of one forward.
     file_by_file : bool
         Whether the convolutions run on each file alone; by default on a CPU.
+    max_runs : float
+        Lengths of a batch up to which it goes without padding; by default any number on a CPU.
 
     Raises
     ------
@@ -86,6 +99,7 @@ class Encoder:
         self.device = torch.device(device)
         self.dtype: torch.dtype = getattr(torch, description.key["precision"])
         self.file_by_file = self.device.type == "cpu"
+        self.max_runs = math.inf if self.device.type == "cpu" else MAX_RUNS
         self._whisper = description.key["family"] == "whisper"
 
         model, self._extractor = _load(description, self.dtype)
@@ -99,36 +113,41 @@ class Encoder:
                 f"{self.key['model']}: loaded {n_layers} layers of {model.config.hidden_size}, "
                 f"described were {description.n_layers} of {self.hidden_size}"
             )
-        self._n_frames = torch.empty(0, dtype=torch.int64)  # of the rows of the forward under way
-        self._mask: torch.Tensor | None = None  # its valid frames; None where nothing is padded
-        self._pooled: list[torch.Tensor] = []
-        self._group_norm: _OwnFrames | None = None
-        self._keep_padding_out()
-        self._pool_as_layers_come()
+        self._mask: torch.Tensor | None = None  # valid frames of a padded forward under way
+        self._prepare()
 
     def embed(self, audio: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-        """Embed utterances, each as if it were alone.
+        """Embed utterances, each as if it were alone: `begin`, and wait for it."""
+        return self.begin(audio)()
+
+    def begin(self, audio: Sequence[np.ndarray]) -> Callable[[], dict[str, np.ndarray]]:
+        """Begin to embed utterances, each as if it were alone.
 
         All that fit in `max_samples` go through one forward: the caller chooses how many. Longer
         ones go in windows of equal numbers of frames, one forward each, whose frames tile those of
         the utterance; the mean is over all of them.
 
+        On CUDA this returns when the work is queued, elsewhere when it is done. One more batch may
+        begin before the last is asked for; each further one holds its memory, too.
+
         Parameters
         ----------
         audio : sequence of float32 arrays, shape (n_samples,)
-            Mono at 16 kHz, at least `min_samples` each.
+            Mono at 16 kHz, at least `min_samples` each. May be written to when this returns.
 
         Returns
         -------
-        dict
-            `mean`: float32, shape (n_layers_stored, n_utterances, hidden_size).
+        callable
+            Waits for this batch alone and gives `mean`: float32, shape (n_layers_stored,
+            n_utterances, hidden_size). May be called again.
 
         Raises
         ------
         ValueError
             An utterance is too short for a frame.
         torch.OutOfMemoryError
-            The batch is too large for the device.
+            The batch is too large for the device; from here or from the call. What began before
+            is not touched.
         """
         for position, samples in enumerate(audio):
             if samples.ndim != 1 or len(samples) < self.min_samples:
@@ -136,18 +155,25 @@ class Encoder:
                     f"utterance {position} of the batch: shape {samples.shape}, expected "
                     f"(n_samples,) with n_samples >= {self.min_samples}"
                 )
-        mean = np.empty((len(self.layers), len(audio), self.hidden_size), np.float32)
         audio = [self._normalised(samples) for samples in audio]
         whole = [i for i, samples in enumerate(audio) if len(samples) <= self.max_samples]
-        if whole:
-            mean[:, whole] = self._forward([audio[i] for i in whole])
-        for i in sorted(set(range(len(audio))) - set(whole)):
-            total = np.zeros((len(self.layers), self.hidden_size))
-            n_frames = self._count(len(audio[i]))
-            for window, n in self._windows(audio[i]):
-                total += self._forward([window])[:, 0].astype(np.float64) * (n / n_frames)
-            mean[:, i] = total
-        return {"mean": mean}
+        first = self._queue([audio[i] for i in whole]) if whole else None
+        windows = [
+            (i, n / self._count(len(audio[i])), self._queue([window]))
+            for i in sorted(set(range(len(audio))) - set(whole))
+            for window, n in self._windows(audio[i])
+        ]
+
+        def wait() -> dict[str, np.ndarray]:
+            mean = np.zeros((len(self.layers), len(audio), self.hidden_size))
+            for i, share, window in windows:
+                mean[:, i] += window()[:, 0] * np.float64(share)
+            mean = mean.astype(np.float32)
+            if first is not None:
+                mean[:, whole] = first()
+            return {"mean": mean}
+
+        return wait
 
     def _count(self, n_samples: int) -> int:
         """Frames of so many samples."""
@@ -168,112 +194,196 @@ class Encoder:
 
     def _normalised(self, samples: np.ndarray) -> np.ndarray:
         """Scale one utterance, whole and before any padding, as its extractor does."""
-        if self._whisper:
+        if self._whisper or not self._extractor.do_normalize:
             return samples
-        values = self._extractor(samples, sampling_rate=SAMPLING_RATE_HZ, return_tensors="np")
-        return values["input_values"][0]
+        scaled: np.ndarray = (samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)
+        return scaled
+
+    def _queue(self, pieces: Sequence[np.ndarray]) -> Callable[[], np.ndarray]:
+        """Begin one forward; what is given waits for float32 (n_layers, n_pieces, hidden_size)."""
+        n_frames = [self._count(len(piece)) for piece in pieces]
+        order = sorted(range(len(pieces)), key=lambda i: -n_frames[i])
+        pooled = self._forward([pieces[i] for i in order], [n_frames[i] for i in order])
+        event: torch.cuda.Event | None = None
+        if self.device.type == "cuda":
+            host = torch.empty(pooled.shape, dtype=pooled.dtype, pin_memory=True)
+            host.copy_(pooled, non_blocking=True)
+            event = torch.cuda.Event(blocking=True)
+            event.record(torch.cuda.current_stream(self.device))
+        else:
+            host = pooled.cpu()
+
+        def wait() -> np.ndarray:
+            if event is not None:
+                event.synchronize()
+            values = np.empty(host.shape, np.float32)
+            values[:, order] = host.numpy()
+            return values
+
+        return wait
+
+    def _uploaded(self, values: np.ndarray) -> torch.Tensor:
+        """Copy to the device, from pinned memory and without waiting on CUDA."""
+        tensor = torch.from_numpy(values)
+        if self.device.type == "cuda":
+            tensor = tensor.pin_memory()
+        return tensor.to(self.device, non_blocking=True)
+
+    def _waveform(self, pieces: Sequence[np.ndarray], length: int) -> torch.Tensor:
+        """Rows with zeros behind their samples, float32, shape (n_pieces, length)."""
+        on_cuda = self.device.type == "cuda"
+        rows = torch.empty(len(pieces), length, dtype=torch.float32, pin_memory=on_cuda)
+        for row, piece in zip(rows.numpy(), pieces, strict=True):
+            row[: len(piece)] = piece
+            row[len(piece) :] = 0
+        return rows.to(self.device, non_blocking=True)
 
     @torch.inference_mode()
-    def _forward(self, pieces: Sequence[np.ndarray]) -> np.ndarray:
-        """Give float32 means, shape (n_layers_stored, n_pieces, hidden_size)."""
-        n_frames = [self._count(len(piece)) for piece in pieces]
-        self._n_frames = torch.tensor(n_frames, device=self.device)
-        self._pooled = []
+    def _forward(self, pieces: Sequence[np.ndarray], n_frames: Sequence[int]) -> torch.Tensor:
+        """Means on the device, float32, shape (n_layers_stored, n_pieces, hidden_size).
+
+        The pieces are sorted by length, longest first.
+        """
         # TF32, PyTorch's default for convolutions on a GPU, keeps three digits.
-        with _quiet_masks(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             if self._whisper:
-                last = self._stack(self._mel(pieces))[0]
+                states, layout = self._whisper_frames(pieces, n_frames)
             else:
-                states = self._frames(pieces, n_frames)
-                ragged = min(n_frames) < max(n_frames)
-                frames = torch.arange(max(n_frames), device=self.device)
-                self._mask = frames < self._n_frames[:, None] if ragged else None
-                last = self._stack(states, attention_mask=self._mask)[0]
-            if self.description.n_layers in self.layers:
-                self._pool(last)
-        pooled = torch.stack(self._pooled).cpu().numpy()
-        self._pooled = []
-        return pooled
+                states, layout = self._frames(pieces, n_frames)
+                states = self._positioned(states, layout)
+            bias = [self._position_bias(run.n_frames) for run in layout.runs]
+            pooled = []
+            for k, block in enumerate(self._stack.layers):
+                if k in self.layers:
+                    pooled.append(layout.means(states))
+                if k < self.layers[-1]:
+                    states = block(states, layout, bias)
+            if self.layers[-1] == self.description.n_layers:
+                pooled.append(layout.means(self._last_norm(states)))
+            elif self.layers[-1] == len(self._stack.layers):
+                pooled.append(layout.means(states))
+        return torch.stack(pooled)
+
+    def _whisper_frames(
+        self, pieces: Sequence[np.ndarray], n_frames: Sequence[int]
+    ) -> tuple[torch.Tensor, Layout]:
+        """Input of whisper's first block: 1,500 positions a piece."""
+        stack = self._stack
+        gelu = torch.nn.functional.gelu
+        states = gelu(stack.conv2(gelu(stack.conv1(self._mel(pieces))))).transpose(1, 2)
+        states = states + stack.embed_positions.weight
+        run = Run(0, *states.shape[:2])
+        return states.flatten(0, 1), Layout((run,), self._uploaded(np.array(n_frames)))
 
     def _mel(self, pieces: Sequence[np.ndarray]) -> torch.Tensor:
         """Log-mel input of whisper, shape (n_pieces, n_mels, 3000)."""
-        # The extractor's spectrum can be computed on a GPU, though it hands it back to the CPU.
-        device = "cuda" if self.device.type == "cuda" else "cpu"
-        features = self._extractor(
-            list(pieces), sampling_rate=SAMPLING_RATE_HZ, return_tensors="pt", device=device
-        )
-        return features["input_features"].to(self.device, self.dtype)
+        if self.device.type == "cpu":
+            features = self._extractor(
+                list(pieces), sampling_rate=SAMPLING_RATE_HZ, return_tensors="pt"
+            )["input_features"]
+            return features.to(self.dtype)
+        return self._device_mel(pieces).to(self.dtype)
 
-    def _frames(self, pieces: Sequence[np.ndarray], n_frames: Sequence[int]) -> torch.Tensor:
-        """Projected output of the convolutions, shape (n_pieces, max(n_frames), hidden_size)."""
-        inputs = [torch.tensor(piece, dtype=self.dtype, device=self.device) for piece in pieces]
-        convolve = self._model.feature_extractor
+    def _device_mel(self, pieces: Sequence[np.ndarray]) -> torch.Tensor:
+        """The extractor's spectrum on the device, float32: its own hands it back to the CPU."""
+        extractor, filters = self._extractor, self._mel_filters
+        waveform = self._waveform(pieces, extractor.n_samples)
+        spectrum = torch.stft(
+            waveform, extractor.n_fft, extractor.hop_length,
+            window=torch.hann_window(extractor.n_fft, device=self.device), return_complex=True,
+        )  # fmt: skip
+        mel = (filters @ spectrum[..., :-1].abs().square()).clamp(min=1e-10).log10()
+        return (torch.maximum(mel, mel.amax(dim=(1, 2), keepdim=True) - 8.0) + 4.0) / 4.0
+
+    @functools.cached_property
+    def _mel_filters(self) -> torch.Tensor:
+        filters = torch.from_numpy(np.ascontiguousarray(self._extractor.mel_filters.T))
+        return filters.to(self.device, torch.float32)
+
+    def _frames(
+        self, pieces: Sequence[np.ndarray], n_frames: Sequence[int]
+    ) -> tuple[torch.Tensor, Layout]:
+        """Projected output of the convolutions, packed or padded."""
+        front_end = self._front_end
+        runs = equal_runs(n_frames)
+        self._mask = None
         if self.file_by_file:
-            alone = [convolve(one[None])[0].T for one in inputs]
-            features = pad_sequence(alone, batch_first=True)
+            alone = [
+                front_end.alone(self._waveform([piece], len(piece))[0], n, CPU_CHUNK)
+                for piece, n in zip(pieces, n_frames, strict=True)
+            ]
         else:
-            if self._group_norm is not None:
-                self._group_norm.n_samples = [len(piece) for piece in pieces]
-            features = convolve(pad_sequence(inputs, batch_first=True)).transpose(1, 2)
-        projected = self._model.feature_projection(features[:, : max(n_frames)])
-        return projected[0] if isinstance(projected, tuple) else projected
+            length = max(
+                max(len(piece) for piece in pieces),
+                n_frames[0] * front_end.stride + self.min_samples - front_end.stride,
+            )
+            length = -(-length // front_end.stride) * front_end.stride
+            at_once = max(1, int(GPU_CHUNK_S * SAMPLING_RATE_HZ / length))
+            grouped = front_end.group_norm is not None
+            alone = []
+            for first in range(0, len(pieces), at_once):
+                some = pieces[first : first + at_once]
+                counts = np.array([len(piece) for piece in some]) if grouped else None
+                rows = front_end.rows(
+                    self._waveform(some, length),
+                    None if counts is None else self._uploaded(counts),
+                )
+                alone += [row[:n] for row, n in zip(rows, n_frames[first:], strict=False)]
+        if len(runs) <= self.max_runs:
+            features, layout = torch.cat(alone), Layout(runs)
+        else:
+            features = torch.nn.utils.rnn.pad_sequence(alone, batch_first=True).flatten(0, 1)
+            counted = self._uploaded(np.array(n_frames))
+            frames = torch.arange(n_frames[0], device=self.device)
+            self._mask = frames < counted[:, None]
+            layout = Layout((Run(0, len(pieces), n_frames[0]),), counted, self._mask)
+        projected = self._model.feature_projection(features)
+        return projected[0] if isinstance(projected, tuple) else projected, layout
 
-    def _pool(self, states: torch.Tensor) -> None:
-        self._pooled.append(masked_mean(states, self._n_frames))
+    def _positioned(self, states: torch.Tensor, layout: Layout) -> torch.Tensor:
+        """Add the positional convolution: what enters the first block."""
+        embed = self._stack.pos_conv_embed
+        positions = [embed(run.of(states)).flatten(0, 1) for run in layout.runs]
+        states = states + (positions[0] if len(positions) == 1 else torch.cat(positions))
+        return states if self._norm_first else self._stack.layer_norm(states)
 
-    def _pool_as_layers_come(self) -> None:
-        """Hook the stored layers; drop the blocks above the last that is needed."""
-        stack, n_layers = self._stack, self.description.n_layers
-        if self.layers[-1] < n_layers:
+    def _last_norm(self, states: torch.Tensor) -> torch.Tensor:
+        return self._stack.layer_norm(states) if self._norm_first else states
+
+    def _position_bias(self, n_frames: int) -> torch.Tensor:
+        """Wavlm's, shape (n_heads, n_frames, n_frames); empty for the other families."""
+        if self._relative is None:
+            return torch.empty(0)
+        bias: torch.Tensor = self._relative.compute_bias(n_frames, n_frames)
+        return bias
+
+    def _prepare(self) -> None:
+        """Put our parts in the place of transformers', whose weights they take over."""
+        stack, config = self._stack, self._model.config
+        self._norm_first = self._whisper or bool(getattr(config, "do_stable_layer_norm", False))
+        self._relative: Any = None
+        if self.layers[-1] < len(stack.layers):
             stack.layers = stack.layers[: max(1, self.layers[-1])]
-
-        def entering(module: torch.nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
-            self._pool(args[0] if args else kwargs["hidden_states"])
-
-        def leaving(module: torch.nn.Module, args: Any, output: Any) -> None:
-            self._pool(output[0] if isinstance(output, tuple) else output)
-
-        for layer in self.layers:
-            if layer == 0:
-                stack.layers[0].register_forward_pre_hook(entering, with_kwargs=True)
-            elif layer < n_layers:
-                stack.layers[layer - 1].register_forward_hook(leaving)
-
-    def _keep_padding_out(self) -> None:
-        """Guard what would see padded frames: the group norm and the positional convolutions."""
+        if hasattr(getattr(stack.layers[0], "attention", None), "rel_attn_embed"):
+            self._relative = stack.layers[0].attention
+        for i, layer in enumerate(stack.layers):
+            stack.layers[i] = Block(layer, self._norm_first)
         if self._whisper:
             return
+        if self._relative is not None:  # of its projections the block has a copy
+            self._relative.q_proj = self._relative.k_proj = self._relative.v_proj = None
+        self._front_end = FrontEnd(self._model.feature_extractor, self.dtype)
+        self._model.feature_extractor = None
 
         def zero_padding(module: torch.nn.Module, args: tuple[torch.Tensor]) -> Any:
             if self._mask is None:
                 return None
             return (args[0].masked_fill(~self._mask[:, None, :], 0),)
 
-        for module in self._stack.pos_conv_embed.modules():
-            if isinstance(module, torch.nn.Conv1d):
-                module.register_forward_pre_hook(zero_padding)
-        first = self._model.feature_extractor.conv_layers[0]
-        if isinstance(getattr(first, "layer_norm", None), torch.nn.GroupNorm):
-            first.layer_norm = self._group_norm = _OwnFrames(first.layer_norm, first.conv)
-
-
-class _OwnFrames(torch.nn.Module):
-    """A group norm whose statistics, in a padded batch, are over each row's own frames."""
-
-    def __init__(self, norm: torch.nn.GroupNorm, conv: torch.nn.Conv1d) -> None:
-        super().__init__()
-        self.norm = norm
-        self.kernel, self.stride = conv.kernel_size[0], conv.stride[0]
-        self.n_samples: list[int] = []  # of each row of a padded batch; empty for a file alone
-
-    def forward(self, states: torch.Tensor) -> torch.Tensor:
-        n_samples, self.n_samples = self.n_samples, []
-        if not n_samples:
-            return self.norm(states)
-        for row, n in zip(states, n_samples, strict=True):
-            own = row[:, : (n - self.kernel) // self.stride + 1]
-            own.copy_(self.norm(own[None])[0])
-        return states
+        for parent in list(stack.pos_conv_embed.modules()):
+            if isinstance(getattr(parent, "conv", None), torch.nn.Conv1d):
+                parent.conv = fastest(plain_convolution(parent.conv), self.device)
+                parent.conv.register_forward_pre_hook(zero_padding)
 
 
 def _load(description: Description, dtype: torch.dtype) -> tuple[Any, Any]:
@@ -348,11 +458,3 @@ def _quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
-
-
-@contextlib.contextmanager
-def _quiet_masks() -> Iterator[None]:
-    """WavLM gives attention a boolean mask beside a float bias, which PyTorch warns of."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask")
-        yield
