@@ -16,7 +16,8 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Container, Generator
+from collections import deque
+from collections.abc import Callable, Container, Generator, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +43,8 @@ MAX_GPU_WORKERS = 8
 
 Features = dict[str, NDArray[np.float32]]
 """Statistic -> shape (n_layers, n_utterances, n_columns)."""
+Embedded = tuple[Features, list[Item], list[tuple[Item, str]]]
+"""Features of the good utterances of a batch, those utterances, and the others' reasons."""
 Failed = dict[tuple[str, str], str]
 """(utterance, audio hash) -> reason."""
 
@@ -49,15 +52,21 @@ Failed = dict[tuple[str, str], str]
 class Extractor(Protocol):
     """What turns a batch of audio into features."""
 
-    def embed(self, audio: list[Any]) -> Features:
-        """Statistic -> float32, shape (n_layers, n_utterances, n_columns)."""
+    @property
+    def asynchronous(self) -> bool:
+        """Whether `begin` returns before the batch is computed."""
+
+    def begin(self, audio: list[Any]) -> Callable[[], Features]:
+        """Begin a batch; what is given waits for its features."""
 
 
 class _Stack:
     """The extractor of the acoustic sets: workers have computed, here is only stacked."""
 
-    def embed(self, audio: list[Any]) -> Features:
-        return {name: np.stack([one[name] for one in audio])[None] for name in audio[0]}
+    asynchronous = False
+
+    def begin(self, audio: list[Any]) -> Callable[[], Features]:
+        return lambda: {name: np.stack([one[name] for one in audio])[None] for name in audio[0]}
 
 
 @dataclass(frozen=True)
@@ -227,15 +236,26 @@ def compute(
     extractor = extractor or load_extractor(target, device)
     workers = machine.n_workers(device != "cpu", is_acoustic)
     loaded = load_items(target, [batch for _, batch in slab.batches], workers, pool)
+    under_way: deque[tuple[int, list[Item], Callable[[], Embedded]]] = deque()
+
+    def finish() -> None:
+        number, batch, wait = under_way.popleft()
+        part.add(number, *wait())
+        if part.full:
+            part.seal()
+        progress(sum(item.job.seconds for item in batch))
+
     try:
         with contextlib.closing(loaded):
             for (number, batch), results in zip(slab.batches, loaded, strict=True):
-                part.add(number, *embed_batch(extractor, batch, results))
-                if part.full:
-                    part.seal()
-                progress(sum(item.job.seconds for item in batch))
+                under_way.append((number, batch, begin_batch(extractor, batch, results)))
+                # One batch lies queued behind the one that is waited for: the device never idles.
+                if len(under_way) > extractor.asynchronous:
+                    finish()
+            while under_way:
+                finish()
     finally:
-        # Also on Ctrl-C and SIGTERM: what is finished is kept, the batch under way is dropped.
+        # Also on Ctrl-C and SIGTERM: what is finished is kept, what is under way is dropped.
         part.seal()
     return outcome
 
@@ -266,49 +286,81 @@ def load_extractor(target: Target, device: str, threads: int | None = None) -> E
     return Encoder(target.description, device)
 
 
-def embed_batch(
+def begin_batch(
     extractor: Extractor, batch: list[Item], results: list[Loaded]
-) -> tuple[Features, list[Item], list[tuple[Item, str]]]:
-    """Features of the good utterances of a batch, those utterances, and the others' reasons."""
+) -> Callable[[], Embedded]:
+    """Begin a batch; what is given waits for it.
+
+    On CUDA out-of-memory the batch is halved, down to single utterances, when it is waited for.
+
+    Returns
+    -------
+    callable
+        Gives the features of the good utterances, those utterances, and the others' reasons.
+    """
     good = [(one, r) for one, r in zip(batch, results, strict=True) if not isinstance(r, str)]
     bad = [(one, r) for one, r in zip(batch, results, strict=True) if isinstance(r, str)]
     if not good:
-        return {}, [], bad
-    features = _halving(extractor, [one for _, one in good])
-    keep = np.ones(len(good), dtype=bool)
-    for values in features.values():
-        keep &= np.isfinite(values).all(axis=(0, 2))
-    if not keep.all():
+        return lambda: ({}, [], bad)
+    audio = [one for _, one in good]
+    begun: Callable[[], Features] | None = None
+    with _without_memory():
+        begun = extractor.begin(audio)
+
+    def wait() -> Embedded:
+        features: Features | None = None
+        if begun is not None:
+            with _without_memory():
+                features = begun()
+        if features is None:
+            features = _halved(extractor, audio)
+        keep = np.ones(len(good), dtype=bool)
+        for values in features.values():
+            keep &= np.isfinite(values).all(axis=(0, 2))
+        fine = [item for (item, _), one in zip(good, keep, strict=True) if one]
+        if len(fine) == len(good):
+            return features, fine, bad
         reason = "the model gives values that are not finite (PRECISION=float32 may help)"
-        bad += [(item, reason) for (item, _), fine in zip(good, keep, strict=True) if not fine]
-        features = {name: values[:, keep] for name, values in features.items()}
-    return features, [item for (item, _), fine in zip(good, keep, strict=True) if fine], bad
+        odd = [(item, reason) for (item, _), one in zip(good, keep, strict=True) if not one]
+        return {name: values[:, keep] for name, values in features.items()}, fine, bad + odd
+
+    return wait
 
 
-def _halving(extractor: Extractor, audio: list[Any]) -> Features:
-    """Embed a batch; on CUDA out-of-memory halve it, down to single utterances."""
+@contextlib.contextmanager
+def _without_memory() -> Iterator[None]:
+    """Pass over CUDA out-of-memory, which is a RuntimeError; torch may not be imported here."""
     try:
-        return extractor.embed(audio)
-    except RuntimeError as error:  # torch.OutOfMemoryError is one; torch may not be imported here
+        yield
+    except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":
             raise
-        if len(audio) == 1:
-            raise ModelError(
-                f"the device has not enough memory for one utterance of "
-                f"{len(audio[0]) / SAMPLING_RATE_HZ:.1f} s; lower [extract] max_seconds, or use a "
-                f"half precision with PRECISION=bfloat16"
-            ) from None
+
+
+def _halved(extractor: Extractor, audio: list[Any]) -> Features:
+    """Embed a batch that was too large, in halves."""
+    if len(audio) == 1:
+        raise ModelError(
+            f"the device has not enough memory for one utterance of "
+            f"{len(audio[0]) / SAMPLING_RATE_HZ:.1f} s; lower [extract] max_seconds, or use a "
+            f"half precision with PRECISION=bfloat16"
+        )
     import torch
 
     torch.cuda.empty_cache()
+    half = len(audio) // 2
     print(
-        f"warning: out of memory with {len(audio)} utterances at once, trying {len(audio) // 2}; "
+        f"warning: out of memory with {len(audio)} utterances at once, trying {half}; "
         f"lower [extract] batch_seconds to spare the attempts",
         file=sys.stderr,
     )
-    half = len(audio) // 2
-    first, second = _halving(extractor, audio[:half]), _halving(extractor, audio[half:])
-    return {name: np.concatenate([first[name], second[name]], axis=1) for name in first}
+    parts = []
+    for piece in (audio[:half], audio[half:]):
+        features: Features | None = None
+        with _without_memory():
+            features = extractor.begin(piece)()
+        parts.append(_halved(extractor, piece) if features is None else features)
+    return {name: np.concatenate([one[name] for one in parts], axis=1) for name in parts[0]}
 
 
 class _Part:

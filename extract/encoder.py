@@ -71,6 +71,8 @@ class Encoder:
         Width of an embedding, fewest samples of an utterance, longest piece of one forward.
     file_by_file : bool
         Whether the convolutions run on each file alone; by default on a CPU.
+    asynchronous : bool
+        Whether `begin` returns before a batch is computed: on CUDA.
     max_runs : float
         Lengths of a batch up to which it goes without padding; by default any number on a CPU.
 
@@ -100,6 +102,7 @@ class Encoder:
         self.dtype: torch.dtype = getattr(torch, description.key["precision"])
         self.file_by_file = self.device.type == "cpu"
         self.max_runs = math.inf if self.device.type == "cpu" else MAX_RUNS
+        self.asynchronous = self.device.type == "cuda"
         self._whisper = description.key["family"] == "whisper"
 
         model, self._extractor = _load(description, self.dtype)

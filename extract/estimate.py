@@ -11,7 +11,7 @@ from extract.batches import make_batches, padded_seconds
 from extract.compute import (
     Extractor,
     Machine,
-    embed_batch,
+    begin_batch,
     load_items,
     resolve_device,
 )
@@ -106,7 +106,7 @@ def estimate(work: Work, machine: Machine, extractor: Extractor | None) -> Estim
     loaded = load_items(target, items, 0 if is_acoustic else workers)
     began = 0.0
     for number, (batch, results) in enumerate(zip(items, loaded, strict=True)):
-        embed_batch(extractor, batch, results)
+        begin_batch(extractor, batch, results)()
         if number == 0:
             began = time.perf_counter()
     took_s = (time.perf_counter() - began) / (max(1, workers) if is_acoustic else 1)

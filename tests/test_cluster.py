@@ -33,8 +33,8 @@ SLOWLY = """
 import os, time
 from extract import compute
 compute.SEAL_AFTER_S = 0.0
-if compute.embed_batch.__name__ == "embed_batch":  # a preload is imported and then reloaded
-    embed = compute.embed_batch
+if compute.begin_batch.__name__ == "begin_batch":  # a preload is imported and then reloaded
+    embed = compute.begin_batch
 
 def slowly(extractor, batch, results):
     time.sleep({delay})
@@ -44,7 +44,7 @@ def slowly(extractor, batch, results):
         log.write(batch[0].job.utterance + chr(10))
     return embed(extractor, batch, results)
 
-compute.embed_batch = slowly
+compute.begin_batch = slowly
 """
 SBATCH = """#!/bin/bash
 cp "$1" {folder}/job-$$.sh

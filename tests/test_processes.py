@@ -21,11 +21,11 @@ SLOWLY = """
 import sys, time
 from extract import __main__ as command, compute as run
 run.SEAL_AFTER_S = 0.0
-embed = run.embed_batch
+embed = run.begin_batch
 def slowly(*args):
     time.sleep({delay})
     return embed(*args)
-run.embed_batch = slowly
+run.begin_batch = slowly
 from features.command import run_command
 sys.exit(run_command(command.main, command.parser()))
 """

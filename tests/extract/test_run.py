@@ -14,7 +14,6 @@ from extract import run as run_module
 from extract.__main__ import main, parser
 from extract.audio import Clip
 from extract.batches import Job
-from extract.compute import _halving
 from extract.work import Item
 from features.errors import CorpusError, ModelError, RecipeError, StoreError
 from features.store import Store
@@ -267,7 +266,7 @@ def test_all_bad_writes_no_store(extract, tmp_path: Path) -> None:
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, n_batches: int) -> None:
     """Let the extraction be interrupted when the given number of batches is finished."""
-    embed, count = compute_module.embed_batch, [0]
+    embed, count = compute_module.begin_batch, [0]
 
     def interrupted(*args):
         if count[0] == n_batches:
@@ -275,7 +274,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, n_batches: int) -> None:
         count[0] += 1
         return embed(*args)
 
-    monkeypatch.setattr(compute_module, "embed_batch", interrupted)
+    monkeypatch.setattr(compute_module, "begin_batch", interrupted)
 
 
 @pytest.mark.parametrize("model", ["mfcc", "wav2vec2-tiny"])
@@ -352,44 +351,107 @@ class OutOfMemoryError(RuntimeError):
 
 
 class Small:
-    """An extractor with room for `room` utterances."""
+    """An extractor with room for `room` utterances, which shows late or at once."""
 
-    def __init__(self, room: int) -> None:
-        self.room, self.sizes = room, []
+    def __init__(self, room: int, late: bool = False) -> None:
+        self.room, self.late, self.sizes = room, late, []
+        self.asynchronous = late
 
-    def embed(self, audio):
+    def begin(self, audio):
         self.sizes.append(len(audio))
-        if len(audio) > self.room:
+        if len(audio) > self.room and not self.late:
             raise OutOfMemoryError
-        return {"mean": np.array([[[one.sum()] for one in audio]], dtype=np.float32)}
+
+        def wait():
+            if len(audio) > self.room:
+                raise OutOfMemoryError
+            return {"mean": np.array([[[one.sum()] for one in audio]], dtype=np.float32)}
+
+        return wait
 
 
-def test_out_of_memory_halves_the_batch_and_warns(capsys: pytest.CaptureFixture[str]) -> None:
+def items(names: str) -> list[Item]:
+    return [Item(Job(name, "0", 1.0), Clip(name, ""), 0, 0) for name in names]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_out_of_memory_halves_the_batch_and_warns(
+    late: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
     audio = [np.full(10, i, dtype=np.float32) for i in range(7)]
-    extractor = Small(room=2)
-    result = _halving(extractor, audio)
+    extractor = Small(2, late)
+    features, good, bad = compute_module.begin_batch(extractor, items("abcdefg"), audio)()
     warnings = capsys.readouterr().err
     assert "out of memory with 7 utterances at once, trying 3" in warnings
     assert "out of memory with 4 utterances at once, trying 2" in warnings
-    np.testing.assert_array_equal(result["mean"][0, :, 0], np.arange(7) * 10)
-    assert max(extractor.sizes[2:]) < 7
+    np.testing.assert_array_equal(features["mean"][0, :, 0], np.arange(7) * 10)
+    assert ([item.job.utterance for item in good], bad) == (list("abcdefg"), [])
+    assert extractor.sizes == [7, 3, 1, 2, 4, 2, 2]
     with pytest.raises(ModelError, match="not enough memory for one utterance of 0.0 s"):
-        _halving(Small(room=0), audio[:1])
+        compute_module.begin_batch(Small(0, late), items("a"), audio[:1])()
+
+
+def test_another_error_of_the_device_is_no_lack_of_memory() -> None:
+    class Broken:
+        def begin(self, audio):
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        compute_module.begin_batch(Broken(), items("a"), [np.ones(5, np.float32)])
 
 
 def test_rows_that_are_not_finite_fail() -> None:
     class Overflows:
-        def embed(self, audio):
+        def begin(self, audio):
             values = np.ones((2, len(audio), 3), dtype=np.float32)
             values[1, 0, 2] = np.inf
-            return {"mean": values}
+            return lambda: {"mean": values}
 
-    batch = [Item(Job(name, "0", 1.0), Clip(name, ""), 0, 0) for name in "ab"]
-    features, good, bad = compute_module.embed_batch(Overflows(), batch, [np.ones(5), np.ones(5)])
+    audio = [np.ones(5, np.float32)] * 2
+    features, good, bad = compute_module.begin_batch(Overflows(), items("ab"), audio)()
     assert [item.job.utterance for item in good] == ["b"]
     assert features["mean"].shape == (2, 1, 3)
     assert bad[0][0].job.utterance == "a"
     assert "not finite" in bad[0][1]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_on_a_device_that_works_by_itself_one_batch_is_queued_behind_the_one_waited_for(
+    extract, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, asynchronous: bool
+) -> None:
+    extract(extra="[extract]\nbatch_seconds = 2.0")
+    undisturbed = contents(tmp_path)
+    order: list[str] = []
+
+    class Device(compute_module._Stack):
+        def __init__(self) -> None:
+            self.asynchronous = asynchronous
+
+        def begin(self, audio):
+            number = sum(one.startswith("begin") for one in order)
+            order.append(f"begin {number}")
+            wait = super().begin(audio)
+
+            def waited():
+                order.append(f"wait {number}")
+                return wait()
+
+            return waited
+
+    monkeypatch.setattr(compute_module, "_Stack", Device)
+    code, _ = extract("--force", extra="[extract]\nbatch_seconds = 2.0")
+    assert code == 0
+    n = len(order) // 2
+    assert n > 3
+    if asynchronous:
+        expected = ["begin 0"]
+        for i in range(1, n):
+            expected += [f"begin {i}", f"wait {i - 1}"]
+        assert order == [*expected, f"wait {n - 1}"]
+    else:
+        assert order == [one for i in range(n) for one in (f"begin {i}", f"wait {i}")]
+    for name, row in contents(tmp_path).items():
+        np.testing.assert_array_equal(row, undisturbed[name])
 
 
 def test_a_store_that_another_finished_while_we_waited_is_not_computed_again(
