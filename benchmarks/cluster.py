@@ -3,7 +3,8 @@
 Both are whole `python -m extract` commands over the same WAV files, on the same cores: one process
 with all of them as threads, then N workers with a share each. Weights and audio are those of
 `benchmarks/extract.py`. `all` is the whole command, start and merge included; `inside` is what the
-command says of itself: without the start of Python, of torch in the client, and of the workers.
+command says of itself, to a second: from the lock to the merged store, loading of weights counted,
+without the start of Python and of the workers.
 
 On one CPU the workers share what one process has already; the figures show what a cluster costs,
 not what more devices give. The exit code is 1 where the two stores differ by more than a relative
@@ -31,24 +32,24 @@ if not __package__:  # run as a file: this folder would hide the package `extrac
 
 import numpy as np
 
+from benchmarks.common import fresh
 from benchmarks.extract import (
-    BATCH_SECONDS,
     MODELS,
     TOLERANCE,
+    On,
     describe_checkpoint,
-    fresh,
     make_audio,
     make_checkpoint,
 )
 from extract.audio import Clip, seconds
 from extract.batches import Job, Plan, make_batches
 from extract.cluster import cut
-from extract.compute import Item, Slab
-from extract.work import make_target
+from extract.compute import BATCH_SECONDS, Slab
+from extract.work import Item, make_target
 from features.store import Store
 
 MODEL = "wav2vec2-base"
-SMALL_SECONDS = 60.0
+SMALL_SECONDS = 40.0
 RECIPE = """
 target = "label"
 [models.{model}]
@@ -102,10 +103,10 @@ def prepare(folder: Path, total_s: float) -> list[Clip]:
     """Write audio, manifest, weights and recipe."""
     (folder / "data").mkdir()
     corpus = folder / "data/noise"
-    clips = make_audio(corpus, total_s, "cpu", 500)
+    clips = make_audio(corpus, total_s, BATCH_SECONDS["cpu"], 500)
     rows = [f"{Path(clip.path).name},{'ab'[i % 2]}" for i, clip in enumerate(clips)]
     (corpus / "manifest.csv").write_text("\n".join(["path,label", *rows]) + "\n", encoding="utf-8")
-    fresh(make_checkpoint, MODEL, folder / MODEL)
+    fresh(make_checkpoint, MODEL, On("cpu", "float32", folder / MODEL))
     text = RECIPE.format(model=MODEL, checkpoint=folder / MODEL)
     (folder / "noise.toml").write_text(text, encoding="utf-8")
     return clips
@@ -113,7 +114,9 @@ def prepare(folder: Path, total_s: float) -> list[Clip]:
 
 def report_messages(folder: Path, clips: Sequence[Clip], n_workers: int) -> None:
     """Say how large the slabs are that the scheduler passes on."""
-    target = make_target(MODELS[MODEL], describe_checkpoint(MODEL, folder / MODEL))
+    target = make_target(
+        MODELS[MODEL], describe_checkpoint(MODEL, On("cpu", "float32", folder / MODEL))
+    )
     clip_of = {clip.utterance: clip for clip in clips}
     jobs = [Job(clip.utterance, "0" * 32, seconds(clip)) for clip in clips]
     plan = Plan(target.key, make_batches(jobs, BATCH_SECONDS["cpu"]))
@@ -145,14 +148,13 @@ def extract(folder: Path, cluster: str) -> tuple[float, float]:
     began = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     took_s = time.perf_counter() - began
-    found = re.search(r"\((\d+\.\d+) s of audio a second\)", done.stdout)
-    audio = re.search(r"on cpu, ([\d,]+) s of audio", done.stdout)
-    if done.returncode or not found or not audio:
+    found = re.search(r", in (?:(\d+):)?(\d+)(?: s)? \(", done.stdout)
+    if done.returncode or not found:
         raise RuntimeError(done.stdout + done.stderr)
     with Store(stores / f"noise/{MODEL}.h5") as store:
         n = len(store.index)
     print(f"  {cluster or 'one process':12} {took_s:6.1f} s, {n} utterances", flush=True)
-    return took_s, float(audio[1].replace(",", "")) / float(found[1])
+    return took_s, 60.0 * int(found[1] or 0) + int(found[2])
 
 
 def difference(folder: Path, one: str, other: str) -> float:

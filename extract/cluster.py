@@ -29,7 +29,6 @@ from extract import compute as local
 from extract.acoustic import AcousticDescription
 from extract.batches import Job, Plan
 from extract.compute import Extractor, Item, Machine, Outcome, Slab
-from extract.registry import Model
 from extract.work import Target
 from features.cluster import Workers, task
 from features.errors import ClusterError, StoreError
@@ -46,16 +45,19 @@ ROUNDS = 3
 LOOK_AGAIN_S = 5.0
 
 
-def device_of(workers: Workers, asked: str, model: Model) -> str:
-    """Resolve the device on a worker: the client may have none.
+def place(
+    workers: Workers, machine: Machine, target: Target, longest_s: float
+) -> tuple[str, float]:
+    """Device and padded seconds a batch, as a worker sees them: the client may have no device.
 
     Raises
     ------
     ModelError
         The worker has no such device.
     """
-    future = workers.client.submit(local.resolve_device, asked, model, pure=False)
-    return str(future.result())
+    future = workers.client.submit(local.place, machine, _portable(target), longest_s, pure=False)
+    device, budget_s = future.result()
+    return str(device), float(budget_s)
 
 
 def compute(
@@ -83,7 +85,7 @@ def compute(
         What needs not be computed.
     machine : Machine
     device : str
-        As `device_of` gives it.
+        As `place` gives it.
     lock : WriterLock
         Held; its text goes to the workers.
     progress : callable

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from extract import acoustic
 from extract.ahead import Loaded, load_ahead
 from extract.audio import SAMPLING_RATE_HZ
+from extract.costs import budget_s
 from extract.registry import Model
 from extract.work import Item, Target
 from features.errors import ModelError
@@ -37,7 +38,7 @@ from features.store import sealed_parts, write_store
 
 SEAL_AFTER_S = 60.0
 SEAL_AFTER_BYTES = 256_000_000
-BATCH_SECONDS = {"cpu": 16.0, "mps": 64.0, "cuda": 240.0}
+BATCH_SECONDS = {"cpu": 16.0, "mps": 64.0}
 """Padded seconds a batch. On a CPU one file fills the cores and padding costs; see benchmarks/."""
 MAX_GPU_WORKERS = 8
 
@@ -78,10 +79,6 @@ class Machine:
     jobs: int = -1
     workers: int | None = None
 
-    def budget_s(self, device: str) -> float:
-        """Padded seconds a batch."""
-        return self.batch_seconds or BATCH_SECONDS[device.split(":")[0]]
-
     def n_workers(self, on_gpu: bool, is_acoustic: bool) -> int:
         """Decoding processes: all jobs for acoustic sets, none beside an encoder on the CPU.
 
@@ -93,6 +90,34 @@ class Machine:
         if is_acoustic:
             return jobs
         return min(jobs, MAX_GPU_WORKERS) if on_gpu else 0
+
+
+def place(machine: Machine, target: Target, longest_s: float) -> tuple[str, float]:
+    """Where a model computes here, and how much at once.
+
+    Parameters
+    ----------
+    machine : Machine
+    target : Target
+    longest_s : float
+        The longest utterance, in seconds.
+
+    Returns
+    -------
+    device : str
+    budget_s : float
+        Padded seconds a batch: as asked for, else, on CUDA, by the free memory.
+    """
+    device = resolve_device(machine.device, target.model)
+    kind = device.split(":")[0]
+    if machine.batch_seconds:
+        return device, machine.batch_seconds
+    if kind != "cuda" or isinstance(target.description, acoustic.AcousticDescription):
+        return device, BATCH_SECONDS[kind]
+    import torch
+
+    free_bytes, _ = torch.cuda.mem_get_info(device)
+    return device, budget_s(target.description, free_bytes, longest_s)
 
 
 def resolve_device(asked: str, model: Model) -> str:

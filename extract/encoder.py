@@ -33,6 +33,7 @@ import numpy as np
 import torch
 
 from extract.audio import SAMPLING_RATE_HZ
+from extract.costs import CHUNK_S
 from extract.forward import Block, FrontEnd, Layout, Run, equal_runs, fastest, plain_convolution
 from extract.registry import TINY_CONFIG, TINY_SEED, Description
 from features.errors import ModelError
@@ -41,9 +42,6 @@ MAX_RUNS = 8
 """Lengths of a GPU's batch up to which attention goes run by run, without a mask."""
 CPU_CHUNK = 200
 """Frames (4 s) that a CPU convolves at once."""
-GPU_CHUNK_S = 120.0
-"""Padded seconds that a GPU convolves at once; their activations dominate its memory."""
-
 # SpecAugment's replacement for masked frames: used in training alone, left out of some checkpoints.
 NOT_NEEDED = "masked_spec_embed"
 
@@ -228,9 +226,9 @@ class Encoder:
     def _uploaded(self, values: np.ndarray) -> torch.Tensor:
         """Copy to the device, from pinned memory and without waiting on CUDA."""
         tensor = torch.from_numpy(values)
-        if self.device.type == "cuda":
-            tensor = tensor.pin_memory()
-        return tensor.to(self.device, non_blocking=True)
+        if self.device.type != "cuda":
+            return tensor.to(self.device)
+        return tensor.pin_memory().to(self.device, non_blocking=True)
 
     def _waveform(self, pieces: Sequence[np.ndarray], length: int) -> torch.Tensor:
         """Rows with zeros behind their samples, float32, shape (n_pieces, length)."""
@@ -239,7 +237,7 @@ class Encoder:
         for row, piece in zip(rows.numpy(), pieces, strict=True):
             row[: len(piece)] = piece
             row[len(piece) :] = 0
-        return rows.to(self.device, non_blocking=True)
+        return rows.to(self.device, non_blocking=on_cuda)
 
     @torch.inference_mode()
     def _forward(self, pieces: Sequence[np.ndarray], n_frames: Sequence[int]) -> torch.Tensor:
@@ -321,7 +319,7 @@ class Encoder:
                 n_frames[0] * front_end.stride + self.min_samples - front_end.stride,
             )
             length = -(-length // front_end.stride) * front_end.stride
-            at_once = max(1, int(GPU_CHUNK_S * SAMPLING_RATE_HZ / length))
+            at_once = max(1, int(CHUNK_S * SAMPLING_RATE_HZ / length))
             grouped = front_end.group_norm is not None
             alone = []
             for first in range(0, len(pieces), at_once):

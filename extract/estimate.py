@@ -13,7 +13,7 @@ from extract.compute import (
     Machine,
     begin_batch,
     load_items,
-    resolve_device,
+    place,
 )
 from extract.work import Work
 from features.command import duration
@@ -95,8 +95,8 @@ def estimate(work: Work, machine: Machine, extractor: Extractor | None) -> Estim
     if not jobs or extractor is None:
         return Estimate(work, n_sealed, 0, 0.0, 0.0, 0, 0.0, 0.0, "")
     target = work.target
-    device = resolve_device(machine.device, target.model)
-    batches = make_batches(jobs, machine.budget_s(device), target.least_s)
+    device, budget_s = place(machine, target, max(job.seconds for job in jobs))
+    batches = make_batches(jobs, budget_s, target.least_s)
     chosen = np.linspace(0, len(batches) - 1, min(N_MEASURED, len(batches))).round().astype(int)
     tried = [batches[len(batches) // 2], *(batches[i] for i in chosen)]
     items = [work.survey.items(batch) for batch in tried]

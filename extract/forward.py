@@ -96,9 +96,10 @@ def linear(
     """Matrix product with bias, and the exact GELU of it where asked for.
 
     In float32 on a CPU it goes through oneDNN where PyTorch has it: the library that PyTorch takes
-    otherwise, MKL, is slow on some makers' processors.
+    otherwise, MKL, is slow on some makers' processors. `torch.compile` makes its own choice.
     """
-    if states.device.type == "cpu" and states.dtype == torch.float32 and has_onednn():
+    on_cpu = states.device.type == "cpu" and states.dtype == torch.float32
+    if on_cpu and not torch.compiler.is_compiling() and has_onednn():
         return torch.ops.mkldnn._linear_pointwise(
             states, weight, bias, "gelu" if with_gelu else "none", [], "none"
         )
@@ -183,22 +184,25 @@ class FrontEnd(nn.Module):
         norm = self.group_norm
         if norm is None:
             return None
-        # Not all devices have float64; without it, a channel that nearly cancels would be noise.
-        wide = windows.to("cpu" if windows.device.type == "mps" else windows.device).double()
+        # In float64, as a channel that nearly cancels would be noise; not all devices have it.
+        device = torch.device("cpu") if windows.device.type == "mps" else windows.device
+        wide = windows.to(device).double()
         if own is None:
+            count: Any = wide.shape[1]
             mean = wide.mean(dim=1, keepdim=True)
-            centred, count = wide - mean, torch.tensor(float(wide.shape[1]), device=wide.device)
+            centred = wide - mean
         else:
-            keep = own.to(wide.device)[..., None]
-            count = keep.sum(dim=1, keepdim=True, dtype=torch.float64)
+            keep = own.to(device)[..., None]
+            count = keep.sum(dim=1, keepdim=True).double()
             mean = (wide * keep).sum(dim=1, keepdim=True) / count
             centred = (wide - mean) * keep
         covariance = centred.mT @ centred / count
-        weight = pad(self.weights[0], (0, windows.shape[2] - self.weights[0].shape[1])).to(wide)
+        weight = pad(self.weights[0], (0, windows.shape[2] - self.weights[0].shape[1]))
+        weight = weight.to(device).double()
         variance = ((weight @ covariance) * weight).sum(dim=-1)
-        scale = norm.weight.to(wide) * torch.rsqrt(variance + norm.eps)
-        folded = (weight * scale[..., None]).to(windows.device, self.dtype)
-        return Fold(mean.to(windows.device, torch.float32), folded)
+        scale = norm.weight.to(device).double() * torch.rsqrt(variance + norm.eps)
+        folded = (weight * scale[..., None]).to(self.dtype)
+        return Fold(mean.float().to(windows.device), folded.to(windows.device))
 
     def alone(self, samples: torch.Tensor, n_frames: int, chunk: int) -> torch.Tensor:
         """Convolve one file, `chunk` frames at a time: what a CPU's caches hold.
@@ -276,7 +280,7 @@ class FrontEnd(nn.Module):
 
     def _first(self, windows: torch.Tensor, fold: Fold | None) -> torch.Tensor:
         """First convolution, (n_rows, n_windows, n_inputs) to (n_rows, n_windows, n_channels)."""
-        if fold is None:
+        if fold is None or self.group_norm is None:
             weight = pad(self.weights[0], (0, windows.shape[2] - self.weights[0].shape[1]))
             return self._activated(linear(windows.to(self.dtype), weight, self.biases[0]), 0)
         bias = self.group_norm.bias
@@ -312,7 +316,7 @@ class GroupedProducts(nn.Module):
         super().__init__()
         weight = convolution.weight.detach()
         self.n_groups, self.kernel = convolution.groups, weight.shape[2]
-        (self.padding,) = convolution.padding
+        self.padding = int(convolution.padding[0])
         width = weight.shape[1]
         # (groups, kernel, channels in, channels out)
         taps = weight.view(self.n_groups, -1, width, self.kernel).permute(0, 3, 2, 1)
@@ -352,6 +356,7 @@ def plain_convolution(convolution: nn.Conv1d) -> nn.Conv1d:
     """Multiply a weight norm out, once instead of at every forward."""
     if nn.utils.parametrize.is_parametrized(convolution, "weight"):
         nn.utils.parametrize.remove_parametrizations(convolution, "weight")
+        convolution.weight = frozen(convolution.weight)
     return convolution
 
 
@@ -426,7 +431,7 @@ class Block(nn.Module):
         self.is_gelu = is_gelu(self.activation)
         self.clamped = whisper  # in float16, as transformers does
         self.adapter = getattr(layer, "adapter_layer", None)
-        self.gate = getattr(attention, "gru_rel_pos_linear", None)  # of wavlm
+        self.gate: Any = getattr(attention, "gru_rel_pos_linear", None)  # of wavlm
         if self.gate is not None:
             self.gate_constant = frozen(attention.gru_rel_pos_const.flatten())
 

@@ -28,7 +28,7 @@ from extract.compute import (
     Machine,
     Slab,
     compute,
-    resolve_device,
+    place,
 )
 from extract.work import Work, write_failures
 from features.cluster import Workers
@@ -103,13 +103,12 @@ def _compute_missing(
     done, failed = _sealed(folder, work.target.key)
     settled = done | set(failed)
     work.sealed_before = len(done & {(j.utterance, j.audio_hash) for j in work.jobs})
+    longest_s = max(job.seconds for job in work.jobs)
     if workers is None:
-        device = resolve_device(machine.device, work.target.model)
+        device, budget_s = place(machine, work.target, longest_s)
     else:
-        device = cluster.device_of(workers, machine.device, work.target.model)
-    plan = current_plan(
-        folder, work.target.key, work.jobs, settled, machine.budget_s(device), work.target.least_s
-    )
+        device, budget_s = cluster.place(workers, machine, work.target, longest_s)
+    plan = current_plan(folder, work.target.key, work.jobs, settled, budget_s, work.target.least_s)
     left = plan.left(settled)
     if not left:
         return failed

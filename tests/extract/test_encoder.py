@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from extract.encoder import Encoder, _tiny
+from extract.forward import GroupedProducts
 from extract.registry import MODELS, Description, Model, describe, find_model
 from features.errors import ModelError
 from tests.checkpoints import FORMS, alone, save, speechlike
 
 SECONDS = (0.31, 2.9, 1.1, 0.0255, 1.7)  # the fourth gives a single frame
+WAYS = ((True, math.inf), (False, 8), (False, 0))  # file_by_file, max_runs
 TOLERANCE = 1e-5  # relative, float32; a batch is held to 1e-4
 
 
@@ -36,11 +39,96 @@ def test_a_padded_batch_equals_each_file_alone(form: str, tmp_path: Path) -> Non
     audio = speechlike(SECONDS)
     expected = np.stack([alone(model, tmp_path, one) for one in audio], axis=1)
     encoder = Encoder(described(tmp_path), "cpu", "float32")
-    for encoder.file_by_file in (True, False):
+    # As on a CPU; as on a GPU, run by run without a mask, and padded with one.
+    for encoder.file_by_file, encoder.max_runs in WAYS:
         mean = encoder.embed(audio)["mean"]
         assert mean.dtype == np.float32
         assert mean.shape == expected.shape == (4, 5, 24)
         assert worst(mean, expected) <= TOLERANCE
+
+
+@pytest.mark.parametrize("form", ["wav2vec2-layer-stable", "hubert-batch-norm", "data2vec-audio"])
+def test_positions_by_matrix_products(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = save(tmp_path, form)
+    audio = speechlike(SECONDS)
+    expected = np.stack([alone(model, tmp_path, one) for one in audio], axis=1)
+    monkeypatch.setattr("extract.encoder.fastest", lambda one, device: GroupedProducts(one))
+    encoder = Encoder(described(tmp_path))
+    assert any(isinstance(one, GroupedProducts) for one in encoder._stack.modules())
+    for encoder.file_by_file, encoder.max_runs in WAYS:
+        assert worst(encoder.embed(audio)["mean"], expected) <= TOLERANCE
+
+
+@pytest.mark.parametrize("form", ["wav2vec2-group-plain", "wavlm-layer-stable", "whisper"])
+def test_batches_that_are_begun_together_are_those_alone(form: str, tmp_path: Path) -> None:
+    save(tmp_path, form)
+    encoder = Encoder(described(tmp_path, max_seconds=1.5))
+    batches = [speechlike((0.9, 0.4, 0.4), 1), speechlike((2.0, 0.3), 2), speechlike((0.5,), 3)]
+    expected = [encoder.embed(batch)["mean"] for batch in batches]
+    first, second = encoder.begin(batches[0]), encoder.begin(batches[1])
+    for one in batches[0]:
+        one[:] = 0  # the caller's buffers are the caller's again
+    np.testing.assert_array_equal(second()["mean"], expected[1])
+    third = encoder.begin(batches[2])
+    for _ in range(2):
+        np.testing.assert_array_equal(first()["mean"], expected[0])
+    np.testing.assert_array_equal(third()["mean"], expected[2])
+
+
+def test_a_batch_that_does_not_fit_harms_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path, "wav2vec2-layer-stable")
+    encoder = Encoder(described(tmp_path))
+    audio = speechlike((0.9, 0.4))
+    expected = encoder.embed(audio)["mean"]
+    first = encoder.begin(audio)
+    block = encoder._stack.layers[1]
+    with monkeypatch.context() as patch:
+
+        def fail(*args: Any) -> Any:
+            raise torch.OutOfMemoryError("made up")
+
+        patch.setattr(block, "forward", fail)
+        with pytest.raises(torch.OutOfMemoryError, match="made up"):
+            encoder.begin(audio)()
+    np.testing.assert_array_equal(first()["mean"], expected)
+    np.testing.assert_array_equal(encoder.embed(audio)["mean"], expected)
+
+
+@pytest.mark.parametrize("seconds", [(0.31, 2.9, 1.1), (29.9, 0.7)])
+def test_the_spectrum_made_on_a_gpu_is_the_extractors(
+    seconds: tuple[float, ...], tmp_path: Path
+) -> None:
+    save(tmp_path, "whisper")
+    encoder = Encoder(described(tmp_path))
+    audio = speechlike(seconds)
+    expected = encoder._mel(audio)
+    found = encoder._device_mel(audio)
+    assert found.shape == expected.shape == (len(seconds), 80, 3000)
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("form", FORMS)
+def test_on_cuda_nothing_waits_and_all_is_exact(form: str, tmp_path: Path) -> None:
+    model = save(tmp_path, form)
+    audio = speechlike(SECONDS)
+    expected = np.stack([alone(model, tmp_path, one) for one in audio], axis=1)
+    encoder = Encoder(described(tmp_path), "cuda")
+    for encoder.max_runs in (8, 0):
+        encoder.embed(audio)  # what is made once, such as handles, may wait
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            pending = [encoder.begin(audio), encoder.begin(audio[::-1])]
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        there, back = (one()["mean"] for one in pending)
+        assert worst(there, expected) <= 10 * TOLERANCE
+        assert worst(back, expected[:, ::-1]) <= 10 * TOLERANCE
 
 
 @pytest.mark.parametrize("form", ["wav2vec2-group-plain", "data2vec-audio"])
@@ -206,7 +294,7 @@ def test_half_precision_is_near_float32(
     audio = speechlike((0.5, 1.2))
     mean = Encoder(described(tmp_path)).embed(audio)["mean"]
     encoder = Encoder(described(tmp_path, precision), "cpu", precision)
-    for encoder.file_by_file in (True, False):
+    for encoder.file_by_file, encoder.max_runs in WAYS:
         half = encoder.embed(audio)["mean"]
         assert half.dtype == np.float32
         assert 1e-6 < worst(half, mean) < near
