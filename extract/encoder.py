@@ -395,14 +395,17 @@ def _load(description: Description, dtype: torch.dtype) -> tuple[Any, Any]:
     if folder is None:
         return _tiny().to(dtype), Wav2Vec2FeatureExtractor(do_normalize=True)
     name = description.key["model"]
-    with _quiet_transformers():
-        extractor = AutoFeatureExtractor.from_pretrained(folder, local_files_only=True)
+    with _refused_in_one_line(f"{name}: {folder}"), _quiet_transformers():
+        extractor = AutoFeatureExtractor.from_pretrained(
+            folder, trust_remote_code=False, local_files_only=True
+        )
         # Without `dtype` the weights come in the precision that the config names.
         model, loading = AutoModel.from_pretrained(
             folder,
             dtype=dtype,
             use_safetensors=description.safetensors,
             trust_remote_code=False,
+            weights_only=True,  # of a .bin file; a safetensors file can hold nothing else
             local_files_only=True,
             ignore_mismatched_sizes=True,  # so that they are named below
             output_loading_info=True,
@@ -443,6 +446,29 @@ def _tiny() -> torch.nn.Module:
         else:
             parameter.data.fill_(float(name.endswith("norm.weight")))
     return model
+
+
+@contextlib.contextmanager
+def _refused_in_one_line(where: str) -> Iterator[None]:
+    """Turn what a checkpoint's files make transformers raise into a ModelError."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    # From safetensors, torch's unpickler, JSON and transformers itself: no common type.
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        # torch's first line is advice to load the file with everything that it executes.
+        refused = [line for line in lines if "nsupported" in line]
+        if type(error).__name__ == "UnpicklingError":
+            raise ModelError(
+                f"{where}: its weights file is not read, nor executed: it holds more than weights "
+                f"({(refused or ['no tensors alone'])[0]}); get a checkpoint in safetensors"
+            ) from None
+        reason = (lines or [type(error).__name__])[0]
+        raise ModelError(
+            f"{where}: cannot be loaded: {reason}; get the checkpoint's files anew"
+        ) from error
 
 
 @contextlib.contextmanager

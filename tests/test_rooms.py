@@ -1,4 +1,4 @@
-"""The house: one order of imports, heavy packages where they belong, nothing unpickled."""
+"""The house: one order of imports, heavy packages where they belong."""
 
 from __future__ import annotations
 
@@ -67,7 +67,6 @@ def test_imports_run_one_way(path: Path) -> None:
         ("transformers", {"extract/encoder.py", "extract/acoustic.py"}),
         ("distributed", {"features/cluster.py", "extract/cluster.py", "models/cluster.py"}),
         ("dask_jobqueue", {"features/cluster.py"}),
-        ("pickle", set()),
     ],
 )
 def test_heavy_packages_stay_where_they_belong(package: str, allowed: set[str]) -> None:
@@ -96,22 +95,10 @@ def test_heavy_packages_are_imported_when_they_are_needed(path: str) -> None:
     assert not at_the_top & heavy
 
 
-def test_nothing_is_unpickled() -> None:
-    for path in SOURCES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Attribute) and node.attr == "load":
-                owner = ast.unparse(node.value)
-                assert owner not in ("joblib", "pickle", "torch"), f"{path}: {owner}.load"
-            if isinstance(node, ast.keyword) and node.arg in ("allow_pickle", "trust_remote_code"):
-                assert ast.unparse(node.value) == "False", f"{path}: {node.arg}"
-
-
-def test_no_assert_and_no_eval_outside_the_tests() -> None:
+def test_no_assert_outside_the_tests() -> None:
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             assert not isinstance(node, ast.Assert), f"{path}:{node.lineno}: assert"
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-                assert node.func.id not in ("eval", "exec"), f"{path}:{node.lineno}"
 
 
 def test_heads_of_the_recipe_schema_are_those_of_the_registry() -> None:

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import math
+import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -384,3 +386,45 @@ def test_the_untrained_model_is_the_same_everywhere() -> None:
     np.testing.assert_allclose(mean[[0, -1], 1, :3], pinned, rtol=1e-4)
     # Utterances differ by more than rounding, in every layer.
     assert (mean.std(axis=1).mean(axis=-1) > 0.05).all()
+
+
+class Executed:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.folder),)
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy", "pickle"])
+def test_a_checkpoint_that_would_run_code_is_refused_unexecuted(tmp_path: Path, form: str) -> None:
+    checkpoint, executed = tmp_path / "checkpoint", tmp_path / "executed"
+    model = save(checkpoint, "wav2vec2-group-plain")
+    (checkpoint / "model.safetensors").unlink()
+    weights = {**model.state_dict(), "more": Executed(executed)}
+    path = checkpoint / "pytorch_model.bin"
+    if form == "pickle":
+        path.write_bytes(pickle.dumps(weights, protocol=2))
+    else:
+        torch.save(weights, path, _use_new_zipfile_serialization=form == "zip")
+    torch.load(path, weights_only=False) if form != "pickle" else pickle.loads(path.read_bytes())
+    executed.rmdir()  # the file does what it is made for
+    with pytest.raises(
+        ModelError, match=r"some: .*not read, nor executed: .*safetensors"
+    ) as caught:
+        Encoder(described(checkpoint))
+    assert "\n" not in str(caught.value)
+    assert not executed.exists()
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"junk", b"\x08\0\0\0\0\0\0\0{}      "])
+def test_weights_that_are_none(tmp_path: Path, name: str, content: bytes) -> None:
+    save(tmp_path, "wav2vec2-group-plain")
+    (tmp_path / "model.safetensors").unlink()
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ModelError, match=r"^some: \S+") as caught:
+        Encoder(described(tmp_path))
+    assert "\n" not in str(caught.value)
