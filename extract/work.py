@@ -28,7 +28,7 @@ from extract.batches import Job
 from extract.registry import Description, Model
 from features.command import Progress, duration, size
 from features.errors import AudioError, StoreError
-from features.files import write_text
+from features.files import read_csv, write_text
 from features.store import (
     Store,
     audio_hash,
@@ -390,11 +390,14 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 
 
 def read_failures(store: Path) -> pd.DataFrame:
-    """The failures file beside a store; empty where there is none."""
+    """The failures file beside a store; empty where there is none that can be read.
+
+    Without it, what failed is tried again, and the file written anew.
+    """
     path = store.with_suffix(".failures.csv")
     try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False)[FAILURE_COLUMNS]
-    except (FileNotFoundError, KeyError, pd.errors.ParserError, pd.errors.EmptyDataError):
+        return read_csv(path)[FAILURE_COLUMNS]
+    except (OSError, KeyError, ValueError):
         return pd.DataFrame({column: [] for column in FAILURE_COLUMNS})
 
 

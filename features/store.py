@@ -11,6 +11,7 @@ Conventions
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -567,6 +568,9 @@ def file_digest(path: Path) -> hashlib.blake2b:
     OSError
         The file is missing or cannot be read.
     """
+    # A pipe or a device may never answer, or never end.
+    if not path.is_file() and not path.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "no such file", str(path))
     digest = hashlib.blake2b(digest_size=16)
     with path.open("rb") as file:
         while block := file.read(1 << 20):

@@ -7,6 +7,7 @@ side has beyond it is counted and named. No audio is opened here, not even its h
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -97,7 +98,7 @@ def read_corpus(
             raise CorpusError(
                 f"[corpora.{name}]: {record.key} has no option {option!r}{hint} ({known})"
             )
-    if not root.is_dir():
+    if not os.path.isdir(root):
         where = f"Get it from {record.homepage} (licence: {record.licence}), put"
         raise CorpusError(
             f"{root}: no such folder: the corpus {name} ({record.title}) is missing. "

@@ -171,6 +171,10 @@ def read_rows(path: Path, delimiter: str = ",") -> tuple[list[str], list[list[st
         data = path.read_bytes()
     except OSError as error:
         raise CorpusError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:  # a NUL in its name
+        raise CorpusError(f"{str(path)!r}: cannot be read: {error}") from None
+    if b"\0" in data:
+        raise CorpusError(f"{path}: holds NUL bytes, as UTF-16 does; save it as UTF-8")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:

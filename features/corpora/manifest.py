@@ -11,6 +11,7 @@ row whose audio is missing stays, and extraction will say that it failed.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ def read_manifest(root: Path, options: Mapping[str, Any]) -> Reading:
     ]
     own = given.get("utterance", [""] * len(rows))
     columns["utterance"] = [mine or ours for mine, ours in zip(own, made, strict=True)]
-    lost = [one for one in dict.fromkeys(given["path"]) if not (root / one).is_file()]
+    lost = [one for one in dict.fromkeys(given["path"]) if not os.path.isfile(root / one)]
     ignored = [name for name in NOT_READ if name in header]
     findings = [
         *finding("labels-without-audio", lost, "files are not there; their rows stay in the table"),

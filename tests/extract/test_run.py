@@ -14,7 +14,7 @@ from extract import run as run_module
 from extract.__main__ import main, parser
 from extract.audio import Clip
 from extract.batches import Job
-from extract.work import Item
+from extract.work import FAILURE_COLUMNS, Item, read_failures
 from features.errors import CorpusError, ModelError, RecipeError, StoreError
 from features.store import Store
 from features.utterances import read_table
@@ -525,3 +525,14 @@ def test_a_bad_file_counts_once_for_several_models(extract, tmp_path: Path) -> N
     code, text = extract(models='["mfcc", "log-mel"]')
     assert (code, "1 utterances lack features" in text) == (1, True)
     assert extract("--allow-failures", "1", models='["mfcc", "log-mel"]')[0] == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\0", b"utterance\na,b\n", b'corpus\n"', None])
+def test_a_failures_file_that_cannot_be_read_counts_as_none(
+    tmp_path: Path, content: bytes | None
+) -> None:
+    path = tmp_path / "toy.failures.csv"
+    path.mkdir() if content is None else path.write_bytes(content)
+    frame = read_failures(tmp_path / "toy.h5")
+    assert list(frame.columns) == FAILURE_COLUMNS
+    assert frame.empty

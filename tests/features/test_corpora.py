@@ -448,3 +448,20 @@ def test_audio_whose_name_is_no_utf_8(tmp_path: Path) -> None:
         CorpusError, match=r"1 audio files have names .* no UTF-8: .*\\udce4.*rename"
     ):
         read_corpus("emodb", tmp_path)
+
+
+def test_a_manifest_in_utf_16_or_of_a_name_that_no_file_has(tmp_path: Path) -> None:
+    (tmp_path / "manifest.csv").write_bytes("path\na.wav\n".encode("utf-16"))
+    with pytest.raises(CorpusError, match=r"manifest.csv: holds NUL bytes, as UTF-16 does"):
+        read_corpus("own", tmp_path, reader="manifest")
+    for name in ("a\0b", "x" * 300):
+        with pytest.raises(CorpusError, match="cannot be read: (embedded null|File name too long)"):
+            read_corpus("own", tmp_path, reader="manifest", options={"file": name})
+        with pytest.raises(CorpusError, match="no such folder"):
+            read_corpus("own", tmp_path / name, reader="manifest")
+
+
+def test_audio_of_a_name_that_no_file_has_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "manifest.csv").write_text(f"path\n{'x' * 300}.wav\n")
+    table = read_corpus("own", tmp_path, reader="manifest")
+    assert [one.kind for one in table.findings] == ["labels-without-audio"]

@@ -12,10 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extract.batches import Job, Plan, current_plan, make_batches, read_plan
+from extract.run import FAILURE_COLUMNS, read_failures
 from features.corpora import CORPORA, read_corpus
 from features.errors import CorpusError, StoreError
 from features.utterances import Table, differences, read_table, table_hash, write_table
-from tests.fuzz.tools import ODD_TEXT, Damaged, damaged, misfit, odd_values, read_or_refused
+from tests.fuzz.tools import (
+    ODD_TEXT,
+    Damaged,
+    bounded,
+    damaged,
+    misfit,
+    odd_values,
+    read_or_refused,
+)
 
 HEADER = ["path", "start", "end", "speaker", "utterance", "partition", "emotion", "arousal"]
 ROWS = [
@@ -184,6 +193,19 @@ def test_deep_json(folder: Path, table: Path, depth: int) -> None:
     with read_or_refused(CorpusError):
         read_table(table)
     (table / "utterances.json").write_bytes(kept)
+
+
+FAILURES = as_csv([FAILURE_COLUMNS, ["c", "a", "a.wav", "cut short", "00"]]).encode()
+
+
+@given(data=damaged(FAILURES, FAILURES.decode().encode("utf-16")))
+def test_a_failures_file(folder: Path, data: bytes) -> None:
+    """One that cannot be read counts as none: what failed is tried again."""
+    (folder / "toy.failures.csv").write_bytes(data)
+    with bounded():
+        frame = read_failures(folder / "toy.h5")
+    assert list(frame.columns) == FAILURE_COLUMNS
+    assert all(isinstance(cell, str) for cell in frame.to_numpy().ravel())
 
 
 def test_a_plan_reads_back(folder: Path) -> None:
