@@ -338,8 +338,11 @@ class Job:
         return self.folder / f"{self.model}.parts"
 
     def finished(self) -> dict[str, bytes]:
-        """Every file of the folder, by its name."""
-        return {one.name: one.read_bytes() for one in sorted(self.folder.iterdir())}
+        """Everything in the folder, by its name."""
+        return {
+            one.name: one.read_bytes() if one.is_file() else b"a folder"
+            for one in sorted(self.folder.iterdir())
+        }
 
 
 @dataclass
