@@ -172,6 +172,7 @@ class Storm:
     def begin(self, argv: Sequence[str], *, as_a_user: bool = False) -> Run:
         """Start `python -m argv`."""
         log = self.folder / f"log-{next(self._logs)}"
+        log.touch()  # a kill may come before the command has written any
         self.tally.runs += 1
         self.tally.started += as_a_user
         pid = os.fork()
@@ -181,7 +182,7 @@ class Storm:
             return Run(pid, log)
         with contextlib.suppress(OSError):
             os.setpgid(0, 0)
-        output = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+        output = os.open(log, os.O_WRONLY | os.O_APPEND)
         for one in (sys.stdout.fileno(), sys.stderr.fileno()):
             os.dup2(output, one)
         os.chdir(self.folder)
