@@ -570,7 +570,7 @@ def file_digest(path: Path) -> hashlib.blake2b:
     """
     # A pipe or a device may never answer, or never end.
     if not path.is_file() and not path.is_dir():
-        raise FileNotFoundError(errno.ENOENT, "no such file", str(path))
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     digest = hashlib.blake2b(digest_size=16)
     with path.open("rb") as file:
         while block := file.read(1 << 20):

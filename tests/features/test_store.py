@@ -405,5 +405,5 @@ def test_an_attribute_of_another_type(tmp_path: Path, name: str, value: object) 
 def test_a_pipe_is_not_waited_for_and_a_device_not_read_to_its_end(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.wav")
     for path in (tmp_path / "a.wav", Path("/dev/zero")):
-        with pytest.raises(FileNotFoundError, match="no such file"):
+        with pytest.raises(FileNotFoundError, match="No such file"):
             file_digest(path)
