@@ -37,7 +37,7 @@ cluster := $(if $(CLUSTER),--cluster "$(CLUSTER)")
 where = --stores "$(STORES)" --runs "$(RUNS)"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo plan fetch extract train fuse score report status test test-all lint bench clean
+.PHONY: help demo plan fetch extract train fuse score report status test test-all lint bench fuzz clean
 .NOTPARALLEL:
 
 help:  ## this list
@@ -95,7 +95,16 @@ lint: $(READY)  ## format, style and types
 
 bench: $(READY)  ## the benchmarks in a short form
 	"$(PY)" -m benchmarks.extract --small
+	"$(PY)" -m benchmarks.audio --small
+	"$(PY)" -m benchmarks.precision --small
+	"$(PY)" -m benchmarks.memory --small
+	"$(PY)" -m benchmarks.store --small
+	"$(PY)" -m benchmarks.cluster --small
+	"$(PY)" -m benchmarks.kill_storm --small
 	"$(PY)" -m benchmarks.heads --small
+
+fuzz: $(READY)  ## hunt for files that crash a reader (many minutes)
+	SERFUSE_FUZZ=2000 "$(PY)" -m pytest -q tests/fuzz
 
 clean:  ## remove .venv and caches; data, stores and runs stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build *.egg-info

@@ -1,6 +1,8 @@
-"""Decoding ahead of the device, in worker processes that die with their parent.
+"""Decoding ahead of the device: audio in threads, acoustic sets in processes.
 
-Worker processes import this module: it imports neither torch nor transformers.
+Decoding and resampling let other threads run, and what they give needs not be sent; an acoustic set
+is Python's work, and goes to processes, which die with their parent. Those import this module: it
+imports neither torch nor transformers.
 """
 
 from __future__ import annotations
@@ -46,21 +48,21 @@ def load_ahead(
     feature_set : str, optional
         Acoustic set to compute in the worker; without it the audio itself is given.
     workers : int
-        Processes; 0 decodes in this one.
+        Threads or processes; 0 decodes in the caller's.
     pool : Executor, optional
-        Of `workers`, as `decoders` gives it, to be used and left running.
+        As `decoders` gives it, to be used and left running.
 
     Yields
     ------
     list of Loaded
         One a clip, in the order of the batch.
     """
-    # One batch in this process costs less than starting another.
+    # One batch here costs less than starting others.
     if workers == 0 or len(batches) == 1:
         for batch in batches:
             yield [load_one(clip, min_samples, feature_set) for clip in batch]
         return
-    executor = pool or decoders(workers)
+    executor = pool or decoders(workers, feature_set)
     ahead: deque[list[Future[Loaded]]] = deque()
     remaining = iter(batches)
     try:
@@ -83,9 +85,9 @@ def load_ahead(
             executor.shutdown(wait=True, cancel_futures=True)
 
 
-def decoders(workers: int) -> Executor:
-    """Processes that decode; threads in a process that may have no children."""
-    if multiprocessing.current_process().daemon:
+def decoders(workers: int, feature_set: str | None) -> Executor:
+    """Threads for audio, processes for an acoustic set where this one may have children."""
+    if feature_set is None or multiprocessing.current_process().daemon:
         return ThreadPoolExecutor(workers)
     # Not forked: the parent may have threads and a CUDA context.
     context = multiprocessing.get_context("spawn")

@@ -255,7 +255,8 @@ def compute_slab(
         paths = [Path(item.clip.path) for item in slab.batches[0][1]]
         _check_seen(next((path for path in paths if path.exists()), paths[0]))
         extractor = _extractor(slab.target, device, threads)
-        n = machine.n_workers(device != "cpu", slab.target.model.kind == "acoustic")
+        is_acoustic = slab.target.model.kind == "acoustic"
+        n = machine.n_workers(device != "cpu", is_acoustic)
         try:
             local.compute(
                 slab,
@@ -264,7 +265,7 @@ def compute_slab(
                 progress=go_on,
                 may_write=lambda: check_held(lock, held),
                 extractor=extractor,
-                pool=_pool(n) if n else None,
+                pool=_pool(n, slab.target.name if is_acoustic else None) if n else None,
             )
         except _Cancelled:
             return
@@ -301,11 +302,11 @@ def _extractor(target: Target, device: str, threads: int) -> Extractor:
     return _extractors[identity]
 
 
-def _pool(n: int) -> Executor:
-    """Decoding processes of this worker, kept from slab to slab."""
+def _pool(n: int, feature_set: str | None) -> Executor:
+    """What decodes for this worker, kept from slab to slab of a model."""
     if n not in _pools:
         _close_pools()
-        _pools[n] = ahead.decoders(n)
+        _pools[n] = ahead.decoders(n, feature_set)
     return _pools[n]
 
 

@@ -80,9 +80,9 @@ class Machine:
     workers: int | None = None
 
     def n_workers(self, on_gpu: bool, is_acoustic: bool) -> int:
-        """Decoding processes: all jobs for acoustic sets, none beside an encoder on the CPU.
+        """Decoders: all jobs for acoustic sets, none beside an encoder on the CPU.
 
-        Decoding is well below a hundredth of a CPU encoder's work, less than starting a process.
+        Decoding is well below a hundredth of a CPU encoder's work, whose cores are busy.
         """
         if self.workers is not None:
             return self.workers

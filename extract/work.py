@@ -16,6 +16,7 @@ import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ from features.store import (
 )
 from features.utterances import Table
 
+FILES_AT_ONCE = 32
+"""Files that a thread looks at before it tells."""
 FAILURE_COLUMNS = ["corpus", "utterance", "path", "reason", "audio_hash"]
 
 
@@ -212,18 +215,21 @@ def survey(table: Table, root: Path, known: pd.DataFrame, old: pd.DataFrame | No
                 found.append((position, "", math.nan, 0, 0, str(error)))
         return found
 
-    files: dict[str, list[tuple[int, Clip]]] = {}
+    by_file: dict[str, list[tuple[int, Clip]]] = {}
     for position, clip in enumerate(_clips(frame, root)):
-        files.setdefault(clip.path, []).append((position, clip))
+        by_file.setdefault(clip.path, []).append((position, clip))
+    files = list(by_file.values())
+    # A future a file would be the largest thing in memory.
+    portions = [files[i : i + FILES_AT_ONCE] for i in range(0, len(files), FILES_AT_ONCE)]
     audio_hashes = np.full(len(frame), "", dtype=object)
     audio_s = np.full(len(frame), np.nan)
     sizes, times = np.zeros(len(frame), np.int64), np.zeros(len(frame), np.int64)
     failures = {}
     progress = Progress(f"{root}: looking at the audio", len(files), "files")
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        for rows in pool.map(look, files.values()):
-            progress.add(1)
-            for position, hashed, length, n_bytes, mtime_ns, reason in rows:
+        for portion in pool.map(lambda some: [look(rows) for rows in some], portions):
+            progress.add(len(portion))
+            for position, hashed, length, n_bytes, mtime_ns, reason in chain(*portion):
                 audio_hashes[position], audio_s[position] = hashed, length
                 sizes[position], times[position] = n_bytes, mtime_ns
                 if reason:

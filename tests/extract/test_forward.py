@@ -120,7 +120,7 @@ def test_grouped_products_are_the_convolution(
     assert found.shape == expected.shape
     assert off(found, expected) < 1e-6
     monkeypatch.setattr("extract.forward.PRODUCT_ELEMENTS", 1)  # a group at a time
-    assert torch.equal(products(states), found)
+    assert off(products(states), found.double()) < 1e-6
 
 
 @torch.no_grad()
