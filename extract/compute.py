@@ -17,7 +17,7 @@ import re
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Container, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,8 +33,8 @@ from extract.audio import SAMPLING_RATE_HZ
 from extract.costs import budget_s
 from extract.registry import Model
 from extract.work import Item, Target
-from features.errors import ModelError
-from features.store import sealed_parts, write_store
+from features.errors import ModelError, StoreError
+from features.store import Store, write_store
 
 SEAL_AFTER_S = 60.0
 SEAL_AFTER_BYTES = 256_000_000
@@ -178,7 +178,7 @@ class Slab:
 
     def left(self) -> Slab:
         """The same without the batches that its parts hold already."""
-        computed, failed = sealed_of(self.folder, self.plan, {n for n, _ in self.batches})
+        computed, failed = sealed_of(self.folder, self.plan, (n for n, _ in self.batches))
         done = computed | set(failed)
         left = [
             (number, batch)
@@ -189,23 +189,31 @@ class Slab:
 
 
 def sealed_of(
-    folder: Path, plan: str, numbers: Container[int] | None = None
+    folder: Path, plan: str, numbers: Iterable[int] | None = None
 ) -> tuple[set[tuple[str, str]], Failed]:
     """What the parts of a plan hold, and what failed in them, as their indices say.
 
     Parameters
     ----------
-    numbers : container of int, optional
-        Only the parts that begin with one of these batches.
+    numbers : iterable of int, optional
+        Only the parts that begin with one of these batches; no other is looked for.
     """
+    if numbers is None:
+        paths = sorted(folder.glob(f"part-{plan}-*.h5"))
+    else:
+        paths = [path for path in (_part_path(folder, plan, n) for n in numbers) if path.exists()]
     done: set[tuple[str, str]] = set()
     failed: Failed = {}
-    for path, part in sealed_parts(folder, plan):
-        number = int(path.stem.rsplit("-", 1)[1])
-        if part is not None and (numbers is None or number in numbers):
+    for path in paths:
+        # A damaged part holds nothing: its batches are computed again, and replace it.
+        with contextlib.suppress(StoreError), Store(path) as part:
             done.update(zip(part.index["utterance"], part.index["audio_hash"], strict=True))
             failed.update({(u, h): reason for u, h, reason in part.failed})
     return done, failed
+
+
+def _part_path(folder: Path, plan: str, number: int) -> Path:
+    return folder / f"part-{plan}-{number:06d}.h5"
 
 
 @dataclass
@@ -441,7 +449,7 @@ class _Part:
             return np.concatenate([block[statistic][position] for block in blocks])[start:stop]
 
         write_store(
-            self._slab.folder / f"part-{self._slab.plan}-{number:06d}.h5",
+            _part_path(self._slab.folder, self._slab.plan, number),
             target.key, index, target.layers, matrix,
             default=target.default, columns=target.columns, failed=failed,
         )  # fmt: skip

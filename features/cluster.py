@@ -357,8 +357,10 @@ def gpus() -> list[str]:
 
 def slurm_cluster(spec: SlurmSpec) -> Any:
     """The scheduler here, and a way to submit workers; `job_script()` is what sbatch gets."""
+    interrupt = signal.getsignal(signal.SIGINT)
     from dask_jobqueue import SLURMCluster
 
+    signal.signal(signal.SIGINT, interrupt)  # its import makes Ctrl-C a plain exit
     logs = Path(spec.logs or "logs").absolute()
     environment = {
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", spec.cores),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -262,6 +263,7 @@ def test_workers_of_a_running_scheduler_stop_for_a_dead_client(place: Place, bac
     assert place.same("far", "mfcc")
 
 
+@pytest.mark.skipif(importlib.util.find_spec("dask_jobqueue") is None, reason="needs dask-jobqueue")
 def test_slurm_jobs_are_submitted_compute_and_are_cancelled(place: Place) -> None:
     tools = place.folder / "slurm"
     tools.mkdir()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,10 @@ import pytest
 from features.cluster import gpus, load_table, parse, slurm_cluster
 from features.errors import ClusterError
 
+# Not imported to find out: its import changes what Ctrl-C does.
+with_jobqueue = pytest.mark.skipif(
+    importlib.util.find_spec("dask_jobqueue") is None, reason="needs dask-jobqueue"
+)
 TABLE = """
 [cluster]
 workers = 16
@@ -33,8 +39,8 @@ def test_any_other_word_is_an_error_that_lists_the_three(text: str) -> None:
         parse(text)
 
 
+@with_jobqueue
 def test_the_three_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("dask_jobqueue")
     assert parse("local:3").n_local == 3
     assert parse("tcp://gpu-1:8786").text == "tcp://gpu-1:8786"
     (tmp_path / "cluster.toml").write_text(TABLE)
@@ -80,16 +86,18 @@ def test_all_faults_of_a_table_are_reported_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.process
+@with_jobqueue
 def test_a_job_asks_for_what_the_table_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("dask_jobqueue")
+    interrupt = signal.getsignal(signal.SIGINT)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "cluster.toml"
     path.write_text(TABLE.format(logs=tmp_path / "logs"))
     with slurm_cluster(load_table(path)) as cluster:
         script = cluster.job_script()
+    assert signal.getsignal(signal.SIGINT) is interrupt
     head, _, command = script.rpartition("\n/shared/venv/bin/python ")
     for line in (
         "#SBATCH -p gpu",
