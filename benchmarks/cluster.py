@@ -113,7 +113,10 @@ def prepare(folder: Path, total_s: float) -> list[Clip]:
 
 def report_messages(folder: Path, clips: Sequence[Clip], n_workers: int) -> None:
     """Say how large the slabs are that the scheduler passes on."""
-    from distributed.protocol.pickle import dumps
+    from distributed.protocol import dumps, to_serialize
+
+    def sent(slab: Slab) -> int:
+        return sum(len(frame) for frame in dumps({"task": to_serialize(slab)}))
 
     target = make_target(
         MODELS[MODEL], describe_checkpoint(MODEL, On("cpu", "float32", folder / MODEL))
@@ -126,10 +129,8 @@ def report_messages(folder: Path, clips: Sequence[Clip], n_workers: int) -> None
         return [Item(job, clip_of[job.utterance], 10**5, 10**18) for job in batch]
 
     whole = Slab(target, folder / "stores", plan.name, [])
-    empty = len(dumps(whole))
-    sizes = [
-        len(dumps(slab)) for slab in cut(whole, plan, range(len(plan.batches)), items, n_workers)
-    ]
+    empty = sent(whole)
+    sizes = [sent(slab) for slab in cut(whole, plan, range(len(plan.batches)), items, n_workers)]
     each = (sum(sizes) - empty * len(sizes)) / len(clips)
     print(
         f"messages: {len(sizes)} slabs of {min(sizes):,} to {max(sizes):,} bytes: {empty:,} each "

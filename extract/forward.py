@@ -99,7 +99,8 @@ def linear(
     otherwise, MKL, is slow on some makers' processors. `torch.compile` makes its own choice.
     """
     on_cpu = states.device.type == "cpu" and states.dtype == torch.float32
-    if on_cpu and not torch.compiler.is_compiling() and has_onednn():
+    # For a weight with gaps between its rows oneDNN has a plain loop, hundreds of times as slow.
+    if on_cpu and weight.is_contiguous() and not torch.compiler.is_compiling() and has_onednn():
         return torch.ops.mkldnn._linear_pointwise(
             states, weight, bias, "gelu" if with_gelu else "none", [], "none"
         )

@@ -587,9 +587,9 @@ def audio_hash(digest: hashlib.blake2b, start: float, end: float) -> str:
     return part.hexdigest()
 
 
-def sealed_parts(folder: Path, plan: str = "*") -> Iterator[tuple[Path, Store | None]]:
-    """The parts of a plan (of all), opened one after the other; None for one that is damaged."""
-    for path in sorted(folder.glob(f"part-{plan}-*.h5")):
+def sealed_parts(folder: Path) -> Iterator[tuple[Path, Store | None]]:
+    """The parts in a folder, opened one after the other; None for one that is damaged."""
+    for path in sorted(folder.glob("part-*.h5")):
         try:
             part = Store(path)
         except StoreError:

@@ -60,7 +60,15 @@ def test_imports_run_one_way(path: Path) -> None:
 @pytest.mark.parametrize(
     ("package", "allowed"),
     [
-        ("torch", {"extract/encoder.py", "extract/pooling.py", "extract/compute.py"}),
+        (
+            "torch",
+            {
+                "extract/encoder.py",
+                "extract/forward.py",
+                "extract/pooling.py",
+                "extract/compute.py",
+            },
+        ),
         ("h5py", {"features/store.py"}),
         ("matplotlib", {"evaluate/plots.py"}),
         ("skops", {"models/train.py"}),
