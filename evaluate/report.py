@@ -26,6 +26,7 @@ from evaluate.score import (
 from features.command import duration
 from features.errors import CorpusError, RunError
 from features.files import write_text
+from features.recipe import OVERLAP_KINDS
 from features.utterances import Table, read_table
 
 if TYPE_CHECKING:
@@ -117,6 +118,8 @@ def render(recipe: Recipe, scored: Sequence[Scored], tables: Mapping[str, Table]
         confusion_plot=_confusion_plot,
         targets_of=_targets_of(scored, partitions),
         notes=[(one.title, notes) for one in scored if (notes := _notes(one))],
+        splits=_splits(scored),
+        kinds=OVERLAP_KINDS,
         tables=tables,
         corpora={
             name: {"counts": _counts(table), "about": table.corpus, "findings": table.findings}
@@ -177,6 +180,16 @@ def _notes(one: Scored) -> list[str]:
         *one.record.get("notes", []),
         *(f"{count} of {one.record.get('fits', '?')} fits: {text}" for text, count in fits.items()),
     ]
+
+
+def _splits(scored: Sequence[Scored]) -> list[tuple[str, dict[str, Any]]]:
+    """The folds of the runs, each once, with the runs that have them."""
+    found: dict[str, tuple[list[str], dict[str, Any]]] = {}
+    for one in scored:
+        if "split" in one.record:
+            split = one.record["split"]
+            found.setdefault(runs.fingerprint(split), ([], split))[0].append(one.title)
+    return [(", ".join(titles), split) for titles, split in found.values()]
 
 
 def _counts(table: Table) -> list[tuple[str, int]]:

@@ -104,6 +104,32 @@ def has_truth(y: NDArray[Any]) -> NDArray[np.bool_]:
     return np.asarray(y != "", dtype=bool)
 
 
+def load_rows(recipe: Recipe, stores: Path) -> tuple[pd.DataFrame, NDArray[Any], tuple[str, ...]]:
+    """The rows, truths and class list that `load_matrix` gives, from the tables alone.
+
+    Raises
+    ------
+    CorpusError
+        A table is missing, or lacks the recipe's target.
+    """
+    tables = {corpus: read_table(stores / corpus) for corpus in recipe.corpora}
+    labels = class_list(recipe, tables)
+    frames = [select_rows(recipe, table, labels)[0] for table in tables.values()]
+    rows = pd.concat(frames, ignore_index=True)
+    rows = rows.iloc[_by_key(rows)].reset_index(drop=True)
+    return rows, _truth(recipe, rows), labels
+
+
+def _by_key(rows: pd.DataFrame) -> NDArray[np.int64]:
+    return np.lexsort((rows["utterance"].to_numpy(str), rows["corpus"].to_numpy(str)))
+
+
+def _truth(recipe: Recipe, rows: pd.DataFrame) -> NDArray[Any]:
+    if recipe.target is None:
+        return rows[list(recipe.targets)].to_numpy(dtype=np.float64)
+    return rows[recipe.target].to_numpy(dtype=object)
+
+
 def load_matrix(
     recipe: Recipe,
     stores: Path,
@@ -168,20 +194,16 @@ def load_matrix(
     _refuse_other_columns(model, names)
     rows = pd.concat(frames, ignore_index=True)
     matrix = np.concatenate(blocks) if len(blocks) > 1 else blocks[0]
-    order = np.lexsort((rows["utterance"].to_numpy(str), rows["corpus"].to_numpy(str)))
+    order = _by_key(rows)
     rows = rows.iloc[order].reset_index(drop=True)
     if (order != np.arange(len(order))).any():
         matrix = matrix[order]
     _refuse_not_finite(matrix, rows, model)
     speakers = rows["speaker"].to_numpy(object)
     groups = np.where(speakers == "", "", rows["corpus"].to_numpy(object) + "/" + speakers)
-    if recipe.task == "regression":
-        y: NDArray[Any] = rows[list(recipe.targets)].to_numpy(dtype=np.float64)
-    else:
-        y = rows[recipe.target].to_numpy(dtype=object)
     return Matrix(
-        matrix, y, groups.astype(object), rows, labels, identities, title, findings, notes,
-        lacking_in_all,
+        matrix, _truth(recipe, rows), groups.astype(object), rows, labels, identities, title,
+        findings, notes, lacking_in_all,
     )  # fmt: skip
 
 

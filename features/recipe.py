@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from features.corpora import CORPORA
 from features.errors import RecipeError, nearest
@@ -71,21 +71,69 @@ class ExtractSpec(Section):
     workers: Annotated[int, Field(ge=0)] | None = None
 
 
+OverlapKind = Literal["speaker", "session", "sentence", "audio"]
+OVERLAP_KINDS = ("speaker", "session", "sentence", "audio")
+# What belongs to one outer split alone.
+_OWN = {
+    "devel_size": "stratified-holdout",
+    "emobox": "emobox",
+    "emobox_names": "emobox",
+    "train": "cross-corpus",
+    "test": "cross-corpus",
+    "pool": "cross-corpus",
+    "within": "cross-corpus",
+}
+
+
 class SplitSpec(Section):
-    """`[split]`: how rows are divided; outer folds score, inner folds choose."""
+    """`[split]`: how rows are divided; outer folds score, inner folds choose.
+
+    `four-to-one-in-five` is a name for settings (`stratified-holdout` with `test_size = 0.2`,
+    `inner = "stratified-k-fold"` of five) and fills them in.
+    """
 
     outer: Literal[
         "predefined",
         "leave-one-speaker-out",
         "leave-one-session-out",
         "speaker-k-fold",
+        "sentence-disjoint",
         "stratified-holdout",
+        "four-to-one-in-five",
+        "emobox",
+        "cross-corpus",
+        "speaker-sentence-grid",
     ] = "predefined"
     inner: Literal["devel", "speaker-k-fold", "stratified-k-fold"] = "speaker-k-fold"
     outer_folds: Annotated[int, Field(ge=2)] = 5
     inner_folds: Annotated[int, Field(ge=2)] = 5
     test_size: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    devel_size: Annotated[float, Field(gt=0, lt=1)] | None = None
     seed: Annotated[int, Field(ge=0)] = 0
+    balance_gender: bool = False
+    expect_overlap: list[OverlapKind] = []
+    emobox: str | None = None
+    emobox_names: dict[str, str] = {}
+    train: Annotated[list[str], Field(min_length=1)] | None = None
+    test: Annotated[list[str], Field(min_length=1)] | None = None
+    pool: bool = False
+    within: Literal["speaker-k-fold", "leave-one-speaker-out"] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _four_to_one_in_five(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("outer") == "four-to-one-in-five":
+            for key, value in FOUR_TO_ONE_IN_FIVE.items():
+                if values.get(key, value) != value:
+                    raise ValueError(
+                        f"outer = 'four-to-one-in-five' has {key} = {value!r}, got {values[key]!r}"
+                    )
+            return {**values, **FOUR_TO_ONE_IN_FIVE}
+        return values
+
+
+FOUR_TO_ONE_IN_FIVE = {"inner": "stratified-k-fold", "inner_folds": 5, "test_size": 0.2}
+"""Four fifths train, in five parts of which each validates once; speakers are on both sides."""
 
 
 GridValue = bool | int | float | str | dict[str, float]
@@ -450,14 +498,8 @@ def _combinations(
                 faults.append(
                     f"[head] layer: {lacking} not among [extract] layers = {extract.layers}"
                 )
-    if isinstance(split, SplitSpec) and split.inner == "devel" and split.outer != "predefined":
-        faults.append(f"[split] inner: 'devel' goes with outer = 'predefined', not '{split.outer}'")
-    if isinstance(split, SplitSpec) and not classification:
-        faults += [
-            f"[split] {side}: '{kind}' needs classes (target); use 'speaker-k-fold'"
-            for side, kind in (("outer", split.outer), ("inner", split.inner))
-            if kind.startswith("stratified")
-        ]
+    if isinstance(split, SplitSpec):
+        faults += _split_faults(split, classification, list(corpora))
     for name, spec in fusions.items():
         known = set(models) | {f"{m}@{layer}" for m in models for layer in _layers(head)}
         unknown = [one for one in spec.members if one not in known]
@@ -470,6 +512,44 @@ def _combinations(
         if spec.method in ("logit-sum", "vote") and not classification:
             faults.append(f"[fusion.{name}] method: '{spec.method}' needs classes; use 'mean'")
     faults += _corpus_faults(top, corpora)
+    return faults
+
+
+def _split_faults(split: SplitSpec, classification: bool, corpora: Sequence[str]) -> list[str]:
+    """Faults of settings that do not go together."""
+    faults = [
+        f"[split] {key}: goes with outer = '{outer}', not '{split.outer}'"
+        for key, outer in _OWN.items()
+        if split.outer != outer and getattr(split, key) not in (None, False, {})
+    ]
+    may_have_devel = split.outer in ("predefined", "emobox") or split.devel_size is not None
+    if split.inner == "devel" and not may_have_devel:
+        faults.append(
+            "[split] inner: 'devel' goes with outer = 'predefined', 'emobox' or "
+            f"'stratified-holdout' with a devel_size, not '{split.outer}'"
+        )
+    if split.devel_size is not None and split.devel_size + split.test_size >= 1:
+        faults.append("[split] devel_size, test_size: together 1 or more; nothing is left to train")
+    if not classification:
+        faults += [
+            f"[split] {side}: '{kind}' needs classes (target); use 'speaker-k-fold'"
+            for side, kind in (("outer", split.outer), ("inner", split.inner))
+            if kind.startswith("stratified") or kind == "four-to-one-in-five"
+        ]
+    if split.outer == "emobox" and split.emobox is None:
+        faults.append('[split] emobox: missing; the folder of a copy of EmoBox: emobox = "..."')
+    if split.pool and split.within:
+        faults.append("[split] within: goes with single corpora that train, not with pool = true")
+    named = (("train", split.train or ()), ("test", split.test or ()),
+             ("emobox_names", split.emobox_names))  # fmt: skip
+    faults += [
+        f"[split] {key}: '{one}' is no corpus of the recipe{nearest(one, corpora)}"
+        for key, names in named
+        for one in names
+        if one not in corpora
+    ]
+    if split.outer == "cross-corpus" and len(corpora) < 2:
+        faults.append(f"corpora: outer = 'cross-corpus' needs two or more, got {list(corpora)}")
     return faults
 
 

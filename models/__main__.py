@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from features.command import argument_parser, recipe_of, run_command
+from features.lint import lint_recipe
 from models.train import check_labels, check_stores, train_model
 
 
@@ -14,6 +15,7 @@ def main(args: argparse.Namespace) -> None:
     recipe = recipe_of(args)
     for note in check_labels(recipe, args.stores, args.data):
         print(note)
+    lint_recipe(recipe, args.stores).refuse(recipe.path)
     work = [(model, layer) for model in recipe.models for layer in recipe.head.layers]
     check_stores(recipe, work, args.stores)
     for model, layer in work:

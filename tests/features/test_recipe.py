@@ -219,3 +219,27 @@ def test_a_recipe_below_a_file(tmp_path: Path) -> None:
     write(tmp_path, GOOD)
     with pytest.raises(RecipeError, match="cannot be read: Not a directory"):
         load_recipe(tmp_path / "toy.toml" / "x.toml")
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        ('outer = "speaker-k-fold"\ndevel_size = 0.2', "devel_size: goes with outer = 'stratified"),
+        ('outer = "stratified-holdout"\ndevel_size = 0.8', "nothing is left to train"),
+        ('outer = "stratified-holdout"\ninner = "devel"', "'stratified-holdout' with a devel_size"),
+        ('outer = "emobox"', 'emobox: missing; the folder of a copy'),
+        ('outer = "cross-corpus"', "'cross-corpus' needs two or more, got"),
+        ('outer = "cross-corpus"\ntrain = ["emodv"]', "'emodv' is no corpus.*did you mean 'emodb'"),
+        ('outer = "speaker-k-fold"\npool = true', "pool: goes with outer = 'cross-corpus'"),
+        ('outer = "four-to-one-in-five"\ninner_folds = 4', "has inner_folds = 5, got 4"),
+        ('expect_overlap = ["speakers"]', "expect_overlap"),
+    ],
+)  # fmt: skip
+def test_faulty_protocols(tmp_path: Path, split: str, message: str) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text(
+        f'corpora = ["emodb"]\nmodels = ["mfcc"]\ntarget = "emotion"\n[split]\n{split}\n'
+        '[head]\nkind = "svc"\nselect = "uar"\n'
+    )
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(path)

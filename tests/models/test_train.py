@@ -212,12 +212,22 @@ def test_a_fold_of_one_class_is_named(tmp_path: Path) -> None:
         train(tmp_path, synthetic.recipe(tmp_path, SVC))
 
 
-def test_speakers_on_both_sides_of_predefined_partitions_are_said(tmp_path: Path) -> None:
+def test_speakers_on_both_sides_have_to_be_declared(tmp_path: Path) -> None:
     frame = synthetic.regression(tmp_path)
     frame.loc[[0, 299], "speaker"] = "both"
     retable(tmp_path, frame, targets=synthetic.TARGETS)
-    notes = read_run(train(tmp_path, synthetic.recipe(tmp_path, RIDGE)))["notes"]
-    assert "test: 1 speakers are held out and fitted on: made/both" in notes
+    with pytest.raises(RunError, match=r"speaker overlap in 1 of 2 parts \(first test: 1 of 13 .*"
+                       r"made/both.*expect_overlap = \[\"speaker\"\]"):  # fmt: skip
+        train(tmp_path, synthetic.recipe(tmp_path, RIDGE))
+    assert not (tmp_path / "runs").exists()
+    declared = RIDGE.replace("[head]", 'expect_overlap = ["speaker"]\n[head]')
+    run = read_run(train(tmp_path, synthetic.recipe(tmp_path, declared)))
+    assert any(note.startswith("speaker overlap in 1 of 2 parts") for note in run["notes"])
+    devel, test = run["split"]["parts"]
+    assert [devel["part"], devel["fitted"], devel["held_out"]] == ["devel", 150, 75]
+    assert devel["shared"]["speaker"] == {"n": 0, "of": 12}
+    assert [test["part"], test["fitted"], test["held_out"]] == ["test", 225, 75]
+    assert test["shared"]["speaker"] == {"n": 1, "of": 13}
 
 
 @pytest.mark.parametrize(
@@ -413,3 +423,45 @@ def test_missing_stores_and_layers_are_named_together(tmp_path: Path) -> None:
     assert "three.h5: no such store: run make extract MODEL=three" in text
     assert "layer 7 needs layer 7, stored are 0" in text
     assert "one.h5" not in text
+
+
+@pytest.mark.parametrize(
+    ("split", "partitions"),
+    [
+        (
+            'outer = "stratified-holdout"\ndevel_size = 0.2\ninner = "devel"',
+            {"devel": 32, "test": 32},
+        ),
+        ('outer = "stratified-holdout"\ndevel_size = 0.2', {"devel": 32, "test": 32}),
+        ('outer = "four-to-one-in-five"', {"test": 32}),
+        (
+            'outer = "speaker-sentence-grid"\nouter_folds = 2',
+            {"test": 160, "speaker-seen": 160, "sentence-seen": 160, "both-seen": 160},
+        ),
+    ],
+)  # fmt: skip
+def test_protocols_end_in_predictions_that_no_engine_changes(
+    tmp_path: Path, split: str, partitions: dict[str, int]
+) -> None:
+    frame = synthetic.classes(tmp_path)
+    frame["sentence"] = [f"s{i % 5}" for i in range(160)]
+    retable(tmp_path, frame, {"emotion": synthetic.LABELS})
+    a, b = SVC.index("outer"), SVC.index("[head]")
+    inner = "" if "inner" in split or "four" in split else "inner_folds = 3\n"
+    text = f'{SVC[:a]}{split}\n{inner}expect_overlap = ["speaker"]\n{SVC[b:]}'
+    found = []
+    for engine in ("sklearn", "exact-path"):
+        values = text.replace("[head.grid]", f'engine = "{engine}"\n[head.grid]')
+        folder = train(tmp_path, synthetic.recipe(tmp_path, values), runs=tmp_path / engine)
+        found.append(read_predictions(folder / "predictions.csv"))
+    assert found[0]["partition"].value_counts().to_dict() == partitions
+    for column in ("partition", "fold", "utterance", "pred"):
+        assert found[0][column].tolist() == found[1][column].tolist()
+    scores = [f"score_{one}" for one in synthetic.LABELS]
+    np.testing.assert_allclose(found[0][scores], found[1][scores], atol=2e-3)
+    run = read_run(folder)
+    assert run["split"]["seed"] == 0
+    assert sum(part["held_out"] for part in run["split"]["parts"]) == len(found[0])
+    assert run["fits"] > 0
+    chosen = set(run["chosen"]) - {"all"}
+    assert chosen == {part["fold"] for part in run["split"]["parts"]}
