@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 from evaluate import runs
 from evaluate.score import (
     FEW_SPEAKERS,
+    GRID,
     NAMES,
     PARTITIONS,
     SHOWN,
     Scored,
     caption,
+    gap_text,
     number,
     read_all,
     size_text,
@@ -120,6 +122,8 @@ def render(recipe: Recipe, scored: Sequence[Scored], tables: Mapping[str, Table]
         notes=[(one.title, notes) for one in scored if (notes := _notes(one))],
         splits=_splits(scored),
         kinds=OVERLAP_KINDS,
+        grid=GRID,
+        gap_text=gap_text,
         tables=tables,
         corpora={
             name: {"counts": _counts(table), "about": table.corpus, "findings": table.findings}

@@ -224,6 +224,7 @@ def head_settings(recipe: Recipe, model: str, layer: int | str) -> dict[str, Any
         "target": recipe.target,
         "targets": list(recipe.targets),
         "labels": list(recipe.labels) if recipe.labels else None,
+        "label_maps": recipe.label_maps,
     }
 
 

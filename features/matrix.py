@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.errors import CorpusError, StoreError
+from features.errors import CorpusError, StoreError, nearest
 from features.recipe import Recipe, load_recipe
 from features.store import Store, parts_path, store_path
 from features.utterances import Table, read_table, table_hash
@@ -251,20 +251,41 @@ def _differing_lists(recipe: Recipe, tables: dict[str, Table]) -> list[str]:
     if len({frozenset(one) for one in lists.values()}) < 2:
         return []
     text = "; ".join(f"{corpus}: {', '.join(one)}" for corpus, one in lists.items())
-    return [f"the corpora name their classes differently ({text}); labels = [...] keeps some"]
+    return [
+        f"the corpora name their classes differently ({text}); labels = [...] keeps some, "
+        "[labels] maps them to one list"
+    ]
 
 
 def select_rows(recipe: Recipe, table: Table, labels: tuple[str, ...]) -> tuple[pd.DataFrame, str]:
     """The rows of a table that a recipe uses, and a line that counts those it drops.
 
-    Rows whose label is not in the recipe's class list are dropped; unlabelled rows stay.
+    Labels are those of the recipe's map, where it has one. Rows whose label is not in the recipe's
+    class list are dropped; unlabelled rows stay.
+
+    Raises
+    ------
+    CorpusError
+        The map names a label that the table does not have.
     """
     frame = table.frame
     if recipe.target is None:
         return frame.reset_index(drop=True), ""
-    label = frame[recipe.target]
+    own = frame[recipe.target]
+    label = own
+    if recipe.label_maps:
+        corpus = str(frame["corpus"].iloc[0])
+        given, known = recipe.label_maps[corpus], table.labels[recipe.target]
+        lost = [one for one in given if one not in known]
+        if lost:
+            raise CorpusError(
+                f"{corpus}: [labels.map] names {', '.join(lost)}, which is no {recipe.target} of "
+                f"its table ({', '.join(known)}){nearest(lost[0], known)}"
+            )
+        label = own.map(lambda one: given.get(one) if one else "")
+        frame = frame.assign(**{recipe.target: label})
     other = ~label.isin([*labels, ""])
-    counts = label[other].value_counts().sort_index()
+    counts = own[other].value_counts().sort_index()
     text = ", ".join(f"{name} {count}" for name, count in counts.items())
     dropped = f"{other.sum()} rows dropped, their label is not in the recipe's list: {text}"
     return frame[~other].reset_index(drop=True), dropped if other.any() else ""

@@ -184,6 +184,18 @@ class FusionSpec(Section):
     missing: Literal["error", "drop"] = "error"
 
 
+class LabelsSpec(Section):
+    """`[labels]`: one class list for corpora that name their classes differently.
+
+    `map` is the name of a map that every corpus's record has, or a table a corpus: the name of a
+    map of its record, or its own labels with those of the common list. Labels that a map lacks are
+    dropped and counted. `order` is the common list, or what is kept of it.
+    """
+
+    map: str | dict[str, str | Annotated[dict[str, str], Field(min_length=1)]]
+    order: Annotated[list[str], Field(min_length=2)] | None = None
+
+
 class EvaluateSpec(Section):
     """`[evaluate]`: bootstrap intervals."""
 
@@ -201,6 +213,10 @@ class Recipe(Section):
         The file's stem: the name of the run folder.
     models : dict
         Models to work on: those of the recipe, or the ones named by `MODEL=`.
+    labels : tuple of str or None
+        The class list, where the recipe gives one or maps to one.
+    label_maps : dict
+        Corpus -> own label -> label of the list; empty where labels are taken as they are.
     fusion : dict
         Combinations; members default to all models of the recipe, whatever `MODEL=` says.
     """
@@ -212,6 +228,7 @@ class Recipe(Section):
     target: str | None = None
     targets: tuple[str, ...] = ()
     labels: tuple[str, ...] | None = None
+    label_maps: dict[str, dict[str, str]] = {}
     extract: ExtractSpec
     split: SplitSpec
     head: HeadSpec
@@ -310,7 +327,11 @@ def load_recipe(
     faults: list[str] = [
         f"{key}: no such key{nearest(key, _KEYS)}" for key in raw if key not in _KEYS
     ]
-    top = _check(_Top, {k: raw[k] for k in _Top.model_fields if k in raw}, "", faults)
+    flat = {k: raw[k] for k in _Top.model_fields if k in raw}
+    mapped = None
+    if isinstance(raw.get("labels"), dict):
+        mapped = _check(LabelsSpec, flat.pop("labels"), "[labels] ", faults)
+    top = _check(_Top, flat, "", faults)
     sections = {
         name: _check(kind, raw.get(name, {}), f"[{name}] ", faults)
         for name, kind in _SECTIONS.items()
@@ -318,8 +339,22 @@ def load_recipe(
     corpus_specs = _members(CorpusSpec, raw, "corpora", faults)
     model_specs = _members(ModelSpec, raw, "models", faults)
     fusions = _fusions(raw.get("fusion", {}), list(model_specs), sections["head"], faults)
+    maps: dict[str, dict[str, str]] = {}
+    if top is not None and mapped is not None:
+        maps = _label_maps(mapped, top, corpus_specs, faults)
+        common = tuple(dict.fromkeys(one for table in maps.values() for one in table.values()))
+        if len(common) > 1 or not maps:
+            faults += [
+                f"[labels] order: '{one}' is no label of the map ({', '.join(common)})"
+                f"{nearest(one, common)}"
+                for one in mapped.order or ()
+                if maps and one not in common
+            ]
+        else:
+            faults.append(f"[labels] map: its list has one label, {', '.join(common)}; two or more")
+        top = top.model_copy(update={"labels": mapped.order or list(common)})
     if top is not None:
-        faults += _combinations(top, sections, corpus_specs, model_specs, fusions)
+        faults += _combinations(top, sections, corpus_specs, model_specs, fusions, maps)
     for option, given, known in (("MODEL", models, model_specs), ("CORPUS", corpora, corpus_specs)):
         faults += [
             f"{option}={one}: not in the recipe's list ({', '.join(known)}){nearest(one, known)}"
@@ -338,6 +373,7 @@ def load_recipe(
             "target": top.target,
             "targets": tuple(top.targets or ()),
             "labels": tuple(top.labels) if top.labels else None,
+            "label_maps": {k: v for k, v in maps.items() if not corpora or k in corpora},
             "fusion": fusions,
             **sections,
         }
@@ -463,6 +499,7 @@ def _combinations(
     corpora: Mapping[str, CorpusSpec],
     models: Mapping[str, ModelSpec],
     fusions: Mapping[str, FusionSpec],
+    maps: Mapping[str, Mapping[str, str]],
 ) -> list[str]:
     """Faults that no table shows alone. Tables that are themselves faulty are passed over."""
     faults: list[str] = []
@@ -511,7 +548,7 @@ def _combinations(
             faults.append(f"[fusion.{name}] members: a model is named twice")
         if spec.method in ("logit-sum", "vote") and not classification:
             faults.append(f"[fusion.{name}] method: '{spec.method}' needs classes; use 'mean'")
-    faults += _corpus_faults(top, corpora)
+    faults += _corpus_faults(top, corpora, maps)
     return faults
 
 
@@ -557,7 +594,48 @@ def _layers(head: Section | None) -> list[int | str]:
     return head.layers if isinstance(head, HeadSpec) else []
 
 
-def _corpus_faults(top: _Top, corpora: Mapping[str, CorpusSpec]) -> list[str]:
+def _label_maps(
+    spec: LabelsSpec, top: _Top, corpora: Mapping[str, CorpusSpec], faults: list[str]
+) -> dict[str, dict[str, str]]:
+    """The map of each corpus, by name or as it is given; faults are added."""
+    maps: dict[str, dict[str, str]] = {}
+    given = spec.map if isinstance(spec.map, dict) else dict.fromkeys(corpora, spec.map)
+    faults += [
+        f"[labels.map] {name}: no corpus of the recipe{nearest(name, corpora)}"
+        for name in given
+        if name not in corpora
+    ]
+    for name, corpus in corpora.items():
+        record = CORPORA.get(corpus.reader or name)
+        if record is None:
+            continue  # reported with the corpora
+        one = given.get(name)
+        if one is None:
+            faults.append(f"[labels.map] {name}: missing; every corpus of the recipe needs a map")
+        elif isinstance(one, str):
+            if one not in record.label_maps:
+                faults.append(
+                    f"[labels] map: {name} has no map '{one}'; it has: "
+                    f"{', '.join(record.label_maps) or 'none'}{nearest(one, record.label_maps)}; "
+                    f"[labels.map.{name}] gives one of your own"
+                )
+            else:
+                maps[name] = dict(record.label_maps[one])
+        else:
+            maps[name] = dict(one)
+        classes = record.labels.get(top.target or "", ())
+        faults += [
+            f"[labels.map.{name}] '{label}' is no {top.target} of {name} ({', '.join(classes)})"
+            f"{nearest(label, classes)}"
+            for label in maps.get(name, ())
+            if classes and label not in classes
+        ]
+    return maps
+
+
+def _corpus_faults(
+    top: _Top, corpora: Mapping[str, CorpusSpec], maps: Mapping[str, Mapping[str, str]]
+) -> list[str]:
     """Unknown corpora, and targets or labels that a corpus does not have."""
     faults = []
     for name, spec in corpora.items():
@@ -577,7 +655,7 @@ def _corpus_faults(top: _Top, corpora: Mapping[str, CorpusSpec]) -> list[str]:
                 f"target: {name} has no label set '{top.target}'; it has: "
                 f"{', '.join(record.labels) or 'none'}{nearest(top.target, record.labels)}"
             )
-        elif top.target is not None and top.labels:
+        elif top.target is not None and top.labels and not maps:
             classes = record.labels[top.target]
             faults += [
                 f"labels: '{one}' is no {top.target} of {name} ({', '.join(classes)})"

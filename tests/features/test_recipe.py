@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from features.errors import RecipeError
-from features.recipe import load_recipe
+from features.recipe import Recipe, load_recipe
 
 SHIPPED = sorted((Path(__file__).resolve().parents[2] / "recipes").glob("*.toml"))
 
@@ -243,3 +243,41 @@ def test_faulty_protocols(tmp_path: Path, split: str, message: str) -> None:
     )
     with pytest.raises(RecipeError, match=message):
         load_recipe(path)
+
+
+def mapped(tmp_path: Path, labels: str, corpora: str = '["emodb", "crema-d"]') -> Recipe:
+    path = tmp_path / "r.toml"
+    path.write_text(
+        f'corpora = {corpora}\nmodels = ["mfcc"]\ntarget = "emotion"\n{labels}\n'
+        '[split]\nouter = "cross-corpus"\n[head]\nkind = "svc"\nselect = "uar"\n'
+    )
+    return load_recipe(path)
+
+
+def test_label_maps_by_name_and_by_table(tmp_path: Path) -> None:
+    named = mapped(tmp_path, '[labels]\nmap = "four-class"')
+    assert named.labels == ("angry", "happy", "neutral", "sad")
+    assert named.label_maps["emodb"]["happiness"] == "happy"
+    assert named.label_maps["crema-d"]["anger"] == "angry"
+    both = '[labels]\norder = ["sad", "angry"]\n[labels.map]\ncrema-d = "four-class"\n'
+    table = mapped(tmp_path, both + '[labels.map.emodb]\nsadness = "sad"\nanger = "angry"')
+    assert table.labels == ("sad", "angry")
+    assert table.label_maps["emodb"] == {"sadness": "sad", "anger": "angry"}
+    assert named.split.outer == "cross-corpus"
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ('[labels]\nmap = "four-clas"', "emodb has no map 'four-clas'.*did you mean 'four-class'"),
+        ('[labels.map.emodb]\nanger = "angry"', r"\[labels.map\] crema-d: missing"),
+        ('[labels.map.emodv]\nanger = "angry"', "emodv: no corpus.*did you mean 'emodb'"),
+        ('[labels.map]\ncrema-d = "four-class"\n[labels.map.emodb]\nangre = "angry"',
+         r"\[labels.map.emodb\] 'angre' is no emotion of emodb.*did you mean 'anger'"),
+        ('[labels]\nmap = "four-class"\norder = ["sad", "angri"]', "'angri' is no label of the"),
+        ('[labels]\norder = ["sad", "angry"]', r"\[labels\] map: missing"),
+    ],
+)  # fmt: skip
+def test_faulty_label_maps(tmp_path: Path, labels: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        mapped(tmp_path, labels)

@@ -10,8 +10,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
 
 from evaluate.runs import read_predictions, read_run
+from evaluate.score import overview, score_all, score_run
 from features.errors import CorpusError, RecipeError, RunError, StoreError
 from features.matrix import load_matrix
 from features.utterances import Table, read_table, write_table
@@ -465,3 +470,87 @@ def test_protocols_end_in_predictions_that_no_engine_changes(
     assert run["fits"] > 0
     chosen = set(run["chosen"]) - {"all"}
     assert chosen == {part["fold"] for part in run["split"]["parts"]}
+
+
+CROSS = """
+target = "emotion"
+[labels.map.made]
+calm = "low"
+sad = "low"
+angry = "high"
+[labels.map.other]
+angry = "high"
+calm = "low"
+[split]
+outer = "cross-corpus"
+inner_folds = 3
+outer_folds = 4
+within = "speaker-k-fold"
+[head]
+kind = "linear-svc"
+select = "uar"
+[head.grid]
+C = [0.001, 0.1]
+"""
+
+
+def test_cross_corpus_over_mapped_labels(tmp_path: Path) -> None:
+    """The cells of the matrix are the scores of heads fitted by hand on the one corpus."""
+    frames = {name: synthetic.classes(tmp_path, corpus=name) for name in ("made", "other")}
+    recipe = synthetic.recipe(tmp_path, CROSS, ("made", "other"))
+    folder = train(tmp_path, recipe)
+    run, matrix = read_run(folder), load_matrix(recipe, tmp_path, "one")
+    assert matrix.labels == ("low", "high")
+    n_sad = int((frames["other"]["emotion"] == "sad").sum())
+    assert (
+        f"other: {n_sad} rows dropped, their label is not in the recipe's list: sad {n_sad}"
+        in (run["notes"])
+    )
+    corpus, X, y = (one for one in (matrix.rows["corpus"].to_numpy(), matrix.X, matrix.y))
+    assert (y[corpus == "made"] == "low").sum() == (frames["made"]["emotion"] != "angry").sum()
+    scores = score_run(folder, recipe)
+    transfer = scores["transfer"]
+    assert transfer["train"] == transfer["test"] == ["made", "other"]
+    for i, j in ((0, 1), (1, 0)):
+        learn, test = (corpus == transfer["train"][one] for one in (i, j))
+        (chosen,) = run["chosen"][f"from {transfer['train'][i]}"]
+        head = make_pipeline(
+            StandardScaler(), LinearSVC(**chosen["params"], max_iter=50000, random_state=42)
+        )
+        expected = balanced_accuracy_score(
+            y[test], head.fit(X[learn].astype(float), y[learn].astype(str)).predict(X[test])
+        )
+        cell = transfer["cells"][i][j]
+        assert cell["n"] == test.sum()
+        assert cell["metrics"]["uar"]["value"] == pytest.approx(expected, abs=1e-12)
+    for i in range(2):
+        cell, name = transfer["cells"][i][i], transfer["train"][i]
+        part = scores["partitions"]["within"]["corpora"][name]
+        assert cell["metrics"] == part["metrics"]
+        assert cell["n"] == (corpus == name).sum()
+    assert scores["partitions"]["test"]["n"] == len(y)
+    (one,) = score_all(recipe, tmp_path / "runs")
+    text = overview(recipe, [one])
+    assert "one: UAR, trained on (rows), tested on (columns)" in text
+    value = transfer["cells"][0][1]["metrics"]["uar"]["value"]
+    row = next(line for line in text.splitlines() if line.startswith("made  "))
+    assert f"{value:.3f}" in row
+    assert "from made" in set(read_predictions(folder / "predictions.csv")["fold"])
+
+
+def test_the_diagonal_is_empty_unless_asked_for(tmp_path: Path) -> None:
+    for name in ("made", "other"):
+        synthetic.classes(tmp_path, corpus=name)
+    text = CROSS.replace('within = "speaker-k-fold"\n', "")
+    recipe = synthetic.recipe(tmp_path, text, ("made", "other"))
+    cells = score_run(train(tmp_path, recipe), recipe)["transfer"]["cells"]
+    assert [[one is None for one in row] for row in cells] == [[True, False], [False, True]]
+
+
+def test_a_map_of_labels_that_a_table_lacks(tmp_path: Path) -> None:
+    for name in ("made", "other"):
+        synthetic.classes(tmp_path, corpus=name)
+    text = CROSS.replace('sad = "low"', 'sadd = "low"')
+    recipe = synthetic.recipe(tmp_path, text, ("made", "other"))
+    with pytest.raises(CorpusError, match="names sadd, which is no emotion.*did you mean 'sad'"):
+        train(tmp_path, recipe)
