@@ -18,11 +18,13 @@ from evaluate.score import (
     NAMES,
     PARTITIONS,
     SHOWN,
+    Protocols,
     Scored,
     caption,
     gap_text,
     number,
     read_all,
+    read_protocols,
     size_text,
 )
 from features.command import duration
@@ -79,13 +81,18 @@ def make_report(recipe: Recipe, runs_folder: Path, stores: Path) -> Path:
     RunError
         Where no run is finished, or a run's scores are missing or outdated.
     """
-    scored = read_all(recipe, runs_folder)
+    scored, protocols = read_all(recipe, runs_folder), read_protocols(recipe, runs_folder)
     page = runs_folder / recipe.name / "report" / "index.html"
-    write_text(page, render(recipe, scored, read_tables(recipe, stores)), RunError)
+    write_text(page, render(recipe, scored, read_tables(recipe, stores), protocols), RunError)
     return page
 
 
-def render(recipe: Recipe, scored: Sequence[Scored], tables: Mapping[str, Table]) -> str:
+def render(
+    recipe: Recipe,
+    scored: Sequence[Scored],
+    tables: Mapping[str, Table],
+    protocols: Protocols | None = None,
+) -> str:
     """The page as text."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -96,6 +103,7 @@ def render(recipe: Recipe, scored: Sequence[Scored], tables: Mapping[str, Table]
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    others = protocols or Protocols({}, {})
     environment.filters |= {"number": number, "pretty": _pretty, "duration": duration}
     done = {(one.kind, one.member) for one in scored}
     partitions = [p for p in PARTITIONS if any(p in one.scores["partitions"] for one in scored)]
@@ -120,7 +128,9 @@ def render(recipe: Recipe, scored: Sequence[Scored], tables: Mapping[str, Table]
         confusion_plot=_confusion_plot,
         targets_of=_targets_of(scored, partitions),
         notes=[(one.title, notes) for one in scored if (notes := _notes(one))],
-        splits=_splits(scored),
+        splits=_splits([*scored, *(one for more in others.scored.values() for one in more)]),
+        others={name: {one.member: one for one in more} for name, more in others.scored.items()},
+        gaps=others.gaps,
         kinds=OVERLAP_KINDS,
         grid=GRID,
         gap_text=gap_text,

@@ -4,6 +4,9 @@ Conventions
 -----------
 - `runs/<recipe>/<model>[@<layer>]/` holds the run of a head, `runs/<recipe>/fusion/<name>/` that
   of a combination. A *member* is a run's folder name: `mfcc`, `xlsr-1b@12`.
+- The protocols beside the main one (`[split] also`) have recipes of their own, named
+  `<recipe>/protocols/<protocol>`: `runs/<recipe>/protocols/<protocol>/<model>/`. How they compare
+  with the main one is in `runs/<recipe>/protocols/gaps.json`.
 - Files appear whole or not at all, and `run.json` is written last: a folder without it is an
   unfinished run.
 - A run is fresh while the `fingerprint` in its `run.json` equals that of what it depends on now.
@@ -77,6 +80,11 @@ def run_folder(runs: Path, recipe_name: str, member: str) -> Path:
 def fusion_folder(runs: Path, recipe_name: str, name: str) -> Path:
     """Folder of a combination's run."""
     return Path(runs) / recipe_name / "fusion" / name
+
+
+def gaps_path(runs: Path, recipe_name: str) -> Path:
+    """File that compares the protocols of a recipe."""
+    return Path(runs) / recipe_name / "protocols" / "gaps.json"
 
 
 def run_folders(recipe: Recipe, runs: Path) -> Iterator[tuple[str, str, Path]]:
@@ -220,7 +228,7 @@ def head_settings(recipe: Recipe, model: str, layer: int | str) -> dict[str, Any
         "model": model,
         "layer": layer,
         "head": recipe.head.model_dump(mode="json", exclude={"layer"}),
-        "split": recipe.split.model_dump(mode="json"),
+        "split": recipe.split.settings(),
         "target": recipe.target,
         "targets": list(recipe.targets),
         "labels": list(recipe.labels) if recipe.labels else None,

@@ -212,6 +212,96 @@ def read_all(recipe: Recipe, runs_folder: Path) -> list[Scored]:
     return _finished(recipe, runs_folder, lambda one: read_scores(one, recipe))
 
 
+@dataclass(frozen=True)
+class Protocols:
+    """The runs of a recipe by its protocols, and how these compare.
+
+    Attributes
+    ----------
+    scored : dict
+        Protocol of `[split] also` -> its finished runs; empty where none is finished.
+    gaps : dict
+        Protocol -> member -> what `paired_gap` gives for the protocol less the main one, on the
+        rows that both hold out in `test`.
+    """
+
+    scored: dict[str, list[Scored]]
+    gaps: dict[str, dict[str, dict[str, Any]]]
+
+
+def score_protocols(recipe: Recipe, runs_folder: Path, *, force: bool = False) -> Protocols:
+    """Score the runs of `[split] also`, and compare them with those of the main protocol."""
+    scored = _by_protocol(recipe, runs_folder, lambda name: lambda one: score_run(
+        one, _named(recipe, name), force=force))  # fmt: skip
+    if not scored:
+        return Protocols({}, {})
+    path, inputs = runs.gaps_path(runs_folder, recipe.name), _gap_inputs(recipe, runs_folder)
+    old = runs.read_json(path)
+    if not force and old and old.get("inputs") == inputs:
+        return Protocols(scored, old["gaps"])
+    gaps: dict[str, dict[str, dict[str, Any]]] = {}
+    for name, members in scored.items():
+        gaps[name] = {}
+        for one in members:
+            main = runs.run_folder(runs_folder, recipe.name, one.member)
+            if runs.read_run(main) is None:
+                continue
+            pair = [runs.read_predictions(at / runs.PREDICTIONS) for at in (one.folder, main)]
+            first, second = (frame[frame["partition"] == "test"] for frame in pair)
+            gaps[name][one.member] = paired_gap(first, second, recipe)
+    runs.write_json(path, {"gaps": gaps, "inputs": inputs})
+    return Protocols(scored, dict(runs.plain(gaps)))
+
+
+def read_protocols(recipe: Recipe, runs_folder: Path) -> Protocols:
+    """As `score_protocols`, but computing nothing: what is missing or outdated is a RunError."""
+    scored = _by_protocol(
+        recipe, runs_folder, lambda name: lambda one: read_scores(one, _named(recipe, name))
+    )
+    if not scored:
+        return Protocols({}, {})
+    path = runs.gaps_path(runs_folder, recipe.name)
+    found = runs.read_json(path)
+    if not found or found.get("inputs") != _gap_inputs(recipe, runs_folder):
+        raise RunError(f"{path}: missing or outdated; run python -m evaluate score {recipe.path}")
+    return Protocols(scored, found["gaps"])
+
+
+def _named(recipe: Recipe, name: str) -> Recipe:
+    return recipe.protocols()[1 + list(recipe.also).index(name)]
+
+
+def _by_protocol(
+    recipe: Recipe,
+    runs_folder: Path,
+    scores_of: Callable[[str], Callable[[Path], dict[str, Any]]],
+) -> dict[str, list[Scored]]:
+    """The finished runs of each protocol of `[split] also` that has any."""
+    found = {}
+    for name in recipe.also:
+        one = _named(recipe, name)
+        folders = runs.run_folders(one, runs_folder)
+        if any(runs.read_run(folder) is not None for _, _, folder in folders):
+            found[name] = _finished(one, runs_folder, scores_of(name))
+    return found
+
+
+def _gap_inputs(recipe: Recipe, runs_folder: Path) -> dict[str, Any]:
+    """What the comparison of protocols depends on."""
+    predictions: dict[str, str | None] = {}
+    for one in recipe.protocols():
+        for kind, member, folder in runs.run_folders(one, runs_folder):
+            path = folder / runs.PREDICTIONS
+            if kind == "model" and runs.read_run(folder) is not None:
+                predictions[f"{one.name}/{member}"] = runs.file_hash(path)
+    return {
+        "numerics": SCORES_NUMERICS,
+        "evaluate": recipe.evaluate.model_dump(mode="json"),
+        "task": recipe.task,
+        "predictions": predictions,
+    }
+
+
 def _finished(
     recipe: Recipe, runs_folder: Path, scores_of: Callable[[Path], dict[str, Any]]
 ) -> list[Scored]:
@@ -526,6 +616,39 @@ def grid_text(one: Scored) -> str:
     for title, cells in GRID:
         rows.append([title, *(_grid_cell(one, partition, metric) for _, partition in cells)])
     return "\n".join([head, *_aligned(rows)])
+
+
+def protocols_text(recipe: Recipe, main: Sequence[Scored], found: Protocols) -> str:
+    """The first metric of every model by every protocol, on `test`, with the gap to the main one.
+
+    Empty where no protocol of `[split] also` has a finished run.
+    """
+    if not found.scored:
+        return ""
+    metric = SHOWN[recipe.task][0]
+    head = (
+        f"\n{NAMES[metric]} by protocol, test; differences to {recipe.split.outer} are paired, on "
+        "the rows that both hold out"
+    )
+    members = {one.member: one for one in main if one.kind == "model"}
+    rows = [["", recipe.split.outer, *(part for name in found.scored for part in (name, "gap"))]]
+    by_name = {name: {one.member: one for one in more} for name, more in found.scored.items()}
+    for member in dict.fromkeys([*members, *(one for more in by_name.values() for one in more)]):
+        shown = next(one[member] for one in (members, *by_name.values()) if member in one)
+        row = [shown.marked_title, _test_cell(members.get(member), metric)]
+        for name, of_protocol in by_name.items():
+            gap = found.gaps[name].get(member)
+            row.append(_test_cell(of_protocol.get(member), metric))
+            row.append(f"{gap_text(gap, metric)} (n = {gap['n']})" if gap else "-")
+        rows.append(row)
+    return "\n".join([head, *_aligned(rows)])
+
+
+def _test_cell(one: Scored | None, metric: str) -> str:
+    if one is None:
+        return "-"
+    text = _cell(one.scores["partitions"].get("test"), metric)
+    return f"{text} (stale)" if one.stale else text
 
 
 def _grid_cell(one: Scored, partition: str, metric: str) -> str:

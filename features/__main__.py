@@ -41,9 +41,10 @@ def status(args: argparse.Namespace) -> int:
 def lint_splits(args: argparse.Namespace) -> int:
     """Print what the sides of every fold share; 1 where a run would be stopped."""
     recipe = load_recipe(args.recipe, corpora=args.corpus)
-    found = lint_recipe(recipe, args.stores)
-    print(found.table())
-    found.refuse(recipe.path)
+    found = [lint_recipe(one, args.stores) for one in recipe.protocols()]
+    print("\n\n".join(one.table() for one in found))
+    for one in found:
+        one.refuse(recipe.path)
     return 0
 
 

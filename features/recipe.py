@@ -73,6 +73,9 @@ class ExtractSpec(Section):
 
 OverlapKind = Literal["speaker", "session", "sentence", "audio"]
 OVERLAP_KINDS = ("speaker", "session", "sentence", "audio")
+# What a protocol of `also` takes from [split] unless it says otherwise.
+_INHERITED = ("inner", "inner_folds", "outer_folds", "test_size", "seed", "balance_gender",
+              "expect_overlap")  # fmt: skip
 # What belongs to one outer split alone.
 _OWN = {
     "devel_size": "stratified-holdout",
@@ -118,6 +121,7 @@ class SplitSpec(Section):
     test: Annotated[list[str], Field(min_length=1)] | None = None
     pool: bool = False
     within: Literal["speaker-k-fold", "leave-one-speaker-out"] | None = None
+    also: list[str | dict[str, Any]] = []
 
     @model_validator(mode="before")
     @classmethod
@@ -130,6 +134,10 @@ class SplitSpec(Section):
                     )
             return {**values, **FOUR_TO_ONE_IN_FIVE}
         return values
+
+    def settings(self) -> dict[str, Any]:
+        """What the folds depend on, JSON-able: all but the protocols beside it."""
+        return self.model_dump(mode="json", exclude={"also"})
 
 
 FOUR_TO_ONE_IN_FIVE = {"inner": "stratified-k-fold", "inner_folds": 5, "test_size": 0.2}
@@ -217,6 +225,8 @@ class Recipe(Section):
         The class list, where the recipe gives one or maps to one.
     label_maps : dict
         Corpus -> own label -> label of the list; empty where labels are taken as they are.
+    also : dict
+        Protocols beside the main one, by name (`[split] also`).
     fusion : dict
         Combinations; members default to all models of the recipe, whatever `MODEL=` says.
     """
@@ -231,6 +241,7 @@ class Recipe(Section):
     label_maps: dict[str, dict[str, str]] = {}
     extract: ExtractSpec
     split: SplitSpec
+    also: dict[str, SplitSpec] = {}
     head: HeadSpec
     fusion: dict[str, FusionSpec]
     evaluate: EvaluateSpec
@@ -239,6 +250,27 @@ class Recipe(Section):
     def task(self) -> str:
         """`"classification"` with a `target`, `"regression"` with `targets`."""
         return "classification" if self.target else "regression"
+
+    def protocols(self) -> list[Recipe]:
+        """The recipe itself, then one a protocol of `[split] also`.
+
+        Their runs lie in `runs/<recipe>/protocols/<protocol>/`, which is their name. They have no
+        fusion.
+        """
+        return [
+            self,
+            *(
+                self.model_copy(
+                    update={
+                        "name": f"{self.name}/protocols/{name}",
+                        "split": split,
+                        "also": {},
+                        "fusion": {},
+                    }
+                )  # fmt: skip
+                for name, split in self.also.items()
+            ),
+        ]
 
     def reader_options(self, corpus: str) -> dict[str, Any]:
         """What a corpus's reader is told; a manifest hears which columns the recipe asks for."""
@@ -336,6 +368,7 @@ def load_recipe(
         name: _check(kind, raw.get(name, {}), f"[{name}] ", faults)
         for name, kind in _SECTIONS.items()
     }
+    also = _also(sections["split"], faults)
     corpus_specs = _members(CorpusSpec, raw, "corpora", faults)
     model_specs = _members(ModelSpec, raw, "models", faults)
     fusions = _fusions(raw.get("fusion", {}), list(model_specs), sections["head"], faults)
@@ -354,7 +387,7 @@ def load_recipe(
             faults.append(f"[labels] map: its list has one label, {', '.join(common)}; two or more")
         top = top.model_copy(update={"labels": mapped.order or list(common)})
     if top is not None:
-        faults += _combinations(top, sections, corpus_specs, model_specs, fusions, maps)
+        faults += _combinations(top, sections, corpus_specs, model_specs, fusions, maps, also)
     for option, given, known in (("MODEL", models, model_specs), ("CORPUS", corpora, corpus_specs)):
         faults += [
             f"{option}={one}: not in the recipe's list ({', '.join(known)}){nearest(one, known)}"
@@ -375,6 +408,7 @@ def load_recipe(
             "labels": tuple(top.labels) if top.labels else None,
             "label_maps": {k: v for k, v in maps.items() if not corpora or k in corpora},
             "fusion": fusions,
+            "also": also,
             **sections,
         }
     )
@@ -500,6 +534,7 @@ def _combinations(
     models: Mapping[str, ModelSpec],
     fusions: Mapping[str, FusionSpec],
     maps: Mapping[str, Mapping[str, str]],
+    also: Mapping[str, SplitSpec],
 ) -> list[str]:
     """Faults that no table shows alone. Tables that are themselves faulty are passed over."""
     faults: list[str] = []
@@ -537,6 +572,9 @@ def _combinations(
                 )
     if isinstance(split, SplitSpec):
         faults += _split_faults(split, classification, list(corpora))
+        for name, one in also.items():
+            found = _split_faults(one, classification, list(corpora))
+            faults += [fault.replace("[split]", f"[split] also, {name}:", 1) for fault in found]
     for name, spec in fusions.items():
         known = set(models) | {f"{m}@{layer}" for m in models for layer in _layers(head)}
         unknown = [one for one in spec.members if one not in known]
@@ -592,6 +630,35 @@ def _split_faults(split: SplitSpec, classification: bool, corpora: Sequence[str]
 
 def _layers(head: Section | None) -> list[int | str]:
     return head.layers if isinstance(head, HeadSpec) else []
+
+
+def _also(split: Section | None, faults: list[str]) -> dict[str, SplitSpec]:
+    """Read `[split] also`: names of outer splits, or tables with settings and maybe a name."""
+    protocols: dict[str, SplitSpec] = {}
+    if not isinstance(split, SplitSpec):
+        return protocols
+    inherited = {key: getattr(split, key) for key in _INHERITED if key in split.model_fields_set}
+    for given in split.also:
+        values = {"outer": given} if isinstance(given, str) else dict(given)
+        name = values.pop("name", values.get("outer"))
+        if not isinstance(name, str) or not names_folder(name):
+            faults.append(
+                f"[split] also: {given!r}: a table needs an outer, and a name for a folder"
+            )
+            continue
+        if name in protocols:
+            faults.append(f'[split] also: {name} is named twice; give one of them a name = "..."')
+        if "also" in values:
+            faults.append(
+                f"[split] also, {name}: has protocols beside it; list them all in [split]"
+            )
+            continue
+        fixed = FOUR_TO_ONE_IN_FIVE if values.get("outer") == "four-to-one-in-five" else {}
+        base = {key: value for key, value in inherited.items() if key not in fixed}
+        spec = _check(SplitSpec, {**base, **values}, f"[split] also, {name}: ", faults)
+        if spec is not None:
+            protocols[name] = spec
+    return protocols
 
 
 def _label_maps(

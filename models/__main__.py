@@ -11,24 +11,29 @@ from models.train import check_labels, check_stores, train_model
 
 
 def main(args: argparse.Namespace) -> None:
-    """Train every model of the recipe at every layer it names; one line each."""
+    """Train every model at every layer of the recipe, by each of its protocols; one line each."""
     recipe = recipe_of(args)
     for note in check_labels(recipe, args.stores, args.data):
         print(note)
-    lint_recipe(recipe, args.stores).refuse(recipe.path)
+    protocols = recipe.protocols()
+    for one in protocols:
+        lint_recipe(one, args.stores).refuse(recipe.path)
     work = [(model, layer) for model in recipe.models for layer in recipe.head.layers]
     check_stores(recipe, work, args.stores)
-    for model, layer in work:
-        train_model(
-            recipe,
-            model,
-            layer,
-            stores=args.stores,
-            runs=args.runs,
-            jobs=args.jobs,
-            force=args.force,
-            allow_failures=args.allow_failures,
-        )
+    for one in protocols:
+        if one is not recipe:
+            print(f"protocol {one.name}:")
+        for model, layer in work:
+            train_model(
+                one,
+                model,
+                layer,
+                stores=args.stores,
+                runs=args.runs,
+                jobs=args.jobs,
+                force=args.force,
+                allow_failures=args.allow_failures,
+            )
 
 
 if __name__ == "__main__":

@@ -281,3 +281,58 @@ def test_label_maps_by_name_and_by_table(tmp_path: Path) -> None:
 def test_faulty_label_maps(tmp_path: Path, labels: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         mapped(tmp_path, labels)
+
+
+def protocols(tmp_path: Path, split: str) -> Recipe:
+    path = tmp_path / "r.toml"
+    path.write_text(
+        'corpora = ["emodb"]\nmodels = ["mfcc"]\ntarget = "emotion"\n[split]\n'
+        f'outer = "leave-one-speaker-out"\n{split}\n[head]\nkind = "svc"\nselect = "uar"\n'
+    )
+    return load_recipe(path)
+
+
+def test_protocols_beside_the_main_one(tmp_path: Path) -> None:
+    split = """
+    seed = 4
+    inner_folds = 3
+    expect_overlap = ["speaker"]
+    also = [
+        "stratified-holdout",
+        { outer = "stratified-holdout", name = "half", test_size = 0.5, seed = 5 },
+        "four-to-one-in-five",
+    ]
+    """
+    main, holdout, half, five = protocols(tmp_path, split).protocols()
+    assert [one.name for one in (main, holdout, half, five)] == [
+        "r",
+        "r/protocols/stratified-holdout",
+        "r/protocols/half",
+        "r/protocols/four-to-one-in-five",
+    ]
+    assert [holdout.split.seed, holdout.split.inner_folds, holdout.split.test_size] == [4, 3, 0.2]
+    assert [half.split.seed, half.split.test_size] == [5, 0.5]
+    assert [five.split.seed, five.split.inner, five.split.inner_folds] == [
+        4,
+        "stratified-k-fold",
+        5,
+    ]
+    assert holdout.split.expect_overlap == ["speaker"]
+    assert "also" not in main.split.settings()
+
+
+@pytest.mark.parametrize(
+    ("also", "message"),
+    [
+        ('["stratified-hold"]', "also, stratified-hold: outer: got 'stratified-hold'"),
+        ('["speaker-k-fold", "speaker-k-fold"]', "speaker-k-fold is named twice"),
+        ('["cross-corpus"]', "needs two or more"),
+        ('[{ outer = "speaker-k-fold", devel_size = 0.2 }]', "speaker-k-fold: devel_size: goes"),
+        ('[{ outer = "speaker-k-fold", name = "a/b" }]', "a name for a folder"),
+        ('[{ outer = "speaker-k-fold", also = ["predefined"] }]', "list them all in"),
+        ('[{ outer = "speaker-k-fold", fold = 2 }]', "fold: no such key"),
+    ],
+)  # fmt: skip
+def test_faulty_protocols_beside(tmp_path: Path, also: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        protocols(tmp_path, f"also = {also}")
