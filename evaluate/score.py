@@ -91,7 +91,12 @@ class Scored:
     @property
     def marks(self) -> list[str]:
         """What a reader must know about the row."""
-        flags = {"optimistic": self.scores["optimistic"], "stale": self.stale}
+        head = self.record.get("recipe", {}).get("head", {})
+        flags = {
+            "optimistic": self.scores["optimistic"],
+            "uses unlabelled test data": bool(head.get("standardise")),
+            "stale": self.stale,
+        }
         return [name for name, on in flags.items() if on]
 
     @property

@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.preprocessing import StandardScaler
 
-from features.errors import CorpusError, StoreError, nearest
+from features.errors import CorpusError, RunError, StoreError, nearest
 from features.recipe import Recipe, load_recipe
 from features.store import Store, parts_path, store_path
 from features.utterances import Table, read_table, table_hash
@@ -148,6 +149,8 @@ def load_matrix(
         in their columns.
     CorpusError
         The table is missing, or lacks the recipe's target.
+    RunError
+        Rows without a speaker are to be standardised by speaker.
     """
     tables = {corpus: read_table(stores / corpus) for corpus in recipe.corpora}
     labels = class_list(recipe, tables)
@@ -199,12 +202,67 @@ def load_matrix(
     if (order != np.arange(len(order))).any():
         matrix = matrix[order]
     _refuse_not_finite(matrix, rows, model)
+    if recipe.head.standardise:
+        matrix, said = standardised(matrix, rows, recipe.head.standardise)
+        title = f"{title}, standardised by {recipe.head.standardise}"
+        notes.append(said)
     speakers = rows["speaker"].to_numpy(object)
     groups = np.where(speakers == "", "", rows["corpus"].to_numpy(object) + "/" + speakers)
     return Matrix(
         matrix, _truth(recipe, rows), groups.astype(object), rows, labels, identities, title,
         findings, notes, lacking_in_all,
     )  # fmt: skip
+
+
+def standardised(
+    X: NDArray[np.float32], rows: pd.DataFrame, by: str
+) -> tuple[NDArray[np.float32], str]:
+    """Centre and scale the columns of each speaker, or each corpus, by its own rows alone.
+
+    Held-out rows are among them: where a head is tested on such a group, its unlabelled features
+    were used. A column that is constant in a group becomes 0, as all of a group of one row.
+
+    Parameters
+    ----------
+    X : float32, shape (n, n_columns)
+    rows : DataFrame
+        `corpus` and `speaker`, one row each of `X`.
+    by : "speaker" or "corpus"
+
+    Returns
+    -------
+    X : float32, shape (n, n_columns)
+    str
+        What was done, for the notes of a run.
+
+    Raises
+    ------
+    RunError
+        The speaker of a row is unknown.
+    """
+    groups = rows["corpus"]
+    if by == "speaker":
+        unknown = rows[rows["speaker"] == ""]
+        if len(unknown):
+            raise RunError(
+                f"[head] standardise = 'speaker': the speaker of {len(unknown)} of {len(rows)} "
+                f"rows is unknown (first {unknown['corpus'].iloc[0]}/{unknown['utterance'].iloc[0]}); "
+                "standardise by corpus, or not at all"
+            )
+        groups = groups + "/" + rows["speaker"]
+    codes, names = pd.factorize(groups)
+    result = np.empty_like(X)
+    for code in range(len(names)):
+        part = codes == code
+        result[part] = StandardScaler().fit_transform(X[part].astype(np.float64))
+    lone = int((np.bincount(codes) == 1).sum())
+    more = f"; {lone} of a single row became 0" if lone else ""
+    plural = "speakers" if by == "speaker" else "corpora"
+    return result, (
+        f"standardised by {by}: the columns of {len(names)} {plural} are centred and scaled by all "
+        f"their rows, held-out ones too: this uses unlabelled test data{more}; a saved head "
+        "expects such rows"
+    )
 
 
 def class_list(recipe: Recipe, tables: dict[str, Table]) -> tuple[str, ...]:

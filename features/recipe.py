@@ -154,7 +154,9 @@ class HeadSpec(Section):
     Without a `grid` the head's own default is taken (`models/heads.py`). `engine` says whether fits
     may share work where that gives the same predictions (`models/linear_fits.py`,
     `models/kernel_grid.py`): "auto" does wherever it can, "exact-path" refuses a grid where it
-    cannot, "sklearn" never does.
+    cannot, "sklearn" never does. `standardise` centres and scales the columns a speaker, or a
+    corpus, over all its rows, those that are held out, too: it uses their features, not their
+    truths, and is said wherever a score is shown.
     """
 
     kind: Literal["linear-svr", "svr", "ridge", "linear-svc", "svc", "logistic"]
@@ -167,6 +169,7 @@ class HeadSpec(Section):
     per_target: bool = False
     layer: int | str | list[int | str] = "last"
     statistics: Annotated[list[str], Field(min_length=1)] | None = None
+    standardise: Literal["speaker", "corpus"] | None = None
     random_state: Annotated[int, Field(ge=0)] = 42
     engine: Literal["auto", "exact-path", "sklearn"] = "auto"
 

@@ -18,7 +18,7 @@ from sklearn.svm import LinearSVC
 from evaluate.runs import read_predictions, read_run
 from evaluate.score import overview, score_all, score_run
 from features.errors import CorpusError, RecipeError, RunError, StoreError
-from features.matrix import load_matrix
+from features.matrix import load_matrix, standardised
 from features.utterances import Table, read_table, write_table
 from models.search import apply, decide
 from models.train import OUTPUTS, check_labels, check_stores, load_head, train_model
@@ -554,3 +554,33 @@ def test_a_map_of_labels_that_a_table_lacks(tmp_path: Path) -> None:
     recipe = synthetic.recipe(tmp_path, text, ("made", "other"))
     with pytest.raises(CorpusError, match="names sadd, which is no emotion.*did you mean 'sad'"):
         train(tmp_path, recipe)
+
+
+@pytest.mark.parametrize("by", ["speaker", "corpus"])
+def test_standardised_runs_are_those_of_standardised_stores_by_both_engines(
+    tmp_path: Path, by: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = synthetic.classes(tmp_path / "raw")
+    plain = load_matrix(synthetic.recipe(tmp_path, SVC), tmp_path / "raw", "one")
+    X, _ = standardised(plain.X, plain.rows, by)
+    synthetic.write(tmp_path / "done", frame, {"one": X}, labels={"emotion": synthetic.LABELS})
+    expected = train(tmp_path / "done", synthetic.recipe(tmp_path, SVC))
+    capsys.readouterr()
+    for engine in ("sklearn", "exact-path"):
+        head = f'standardise = "{by}"\nengine = "{engine}"\n[head.grid]'
+        recipe = synthetic.recipe(tmp_path, SVC.replace("[head.grid]", head))
+        folder = train(tmp_path / "raw", recipe, runs=tmp_path / engine)
+        found, other = (read_predictions(one / "predictions.csv") for one in (folder, expected))
+        assert found["pred"].tolist() == other["pred"].tolist()
+        scores = [f"score_{one}" for one in synthetic.LABELS]
+        np.testing.assert_allclose(found[scores], other[scores], atol=2e-3)
+        assert f"one, standardised by {by}: standard, C" in capsys.readouterr().out
+        assert any("uses unlabelled test data" in note for note in read_run(folder)["notes"])
+        score_run(folder, recipe)
+        (one,) = score_all(recipe, tmp_path / engine)
+        assert one.marked_title == f"one, standardised by {by} (uses unlabelled test data)"
+    raw = read_predictions(train(tmp_path / "raw", synthetic.recipe(tmp_path, SVC)) / "inner.csv")
+    inner = read_predictions(folder / "inner.csv")
+    # One corpus is one affine map, which the head's own scaler undoes.
+    same = np.allclose(raw[scores], inner[scores], atol=1e-3)
+    assert same == (by == "corpus")
