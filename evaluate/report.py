@@ -170,6 +170,7 @@ def published(recipe: Recipe, one: Scored, tables: Mapping[str, Table]) -> dict[
         or counts_differ
         or recipe.head.kind != "linear-svr"
         or recipe.head.per_target
+        or recipe.head.standardise
         or recipe.split.outer != "predefined"
         or set(recipe.targets) != set(table.targets)
     ):

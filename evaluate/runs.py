@@ -244,6 +244,7 @@ def train_inputs(recipe: Recipe, model: str, layer: int | str, stores: Path) -> 
     CorpusError, StoreError
         Where a table or a store is missing.
     """
+    from features.emobox import emobox_hash
     from features.store import Store, store_path
 
     corpora = {}
@@ -253,7 +254,12 @@ def train_inputs(recipe: Recipe, model: str, layer: int | str, stores: Path) -> 
                 "table": _hash_of_table(Path(stores) / corpus),
                 "store": store.identity,
             }
-    return {**head_settings(recipe, model, layer), "corpora": corpora}
+    inputs = {**head_settings(recipe, model, layer), "corpora": corpora}
+    if recipe.split.emobox is not None:
+        root, names = Path(recipe.split.emobox).expanduser(), recipe.split.emobox_names
+        lists = {corpus: emobox_hash(root, corpus, names.get(corpus)) for corpus in recipe.corpora}
+        inputs["emobox"] = lists
+    return inputs
 
 
 def _hash_of_table(folder: Path) -> str:

@@ -16,6 +16,7 @@ finding says so.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -104,7 +105,7 @@ def read_emobox(
         copies lack them); a line is no entry; one utterance stands for two entries of a list, or is
         in two lists of a fold; or no entry at all matches.
     """
-    name = name or re.sub(r"[^a-z0-9]", "", corpus.lower())
+    name = name or _name_of(corpus)
     folder = _folder(Path(root), name)
     lists = _lists(folder, name)
     ids = rows["utterance"].tolist()
@@ -153,6 +154,26 @@ def read_emobox(
         *_shared_speakers(folds, rows),
     ]
     return EmoBoxSplit(tuple(folds), tuple(unmatched), left_out, findings)
+
+
+def emobox_hash(root: Path, corpus: str, name: str | None = None) -> str:
+    """Hash the lists of a corpus: BLAKE2b-128 of their names and bytes, in hex.
+
+    Raises
+    ------
+    CorpusError
+        As of `read_emobox`, where they are not there.
+    """
+    name = name or _name_of(corpus)
+    digest = hashlib.blake2b(digest_size=16)
+    for (fold, part), path in sorted(_lists(_folder(Path(root), name), name).items()):
+        content = path.read_bytes()
+        digest.update(f"{fold} {part} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
+
+
+def _name_of(corpus: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", corpus.lower())
 
 
 def _folder(root: Path, name: str) -> Path:

@@ -139,7 +139,10 @@ class Lint:
             "seed": self.split.seed,
             "expect_overlap": list(self.split.expect_overlap),
             "parts": [_record(one) for one in self.parts],
-            "inner_parts": [_record(one) for one in self.inner],
+            "inner_parts": [
+                {key: value for key, value in _record(one).items() if key != "classes"}
+                for one in self.inner
+            ],
             "notes": self.notes,
         }
 

@@ -244,9 +244,10 @@ def standardised(
     if by == "speaker":
         unknown = rows[rows["speaker"] == ""]
         if len(unknown):
+            first = unknown.iloc[0]
             raise RunError(
                 f"[head] standardise = 'speaker': the speaker of {len(unknown)} of {len(rows)} "
-                f"rows is unknown (first {unknown['corpus'].iloc[0]}/{unknown['utterance'].iloc[0]}); "
+                f"rows is unknown (first {first['corpus']}/{first['utterance']}); "
                 "standardise by corpus, or not at all"
             )
         groups = groups + "/" + rows["speaker"]

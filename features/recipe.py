@@ -449,6 +449,8 @@ def _fault(kind: type[Section], key: str, error: Any) -> str:
     if error["type"] == "missing":
         allowed = _choices(kind, key)
         return f"{key}: missing" + (f"; allowed: {', '.join(allowed)}" if allowed else "")
+    if error["type"] == "value_error" and not key:  # of a table as a whole
+        return _allowed(error)
     if error["type"] in ("model_type", "model_attributes_type"):
         return f"got {error['input']!r}, expected a table"
     near = ""

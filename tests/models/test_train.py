@@ -584,3 +584,33 @@ def test_standardised_runs_are_those_of_standardised_stores_by_both_engines(
     # One corpus is one affine map, which the head's own scaler undoes.
     same = np.allclose(raw[scores], inner[scores], atol=1e-3)
     assert same == (by == "corpus")
+
+
+def test_emobox_lists_are_part_of_what_a_run_depends_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    synthetic.classes(tmp_path)
+    folder = tmp_path / "box" / "data" / "made" / "fold_1"
+    folder.mkdir(parents=True)
+
+    def write(part: str, numbers: range) -> None:
+        lines = [f'{{"wav": "x/u{i:03}.wav"}}' for i in numbers]
+        (folder / f"made_{part}_fold_1.jsonl").write_text("\n".join(lines))
+
+    for part, numbers in (("train", range(80)), ("valid", range(80, 120))):
+        write(part, numbers)
+    write("test", range(120, 160))
+    a, b = SVC.index("outer"), SVC.index("[head]")
+    split = f'outer = "emobox"\nemobox = "{tmp_path / "box"}"\ninner = "devel"\n'
+    text = f'{SVC[:a]}{split}expect_overlap = ["speaker"]\n{SVC[b:]}'
+    recipe = synthetic.recipe(tmp_path, text)
+    found = read_predictions(train(tmp_path, recipe) / "predictions.csv")
+    assert found["partition"].value_counts().to_dict() == {"devel": 40, "test": 40}
+    assert set(found["fold"]) == {"1"}
+    assert found["utterance"].tolist() == [f"u{i:03}" for i in range(80, 160)]
+    capsys.readouterr()
+    train(tmp_path, recipe)
+    assert "nothing to do" in capsys.readouterr().out
+    write("test", range(130, 160))
+    found = read_predictions(train(tmp_path, recipe) / "predictions.csv")
+    assert found["partition"].value_counts().to_dict() == {"devel": 40, "test": 30}
