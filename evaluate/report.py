@@ -21,6 +21,7 @@ from evaluate.score import (
     Protocols,
     Scored,
     caption,
+    gap_size,
     gap_text,
     number,
     read_all,
@@ -134,6 +135,7 @@ def render(
         kinds=OVERLAP_KINDS,
         grid=GRID,
         gap_text=gap_text,
+        gap_size=gap_size,
         tables=tables,
         corpora={
             name: {"counts": _counts(table), "about": table.corpus, "findings": table.findings}

@@ -644,7 +644,7 @@ def protocols_text(recipe: Recipe, main: Sequence[Scored], found: Protocols) -> 
         for name, of_protocol in by_name.items():
             gap = found.gaps[name].get(member)
             row.append(_test_cell(of_protocol.get(member), metric))
-            row.append(f"{gap_text(gap, metric)} (n = {gap['n']})" if gap else "-")
+            row.append(f"{gap_text(gap, metric)} ({gap_size(gap)})" if gap else "-")
         rows.append(row)
     return "\n".join([head, *_aligned(rows)])
 
@@ -676,6 +676,18 @@ def gap_text(gap: Mapping[str, Any], metric: str) -> str:
     value, low, high = ("undefined" if entry[key] is None else f"{entry[key]:+.3f}"
                         for key in ("value", "low", "high"))  # fmt: skip
     return f"{value} [{low}, {high}]"
+
+
+def gap_size(gap: Mapping[str, Any]) -> str:
+    """On how much a difference stands.
+
+    Examples
+    --------
+    >>> gap_size({"n": 107, "n_speakers": 10}), gap_size({"n": 107, "n_speakers": None})
+    ('n = 107, 10 speakers', 'n = 107')
+    """
+    few = gap["n_speakers"] and gap["n_speakers"] < FEW_SPEAKERS
+    return f"n = {gap['n']}, {gap['n_speakers']} speakers" if few else f"n = {gap['n']}"
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

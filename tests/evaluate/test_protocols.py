@@ -71,7 +71,7 @@ def test_runs_lie_beside_and_compare_on_shared_rows(trained: Recipe, tmp_path: P
     assert score.read_protocols(trained, folder).gaps == found.gaps
     text = score.protocols_text(trained, main_runs, found)
     line = next(line for line in text.splitlines() if line.startswith("one "))
-    assert f"{score.gap_text(gap, 'uar')} (n = 32)" in line
+    assert f"{score.gap_text(gap, 'uar')} (n = 32, 8 speakers)" in line
     page = report.make_report(trained, folder, tmp_path / "none").read_text()
     assert score.gap_text(gap, "uar") in page
     assert "stratified-holdout, inner speaker-k-fold, seed 0; declared overlap: speaker" in page
