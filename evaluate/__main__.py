@@ -10,10 +10,15 @@ from features.command import add_arguments, recipe_of, run_command
 
 def score(args: argparse.Namespace) -> None:
     """Score what is new and print the table of the recipe's runs."""
-    from evaluate.score import overview, score_all
+    from evaluate.score import overview, protocols_text, score_all, score_protocols
 
     recipe = recipe_of(args)
-    print(f"\n{overview(recipe, score_all(recipe, args.runs, force=args.force))}")
+    scored = score_all(recipe, args.runs, force=args.force)
+    print(f"\n{overview(recipe, scored)}")
+    others = score_protocols(recipe, args.runs, force=args.force)
+    text = protocols_text(recipe, scored, others)
+    if text:
+        print(text)
 
 
 def report(args: argparse.Namespace) -> None:

@@ -14,18 +14,24 @@ from typing import TYPE_CHECKING, Any
 from evaluate import runs
 from evaluate.score import (
     FEW_SPEAKERS,
+    GRID,
     NAMES,
     PARTITIONS,
     SHOWN,
+    Protocols,
     Scored,
     caption,
+    gap_size,
+    gap_text,
     number,
     read_all,
+    read_protocols,
     size_text,
 )
 from features.command import duration
 from features.errors import CorpusError, RunError
 from features.files import write_text
+from features.recipe import OVERLAP_KINDS
 from features.utterances import Table, read_table
 
 if TYPE_CHECKING:
@@ -76,13 +82,18 @@ def make_report(recipe: Recipe, runs_folder: Path, stores: Path) -> Path:
     RunError
         Where no run is finished, or a run's scores are missing or outdated.
     """
-    scored = read_all(recipe, runs_folder)
+    scored, protocols = read_all(recipe, runs_folder), read_protocols(recipe, runs_folder)
     page = runs_folder / recipe.name / "report" / "index.html"
-    write_text(page, render(recipe, scored, read_tables(recipe, stores)), RunError)
+    write_text(page, render(recipe, scored, read_tables(recipe, stores), protocols), RunError)
     return page
 
 
-def render(recipe: Recipe, scored: Sequence[Scored], tables: Mapping[str, Table]) -> str:
+def render(
+    recipe: Recipe,
+    scored: Sequence[Scored],
+    tables: Mapping[str, Table],
+    protocols: Protocols | None = None,
+) -> str:
     """The page as text."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -93,6 +104,7 @@ def render(recipe: Recipe, scored: Sequence[Scored], tables: Mapping[str, Table]
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    others = protocols or Protocols({}, {})
     environment.filters |= {"number": number, "pretty": _pretty, "duration": duration}
     done = {(one.kind, one.member) for one in scored}
     partitions = [p for p in PARTITIONS if any(p in one.scores["partitions"] for one in scored)]
@@ -117,6 +129,13 @@ def render(recipe: Recipe, scored: Sequence[Scored], tables: Mapping[str, Table]
         confusion_plot=_confusion_plot,
         targets_of=_targets_of(scored, partitions),
         notes=[(one.title, notes) for one in scored if (notes := _notes(one))],
+        splits=_splits([*scored, *(one for more in others.scored.values() for one in more)]),
+        others={name: {one.member: one for one in more} for name, more in others.scored.items()},
+        gaps=others.gaps,
+        kinds=OVERLAP_KINDS,
+        grid=GRID,
+        gap_text=gap_text,
+        gap_size=gap_size,
         tables=tables,
         corpora={
             name: {"counts": _counts(table), "about": table.corpus, "findings": table.findings}
@@ -153,6 +172,7 @@ def published(recipe: Recipe, one: Scored, tables: Mapping[str, Table]) -> dict[
         or counts_differ
         or recipe.head.kind != "linear-svr"
         or recipe.head.per_target
+        or recipe.head.standardise
         or recipe.split.outer != "predefined"
         or set(recipe.targets) != set(table.targets)
     ):
@@ -177,6 +197,16 @@ def _notes(one: Scored) -> list[str]:
         *one.record.get("notes", []),
         *(f"{count} of {one.record.get('fits', '?')} fits: {text}" for text, count in fits.items()),
     ]
+
+
+def _splits(scored: Sequence[Scored]) -> list[tuple[str, dict[str, Any]]]:
+    """The folds of the runs, each once, with the runs that have them."""
+    found: dict[str, tuple[list[str], dict[str, Any]]] = {}
+    for one in scored:
+        if "split" in one.record:
+            split = one.record["split"]
+            found.setdefault(runs.fingerprint(split), ([], split))[0].append(one.title)
+    return [(", ".join(titles), split) for titles, split in found.values()]
 
 
 def _counts(table: Table) -> list[tuple[str, int]]:

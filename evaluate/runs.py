@@ -4,6 +4,9 @@ Conventions
 -----------
 - `runs/<recipe>/<model>[@<layer>]/` holds the run of a head, `runs/<recipe>/fusion/<name>/` that
   of a combination. A *member* is a run's folder name: `mfcc`, `xlsr-1b@12`.
+- The protocols beside the main one (`[split] also`) have recipes of their own, named
+  `<recipe>/protocols/<protocol>`: `runs/<recipe>/protocols/<protocol>/<model>/`. How they compare
+  with the main one is in `runs/<recipe>/protocols/gaps.json`.
 - Files appear whole or not at all, and `run.json` is written last: a folder without it is an
   unfinished run.
 - A run is fresh while the `fingerprint` in its `run.json` equals that of what it depends on now.
@@ -77,6 +80,11 @@ def run_folder(runs: Path, recipe_name: str, member: str) -> Path:
 def fusion_folder(runs: Path, recipe_name: str, name: str) -> Path:
     """Folder of a combination's run."""
     return Path(runs) / recipe_name / "fusion" / name
+
+
+def gaps_path(runs: Path, recipe_name: str) -> Path:
+    """File that compares the protocols of a recipe."""
+    return Path(runs) / recipe_name / "protocols" / "gaps.json"
 
 
 def run_folders(recipe: Recipe, runs: Path) -> Iterator[tuple[str, str, Path]]:
@@ -220,10 +228,11 @@ def head_settings(recipe: Recipe, model: str, layer: int | str) -> dict[str, Any
         "model": model,
         "layer": layer,
         "head": recipe.head.model_dump(mode="json", exclude={"layer"}),
-        "split": recipe.split.model_dump(mode="json"),
+        "split": recipe.split.settings(),
         "target": recipe.target,
         "targets": list(recipe.targets),
         "labels": list(recipe.labels) if recipe.labels else None,
+        "label_maps": recipe.label_maps,
     }
 
 
@@ -235,6 +244,7 @@ def train_inputs(recipe: Recipe, model: str, layer: int | str, stores: Path) -> 
     CorpusError, StoreError
         Where a table or a store is missing.
     """
+    from features.emobox import emobox_hash
     from features.store import Store, store_path
 
     corpora = {}
@@ -244,7 +254,12 @@ def train_inputs(recipe: Recipe, model: str, layer: int | str, stores: Path) -> 
                 "table": _hash_of_table(Path(stores) / corpus),
                 "store": store.identity,
             }
-    return {**head_settings(recipe, model, layer), "corpora": corpora}
+    inputs = {**head_settings(recipe, model, layer), "corpora": corpora}
+    if recipe.split.emobox is not None:
+        root, names = Path(recipe.split.emobox).expanduser(), recipe.split.emobox_names
+        lists = {corpus: emobox_hash(root, corpus, names.get(corpus)) for corpus in recipe.corpora}
+        inputs["emobox"] = lists
+    return inputs
 
 
 def _hash_of_table(folder: Path) -> str:

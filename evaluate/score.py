@@ -4,6 +4,11 @@ Conventions
 -----------
 - Scores are computed on all held-out rows of a partition pooled; mean and sample deviation over
   folds stand beside them. Where a recipe has several corpora, each is also scored alone.
+- A cross-corpus run is also scored a pair of corpora (`transfer`): a row what was trained on, a
+  column what was tested. The diagonal is that of the partition `within`, fitted to other speakers
+  of the corpus, and empty where the recipe does not ask for it.
+- The conditions of the grid of speakers and sentences are compared with its partition `test` on
+  the same rows, in pairs (`gaps`).
 - Rows whose truth is masked are left out and counted (`n_masked`).
 - A regression's `metrics` are means over its targets. A target without any truth is left out; a
   target whose score is undefined makes the mean undefined.
@@ -47,6 +52,12 @@ NAMES = {
     "macro_f1": "macro F1",
 }
 PARTITIONS = ("devel", "test")
+"""Of the overview; those of a cross-corpus run and of the grid have tables of their own."""
+GRID = (
+    ("speakers new", (("sentences new", "test"), ("sentences seen", "sentence-seen"))),
+    ("speakers seen", (("sentences new", "speaker-seen"), ("sentences seen", "both-seen"))),
+)
+"""Rows and columns of the grid of speakers and sentences, with the partition of each cell."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +91,12 @@ class Scored:
     @property
     def marks(self) -> list[str]:
         """What a reader must know about the row."""
-        flags = {"optimistic": self.scores["optimistic"], "stale": self.stale}
+        head = self.record.get("recipe", {}).get("head", {})
+        flags = {
+            "optimistic": self.scores["optimistic"],
+            "uses unlabelled test data": bool(head.get("standardise")),
+            "stale": self.stale,
+        }
         return [name for name, on in flags.items() if on]
 
     @property
@@ -124,12 +140,23 @@ def score_run(folder: str | Path, recipe: Recipe, *, force: bool = False) -> dic
         except ValueError as error:
             raise RunError(f"{folder / runs.PREDICTIONS}: {name}: {error}; train anew") from None
     inputs = _inputs(folder, recipe)
+    more: dict[str, Any] = {}
+    if inputs["outer"] == "cross-corpus":
+        more["transfer"] = _transfer(frame, names, recipe, notes)
+    if inputs["outer"] == "speaker-sentence-grid":
+        strict = frame[frame["partition"] == "test"]
+        more["gaps"] = {
+            name: paired_gap(frame[frame["partition"] == name], strict, recipe)
+            for name in found
+            if name != "test"
+        }
     scores = {
         "task": task,
         "labels" if task == "classification" else "targets": names,
         "optimistic": inputs["optimistic"],
         "n_speakers": _count_speakers(frame),
         "partitions": partitions,
+        **more,
         "warnings": notes,
         "inputs": inputs,
     }
@@ -169,6 +196,7 @@ def _inputs(folder: Path, recipe: Recipe) -> dict[str, Any]:
         "predictions": runs.file_hash(path),
         "evaluate": recipe.evaluate.model_dump(mode="json"),
         "task": recipe.task,
+        "outer": recipe.split.outer,
         "optimistic": bool((runs.read_run(folder) or {}).get("optimistic", False)),
     }
 
@@ -187,6 +215,96 @@ def score_all(recipe: Recipe, runs_folder: Path, *, force: bool = False) -> list
 def read_all(recipe: Recipe, runs_folder: Path) -> list[Scored]:
     """As `score_all`, but computing nothing: a run without up-to-date scores is a RunError."""
     return _finished(recipe, runs_folder, lambda one: read_scores(one, recipe))
+
+
+@dataclass(frozen=True)
+class Protocols:
+    """The runs of a recipe by its protocols, and how these compare.
+
+    Attributes
+    ----------
+    scored : dict
+        Protocol of `[split] also` -> its finished runs; empty where none is finished.
+    gaps : dict
+        Protocol -> member -> what `paired_gap` gives for the protocol less the main one, on the
+        rows that both hold out in `test`.
+    """
+
+    scored: dict[str, list[Scored]]
+    gaps: dict[str, dict[str, dict[str, Any]]]
+
+
+def score_protocols(recipe: Recipe, runs_folder: Path, *, force: bool = False) -> Protocols:
+    """Score the runs of `[split] also`, and compare them with those of the main protocol."""
+    scored = _by_protocol(recipe, runs_folder, lambda name: lambda one: score_run(
+        one, _named(recipe, name), force=force))  # fmt: skip
+    if not scored:
+        return Protocols({}, {})
+    path, inputs = runs.gaps_path(runs_folder, recipe.name), _gap_inputs(recipe, runs_folder)
+    old = runs.read_json(path)
+    if not force and old and old.get("inputs") == inputs:
+        return Protocols(scored, old["gaps"])
+    gaps: dict[str, dict[str, dict[str, Any]]] = {}
+    for name, members in scored.items():
+        gaps[name] = {}
+        for one in members:
+            main = runs.run_folder(runs_folder, recipe.name, one.member)
+            if runs.read_run(main) is None:
+                continue
+            pair = [runs.read_predictions(at / runs.PREDICTIONS) for at in (one.folder, main)]
+            first, second = (frame[frame["partition"] == "test"] for frame in pair)
+            gaps[name][one.member] = paired_gap(first, second, recipe)
+    runs.write_json(path, {"gaps": gaps, "inputs": inputs})
+    return Protocols(scored, dict(runs.plain(gaps)))
+
+
+def read_protocols(recipe: Recipe, runs_folder: Path) -> Protocols:
+    """As `score_protocols`, but computing nothing: what is missing or outdated is a RunError."""
+    scored = _by_protocol(
+        recipe, runs_folder, lambda name: lambda one: read_scores(one, _named(recipe, name))
+    )
+    if not scored:
+        return Protocols({}, {})
+    path = runs.gaps_path(runs_folder, recipe.name)
+    found = runs.read_json(path)
+    if not found or found.get("inputs") != _gap_inputs(recipe, runs_folder):
+        raise RunError(f"{path}: missing or outdated; run python -m evaluate score {recipe.path}")
+    return Protocols(scored, found["gaps"])
+
+
+def _named(recipe: Recipe, name: str) -> Recipe:
+    return recipe.protocols()[1 + list(recipe.also).index(name)]
+
+
+def _by_protocol(
+    recipe: Recipe,
+    runs_folder: Path,
+    scores_of: Callable[[str], Callable[[Path], dict[str, Any]]],
+) -> dict[str, list[Scored]]:
+    """The finished runs of each protocol of `[split] also` that has any."""
+    found = {}
+    for name in recipe.also:
+        one = _named(recipe, name)
+        folders = runs.run_folders(one, runs_folder)
+        if any(runs.read_run(folder) is not None for _, _, folder in folders):
+            found[name] = _finished(one, runs_folder, scores_of(name))
+    return found
+
+
+def _gap_inputs(recipe: Recipe, runs_folder: Path) -> dict[str, Any]:
+    """What the comparison of protocols depends on."""
+    predictions: dict[str, str | None] = {}
+    for one in recipe.protocols():
+        for kind, member, folder in runs.run_folders(one, runs_folder):
+            path = folder / runs.PREDICTIONS
+            if kind == "model" and runs.read_run(folder) is not None:
+                predictions[f"{one.name}/{member}"] = runs.file_hash(path)
+    return {
+        "numerics": SCORES_NUMERICS,
+        "evaluate": recipe.evaluate.model_dump(mode="json"),
+        "task": recipe.task,
+        "predictions": predictions,
+    }
 
 
 def _finished(
@@ -357,6 +475,98 @@ def _noted(prefix: str, notes: list[str]) -> Iterator[None]:
     notes += [prefix + str(one.message) for one in caught]
 
 
+# -- pairs -----------------------------------------------------------------------------------
+
+
+def _transfer(
+    frame: pd.DataFrame, names: Sequence[str], recipe: Recipe, notes: list[str]
+) -> dict[str, Any]:
+    """Scores of every training set (rows) on every corpus (columns); None where there is none."""
+    score: Callable[..., dict[str, Any]] = (
+        _classification if recipe.task == "classification" else _regression
+    )
+    known = frame[_has_truth(frame, names)]
+    across, within = (known[known["partition"] == one] for one in ("test", "within"))
+    trained = [one.removeprefix("from ") for one in sorted(across["fold"].unique())]
+    tested = sorted(known["corpus"].unique())
+    cells: list[list[dict[str, Any] | None]] = []
+    for train in trained:
+        cells.append([])
+        for test in tested:
+            rows = within if train == test else across[across["fold"] == f"from {train}"]
+            rows = rows[rows["corpus"] == test]
+            found = score(rows, f"{train} on {test}", names, recipe, notes)
+            kept = {key: found[key] for key in ("n", "n_speakers", "metrics")}
+            cells[-1].append(kept if len(rows) else None)
+    return {"train": trained, "test": tested, "cells": cells}
+
+
+def paired_gap(first: pd.DataFrame, second: pd.DataFrame, recipe: Recipe) -> dict[str, Any]:
+    """Difference of the scores of two sets of predictions on the rows that both have.
+
+    Speakers are resampled, with their rows in both.
+
+    Parameters
+    ----------
+    first, second : DataFrame
+        Predictions of one recipe's task.
+    recipe : Recipe
+
+    Returns
+    -------
+    dict
+        `n`, the rows with a truth that both have; `n_speakers`; and `metrics`, the score of the
+        first less that of the second with its interval. Without such rows, or where an utterance
+        stands several times, `metrics` is empty and `why` says so.
+    """
+    names = runs.predicted_labels(first) or runs.predicted_targets(first)
+    key = ["corpus", "utterance"]
+    pair = [one[_has_truth(one, names)].set_index(key) for one in (first, second)]
+    if not all(one.index.is_unique for one in pair):
+        return {"n": 0, "n_speakers": None, "metrics": {}, "why": "rows are held out several times"}
+    shared = pair[0].index.intersection(pair[1].index).sort_values()
+    if not len(shared):
+        return {"n": 0, "n_speakers": None, "metrics": {}, "why": "no row is held out in both"}
+    frames = [one.loc[shared].reset_index() for one in pair]
+    truth = _plain_truth(frames[0], names)
+    if truth != _plain_truth(frames[1], names):
+        return {"n": 0, "n_speakers": None, "metrics": {}, "why": "the truths differ"}
+    drawn = intervals.draw(_groups(frames[0]), recipe.evaluate.bootstrap, recipe.evaluate.seed)
+    with warnings.catch_warnings():
+        # Said already where each is scored.
+        warnings.simplefilter("ignore", metrics.ScoreWarning)
+        plain = [_plain_scores(frame, names) for frame in frames]
+    resampled = [_resampled(frame, names, drawn) for frame in frames]
+    values = {
+        metric: _entry(
+            plain[0][metric] - plain[1][metric],
+            resampled[0][metric] - resampled[1][metric],
+            recipe,
+        )
+        for metric in plain[0]
+    }
+    return {"n": len(shared), "n_speakers": _count_speakers(frames[0]), "metrics": values}
+
+
+def _plain_truth(frame: pd.DataFrame, names: Sequence[str]) -> list[Any]:
+    columns = ["true"] if "true" in frame.columns else [f"{one}_true" for one in names]
+    return frame[columns].fillna("").to_numpy(dtype=object).tolist()
+
+
+def _resampled(
+    frame: pd.DataFrame, names: Sequence[str], drawn: intervals.Resamples
+) -> dict[str, np.ndarray]:
+    """Every metric in every resample, of regression the mean over targets that have a truth."""
+    if "true" in frame.columns:
+        return intervals.classification_resampled(
+            frame["true"].to_numpy(), frame["pred"].to_numpy(), names, drawn
+        )
+    truth, prediction = _values(frame, names)
+    scored = ~np.isnan(truth).all(axis=0)
+    found = intervals.regression_resampled(truth, prediction, drawn)
+    return {metric: values[scored].mean(axis=0) for metric, values in found.items()}
+
+
 # -- the terminal ----------------------------------------------------------------------------
 
 
@@ -384,7 +594,108 @@ def overview(recipe: Recipe, scored: Sequence[Scored]) -> str:
     single = [line for line, one in zip(lines, scored, strict=True) if one.kind == "model"]
     top = "  ".join(c.ljust(w) for c, w in zip(header, widths, strict=True))
     table = [top, rule, *single, *([rule, *fused] if fused and single else fused)]
-    return "\n".join([caption(recipe, scored), "", *(line.rstrip() for line in table)])
+    blocks = [block for one in scored for block in (transfer_text(one), grid_text(one)) if block]
+    return "\n".join([caption(recipe, scored), "", *(line.rstrip() for line in table), *blocks])
+
+
+def transfer_text(one: Scored) -> str:
+    """The first metric of a cross-corpus run, a row what was trained on; empty for others."""
+    transfer = one.scores.get("transfer")
+    if transfer is None:
+        return ""
+    metric = SHOWN[one.scores["task"]][0]
+    head = f"\n{one.marked_title}: {NAMES[metric]}, trained on (rows), tested on (columns)"
+    rows = [["", *transfer["test"]]]
+    for train, cells in zip(transfer["train"], transfer["cells"], strict=True):
+        rows.append([train, *(_cell(cell, metric) for cell in cells)])
+    return "\n".join([head, *_aligned(rows)])
+
+
+def grid_text(one: Scored) -> str:
+    """The first metric of a run over the grid of speakers and sentences; empty for others."""
+    if "gaps" not in one.scores:
+        return ""
+    metric = SHOWN[one.scores["task"]][0]
+    head = f"\n{one.marked_title}: {NAMES[metric]} of the same rows, by what was trained on"
+    rows = [["", *(name for name, _ in GRID[0][1])]]
+    for title, cells in GRID:
+        rows.append([title, *(_grid_cell(one, partition, metric) for _, partition in cells)])
+    return "\n".join([head, *_aligned(rows)])
+
+
+def protocols_text(recipe: Recipe, main: Sequence[Scored], found: Protocols) -> str:
+    """The first metric of every model by every protocol, on `test`, with the gap to the main one.
+
+    Empty where no protocol of `[split] also` has a finished run.
+    """
+    if not found.scored:
+        return ""
+    metric = SHOWN[recipe.task][0]
+    head = (
+        f"\n{NAMES[metric]} by protocol, test; differences to {recipe.split.outer} are paired, on "
+        "the rows that both hold out"
+    )
+    members = {one.member: one for one in main if one.kind == "model"}
+    rows = [["", recipe.split.outer, *(part for name in found.scored for part in (name, "gap"))]]
+    by_name = {name: {one.member: one for one in more} for name, more in found.scored.items()}
+    for member in dict.fromkeys([*members, *(one for more in by_name.values() for one in more)]):
+        shown = next(one[member] for one in (members, *by_name.values()) if member in one)
+        row = [shown.marked_title, _test_cell(members.get(member), metric)]
+        for name, of_protocol in by_name.items():
+            gap = found.gaps[name].get(member)
+            row.append(_test_cell(of_protocol.get(member), metric))
+            row.append(f"{gap_text(gap, metric)} ({gap_size(gap)})" if gap else "-")
+        rows.append(row)
+    return "\n".join([head, *_aligned(rows)])
+
+
+def _test_cell(one: Scored | None, metric: str) -> str:
+    if one is None:
+        return "-"
+    text = _cell(one.scores["partitions"].get("test"), metric)
+    return f"{text} (stale)" if one.stale else text
+
+
+def _grid_cell(one: Scored, partition: str, metric: str) -> str:
+    text = _cell(one.scores["partitions"].get(partition), metric)
+    gap = one.scores["gaps"].get(partition)
+    return text if gap is None else f"{text}; {gap_text(gap, metric)}"
+
+
+def gap_text(gap: Mapping[str, Any], metric: str) -> str:
+    """A difference with its sign and interval.
+
+    Examples
+    --------
+    >>> gap_text({"metrics": {"uar": {"value": 0.05, "low": -0.01, "high": 0.11}}}, "uar")
+    '+0.050 [-0.010, +0.110]'
+    """
+    if not gap["metrics"]:
+        return f"no gap: {gap['why']}"
+    entry = gap["metrics"][metric]
+    value, low, high = ("undefined" if entry[key] is None else f"{entry[key]:+.3f}"
+                        for key in ("value", "low", "high"))  # fmt: skip
+    return f"{value} [{low}, {high}]"
+
+
+def gap_size(gap: Mapping[str, Any]) -> str:
+    """On how much a difference stands.
+
+    Examples
+    --------
+    >>> gap_size({"n": 107, "n_speakers": 10}), gap_size({"n": 107, "n_speakers": None})
+    ('n = 107, 10 speakers', 'n = 107')
+    """
+    few = gap["n_speakers"] and gap["n_speakers"] < FEW_SPEAKERS
+    return f"n = {gap['n']}, {gap['n_speakers']} speakers" if few else f"n = {gap['n']}"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
 
 
 def caption(recipe: Recipe, scored: Sequence[Scored]) -> str:

@@ -21,6 +21,7 @@ from features.command import (
 )
 from features.corpora import CORPORA, read_corpus
 from features.errors import CorpusError, StoreError, UserError
+from features.lint import lint_recipe
 from features.recipe import Recipe, load_recipe
 from features.store import Store, audio_hash, file_digest, store_path
 from features.utterances import Table, differences, read_table, write_table
@@ -35,6 +36,16 @@ def status(args: argparse.Namespace) -> int:
     """Print how the stores of a recipe stand to its tables."""
     recipe = load_recipe(args.recipe, models=args.model, corpora=args.corpus)
     return inventory.status(recipe, args.stores)
+
+
+def lint_splits(args: argparse.Namespace) -> int:
+    """Print what the sides of every fold share; 1 where a run would be stopped."""
+    recipe = load_recipe(args.recipe, corpora=args.corpus)
+    found = [lint_recipe(one, args.stores) for one in recipe.protocols()]
+    print("\n\n".join(one.table() for one in found))
+    for one in found:
+        one.refuse(recipe.path)
+    return 0
 
 
 def list_stores(args: argparse.Namespace) -> int:
@@ -202,6 +213,9 @@ def parser() -> argparse.ArgumentParser:
     one = commands.add_parser("status", help="which stores of a recipe are complete")
     add_arguments(one, "recipe", "stores", "model", "corpus")
     one.set_defaults(run=status)
+    one = commands.add_parser("lint", help="what the sides of a recipe's folds share")
+    add_arguments(one, "recipe", "stores", "corpus")
+    one.set_defaults(run=lint_splits)
     one = commands.add_parser("table", help="read a corpus and print and write its table")
     one.add_argument("name", help="corpus, or a name of your own for a manifest")
     one.add_argument("--root", type=Path, help="its folder (default: DATA/<name>)")

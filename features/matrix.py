@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.preprocessing import StandardScaler
 
-from features.errors import CorpusError, StoreError
+from features.errors import CorpusError, RunError, StoreError, nearest
 from features.recipe import Recipe, load_recipe
 from features.store import Store, parts_path, store_path
 from features.utterances import Table, read_table, table_hash
@@ -104,6 +105,32 @@ def has_truth(y: NDArray[Any]) -> NDArray[np.bool_]:
     return np.asarray(y != "", dtype=bool)
 
 
+def load_rows(recipe: Recipe, stores: Path) -> tuple[pd.DataFrame, NDArray[Any], tuple[str, ...]]:
+    """The rows, truths and class list that `load_matrix` gives, from the tables alone.
+
+    Raises
+    ------
+    CorpusError
+        A table is missing, or lacks the recipe's target.
+    """
+    tables = {corpus: read_table(stores / corpus) for corpus in recipe.corpora}
+    labels = class_list(recipe, tables)
+    frames = [select_rows(recipe, table, labels)[0] for table in tables.values()]
+    rows = pd.concat(frames, ignore_index=True)
+    rows = rows.iloc[_by_key(rows)].reset_index(drop=True)
+    return rows, _truth(recipe, rows), labels
+
+
+def _by_key(rows: pd.DataFrame) -> NDArray[np.int64]:
+    return np.lexsort((rows["utterance"].to_numpy(str), rows["corpus"].to_numpy(str)))
+
+
+def _truth(recipe: Recipe, rows: pd.DataFrame) -> NDArray[Any]:
+    if recipe.target is None:
+        return rows[list(recipe.targets)].to_numpy(dtype=np.float64)
+    return rows[recipe.target].to_numpy(dtype=object)
+
+
 def load_matrix(
     recipe: Recipe,
     stores: Path,
@@ -122,6 +149,8 @@ def load_matrix(
         in their columns.
     CorpusError
         The table is missing, or lacks the recipe's target.
+    RunError
+        Rows without a speaker are to be standardised by speaker.
     """
     tables = {corpus: read_table(stores / corpus) for corpus in recipe.corpora}
     labels = class_list(recipe, tables)
@@ -168,21 +197,73 @@ def load_matrix(
     _refuse_other_columns(model, names)
     rows = pd.concat(frames, ignore_index=True)
     matrix = np.concatenate(blocks) if len(blocks) > 1 else blocks[0]
-    order = np.lexsort((rows["utterance"].to_numpy(str), rows["corpus"].to_numpy(str)))
+    order = _by_key(rows)
     rows = rows.iloc[order].reset_index(drop=True)
     if (order != np.arange(len(order))).any():
         matrix = matrix[order]
     _refuse_not_finite(matrix, rows, model)
+    if recipe.head.standardise:
+        matrix, said = standardised(matrix, rows, recipe.head.standardise)
+        title = f"{title}, standardised by {recipe.head.standardise}"
+        notes.append(said)
     speakers = rows["speaker"].to_numpy(object)
     groups = np.where(speakers == "", "", rows["corpus"].to_numpy(object) + "/" + speakers)
-    if recipe.task == "regression":
-        y: NDArray[Any] = rows[list(recipe.targets)].to_numpy(dtype=np.float64)
-    else:
-        y = rows[recipe.target].to_numpy(dtype=object)
     return Matrix(
-        matrix, y, groups.astype(object), rows, labels, identities, title, findings, notes,
-        lacking_in_all,
+        matrix, _truth(recipe, rows), groups.astype(object), rows, labels, identities, title,
+        findings, notes, lacking_in_all,
     )  # fmt: skip
+
+
+def standardised(
+    X: NDArray[np.float32], rows: pd.DataFrame, by: str
+) -> tuple[NDArray[np.float32], str]:
+    """Centre and scale the columns of each speaker, or each corpus, by its own rows alone.
+
+    Held-out rows are among them: where a head is tested on such a group, its unlabelled features
+    were used. A column that is constant in a group becomes 0, as all of a group of one row.
+
+    Parameters
+    ----------
+    X : float32, shape (n, n_columns)
+    rows : DataFrame
+        `corpus` and `speaker`, one row each of `X`.
+    by : "speaker" or "corpus"
+
+    Returns
+    -------
+    X : float32, shape (n, n_columns)
+    str
+        What was done, for the notes of a run.
+
+    Raises
+    ------
+    RunError
+        The speaker of a row is unknown.
+    """
+    groups = rows["corpus"]
+    if by == "speaker":
+        unknown = rows[rows["speaker"] == ""]
+        if len(unknown):
+            first = unknown.iloc[0]
+            raise RunError(
+                f"[head] standardise = 'speaker': the speaker of {len(unknown)} of {len(rows)} "
+                f"rows is unknown (first {first['corpus']}/{first['utterance']}); "
+                "standardise by corpus, or not at all"
+            )
+        groups = groups + "/" + rows["speaker"]
+    codes, names = pd.factorize(groups)
+    result = np.empty_like(X)
+    for code in range(len(names)):
+        part = codes == code
+        result[part] = StandardScaler().fit_transform(X[part].astype(np.float64))
+    lone = int((np.bincount(codes) == 1).sum())
+    more = f"; {lone} of a single row became 0" if lone else ""
+    plural = "speakers" if by == "speaker" else "corpora"
+    return result, (
+        f"standardised by {by}: the columns of {len(names)} {plural} are centred and scaled by all "
+        f"their rows, held-out ones too: this uses unlabelled test data{more}; a saved head "
+        "expects such rows"
+    )
 
 
 def class_list(recipe: Recipe, tables: dict[str, Table]) -> tuple[str, ...]:
@@ -229,20 +310,41 @@ def _differing_lists(recipe: Recipe, tables: dict[str, Table]) -> list[str]:
     if len({frozenset(one) for one in lists.values()}) < 2:
         return []
     text = "; ".join(f"{corpus}: {', '.join(one)}" for corpus, one in lists.items())
-    return [f"the corpora name their classes differently ({text}); labels = [...] keeps some"]
+    return [
+        f"the corpora name their classes differently ({text}); labels = [...] keeps some, "
+        "[labels] maps them to one list"
+    ]
 
 
 def select_rows(recipe: Recipe, table: Table, labels: tuple[str, ...]) -> tuple[pd.DataFrame, str]:
     """The rows of a table that a recipe uses, and a line that counts those it drops.
 
-    Rows whose label is not in the recipe's class list are dropped; unlabelled rows stay.
+    Labels are those of the recipe's map, where it has one. Rows whose label is not in the recipe's
+    class list are dropped; unlabelled rows stay.
+
+    Raises
+    ------
+    CorpusError
+        The map names a label that the table does not have.
     """
     frame = table.frame
     if recipe.target is None:
         return frame.reset_index(drop=True), ""
-    label = frame[recipe.target]
+    own = frame[recipe.target]
+    label = own
+    if recipe.label_maps:
+        corpus = str(frame["corpus"].iloc[0])
+        given, known = recipe.label_maps[corpus], table.labels[recipe.target]
+        lost = [one for one in given if one not in known]
+        if lost:
+            raise CorpusError(
+                f"{corpus}: [labels.map] names {', '.join(lost)}, which is no {recipe.target} of "
+                f"its table ({', '.join(known)}){nearest(lost[0], known)}"
+            )
+        label = own.map(lambda one: given.get(one) if one else "")
+        frame = frame.assign(**{recipe.target: label})
     other = ~label.isin([*labels, ""])
-    counts = label[other].value_counts().sort_index()
+    counts = own[other].value_counts().sort_index()
     text = ", ".join(f"{name} {count}" for name, count in counts.items())
     dropped = f"{other.sum()} rows dropped, their label is not in the recipe's list: {text}"
     return frame[~other].reset_index(drop=True), dropped if other.any() else ""

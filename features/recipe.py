@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from features.corpora import CORPORA
 from features.errors import RecipeError, nearest
@@ -71,21 +71,77 @@ class ExtractSpec(Section):
     workers: Annotated[int, Field(ge=0)] | None = None
 
 
+OverlapKind = Literal["speaker", "session", "sentence", "audio"]
+OVERLAP_KINDS = ("speaker", "session", "sentence", "audio")
+# What a protocol of `also` takes from [split] unless it says otherwise.
+_INHERITED = ("inner", "inner_folds", "outer_folds", "test_size", "seed", "balance_gender",
+              "expect_overlap")  # fmt: skip
+# What belongs to one outer split alone.
+_OWN = {
+    "devel_size": "stratified-holdout",
+    "emobox": "emobox",
+    "emobox_names": "emobox",
+    "train": "cross-corpus",
+    "test": "cross-corpus",
+    "pool": "cross-corpus",
+    "within": "cross-corpus",
+}
+
+
 class SplitSpec(Section):
-    """`[split]`: how rows are divided; outer folds score, inner folds choose."""
+    """`[split]`: how rows are divided; outer folds score, inner folds choose.
+
+    `four-to-one-in-five` is a name for settings (`stratified-holdout` with `test_size = 0.2`,
+    `inner = "stratified-k-fold"` of five) and fills them in.
+    """
 
     outer: Literal[
         "predefined",
         "leave-one-speaker-out",
         "leave-one-session-out",
         "speaker-k-fold",
+        "sentence-disjoint",
         "stratified-holdout",
+        "four-to-one-in-five",
+        "emobox",
+        "cross-corpus",
+        "speaker-sentence-grid",
     ] = "predefined"
     inner: Literal["devel", "speaker-k-fold", "stratified-k-fold"] = "speaker-k-fold"
     outer_folds: Annotated[int, Field(ge=2)] = 5
     inner_folds: Annotated[int, Field(ge=2)] = 5
     test_size: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    devel_size: Annotated[float, Field(gt=0, lt=1)] | None = None
     seed: Annotated[int, Field(ge=0)] = 0
+    balance_gender: bool = False
+    expect_overlap: list[OverlapKind] = []
+    emobox: str | None = None
+    emobox_names: dict[str, str] = {}
+    train: Annotated[list[str], Field(min_length=1)] | None = None
+    test: Annotated[list[str], Field(min_length=1)] | None = None
+    pool: bool = False
+    within: Literal["speaker-k-fold", "leave-one-speaker-out"] | None = None
+    also: list[str | dict[str, Any]] = []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _four_to_one_in_five(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("outer") == "four-to-one-in-five":
+            for key, value in FOUR_TO_ONE_IN_FIVE.items():
+                if values.get(key, value) != value:
+                    raise ValueError(
+                        f"outer = 'four-to-one-in-five' has {key} = {value!r}, got {values[key]!r}"
+                    )
+            return {**values, **FOUR_TO_ONE_IN_FIVE}
+        return values
+
+    def settings(self) -> dict[str, Any]:
+        """What the folds depend on, JSON-able: all but the protocols beside it."""
+        return self.model_dump(mode="json", exclude={"also"})
+
+
+FOUR_TO_ONE_IN_FIVE = {"inner": "stratified-k-fold", "inner_folds": 5, "test_size": 0.2}
+"""Four fifths train, in five parts of which each validates once; speakers are on both sides."""
 
 
 GridValue = bool | int | float | str | dict[str, float]
@@ -98,7 +154,9 @@ class HeadSpec(Section):
     Without a `grid` the head's own default is taken (`models/heads.py`). `engine` says whether fits
     may share work where that gives the same predictions (`models/linear_fits.py`,
     `models/kernel_grid.py`): "auto" does wherever it can, "exact-path" refuses a grid where it
-    cannot, "sklearn" never does.
+    cannot, "sklearn" never does. `standardise` centres and scales the columns a speaker, or a
+    corpus, over all its rows, those that are held out, too: it uses their features, not their
+    truths, and is said wherever a score is shown.
     """
 
     kind: Literal["linear-svr", "svr", "ridge", "linear-svc", "svc", "logistic"]
@@ -111,6 +169,7 @@ class HeadSpec(Section):
     per_target: bool = False
     layer: int | str | list[int | str] = "last"
     statistics: Annotated[list[str], Field(min_length=1)] | None = None
+    standardise: Literal["speaker", "corpus"] | None = None
     random_state: Annotated[int, Field(ge=0)] = 42
     engine: Literal["auto", "exact-path", "sklearn"] = "auto"
 
@@ -136,6 +195,18 @@ class FusionSpec(Section):
     missing: Literal["error", "drop"] = "error"
 
 
+class LabelsSpec(Section):
+    """`[labels]`: one class list for corpora that name their classes differently.
+
+    `map` is the name of a map that every corpus's record has, or a table a corpus: the name of a
+    map of its record, or its own labels with those of the common list. Labels that a map lacks are
+    dropped and counted. `order` is the common list, or what is kept of it.
+    """
+
+    map: str | dict[str, str | Annotated[dict[str, str], Field(min_length=1)]]
+    order: Annotated[list[str], Field(min_length=2)] | None = None
+
+
 class EvaluateSpec(Section):
     """`[evaluate]`: bootstrap intervals."""
 
@@ -153,6 +224,12 @@ class Recipe(Section):
         The file's stem: the name of the run folder.
     models : dict
         Models to work on: those of the recipe, or the ones named by `MODEL=`.
+    labels : tuple of str or None
+        The class list, where the recipe gives one or maps to one.
+    label_maps : dict
+        Corpus -> own label -> label of the list; empty where labels are taken as they are.
+    also : dict
+        Protocols beside the main one, by name (`[split] also`).
     fusion : dict
         Combinations; members default to all models of the recipe, whatever `MODEL=` says.
     """
@@ -164,8 +241,10 @@ class Recipe(Section):
     target: str | None = None
     targets: tuple[str, ...] = ()
     labels: tuple[str, ...] | None = None
+    label_maps: dict[str, dict[str, str]] = {}
     extract: ExtractSpec
     split: SplitSpec
+    also: dict[str, SplitSpec] = {}
     head: HeadSpec
     fusion: dict[str, FusionSpec]
     evaluate: EvaluateSpec
@@ -174,6 +253,27 @@ class Recipe(Section):
     def task(self) -> str:
         """`"classification"` with a `target`, `"regression"` with `targets`."""
         return "classification" if self.target else "regression"
+
+    def protocols(self) -> list[Recipe]:
+        """The recipe itself, then one a protocol of `[split] also`.
+
+        Their runs lie in `runs/<recipe>/protocols/<protocol>/`, which is their name. They have no
+        fusion.
+        """
+        return [
+            self,
+            *(
+                self.model_copy(
+                    update={
+                        "name": f"{self.name}/protocols/{name}",
+                        "split": split,
+                        "also": {},
+                        "fusion": {},
+                    }
+                )  # fmt: skip
+                for name, split in self.also.items()
+            ),
+        ]
 
     def reader_options(self, corpus: str) -> dict[str, Any]:
         """What a corpus's reader is told; a manifest hears which columns the recipe asks for."""
@@ -262,16 +362,35 @@ def load_recipe(
     faults: list[str] = [
         f"{key}: no such key{nearest(key, _KEYS)}" for key in raw if key not in _KEYS
     ]
-    top = check_section(_Top, {k: raw[k] for k in _Top.model_fields if k in raw}, "", faults)
+    flat = {k: raw[k] for k in _Top.model_fields if k in raw}
+    mapped = None
+    if isinstance(raw.get("labels"), dict):
+        mapped = check_section(LabelsSpec, flat.pop("labels"), "[labels] ", faults)
+    top = check_section(_Top, flat, "", faults)
     sections = {
         name: check_section(kind, raw.get(name, {}), f"[{name}] ", faults)
         for name, kind in _SECTIONS.items()
     }
+    also = _also(sections["split"], faults)
     corpus_specs = _members(CorpusSpec, raw, "corpora", faults)
     model_specs = _members(ModelSpec, raw, "models", faults)
     fusions = _fusions(raw.get("fusion", {}), list(model_specs), sections["head"], faults)
+    maps: dict[str, dict[str, str]] = {}
+    if top is not None and mapped is not None:
+        maps = _label_maps(mapped, top, corpus_specs, faults)
+        common = tuple(dict.fromkeys(one for table in maps.values() for one in table.values()))
+        if len(common) > 1 or not maps:
+            faults += [
+                f"[labels] order: '{one}' is no label of the map ({', '.join(common)})"
+                f"{nearest(one, common)}"
+                for one in mapped.order or ()
+                if maps and one not in common
+            ]
+        else:
+            faults.append(f"[labels] map: its list has one label, {', '.join(common)}; two or more")
+        top = top.model_copy(update={"labels": mapped.order or list(common)})
     if top is not None:
-        faults += _combinations(top, sections, corpus_specs, model_specs, fusions)
+        faults += _combinations(top, sections, corpus_specs, model_specs, fusions, maps, also)
     for option, given, known in (("MODEL", models, model_specs), ("CORPUS", corpora, corpus_specs)):
         faults += [
             f"{option}={one}: not in the recipe's list ({', '.join(known)}){nearest(one, known)}"
@@ -290,7 +409,9 @@ def load_recipe(
             "target": top.target,
             "targets": tuple(top.targets or ()),
             "labels": tuple(top.labels) if top.labels else None,
+            "label_maps": {k: v for k, v in maps.items() if not corpora or k in corpora},
             "fusion": fusions,
+            "also": also,
             **sections,
         }
     )
@@ -328,6 +449,8 @@ def _fault(kind: type[Section], key: str, error: Any) -> str:
     if error["type"] == "missing":
         allowed = _choices(kind, key)
         return f"{key}: missing" + (f"; allowed: {', '.join(allowed)}" if allowed else "")
+    if error["type"] == "value_error" and not key:  # of a table as a whole
+        return _allowed(error)
     if error["type"] in ("model_type", "model_attributes_type"):
         return f"got {error['input']!r}, expected a table"
     near = ""
@@ -415,6 +538,8 @@ def _combinations(
     corpora: Mapping[str, CorpusSpec],
     models: Mapping[str, ModelSpec],
     fusions: Mapping[str, FusionSpec],
+    maps: Mapping[str, Mapping[str, str]],
+    also: Mapping[str, SplitSpec],
 ) -> list[str]:
     """Faults that no table shows alone. Tables that are themselves faulty are passed over."""
     faults: list[str] = []
@@ -450,14 +575,11 @@ def _combinations(
                 faults.append(
                     f"[head] layer: {lacking} not among [extract] layers = {extract.layers}"
                 )
-    if isinstance(split, SplitSpec) and split.inner == "devel" and split.outer != "predefined":
-        faults.append(f"[split] inner: 'devel' goes with outer = 'predefined', not '{split.outer}'")
-    if isinstance(split, SplitSpec) and not classification:
-        faults += [
-            f"[split] {side}: '{kind}' needs classes (target); use 'speaker-k-fold'"
-            for side, kind in (("outer", split.outer), ("inner", split.inner))
-            if kind.startswith("stratified")
-        ]
+    if isinstance(split, SplitSpec):
+        faults += _split_faults(split, classification, list(corpora))
+        for name, one in also.items():
+            found = _split_faults(one, classification, list(corpora))
+            faults += [fault.replace("[split]", f"[split] also, {name}:", 1) for fault in found]
     for name, spec in fusions.items():
         known = set(models) | {f"{m}@{layer}" for m in models for layer in _layers(head)}
         unknown = [one for one in spec.members if one not in known]
@@ -469,7 +591,45 @@ def _combinations(
             faults.append(f"[fusion.{name}] members: a model is named twice")
         if spec.method in ("logit-sum", "vote") and not classification:
             faults.append(f"[fusion.{name}] method: '{spec.method}' needs classes; use 'mean'")
-    faults += _corpus_faults(top, corpora)
+    faults += _corpus_faults(top, corpora, maps)
+    return faults
+
+
+def _split_faults(split: SplitSpec, classification: bool, corpora: Sequence[str]) -> list[str]:
+    """Faults of settings that do not go together."""
+    faults = [
+        f"[split] {key}: goes with outer = '{outer}', not '{split.outer}'"
+        for key, outer in _OWN.items()
+        if split.outer != outer and getattr(split, key) not in (None, False, {})
+    ]
+    may_have_devel = split.outer in ("predefined", "emobox") or split.devel_size is not None
+    if split.inner == "devel" and not may_have_devel:
+        faults.append(
+            "[split] inner: 'devel' goes with outer = 'predefined', 'emobox' or "
+            f"'stratified-holdout' with a devel_size, not '{split.outer}'"
+        )
+    if split.devel_size is not None and split.devel_size + split.test_size >= 1:
+        faults.append("[split] devel_size, test_size: together 1 or more; nothing is left to train")
+    if not classification:
+        faults += [
+            f"[split] {side}: '{kind}' needs classes (target); use 'speaker-k-fold'"
+            for side, kind in (("outer", split.outer), ("inner", split.inner))
+            if kind.startswith("stratified") or kind == "four-to-one-in-five"
+        ]
+    if split.outer == "emobox" and split.emobox is None:
+        faults.append('[split] emobox: missing; the folder of a copy of EmoBox: emobox = "..."')
+    if split.pool and split.within:
+        faults.append("[split] within: goes with single corpora that train, not with pool = true")
+    named = (("train", split.train or ()), ("test", split.test or ()),
+             ("emobox_names", split.emobox_names))  # fmt: skip
+    faults += [
+        f"[split] {key}: '{one}' is no corpus of the recipe{nearest(one, corpora)}"
+        for key, names in named
+        for one in names
+        if one not in corpora
+    ]
+    if split.outer == "cross-corpus" and len(corpora) < 2:
+        faults.append(f"corpora: outer = 'cross-corpus' needs two or more, got {list(corpora)}")
     return faults
 
 
@@ -477,7 +637,77 @@ def _layers(head: Section | None) -> list[int | str]:
     return head.layers if isinstance(head, HeadSpec) else []
 
 
-def _corpus_faults(top: _Top, corpora: Mapping[str, CorpusSpec]) -> list[str]:
+def _also(split: Section | None, faults: list[str]) -> dict[str, SplitSpec]:
+    """Read `[split] also`: names of outer splits, or tables with settings and maybe a name."""
+    protocols: dict[str, SplitSpec] = {}
+    if not isinstance(split, SplitSpec):
+        return protocols
+    inherited = {key: getattr(split, key) for key in _INHERITED if key in split.model_fields_set}
+    for given in split.also:
+        values = {"outer": given} if isinstance(given, str) else dict(given)
+        name = values.pop("name", values.get("outer"))
+        if not isinstance(name, str) or not names_folder(name):
+            faults.append(
+                f"[split] also: {given!r}: a table needs an outer, and a name for a folder"
+            )
+            continue
+        if name in protocols:
+            faults.append(f'[split] also: {name} is named twice; give one of them a name = "..."')
+        if "also" in values:
+            faults.append(
+                f"[split] also, {name}: has protocols beside it; list them all in [split]"
+            )
+            continue
+        fixed = FOUR_TO_ONE_IN_FIVE if values.get("outer") == "four-to-one-in-five" else {}
+        base = {key: value for key, value in inherited.items() if key not in fixed}
+        spec = check_section(SplitSpec, {**base, **values}, f"[split] also, {name}: ", faults)
+        if spec is not None:
+            protocols[name] = spec
+    return protocols
+
+
+def _label_maps(
+    spec: LabelsSpec, top: _Top, corpora: Mapping[str, CorpusSpec], faults: list[str]
+) -> dict[str, dict[str, str]]:
+    """The map of each corpus, by name or as it is given; faults are added."""
+    maps: dict[str, dict[str, str]] = {}
+    given = spec.map if isinstance(spec.map, dict) else dict.fromkeys(corpora, spec.map)
+    faults += [
+        f"[labels.map] {name}: no corpus of the recipe{nearest(name, corpora)}"
+        for name in given
+        if name not in corpora
+    ]
+    for name, corpus in corpora.items():
+        record = CORPORA.get(corpus.reader or name)
+        if record is None:
+            continue  # reported with the corpora
+        one = given.get(name)
+        if one is None:
+            faults.append(f"[labels.map] {name}: missing; every corpus of the recipe needs a map")
+        elif isinstance(one, str):
+            if one not in record.label_maps:
+                faults.append(
+                    f"[labels] map: {name} has no map '{one}'; it has: "
+                    f"{', '.join(record.label_maps) or 'none'}{nearest(one, record.label_maps)}; "
+                    f"[labels.map.{name}] gives one of your own"
+                )
+            else:
+                maps[name] = dict(record.label_maps[one])
+        else:
+            maps[name] = dict(one)
+        classes = record.labels.get(top.target or "", ())
+        faults += [
+            f"[labels.map.{name}] '{label}' is no {top.target} of {name} ({', '.join(classes)})"
+            f"{nearest(label, classes)}"
+            for label in maps.get(name, ())
+            if classes and label not in classes
+        ]
+    return maps
+
+
+def _corpus_faults(
+    top: _Top, corpora: Mapping[str, CorpusSpec], maps: Mapping[str, Mapping[str, str]]
+) -> list[str]:
     """Unknown corpora, and targets or labels that a corpus does not have."""
     faults = []
     for name, spec in corpora.items():
@@ -497,7 +727,7 @@ def _corpus_faults(top: _Top, corpora: Mapping[str, CorpusSpec]) -> list[str]:
                 f"target: {name} has no label set '{top.target}'; it has: "
                 f"{', '.join(record.labels) or 'none'}{nearest(top.target, record.labels)}"
             )
-        elif top.target is not None and top.labels:
+        elif top.target is not None and top.labels and not maps:
             classes = record.labels[top.target]
             faults += [
                 f"labels: '{one}' is no {top.target} of {name} ({', '.join(classes)})"

@@ -7,33 +7,145 @@ Conventions
   a group is left out, all other rows of all corpora train.
 - Speakers and sessions are named `corpus/speaker`; two corpora never share one.
 - The result depends on the seed and on the (corpus, utterance) keys, not on the order of the rows.
-- Predefined partitions are no business of this module: they stand in the table.
+- A split's promise (no speaker on both sides) is kept here and checked by `features.lint`.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, StratifiedShuffleSplit
 
+from features.emobox import read_emobox
 from features.errors import RunError
 from features.recipe import SplitSpec
+
+Positions = NDArray[np.int64]
+PARTITIONS = ("train", "devel", "test")
+
+CONDITIONS = {
+    "test": (),
+    "speaker-seen": ("speaker",),
+    "sentence-seen": ("sentence",),
+    "both-seen": ("speaker", "sentence"),
+}
+"""Of the grid of speakers and sentences: the partition its rows go by, and what may be shared."""
+
+
+def _none() -> Positions:
+    return np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
 class Fold:
-    """One division of rows: `name`, and int64 positions of `train` and `test`."""
+    """One division of rows.
+
+    Attributes
+    ----------
+    name : str
+    train, test : int64
+        Positions of rows.
+    devel : int64
+        Rows that a head fitted on `train` predicts, before `test` is predicted by a head that is
+        fitted on both; mostly none.
+    partition : str
+        What the rows of `test` go by in the predictions.
+    promises : tuple of str
+        Kinds of overlap (`features.recipe.OVERLAP_KINDS`) that the split is there to exclude.
+    allows : tuple of str
+        Kinds that it is there to have.
+    """
 
     name: str
-    train: np.ndarray
-    test: np.ndarray
+    train: Positions
+    test: Positions
+    devel: Positions = field(default_factory=_none)
+    partition: str = "test"
+    promises: tuple[str, ...] = ()
+    allows: tuple[str, ...] = ()
 
 
-def outer_folds(rows: pd.DataFrame, split: SplitSpec, y: np.ndarray) -> list[Fold]:
+@dataclass(frozen=True)
+class Plan:
+    """All folds of a run.
+
+    Attributes
+    ----------
+    folds : list of Fold
+        Outer folds; `train` are the rows with a truth alone.
+    inner : list of list of Fold
+        The inner folds of each.
+    final : list of Fold
+        Inner folds of all rows with a truth, for the head that is saved; empty where the choice
+        made on `devel` serves it, too.
+    notes : list of str
+        What is worth knowing about how they were made.
+    """
+
+    folds: list[Fold]
+    inner: list[list[Fold]]
+    final: list[Fold]
+    notes: list[str]
+
+    @property
+    def single(self) -> bool:
+        """Whether there is one fold with a development part of its own."""
+        return len(self.folds) == 1 and bool(len(self.folds[0].devel))
+
+
+def make_plan(
+    rows: pd.DataFrame, y: NDArray[Any], known: NDArray[np.bool_], split: SplitSpec
+) -> Plan:
+    """Divide rows for scoring, and the training rows of each division for choosing.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Utterance table, sorted by key.
+    y : str, shape (n,), or float64, shape (n, n_targets)
+    known : bool, shape (n,)
+        Rows with a truth.
+    split : SplitSpec
+
+    Raises
+    ------
+    RunError
+        As of `outer_folds` and `inner_folds`; or no row is held out, or a development part is
+        asked for where there is none.
+    """
+    notes: list[str] = []
+    folds = [
+        replace(fold, train=fold.train[known[fold.train]])
+        for fold in outer_folds(rows, split, y, notes)
+    ]
+    if not any(len(fold.test) + len(fold.devel) for fold in folds):
+        raise RunError(f"[split] outer = '{split.outer}': no row is of the partition devel or test")
+    if split.inner == "devel":
+        if len(folds) > 1:
+            raise RunError(
+                f"[split] inner = 'devel', but outer = '{split.outer}' has {len(folds)} folds; "
+                "choose inner = 'speaker-k-fold'"
+            )
+        (fold,) = folds
+        if not len(fold.devel):
+            raise RunError("[split] inner = 'devel', but no row is of the partition devel")
+        return Plan(folds, [[Fold("devel", fold.train, fold.devel)]], [], notes)
+    inner = [inner_folds(rows, fold.train, y, split) for fold in folds]
+    return Plan(folds, inner, inner_folds(rows, np.flatnonzero(known), y, split), notes)
+
+
+def outer_folds(
+    rows: pd.DataFrame, split: SplitSpec, y: NDArray[Any], notes: list[str] | None = None
+) -> list[Fold]:
     """Divide all rows for scoring.
 
     Parameters
@@ -41,37 +153,67 @@ def outer_folds(rows: pd.DataFrame, split: SplitSpec, y: np.ndarray) -> list[Fol
     rows : DataFrame
         Utterance table, one row a truth of `y`.
     split : SplitSpec
-        `[split]` of the recipe; `outer` is anything but `predefined`.
+        `[split]` of the recipe.
     y : str, shape (n,), or float64, shape (n, n_targets)
         Truth; `""` or NaN where masked. Masked rows are held out like any other. Of a stratified
         hold-out they are all in the test part, since nothing can be fitted on them.
+    notes : list of str, optional
+        What is worth knowing is appended.
 
     Returns
     -------
     list of Fold
-        Every row is in exactly one test part (of a hold-out: in at most one).
+        - `leave-one-...-out`, `speaker-k-fold`, `sentence-disjoint`: every row is in exactly one
+          test part.
+        - `predefined`, `stratified-holdout`, `four-to-one-in-five`: one fold.
+        - `emobox`: the lists as they ship; of several folds with a list `valid`, that list trains.
+        - `cross-corpus`: `from <corpora>` is fitted on them and tests the others; with `within`,
+          the folds `within <corpus>/...` have the partition `within`.
+        - `speaker-sentence-grid`: speakers and sentences are divided in `outer_folds` groups each.
+          Every cell of the two is tested under four conditions, of which each is a partition
+          (`CONDITIONS`): fitted without its speakers and its sentences (`test`), without the one
+          of them, or without the rows of the cell alone. All four are fitted on as many rows of
+          each class, drawn by the seed, so that they differ in what was seen and not in how much.
 
     Raises
     ------
     RunError
-        Unknown or too few speakers, sessions or utterances of a class.
+        Unknown or too few speakers, sessions, sentences or utterances of a class.
+    CorpusError
+        EmoBox's lists are not there or do not fit.
     """
+    notes = [] if notes is None else notes
     everything = np.arange(len(rows))
+    where = f"[split] outer = '{split.outer}'"
+    if split.outer == "predefined":
+        train, devel, test = _partitions(rows)
+        return [Fold("", train, test, devel)]
     if split.outer in ("leave-one-speaker-out", "leave-one-session-out"):
         column = "speaker" if split.outer == "leave-one-speaker-out" else "session"
-        groups = _groups(rows, everything, column, f"outer = '{split.outer}'")
+        groups = _groups(rows, everything, column, where)
         names = sorted(set(groups))
         if len(names) < 2:
-            raise RunError(f"[split] outer = '{split.outer}': only one {column}: {names[0]}")
+            raise RunError(f"{where}: only one {column}: {names[0]}")
         return [
-            Fold(name, np.flatnonzero(groups != name), np.flatnonzero(groups == name))
+            Fold(
+                name,
+                np.flatnonzero(groups != name),
+                np.flatnonzero(groups == name),
+                promises=(column,),
+            )
             for name in names
         ]
-    if split.outer == "speaker-k-fold":
-        return _speaker_folds(rows, everything, y, split.outer_folds, split.seed, "outer")
-    if split.outer == "stratified-holdout":
+    if split.outer in ("speaker-k-fold", "sentence-disjoint"):
+        column = "speaker" if split.outer == "speaker-k-fold" else "sentence"
+        where += f" of {split.outer_folds}"
+        return _group_folds(rows, everything, y, split.outer_folds, split, column, where)
+    if split.outer in ("stratified-holdout", "four-to-one-in-five"):
         return _holdout(rows, y, split)
-    raise ValueError(f"outer = '{split.outer}' is made from the table's partitions")
+    if split.outer == "emobox":
+        return _emobox(rows, split, notes)
+    if split.outer == "cross-corpus":
+        return _cross_corpus(rows, split, y)
+    return _grid(rows, split, y)
 
 
 def inner_folds(
@@ -102,7 +244,8 @@ def inner_folds(
     """
     positions = np.asarray(positions, dtype=np.int64)
     if split.inner == "speaker-k-fold":
-        return _speaker_folds(rows, positions, y, split.inner_folds, split.seed, "inner")
+        where = f"[split] inner = 'speaker-k-fold' of {split.inner_folds}"
+        return _group_folds(rows, positions, y, split.inner_folds, split, "speaker", where)
     if split.inner == "stratified-k-fold":
         _need_classes(y, "inner = 'stratified-k-fold'")
         where = f"[split] inner = 'stratified-k-fold' of {split.inner_folds}"
@@ -117,38 +260,53 @@ def inner_folds(
     raise ValueError(f"inner = '{split.inner}' is made from the table's partitions")
 
 
-def shared_speakers(rows: pd.DataFrame, train: np.ndarray, test: np.ndarray) -> list[str]:
-    """Known speakers (`corpus/speaker`) that occur on both sides, sorted."""
+def _partitions(rows: pd.DataFrame) -> list[Positions]:
+    """Positions of train, devel and test; any other partition is an error."""
+    other = rows[~rows["partition"].isin(PARTITIONS)]
+    if len(other):
+        found = sorted({one or "(none)" for one in other["partition"]})
+        raise RunError(
+            f"[split] outer = 'predefined': {len(other)} of {len(rows)} rows are of the partition "
+            f"{', '.join(found)} (first {other['corpus'].iloc[0]}/{other['utterance'].iloc[0]}), "
+            f"expected {', '.join(PARTITIONS)}; choose another [split] outer"
+        )
+    return [np.flatnonzero(rows["partition"] == name) for name in PARTITIONS]
 
-    def known(positions: np.ndarray) -> set[str]:
-        part = rows.iloc[positions]
-        part = part[part["speaker"] != ""]
-        return set(part["corpus"] + "/" + part["speaker"])
 
-    return sorted(known(train) & known(test))
-
-
-def _speaker_folds(
-    rows: pd.DataFrame, positions: np.ndarray, y: np.ndarray, k: int, seed: int, which: str
+def _group_folds(
+    rows: pd.DataFrame,
+    positions: Positions,
+    y: NDArray[Any],
+    k: int,
+    split: SplitSpec,
+    column: str,
+    where: str,
 ) -> list[Fold]:
-    """Speaker-disjoint k-fold, balanced by class, or by count where the truth is no class."""
-    where = f"[split] {which} = 'speaker-k-fold' of {k}"
-    speakers = np.full(len(rows), "", dtype=object)
-    speakers[positions] = _groups(rows, positions, "speaker", where)
+    """Speaker- or sentence-disjoint k-fold.
 
-    def parts(part: np.ndarray) -> list[np.ndarray]:
-        n_speakers = len(set(speakers[part]))
-        if n_speakers < k:
+    Balanced by class (and gender, where asked for), or by count where the truth is no class.
+    """
+    groups = np.full(len(rows), "", dtype=object)
+    groups[positions] = _groups(rows, positions, column, where)
+    strata = y if y.ndim == 1 else None
+    if split.balance_gender:
+        gender = rows["gender"].to_numpy(str)
+        strata = gender if strata is None else np.char.add(np.char.add(y.astype(str), "|"), gender)
+
+    def parts(part: Positions) -> list[Positions]:
+        n_groups = len(set(groups[part]))
+        if n_groups < k:
             raise RunError(
-                f"{where}: {rows['corpus'].iloc[part[0]]} has {n_speakers} speakers among these "
-                f"{len(part)} utterances; ask for at most {n_speakers} folds"
+                f"{where}: {rows['corpus'].iloc[part[0]]} has {n_groups} {column}s among these "
+                f"{len(part)} utterances; ask for at most {n_groups} folds"
             )
-        if y.ndim == 2:
-            return _even_groups(speakers[part], k, seed)
-        chooser = StratifiedGroupKFold(k, shuffle=True, random_state=seed)
-        return [test for _, test in chooser.split(part, y[part], speakers[part])]
+        if strata is None:
+            return _even_groups(groups[part], k, split.seed)
+        chooser = StratifiedGroupKFold(k, shuffle=True, random_state=split.seed)
+        return [test for _, test in chooser.split(part, strata[part], groups[part])]
 
-    return _united(rows, positions, k, where, parts)
+    folds = _united(rows, positions, k, where, parts)
+    return [replace(fold, promises=(column,)) for fold in folds]
 
 
 def _even_groups(groups: np.ndarray, k: int, seed: int) -> list[np.ndarray]:
@@ -164,16 +322,147 @@ def _even_groups(groups: np.ndarray, k: int, seed: int) -> list[np.ndarray]:
     return [np.flatnonzero(fold[member] == one) for one in range(k)]
 
 
-def _holdout(rows: pd.DataFrame, y: np.ndarray, split: SplitSpec) -> list[Fold]:
-    """One test part of `test_size` of each corpus, each class in its share."""
-    _need_classes(y, "outer = 'stratified-holdout'")
-    where = f"[split] outer = 'stratified-holdout' with test_size = {split.test_size}"
-    chooser = StratifiedShuffleSplit(1, test_size=split.test_size, random_state=split.seed)
+def _holdout(rows: pd.DataFrame, y: NDArray[Any], split: SplitSpec) -> list[Fold]:
+    """One test part of `test_size` of each corpus, each class in its share, and a devel part."""
+    _need_classes(y, f"outer = '{split.outer}'")
+    where = f"[split] outer = '{split.outer}' with test_size = {split.test_size}"
     known = np.flatnonzero(y != "")
-    (held,) = _united(
-        rows, known, 1, where, lambda part: [test for _, test in chooser.split(part, y[part])]
-    )
-    return [Fold("0", held.train, np.sort(np.concatenate([held.test, np.flatnonzero(y == "")])))]
+    corpus = rows["corpus"].to_numpy(str)
+    counts = {name: int((corpus[known] == name).sum()) for name in set(corpus)}
+
+    def held(positions: Positions, size: float) -> Fold:
+        def divide(part: Positions) -> list[Positions]:
+            # The share of the corpus, whatever was taken from it before.
+            n = math.ceil(size * counts[corpus[part[0]]])
+            chooser = StratifiedShuffleSplit(1, test_size=n, random_state=split.seed)
+            return [test for _, test in chooser.split(part, y[part])]
+
+        return _united(rows, positions, 1, where, divide)[0]
+
+    fold = held(known, split.test_size)
+    test = np.sort(np.concatenate([fold.test, np.flatnonzero(y == "")]))
+    if split.devel_size is None:
+        return [Fold("0", fold.train, test)]
+    where += f", devel_size = {split.devel_size}"
+    rest = held(fold.train, split.devel_size)
+    return [Fold("0", rest.train, test, rest.test)]
+
+
+def _emobox(rows: pd.DataFrame, split: SplitSpec, notes: list[str]) -> list[Fold]:
+    """The folds that EmoBox ships, fold k of every corpus united."""
+    if split.emobox is None:
+        raise ValueError("outer = 'emobox' needs the folder")
+    found = {}
+    for corpus, of_corpus in rows.groupby("corpus", sort=True):
+        name = split.emobox_names.get(str(corpus))
+        one = read_emobox(Path(split.emobox).expanduser(), str(corpus), of_corpus, name)
+        notes += [f"{corpus}: {finding.text}" for finding in one.findings]
+        at = of_corpus.index.to_numpy(dtype=np.int64)
+        found[str(corpus)] = [
+            {part: at[i] for part, i in fold.positions(of_corpus["utterance"]).items()}
+            for fold in one.folds
+        ]
+    counts = {corpus: len(folds) for corpus, folds in found.items()}
+    if len(set(counts.values())) > 1:
+        text = ", ".join(f"{corpus} {count}" for corpus, count in counts.items())
+        raise RunError(
+            f"[split] outer = 'emobox': the corpora have unequal numbers of folds ({text}); train "
+            "on one at a time with CORPUS="
+        )
+    folds = []
+    for number, parts in enumerate(zip(*found.values(), strict=True), 1):
+        train, valid, test = (
+            np.sort(np.concatenate([one[part] for one in parts]))
+            for part in ("train", "valid", "test")
+        )
+        folds.append(Fold(str(number), train, test, valid))
+    if len(folds) > 1 and any(len(fold.devel) for fold in folds):
+        notes.append("EmoBox's lists valid are part of what is trained on: there are several folds")
+        folds = [
+            Fold(one.name, np.sort(np.concatenate([one.train, one.devel])), one.test)
+            for one in folds
+        ]
+    return folds
+
+
+def _cross_corpus(rows: pd.DataFrame, split: SplitSpec, y: NDArray[Any]) -> list[Fold]:
+    """Fit on corpora, test on others; and inside a corpus where that is asked for."""
+    corpus = rows["corpus"].to_numpy(str)
+    there = sorted(set(corpus))
+    sources = [one for one in split.train or there if one in there]
+    tested = [one for one in split.test or there if one in there]
+    pairs: dict[tuple[str, ...], list[str]] = {}
+    for test in tested:
+        others = [one for one in sources if one != test]
+        for train in [tuple(others)] if split.pool else [(one,) for one in others]:
+            if train:
+                pairs.setdefault(train, []).append(test)
+    if not pairs:
+        raise RunError(
+            f"[split] outer = 'cross-corpus': nothing to train on {', '.join(sources)} and test on "
+            f"{', '.join(tested)}; name two corpora"
+        )
+    folds = [
+        Fold(
+            f"from {'+'.join(train)}",
+            np.flatnonzero(np.isin(corpus, train)),
+            np.flatnonzero(np.isin(corpus, tests)),
+            promises=("speaker",),
+        )
+        for train, tests in sorted(pairs.items())
+    ]
+    if split.within is None:
+        return folds
+    inside = split.model_copy(update={"outer": split.within})
+    for one in sources:
+        if one not in tested:
+            continue
+        at = np.flatnonzero(corpus == one)
+        for fold in outer_folds(rows.iloc[at].reset_index(drop=True), inside, y[at]):
+            name = f"within {one}/{fold.name.removeprefix(f'{one}/')}"
+            folds.append(
+                Fold(name, at[fold.train], at[fold.test], _none(), "within", fold.promises)
+            )
+    return folds
+
+
+def _grid(rows: pd.DataFrame, split: SplitSpec, y: NDArray[Any]) -> list[Fold]:
+    """Cells of speakers and sentences, each under the four conditions."""
+    everything, k = np.arange(len(rows)), split.outer_folds
+    where = f"[split] outer = '{split.outer}' of {k} x {k}"
+    group = {}
+    for column in ("speaker", "sentence"):
+        group[column] = np.empty(len(rows), dtype=np.int64)
+        for i, fold in enumerate(_group_folds(rows, everything, y, k, split, column, where)):
+            group[column][fold.test] = i
+    known = y != "" if y.ndim == 1 else ~np.isnan(y).any(axis=1)
+    classes = y if y.ndim == 1 else np.zeros(len(rows), dtype=np.int64)
+    keys = list(zip(rows["corpus"], rows["utterance"], strict=True))
+    by_key = np.array(sorted(everything, key=keys.__getitem__), dtype=np.int64)
+    folds: dict[str, list[Fold]] = {condition: [] for condition in CONDITIONS}
+    for i, j in itertools.product(range(k), range(k)):
+        same = {"speaker": group["speaker"] == i, "sentence": group["sentence"] == j}
+        test = same["speaker"] & same["sentence"]
+        if not test.any():
+            continue
+        strict = known & ~same["speaker"] & ~same["sentence"]
+        for number, (condition, seen) in enumerate(CONDITIONS.items()):
+            pool = known & ~test
+            for column in same.keys() - set(seen):
+                pool &= ~same[column]
+            rng = np.random.default_rng([split.seed, number, i, j])
+            order = rng.permutation(by_key[pool[by_key]])
+            drawn = [
+                order[classes[order] == one][: int((classes[strict] == one).sum())]
+                for one in sorted(set(classes[strict]))
+            ]
+            train = np.sort(np.concatenate(drawn)) if drawn else _none()
+            unseen = tuple(one for one in ("speaker", "sentence") if one not in seen)
+            folds[condition].append(
+                Fold(f"{condition} {i}.{j}", train, np.flatnonzero(test), _none(), condition,
+                     unseen, seen)
+            )  # fmt: skip
+    return [fold for one in folds.values() for fold in one]
 
 
 def _united(
@@ -218,8 +507,7 @@ def _groups(rows: pd.DataFrame, positions: np.ndarray, column: str, where: str) 
     if len(unknown):
         some = ", ".join((unknown["corpus"] + "/" + unknown["utterance"]).head(3))
         raise RunError(
-            f"{where if where.startswith('[') else '[split] ' + where}: the {column} of "
-            f"{len(unknown)} of {len(part)} utterances is unknown ({some}"
+            f"{where}: the {column} of {len(unknown)} of {len(part)} utterances is unknown ({some}"
             f"{', ...' if len(unknown) > 3 else ''}); choose a split that needs none"
         )
     return (part["corpus"] + "/" + part[column]).to_numpy(dtype=object)

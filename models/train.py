@@ -36,9 +36,10 @@ from features.command import Progress, corpus_root, duration
 from features.corpora import read_corpus
 from features.errors import CorpusError, RunError, StoreError
 from features.files import write_bytes, write_text
+from features.lint import lint
 from features.matrix import Matrix, has_truth, load_matrix
 from features.recipe import Recipe
-from features.splits import Fold, inner_folds, outer_folds, shared_speakers
+from features.splits import Fold, Plan, make_plan
 from features.store import Store, store_path
 from features.utterances import differences, read_table, some
 from models.heads import cells, check_grid
@@ -216,18 +217,20 @@ def train_model(
     y = matrix.y if matrix.y.ndim == 2 else matrix.y.astype(str)
     problem = Problem(matrix.X, y, names, recipe.head)
     known = has_truth(matrix.y)
-    outer = [] if recipe.split.outer == "predefined" else outer_folds(matrix.rows, recipe.split, y)
-    progress = Progress(f"train {member}", _count_fits(problem, recipe, outer), "fits")
-    parts = [one.test for one in outer] if outer else _partitions(matrix.rows)
-    parts = [one[known[one]] for one in parts]
+    plan = make_plan(matrix.rows, y, known, recipe.split)
+    checked = lint(matrix.rows, y, matrix.labels, plan, recipe.split)
+    checked.refuse(recipe.path)
+    progress = Progress(f"train {member}", _count_fits(problem, plan), "fits")
+    parts = [one[known[one]] for one in _parts(plan, len(y))]
+    one_fold = plan.single or recipe.split.outer == "predefined"
     with Fits(problem, jobs, int(progress.total), progress, parts) as fits:
-        protocol = _cross_validation if outer else _predefined
-        outcome = protocol(problem, matrix, recipe, outer, known, fits)
+        protocol = _one_fold if one_fold else _cross_validation
+        outcome = protocol(problem, matrix, plan, known, fits)
     seconds = progress.close()
 
     (folder / "run.json").unlink(missing_ok=True)
     (folder / files.SCORES).unlink(missing_ok=True)
-    order = ["partition", "fold"] if recipe.split.outer == "predefined" else []
+    order = ["partition", "fold"] if one_fold else []
     _write(folder / files.PREDICTIONS, outcome.predictions, order)
     _write(folder / files.INNER, outcome.inner, ["fold"])
     table = pd.concat([one.table.assign(fold=name) for name, one in outcome.choices.items()])
@@ -235,7 +238,10 @@ def train_model(
     write_text(folder / files.SEARCH, table.to_csv(index=False, lineterminator="\n"), RunError)
     save_head(folder / HEAD, outcome.head)
     title = matrix.title if layer == "last" else f"{matrix.title}@{layer}"
-    notes = [*matrix.findings, *matrix.notes, *_count_partial(matrix.y), *outcome.notes]
+    notes = [
+        *(*matrix.findings, *matrix.notes, *_count_partial(matrix.y)),
+        *(*outcome.notes, *checked.notes),
+    ]
     record = {
         "inputs": inputs,
         "stage": "train",
@@ -244,6 +250,7 @@ def train_model(
         "title": title,
         "recipe": recipe.resolved(),
         "chosen": {name: _chosen(one, problem) for name, one in outcome.choices.items()},
+        "split": checked.record(),
         "seeds": {"split": recipe.split.seed, "head": recipe.head.random_state},
         "stores": matrix.identity,
         "corpora": {
@@ -263,47 +270,38 @@ def train_model(
     print(f"{title}: {summary(outcome.choices, recipe.head.select)}, {duration(seconds)}, {engine}")
     for text, count in fits.warned.items():
         print(f"{title}: {count} of {fits.done} fits: {text}")
-    for note in [*matrix.notes, *outcome.notes]:
+    for note in [*matrix.notes, *outcome.notes, *checked.declared]:
         print(f"{title}: {note}")
     return folder
 
 
-def _predefined(
-    problem: Problem,
-    matrix: Matrix,
-    recipe: Recipe,
-    outer: Sequence[Fold],
-    known: NDArray[np.bool_],
-    fits: Fits,
+def _one_fold(
+    problem: Problem, matrix: Matrix, plan: Plan, known: NDArray[np.bool_], fits: Fits
 ) -> Outcome:
-    """Partitions as the corpus defines them; `outer` is empty."""
+    """One division into train, devel and test."""
     rows, outcome = matrix.rows, Outcome()
-    train, devel, test = _partitions(rows)
-    learn, everything = train[known[train]], np.flatnonzero(known)
+    (fold,) = plan.folds
+    learn, devel, test = fold.train, fold.devel, fold.test
+    everything = np.flatnonzero(known)
     both = np.sort(np.concatenate([learn, devel[known[devel]]]))
     wanted: dict[str, Refit] = {}
-    if recipe.split.inner == "devel":
-        if not len(devel):
-            raise RunError("[split] inner = 'devel', but no row is of the partition devel")
-        choice = last = search(problem, [Fold("devel", learn, devel)], fits, "devel", known)
+    if not plan.final:
+        choice = last = search(problem, plan.inner[0], fits, "devel", known)
         # The chosen cell was fitted on train and applied to devel already: no fit to repeat.
-        outcome.predictions.append(_frame(problem, rows, devel, "devel", "", choice.values))
+        outcome.predictions.append(_frame(problem, rows, devel, "devel", fold.name, choice.values))
         outcome.inner = outcome.predictions[:]
-        outcome.choices = {"": choice}
+        outcome.choices = {fold.name: choice}
     else:
-        inners = [
-            Inner(inner_folds(rows, part, problem.y, recipe.split), where)
-            for part, where in ((learn, "train"), (everything, ALL))
-        ]
+        inners = [Inner(plan.inner[0], "train"), Inner(plan.final, ALL)]
         choice, last = searches(problem, inners, fits)
-        outcome.inner.append(_frame(problem, rows, choice.positions, "inner", "", choice.values))
-        outcome.choices = {"": choice, ALL: last}
+        outcome.inner.append(
+            _frame(problem, rows, choice.positions, "inner", fold.name, choice.values)
+        )
+        outcome.choices = {fold.name: choice, ALL: last}
         if len(devel):
             wanted["devel"] = Refit(choice.cells, learn, (devel,), "train")
     if len(test):
         wanted["test"] = Refit(choice.cells, both, (test,), "train + devel")
-    if not wanted and not outcome.predictions:
-        raise RunError("[split] outer = 'predefined': no row is of the partition devel or test")
     if len(test) and last.cells == choice.cells and np.array_equal(both, everything):
         wanted["test"] = replace(wanted["test"], keep=True)  # masked test: it is the head itself
     else:
@@ -312,62 +310,54 @@ def _predefined(
     for (name, one), (values, head) in zip(wanted.items(), fitted, strict=True):
         outcome.head = head if head is not None else outcome.head
         for held in one.tests:
-            outcome.predictions.append(_frame(problem, rows, held, name, "", values[0]))
+            outcome.predictions.append(_frame(problem, rows, held, name, fold.name, values[0]))
     outcome.notes = [
-        *_notes(problem, rows, Fold("devel", learn, devel)),
-        *_notes(problem, rows, Fold("test", both, test)),
+        *_unseen(problem, Fold("devel", learn, devel)),
+        *_unseen(problem, Fold("test", both, test)),
     ]
     return outcome
 
 
 def _cross_validation(
-    problem: Problem,
-    matrix: Matrix,
-    recipe: Recipe,
-    outer: Sequence[Fold],
-    known: NDArray[np.bool_],
-    fits: Fits,
+    problem: Problem, matrix: Matrix, plan: Plan, known: NDArray[np.bool_], fits: Fits
 ) -> Outcome:
     """Outer folds with a choice each; the refits of all of them are one batch."""
     rows, outcome, wanted = matrix.rows, Outcome(), []
-    learns = [fold.train[known[fold.train]] for fold in outer]
     everything = np.flatnonzero(known)
     inners = [
-        Inner(inner_folds(rows, learn, problem.y, recipe.split), where)
-        for learn, where in zip(
-            [*learns, everything],
-            [*(f"outer fold {fold.name}" for fold in outer), ALL],
-            strict=True,
-        )
+        Inner(folds, f"outer fold {fold.name}")
+        for fold, folds in zip(plan.folds, plan.inner, strict=True)
     ]
+    inners.append(Inner(plan.final, ALL))
     *choices, last = searches(problem, inners, fits)
-    for fold, learn, inner, choice in zip(outer, learns, inners[:-1], choices, strict=True):
+    for fold, inner, choice in zip(plan.folds, inners[:-1], choices, strict=True):
         outcome.choices[fold.name] = choice
         outcome.inner.append(
             _frame(problem, rows, choice.positions, "inner", fold.name, choice.values)
         )
-        outcome.notes += _notes(problem, rows, Fold(fold.name, learn, fold.test))
-        wanted.append(Refit(choice.cells, learn, (fold.test,), inner.where))
+        outcome.notes += _unseen(problem, fold)
+        wanted.append(Refit(choice.cells, fold.train, (fold.test,), inner.where))
     outcome.choices[ALL] = last
     wanted.append(Refit(last.cells, everything, (), "all rows", keep=True))
     *fitted, (_, outcome.head) = refit(problem, wanted, fits)
-    for fold, (values, _) in zip(outer, fitted, strict=True):
-        outcome.predictions.append(_frame(problem, rows, fold.test, "test", fold.name, values[0]))
+    for fold, (values, _) in zip(plan.folds, fitted, strict=True):
+        outcome.predictions.append(
+            _frame(problem, rows, fold.test, fold.partition, fold.name, values[0])
+        )
     return outcome
 
 
-def _partitions(rows: pd.DataFrame) -> list[Positions]:
-    """Positions of train, devel and test; any other partition is an error."""
-    names = ("train", "devel", "test")
-    other = rows[~rows["partition"].isin(names)]
-    if len(other):
-        found = sorted({one or "(none)" for one in other["partition"]})
-        raise RunError(
-            f"[split] outer = 'predefined': {len(other)} of {len(rows)} rows are of the partition "
-            f"{', '.join(found)} (first {other['corpus'].iloc[0]}/{other['utterance'].iloc[0]}), "
-            f"expected {', '.join(names)}; choose another [split] outer"
-        )
-    return [np.flatnonzero(rows["partition"] == name) for name in names]
+def _parts(plan: Plan, n: int) -> list[Positions]:
+    """Disjoint rows that the folds are mostly made of."""
+    taken, parts = np.zeros(n, dtype=bool), []
+    for fold in plan.folds:
+        for part in (fold.test, fold.devel):
+            if len(part) and not taken[part].any():
+                taken[part] = True
+                parts.append(part)
+    if len(plan.folds) == 1:
+        parts.append(plan.folds[0].train)
+    return parts
 
 
 def _frame(
@@ -401,19 +391,13 @@ def _write(path: Path, frames: Sequence[pd.DataFrame], order: Sequence[str]) -> 
     files.write_predictions(path, frame)
 
 
-def _notes(problem: Problem, rows: pd.DataFrame, fold: Fold) -> list[str]:
-    """What a reader of the scores of one held-out part should know."""
-    notes = []
-    shared = shared_speakers(rows, fold.train, fold.test)
-    if shared:
-        notes.append(
-            f"{fold.name}: {len(shared)} speakers are held out and fitted on: {some(shared, 3)}"
-        )
+def _unseen(problem: Problem, fold: Fold) -> list[str]:
+    """Classes that a head which predicts has not seen."""
     fitted_on = problem.y[fold.train]
     unseen = [label for label in problem.labels if not (fitted_on == label).any()]
-    if unseen and len(fold.test):
-        notes.append(f"{fold.name}: no row to fit on is of {some(unseen)}; they get no score")
-    return notes
+    if not unseen or not len(fold.test):
+        return []
+    return [f"{fold.name}: no row to fit on is of {some(unseen)}; they get no score"]
 
 
 def _count_partial(y: NDArray[Any]) -> list[str]:
@@ -425,13 +409,11 @@ def _count_partial(y: NDArray[Any]) -> list[str]:
     return [f"{n} rows have a truth for some targets only and are not fitted"] if n else []
 
 
-def _count_fits(problem: Problem, recipe: Recipe, outer: Sequence[Fold]) -> int:
+def _count_fits(problem: Problem, plan: Plan) -> int:
     """How many fits a run takes (one or two fewer where a refit serves twice)."""
-    split = recipe.split
-    n_inner = 1 if split.inner == "devel" else split.inner_folds
-    n_searches = len(outer) + 1 if outer else 1 + (split.inner != "devel")
-    n_refits = max(len(outer), 1) + 1
-    return (n_searches * len(cells(recipe.head)) * n_inner + n_refits) * len(problem.columns)
+    n_searched = sum(map(len, plan.inner)) + len(plan.final)
+    n_refits = len(plan.folds) + 1
+    return (n_searched * len(cells(problem.head)) + n_refits) * len(problem.columns)
 
 
 def _chosen(choice: Choice, problem: Problem) -> list[dict[str, Any]]:

@@ -131,4 +131,20 @@ EMODB = Corpus(
     },
     published=True,
     read=read_emodb,
+    label_maps={
+        "four-class": {
+            "anger": "angry",
+            "happiness": "happy",
+            "neutral": "neutral",
+            "sadness": "sad",
+        },
+        # As in the multilingual paper (XLSR-HGFM): disgust counts as anger.
+        "four-class-disgust-as-anger": {
+            "anger": "angry",
+            "disgust": "angry",
+            "happiness": "happy",
+            "neutral": "neutral",
+            "sadness": "sad",
+        },
+    },
 )

@@ -145,6 +145,31 @@ def test_a_regression_page_with_masks_marks_and_missing_runs(tmp_path: Path) -> 
     assert "made with another recipe than this one" in shown
 
 
+def test_the_split_section_shows_each_split_once(classified: tuple[Recipe, Path]) -> None:
+    recipe, folder = classified
+    shared = {"speaker": {"n": 3, "of": 5}, "audio": {"n": 0, "of": 60}}
+    part = {"fold": "0", "part": "test", "fitted": 240, "held_out": 60, "shared": shared}
+    split = {
+        "outer": "stratified-holdout",
+        "inner": "speaker-k-fold",
+        "seed": 7,
+        "expect_overlap": ["speaker"],
+        "parts": [{**part, "missing": ["anger (held out)"]}],
+        "notes": ["the session of <9> rows is unknown"],
+    }
+    for member in ("one", "two"):
+        made.finish(recipe, folder, member, made.classification(), {"split": split})
+    text, page = render(recipe, folder)
+    check(text, page)
+    shown = " ".join(" ".join(page.texts).split())
+    caption = (
+        "stratified-holdout, inner speaker-k-fold, seed 7; declared overlap: speaker: one, two"
+    )
+    assert shown.count(caption) == 1
+    assert "0 test 240 60 3 of 5 – – 0 of 60 anger (held out)" in shown
+    assert "the session of <9> rows is unknown" in shown
+
+
 def test_the_data_section_reads_the_tables(classified: tuple[Recipe, Path], tmp_path) -> None:
     recipe, folder = classified
     frame = rows(4, "mine", speaker=["a", "a", "b", ""])

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import balanced_accuracy_score
 
-from evaluate import metrics, runs, score
+from evaluate import metrics, report, runs, score
 from features.errors import RunError
 from tests.evaluate import made
 
@@ -239,3 +240,67 @@ def test_many_speakers_are_not_named_in_every_cell(tmp_path: Path) -> None:
     assert "test 60 utterances of 20 speakers" in text
     assert "(20 speakers)" not in text
     assert text.splitlines()[2].split() == ["test", "UAR", "test", "WA"]
+
+
+def by_hand(a: pd.DataFrame, b: pd.DataFrame) -> float:
+    return balanced_accuracy_score(a["true"], a["pred"]) - balanced_accuracy_score(
+        b["true"], b["pred"]
+    )
+
+
+def test_a_gap_is_that_of_the_shared_rows(tmp_path: Path) -> None:
+    recipe = made.recipe(tmp_path, "classification", "[evaluate]\nbootstrap = 200")
+    first, second = made.classification(80, right=0.9), made.classification(80)
+    second = second.assign(true=first["true"]).iloc[30:]
+    some = first.iloc[:60].sample(frac=1, random_state=0)
+    gap = score.paired_gap(some, second, recipe)
+    assert gap["n"] == 30
+    assert gap["n_speakers"] == 5
+    entry = gap["metrics"]["uar"]
+    assert entry["value"] == pytest.approx(by_hand(first.iloc[30:60], second.iloc[:30]))
+    assert entry["low"] <= entry["value"] <= entry["high"]
+    back = score.paired_gap(second, some, recipe)["metrics"]["uar"]
+    assert [back["value"], back["low"], back["high"]] == pytest.approx(
+        [-entry["value"], -entry["high"], -entry["low"]]
+    )
+    same = score.paired_gap(first, first, recipe)["metrics"]["uar"]
+    assert [same["value"], same["low"], same["high"]] == [0, 0, 0]
+
+
+def test_gaps_that_cannot_be_told(tmp_path: Path) -> None:
+    recipe = made.recipe(tmp_path, "classification")
+    frame = made.classification(40)
+    twice = pd.concat([frame, frame.assign(fold="again")])
+    assert score.paired_gap(twice, frame, recipe)["why"] == "rows are held out several times"
+    none = score.paired_gap(frame[:10], frame[20:], recipe)
+    assert none["why"] == "no row is held out in both"
+    other = frame.assign(true=frame["true"].to_numpy()[::-1])
+    assert score.paired_gap(frame, other, recipe)["why"] == "the truths differ"
+    assert score.gap_text(none, "uar") == "no gap: no row is held out in both"
+
+
+def test_the_grid_is_shown_with_its_gaps(tmp_path: Path) -> None:
+    recipe = made.recipe(tmp_path, "classification")
+    split = recipe.split.model_copy(update={"outer": "speaker-sentence-grid"})
+    recipe = recipe.model_copy(update={"split": split})
+    parts = [
+        made.classification(80, right=right).assign(partition=name, fold=f"{name} 0.0")
+        for name, right in (("test", 0.2), ("speaker-seen", 0.8), ("both-seen", 0.9))
+    ]
+    folder = made.finish(recipe, tmp_path / "runs", "one", pd.concat(parts))
+    scores = score.score_run(folder, recipe)
+    assert set(scores["gaps"]) == {"speaker-seen", "both-seen"}
+    gap = scores["gaps"]["both-seen"]["metrics"]["uar"]
+    values = [
+        scores["partitions"][name]["metrics"]["uar"]["value"] for name in ("both-seen", "test")
+    ]
+    assert gap["value"] == pytest.approx(values[0] - values[1])
+    text = score.overview(recipe, score.score_all(recipe, tmp_path / "runs"))
+    lines = text.splitlines()
+    at = lines.index("one: UAR of the same rows, by what was trained on")
+    assert lines[at + 1].split() == ["sentences", "new", "sentences", "seen"]
+    assert lines[at + 2].startswith("speakers new  ")
+    assert lines[at + 2].rstrip().endswith("-")  # sentence-seen is not there
+    assert f"; {gap['value']:+.3f} [" in lines[at + 3]
+    page = report.render(recipe, score.read_all(recipe, tmp_path / "runs"), {})
+    assert f"{gap['value']:+.3f} [" in page

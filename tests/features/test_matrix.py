@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.errors import CorpusError, StoreError
-from features.matrix import load, load_matrix
+from features.errors import CorpusError, RunError, StoreError
+from features.matrix import load, load_matrix, standardised
 from features.recipe import load_recipe
 from features.store import full_key, store_path, write_store
 from features.utterances import Table, columns_of, read_table, write_table
+from tests.models import synthetic
 
 
 def make_store(
@@ -190,3 +191,36 @@ def test_pooled_stores_whose_columns_have_other_names_are_refused(
         load_matrix(recipe, stores, "toy")
     make_store(stores, "b", np.load(tmp_path / "b.npy"), ids, names={"mean": list("vwxyz")})
     assert load_matrix(recipe, stores, "toy").X.shape == (8, 5)
+
+
+@pytest.mark.parametrize("by", ["speaker", "corpus"])
+def test_standardised_rows_by_hand(rng: np.random.Generator, by: str) -> None:
+    frame = pd.concat(
+        [
+            synthetic.rows(6, "a", speaker=["1", "2", "1", "2", "1", "3"]),
+            synthetic.rows(4, "b", speaker=["1", "1", "2", "2"]),
+        ],
+        ignore_index=True,
+    )
+    X = rng.normal(3, 5, (10, 4)).astype(np.float32)
+    X[:, 3] = 0.1  # constant: 0, and no noise of rounding
+    found, note = standardised(X, frame, by)
+    keys = frame["corpus"] + "/" + frame["speaker"] if by == "speaker" else frame["corpus"]
+    assert f"the columns of {keys.nunique()} " in note
+    assert ("1 of a single row became 0" in note) == (by == "speaker")
+    for key in keys.unique():
+        part = X[keys == key].astype(float)
+        deviation = part.std(axis=0)
+        deviation[3] = 1
+        if len(part) == 1:
+            deviation[:] = 1
+        expected = (part - part.mean(axis=0)) / deviation
+        np.testing.assert_allclose(found[keys == key], expected, rtol=1e-5, atol=1e-6)
+    assert (found[:, 3] == 0).all()
+    assert found.dtype == np.float32
+
+
+def test_rows_without_a_speaker_cannot_be_standardised_by_speaker() -> None:
+    frame = synthetic.rows(3, speaker=["1", "", "1"])
+    with pytest.raises(RunError, match="the speaker of 1 of 3 rows is unknown .first made/u001"):
+        standardised(np.zeros((3, 2), np.float32), frame, "speaker")

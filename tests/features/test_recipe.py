@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from features.errors import RecipeError
-from features.recipe import load_recipe
+from features.recipe import Recipe, load_recipe
 
 SHIPPED = sorted((Path(__file__).resolve().parents[2] / "recipes").glob("*.toml"))
 
@@ -219,3 +219,120 @@ def test_a_recipe_below_a_file(tmp_path: Path) -> None:
     write(tmp_path, GOOD)
     with pytest.raises(RecipeError, match="cannot be read: Not a directory"):
         load_recipe(tmp_path / "toy.toml" / "x.toml")
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        ('outer = "speaker-k-fold"\ndevel_size = 0.2', "devel_size: goes with outer = 'stratified"),
+        ('outer = "stratified-holdout"\ndevel_size = 0.8', "nothing is left to train"),
+        ('outer = "stratified-holdout"\ninner = "devel"', "'stratified-holdout' with a devel_size"),
+        ('outer = "emobox"', 'emobox: missing; the folder of a copy'),
+        ('outer = "cross-corpus"', "'cross-corpus' needs two or more, got"),
+        ('outer = "cross-corpus"\ntrain = ["emodv"]', "'emodv' is no corpus.*did you mean 'emodb'"),
+        ('outer = "speaker-k-fold"\npool = true', "pool: goes with outer = 'cross-corpus'"),
+        ('outer = "four-to-one-in-five"\ninner_folds = 4', "has inner_folds = 5, got 4"),
+        ('expect_overlap = ["speakers"]', "expect_overlap"),
+    ],
+)  # fmt: skip
+def test_faulty_protocols(tmp_path: Path, split: str, message: str) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text(
+        f'corpora = ["emodb"]\nmodels = ["mfcc"]\ntarget = "emotion"\n[split]\n{split}\n'
+        '[head]\nkind = "svc"\nselect = "uar"\n'
+    )
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(path)
+
+
+def mapped(tmp_path: Path, labels: str, corpora: str = '["emodb", "crema-d"]') -> Recipe:
+    path = tmp_path / "r.toml"
+    path.write_text(
+        f'corpora = {corpora}\nmodels = ["mfcc"]\ntarget = "emotion"\n{labels}\n'
+        '[split]\nouter = "cross-corpus"\n[head]\nkind = "svc"\nselect = "uar"\n'
+    )
+    return load_recipe(path)
+
+
+def test_label_maps_by_name_and_by_table(tmp_path: Path) -> None:
+    named = mapped(tmp_path, '[labels]\nmap = "four-class"')
+    assert named.labels == ("angry", "happy", "neutral", "sad")
+    assert named.label_maps["emodb"]["happiness"] == "happy"
+    assert named.label_maps["crema-d"]["anger"] == "angry"
+    both = '[labels]\norder = ["sad", "angry"]\n[labels.map]\ncrema-d = "four-class"\n'
+    table = mapped(tmp_path, both + '[labels.map.emodb]\nsadness = "sad"\nanger = "angry"')
+    assert table.labels == ("sad", "angry")
+    assert table.label_maps["emodb"] == {"sadness": "sad", "anger": "angry"}
+    assert named.split.outer == "cross-corpus"
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ('[labels]\nmap = "four-clas"', "emodb has no map 'four-clas'.*did you mean 'four-class'"),
+        ('[labels.map.emodb]\nanger = "angry"', r"\[labels.map\] crema-d: missing"),
+        ('[labels.map.emodv]\nanger = "angry"', "emodv: no corpus.*did you mean 'emodb'"),
+        ('[labels.map]\ncrema-d = "four-class"\n[labels.map.emodb]\nangre = "angry"',
+         r"\[labels.map.emodb\] 'angre' is no emotion of emodb.*did you mean 'anger'"),
+        ('[labels]\nmap = "four-class"\norder = ["sad", "angri"]', "'angri' is no label of the"),
+        ('[labels]\norder = ["sad", "angry"]', r"\[labels\] map: missing"),
+    ],
+)  # fmt: skip
+def test_faulty_label_maps(tmp_path: Path, labels: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        mapped(tmp_path, labels)
+
+
+def protocols(tmp_path: Path, split: str) -> Recipe:
+    path = tmp_path / "r.toml"
+    path.write_text(
+        'corpora = ["emodb"]\nmodels = ["mfcc"]\ntarget = "emotion"\n[split]\n'
+        f'outer = "leave-one-speaker-out"\n{split}\n[head]\nkind = "svc"\nselect = "uar"\n'
+    )
+    return load_recipe(path)
+
+
+def test_protocols_beside_the_main_one(tmp_path: Path) -> None:
+    split = """
+    seed = 4
+    inner_folds = 3
+    expect_overlap = ["speaker"]
+    also = [
+        "stratified-holdout",
+        { outer = "stratified-holdout", name = "half", test_size = 0.5, seed = 5 },
+        "four-to-one-in-five",
+    ]
+    """
+    main, holdout, half, five = protocols(tmp_path, split).protocols()
+    assert [one.name for one in (main, holdout, half, five)] == [
+        "r",
+        "r/protocols/stratified-holdout",
+        "r/protocols/half",
+        "r/protocols/four-to-one-in-five",
+    ]
+    assert [holdout.split.seed, holdout.split.inner_folds, holdout.split.test_size] == [4, 3, 0.2]
+    assert [half.split.seed, half.split.test_size] == [5, 0.5]
+    assert [five.split.seed, five.split.inner, five.split.inner_folds] == [
+        4,
+        "stratified-k-fold",
+        5,
+    ]
+    assert holdout.split.expect_overlap == ["speaker"]
+    assert "also" not in main.split.settings()
+
+
+@pytest.mark.parametrize(
+    ("also", "message"),
+    [
+        ('["stratified-hold"]', "also, stratified-hold: outer: got 'stratified-hold'"),
+        ('["speaker-k-fold", "speaker-k-fold"]', "speaker-k-fold is named twice"),
+        ('["cross-corpus"]', "needs two or more"),
+        ('[{ outer = "speaker-k-fold", devel_size = 0.2 }]', "speaker-k-fold: devel_size: goes"),
+        ('[{ outer = "speaker-k-fold", name = "a/b" }]', "a name for a folder"),
+        ('[{ outer = "speaker-k-fold", also = ["predefined"] }]', "list them all in"),
+        ('[{ outer = "speaker-k-fold", fold = 2 }]', "fold: no such key"),
+    ],
+)  # fmt: skip
+def test_faulty_protocols_beside(tmp_path: Path, also: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        protocols(tmp_path, f"also = {also}")

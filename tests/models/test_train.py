@@ -10,10 +10,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
 
 from evaluate.runs import read_predictions, read_run
+from evaluate.score import overview, score_all, score_run
 from features.errors import CorpusError, RecipeError, RunError, StoreError
-from features.matrix import load_matrix
+from features.matrix import load_matrix, standardised
 from features.utterances import Table, read_table, write_table
 from models.search import apply, decide
 from models.train import OUTPUTS, check_labels, check_stores, load_head, train_model
@@ -212,12 +217,22 @@ def test_a_fold_of_one_class_is_named(tmp_path: Path) -> None:
         train(tmp_path, synthetic.recipe(tmp_path, SVC))
 
 
-def test_speakers_on_both_sides_of_predefined_partitions_are_said(tmp_path: Path) -> None:
+def test_speakers_on_both_sides_have_to_be_declared(tmp_path: Path) -> None:
     frame = synthetic.regression(tmp_path)
     frame.loc[[0, 299], "speaker"] = "both"
     retable(tmp_path, frame, targets=synthetic.TARGETS)
-    notes = read_run(train(tmp_path, synthetic.recipe(tmp_path, RIDGE)))["notes"]
-    assert "test: 1 speakers are held out and fitted on: made/both" in notes
+    with pytest.raises(RunError, match=r"speaker overlap in 1 of 2 parts \(first test: 1 of 13 .*"
+                       r"made/both.*expect_overlap = \[\"speaker\"\]"):  # fmt: skip
+        train(tmp_path, synthetic.recipe(tmp_path, RIDGE))
+    assert not (tmp_path / "runs").exists()
+    declared = RIDGE.replace("[head]", 'expect_overlap = ["speaker"]\n[head]')
+    run = read_run(train(tmp_path, synthetic.recipe(tmp_path, declared)))
+    assert any(note.startswith("speaker overlap in 1 of 2 parts") for note in run["notes"])
+    devel, test = run["split"]["parts"]
+    assert [devel["part"], devel["fitted"], devel["held_out"]] == ["devel", 150, 75]
+    assert devel["shared"]["speaker"] == {"n": 0, "of": 12}
+    assert [test["part"], test["fitted"], test["held_out"]] == ["test", 225, 75]
+    assert test["shared"]["speaker"] == {"n": 1, "of": 13}
 
 
 @pytest.mark.parametrize(
@@ -413,3 +428,189 @@ def test_missing_stores_and_layers_are_named_together(tmp_path: Path) -> None:
     assert "three.h5: no such store: run make extract MODEL=three" in text
     assert "layer 7 needs layer 7, stored are 0" in text
     assert "one.h5" not in text
+
+
+@pytest.mark.parametrize(
+    ("split", "partitions"),
+    [
+        (
+            'outer = "stratified-holdout"\ndevel_size = 0.2\ninner = "devel"',
+            {"devel": 32, "test": 32},
+        ),
+        ('outer = "stratified-holdout"\ndevel_size = 0.2', {"devel": 32, "test": 32}),
+        ('outer = "four-to-one-in-five"', {"test": 32}),
+        (
+            'outer = "speaker-sentence-grid"\nouter_folds = 2',
+            {"test": 160, "speaker-seen": 160, "sentence-seen": 160, "both-seen": 160},
+        ),
+    ],
+)  # fmt: skip
+def test_protocols_end_in_predictions_that_no_engine_changes(
+    tmp_path: Path, split: str, partitions: dict[str, int]
+) -> None:
+    frame = synthetic.classes(tmp_path)
+    frame["sentence"] = [f"s{i % 5}" for i in range(160)]
+    retable(tmp_path, frame, {"emotion": synthetic.LABELS})
+    a, b = SVC.index("outer"), SVC.index("[head]")
+    inner = "" if "inner" in split or "four" in split else "inner_folds = 3\n"
+    text = f'{SVC[:a]}{split}\n{inner}expect_overlap = ["speaker"]\n{SVC[b:]}'
+    found = []
+    for engine in ("sklearn", "exact-path"):
+        values = text.replace("[head.grid]", f'engine = "{engine}"\n[head.grid]')
+        folder = train(tmp_path, synthetic.recipe(tmp_path, values), runs=tmp_path / engine)
+        found.append(read_predictions(folder / "predictions.csv"))
+    assert found[0]["partition"].value_counts().to_dict() == partitions
+    for column in ("partition", "fold", "utterance", "pred"):
+        assert found[0][column].tolist() == found[1][column].tolist()
+    scores = [f"score_{one}" for one in synthetic.LABELS]
+    np.testing.assert_allclose(found[0][scores], found[1][scores], atol=2e-3)
+    run = read_run(folder)
+    assert run["split"]["seed"] == 0
+    assert sum(part["held_out"] for part in run["split"]["parts"]) == len(found[0])
+    assert run["fits"] > 0
+    chosen = set(run["chosen"]) - {"all"}
+    assert chosen == {part["fold"] for part in run["split"]["parts"]}
+
+
+CROSS = """
+target = "emotion"
+[labels.map.made]
+calm = "low"
+sad = "low"
+angry = "high"
+[labels.map.other]
+angry = "high"
+calm = "low"
+[split]
+outer = "cross-corpus"
+inner_folds = 3
+outer_folds = 4
+within = "speaker-k-fold"
+[head]
+kind = "linear-svc"
+select = "uar"
+[head.grid]
+C = [0.001, 0.1]
+"""
+
+
+def test_cross_corpus_over_mapped_labels(tmp_path: Path) -> None:
+    """The cells of the matrix are the scores of heads fitted by hand on the one corpus."""
+    frames = {name: synthetic.classes(tmp_path, corpus=name) for name in ("made", "other")}
+    recipe = synthetic.recipe(tmp_path, CROSS, ("made", "other"))
+    folder = train(tmp_path, recipe)
+    run, matrix = read_run(folder), load_matrix(recipe, tmp_path, "one")
+    assert matrix.labels == ("low", "high")
+    n_sad = int((frames["other"]["emotion"] == "sad").sum())
+    assert (
+        f"other: {n_sad} rows dropped, their label is not in the recipe's list: sad {n_sad}"
+        in (run["notes"])
+    )
+    corpus, X, y = (one for one in (matrix.rows["corpus"].to_numpy(), matrix.X, matrix.y))
+    assert (y[corpus == "made"] == "low").sum() == (frames["made"]["emotion"] != "angry").sum()
+    scores = score_run(folder, recipe)
+    transfer = scores["transfer"]
+    assert transfer["train"] == transfer["test"] == ["made", "other"]
+    for i, j in ((0, 1), (1, 0)):
+        learn, test = (corpus == transfer["train"][one] for one in (i, j))
+        (chosen,) = run["chosen"][f"from {transfer['train'][i]}"]
+        head = make_pipeline(
+            StandardScaler(), LinearSVC(**chosen["params"], max_iter=50000, random_state=42)
+        )
+        expected = balanced_accuracy_score(
+            y[test], head.fit(X[learn].astype(float), y[learn].astype(str)).predict(X[test])
+        )
+        cell = transfer["cells"][i][j]
+        assert cell["n"] == test.sum()
+        assert cell["metrics"]["uar"]["value"] == pytest.approx(expected, abs=1e-12)
+    for i in range(2):
+        cell, name = transfer["cells"][i][i], transfer["train"][i]
+        part = scores["partitions"]["within"]["corpora"][name]
+        assert cell["metrics"] == part["metrics"]
+        assert cell["n"] == (corpus == name).sum()
+    assert scores["partitions"]["test"]["n"] == len(y)
+    (one,) = score_all(recipe, tmp_path / "runs")
+    text = overview(recipe, [one])
+    assert "one: UAR, trained on (rows), tested on (columns)" in text
+    value = transfer["cells"][0][1]["metrics"]["uar"]["value"]
+    row = next(line for line in text.splitlines() if line.startswith("made  "))
+    assert f"{value:.3f}" in row
+    assert "from made" in set(read_predictions(folder / "predictions.csv")["fold"])
+
+
+def test_the_diagonal_is_empty_unless_asked_for(tmp_path: Path) -> None:
+    for name in ("made", "other"):
+        synthetic.classes(tmp_path, corpus=name)
+    text = CROSS.replace('within = "speaker-k-fold"\n', "")
+    recipe = synthetic.recipe(tmp_path, text, ("made", "other"))
+    cells = score_run(train(tmp_path, recipe), recipe)["transfer"]["cells"]
+    assert [[one is None for one in row] for row in cells] == [[True, False], [False, True]]
+
+
+def test_a_map_of_labels_that_a_table_lacks(tmp_path: Path) -> None:
+    for name in ("made", "other"):
+        synthetic.classes(tmp_path, corpus=name)
+    text = CROSS.replace('sad = "low"', 'sadd = "low"')
+    recipe = synthetic.recipe(tmp_path, text, ("made", "other"))
+    with pytest.raises(CorpusError, match="names sadd, which is no emotion.*did you mean 'sad'"):
+        train(tmp_path, recipe)
+
+
+@pytest.mark.parametrize("by", ["speaker", "corpus"])
+def test_standardised_runs_are_those_of_standardised_stores_by_both_engines(
+    tmp_path: Path, by: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = synthetic.classes(tmp_path / "raw")
+    plain = load_matrix(synthetic.recipe(tmp_path, SVC), tmp_path / "raw", "one")
+    X, _ = standardised(plain.X, plain.rows, by)
+    synthetic.write(tmp_path / "done", frame, {"one": X}, labels={"emotion": synthetic.LABELS})
+    expected = train(tmp_path / "done", synthetic.recipe(tmp_path, SVC))
+    capsys.readouterr()
+    for engine in ("sklearn", "exact-path"):
+        head = f'standardise = "{by}"\nengine = "{engine}"\n[head.grid]'
+        recipe = synthetic.recipe(tmp_path, SVC.replace("[head.grid]", head))
+        folder = train(tmp_path / "raw", recipe, runs=tmp_path / engine)
+        found, other = (read_predictions(one / "predictions.csv") for one in (folder, expected))
+        assert found["pred"].tolist() == other["pred"].tolist()
+        scores = [f"score_{one}" for one in synthetic.LABELS]
+        np.testing.assert_allclose(found[scores], other[scores], atol=2e-3)
+        assert f"one, standardised by {by}: standard, C" in capsys.readouterr().out
+        assert any("uses unlabelled test data" in note for note in read_run(folder)["notes"])
+        score_run(folder, recipe)
+        (one,) = score_all(recipe, tmp_path / engine)
+        assert one.marked_title == f"one, standardised by {by} (uses unlabelled test data)"
+    raw = read_predictions(train(tmp_path / "raw", synthetic.recipe(tmp_path, SVC)) / "inner.csv")
+    inner = read_predictions(folder / "inner.csv")
+    # One corpus is one affine map, which the head's own scaler undoes.
+    same = np.allclose(raw[scores], inner[scores], atol=1e-3)
+    assert same == (by == "corpus")
+
+
+def test_emobox_lists_are_part_of_what_a_run_depends_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    synthetic.classes(tmp_path)
+    folder = tmp_path / "box" / "data" / "made" / "fold_1"
+    folder.mkdir(parents=True)
+
+    def write(part: str, numbers: range) -> None:
+        lines = [f'{{"wav": "x/u{i:03}.wav"}}' for i in numbers]
+        (folder / f"made_{part}_fold_1.jsonl").write_text("\n".join(lines))
+
+    for part, numbers in (("train", range(80)), ("valid", range(80, 120))):
+        write(part, numbers)
+    write("test", range(120, 160))
+    a, b = SVC.index("outer"), SVC.index("[head]")
+    split = f'outer = "emobox"\nemobox = "{tmp_path / "box"}"\ninner = "devel"\n'
+    text = f'{SVC[:a]}{split}expect_overlap = ["speaker"]\n{SVC[b:]}'
+    recipe = synthetic.recipe(tmp_path, text)
+    found = read_predictions(train(tmp_path, recipe) / "predictions.csv")
+    assert found["partition"].value_counts().to_dict() == {"devel": 40, "test": 40}
+    assert set(found["fold"]) == {"1"}
+    assert found["utterance"].tolist() == [f"u{i:03}" for i in range(80, 160)]
+    capsys.readouterr()
+    train(tmp_path, recipe)
+    assert "nothing to do" in capsys.readouterr().out
+    write("test", range(130, 160))
+    found = read_predictions(train(tmp_path, recipe) / "predictions.csv")
+    assert found["partition"].value_counts().to_dict() == {"devel": 40, "test": 30}

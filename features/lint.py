@@ -1,0 +1,400 @@
+"""What the two sides of every fold share, before anything is fitted.
+
+Conventions
+-----------
+- A *part* is one held-out set and the rows that the head which predicts it is fitted on: rows
+  without a truth are not fitted. Every outer fold has a part `devel` and one `test` (or what its
+  partition is called) where they have rows; inner folds are counted together.
+- Kinds of overlap: `speaker`, `session` and `sentence` of one corpus, as the table names them, and
+  `audio`: the same bytes, in whatever corpus. What the table does not know is not compared, and
+  said so.
+- A run is stopped by rows that are on both sides; by what a split promises not to share; and by
+  speakers and audio of a held-out part that the recipe does not declare in
+  `[split] expect_overlap`, unless the split is there to share them. Sessions and sentences are
+  reported: acted corpora repeat a few sentences. So are speakers that inner folds share where
+  they do not promise otherwise: they bias a choice and no score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from features.errors import RunError
+from features.matrix import has_truth, load_rows
+from features.recipe import OVERLAP_KINDS, Recipe, SplitSpec
+from features.splits import Fold, Plan, Positions, make_plan
+from features.utterances import AUDIO_HASH, some
+
+TO_DECLARE = ("speaker", "audio")
+"""Kinds that a held-out part may not share unless the recipe or the split says so."""
+INNER_PROMISES: Mapping[str, tuple[str, ...]] = {"speaker-k-fold": ("speaker",)}
+MOST_ROWS = 60
+"""Parts that are printed; a run records all."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One held-out set and what it shares with the rows that are fitted for it.
+
+    Attributes
+    ----------
+    fold, part : str
+    fitted, held_out : int
+        Rows.
+    classes : dict
+        Class -> [fitted, held out]; empty for regression.
+    shared : dict
+        Kind -> names on both sides; a kind that the rows do not know is absent.
+    of : dict
+        Kind -> number of names in the held-out rows.
+    both : int
+        Rows that are on both sides.
+    """
+
+    fold: str
+    part: str
+    fitted: int
+    held_out: int
+    classes: dict[str, list[int]]
+    shared: dict[str, list[str]]
+    of: dict[str, int]
+    both: int
+
+    @property
+    def missing(self) -> list[str]:
+        """Classes without a row on one of the sides."""
+        lines = []
+        for name, two in self.classes.items():
+            sides = [side for side, n in zip(("fitted", "held out"), two, strict=True) if not n]
+            if sides:
+                lines.append(f"{name} ({' and '.join(sides)})")
+        return lines
+
+
+@dataclass
+class Lint:
+    """What was found in the folds of one protocol.
+
+    Attributes
+    ----------
+    split : SplitSpec
+    parts : list of Part
+        Of the outer folds.
+    inner : list of Part
+        Of the inner folds.
+    faults, notes : list of str
+        What stops a run, and what has to be known.
+    declared : list of str
+        Of the notes, overlap that would be a fault without the recipe's word for it.
+    """
+
+    split: SplitSpec
+    parts: list[Part]
+    inner: list[Part]
+    faults: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    declared: list[str] = field(default_factory=list)
+
+    def refuse(self, where: str) -> None:
+        """Raise a RunError that names all faults, where there are any."""
+        if self.faults:
+            raise RunError("\n  ".join([f"{where}: [split] outer = '{self.split.outer}':",
+                                        *self.faults]))  # fmt: skip
+
+    def table(self) -> str:
+        """The parts as lines of text; `2 of 10` names are shared, `-` where none is known."""
+        rows = [HEADER]
+        for one in self.parts[:MOST_ROWS]:
+            shared = [
+                f"{len(one.shared[kind])} of {one.of[kind]}" if kind in one.shared else "-"
+                for kind in OVERLAP_KINDS
+            ]
+            counts = [str(one.fitted), str(one.held_out)]
+            rows.append([one.fold or "-", one.part, *counts, *shared, ", ".join(one.missing)])
+        if self.inner:
+            rows.append(_inner_row(self.inner))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        ]
+        if len(self.parts) > MOST_ROWS:
+            lines.insert(MOST_ROWS + 1, f"... and {len(self.parts) - MOST_ROWS} more parts")
+        text = f"split {self.split.outer}, inner {self.split.inner}, seed {self.split.seed}"
+        found = [f"! {one}" for one in self.faults] + [f"  {one}" for one in self.notes]
+        return "\n".join([text, *lines, *found])
+
+    def record(self) -> dict[str, Any]:
+        """What a run keeps: JSON-able."""
+        return {
+            "outer": self.split.outer,
+            "inner": self.split.inner,
+            "seed": self.split.seed,
+            "expect_overlap": list(self.split.expect_overlap),
+            "parts": [_record(one) for one in self.parts],
+            "inner_parts": [
+                {key: value for key, value in _record(one).items() if key != "classes"}
+                for one in self.inner
+            ],
+            "notes": self.notes,
+        }
+
+
+HEADER = ["fold", "part", "fitted", "held out", *OVERLAP_KINDS, "classes missing"]
+
+
+def lint_recipe(recipe: Recipe, stores: Path) -> Lint:
+    """Check the folds of a recipe from its tables alone.
+
+    Raises
+    ------
+    CorpusError
+        A table is missing.
+    RunError
+        The split cannot be made.
+    """
+    rows, y, labels = load_rows(recipe, stores)
+    return lint(rows, y, labels, make_plan(rows, y, has_truth(y), recipe.split), recipe.split)
+
+
+def lint(
+    rows: pd.DataFrame,
+    y: NDArray[Any],
+    labels: Sequence[str],
+    plan: Plan,
+    split: SplitSpec,
+) -> Lint:
+    """Compare the sides of all folds.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Utterance table.
+    y : str, shape (n,), or float64, shape (n, n_targets)
+    labels : sequence of str
+        The class list; empty for regression.
+    plan : Plan
+    split : SplitSpec
+    """
+    sides = _Sides(rows, y, labels)
+    known = has_truth(y)
+    parts: list[Part] = []
+    faults = _Found()
+    undeclared = {*TO_DECLARE} - {*split.expect_overlap}
+    for fold in plan.folds:
+        for name, train, test in _held_out(fold, known):
+            one = sides.compare(fold.name, name, train, test)
+            parts.append(one)
+            faults.add(one, {*fold.promises}, undeclared - {*fold.allows})
+    inner = []
+    inner_faults = _Found()
+    promised = {*INNER_PROMISES.get(split.inner, ())}
+    every = [(fold.name, folds) for fold, folds in zip(plan.folds, plan.inner, strict=True)]
+    for name, folds in [*every, ("all", plan.final)]:
+        if split.inner == "devel":
+            break  # it is a held-out part
+        for fold in folds:
+            one = sides.compare(name, f"inner {fold.name}", fold.train, fold.test)
+            inner.append(one)
+            inner_faults.add(one, promised, undeclared & {"audio"})
+    result = Lint(split, parts, inner)
+    result.faults = [
+        *faults.lines(f"outer = '{split.outer}'", len(parts)),
+        *inner_faults.lines(f"inner = '{split.inner}'", len(inner)),
+    ]
+    overlap = _overlap(parts, faults.kinds)
+    result.declared = [overlap[kind] for kind in split.expect_overlap if kind in overlap]
+    result.notes = [*plan.notes, *sides.unknown(), *overlap.values(), *_lacking(parts)]
+    result.notes += [
+        f"{kind} overlap is declared and does not occur"
+        for kind in split.expect_overlap
+        if not any(part.shared.get(kind) for part in [*parts, *inner])
+    ]
+    return result
+
+
+def _held_out(fold: Fold, known: NDArray[np.bool_]) -> Iterable[tuple[str, Positions, Positions]]:
+    """(part, fitted, held out) of an outer fold."""
+    if len(fold.devel):
+        yield "devel", fold.train, fold.devel
+    if len(fold.test):
+        both = np.concatenate([fold.train, fold.devel[known[fold.devel]]])
+        yield fold.partition, both, fold.test
+
+
+class _Sides:
+    """Codes of speakers, sessions, sentences, audio and classes of all rows."""
+
+    def __init__(self, rows: pd.DataFrame, y: NDArray[Any], labels: Sequence[str]) -> None:
+        self.labels, self.n = list(labels), len(rows)
+        self.codes: dict[str, NDArray[np.int64]] = {}
+        self.names: dict[str, NDArray[Any]] = {}
+        for kind in OVERLAP_KINDS:
+            values = rows[AUDIO_HASH if kind == "audio" else kind].to_numpy(object)
+            full = values if kind == "audio" else rows["corpus"].to_numpy(object) + "/" + values
+            names, codes = np.unique(full.astype(str), return_inverse=True)
+            self.codes[kind] = np.where(values == "", -1, codes).astype(np.int64)
+            self.names[kind] = names
+        keys = rows["corpus"] + "/" + rows["utterance"]
+        self.keys = keys.to_numpy(object)
+        self.classes: NDArray[np.int64] | None = None
+        if self.labels:
+            self.classes = pd.Index(self.labels).get_indexer(pd.Index(y)).astype(np.int64)
+
+    def compare(self, fold: str, part: str, train: Positions, test: Positions) -> Part:
+        shared, of = {}, {}
+        for kind, codes in self.codes.items():
+            held = np.unique(codes[test])
+            held = held[held >= 0]
+            if not len(held) or (codes[train] < 0).all():
+                continue
+            fitted = np.zeros(len(self.names[kind]), dtype=bool)
+            fitted[codes[train][codes[train] >= 0]] = True
+            of[kind] = len(held)
+            names = self.names[kind][held[fitted[held]]]
+            if kind == "audio":  # a hash says nothing to people: name the utterances held out
+                hit = test[(codes[test] >= 0) & fitted[codes[test]]]
+                _, first = np.unique(codes[hit], return_index=True)
+                names = self.keys[hit[first]]
+            shared[kind] = [str(name) for name in names]
+        counts = {}
+        if self.classes is not None:
+            two = [np.bincount(self.classes[side][self.classes[side] >= 0],
+                               minlength=len(self.labels)) for side in (train, test)]  # fmt: skip
+            counts = {name: [int(side[i]) for side in two] for i, name in enumerate(self.labels)}
+        both = len(np.intersect1d(train, test))
+        return Part(fold, part, len(train), len(test), counts, shared, of, both)
+
+    def unknown(self) -> list[str]:
+        """Say which kinds could not be compared for how many rows."""
+        lines = []
+        for kind, codes in self.codes.items():
+            n = int((codes < 0).sum())
+            if n:
+                what = f"the {kind}" if kind != "audio" else "the content of the audio"
+                lines.append(f"{what} of {n} of {self.n} rows is unknown: not compared")
+        return lines
+
+
+class _Found:
+    """Faults of parts, gathered a kind."""
+
+    def __init__(self) -> None:
+        self.promised: dict[str, list[Part]] = {}
+        self.undeclared: dict[str, list[Part]] = {}
+        self.both: list[Part] = []
+
+    @property
+    def kinds(self) -> set[str]:
+        """Kinds that are a fault."""
+        return {*self.promised, *self.undeclared}
+
+    def add(self, part: Part, promised: set[str], undeclared: set[str]) -> None:
+        if part.both:
+            self.both.append(part)
+        for kind, names in part.shared.items():
+            if names and kind in promised:
+                self.promised.setdefault(kind, []).append(part)
+            elif names and kind in undeclared:
+                self.undeclared.setdefault(kind, []).append(part)
+
+    def lines(self, where: str, n_parts: int) -> list[str]:
+        lines = []
+        if self.both:
+            n, first = max(part.both for part in self.both), self.both[0]
+            lines.append(
+                f"{where}: up to {n} rows are fitted and held out in {len(self.both)} of {n_parts} "
+                f"parts (first {_name(first)})"
+            )
+        for kind, parts in self.promised.items():
+            lines.append(f"{_shared(kind, parts, n_parts)}, which {where} promises not to have")
+        for kind, parts in self.undeclared.items():
+            way_out = (
+                "choose a speaker-disjoint outer, or declare it: "
+                if kind == "speaker"
+                else "remove the copies from the corpora, or declare it: "
+            )
+            lines.append(
+                f"{_shared(kind, parts, n_parts)}: such scores are optimistic for new {kind}s; "
+                f'{way_out}[split] expect_overlap = ["{kind}"]'.replace("new audios", "new audio")
+            )
+        return lines
+
+
+def _name(part: Part) -> str:
+    return " ".join(one for one in (part.fold, part.part) if one)
+
+
+def _shared(kind: str, parts: Sequence[Part], n_parts: int) -> str:
+    first = parts[0]
+    names = first.shared[kind]
+    plural = "recordings" if kind == "audio" else f"{kind}s"
+    of = f"{len(names)} of {first.of[kind]} {plural} held out"
+    return (
+        f"{kind} overlap in {len(parts)} of {n_parts} parts (first {_name(first)}: {of} are also "
+        f"fitted on: {some(names, 3)})"
+    )
+
+
+def _overlap(parts: Sequence[Part], faulty: set[str]) -> dict[str, str]:
+    """Overlap that stops nothing, a line a kind."""
+    lines = {}
+    for kind in OVERLAP_KINDS:
+        found = [part for part in parts if part.shared.get(kind)]
+        if found and kind not in faulty:
+            lines[kind] = _shared(kind, found, len(parts))
+    return lines
+
+
+def _lacking(parts: Sequence[Part]) -> list[str]:
+    lacking = [part for part in parts if part.missing]
+    if not lacking:
+        return []
+    first = lacking[0]
+    return [
+        f"{len(lacking)} of {len(parts)} parts lack classes (first {_name(first)}: "
+        f"{', '.join(first.missing)})"
+    ]
+
+
+def _inner_row(inner: Sequence[Part]) -> list[str]:
+    """All inner folds in one row: the range of sizes, the most that any shares."""
+
+    def span(values: Sequence[int]) -> str:
+        return f"{min(values)}-{max(values)}" if min(values) < max(values) else str(values[0])
+
+    shared = []
+    for kind in OVERLAP_KINDS:
+        known = [one for one in inner if kind in one.shared]
+        worst = max(known, key=lambda one: len(one.shared[kind]), default=None)
+        shared.append(f"{len(worst.shared[kind])} of {worst.of[kind]}" if worst else "-")
+    lacking = sum(bool(one.missing) for one in inner)
+    return [
+        "inner",
+        f"{len(inner)} folds",
+        span([one.fitted for one in inner]),
+        span([one.held_out for one in inner]),
+        *shared,
+        f"in {lacking} of {len(inner)}" if lacking else "",
+    ]
+
+
+def _record(part: Part) -> dict[str, Any]:
+    return {
+        "fold": part.fold,
+        "part": part.part,
+        "fitted": part.fitted,
+        "held_out": part.held_out,
+        "classes": part.classes,
+        "shared": {
+            kind: {"n": len(names), "of": part.of[kind]} for kind, names in part.shared.items()
+        },
+        "missing": part.missing,
+    }

@@ -1,0 +1,108 @@
+"""Protocols beside the main one: where their runs lie, and how they compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import balanced_accuracy_score
+
+from evaluate import report, runs, score
+from features.command import argument_parser
+from features.errors import RunError
+from features.recipe import Recipe
+from models.__main__ import main
+from tests.models import synthetic
+
+TEXT = """
+target = "emotion"
+[split]
+outer = "leave-one-speaker-out"
+inner_folds = 3
+also = [{ outer = "stratified-holdout", expect_overlap = ["speaker"] }]
+[head]
+kind = "linear-svc"
+select = "uar"
+[head.grid]
+C = [0.01]
+[fusion.mean]
+method = "mean"
+[evaluate]
+bootstrap = 200
+"""
+HOLDOUT = "protocols/stratified-holdout"
+
+
+@pytest.fixture
+def trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Recipe:
+    synthetic.classes(tmp_path)
+    recipe = synthetic.recipe(tmp_path, TEXT)
+    names = ("recipe", "data", "stores", "runs", "model", "corpus", "jobs", "force")
+    parser = argument_parser("train", "", *names, "allow-failures")
+    where = ["--stores", str(tmp_path), "--runs", str(tmp_path / "runs"), "--jobs", "1"]
+    main(parser.parse_args([recipe.path, "--data", str(tmp_path / "data"), *where]))
+    out = capsys.readouterr().out.splitlines()
+    assert out[2] == f"protocol study/{HOLDOUT}:"
+    assert [line.split(":")[0] for line in out if "exact path" in line] == ["one", "two"] * 2
+    return recipe
+
+
+def test_runs_lie_beside_and_compare_on_shared_rows(trained: Recipe, tmp_path: Path) -> None:
+    folder = tmp_path / "runs"
+    with pytest.raises(RunError, match="scores.json: missing"):
+        score.read_protocols(trained, folder)
+    main_runs, found = score.score_all(trained, folder), score.score_protocols(trained, folder)
+    assert [one.member for one in main_runs] == ["one", "two"]
+    assert not any(one.stale for one in [*main_runs, *found.scored["stratified-holdout"]])
+    at = folder / "study" / HOLDOUT / "one"
+    assert found.scored["stratified-holdout"][0].folder == at
+    other = runs.read_predictions(at / "predictions.csv")
+    own = runs.read_predictions(folder / "study" / "one" / "predictions.csv")
+    both = other.merge(own, on=["corpus", "utterance"], suffixes=("", "_main"))
+    assert len(both) == len(other) == 32
+    expected = balanced_accuracy_score(both["true"], both["pred"]) - balanced_accuracy_score(
+        both["true"], both["pred_main"]
+    )
+    gap = found.gaps["stratified-holdout"]["one"]
+    assert gap["n"] == 32
+    assert gap["metrics"]["uar"]["value"] == pytest.approx(expected)
+    assert score.read_protocols(trained, folder).gaps == found.gaps
+    text = score.protocols_text(trained, main_runs, found)
+    line = next(line for line in text.splitlines() if line.startswith("one "))
+    assert f"{score.gap_text(gap, 'uar')} (n = 32, 8 speakers)" in line
+    page = report.make_report(trained, folder, tmp_path / "none").read_text()
+    assert score.gap_text(gap, "uar") in page
+    assert "stratified-holdout, inner speaker-k-fold, seed 0; declared overlap: speaker" in page
+
+
+def test_a_comparison_is_outdated_with_its_predictions(trained: Recipe, tmp_path: Path) -> None:
+    folder = tmp_path / "runs"
+    score.score_all(trained, folder)
+    before = score.score_protocols(trained, folder)
+    path = folder / "study" / "one" / "predictions.csv"
+    frame = runs.read_predictions(path)
+    frame["pred"] = np.roll(frame["pred"], 1)
+    runs.write_predictions(path, frame)
+    with pytest.raises(RunError, match="gaps.json: missing or outdated"):
+        score.read_protocols(trained, folder)
+    assert score.score_protocols(trained, folder).gaps != before.gaps
+    score.read_protocols(trained, folder)
+
+
+def test_a_recipe_without_them_writes_nothing(tmp_path: Path) -> None:
+    recipe = synthetic.recipe(tmp_path, TEXT.replace("also", "# also"))
+    assert score.score_protocols(recipe, tmp_path / "runs").scored == {}
+    assert not (tmp_path / "runs").exists()
+    assert score.protocols_text(recipe, [], score.Protocols({}, {})) == ""
+
+
+def test_fusion_takes_the_main_protocol(trained: Recipe, tmp_path: Path) -> None:
+    from fusion.combine import fuse
+
+    folder = fuse(trained, "mean", stores=tmp_path, runs=tmp_path / "runs")
+    frame = runs.read_predictions(folder / "predictions.csv")
+    own = runs.read_predictions(tmp_path / "runs" / "study" / "one" / "predictions.csv")
+    pd.testing.assert_series_equal(frame["fold"], own["fold"])
+    assert len(frame) == 160
