@@ -66,6 +66,9 @@ class Corpus:
         (root, options of the recipe) -> `Reading`.
     options : tuple of str
         The options that `read` takes.
+    label_maps : dict
+        Name of a common list -> own label of the set `emotion` -> label of the list; labels that
+        are absent are dropped.
     """
 
     key: str
@@ -84,6 +87,7 @@ class Corpus:
     published: bool
     read: Callable[[Path, Mapping[str, Any]], Reading]
     options: tuple[str, ...] = ()
+    label_maps: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def nfc(text: str) -> str:
@@ -105,6 +109,84 @@ def find_audio(root: Path, folder: Path) -> list[str]:
             if name.lower().endswith(AUDIO_SUFFIXES) and not name.startswith(".")
         ]
     return sorted(found)
+
+
+def find_place(root: Path, holds: Callable[[Path], bool], depth: int = 2) -> Path | None:
+    """Find the folder that holds what is looked for: `root`, or one at most `depth` below it.
+
+    The nearest one is taken, of several on one level the first by name: an archive that was
+    unpacked into a folder of its own name is found like one that was not.
+    """
+    level = [root]
+    for below in range(depth + 1):
+        for folder in level:
+            if holds(folder):
+                return folder
+        if below < depth:
+            level = sorted(
+                Path(child.path)
+                for folder in level
+                for child in os.scandir(folder)
+                if child.is_dir() and not child.name.startswith(".")
+            )
+    return None
+
+
+def match_audio(
+    names: Sequence[str], paths: Sequence[str], folder: str = ""
+) -> tuple[list[str | None], list[str]]:
+    """Look up the audio files that a label file names.
+
+    A name is compared as it stands, then without its suffix, then, where it names no folder, with
+    the stems that only one file has.
+
+    Parameters
+    ----------
+    names : sequence of str
+        As in the label file, relative to `folder`.
+    paths, folder : sequence of str, str
+        Files below a root as `find_audio` lists them, and the folder that holds them.
+
+    Returns
+    -------
+    found : list of str or None
+        The path of each name; None where there is no such file.
+    spare : list of str
+        Files that no name stands for, relative to `folder`.
+
+    Examples
+    --------
+    >>> match_audio(["a.wav", "b", "c"], ["wav/a.flac", "wav/x/b.wav", "wav/d.wav"], "wav")
+    (['wav/a.flac', 'wav/x/b.wav', None], ['d.wav'])
+    """
+    below = {path: nfc(path).removeprefix(f"{nfc(folder)}/") for path in paths}
+    exact = {name: path for path, name in below.items()}
+    loose = {name.rpartition(".")[0]: path for path, name in below.items()}
+    stems: dict[str, str | None] = {}
+    for name, path in loose.items():
+        stem = name.rpartition("/")[2]
+        stems[stem] = None if stem in stems else path
+    found = []
+    for name in map(nfc, names):
+        bare = name.rpartition(".")[0] or name
+        one = exact.get(name) or loose.get(name) or loose.get(bare)
+        found.append(one or stems.get(name) or stems.get(bare))
+    used = set(found)
+    return found, [name for path, name in below.items() if path not in used]
+
+
+def segment_id(start: float, end: float) -> str:
+    """Write a segment's part of an id, `#<start ms>-<end ms>`; empty for a whole file.
+
+    Examples
+    --------
+    >>> segment_id(0.5, 1.25), segment_id(2.0, math.nan), segment_id(math.nan, math.nan)
+    ('#500-1250', '#2000-', '')
+    """
+    if math.isnan(start) and math.isnan(end):
+        return ""
+    first = 0 if math.isnan(start) else round(start * 1000)
+    return f"#{first}-" + ("" if math.isnan(end) else str(round(end * 1000)))
 
 
 def make_ids(paths: Sequence[str], folder: str = "") -> list[str]:

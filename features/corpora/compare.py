@@ -1,10 +1,11 @@
 """The ComParE layout of label files, audio and partitions.
 
-Below the root, or below `data/` in it: `lab/{train,devel,test}.csv` (first column the file name,
-whatever its header, then the targets; `?`, empty and NaN are masked), `wav/*.wav`. The label files
-define the set: a row whose audio is missing stays, and extraction will say that it failed.
-`lab/test.unmasked.csv`, where it is there, gives the truth of the test rows. The public packages
-name no speakers; `lab/speakers.csv` (filename, speaker, gender, language), where it is there, does.
+`lab/{train,devel,test}.csv` (first column the file name, whatever its header, then the targets;
+`?`, empty and NaN are masked) at the root or up to two folders below it (`data/lab`), and beside it
+`wav/*.wav`, or else `raw/wav/*.wav`. The label files define the set: a row whose audio is missing
+stays, and extraction will say that it failed. `lab/test.unmasked.csv`, where it is there, gives the
+truth of the test rows. The public packages name no speakers; `lab/speakers.csv` (filename, speaker,
+gender, language), where it is there, does.
 """
 
 from __future__ import annotations
@@ -15,7 +16,16 @@ from typing import Any
 
 import pandas as pd
 
-from features.corpora.base import Reading, find_audio, make_ids, nfc, number, read_rows
+from features.corpora.base import (
+    Reading,
+    find_audio,
+    find_place,
+    make_ids,
+    match_audio,
+    nfc,
+    number,
+    read_rows,
+)
 from features.errors import CorpusError
 from features.utterances import Finding, finding, some
 
@@ -44,9 +54,12 @@ def read_compare(root: Path, options: Mapping[str, Any]) -> Reading:
         If there is no label file, one lacks a target or holds what is no number, or a file name
         stands twice.
     """
-    base = next((b for b in (root, root / "data") if (b / "lab").is_dir()), None)
+    base = find_place(root, lambda folder: (folder / "lab").is_dir())
     if base is None:
         raise CorpusError(f"{root}: no folder lab/ (nor data/lab/); {LAYOUT} are expected")
+    audio = base / "wav"
+    if not audio.is_dir() and (base / "raw/wav").is_dir():
+        audio = base / "raw/wav"
     findings: list[Finding] = []
     parts = []
     for partition in PARTITIONS:
@@ -67,11 +80,9 @@ def read_compare(root: Path, options: Mapping[str, Any]) -> Reading:
         raise CorpusError(f"{base / 'lab'}: no label file; {LAYOUT} are expected")
     frame = pd.concat(parts, ignore_index=True)
     _refuse_repeated(frame, base)
-    findings += _find_files(frame, root, base / "wav")
+    findings += _find_files(frame, root, audio)
     findings += _add_speakers(frame, base / "lab/speakers.csv")
-    frame["utterance"] = make_ids(
-        frame["path"].tolist(), (base / "wav").relative_to(root).as_posix()
-    )
+    frame["utterance"] = make_ids(frame["path"].tolist(), audio.relative_to(root).as_posix())
     return Reading(frame.drop(columns="name"), findings)
 
 
@@ -126,21 +137,13 @@ def _refuse_repeated(frame: pd.DataFrame, base: Path) -> None:
 
 
 def _find_files(frame: pd.DataFrame, root: Path, folder: Path) -> list[Finding]:
-    """Add `path`; a name is looked up below `wav/` as it stands, then without its suffix."""
-    below = [Path(path).relative_to(folder.relative_to(root)) for path in find_audio(root, folder)]
-    exact = {nfc(path.as_posix()): path.as_posix() for path in below}
-    loose = {nfc(path.with_suffix("").as_posix()): path.as_posix() for path in below}
-    paths, lost = [], []
-    for name in frame["name"].tolist():
-        plain = nfc(name)
-        found = exact.get(plain) or loose.get(plain) or loose.get(plain.rpartition(".")[0])
-        if found is None:
-            lost.append(name)
-        paths.append((folder.relative_to(root) / (found or name)).as_posix())
-    frame["path"] = paths
-    used = set(paths)
-    prefix = folder.relative_to(root)
-    spare = [str(path) for path in below if (prefix / path).as_posix() not in used]
+    """Add `path`; a row whose audio is not there gets the one that it should have."""
+    prefix = folder.relative_to(root).as_posix()
+    names = frame["name"].tolist()
+    found, spare = match_audio(names, find_audio(root, folder), prefix)
+    both = list(zip(names, found, strict=True))
+    frame["path"] = [path or f"{prefix}/{name}" for name, path in both]
+    lost = [name for name, path in both if path is None]
     return [
         *finding("labels-without-audio", lost, "label rows without audio stay in the table"),
         *finding("audio-without-labels", spare, "audio files without a label row are left out"),

@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from features.corpora.base import Corpus, Reading, make_ids, number, read_rows
+from features.corpora.base import Corpus, Reading, make_ids, number, read_rows, segment_id
 from features.errors import CorpusError, nearest
 from features.utterances import AUDIO_HASH, COLUMNS, TIMES, finding, some
 
@@ -68,7 +68,7 @@ def read_manifest(root: Path, options: Mapping[str, Any]) -> Reading:
             columns[name] = given[name]
     times = zip(columns["start"], columns["end"], strict=True)
     made = [
-        name + _segment(start, end)
+        name + segment_id(start, end)
         for name, (start, end) in zip(make_ids(given["path"]), times, strict=True)
     ]
     own = given.get("utterance", [""] * len(rows))
@@ -146,20 +146,6 @@ def _finite(text: str, name: str, faults: dict[int, list[str]], row: int) -> flo
         faults.setdefault(row, []).append(f"{name} is {text!r}, no number")
         return math.nan
     return value
-
-
-def _segment(start: float, end: float) -> str:
-    """Write a segment's part of an id, `#<start ms>-<end ms>`; empty for a whole file.
-
-    Examples
-    --------
-    >>> _segment(0.5, 1.25), _segment(2.0, math.nan), _segment(math.nan, math.nan)
-    ('#500-1250', '#2000-', '')
-    """
-    if math.isnan(start) and math.isnan(end):
-        return ""
-    first = 0 if math.isnan(start) else round(start * 1000)
-    return f"#{first}-" + ("" if math.isnan(end) else str(round(end * 1000)))
 
 
 MANIFEST = Corpus(

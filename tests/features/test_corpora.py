@@ -43,10 +43,12 @@ def test_registry_refuses_a_second_corpus_of_one_key():
 def test_records_are_sound(record):
     for name in record.expected:
         column, _, value = name.partition("=")
-        assert value in record.labels.get(column, ["", "train", "devel", "test"])
+        assert value in ["", *record.labels.get(column, ["train", "devel", "test"])]
     assert record.tree in ("verified", "unverified")
     sums = [n for name, n in record.expected.items() if "=" in name]
     assert sum(sums) == record.expected.get("utterances", 0)
+    for mapping in record.label_maps.values():
+        assert set(mapping) <= set(record.labels["emotion"])
 
 
 def test_unknown_corpus_names_the_nearest(tmp_path):
@@ -134,6 +136,15 @@ def test_compare_sides_that_differ_are_named(tmp_path):
     assert row(table, "0002")["path"] == "wav/0002.wav"
     assert kinds(table)["labels-without-audio"].examples == ("0002.wav",)
     assert kinds(table)["audio-without-labels"].examples == ("spare.wav",)
+
+
+def test_compare_finds_the_audio_of_the_raw_layout_below_another_folder(tmp_path):
+    compare_tree(tmp_path / "ComParE2023/data")
+    (tmp_path / "ComParE2023/data/raw").mkdir()
+    (tmp_path / "ComParE2023/data/wav").rename(tmp_path / "ComParE2023/data/raw/wav")
+    table = read_corpus("hume-prosody", tmp_path)
+    assert row(table, "0002")["path"] == "ComParE2023/data/raw/wav/0002.wav"
+    assert kinds(table) == {}
 
 
 def test_compare_missing_partition_is_named(tmp_path):
