@@ -17,10 +17,13 @@ import numpy as np
 import pandas as pd
 
 from features.corpora.base import Corpus, Reading, nfc, refuse_duplicates
+from features.corpora.crema_d import CREMA_D
 from features.corpora.demo import DEMO
 from features.corpora.emodb import EMODB
 from features.corpora.hume_prosody import HUME_PROSODY
+from features.corpora.iemocap import IEMOCAP
 from features.corpora.manifest import MANIFEST
+from features.corpora.msp_podcast import MSP_PODCAST
 from features.corpora.turev_db import TUREV_DB
 from features.errors import CorpusError, nearest
 from features.utterances import AUDIO_HASH, KEY, TIMES, Finding, Table, columns_of, finding, some
@@ -37,7 +40,13 @@ def _registry(records: Iterable[Corpus]) -> dict[str, Corpus]:
     return registry
 
 
-CORPORA = _registry([HUME_PROSODY, EMODB, TUREV_DB, DEMO, MANIFEST])
+CORPORA = _registry(
+    [
+        *(HUME_PROSODY, EMODB, TUREV_DB),
+        *(CREMA_D, IEMOCAP, MSP_PODCAST),
+        *(DEMO, MANIFEST),
+    ]
+)
 
 
 def get_corpus(key: str) -> Corpus:

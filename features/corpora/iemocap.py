@@ -1,0 +1,219 @@
+"""IEMOCAP, the Interactive Emotional Dyadic Motion Capture database.
+
+`Session<n>/dialog/EmoEvaluation/<dialogue>.txt` defines the set: one turn a line, with its times in
+the dialogue, the code of its category and its valence, activation and dominance (1 to 5, means of
+the raters). The audio of a turn is its own file,
+`Session<n>/sentences/wav/<dialogue>/<dialogue>_<F|M><number>.wav`. Turns that the raters did not
+agree on (`xxx`) stay without a category; their values are kept.
+
+- The speaker is the letter of the **last** part: `Ses01F_impro01_M003` is the man's turn. The
+  letter after the session says who of the two wore the markers; both speak in every dialogue.
+- `style` (improvised, scripted) is a label set of its own; `style = "improvised"` in the recipe's
+  options keeps these turns alone. `sentence` is the scenario or script (`impro05a`, `script01_3`):
+  turns of one script share their text.
+- `happy` and `excited` are two classes, as annotated; the map `four-class` makes them one.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from features.corpora.base import Corpus, Reading, find_audio, find_place, match_audio, number
+from features.errors import CorpusError, nearest
+from features.utterances import finding, some
+
+CODES = {
+    "ang": "angry",
+    "hap": "happy",
+    "exc": "excited",
+    "sad": "sad",
+    "neu": "neutral",
+    "fru": "frustrated",
+    "fea": "fearful",
+    "sur": "surprised",
+    "dis": "disgusted",
+    "oth": "other",
+}
+NO_AGREEMENT = "xxx"
+STYLES = {"impro": "improvised", "script": "scripted"}
+GENDERS = {"F": "female", "M": "male"}
+TARGETS = ("valence", "activation", "dominance")
+LABELS = "dialog/EmoEvaluation"
+SESSION = re.compile(r"Session(\d)")
+TURN = re.compile(
+    r"(?P<dialogue>Ses0(?P<session>\d)[FM]_(?P<scenario>(?P<style>impro|script)\d\d(?:_\d)?[a-z]?))"
+    r"_(?P<speaker>[FM])(?:\d+|XX\d+)"
+)
+LINE = re.compile(
+    r"\[\s*[\d.]+\s*-\s*[\d.]+\s*\]\s+(?P<turn>\S+)\s+(?P<code>\w+)\s+\[(?P<values>[^\]]*)\]\s*"
+)
+
+
+def read_iemocap(root: Path, options: Mapping[str, Any]) -> Reading:
+    """Read IEMOCAP from its evaluation files; option `style`.
+
+    Raises
+    ------
+    CorpusError
+        If there is no evaluation file, or lines of one are no turns.
+    """
+    style = options.get("style", "")
+    if style and style not in STYLES.values():
+        raise CorpusError(
+            f"{root}: option style = {style!r}: expected {' or '.join(STYLES.values())}"
+            f"{nearest(str(style), STYLES.values())}"
+        )
+    base = find_place(root, lambda place: bool(_sessions(place)))
+    if base is None:
+        raise CorpusError(
+            f"{root}: no folder Session<n>/{LABELS}; iemocap is expected to hold {IEMOCAP.layout}"
+        )
+    turns: list[dict[str, Any]] = []
+    odd: list[str] = []
+    lost: list[str] = []
+    spare: list[str] = []
+    for session in _sessions(base):
+        found, faulty = _turns(session / LABELS)
+        odd += faulty
+        folder = session / "sentences/wav"
+        prefix = folder.relative_to(root).as_posix()
+        names = [turn["utterance"] for turn in found]
+        paths, others = match_audio(names, find_audio(root, folder), prefix)
+        for turn, name, path in zip(found, names, paths, strict=True):
+            turn["path"] = path or f"{prefix}/{turn['dialogue']}/{name}.wav"
+            if path is None:
+                lost.append(name)
+        spare += others
+        turns += found
+    findings = [
+        *finding("names", odd, "turns with a name of another form are left out"),
+        *finding("labels-without-audio", lost, "turns without audio stay in the table"),
+        *finding("audio-without-labels", spare, "audio files without an evaluation are left out"),
+    ]
+    if style:
+        other = [turn["utterance"] for turn in turns if turn["style"] != style]
+        turns = [turn for turn in turns if turn["style"] == style]
+        findings += finding("other-style", other, f"turns are not {style} and left out")
+    without = [turn["utterance"] for turn in turns if not turn["emotion"]]
+    text = f"turns have no category, since the raters did not agree ({NO_AGREEMENT})"
+    findings += finding("no-agreement", without, text)
+    columns = ["utterance", "path", "speaker", "gender", "language", "session", "sentence",
+               "emotion", "style", *TARGETS]  # fmt: skip
+    return Reading(pd.DataFrame(turns, columns=columns), findings)
+
+
+def _sessions(base: Path) -> list[Path]:
+    """List `Session<n>` with evaluation files."""
+    return sorted(
+        path
+        for path in base.glob("Session*")
+        if SESSION.fullmatch(path.name) and (path / LABELS).is_dir()
+    )
+
+
+def _turns(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """Read the evaluation files of a session: its turns, and names that are of another form."""
+    turns, odd, faults = [], [], []
+    for path in sorted(folder.glob("*.txt")):
+        if path.name.startswith("."):
+            continue
+        try:
+            lines = path.read_text("latin-1").splitlines()
+        except OSError as error:
+            raise CorpusError(f"{path}: cannot be read: {error.strerror}") from None
+        for place, line in enumerate(lines, 1):
+            if not re.match(r"\[\s*\d", line):  # a rater's line, the header, or empty
+                continue
+            match = LINE.fullmatch(line)
+            values = _values(match["values"]) if match else None
+            if match is None or values is None:
+                faults.append(f"{path.name} line {place}")
+                continue
+            turn = TURN.fullmatch(match["turn"])
+            if turn is None:
+                odd.append(match["turn"])
+                continue
+            code = match["code"].lower()
+            turns.append(
+                {
+                    "utterance": match["turn"],
+                    "dialogue": turn["dialogue"],
+                    "speaker": f"Ses0{turn['session']}{turn['speaker']}",
+                    "gender": GENDERS[turn["speaker"]],
+                    "language": "en",
+                    "session": f"Session{turn['session']}",
+                    "sentence": turn["scenario"],
+                    "emotion": "" if code == NO_AGREEMENT else CODES.get(code, code),
+                    "style": STYLES[turn["style"]],
+                    **dict(zip(TARGETS, values, strict=True)),
+                }
+            )
+    if faults:
+        raise CorpusError(
+            f"{folder}: {len(faults)} lines are no turns ([start - end] turn code [valence, "
+            f"activation, dominance]): {some(faults, 10)}"
+        )
+    return turns, odd
+
+
+def _values(text: str) -> list[float] | None:
+    """Parse three finite numbers; None where they are others."""
+    try:
+        values = [number(part.strip()) for part in text.split(",")]
+    except ValueError:
+        return None
+    return values if len(values) == len(TARGETS) and all(map(math.isfinite, values)) else None
+
+
+IEMOCAP = Corpus(
+    key="iemocap",
+    title="Interactive Emotional Dyadic Motion Capture database (IEMOCAP)",
+    labels={"emotion": tuple(CODES.values()), "style": tuple(STYLES.values())},
+    targets=TARGETS,
+    shares=False,
+    languages=("en",),
+    licence="on request from the authors, for academic use",
+    homepage="https://sail.usc.edu/iemocap/",
+    citation="Busso, Bulut, Lee, Kazemzadeh, Mower, Kim, Chang, Lee, Narayanan (2008), IEMOCAP: "
+    "Interactive emotional dyadic motion capture database, Language Resources and Evaluation "
+    "42(4), pp. 335-359",
+    source="names and labels of the four-class part compared with a listing of the published "
+    "files; form of the evaluation files and the other counts as several public projects give them",
+    tree="verified",
+    layout="Session1 to Session5, each with dialog/EmoEvaluation/*.txt and "
+    "sentences/wav/<dialogue>/*.wav",
+    expected={
+        "utterances": 10039,
+        "speakers": 10,
+        "emotion=angry": 1103,
+        "emotion=happy": 595,
+        "emotion=excited": 1041,
+        "emotion=sad": 1084,
+        "emotion=neutral": 1708,
+        "emotion=frustrated": 1849,
+        "emotion=fearful": 40,
+        "emotion=surprised": 107,
+        "emotion=disgusted": 2,
+        "emotion=other": 3,
+        "emotion=": 2507,
+    },
+    published=True,
+    read=read_iemocap,
+    options=("style",),
+    label_maps={
+        name: {
+            "angry": "angry",
+            "happy": "happy",
+            "excited": "happy",
+            "neutral": "neutral",
+            "sad": "sad",
+        }
+        for name in ("four-class", "emobox")
+    },
+)
