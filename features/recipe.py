@@ -276,10 +276,10 @@ class Recipe(Section):
         ]
 
     def reader_options(self, corpus: str) -> dict[str, Any]:
-        """What a corpus's reader is told; a manifest hears which columns the recipe asks for."""
+        """What a corpus's reader is told; one that asks hears which columns the recipe wants."""
         spec = self.corpora[corpus]
         options = spec.options
-        if (spec.reader or corpus) == "manifest":
+        if (spec.reader or corpus) in ("manifest", "audformat"):
             if self.target and "labels" not in options:
                 options["labels"] = [self.target]
             if self.targets and "targets" not in options:

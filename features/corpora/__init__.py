@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from features.corpora.audformat_database import AUDFORMAT
 from features.corpora.base import Corpus, Reading, nfc, refuse_duplicates
 from features.corpora.crema_d import CREMA_D
 from features.corpora.demo import DEMO
@@ -45,7 +46,7 @@ CORPORA = _registry(
     [
         *(HUME_PROSODY, EMODB, TUREV_DB),
         *(CREMA_D, IEMOCAP, MSP_PODCAST),
-        *(DEMO, MANIFEST),
+        *(DEMO, MANIFEST, AUDFORMAT),
     ]
 )
 

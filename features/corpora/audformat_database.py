@@ -1,0 +1,495 @@
+"""A database in audformat: a folder with `db.yaml`, its tables, and the media files they name.
+
+Databases that `audb` publishes are such folders once they are on disk:
+`audb.load_to("data/emodb", "emodb", version="1.4.1")`. The reader needs the package audformat.
+
+- Rows are those of the `table` (or of several, united): files, or segments of files. Without that
+  option it is the one table that has the asked columns; of several, the error lists them.
+- Every column of it can be asked for: `labels = ["emotion"]` (or `labels.emotion = [classes]`),
+  `targets = ["arousal"]`. Else its columns with listed labels, or with truth values, are label
+  sets, and its columns of numbers are targets. Classes come in the order of the scheme.
+- `partition` is the type of the table's split (`dev` is devel here), or what the option
+  `partitions = {train = "<table>", devel = "<table>", test = "<table>"}` says.
+- Columns `speaker`, `gender` (or `sex`), `language`, `session` and `sentence` are looked up in the
+  rows' own table first, then in all others; an option of that name, as `speaker = "spk"`, names
+  another column. What labels of the speaker's scheme tell of gender and language is taken, too;
+  else the database's language, where it has one.
+
+Tables are read as CSV or Parquet. Their pickled copies (`.pkl`) are never opened, and nothing is
+written to the folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import warnings
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from features.corpora.base import Corpus, Reading, find_place, make_ids, segment_id
+from features.errors import CorpusError, nearest
+from features.utterances import COLUMNS, Finding, finding, some
+
+HEADER = "db.yaml"
+KINDS = ("csv", "parquet")
+ABOUT = {
+    "speaker": ("speaker",),
+    "gender": ("gender", "sex"),
+    "language": ("language",),
+    "session": ("session",),
+    "sentence": ("sentence",),
+}
+SPLITS = {"train": "train", "dev": "devel", "test": "test"}
+TRUTH = ("false", "true")
+NUMBERS = ("float", "int")
+
+Key = Hashable
+Values = dict[Key, Any]
+
+
+def read_audformat(root: Path, options: Mapping[str, Any]) -> Reading:
+    """Read a database.
+
+    Raises
+    ------
+    CorpusError
+        If the package or the header is missing, a table cannot be read, or an option names no
+        table or column.
+    """
+    base = find_place(root, lambda place: (place / HEADER).is_file())
+    if base is None:
+        raise CorpusError(f"{root}: no {HEADER}; audformat is expected to hold {AUDFORMAT.layout}")
+    with _database(base) as db:
+        return _read(root, base, _Tables(db, base), options)
+
+
+@contextlib.contextmanager
+def _database(base: Path) -> Iterator[Any]:
+    """Load the header, and make the tables loadable, from a folder without pickles."""
+    try:
+        import audformat  # type: ignore[import-untyped]
+        import yaml  # type: ignore[import-untyped]
+    except ImportError:
+        raise CorpusError(
+            f"{base}: reading it needs the package audformat, which is not installed; "
+            "pip install audformat"
+        ) from None
+    try:
+        # audformat's own loader would run what a header's tags ask for.
+        header = yaml.safe_load((base / HEADER).read_text("utf-8"))
+        tables = [*(header.get("misc_tables") or {}), *(header.get("tables") or {})]
+    except (OSError, ValueError, AttributeError, TypeError, yaml.YAMLError) as error:
+        raise CorpusError(f"{base / HEADER}: no header of a database: {_line(error)}") from None
+    lost = [
+        name for name in tables if not any((base / f"db.{name}.{kind}").is_file() for kind in KINDS)
+    ]
+    if lost:
+        raise CorpusError(
+            f"{base}: {len(lost)} tables are not there as .csv or .parquet: {some(lost)}; a .pkl "
+            'is not read: save it with audformat, storage_format="csv"'
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / HEADER).symlink_to((base / HEADER).resolve())
+        for path in base.glob("db.*"):
+            if path.suffix[1:] in KINDS:
+                (Path(folder) / path.name).symlink_to(path.resolve())
+        with _loading(base / HEADER):
+            db = audformat.Database.load(folder)
+        yield db
+
+
+@contextlib.contextmanager
+def _loading(path: Path) -> Iterator[None]:
+    """Report whatever audformat, yaml or pandas raise over a file."""
+    try:
+        with warnings.catch_warnings():
+            # audformat calls pandas in ways that a later pandas will not take; that is its affair.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            yield
+    except Exception as error:
+        raise CorpusError(f"{path}: audformat cannot read it: {_line(error)}") from error
+
+
+class _Tables:
+    """The tables of a database as columns: row's key -> value.
+
+    A key is the file, or (file, start in seconds, end in seconds) of a segment, NaN being None.
+    """
+
+    def __init__(self, db: Any, base: Path) -> None:
+        self.db, self.base = db, base
+        self._frames: dict[str, tuple[list[Key], pd.DataFrame]] = {}
+
+    def names(self) -> list[str]:
+        return list(self.db.tables)
+
+    def keys(self, table: str) -> list[Key]:
+        return self._loaded(table)[0]
+
+    def columns(self, table: str) -> list[str]:
+        return list(self.db.tables[table].columns)
+
+    def values(self, table: str, column: str) -> Values:
+        keys, frame = self._loaded(table)
+        return dict(zip(keys, frame[column].tolist(), strict=True))
+
+    def scheme(self, table: str, column: str) -> Any:
+        name = self.db.tables[table].columns[column].scheme_id
+        return None if name is None else self.db.schemes[name]
+
+    def classes(self, scheme: Any) -> list[str] | None:
+        """The scheme's labels as text, in their order; None where any value is allowed."""
+        if scheme is None or (scheme.labels is None and scheme.dtype != "bool"):
+            return None
+        if scheme.labels is None:
+            return list(TRUTH)
+        return [_text(one) for one in self._label_list(scheme)]
+
+    def told(self, scheme: Any, names: Sequence[str]) -> dict[str, str]:
+        """What the labels of a scheme tell under the first of these names: label -> text."""
+        if scheme is None or scheme.labels is None:
+            return {}
+        if scheme.uses_table:
+            frame = self._misc(scheme.labels)
+            rows: dict[Any, Any] = frame.set_axis([_text(one) for one in frame.index]).to_dict(
+                "index"
+            )
+        elif isinstance(scheme.labels, Mapping):
+            rows = {_text(one): about for one, about in scheme.labels.items()}
+        else:
+            return {}
+        return {
+            label: next((_text(about[name]) for name in names if name in about), "")
+            for label, about in rows.items()
+            if isinstance(about, Mapping)
+        }
+
+    def listed(self) -> str:
+        return "; ".join(f"{name} ({', '.join(self.columns(name))})" for name in self.names())
+
+    def _label_list(self, scheme: Any) -> list[Any]:
+        if scheme.uses_table:
+            return self._misc(scheme.labels).index.tolist()
+        return list(scheme.labels)
+
+    def _misc(self, table: str) -> pd.DataFrame:
+        with _loading(self.base / f"db.{table}"):
+            return self.db.misc_tables[table].get()
+
+    def _loaded(self, table: str) -> tuple[list[Key], pd.DataFrame]:
+        if table not in self._frames:
+            with _loading(self.base / f"db.{table}"):
+                frame = self.db.tables[table].get()
+            keys: list[Key] = list(frame.index)
+            if self.db.tables[table].is_segmented:
+                keys = [(file, _seconds(start), _seconds(end)) for file, start, end in frame.index]
+            self._frames[table] = keys, frame
+        return self._frames[table]
+
+
+def _read(root: Path, base: Path, tables: _Tables, options: Mapping[str, Any]) -> Reading:
+    asked_labels = options.get("labels", [])
+    asked_targets = options.get("targets", [])
+    lists = list(asked_labels.values()) if isinstance(asked_labels, Mapping) else [asked_labels]
+    if not all(map(_is_names, [*lists, asked_targets])):
+        raise CorpusError(
+            f"{base}: options labels = {asked_labels!r}, targets = {asked_targets!r}: expected a "
+            "list of columns, or for labels a table of column = [classes]"
+        )
+    partitions = _partitions(base, tables, options)
+    asked = [*asked_labels, *asked_targets]
+    chosen = _chosen(base, tables, options, partitions, asked)
+    keys = list(dict.fromkeys(key for table in chosen for key in tables.keys(table)))
+    there = list(dict.fromkeys(column for table in chosen for column in tables.columns(table)))
+    faults = [f"{one!r} is none{nearest(one, there)}" for one in asked if one not in there]
+    faults += [f"{one!r} is a column of every table" for one in asked if one in COLUMNS]
+    faults += [f"{one!r} is both" for one in asked_targets if one in asked_labels]
+    if faults:
+        raise CorpusError(
+            f"{base}: options labels and targets name columns of {', '.join(chosen)} "
+            f"({', '.join(there)}): {'; '.join(faults)}"
+        )
+
+    columns: dict[str, list[Any]] = {}
+    findings: list[Finding] = []
+    labels: dict[str, tuple[str, ...]] = {}
+    targets: list[str] = []
+    about = {name: _about_names(options, name) for name in ABOUT}
+    reserved = {*COLUMNS, *(name for names in about.values() for name in names)}
+    for column in there:
+        scheme = next(tables.scheme(one, column) for one in chosen if column in tables.columns(one))
+        kind = _kind(column, scheme, asked_labels, asked_targets, reserved)
+        if kind is None:
+            continue
+        values = _united(tables, [one for one in chosen if column in tables.columns(one)], column)
+        if kind == "labels":
+            columns[column] = [_text(values.get(key)) for key in keys]
+            own = asked_labels.get(column) if isinstance(asked_labels, Mapping) else None
+            classes = own or tables.classes(scheme) or sorted({*columns[column]} - {""})
+            labels[column] = tuple(classes)
+        else:
+            columns[column] = [_number(base, column, key, values.get(key)) for key in keys]
+            targets.append(column)
+    if not labels and not targets:
+        raise CorpusError(
+            f"{base}: {', '.join(chosen)} has no column of labels or numbers; there are "
+            f"{tables.listed()}; say which with the options table, labels, targets"
+        )
+    others = [one for one in tables.names() if one not in chosen]
+    columns.update(_about(tables, [*chosen, *others], about, keys))
+    columns["partition"] = _partition_of(tables, chosen, partitions, keys)
+    files = [key[0] if isinstance(key, tuple) else key for key in keys]
+    times = [key[1:] if isinstance(key, tuple) else (None, None) for key in keys]
+    if all(start in (None, 0.0) and end is None for start, end in times):
+        times = [(None, None)] * len(keys)
+    columns["start"] = [float("nan") if start is None else start for start, _ in times]
+    columns["end"] = [float("nan") if end is None else end for _, end in times]
+    columns["path"] = [_path(root, base, file) for file in files]
+    spans = zip(columns["start"], columns["end"], strict=True)
+    named = zip(make_ids([str(file) for file in files]), spans, strict=True)
+    columns["utterance"] = [name + segment_id(*span) for name, span in named]
+    lost = [path for path in dict.fromkeys(columns["path"]) if not (root / path).is_file()]
+    text = "files are not there; their rows stay in the table"
+    findings += finding("labels-without-audio", lost, text)
+    return Reading(pd.DataFrame(columns), findings, labels, tuple(targets))
+
+
+def _partitions(
+    base: Path, tables: _Tables, options: Mapping[str, Any]
+) -> dict[str, tuple[str, ...]]:
+    """The option `partitions`: partition -> tables."""
+    given = options.get("partitions", {})
+    if not isinstance(given, Mapping) or not set(given) <= set(SPLITS.values()):
+        raise CorpusError(
+            f"{base}: option partitions = {given!r}: expected train, devel, test = a table each"
+        )
+    return {name: _table_names(base, tables, "partitions", one) for name, one in given.items()}
+
+
+def _table_names(base: Path, tables: _Tables, option: str, value: Any) -> tuple[str, ...]:
+    names = [value] if isinstance(value, str) else value
+    if not _is_names(names) or not names:
+        raise CorpusError(f"{base}: option {option} = {value!r}: expected a table, or a list")
+    odd = [f"{one!r} is none{nearest(one, tables.names())}" for one in names
+           if one not in tables.names()]  # fmt: skip
+    if odd:
+        raise CorpusError(f"{base}: option {option}: {'; '.join(odd)}; there are {tables.listed()}")
+    return tuple(names)
+
+
+def _chosen(
+    base: Path,
+    tables: _Tables,
+    options: Mapping[str, Any],
+    partitions: Mapping[str, Sequence[str]],
+    asked: Sequence[str],
+) -> list[str]:
+    """Say which tables hold the rows."""
+    if "table" in options:
+        chosen = list(_table_names(base, tables, "table", options["table"]))
+    elif partitions:
+        chosen = list(dict.fromkeys(one for names in partitions.values() for one in names))
+    else:
+        about = {name for names in ABOUT.values() for name in names}
+        chosen = [
+            one
+            for one in tables.names()
+            if (
+                set(asked) <= set(tables.columns(one))
+                if asked
+                else any(
+                    _kind(column, tables.scheme(one, column), (), (), about) is not None
+                    for column in tables.columns(one)
+                )
+            )
+        ]
+        if len(chosen) != 1:
+            which = f"have {', '.join(asked)}" if asked else "have labels or numbers"
+            raise CorpusError(
+                f"{base}: {len(chosen)} tables {which}; say which with the option table = ...; "
+                f"there are {tables.listed()}"
+            )
+    if len({tables.db.tables[one].is_segmented for one in chosen}) > 1:
+        raise CorpusError(
+            f"{base}: of the tables {', '.join(chosen)} some hold files and some segments; choose "
+            "either kind with the option table"
+        )
+    return chosen
+
+
+def _kind(
+    column: str,
+    scheme: Any,
+    asked_labels: Any,
+    asked_targets: Any,
+    reserved: set[str],
+) -> str | None:
+    """Tell whether a column becomes `labels`, `targets` or nothing."""
+    if column in asked_labels:
+        return "labels"
+    if column in asked_targets:
+        return "targets"
+    if column in reserved or scheme is None:
+        return None
+    if scheme.labels is not None or scheme.dtype == "bool":
+        return "labels"
+    return "targets" if scheme.dtype in NUMBERS else None
+
+
+def _united(tables: _Tables, names: Sequence[str], column: str) -> Values:
+    """A column over several tables; the first that has a value for a row gives it."""
+    found: Values = {}
+    for name in names:
+        for key, value in tables.values(name, column).items():
+            if found.get(key) is None or pd.isna(found[key]):
+                found[key] = value
+    return found
+
+
+def _about_names(options: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    own = options.get(name)
+    if own is None:
+        return ABOUT[name]
+    if not isinstance(own, str):
+        raise CorpusError(f"option {name} = {own!r}: expected the name of a column")
+    return (own,)
+
+
+def _about(
+    tables: _Tables, names: Sequence[str], about: Mapping[str, Sequence[str]], keys: Sequence[Key]
+) -> dict[str, list[str]]:
+    """Look up speaker, gender, language, session and sentence of each row."""
+    found = {name: [""] * len(keys) for name in about}
+    for name, columns in about.items():
+        for table in names:
+            for column in columns:
+                if column in tables.columns(table):
+                    _fill(found[name], _looked_up(tables, table, column, keys))
+    for table in names:
+        for column in about["speaker"]:
+            if column not in tables.columns(table):
+                continue
+            scheme = tables.scheme(table, column)
+            for name in ("gender", "language"):
+                told = tables.told(scheme, ABOUT[name])
+                _fill(found[name], [told.get(one, "") for one in found["speaker"]])
+    spoken = list(tables.db.languages)
+    if len(spoken) == 1:
+        _fill(found["language"], spoken * len(keys))
+    found["language"] = [_language(one) for one in found["language"]]
+    found["gender"] = [one.lower() for one in found["gender"]]
+    return found
+
+
+def _looked_up(tables: _Tables, table: str, column: str, keys: Sequence[Key]) -> list[str]:
+    """Values of another table for these rows: of the same segment, or of the file."""
+    values = tables.values(table, column)
+    if tables.db.tables[table].is_segmented:
+        return [_text(values.get(key)) for key in keys]
+    return [_text(values.get(key[0] if isinstance(key, tuple) else key)) for key in keys]
+
+
+def _fill(known: list[str], more: Sequence[str]) -> None:
+    known[:] = [one or other for one, other in zip(known, more, strict=True)]
+
+
+def _partition_of(
+    tables: _Tables,
+    chosen: Sequence[str],
+    partitions: Mapping[str, Sequence[str]],
+    keys: Sequence[Key],
+) -> list[str]:
+    """The partition of each row; a row of two partitions is an error."""
+    of: dict[str, str] = {one: name for name, names in partitions.items() for one in names}
+    if not partitions:
+        for table in chosen:
+            split = tables.db.tables[table].split_id
+            if split is not None:
+                of[table] = SPLITS.get(str(tables.db.splits[split].type), "")
+    found: dict[Key, str] = {}
+    twice = []
+    for table, name in of.items():
+        for key in tables.keys(table):
+            if found.setdefault(key, name) != name:
+                twice.append(f"{key} ({found[key]} and {name})")
+    if twice:
+        raise CorpusError(f"{tables.base}: {len(twice)} rows are in two partitions: {some(twice)}")
+    return [found.get(key, "") for key in keys]
+
+
+def _path(root: Path, base: Path, file: Any) -> str:
+    """A file relative to the root; absolute ones stay."""
+    path = base / str(file)
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
+
+
+def _seconds(time: Any) -> float | None:
+    return None if pd.isna(time) else time.total_seconds()
+
+
+def _text(value: Any) -> str:
+    """Write a value; a missing one is empty.
+
+    Examples
+    --------
+    >>> [_text(one) for one in ("a", 3, True, None, float("nan"))]
+    ['a', '3', 'true', '', '']
+    """
+    if value is None or pd.isna(value):
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _number(base: Path, column: str, key: Key, value: Any) -> float:
+    if value is None or pd.isna(value):
+        return float("nan")
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise CorpusError(f"{base}: {column} of {key} is {value!r}, no number") from None
+
+
+def _language(code: str) -> str:
+    """Write a language by its two letters, as the other corpora have it, where it has such."""
+    if len(code) != 3:
+        return code
+    # Of audformat's own requirements, which names languages by three letters.
+    from iso639 import Lang
+    from iso639.exceptions import InvalidLanguageValue
+
+    try:
+        return Lang(code.lower()).pt1 or code
+    except InvalidLanguageValue:
+        return code
+
+
+def _line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+AUDFORMAT = Corpus(
+    key="audformat",
+    title="a database in audformat",
+    labels={},
+    targets=(),
+    shares=False,
+    languages=(),
+    licence="",
+    homepage="",
+    citation="",
+    source="",
+    tree="verified",
+    layout="db.yaml, its tables as .csv or .parquet, and the media files they name",
+    expected={},
+    published=False,
+    read=read_audformat,
+    options=("table", "labels", "targets", "partitions", *ABOUT),
+)
