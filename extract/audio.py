@@ -2,7 +2,8 @@
 
 Conventions
 -----------
-- Decoding is soundfile's (WAV, FLAC, OGG, MP3), channels are averaged, resampling is soxr's `HQ`.
+- Decoding is soundfile's (WAV, FLAC, OGG, MP3) and, of the sound of `.avi` videos, PyAV's (extra
+  `video`); channels are averaged, resampling is soxr's `HQ`.
 - What cannot be used raises `AudioError` with the reason; nothing is replaced by zeros.
 - `start` and `end` are seconds into the file; NaN means its beginning or end.
 
@@ -59,9 +60,13 @@ def seconds(clip: Clip) -> float:
     Raises
     ------
     AudioError
-        The file is missing or its header cannot be read.
+        The file is missing, its header cannot be read, or it is a video and there is no PyAV.
     """
-    rate, n_frames = _header(clip)
+    if _is_video(clip):
+        samples, rate = _of_video(clip)
+        n_frames = len(samples)
+    else:
+        rate, n_frames = _header(clip)
     start, stop = _bounds(clip, rate, n_frames)
     return (stop - start) / rate
 
@@ -84,12 +89,21 @@ def load(clip: Clip, min_samples: int = 1) -> Audio:
     AudioError
         Unreadable, empty, NaN or infinite samples, or fewer samples than one frame needs.
     """
+    if _is_video(clip):
+        video, rate = _of_video(clip)
+        start, stop = _bounds(clip, rate, len(video))
+        return _ready(video[start:stop], rate, min_samples)
     rate, n_frames = _header(clip)
     start, stop = _bounds(clip, rate, n_frames)
     try:
         samples, _ = sf.read(clip.path, start=start, stop=stop, dtype="float32", always_2d=True)
     except (sf.SoundFileError, OSError, ValueError, TypeError, MemoryError) as error:
         raise AudioError(f"cannot be decoded: {_reason(error)}") from None
+    return _ready(samples, rate, min_samples)
+
+
+def _ready(samples: Audio, rate: int, min_samples: int) -> Audio:
+    """Average the channels of float32, shape (n_frames, n_channels), check, and resample."""
     if len(samples) == 0:
         raise AudioError("empty: no samples")
     mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
@@ -109,10 +123,7 @@ def _header(clip: Clip) -> tuple[int, int]:
     try:
         info = sf.info(clip.path)
     except (sf.SoundFileError, OSError, TypeError) as error:
-        if not Path(clip.path).is_file():
-            raise AudioError("no such file") from None
-        if Path(clip.path).stat().st_size == 0:
-            raise AudioError("empty: the file has no bytes") from None
+        _refuse_no_bytes(clip)
         raise AudioError(f"cannot be read as audio: {_reason(error)}") from None
     promised = _PROMISED.search(info.extra_info)
     if promised and int(promised[2]) < int(promised[1]) < _OPEN_ENDED:
@@ -121,6 +132,59 @@ def _header(clip: Clip) -> tuple[int, int]:
             f"there"
         )
     return int(info.samplerate), int(info.frames)
+
+
+def _refuse_no_bytes(clip: Clip) -> None:
+    if not Path(clip.path).is_file():
+        raise AudioError("no such file") from None
+    if Path(clip.path).stat().st_size == 0:
+        raise AudioError("empty: the file has no bytes") from None
+
+
+def _is_video(clip: Clip) -> bool:
+    return clip.path.lower().endswith(".avi")
+
+
+def _of_video(clip: Clip) -> tuple[Audio, int]:
+    """Decode the first sound track of a video: float32, shape (n_frames, n_channels); its rate.
+
+    The pictures are passed over. All of the sound is decoded even where only its length is asked
+    for, since what headers say about it depends on who wrote them.
+    """
+    _refuse_no_bytes(clip)
+    try:
+        import av
+    except ImportError:
+        raise AudioError(
+            "the sound of a video needs PyAV: install serfuse[video] (make EXTRAS=...,video), or "
+            "put the sound beside it as WAV"
+        ) from None
+    _refuse_cut_video(Path(clip.path))
+    parts = []
+    try:
+        with av.open(clip.path) as container:
+            if not container.streams.audio:
+                raise AudioError("the video has no sound")
+            stream = container.streams.audio[0]
+            rate = stream.rate
+            convert = av.AudioResampler(format="fltp")  # planar float32; the rate stays
+            for frame in container.decode(stream):
+                parts += [piece.to_ndarray() for piece in convert.resample(frame)]
+    except (av.FFmpegError, MemoryError) as error:
+        reason = getattr(error, "strerror", None) or _reason(error)
+        raise AudioError(f"cannot be read as video: {reason}") from None
+    if not parts:
+        raise AudioError("empty: no samples")
+    return np.concatenate(parts, axis=1).T.astype(np.float32, copy=False), rate
+
+
+def _refuse_cut_video(path: Path) -> None:
+    """FFmpeg reads what is left of a cut file without a word; its first chunk says its size."""
+    with path.open("rb") as file:
+        head = file.read(8)
+    n_bytes, promised = path.stat().st_size, 8 + int.from_bytes(head[4:], "little")
+    if head[:4] == b"RIFF" and n_bytes < promised < _OPEN_ENDED:
+        raise AudioError(f"cut short: its header promises {promised} bytes, {n_bytes} are there")
 
 
 def _bounds(clip: Clip, rate: int, n_frames: int) -> tuple[int, int]:
