@@ -18,9 +18,16 @@ import pandas as pd
 
 from features.corpora.base import Corpus, Reading, nfc, refuse_duplicates
 from features.corpora.demo import DEMO
+from features.corpora.ema import EMA
 from features.corpora.emodb import EMODB
+from features.corpora.emovo import EMOVO
+from features.corpora.enterface import ENTERFACE
 from features.corpora.hume_prosody import HUME_PROSODY
+from features.corpora.jtes import JTES
 from features.corpora.manifest import MANIFEST
+from features.corpora.ravdess import RAVDESS
+from features.corpora.savee import SAVEE
+from features.corpora.tess import TESS
 from features.corpora.turev_db import TUREV_DB
 from features.errors import CorpusError, nearest
 from features.utterances import AUDIO_HASH, KEY, TIMES, Finding, Table, columns_of, finding, some
@@ -37,7 +44,13 @@ def _registry(records: Iterable[Corpus]) -> dict[str, Corpus]:
     return registry
 
 
-CORPORA = _registry([HUME_PROSODY, EMODB, TUREV_DB, DEMO, MANIFEST])
+CORPORA = _registry(
+    [
+        *(HUME_PROSODY, EMODB, TUREV_DB),
+        *(RAVDESS, TESS, SAVEE, EMOVO, JTES, EMA, ENTERFACE),
+        *(DEMO, MANIFEST),
+    ]
+)
 
 
 def get_corpus(key: str) -> Corpus:

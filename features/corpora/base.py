@@ -66,6 +66,9 @@ class Corpus:
         (root, options of the recipe) -> `Reading`.
     options : tuple of str
         The options that `read` takes.
+    label_maps : dict
+        Name of a common list -> own label of the set `emotion` -> label of the list; labels that
+        are absent are dropped.
     """
 
     key: str
@@ -84,6 +87,7 @@ class Corpus:
     published: bool
     read: Callable[[Path, Mapping[str, Any]], Reading]
     options: tuple[str, ...] = ()
+    label_maps: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def nfc(text: str) -> str:
@@ -91,7 +95,7 @@ def nfc(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def find_audio(root: Path, folder: Path) -> list[str]:
+def find_audio(root: Path, folder: Path, suffixes: tuple[str, ...] = AUDIO_SUFFIXES) -> list[str]:
     """List the audio files at any depth below `folder`, sorted, relative to `root`, with `/`.
 
     Hidden files and folders (`._a.wav`, `.DS_Store`) are passed over, links are followed.
@@ -102,7 +106,7 @@ def find_audio(root: Path, folder: Path) -> list[str]:
         found += [
             Path(place, name).relative_to(root).as_posix()
             for name in files
-            if name.lower().endswith(AUDIO_SUFFIXES) and not name.startswith(".")
+            if name.lower().endswith(suffixes) and not name.startswith(".")
         ]
     return sorted(found)
 
