@@ -11,6 +11,7 @@ import pandas as pd
 
 from features.command import add_arguments, corpus_root, duration, run_command, size
 from features.corpora import CORPORA, read_corpus
+from features.corpora.listing import print_corpora
 from features.errors import CorpusError, StoreError, UserError
 from features.recipe import Recipe, load_recipe
 from features.store import Store, audio_hash, file_digest, parts_path, sealed_parts
@@ -105,7 +106,10 @@ def _print_table(made: Table) -> None:
     frame = made.frame
     known = frame["seconds"].dropna()
     heard = f", {duration(known.sum())} of audio" if len(known) else ""
-    print(f"{len(frame)} utterances, {frame['speaker'].nunique()} speakers{heard}")
+    speakers = frame["speaker"]
+    print(f"{len(frame)} utterances, {speakers[speakers != ''].nunique()} speakers{heard}")
+    if (speakers != "").any():
+        print(f"speaker: {_speakers(speakers)}")
     for column in ("partition", "gender", "language", "session", *made.labels):
         counts = frame[column].value_counts()
         order = [one for one in made.labels.get(column, sorted(counts.index)) if one in counts]
@@ -119,6 +123,17 @@ def _print_table(made: Table) -> None:
         )
     for finding in made.findings:
         print(f"odd: {finding.text}")
+
+
+def _speakers(speakers: pd.Series) -> str:
+    """Say how many utterances speakers have: one by one up to 24 of them, else the range."""
+    counts = speakers.replace("", "(none)").value_counts().sort_index()
+    least, most = counts.min(), counts.max()
+    if least == most:
+        return f"{most} each"
+    if len(counts) > 24:
+        return f"{least} to {most} each"
+    return ", ".join(f"{speaker} {n}" for speaker, n in counts.items())
 
 
 def verify(args: argparse.Namespace) -> int:
@@ -194,6 +209,9 @@ def parser() -> argparse.ArgumentParser:
     one = commands.add_parser("status", help="which stores of a recipe are complete")
     add_arguments(one, "recipe", "stores", "model", "corpus")
     one.set_defaults(run=status)
+    one = commands.add_parser("corpora", help="which corpora are known, and where to get them")
+    one.add_argument("names", nargs="*", metavar="CORPUS", help="(default: all)")
+    one.set_defaults(run=lambda args: print_corpora(args.names))
     one = commands.add_parser("table", help="read a corpus and print and write its table")
     one.add_argument("name", help="corpus, or a name of your own for a manifest")
     one.add_argument("--root", type=Path, help="its folder (default: DATA/<name>)")
