@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import platform
+import resource
 import statistics
 import sys
 from collections.abc import Callable, Sequence
@@ -27,6 +28,12 @@ def fresh(function: Callable[..., Any], *args: Any) -> Any:
     """
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *args).result()
+
+
+def peak_bytes(*, of_children: bool = False) -> int:
+    """Most resident bytes of this process so far, or of the largest of its children that ended."""
+    who = resource.RUSAGE_CHILDREN if of_children else resource.RUSAGE_SELF
+    return resource.getrusage(who).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def say(text: str) -> None:

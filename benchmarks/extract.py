@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import resource
 import statistics
 import sys
 import tempfile
@@ -37,7 +36,7 @@ if not __package__:  # run as a file: this folder would hide the package `extrac
 import numpy as np
 import soundfile as sf
 
-from benchmarks.common import fresh, speechlike
+from benchmarks.common import fresh, peak_bytes, speechlike
 from extract.ahead import load_ahead
 from extract.audio import SAMPLING_RATE_HZ, Clip, load, seconds
 from extract.batches import Job, make_batches, padded_seconds
@@ -323,8 +322,7 @@ def peak_memory(way: str, key: str, folder: Path, clips: list[Clip], device: str
     """
     embed = usual(folder, device)[0] if way == "single" else ours(key, folder, device)
     embed(clips)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak * (1 if sys.platform == "darwin" else 1024)
+    return peak_bytes()
 
 
 def report(

@@ -19,7 +19,6 @@ The exit code is 1 where a side disagrees; a missed goal of speed is printed and
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
 import sys
 import tempfile
@@ -49,7 +48,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import SVC, LinearSVC, LinearSVR
 from threadpoolctl import threadpool_limits
 
-from benchmarks.common import fresh, machine, say, spread
+from benchmarks.common import fresh, machine, peak_bytes, say, spread
 from evaluate import metrics
 from features.recipe import HeadSpec, SplitSpec
 from features.splits import Fold, inner_folds, outer_folds
@@ -263,9 +262,7 @@ class Run:
 def peak_memory() -> int:
     """Most resident bytes of this process, plus those of its largest worker."""
     get_reusable_executor(reuse=True).shutdown(wait=True)  # only what has ended is counted
-    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return unit * sum(resource.getrusage(one).ru_maxrss for one in who)
+    return peak_bytes() + peak_bytes(of_children=True)
 
 
 # Both sides

@@ -132,8 +132,12 @@ def write(path: Path, rows: int, n_layers: int, columns: int) -> None:
             "mtime_ns": np.arange(rows),
         }
     )
+
+    def matrix(statistic: str, position: int, start: int, stop: int) -> Float32:
+        return made(position, rows, columns)[start:stop]
+
     write_store(
-        path, full_key(key), index, layers, lambda _, position: made(position, rows, columns),
+        path, full_key(key), index, layers, matrix,
         default=["mean"], columns={"mean": columns},
     )  # fmt: skip
 

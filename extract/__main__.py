@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from dataclasses import replace
 from itertools import groupby
@@ -12,7 +13,7 @@ from extract import acoustic
 from extract.compute import Machine, load_extractor, resolve_device
 from extract.estimate import estimate
 from extract.fetch import fetch
-from extract.registry import Model, cached_snapshot, describe, find_model
+from extract.registry import MODELS, Model, cached_snapshot, describe, find_model
 from extract.run import run
 from extract.work import (
     Survey,
@@ -29,8 +30,10 @@ from extract.work import (
 )
 from features.command import argument_parser, corpus_root, duration, names_of, run_command, size
 from features.corpora import read_corpus
-from features.errors import CorpusError, ModelError
+from features.errors import CorpusError, ModelError, StoreError
+from features.inventory import compare_rows, shown_source
 from features.recipe import ModelSpec, Recipe, load_recipe
+from features.store import Store, parts_path, store_path
 from features.utterances import Table, read_table, write_table
 
 
@@ -38,7 +41,8 @@ def main(args: argparse.Namespace) -> int:
     """Plan everything, then extract corpus by corpus and model by model."""
     overrides = {"extract": {"precision": args.precision}} if args.precision else None
     recipe = load_recipe(args.recipe, models=args.members, corpora=args.corpus, overrides=overrides)
-    models = _models(recipe, args.model)
+    imported = _imported(recipe, args.model or list(recipe.models), args.stores)
+    models = _models(recipe, [one for one in args.model or recipe.models if one not in imported])
     if args.fetch:
         fetch([replace(m, hub=None) if spec.path else m for m, spec in models], args.stores)
         return 0
@@ -57,6 +61,8 @@ def main(args: argparse.Namespace) -> int:
             plan_work(corpus, one, seen, args.stores, force=args.force, verify=args.verify)
             for one in targets
         ]
+        for model in imported:
+            print(_describe_import(corpus, model, table, args.stores))
     machine = Machine(args.device, recipe.extract.batch_seconds, args.jobs, recipe.extract.workers)
     if args.plan:
         return _plan(works, machine, args.stores)
@@ -99,20 +105,70 @@ def _finish(work: Work, machine: Machine, args: argparse.Namespace) -> list[str]
     idle = work.idle
     if not idle or work.failures:
         work = run(work, machine, wait=args.wait, break_lock=args.break_lock)
+    elif parts_path(work.path).is_dir() or work.path.with_suffix(".lock").exists():
+        # A kill behind the last rename has left them; or another process is at work there.
+        with contextlib.suppress(StoreError):
+            run(work, machine)
     if not idle:
         print(summary(work), flush=True)
     return list(work.failures)
 
 
-def _models(recipe: Recipe, keys: list[str] | None) -> list[tuple[Model, ModelSpec]]:
+def _imported(recipe: Recipe, keys: list[str], stores: Path) -> list[str]:
+    """Models that only an import can bring, and that one brought for a corpus of the recipe.
+
+    Raises
+    ------
+    ModelError
+        Other corpora of the recipe lack such a model.
+    StoreError
+        A store of such a name is damaged.
+    """
+    found, faults = [], []
+    for key in keys:
+        if key in MODELS or recipe.models.get(key, ModelSpec()) != ModelSpec():
+            continue
+        there = []
+        for corpus in recipe.corpora:
+            path = store_path(stores, corpus, key)
+            if path.exists():
+                with Store(path) as store:
+                    there += [corpus] if store.imported else []
+        if not there:
+            continue
+        found.append(key)
+        faults += [
+            f"{key} is imported for {', '.join(there)} and not for {corpus}: "
+            f"`python -m features import FILE --corpus {corpus} --as {key}` brings it"
+            for corpus in recipe.corpora
+            if corpus not in there
+        ]
+    if faults:
+        raise ModelError("\n  ".join(faults))
+    return found
+
+
+def _describe_import(corpus: str, model: str, table: Table, stores: Path) -> str:
+    """One line on an imported store, which is left alone."""
+    with Store(store_path(stores, corpus, model)) as store:
+        rows = compare_rows(store.index, table.frame)
+        source = shown_source(store.key)
+    text = f"{corpus}/{model}: {source}, {rows.n_current} of {rows.n_table} utterances"
+    state = "" if str(rows) == "complete" else f", {rows}; import it again to mend that"
+    return f"{text}{state}; nothing to extract"
+
+
+def _models(recipe: Recipe, keys: list[str]) -> list[tuple[Model, ModelSpec]]:
     """The models to extract: those of the recipe, or any registered one by `--model`."""
-    specs = {key: recipe.models.get(key, ModelSpec()) for key in keys or recipe.models}
+    specs = {key: recipe.models.get(key, ModelSpec()) for key in keys}
     found, faults = [], []
     for key, spec in specs.items():
         try:
             found.append((find_model(key, spec), spec))
         except ModelError as error:
-            faults.append(str(error))
+            unknown = key not in MODELS and spec == ModelSpec()
+            hint = "; features of another program come in by `python -m features import`"
+            faults.append(f"{error}{hint if unknown else ''}")
     if faults:
         raise ModelError("\n  ".join(faults))
     return found

@@ -1,4 +1,4 @@
-"""`python -m features`: status | table | verify, on the tables and stores."""
+"""`python -m features`: what can be done with the tables and stores."""
 
 from __future__ import annotations
 
@@ -9,12 +9,21 @@ from pathlib import Path
 
 import pandas as pd
 
-from features.command import add_arguments, corpus_root, duration, run_command, size
+from features import difference, exchange, inventory
+from features import prune as pruning
+from features.command import (
+    add_arguments,
+    corpus_root,
+    count,
+    duration,
+    names_of,
+    run_command,
+)
 from features.corpora import CORPORA, read_corpus
 from features.corpora.listing import print_corpora
 from features.errors import CorpusError, StoreError, UserError
 from features.recipe import Recipe, load_recipe
-from features.store import Store, audio_hash, file_digest, parts_path, sealed_parts
+from features.store import Store, audio_hash, file_digest, store_path
 from features.utterances import Table, differences, read_table, write_table
 
 
@@ -24,44 +33,43 @@ def main(args: argparse.Namespace) -> int:
 
 
 def status(args: argparse.Namespace) -> int:
-    """Print corpus x model: complete, partial, missing; rows, bytes, settings."""
+    """Print how the stores of a recipe stand to its tables."""
     recipe = load_recipe(args.recipe, models=args.model, corpora=args.corpus)
-    rows = [("corpus", "model", "state", "utterances", "layers", "precision", "size")]
-    for corpus in recipe.corpora:
-        try:
-            n_table: int | None = len(read_table(args.stores / corpus).frame)
-        except CorpusError:
-            n_table = None
-        for model in recipe.models:
-            rows.append(_status_row(args.stores, corpus, model, n_table))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        print(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        )
-    return 0
+    return inventory.status(recipe, args.stores)
 
 
-def _status_row(
-    stores: Path, corpus: str, model: str, n_table: int | None
-) -> tuple[str, str, str, str, str, str, str]:
-    path = stores / corpus / f"{model}.h5"
-    parts = parts_path(path)
-    of = f" of {n_table}" if n_table is not None else ""
-    if parts.is_dir():
-        n = sum(len(part.index) for _, part in sealed_parts(parts) if part is not None)
-        n_bytes = sum(one.stat().st_size for one in parts.glob("*.h5"))
-        return corpus, model, "under way", f"{n}{of} sealed", "", "", size(n_bytes)
-    try:
-        with Store(path) as store:
-            n, layers = len(store.index), len(store.layers)
-            state = "complete" if n == n_table or n_table is None else "lacks rows"
-            precision = str(store.key.get("precision"))
-            bytes_ = size(path.stat().st_size)
-            return corpus, store.title, state, f"{n}{of}", str(layers), precision, bytes_
-    except StoreError:
-        state = "damaged: see verify" if path.exists() else "missing"
-        return corpus, model, state, f"0{of}", "", "", ""
+def list_stores(args: argparse.Namespace) -> int:
+    """Print all stores there are."""
+    return inventory.list_stores(args.stores)
+
+
+def prune(args: argparse.Namespace) -> int:
+    """Print what can go, or remove it."""
+    recipes = [load_recipe(path) for path in args.recipes]
+    return pruning.prune(recipes, args.stores, yes=args.yes)
+
+
+def diff(args: argparse.Namespace) -> int:
+    """Compare two stores."""
+    return difference.diff(args.a, args.b)
+
+
+def export(args: argparse.Namespace) -> int:
+    """Write one layer of a store for other programs."""
+    first, *model = args.store
+    if len(model) > 1:
+        raise UserError("export takes a store, or a corpus and a model")
+    path = store_path(args.stores, first, model[0]) if model else Path(first)
+    return exchange.export_features(path, args.to, layer=args.layer, statistics=args.statistic)
+
+
+def import_(args: argparse.Namespace) -> int:
+    """Make a store of features of other programs."""
+    return exchange.import_features(
+        args.files, args.corpus, args.model, stores=args.stores,
+        root=args.root or args.data / args.corpus, drop=args.drop,
+        allow_missing=args.allow_missing, force=args.force,
+    )  # fmt: skip
 
 
 def table(args: argparse.Namespace) -> int:
@@ -224,7 +232,63 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--recipe", help="where --audio finds the corpora's folders")
     add_arguments(one, "data", "stores", "model", "corpus")
     one.set_defaults(run=verify)
+    one = commands.add_parser("list", help="all stores, whether a recipe names them or not")
+    add_arguments(one, "stores")
+    one.set_defaults(run=list_stores)
+    one = commands.add_parser(
+        "prune", help="remove stores that no recipe names, stale rows, left temporary files"
+    )
+    one.add_argument("recipes", nargs="+", metavar="RECIPE", help="what these name stays")
+    one.add_argument("--yes", action="store_true", help="do it; else only say what would go")
+    add_arguments(one, "stores")
+    one.set_defaults(run=prune)
+    one = commands.add_parser(
+        "diff", help="how two stores differ; exit code 0: equal, 1: different, 2: trouble"
+    )
+    one.add_argument("a", type=Path, metavar="A", help="a store, e.g. stores/emodb/mfcc.h5")
+    one.add_argument("b", type=Path, metavar="B", help="another")
+    one.set_defaults(run=diff)
+    one = commands.add_parser("export", help="one layer of a store as npz, Parquet or CSV")
+    one.add_argument(
+        "store", nargs="+", metavar="STORE", help="a store's file, or a corpus and a model"
+    )
+    one.add_argument(
+        "--to", type=Path, required=True, metavar="FILE", help="ends in .npz, .parquet or .csv"
+    )
+    one.add_argument(
+        "--layer", type=_layer, default="last", help="last, mean or an index (%(default)s)"
+    )
+    one.add_argument(
+        "--statistic", type=names_of, metavar="A,B", help="(default: what recipes get, too)"
+    )
+    add_arguments(one, "stores")
+    one.set_defaults(run=export)
+    one = commands.add_parser("import", help="a store from features of other programs")
+    one.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE",
+        help="CSV (; or ,) or Parquet: the name of the utterance, then a column a feature; "
+        "several are stacked",
+    )  # fmt: skip
+    one.add_argument("--corpus", required=True, help="whose utterances they are")
+    one.add_argument("--as", required=True, dest="model", metavar="MODEL", help="name in recipes")
+    one.add_argument(
+        "--drop", type=names_of, default=[], metavar="A,B", help="columns that are no features"
+    )
+    one.add_argument("--root", type=Path, help="the audio's folder (default: DATA/<corpus>)")
+    one.add_argument(
+        "--allow-missing", type=count, default=0, metavar="N",
+        help="accept N rows and utterances without a partner",
+    )  # fmt: skip
+    one.add_argument("--force", action="store_true", help="replace a store of another key")
+    add_arguments(one, "data", "stores")
+    one.set_defaults(run=import_)
     return result
+
+
+def _layer(text: str) -> int | str:
+    if text not in ("last", "mean") and not text.isdecimal():
+        raise argparse.ArgumentTypeError("last, mean, or an index from 0")
+    return int(text) if text.isdecimal() else text
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ wrong; 130 stopped by Ctrl-C; 143 stopped by SIGTERM. After 130 and 143 the same
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
@@ -18,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 
 from features.errors import UserError
+from features.files import full_disk, reason_of
 from features.recipe import Recipe, load_recipe
 
 DEFAULT_RECIPE = "recipes/emotion-share.toml"
@@ -41,7 +43,8 @@ def _processes(text: str) -> int:
     return value
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """Read a count of the command line."""
     value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError("a count, 0 or more")
@@ -81,7 +84,7 @@ _ARGUMENTS: dict[str, tuple[tuple[str, ...], dict[str, object]]] = {
     "allow-failures": (
         ("--allow-failures",),
         {
-            "type": _count,
+            "type": count,
             "default": 0,
             "metavar": "N",
             "help": "accept N utterances without features",
@@ -133,14 +136,17 @@ def run_command(
     """Parse, run, and turn what happens into an exit code.
 
     `main` gets the parsed arguments and returns an exit code (None is 0). A `UserError` is printed
-    as it is; Ctrl-C and SIGTERM say how to go on; anything else keeps its traceback.
+    as it is; a full disk, wherever it shows, is one; Ctrl-C and SIGTERM say how to go on; anything
+    else keeps its traceback.
     """
     args = parser.parse_args(argv)
     previous = signal.signal(signal.SIGTERM, _terminate)
     try:
-        return main(args) or 0
+        code = main(args) or 0
+        sys.stdout.flush()
+        return code
     except UserError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
+        _say(f"{parser.prog}: {error}")
         return 1
     except KeyboardInterrupt:
         return _stopped(parser.prog, 130)
@@ -148,10 +154,16 @@ def run_command(
         return _stopped(parser.prog, 143)
     except BrokenPipeError:
         # The reader of our output is gone (`| head`): not a fault, and nobody to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        failed = full_disk(error)
+        if failed is None:
+            raise
+        _say(f"{parser.prog}: {reason_of(failed.filename, failed)}")
         return 1
     finally:
         signal.signal(signal.SIGTERM, previous)
+        _empty_output()
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
@@ -159,12 +171,22 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 
 def _stopped(prog: str, code: int) -> int:
-    print(
-        f"\n{prog}: stopped; what is finished is kept. The same command goes on from here.",
-        file=sys.stderr,
-        flush=True,
-    )
+    _say(f"\n{prog}: stopped; what is finished is kept. The same command goes on from here.")
     return code
+
+
+def _say(text: str) -> None:
+    """Print a last line on stderr; where that cannot be written, the exit code has to do."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
+
+
+def _empty_output() -> None:
+    """Drop what stdout could not take: the interpreter would try again at its end, and complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def duration(seconds: float) -> str:

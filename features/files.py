@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
+import hashlib
+import io
 import os
+import re
 import shutil
+import socket
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 from features.errors import UserError
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "no file may be so large here (ulimit -f, or the file system's own limit)",
+}
 
 
 @contextlib.contextmanager
@@ -20,6 +31,8 @@ def replacing(
     path: str | Path, error: type[UserError] = UserError, n_bytes: int | None = None
 ) -> Iterator[Path]:
     """Give a temporary path in the folder of `path`, and rename it to `path` at the end.
+
+    What a kill left of earlier attempts at the same file is removed first.
 
     Parameters
     ----------
@@ -34,21 +47,23 @@ def replacing(
     Yields
     ------
     Path
-        `.<name>.<pid>-<random>.tmp`, to be written and closed by the body.
+        `.<name>.<host>-<pid>-<random>.tmp`, to be written and closed by the body.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+    mark = f"{_host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    temporary = path.with_name(f".{path.name}.{mark}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(path)
         yield temporary
         sync(temporary)
         os.replace(temporary, path)
         sync(path.parent)
     except OSError as caught:
+        _remove(temporary)  # before the room that is left is measured
         raise error(reason_of(path, caught, n_bytes)) from caught
     finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+        _remove(temporary)
 
 
 def write_bytes(path: str | Path, data: bytes, error: type[UserError] = UserError) -> None:
@@ -71,15 +86,175 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def reason_of(path: Path, error: OSError, n_bytes: int | None = None) -> str:
-    """Give one line on a failed write; HDF5 hides errno in its text."""
-    full = error.errno in _FULL or any(f"errno = {one}," in str(error) for one in _FULL)
-    if full:
-        needed = "" if n_bytes is None else f" {n_bytes:,} bytes needed,"
-        with contextlib.suppress(OSError):
-            free = shutil.disk_usage(path.parent).free
-            return (
-                f"{path}: the disk is full:{needed} {free:,} free; what was written before stays "
-                f"valid: make room and run the same command again"
-            )
-    return f"{path}: cannot be written: {error.strerror or str(error).splitlines()[0]}"
+class Sink(io.RawIOBase):
+    """A new file whose writes never fail: the first failure is kept, and raised at the end.
+
+    For libraries that do not survive a failed write. HDF5 keeps what it could not write, tries
+    again as the interpreter ends, and takes the process down; given a `Sink` instead of a path, it
+    never sees a full disk. A context manager: leaving it raises the failure, in place of whatever
+    the library made of it.
+
+    Parameters
+    ----------
+    path : path
+        An older file is emptied.
+
+    Raises
+    ------
+    OSError
+        On leaving, and by `check`.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._file = open(path, "w+b", buffering=0)  # noqa: SIM115
+        self._position = self._size = 0
+        self._failure: OSError | None = None
+
+    def check(self) -> None:
+        """Raise the failure, if there was one: call it between large writes."""
+        if self._failure is not None:
+            raise self._failure
+
+    def write(self, data: Any) -> int:
+        """Write all of `data`, or none of it after a failure."""
+        view = memoryview(data).cast("B")
+        try:
+            done = 0
+            while done < len(view) and self._failure is None:
+                done += os.pwrite(self._file.fileno(), view[done:], self._position + done)
+        except OSError as error:
+            self._failure = error
+        self._position += len(view)
+        self._size = max(self._size, self._position)
+        return len(view)
+
+    def readinto(self, buffer: Any) -> int:
+        """Read what was written; zeros where nothing was."""
+        view = memoryview(buffer).cast("B")
+        wanted = max(0, min(len(view), self._size - self._position))
+        self._file.seek(self._position)
+        found = self._file.read(wanted) or b""
+        view[:wanted] = found.ljust(wanted, b"\0")
+        self._position += wanted
+        return wanted
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move in the file as if every write had been done."""
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = start + offset
+        return self._position
+
+    def tell(self) -> int:
+        """Where the next read or write happens."""
+        return self._position
+
+    def truncate(self, size: int | None = None) -> int:
+        """Cut or lengthen the file."""
+        self._size = self._position if size is None else size
+        try:
+            if self._failure is None:
+                self._file.truncate(self._size)
+        except OSError as error:
+            self._failure = error
+        return self._size
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def writable(self) -> bool:
+        """True."""
+        return True
+
+    def seekable(self) -> bool:
+        """True."""
+        return True
+
+    def close(self) -> None:
+        """Close the file, keeping a failure for `check`."""
+        try:
+            self._file.close()
+        except OSError as error:
+            self._failure = self._failure or error
+        super().close()
+
+    def __enter__(self) -> Sink:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+        if error is None or isinstance(error, Exception):
+            self.check()
+
+
+def full_disk(error: BaseException) -> OSError | None:
+    """The failed write behind an error, where a full disk, quota or file-size limit caused it."""
+    one: BaseException | None = error
+    while one is not None:
+        if isinstance(one, OSError) and _errno(one) in _FULL:
+            return one
+        one = one.__cause__ or one.__context__
+    return None
+
+
+def reason_of(path: str | Path | None, error: OSError, n_bytes: int | None = None) -> str:
+    """One line on a failed write.
+
+    Parameters
+    ----------
+    path : path, optional
+        What was to be written; None where nobody knows: the terminal's file, a scratch file.
+    error : OSError
+    n_bytes : int, optional
+        How much was to be written.
+    """
+    full = _FULL.get(_errno(error) or 0)
+    if full is None:
+        return f"{path}: cannot be written: {error.strerror or str(error).splitlines()[0]}"
+    way_out = "what was written before stays valid: make room and run the same command again"
+    if path is None:
+        return f"the output or a scratch file cannot be written: {full}; {way_out}"
+    needed = "" if n_bytes is None else f" {n_bytes:,} bytes needed,"
+    folder = next(one for one in Path(path).absolute().parents if one.is_dir())
+    return f"{path}: {full}:{needed} {shutil.disk_usage(folder).free:,} free; {way_out}"
+
+
+def _errno(error: OSError) -> int | None:
+    """The system's number of an error; HDF5 hides it in its text."""
+    hidden = re.search(r"errno = (\d+),", str(error))
+    return int(hidden[1]) if error.errno is None and hidden else error.errno
+
+
+def _host() -> str:
+    """A short name of this machine that can stand in a file name."""
+    return hashlib.blake2b(socket.gethostname().encode(), digest_size=4).hexdigest()
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove temporaries of `path` whose writers are processes of this machine that are gone."""
+    prefix = f".{path.name}.{_host()}-"
+    for one in path.parent.glob(f"{glob.escape(prefix)}*.tmp"):
+        pid = one.name.removeprefix(prefix).partition("-")[0]
+        if pid.isdecimal() and not process_lives(int(pid)):
+            _remove(one)
+
+
+def process_lives(pid: int) -> bool:
+    """Whether this machine has a process of that number."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 
 from features.errors import StoreError
-from features.files import reason_of
+from features.files import process_lives, reason_of
 
 HEARTBEAT_S = 60.0
 DEAD_AFTER_S = 600.0
@@ -68,8 +68,8 @@ class WriterLock:
                 continue
             if not self._wait:
                 raise StoreError(
-                    f"{self.path}: held by {holder}; wait for it with WAIT=1, or, if that process "
-                    f"is gone, take the lock with BREAK_LOCK=1"
+                    f"{self.path}: held by {holder}; wait for it (make extract WAIT=1 does), or, "
+                    f"if that process is gone, take the lock with make extract BREAK_LOCK=1"
                 )
             if not said:
                 print(f"{self.path}: held by {holder}; waiting", file=sys.stderr, flush=True)
@@ -196,12 +196,8 @@ class WriterLock:
 
 def _alive(pid: int, started: str | None) -> bool:
     """Whether a process of this host lives, and is the one that started then."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+    if not process_lives(pid):
         return False
-    except PermissionError:
-        pass
     state = _stat(pid)
     # Killed, but its parent has not looked yet: it writes no more.
     if state and state[0] in ("Z", "X"):

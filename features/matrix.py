@@ -118,7 +118,8 @@ def load_matrix(
     ------
     StoreError
         A store is missing, unfinished, or lacks rows of the table (more than `allow_failures` of
-        them); a value is not finite (the utterance is named).
+        them); a value is not finite (the utterance is named); the stores of several corpora differ
+        in their columns.
     CorpusError
         The table is missing, or lacks the recipe's target.
     """
@@ -127,6 +128,7 @@ def load_matrix(
     blocks, frames, findings = [], [], []
     notes = _differing_lists(recipe, tables)
     identities: dict[str, Any] = {}
+    names: dict[str, list[list[str] | None]] = {}
     lacking_in_all, title = 0, model
     for corpus, table in tables.items():
         frame, dropped = select_rows(recipe, table, labels)
@@ -138,6 +140,7 @@ def load_matrix(
         with Store(path) as store:
             title = store.title
             block, found = _rows(store, layer, recipe.head.statistics, frame)
+            names |= {corpus: [store.names.get(s) for s in recipe.head.statistics or store.default]}
             identities[corpus] = {
                 "store": store.identity,
                 "key": store.key,
@@ -162,6 +165,7 @@ def load_matrix(
     widths = {block.shape[1] for block in blocks}
     if len(widths) > 1:
         raise StoreError(f"{model}: stores of {', '.join(tables)} differ in width: {widths}")
+    _refuse_other_columns(model, names)
     rows = pd.concat(frames, ignore_index=True)
     matrix = np.concatenate(blocks) if len(blocks) > 1 else blocks[0]
     order = np.lexsort((rows["utterance"].to_numpy(str), rows["corpus"].to_numpy(str)))
@@ -266,12 +270,24 @@ def _rows(
     stale = (table_hash_ != "") & (stored_hash != table_hash_)
     if stale.any():
         named = ", ".join(frame["utterance"].to_numpy(object)[found][stale][:3])
+        again = "compute its features and import them" if store.imported else "run make extract"
         raise StoreError(
             f"{store.path}: the audio of {stale.sum()} utterances has changed since ({named}); "
-            f"run make extract again"
+            f"{again} again"
         )
     parts = [store.read(layer, one, check=True)[rows] for one in statistics or store.default]
     return np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0], found
+
+
+def _refuse_other_columns(model: str, names: dict[str, list[list[str] | None]]) -> None:
+    """Refuse to pool columns of other names: imported features can be in any order."""
+    first, *others = names
+    for other in others:
+        if names[other] != names[first]:
+            raise StoreError(
+                f"{model}: the columns of the stores of {first} and {other} have other names, or "
+                f"another order; bring them into one order and import again"
+            )
 
 
 def _refuse_not_finite(matrix: NDArray[np.float32], rows: pd.DataFrame, model: str) -> None:

@@ -11,6 +11,7 @@ Conventions
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -204,6 +205,8 @@ _SECTIONS: dict[str, type[Section]] = {
     "head": HeadSpec,
     "evaluate": EvaluateSpec,
 }
+# A dotted key of so many parts: tomllib takes the square of their number in time and memory.
+_DEEP_KEY = re.compile(r"""(?<![\w"'-])(?:[\w"'-]+[ \t]*\.[ \t]*){100}""")
 _KEYS = ("corpora", "models", "fusion", *_Top.model_fields, *_SECTIONS)
 
 S = TypeVar("S", bound=Section)
@@ -234,7 +237,10 @@ def load_recipe(
     """
     path = Path(path)
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8-sig")
+        if _DEEP_KEY.search(text):
+            raise RecursionError
+        raw = tomllib.loads(text)
     except FileNotFoundError:
         near = nearest(path.name, [one.name for one in path.parent.glob("*.toml")])
         raise RecipeError(
@@ -243,7 +249,11 @@ def load_recipe(
         ) from None
     except IsADirectoryError:
         raise RecipeError(f"{path}: is a folder; RECIPE names a TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from None
+    except RecursionError:
+        raise RecipeError(f"{path}: not valid TOML: nested too deeply") from None
+    except ValueError as error:  # no TOML, no UTF-8, a number beyond all measure
         raise RecipeError(f"{path}: not valid TOML: {error}") from None
     for section, values in (overrides or {}).items():
         if isinstance(raw.setdefault(section, {}), dict):
@@ -332,6 +342,11 @@ def _choices(kind: type[Section], key: str) -> list[str]:
     return [str(one) for one in getattr(field.annotation, "__args__", ())] if field else []
 
 
+def names_folder(name: str) -> bool:
+    """Whether a corpus or model of this name can have a folder or file of its own."""
+    return bool(name) and name not in (".", "..") and not set(name) & set("/\\@\0")
+
+
 def _members(kind: type[S], raw: Mapping[str, Any], key: str, faults: list[str]) -> dict[str, S]:
     """Read `corpora` or `models`: a list of keys and inline tables, or a table of tables."""
     given = raw.get(key)
@@ -355,7 +370,7 @@ def _members(kind: type[S], raw: Mapping[str, Any], key: str, faults: list[str])
     for name, values in pairs:
         if name in result:
             faults.append(f"{key}: {name} is named twice")
-        if not name or name in (".", "..") or set(name) & set("/\\@\0"):
+        if not names_folder(name):
             faults.append(f"{key}: {name!r} cannot name a folder; no / \\ @ in a name")
         checked = _check(kind, values, f"[{key}.{name}] ", faults)
         if checked is not None:

@@ -219,6 +219,11 @@ class Store:
         untrained = str(self.key.get("source", "")).startswith("untrained:")
         return f"{self.key['model']} (untrained)" if untrained else str(self.key["model"])
 
+    @property
+    def imported(self) -> bool:
+        """Whether other programs made the features (`python -m features import`)."""
+        return str(self.key.get("source", "")).startswith("imported:")
+
     def columns(self, statistic: str) -> int:
         """Width of one statistic: the hidden size, or the number of features."""
         return int(self._data[statistic].shape[2])
@@ -342,10 +347,10 @@ class Store:
             ) from None
 
     def _heal(self, damage: Damage) -> StoreError:
-        return StoreError(
-            f"{self.path}: damaged: {damage}; make extract MODEL={self.path.stem} VERIFY=1 "
-            f"computes again just those"
-        )
+        again = f"make extract MODEL={self.path.stem} VERIFY=1 computes again just those"
+        if self.imported:
+            again = "import it again"
+        return StoreError(f"{self.path}: damaged: {damage}; {again}")
 
     def _damaged(
         self, found: NDArray[np.uint32], position: int, statistic: str, start: int

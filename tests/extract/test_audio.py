@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import re
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -140,3 +142,96 @@ def test_loading_ahead_keeps_the_order_and_the_good(tmp_path: Path, workers: int
     flat = [one for batch in result for one in batch]
     assert flat[4] == "no such file"
     assert [len(one) for i, one in enumerate(flat) if i != 4] == list(range(1_000, 1_009))
+
+
+def cut_file(folder: Path, suffix: str, share: float) -> Path:
+    path = folder / f"cut.{suffix}"
+    noise = np.random.default_rng(0).standard_normal(32_000).clip(-1, 1)
+    sf.write(path, 0.3 * noise, 16_000)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["mp3", "flac", "aiff", "au"])
+def test_a_file_that_was_cut_short_is_no_shorter_utterance(tmp_path: Path, suffix: str) -> None:
+    with pytest.raises(AudioError, match="cut short|cannot be decoded"):
+        load(Clip("a", str(cut_file(tmp_path, suffix, 0.6))))
+
+
+def wav_file(path: Path, rate: int, promised: int, body: bytes, channels: int = 1) -> Clip:
+    """A 16-bit WAV file whose header says what it is told to."""
+    size, block = len(body), 2 * channels
+    form = struct.pack("<HHIIHH", 1, channels, rate, rate * block % 2**32, block, 16)
+    path.write_bytes(
+        b"RIFF" + struct.pack("<I", 36 + size) + b"WAVEfmt \x10\0\0\0" + form
+        + b"data" + struct.pack("<I", promised) + body
+    )  # fmt: skip
+    return Clip("a", str(path))
+
+
+@pytest.mark.parametrize("rate", [1, 3_999, 768_001, 2**31 - 1])
+def test_a_rate_that_no_recorder_has(tmp_path: Path, rate: int) -> None:
+    # From 1 Hz, a second of 16-bit samples would become 4.5 h.
+    clip = wav_file(tmp_path / "a.wav", rate, 32_000, bytes(32_000))
+    for look in (seconds, load):
+        with pytest.raises(AudioError, match=rf"sampling rate {rate} Hz; expected 4000 to 768000"):
+            look(clip)
+
+
+def test_a_length_that_no_utterance_has(tmp_path: Path) -> None:
+    path = tmp_path / "a.flac"
+    sf.write(path, np.zeros(16_000), 16_000)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"fLaC") + 8 + 13  # of STREAMINFO: the low 36 bits are the number of samples
+    data[at : at + 5] = bytes([data[at] | 0x0F, 255, 255, 255, 255])
+    path.write_bytes(data)
+    assert sf.info(path).frames == 2**36 - 1
+    with pytest.raises(AudioError, match=r"4,294,967 s long by its header; .* list segments of it"):
+        seconds(Clip("a", str(path)))
+    with pytest.raises(AudioError, match="cut short|cannot be decoded"):
+        load(Clip("a", str(path), 0.5, 10_000.0))
+
+
+def test_many_channels_in_several_blocks(tmp_path: Path, rng: np.random.Generator) -> None:
+    path = tmp_path / "a.wav"
+    samples = rng.uniform(-0.5, 0.5, (5_000, 1_024)).astype(np.float32)
+    sf.write(path, samples, 16_000, subtype="FLOAT")
+    np.testing.assert_array_equal(load(Clip("a", str(path))), samples.mean(axis=1))
+
+
+def test_samples_beyond_all_scale(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    sf.write(path, np.full((4_000, 2), 3e38), 16_000, subtype="FLOAT")
+    with pytest.raises(AudioError, match="4000 samples are NaN or infinite"):
+        load(Clip("a", str(path)))
+    loud = 3.4e38 * np.sign(np.random.default_rng(0).standard_normal(4_000))
+    sf.write(path, loud, 8_000, subtype="FLOAT")
+    with pytest.raises(AudioError, match="too large to be resampled"):
+        load(Clip("a", str(path)))
+
+
+@pytest.mark.parametrize("times", [(0.0, math.inf), (-math.inf, 0.5), (1e308, 1e308), (-1.0, 0.5)])
+def test_a_segment_without_end(tmp_path: Path, times: tuple[float, float]) -> None:
+    sf.write(tmp_path / "a.wav", tone(16_000), 16_000)
+    with pytest.raises(AudioError, match="is not inside the file's 1 s"):
+        load(Clip("a", str(tmp_path / "a.wav"), *times))
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "a\0b", "\ud800.wav"])
+def test_what_is_no_file_is_not_opened(path: str) -> None:
+    with pytest.raises(AudioError, match="no such file|cannot be read as audio"):
+        seconds(Clip("a", path))
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.wav")
+    with pytest.raises(AudioError, match="no such file"):
+        load(Clip("a", str(tmp_path / "a.wav")))
+
+
+def test_a_file_whose_name_is_no_utf_8(tmp_path: Path) -> None:
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/\xe9.wav")
+    sf.write(tmp_path / "a.wav", tone(16_000), 16_000)
+    os.rename(tmp_path / "a.wav", path)
+    with pytest.raises(AudioError, match="cannot be read as audio"):
+        load(Clip("a", path))

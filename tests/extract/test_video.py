@@ -108,6 +108,6 @@ def test_without_pyav_the_reason_names_the_extra(
     monkeypatch.setattr(sys, "meta_path", [NoAv(), *sys.meta_path])
     for name in [name for name in sys.modules if name.split(".")[0] == "av"]:
         monkeypatch.delitem(sys.modules, name)
-    (tmp_path / "a.avi").write_bytes(b"RIFF")
+    (tmp_path / "a.avi").write_bytes(b"a video, perhaps")
     with pytest.raises(AudioError, match=r"needs PyAV: install serfuse\[video\]"):
         call(Clip("a", str(tmp_path / "a.avi")))

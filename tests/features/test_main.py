@@ -1,39 +1,13 @@
-"""`python -m features`: status, table, verify."""
+"""`python -m features`: status, table, verify, on a corpus that was extracted."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
-import pytest
 import soundfile as sf
 
-from extract.__main__ import main as extract
-from extract.__main__ import parser as extract_parser
-from features.__main__ import main, parser
-from features.command import run_command
 from features.utterances import read_table
-
-
-@pytest.fixture
-def extracted(tmp_path: Path, make_corpus, tones_recipe) -> Path:
-    make_corpus()
-    recipe = tones_recipe('["mfcc", "log-mel"]')
-    where = ["--data", str(tmp_path / "data"), "--stores", str(tmp_path / "stores")]
-    extract(extract_parser().parse_args([str(recipe), *where, "--members", "mfcc"]))
-    return recipe
-
-
-@pytest.fixture
-def features(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """Run a sub-command; gives exit code and output."""
-
-    def call(*argv: str, stores: str = "stores") -> tuple[int, str]:
-        capsys.readouterr()
-        code = run_command(main, parser(), [*argv, "--stores", str(tmp_path / stores)])
-        return code, "".join(capsys.readouterr())
-
-    return call
 
 
 def test_status(extracted: Path, features, tmp_path: Path) -> None:
@@ -44,7 +18,9 @@ def test_status(extracted: Path, features, tmp_path: Path) -> None:
     assert lines[2][:6] == ["tones", "log-mel", "missing", "0", "of", "12"]
     path = tmp_path / "stores/tones/mfcc.h5"
     path.write_bytes(path.read_bytes()[:1000])
-    assert "damaged: see verify" in features("status", str(extracted))[1]
+    text = features("status", str(extracted))[1]
+    assert "damaged: see verify" in text
+    assert text.splitlines()[-1] == "2 stores: 1 damaged, 1 missing; 1.0 kB"
 
 
 def test_verify_checksums_and_audio(extracted: Path, features, tmp_path: Path) -> None:

@@ -15,17 +15,19 @@ from features.store import full_key, store_path, write_store
 from features.utterances import Table, columns_of, read_table, write_table
 
 
-def make_store(stores: Path, corpus: str, data: np.ndarray, ids: list[str], **more) -> None:
+def make_store(
+    stores: Path, corpus: str, data: np.ndarray, ids: list[str], model: str = "toy", **more
+) -> None:
     index = pd.DataFrame(
         {"utterance": ids, "audio_hash": [f"{hash_of(i):032x}" for i in ids], "size": 1,
          "mtime_ns": 1}
     )  # fmt: skip
     key = full_key(
-        {"model": "toy", "source": "x", "layers": list(range(len(data))), "n_layers": len(data) - 1,
+        {"model": model, "source": "x", "layers": list(range(len(data))), "n_layers": len(data) - 1,
          "statistics": ["mean"], "precision": "float32"}
     )  # fmt: skip
     write_store(
-        store_path(stores, corpus, "toy"), key, index, range(len(data)),
+        store_path(stores, corpus, model), key, index, range(len(data)),
         lambda _, i, start, stop: data[i, start:stop],
         default=["mean"], columns={"mean": data.shape[2]}, **more,
     )  # fmt: skip
@@ -175,3 +177,16 @@ def test_differing_class_lists_are_said(stores: Path, tmp_path: Path) -> None:
     assert any("name their classes differently" in note for note in matrix.notes)
     recipe = load_recipe(write_recipe(tmp_path, 'target = "emotion"\nlabels = ["low", "high"]'))
     assert not any("differently" in note for note in load_matrix(recipe, stores, "toy").notes)
+
+
+def test_pooled_stores_whose_columns_have_other_names_are_refused(
+    stores: Path, tmp_path: Path
+) -> None:
+    for corpus, names in (("a", "vwxyz"), ("b", "vwyxz")):
+        data, ids = np.load(tmp_path / f"{corpus}.npy"), [f"{corpus}{i}" for i in range(4)]
+        make_store(stores, corpus, data, ids, names={"mean": list(names)})
+    recipe = load_recipe(write_recipe(tmp_path))
+    with pytest.raises(StoreError, match=r"toy: the columns of the stores of b and a have other"):
+        load_matrix(recipe, stores, "toy")
+    make_store(stores, "b", np.load(tmp_path / "b.npy"), ids, names={"mean": list("vwxyz")})
+    assert load_matrix(recipe, stores, "toy").X.shape == (8, 5)

@@ -189,3 +189,33 @@ def test_missing_and_broken_files(tmp_path: Path) -> None:
         load_recipe(write(tmp_path, "corpora = ["))
     with pytest.raises(RecipeError, match="is a folder"):
         load_recipe(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x = " + "[" * 5_000 + "]" * 5_000,
+        "x = " + "{a = " * 5_000 + "1" + "}" * 5_000,
+        ".".join(["x"] * 100_000) + " = 1",
+        "x = {" + ".".join(["x"] * 100_000) + " = 1}",
+    ],
+    ids=["arrays", "tables", "key", "inline key"],
+)
+def test_nesting_without_end(tmp_path: Path, text: str) -> None:
+    with pytest.raises(RecipeError, match=r"toy.toml: not valid TOML: nested too deeply"):
+        load_recipe(write(tmp_path, text))
+
+
+def test_a_number_beyond_all_measure(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="not valid TOML: Exceeds the limit"):
+        load_recipe(write(tmp_path, GOOD.replace("[split]", f"x = {'9' * 5_000}\n[split]")))
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
+    assert list(load_recipe(write(tmp_path, "\ufeff" + GOOD)).models) == ["mfcc", "log-mel"]
+
+
+def test_a_recipe_below_a_file(tmp_path: Path) -> None:
+    write(tmp_path, GOOD)
+    with pytest.raises(RecipeError, match="cannot be read: Not a directory"):
+        load_recipe(tmp_path / "toy.toml" / "x.toml")

@@ -1,0 +1,255 @@
+"""What lies below STORES: status, list and prune."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from features.command import size
+from features.inventory import compare_rows
+from features.lock import WriterLock
+from features.recipe import load_recipe
+from features.store import Store, store_path
+from features.utterances import read_table, write_table
+from tests.features.test_matrix import make_store, make_table, write_recipe
+
+DEAD = 2**22 + 1
+"""A process id above Linux' largest."""
+
+
+@pytest.fixture
+def stores(tmp_path: Path, rng: np.random.Generator) -> Path:
+    """Corpora a and b with a store of toy, which the recipe names, and one of other."""
+    folder = tmp_path / "stores"
+    for corpus in "ab":
+        ids = [f"{corpus}{i}" for i in range(70)]
+        make_table(folder, corpus, ids, ["low"] * 70)
+        for model in ("toy", "other"):
+            make_store(folder, corpus, rng.random((3, 70, 5), dtype=np.float32), ids, model)
+    return folder
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> str:
+    return str(write_recipe(tmp_path))
+
+
+def change_table(stores: Path, corpus: str, drop: list[str], change: list[str]) -> None:
+    table = read_table(stores / corpus)
+    frame = table.frame[~table.frame["utterance"].isin(drop)].reset_index(drop=True)
+    frame.loc[frame["utterance"].isin(change), "audio_hash"] = "f" * 32
+    table.frame = frame
+    write_table(stores / corpus, table)
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+# -- status ------------------------------------------------------------------------------------
+
+
+def test_status_tells_complete_partial_stale_and_missing(stores: Path, recipe: str, features):
+    n_bytes = store_path(stores, "a", "toy").stat().st_size
+    code, text = features("status", recipe)
+    assert (code, text.splitlines()[-1]) == (0, f"2 stores: 2 complete; {size(2 * n_bytes)}")
+    change_table(stores, "a", ["a01", "a1", "a2"], ["a3"])
+    store_path(stores, "b", "toy").unlink()
+    text = features("status", recipe)[1]
+    assert "stale (2 gone, 1 changed)  67 of 68" in text
+    assert text.splitlines()[-1] == f"2 stores: 1 missing, 1 stale; {size(n_bytes)}"
+    make_store(stores, "a", np.ones((3, 2, 5), np.float32), ["a3", "a4"])
+    text = features("status", recipe)[1]
+    assert "partial (lacks 66), stale (1 changed)  1 of 68" in text
+
+
+def test_an_empty_hash_of_the_table_says_nothing(stores: Path) -> None:
+    frame = read_table(stores / "a").frame
+    frame["audio_hash"] = ""
+    with Store(store_path(stores, "a", "toy")) as store:
+        assert str(compare_rows(store.index, frame)) == "complete"
+
+
+def test_status_without_a_table_and_of_what_is_under_way(stores: Path, recipe: str, features):
+    (stores / "a" / "utterances.csv").unlink()
+    parts = stores / "b" / "toy.parts"
+    parts.mkdir()
+    store_path(stores, "b", "other").rename(parts / "part-0000-000000.h5")
+    lines = {line.split()[0]: line for line in features("status", recipe)[1].splitlines()}
+    assert lines["a"].split()[2:5] == ["no", "table", "70"]
+    assert "under way" in lines["b"]
+    assert "70 of 70 sealed" in lines["b"]
+
+
+def test_a_lock_is_under_way_while_its_process_lives(stores: Path, recipe: str, features) -> None:
+    lock = stores / "a" / "toy.lock"
+    with WriterLock(lock):
+        assert "toy    under way" in features("status", recipe)[1]
+        assert lock.exists()
+    lock.write_text(json.dumps({"host": socket.gethostname(), "pid": DEAD, "since": ""}))
+    assert "under way" not in features("status", recipe)[1]
+
+
+# -- list --------------------------------------------------------------------------------------
+
+
+def test_list_shows_all_stores_and_parts_with_their_settings(stores: Path, features) -> None:
+    parts = stores / "b" / "new.parts"
+    parts.mkdir()
+    store_path(stores, "b", "other").rename(parts / "part-0000-000000.h5")
+    store_path(stores, "a", "other").write_bytes(b"no HDF5")
+    os.utime(store_path(stores, "a", "toy"), (0, time.mktime((2024, 5, 6, 7, 8, 0, 0, 0, -1))))
+    code, text = features("list")
+    lines = text.splitlines()
+    assert code == 0
+    assert [line.split()[:2] for line in lines[1:-1]] == [
+        ["a", "other"], ["a", "toy"], ["b", "new"], ["b", "toy"],
+    ]  # fmt: skip
+    assert "(cannot be read: see verify)" in lines[1]
+    shown = size(store_path(stores, "a", "toy").stat().st_size)
+    assert lines[2].split()[2:] == [
+        "x", "float32", "3", "70", *shown.split(), "mean", "2024-05-06", "07:08",
+    ]  # fmt: skip
+    assert "new (in parts)" in lines[3]
+    assert lines[-1].startswith("4 in all, ")
+
+
+def test_list_without_stores(features, tmp_path: Path) -> None:
+    code, text = features("list")
+    assert (code, "no such folder" in text) == (1, True)
+    (tmp_path / "stores" / "a").mkdir(parents=True)
+    code, text = features("list")
+    assert (code, "no store there" in text) == (1, True)
+
+
+# -- prune -------------------------------------------------------------------------------------
+
+
+def test_prune_says_what_would_go_and_changes_nothing(stores: Path, recipe: str, features) -> None:
+    change_table(stores, "a", ["a1"], ["a3"])
+    (stores / "a" / "other.failures.csv").write_text("corpus\n")
+    (stores / "a" / ".toy.h5.123-0123abcd.tmp").write_bytes(b"x" * 10)
+    before = snapshot(stores)
+    code, text = features("prune", recipe)
+    assert code == 0
+    assert snapshot(stores) == before
+    sizes = [store_path(stores, corpus, "other").stat().st_size for corpus in "ab"]
+    line = f"would remove: {stores}/a/other.h5: {size(sizes[0])}, no recipe names it (source x)"
+    assert line in text
+    assert f"would remove: {stores}/a/other.failures.csv: 7 B" in text
+    assert f"would remove: {stores}/a/.toy.h5.123-0123abcd.tmp: 10 B" in text
+    assert f"would rewrite: {stores}/a/toy.h5: 120 B, 1 rows that the table has no more" in text
+    total = sum(sizes) + 7 + 10 + 2 * 3 * 5 * 4
+    assert text.splitlines()[-1] == f"{size(total)} would be freed; --yes does it"
+
+
+def test_prune_does_it(stores: Path, recipe: str, features) -> None:
+    change_table(stores, "a", ["a1"], ["a3"])
+    (stores / "a" / "other.failures.csv").write_text("corpus\n")
+    (stores / "a" / "toy.failures.csv").write_text("corpus\n")
+    (stores / "a" / ".toy.h5.123-0123abcd.tmp").write_bytes(b"x" * 10)
+    untouched = store_path(stores, "b", "toy").read_bytes()
+    with Store(store_path(stores, "a", "toy")) as store:
+        keep = ~store.index["utterance"].isin(["a1", "a3"]).to_numpy()
+        key, index = store.key, store.index[keep].reset_index(drop=True)
+        layers = [store.read(i, "mean")[keep] for i in range(3)]
+    code, text = features("prune", recipe, "--yes")
+    assert code == 0, text
+    assert sorted(path.name for path in (stores / "a").iterdir()) == [
+        "toy.failures.csv", "toy.h5", "utterances.csv", "utterances.json",
+    ]  # fmt: skip
+    with Store(store_path(stores, "a", "toy")) as store:
+        assert store.key == key
+        assert store.index.equals(index)
+        assert store.verify() == []
+        for i in range(3):
+            np.testing.assert_array_equal(store.read(i, "mean"), layers[i])
+    assert store_path(stores, "b", "toy").read_bytes() == untouched
+    assert features("prune", recipe, "--yes") == (0, "nothing can go\n")
+
+
+def test_what_any_of_the_recipes_names_stays(stores: Path, tmp_path: Path, features) -> None:
+    first = write_recipe(tmp_path)
+    second = tmp_path / "second.toml"
+    second.write_text(
+        first.read_text().replace('models = ["toy"]', "").replace(
+            '[corpora.a]\nreader = "manifest"\n', '[models.other]\nhub = "org/repo"\n'
+        )
+    )  # fmt: skip
+    assert set(load_recipe(second).corpora) == {"b"}
+    text = features("prune", str(first), str(second))[1]
+    assert "a/other.h5" in text
+    assert "b/other.h5" not in text
+    assert "toy" not in text
+    with pytest.raises(SystemExit):
+        features("prune")
+
+
+def test_what_is_under_way_is_never_pruned(stores: Path, recipe: str, features) -> None:
+    (stores / "a" / "other.parts").mkdir()
+    (stores / "a" / ".other.h5.1-0123abcd.tmp").write_bytes(b"")
+    change_table(stores, "b", ["b1"], [])
+    with WriterLock(stores / "b" / "other.lock"), WriterLock(stores / "b" / "toy.lock"):
+        (stores / "b" / ".toy.h5.1-0123abcd.tmp").write_bytes(b"")
+        before = snapshot(stores)
+        code, text = features("prune", recipe, "--yes")
+        assert (code, text.splitlines()[-1]) == (0, "nothing can go")
+        assert snapshot(stores) == before
+    for path in ("a/other.h5", "b/other.h5", "b/toy.h5"):
+        assert f"stays: {stores}/{path}: under way" in text
+
+
+def test_temporary_files_that_no_lock_guards_go_after_an_hour(
+    stores: Path, recipe: str, features
+) -> None:
+    old, young = (stores / "a" / f".utterances.csv.1-0123abc{i}.tmp" for i in range(2))
+    ours = stores / "a" / ".notes.tmp"
+    for path in (old, young, ours):
+        path.write_bytes(b"")
+    os.utime(old, (time.time() - 3700,) * 2)
+    features("prune", recipe, "--yes")
+    assert [path.exists() for path in (old, young, ours)] == [False, True, True]
+
+
+def test_a_store_whose_rows_are_all_stale_goes_whole(stores: Path, recipe: str, features) -> None:
+    change_table(stores, "a", [], [f"a{i}" for i in range(70)])
+    text = features("prune", recipe, "--yes")[1]
+    assert "toy.h5: " in text
+    assert "0 rows that the table has no more, 70 of other audio: all of its rows" in text
+    assert not store_path(stores, "a", "toy").exists()
+
+
+def test_what_cannot_be_read_stays_and_is_named(stores: Path, recipe: str, features) -> None:
+    other, toy = (store_path(stores, "a", model) for model in ("other", "toy"))
+    other.write_bytes(b"somebody else's")
+    toy.write_bytes(toy.read_bytes()[:2000])
+    (stores / "b" / "utterances.csv").unlink()
+    code, text = features("prune", recipe, "--yes")
+    assert code == 0
+    assert f"stays: {other}: cannot be opened as HDF5" in text
+    assert f"stays: {toy}: " in text
+    assert "stays: " + str(stores / "b" / "utterances.csv") in text
+    assert other.exists()
+    assert store_path(stores, "b", "toy").exists()
+
+
+def test_a_damaged_block_keeps_the_store_as_it_is(stores: Path, recipe: str, features) -> None:
+    import h5py
+
+    path = store_path(stores, "a", "toy")
+    with h5py.File(path, "r") as file:
+        offset = file["mean"].id.get_offset()
+    raw = bytearray(path.read_bytes())
+    raw[offset] ^= 1
+    path.write_bytes(raw)
+    change_table(stores, "a", ["a5"], [])
+    code, text = features("prune", recipe, "--yes")
+    assert code == 1
+    assert "damaged: /mean, layer 0" in text
+    assert path.read_bytes() == raw

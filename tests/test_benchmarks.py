@@ -1,0 +1,147 @@
+"""Every benchmark runs in its short form, and says so where the sides disagree."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import audio, memory, precision, store
+from features.store import Store
+
+TOP = Path(__file__).resolve().parents[1]
+
+
+def short(*command: str) -> str:
+    """Run a benchmark's `--small` in a process of its own; one thread, as the cores are shared."""
+    done = subprocess.run(
+        [sys.executable, *command, "--small"], cwd=TOP, text=True, capture_output=True, check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def rows_of(text: str, first: str) -> list[list[str]]:
+    """Cells of the table rows whose first cell begins so."""
+    lines = [line for line in text.splitlines() if line.startswith(f"| {first}")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("how", [["-m", "benchmarks.store"], ["benchmarks/store.py"]])
+def test_store(how: list[str]) -> None:
+    text = short(*how)
+    for rows in store.SMALL_ROWS:
+        cells = rows_of(text, f"{rows:,} x {store.SMALL_LAYERS}")
+        assert {one[1] for one in cells} == {"0", "2", "4"}
+        assert {one[2] for one in cells} <= {"cold", "warm"}
+    assert "All ways give what was written." in text
+
+
+@pytest.mark.process
+def test_audio() -> None:
+    text = short("-m", "benchmarks.audio")
+    cells = [row for kind, _ in audio.SMALL_KINDS for row in rows_of(text, kind)]
+    assert len(cells) == len(audio.SMALL_KINDS)
+    assert all(float(row[-1]) <= audio.TOLERANCE for row in cells)
+
+
+@pytest.mark.process
+def test_memory() -> None:
+    text = short("benchmarks/memory.py")
+    for model in memory.MODELS:
+        ((_, few, many, ratio, _),) = rows_of(text, model)
+        few_mb, many_mb = (float(one.split(" = ")[0]) for one in (few, many))
+        assert float(ratio) == pytest.approx(many_mb / few_mb, abs=0.01)
+    for stage in memory.STAGES:
+        assert rows_of(text, stage)
+
+
+@pytest.mark.process
+@pytest.mark.skipif(
+    importlib.util.find_spec("espeakng_loader") is None, reason="espeakng-loader is missing"
+)
+def test_precision() -> None:
+    text = short("-m", "benchmarks.precision")
+    rows = rows_of(text, precision.TINY)
+    layers = [row for row in rows if row[1].isdigit()]
+    errors = {half: [float(r[3]) for r in layers if r[2] == half] for half in precision.HALVES}
+    assert len(errors["bfloat16"]) == len(errors["float16"]) == 5
+    # Eight bits of a significand, and eleven.
+    assert all(1e-4 < one < 1e-1 for one in errors["bfloat16"])
+    assert all(1e-5 < one < 1e-2 for one in errors["float16"])
+    assert max(errors["float16"]) < min(errors["bfloat16"])
+    scores = [row for row in rows if row[1] == "last"]
+    assert [row[2:4] for row in scores] == [
+        [one, part] for one in ("float32", *precision.HALVES) for part in ("devel", "test")
+    ]
+
+
+def test_store_says_where_a_read_gives_other_values(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["--rows", "70", "--layers", "2", "--columns", "8", "--repeats", "1"]
+    assert store.main(argv) == 0
+    read = Store.read
+    monkeypatch.setattr(Store, "read", lambda *args, **more: read(*args, **more) + 1)
+    assert store.main(argv) == 1
+    out, err = capsys.readouterr()
+    assert "OTHER VALUES THAN WERE WRITTEN." in out
+    assert "70 x 2, layer 1: check gives other values" in err
+
+
+def test_store_looks_at_the_bytes_of_the_layer(tmp_path: Path) -> None:
+    store.write(tmp_path / "made.h5", 70, 2, 8)
+    first = store.offset_of(tmp_path / "made.h5", store.made(0, 70, 8)[:1])
+    found = np.fromfile(tmp_path / "made.h5", "<f4", 70 * 8, offset=first + 4 * 70 * 8)
+    np.testing.assert_array_equal(found.reshape(70, 8), store.made(1, 70, 8))
+
+
+@pytest.mark.parametrize(
+    ("ours", "expected", "apart"),
+    [
+        ([[1.0, 2.0]], [[1.0, 2.0]], 0.0),
+        ([[1.0, 2.5]], [[1.0, 2.0]], 0.5),
+        ([[1.0, 2.0]], [[1.0, 2.0, 0.0]], 0.0),  # librosa's zero
+        ([[1.0, 2.0]], [[1.0, 2.0, 0.1]], np.inf),
+        ([[1.0]], [[1.0, 0.0, 0.0]], np.inf),
+        ([[1.0, 2.0, 0.0]], [[1.0, 2.0]], np.inf),
+        ([], [[1.0]], np.inf),
+    ],
+)
+def test_audio_compares_all_samples(
+    ours: list[list[float]], expected: list[list[float]], apart: float
+) -> None:
+    arrays = [[np.array(one, np.float32) for one in side] for side in (ours, expected)]
+    assert audio.difference(*arrays) == apart
+
+
+def test_audio_says_where_samples_differ(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(audio, "WORKERS", ())
+    monkeypatch.setattr(audio, "SMALL_KINDS", [("WAV", 44_100)])
+    monkeypatch.setattr(audio, "librosa_way", lambda: audio.soxr_way)
+    assert audio.main(["--small"]) == 0
+    load = audio.load
+    monkeypatch.setattr(
+        audio, "load_way", audio.one_by_one(lambda clip: load(clip) + np.float32(1e-3))
+    )
+    assert audio.main(["--small"]) == 1
+    assert "NOT ALL WAYS GIVE" in capsys.readouterr().out
+
+
+def test_precision_counts_what_a_half_precision_loses(tmp_path: Path, capsys) -> None:
+    recipe = precision.load_recipe(precision.DEMO)
+    for name, n in ((precision.FULL, 70), ("float16", 69)):
+        store.write(tmp_path / name / "toy" / "demo" / "toy.h5", n, 2, 8)
+    assert precision.compare("toy", recipe, tmp_path, "float16") == 1
+    store.write(tmp_path / "bfloat16" / "toy" / "demo" / "toy.h5", 70, 2, 8)
+    assert precision.compare("toy", recipe, tmp_path, "bfloat16") == 0
+    assert "| toy | 1 | bfloat16 | 0.0e+00 | 0.0e+00 |" in capsys.readouterr().out
