@@ -177,10 +177,12 @@ def _of_video(clip: Clip) -> tuple[Audio, int]:
         ) from None
     blocks, n_frames = [], 0
     try:
-        with av.open(clip.path) as container:
+        with av.open(clip.path, metadata_errors="ignore") as container:
             if not container.streams.audio:
                 raise AudioError("the video has no sound")
             stream = container.streams.audio[0]
+            if stream.codec_context is None:
+                raise AudioError("the video's sound is coded in a way that FFmpeg does not know")
             rate = _usual_rate(stream.rate)
             convert = av.AudioResampler(format="fltp")  # planar float32; the rate stays
             for frame in container.decode(stream):
@@ -191,7 +193,7 @@ def _of_video(clip: Clip) -> tuple[Audio, int]:
                     raise AudioError(
                         f"longer than {MAX_SECONDS:,.0f} s, which an utterance has at most: cut it"
                     )
-    except (av.FFmpegError, MemoryError) as error:
+    except (av.FFmpegError, ValueError, MemoryError) as error:
         reason = getattr(error, "strerror", None) or _reason(error)
         raise AudioError(f"cannot be read as video: {reason}") from None
     if not blocks:

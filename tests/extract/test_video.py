@@ -72,12 +72,16 @@ def test_segments_of_a_video(tmp_path: Path, rng: np.random.Generator) -> None:
 def test_videos_that_cannot_be_used(tmp_path: Path, rng: np.random.Generator, call) -> None:
     path = write_avi(tmp_path / "a.avi", noise(rng, 48_000, 2), 48_000)
     whole = path.read_bytes()
+    # The format tag of the second stream's WAVEFORMATEX, after its chunk's name and size.
+    at = whole.index(b"strf", whole.index(b"auds")) + 8
+    coded = whole[:at] + b"\xee\xee" + whole[at + 2 :]
     silent = write_avi(tmp_path / "silent.avi", np.zeros((0, 1)), 48_000)
     for content, reason in (
         (whole[: len(whole) // 2], rf"cut short: its header promises {len(whole)} bytes, \d+ are"),
         (b"this is no video", "cannot be read as video: Invalid data found"),
         (b"", "empty: the file has no bytes"),
         (silent.read_bytes(), "the video has no sound"),
+        (coded, "sound is coded in a way that FFmpeg does not know"),
     ):
         path.write_bytes(content)
         with pytest.raises(AudioError, match=reason):
@@ -85,6 +89,15 @@ def test_videos_that_cannot_be_used(tmp_path: Path, rng: np.random.Generator, ca
     path.unlink()
     with pytest.raises(AudioError, match="no such file"):
         call(Clip("a", str(path)))
+
+
+def test_a_title_that_is_no_utf_8_is_no_fault(tmp_path: Path, rng: np.random.Generator) -> None:
+    samples = noise(rng, 4_000, 1)
+    path = write_avi(tmp_path / "a.avi", samples, 16_000)
+    whole = path.read_bytes()
+    assert whole.count(b"Lavf") == 1  # the writer's name, among the tags
+    path.write_bytes(whole.replace(b"Lavf", "Läuf".encode("latin-1")))
+    np.testing.assert_array_equal(load(Clip("a", str(path))), samples[:, 0])
 
 
 def test_too_short_a_sound(tmp_path: Path, rng: np.random.Generator) -> None:
