@@ -2,7 +2,8 @@
 
 Conventions
 -----------
-- Decoding is soundfile's (WAV, FLAC, OGG, MP3), channels are averaged, resampling is soxr's `HQ`.
+- Decoding is soundfile's (WAV, FLAC, OGG, MP3) and, of the sound of `.avi` videos, PyAV's (extra
+  `video`); channels are averaged, resampling is soxr's `HQ`.
 - What cannot be used raises `AudioError` with the reason; nothing is replaced by zeros.
 - A header is a claim: memory is taken for what is decoded, not for what a header promises.
 - `start` and `end` are seconds into the file; NaN means its beginning or end.
@@ -67,9 +68,13 @@ def seconds(clip: Clip) -> float:
     Raises
     ------
     AudioError
-        The file is missing or its header cannot be read.
+        The file is missing, its header cannot be read, or it is a video and there is no PyAV.
     """
-    rate, n_frames = _header(clip)
+    if _is_video(clip):
+        mono, rate = _of_video(clip)
+        n_frames = len(mono)
+    else:
+        rate, n_frames = _header(clip)
     start, stop = _bounds(clip, rate, n_frames)
     return (stop - start) / rate
 
@@ -92,12 +97,17 @@ def load(clip: Clip, min_samples: int = 1) -> Audio:
     AudioError
         Unreadable, empty, NaN or infinite samples, or fewer samples than one frame needs.
     """
-    rate, n_frames = _header(clip)
-    start, stop = _bounds(clip, rate, n_frames)
-    try:
-        mono = _decode(clip.path, start, stop)
-    except (sf.SoundFileError, OSError, ValueError, TypeError, MemoryError) as error:
-        raise AudioError(f"cannot be decoded: {_reason(error)}") from None
+    if _is_video(clip):
+        mono, rate = _of_video(clip)
+        start, stop = _bounds(clip, rate, len(mono))
+        mono = mono[start:stop]
+    else:
+        rate, n_frames = _header(clip)
+        start, stop = _bounds(clip, rate, n_frames)
+        try:
+            mono = _decode(clip.path, start, stop)
+        except (sf.SoundFileError, OSError, ValueError, TypeError, MemoryError) as error:
+            raise AudioError(f"cannot be decoded: {_reason(error)}") from None
     if not np.isfinite(mono).all():
         raise AudioError(f"{int((~np.isfinite(mono)).sum())} samples are NaN or infinite")
     if rate != SAMPLING_RATE_HZ:
@@ -115,11 +125,7 @@ def load(clip: Clip, min_samples: int = 1) -> Audio:
 def _header(clip: Clip) -> tuple[int, int]:
     """Sampling rate and number of frames, as the header has them."""
     try:
-        # Not opened before: what is no plain file (a pipe) may never answer.
-        if not Path(clip.path).is_file():
-            raise AudioError("no such file")
-        if Path(clip.path).stat().st_size == 0:
-            raise AudioError("empty: the file has no bytes")
+        _refuse_no_bytes(Path(clip.path))
         info = sf.info(clip.path)
     except (sf.SoundFileError, OSError, TypeError, ValueError) as error:
         raise AudioError(f"cannot be read as audio: {_reason(error)}") from None
@@ -129,10 +135,79 @@ def _header(clip: Clip) -> tuple[int, int]:
             f"cut short: its header promises {promised[1]} bytes of samples, {promised[2]} are "
             f"there"
         )
-    rate = int(info.samplerate)
+    return _usual_rate(int(info.samplerate)), int(info.frames)
+
+
+def _refuse_no_bytes(path: Path) -> None:
+    # Not opened before: what is no plain file (a pipe) may never answer.
+    if not path.is_file():
+        raise AudioError("no such file")
+    if path.stat().st_size == 0:
+        raise AudioError("empty: the file has no bytes")
+
+
+def _usual_rate(rate: int) -> int:
     if not RATES_HZ[0] <= rate <= RATES_HZ[1]:
         raise AudioError(f"sampling rate {rate} Hz; expected {RATES_HZ[0]} to {RATES_HZ[1]} Hz")
-    return rate, int(info.frames)
+    return rate
+
+
+def _is_video(clip: Clip) -> bool:
+    return clip.path.lower().endswith(".avi")
+
+
+def _of_video(clip: Clip) -> tuple[Audio, int]:
+    """Decode a video's first sound track, channels averaged: float32, shape (n_frames,); its rate.
+
+    The pictures are passed over. All of the sound is decoded even where only its length is asked
+    for, since what headers say about it depends on who wrote them.
+    """
+    path = Path(clip.path)
+    try:
+        _refuse_no_bytes(path)
+        _refuse_cut_video(path)
+    except (OSError, ValueError) as error:
+        raise AudioError(f"cannot be read as video: {_reason(error)}") from None
+    try:
+        import av
+    except ImportError:
+        raise AudioError(
+            "the sound of a video needs PyAV: install serfuse[video] (make EXTRAS=...,video), or "
+            "put the sound beside it as WAV"
+        ) from None
+    blocks, n_frames = [], 0
+    try:
+        with av.open(clip.path, metadata_errors="ignore") as container:
+            if not container.streams.audio:
+                raise AudioError("the video has no sound")
+            stream = container.streams.audio[0]
+            if stream.codec_context is None:
+                raise AudioError("the video's sound is coded in a way that FFmpeg does not know")
+            rate = _usual_rate(stream.rate)
+            convert = av.AudioResampler(format="fltp")  # planar float32; the rate stays
+            for frame in container.decode(stream):
+                for piece in convert.resample(frame):
+                    blocks.append(piece.to_ndarray().mean(axis=0, dtype=np.float32))
+                    n_frames += len(blocks[-1])
+                if n_frames > MAX_SECONDS * rate:
+                    raise AudioError(
+                        f"longer than {MAX_SECONDS:,.0f} s, which an utterance has at most: cut it"
+                    )
+    except (av.FFmpegError, ValueError, MemoryError) as error:
+        reason = getattr(error, "strerror", None) or _reason(error)
+        raise AudioError(f"cannot be read as video: {reason}") from None
+    if not blocks:
+        raise AudioError("empty: no samples")
+    return np.concatenate(blocks), rate
+
+
+def _refuse_cut_video(path: Path) -> None:
+    """FFmpeg reads what is left of a cut file without a word; its first chunk says its size."""
+    with path.open("rb") as file:
+        head = file.read(8)
+    n_bytes, promised = path.stat().st_size, 8 + int.from_bytes(head[4:], "little")
+    if head[:4] == b"RIFF" and n_bytes < promised < _OPEN_ENDED:
+        raise AudioError(f"cut short: its header promises {promised} bytes, {n_bytes} are there")
 
 
 def _decode(path: str, start: int, stop: int) -> Audio:

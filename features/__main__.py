@@ -20,6 +20,7 @@ from features.command import (
     run_command,
 )
 from features.corpora import CORPORA, read_corpus
+from features.corpora.listing import print_corpora
 from features.errors import CorpusError, StoreError, UserError
 from features.lint import lint_recipe
 from features.recipe import Recipe, load_recipe
@@ -124,7 +125,10 @@ def _print_table(made: Table) -> None:
     frame = made.frame
     known = frame["seconds"].dropna()
     heard = f", {duration(known.sum())} of audio" if len(known) else ""
-    print(f"{len(frame)} utterances, {frame['speaker'].nunique()} speakers{heard}")
+    speakers = frame["speaker"]
+    print(f"{len(frame)} utterances, {speakers[speakers != ''].nunique()} speakers{heard}")
+    if (speakers != "").any():
+        print(f"speaker: {_speakers(speakers)}")
     for column in ("partition", "gender", "language", "session", *made.labels):
         counts = frame[column].value_counts()
         order = [one for one in made.labels.get(column, sorted(counts.index)) if one in counts]
@@ -138,6 +142,17 @@ def _print_table(made: Table) -> None:
         )
     for finding in made.findings:
         print(f"odd: {finding.text}")
+
+
+def _speakers(speakers: pd.Series) -> str:
+    """Say how many utterances speakers have: one by one up to 24 of them, else the range."""
+    counts = speakers.replace("", "(none)").value_counts().sort_index()
+    least, most = counts.min(), counts.max()
+    if least == most:
+        return f"{most} each"
+    if len(counts) > 24:
+        return f"{least} to {most} each"
+    return ", ".join(f"{speaker} {n}" for speaker, n in counts.items())
 
 
 def verify(args: argparse.Namespace) -> int:
@@ -216,6 +231,9 @@ def parser() -> argparse.ArgumentParser:
     one = commands.add_parser("lint", help="what the sides of a recipe's folds share")
     add_arguments(one, "recipe", "stores", "corpus")
     one.set_defaults(run=lint_splits)
+    one = commands.add_parser("corpora", help="which corpora are known, and where to get them")
+    one.add_argument("names", nargs="*", metavar="CORPUS", help="(default: all)")
+    one.set_defaults(run=lambda args: print_corpora(args.names))
     one = commands.add_parser("table", help="read a corpus and print and write its table")
     one.add_argument("name", help="corpus, or a name of your own for a manifest")
     one.add_argument("--root", type=Path, help="its folder (default: DATA/<name>)")

@@ -21,11 +21,18 @@ from features.corpora.audformat_database import AUDFORMAT
 from features.corpora.base import Corpus, Reading, nfc, refuse_duplicates
 from features.corpora.crema_d import CREMA_D
 from features.corpora.demo import DEMO
+from features.corpora.ema import EMA
 from features.corpora.emodb import EMODB
+from features.corpora.emovo import EMOVO
+from features.corpora.enterface import ENTERFACE
 from features.corpora.hume_prosody import HUME_PROSODY
 from features.corpora.iemocap import IEMOCAP
+from features.corpora.jtes import JTES
 from features.corpora.manifest import MANIFEST
 from features.corpora.msp_podcast import MSP_PODCAST
+from features.corpora.ravdess import RAVDESS
+from features.corpora.savee import SAVEE
+from features.corpora.tess import TESS
 from features.corpora.turev_db import TUREV_DB
 from features.errors import CorpusError, nearest
 from features.utterances import AUDIO_HASH, KEY, TIMES, Finding, Table, columns_of, finding, some
@@ -45,6 +52,7 @@ def _registry(records: Iterable[Corpus]) -> dict[str, Corpus]:
 CORPORA = _registry(
     [
         *(HUME_PROSODY, EMODB, TUREV_DB),
+        *(RAVDESS, TESS, SAVEE, EMOVO, JTES, EMA, ENTERFACE),
         *(CREMA_D, IEMOCAP, MSP_PODCAST),
         *(DEMO, MANIFEST, AUDFORMAT),
     ]

@@ -98,7 +98,7 @@ def nfc(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def find_audio(root: Path, folder: Path) -> list[str]:
+def find_audio(root: Path, folder: Path, suffixes: tuple[str, ...] = AUDIO_SUFFIXES) -> list[str]:
     """List the audio files at any depth below `folder`, sorted, relative to `root`, with `/`.
 
     Hidden files and folders (`._a.wav`, `.DS_Store`) are passed over, links are followed.
@@ -114,7 +114,7 @@ def find_audio(root: Path, folder: Path) -> list[str]:
         found += [
             Path(place, name).relative_to(root).as_posix()
             for name in files
-            if name.lower().endswith(AUDIO_SUFFIXES) and not name.startswith(".")
+            if name.lower().endswith(suffixes) and not name.startswith(".")
         ]
     odd = [ascii(path) for path in sorted(found) if _SURROGATE.search(path)]
     if odd:

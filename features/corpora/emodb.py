@@ -37,6 +37,7 @@ EMOTIONS = {
     "N": "neutral",
     "T": "sadness",
 }
+FOUR_CLASS = {"anger": "angry", "happiness": "happy", "neutral": "neutral", "sadness": "sad"}
 MALE = ("03", "10", "11", "12", "15")
 FEMALE = ("08", "09", "13", "14", "16")
 NAME = re.compile(r"(?P<speaker>\d\d)(?P<text>[ab]\d\d)(?P<letter>[WLEAFNT])[a-z]?")
@@ -132,19 +133,8 @@ EMODB = Corpus(
     published=True,
     read=read_emodb,
     label_maps={
-        "four-class": {
-            "anger": "angry",
-            "happiness": "happy",
-            "neutral": "neutral",
-            "sadness": "sad",
-        },
-        # As in the multilingual paper (XLSR-HGFM): disgust counts as anger.
-        "four-class-disgust-as-anger": {
-            "anger": "angry",
-            "disgust": "angry",
-            "happiness": "happy",
-            "neutral": "neutral",
-            "sadness": "sad",
-        },
+        "four-class": FOUR_CLASS,
+        "four-class-disgust-as-angry": {**FOUR_CLASS, "disgust": "angry"},
+        "emobox": {**FOUR_CLASS, "boredom": "boredom", "disgust": "disgust", "fear": "fear"},
     },
 )

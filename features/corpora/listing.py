@@ -1,0 +1,50 @@
+"""What `python -m features corpora` prints: the records of the known corpora, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from features.corpora import CORPORA, get_corpus
+from features.corpora.base import Corpus
+
+
+def print_corpora(names: Iterable[str] = ()) -> int:
+    """Print the records of these corpora, or of all; the exit code is 0.
+
+    Raises
+    ------
+    CorpusError
+        With the nearest keys, if one is unknown; then nothing is printed.
+    """
+    records = [get_corpus(name) for name in names] or list(CORPORA.values())
+    print("\n\n".join(describe(record) for record in records))
+    return 0
+
+
+def describe(record: Corpus) -> str:
+    """Write a record down, a line a subject; what is not known (or not so) is left out.
+
+    Examples
+    --------
+    >>> print(describe(get_corpus("turev-db")).splitlines()[1])
+      published: 1,735 utterances, 6 speakers; languages: tr
+    """
+    counts = [f"{record.expected[w]:,} {w}" for w in ("utterances", "speakers") if w in
+              record.expected]  # fmt: skip
+    size = f"published: {', '.join(counts)}" if counts else ""
+    languages = f"languages: {', '.join(record.languages)}" if record.languages else ""
+    lines = [
+        ("", "; ".join(part for part in (size, languages) if part)),
+        *((f"{name}: ", ", ".join(map(str, labels))) for name, labels in record.labels.items()),
+        ("targets: ", ", ".join(record.targets)),
+        ("label maps: ", ", ".join(record.label_maps)),
+        ("options: ", ", ".join(record.options)),
+        (f"below DATA/{record.key}: ", record.layout),
+        (f"tree: {record.tree}; ", record.source),
+        ("licence: ", record.licence),
+        ("where: ", record.homepage),
+        ("cite: ", record.citation),
+    ]
+    return "\n".join(
+        [f"{record.key}: {record.title}", *(f"  {name}{text}" for name, text in lines if text)]
+    )

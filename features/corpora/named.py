@@ -1,0 +1,135 @@
+"""What corpora share whose file names say all: matching them, and leaving copies out.
+
+Such a corpus is found at any depth below its root, whatever the folders above it are called, since
+copies of it travel in several trees. A copy of a recording (the same tree packed twice, a video
+beside its own sound) is left out and counted.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from features.corpora.base import AUDIO_SUFFIXES, Corpus, find_audio, make_ids, nfc, no_audio
+from features.errors import CorpusError
+from features.utterances import Finding, finding, some
+
+
+def match_names(
+    root: Path,
+    corpus: Corpus,
+    pattern: re.Pattern[str],
+    form: str,
+    suffixes: tuple[str, ...] = AUDIO_SUFFIXES,
+) -> tuple[pd.DataFrame, list[Finding]]:
+    """Match the path below `root`, without its suffix, of every audio file.
+
+    Parameters
+    ----------
+    root : Path
+    corpus : Corpus
+        Named in errors.
+    pattern : re.Pattern
+        Has to match the whole path; its named groups become columns, empty where one is optional
+        and absent.
+    form : str
+        How a name should look, for people.
+    suffixes : tuple of str
+        Lower-case suffixes of the files that are looked at.
+
+    Returns
+    -------
+    frame : pandas.DataFrame
+        `path` and the groups, as text, one row a file that matches.
+    findings : list of Finding
+        Files that do not match.
+
+    Raises
+    ------
+    CorpusError
+        If there is no audio, or none of it is named so.
+    """
+    paths = find_audio(root, root, suffixes)
+    if not paths:
+        raise no_audio(root, root, corpus)
+    matches = {
+        path: pattern.fullmatch(nfc(str(PurePosixPath(path).with_suffix("")))) for path in paths
+    }
+    odd = [path for path, match in matches.items() if match is None]
+    if len(odd) == len(paths):
+        raise CorpusError(
+            f"{root}: none of the {len(odd)} audio files below it is named {form}: "
+            f"{some(odd, 3)}; {corpus.key} is expected to hold {corpus.layout}"
+        )
+    rows = [{"path": path, **match.groupdict("")} for path, match in matches.items() if match]
+    text = f"audio files whose name is not {form} are left out"
+    return pd.DataFrame(rows, dtype=str), finding("names", odd, text)
+
+
+def drop_copies(
+    root: Path, frame: pd.DataFrame, columns: Sequence[str]
+) -> tuple[pd.DataFrame, list[Finding]]:
+    """Keep one file of each recording, sound before video, then the nearest to the root.
+
+    Parameters
+    ----------
+    root : Path
+    frame : pandas.DataFrame
+        Has `path`.
+    columns : sequence of str
+        What tells one recording from another.
+
+    Returns
+    -------
+    frame : pandas.DataFrame
+        Without the copies, sorted by path.
+    findings : list of Finding
+        Copies; those of the same kind but of another size apart, since somebody should look.
+    """
+    ordered = frame.assign(
+        video=[not path.lower().endswith(AUDIO_SUFFIXES) for path in frame["path"]],
+        depth=frame["path"].str.count("/"),
+    ).sort_values(["video", "depth", "path"])
+    again = ordered.duplicated(list(columns))
+    kept, copies = ordered[~again], ordered[again]
+    first = {tuple(row[:-1]): row[-1] for row in _rows(kept, columns)}
+    same: list[str] = []
+    other: list[str] = []
+    for *key, path in _rows(copies, columns):
+        one, two = root / first[tuple(key)], root / path
+        alike = one.suffix.lower() != two.suffix.lower() or _size(one) == _size(two)
+        (same if alike else other).append(path)
+    return kept.drop(columns=["video", "depth"]).sort_values("path", ignore_index=True), [
+        *finding("copies", same, "files are copies of one that is kept, and are left out"),
+        *finding(
+            "copies-differ", other,
+            "files are named as one that is kept but differ from it in size; the one nearest to "
+            "the root is kept",
+        ),
+    ]  # fmt: skip
+
+
+def name_utterances(paths: Sequence[str]) -> list[str]:
+    """Make ids: stems, or the paths below the deepest folder that holds all of them.
+
+    Examples
+    --------
+    >>> name_utterances(["x/DC/a01.wav", "x/JE/a01.wav"])
+    ['DC/a01', 'JE/a01']
+    """
+    return make_ids(paths, posixpath.commonpath([posixpath.dirname(nfc(path)) for path in paths]))
+
+
+def _rows(frame: pd.DataFrame, columns: Sequence[str]) -> list[list[str]]:
+    return frame[[*columns, "path"]].to_numpy().tolist()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1

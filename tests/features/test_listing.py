@@ -1,0 +1,90 @@
+"""`python -m features corpora`, and what `table` prints of speakers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from features.__main__ import main, parser
+from features.command import run_command
+from features.corpora import CORPORA
+from features.corpora.listing import describe
+
+
+def run(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str]:
+    capsys.readouterr()
+    code = run_command(main, parser(), [*argv])
+    return code, "".join(capsys.readouterr())
+
+
+def test_all_corpora_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    code, text = run(capsys, "corpora")
+    assert code == 0
+    blocks = dict(block.split(": ", 1) for block in text.split("\n\n"))
+    assert list(blocks) == list(CORPORA)
+    for key, record in CORPORA.items():
+        for part in (record.title, record.licence, record.homepage, record.layout):
+            assert part in blocks[key]
+        for labels in record.labels.values():
+            assert ", ".join(labels) in blocks[key]
+    assert "20,000 utterances, 100 speakers" in blocks["jtes"]
+    assert "tree: unverified" in blocks["jtes"]
+    assert "tree: verified" in blocks["ravdess"]
+
+
+def test_some_corpora_and_an_unknown_one(capsys: pytest.CaptureFixture[str]) -> None:
+    code, text = run(capsys, "corpora", "tess", "emovo")
+    assert (code, text) == (
+        0, f"{describe(CORPORA['tess'])}\n\n{describe(CORPORA['emovo'])}\n"
+    )  # fmt: skip
+    code, text = run(capsys, "corpora", "tess", "emvo")
+    assert code == 1
+    assert text.startswith("python -m features: no corpus is called 'emvo'; did you mean 'emovo'")
+
+
+def table(capsys, root: Path, *argv: str) -> list[str]:
+    stores = str(root.parent / "stores")
+    code, text = run(capsys, "table", *argv, "--root", str(root), "--stores", stores)
+    assert code == 0
+    return text.splitlines()
+
+
+def test_table_prints_counts_and_what_is_odd(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "tess"
+    root.mkdir()
+    for name in ("OAF_back_angry", "OAF_bar_ps", "YAF_bar_ps", "notes"):
+        (root / f"{name}.wav").touch()
+    lines = table(capsys, root, "tess")
+    assert "3 utterances, 2 speakers" in lines
+    assert "speaker: OAF 2, YAF 1" in lines
+    assert "gender: female 3" in lines
+    assert "emotion: anger 1, pleasant surprise 2" in lines
+    odd = [line for line in lines if line.startswith("odd: ")]
+    assert len(odd) == 2
+    assert odd[0].startswith("odd: 1 audio files whose name is not <OAF|YAF>_<word>_<emotion> ")
+    assert "utterances 3 (published: 2800)" in odd[1]
+
+
+@pytest.mark.parametrize(
+    ("speakers", "line"),
+    [
+        (["", ""], None),
+        (["a", "", "b"], "speaker: 1 each"),
+        (["a", "a", ""], "speaker: (none) 1, a 2"),
+        ([*map(str, range(25)), "3"], "speaker: 1 to 2 each"),
+    ],
+)
+def test_table_prints_speakers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], speakers: list[str], line: str | None
+) -> None:
+    root = tmp_path / "mine"
+    root.mkdir()
+    rows = [f"{n}.wav,{speaker}" for n, speaker in enumerate(speakers)]
+    (root / "manifest.csv").write_text("\n".join(["path,speaker", *rows]), encoding="utf-8")
+    lines = table(capsys, root, "mine")
+    known = len({one for one in speakers if one})
+    assert lines[0] == f"{len(speakers)} utterances, {known} speakers"
+    assert [one for one in lines if one.startswith("speaker: ")] == ([line] if line else [])
