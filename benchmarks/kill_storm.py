@@ -652,7 +652,7 @@ def contents(folder: Path) -> dict[str, Any]:
     from models.train import load_head
 
     readers: dict[str, Callable[[Path], Any]] = {
-        "run.json": lambda path: {**json.loads(path.read_text()), "seconds": None},
+        "run.json": lambda path: {**json.loads(path.read_text()), "seconds": None, "digest": None},
         "head.skops": lambda path: parameters(load_head(path)),
     }
     return {

@@ -99,7 +99,7 @@ def compute(
     StoreError, ModelError, AudioError
         As `extract.compute.compute` raises them, on a worker.
     """
-    whole = replace(whole, target=_portable(whole.target))
+    whole = replace(whole, target=_portable(whole.target), folder=whole.folder.absolute())
     if machine.jobs < 0:
         machine = replace(machine, jobs=workers.threads)
     outcome = Outcome()

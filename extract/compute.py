@@ -32,7 +32,7 @@ from extract.ahead import Loaded, load_ahead
 from extract.audio import SAMPLING_RATE_HZ
 from extract.costs import budget_s
 from extract.registry import Model
-from extract.work import Item, Target
+from extract.work import Item, Target, file_stamp
 from features.errors import ModelError, StoreError
 from features.store import Store, write_store
 
@@ -404,38 +404,54 @@ class _Part:
         self._clear()
 
     def _clear(self) -> None:
-        self._number = -1
         self._since = time.monotonic()
-        self._blocks: list[Features] = []
-        self._items: list[Item] = []
-        self._failed: list[tuple[str, str, str]] = []
+        self._batches: list[tuple[int, Features, list[Item], list[tuple[Item, str]]]] = []
+        self._before: tuple[int, int, int] | None = None
 
     @property
     def full(self) -> bool:
         """Whether it is time to seal."""
-        n_bytes = len(self._items) * self._slab.target.row_bytes
+        n_items = sum(len(good) for _, _, good, _ in self._batches)
+        n_bytes = n_items * self._slab.target.row_bytes
         return n_bytes >= SEAL_AFTER_BYTES or time.monotonic() - self._since >= SEAL_AFTER_S
 
     def add(
         self, number: int, features: Features, good: list[Item], bad: list[tuple[Item, str]]
     ) -> None:
-        """Take a finished batch."""
-        if self._number < 0:
-            self._number = number
-        if good:
-            self._blocks.append(features)
-            self._items += good
-        self._failed += [(one.job.utterance, one.job.audio_hash, reason) for one, reason in bad]
+        """Take a finished batch; whole or not at all, should a signal come now."""
+        if not self._batches:
+            self._before = file_stamp(_part_path(self._slab.folder, self._slab.plan, number))
+        self._batches.append((number, features, good, bad))
 
     def seal(self) -> None:
-        """Write what is there as a part that is never touched again."""
-        if self._number < 0:
+        """Write what is there as a part that is never touched again.
+
+        A signal on the way leaves what is there to the next call, which writes nothing twice.
+        """
+        if not self._batches:
             return
-        number, blocks, items, failed = self._number, self._blocks, self._items, self._failed
-        # Should this fail, it fails once: whoever catches it finds nothing left to seal.
+        path = _part_path(self._slab.folder, self._slab.plan, self._batches[0][0])
+        if file_stamp(path) == self._before:
+            try:
+                self._may_write()
+                self._write(path)
+            except StoreError:
+                self._clear()  # it fails once: whoever catches it finds nothing left to seal
+                raise
+        items = [item for _, _, good, _ in self._batches for item in good]
+        self._outcome.computed += len(items)
+        self._outcome.computed_s += sum(one.job.seconds for one in items)
+        self._outcome.failed |= {
+            (item.job.utterance, item.job.audio_hash): reason
+            for _, _, _, bad in self._batches
+            for item, reason in bad
+        }
         self._clear()
-        self._may_write()
+
+    def _write(self, path: Path) -> None:
         target = self._slab.target
+        items = [item for _, _, good, _ in self._batches for item in good]
+        blocks = [features for _, features, good, _ in self._batches if good]
         index = pd.DataFrame(
             {
                 "utterance": [one.job.utterance for one in items],
@@ -449,10 +465,11 @@ class _Part:
             return np.concatenate([block[statistic][position] for block in blocks])[start:stop]
 
         write_store(
-            _part_path(self._slab.folder, self._slab.plan, number),
-            target.key, index, target.layers, matrix,
-            default=target.default, columns=target.columns, failed=failed,
+            path, target.key, index, target.layers, matrix,
+            default=target.default, columns=target.columns,
+            failed=[
+                (item.job.utterance, item.job.audio_hash, reason)
+                for _, _, _, bad in self._batches
+                for item, reason in bad
+            ],
         )  # fmt: skip
-        self._outcome.computed += len(items)
-        self._outcome.computed_s += sum(one.job.seconds for one in items)
-        self._outcome.failed |= {(u, h): reason for u, h, reason in failed}

@@ -122,7 +122,7 @@ def _compute_missing(
         + (f", {work.sealed_before} utterances sealed before" if work.sealed_before else ""),
         flush=True,
     )
-    whole = Slab(work.target, folder.absolute(), plan.name, [])
+    whole = Slab(work.target, folder, plan.name, [])
     items = work.survey.items
     progress = Progress(name, audio_s, "s of audio")
     try:

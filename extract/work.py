@@ -292,7 +292,7 @@ class Work:
 
     def renewed(self) -> Work:
         """The same, or planned again where the store was replaced since."""
-        if _stamp(self.path) == self.stamp:
+        if file_stamp(self.path) == self.stamp:
             return self
         return plan_work(
             self.corpus, self.target, self.survey, self.path.parents[1], force=self.force
@@ -348,7 +348,7 @@ def plan_work(
     frame = seen.frame
     old = pd.DataFrame({"utterance": [], "audio_hash": []})
     damaged: set[str] = set()
-    stamp = _stamp(path)
+    stamp = file_stamp(path)
     if stamp and not force:
         with Store(path) as store:
             difference = key_difference(target.key, store.key)
@@ -387,7 +387,8 @@ def plan_work(
     )  # fmt: skip
 
 
-def _stamp(path: Path) -> tuple[int, int, int] | None:
+def file_stamp(path: Path) -> tuple[int, int, int] | None:
+    """Tell a file from an earlier or later one of its name; None where there is none."""
     try:
         status = path.stat()
     except FileNotFoundError:

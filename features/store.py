@@ -30,7 +30,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from features.errors import StoreError, nearest
-from features.files import replacing
+from features.files import Sink, replacing
 
 FORMAT_VERSION = 1
 NUMERICS = 1
@@ -525,7 +525,8 @@ def write_store(
     n_bytes = n * sum(columns.values()) * len(layers) * 4
     with (
         replacing(path, StoreError, n_bytes) as temporary,
-        h5py.File(temporary, "w", libver="earliest", locking=False) as file,
+        Sink(temporary) as sink,
+        h5py.File(sink, "w", libver="earliest", locking=False) as file,
     ):
         for name, value in attributes.items():
             file.attrs[name] = _encode(value)
@@ -550,6 +551,7 @@ def write_store(
                 for start, stop in _steps(n, width):
                     values = matrix(statistic, position, start, stop)
                     data[position, start:stop] = values
+                    sink.check()
                     crc[position, start // BLOCK : -(-stop // BLOCK)] = checksums(values)
             file[f"crc/{statistic}"] = crc
 

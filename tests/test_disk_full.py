@@ -71,10 +71,7 @@ PAGES_ONLY = {
     "fusion": {"run.json"},
 }
 """What only a full disk can hit: larger files stand before them."""
-UNSAFE_STORES = pytest.mark.xfail(
-    reason="features.store.write_store gives HDF5 a path, and HDF5 does not survive a full disk"
-)
-CASES = [pytest.param(one, marks=UNSAFE_STORES if one == "extract" else ()) for one in COMMANDS]
+CASES = list(COMMANDS)
 
 
 @pytest.fixture(scope="module")
@@ -231,7 +228,6 @@ def test_a_file_that_may_not_grow(top: Path, commands: Commands, name: str) -> N
     assert covers(hit, WRITES[name]), hit
 
 
-@UNSAFE_STORES
 def test_a_lock_that_cannot_be_written(top: Path, commands: Commands) -> None:
     put(top, "extract")
     shutil.copytree(top / "after-extract", top / "room/disk", dirs_exist_ok=True)

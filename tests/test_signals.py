@@ -178,7 +178,6 @@ def test_a_second_ctrl_c_while_a_part_is_sealed(held, here: Path, commands: Comm
     goes_on(here, commands, EXTRACT, "stores")
 
 
-@pytest.mark.xfail(reason="the part that is in place is written a second time")
 def test_when_a_part_has_just_been_sealed(held, here: Path, commands: Commands) -> None:
     process = held(EXTRACT, "mfcc.parts", after=2)  # the plan and a part came before
     before = parts(here)
