@@ -37,7 +37,7 @@ cluster := $(if $(CLUSTER),--cluster "$(CLUSTER)")
 where = --stores "$(STORES)" --runs "$(RUNS)"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo plan fetch extract train fuse score report status test test-all lint bench fuzz clean
+.PHONY: help demo plan fetch extract lint-split train fuse score report status test test-all lint bench fuzz clean
 .NOTPARALLEL:
 
 help:  ## this list
@@ -63,6 +63,9 @@ extract: $(READY)  ## audio -> stores: all layers of each model (the only step f
 	@"$(PY)" -m extract "$(RECIPE)" --data "$(DATA)" --stores "$(STORES)" --device $(DEVICE) --jobs $(JOBS) \
 		--allow-failures $(ALLOW_FAILURES) $(some) $(forced) $(locking) $(cluster) $(if $(filter-out 0,$(VERIFY)),--verify) \
 		$(if $(MODEL),--members "$(MODEL)") $(if $(PRECISION),--precision $(PRECISION))
+
+lint-split: $(READY)  ## what the sides of a recipe's folds share; training checks it, too
+	@"$(PY)" -m features lint "$(RECIPE)" --stores "$(STORES)" $(some)
 
 train: $(READY)  ## stores -> heads and predictions, on the CPU
 	@"$(PY)" -m models "$(RECIPE)" --data "$(DATA)" $(where) --jobs $(JOBS) $(some) $(forced) \
