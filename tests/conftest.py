@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import functools
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile as sf
+
+# A shell starts background jobs with Ctrl-C ignored, and children inherit that; tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
