@@ -39,7 +39,7 @@ HOLDOUT = "protocols/stratified-holdout"
 def trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Recipe:
     synthetic.classes(tmp_path)
     recipe = synthetic.recipe(tmp_path, TEXT)
-    names = ("recipe", "data", "stores", "runs", "model", "corpus", "jobs", "force")
+    names = ("recipe", "data", "stores", "runs", "model", "corpus", "jobs", "cluster", "force")
     parser = argument_parser("train", "", *names, "allow-failures")
     where = ["--stores", str(tmp_path), "--runs", str(tmp_path / "runs"), "--jobs", "1"]
     main(parser.parse_args([recipe.path, "--data", str(tmp_path / "data"), *where]))
