@@ -34,7 +34,7 @@ import torch
 
 from extract.audio import SAMPLING_RATE_HZ
 from extract.costs import CHUNK_S
-from extract.forward import Block, FrontEnd, Layout, Run, equal_runs, fastest, plain_convolution
+from extract.forward import Block, FrontEnd, Layout, Run, equal_runs, plain_convolution, positional
 from extract.registry import TINY_CONFIG, TINY_SEED, Description
 from features.errors import ModelError
 
@@ -383,7 +383,7 @@ class Encoder:
 
         for parent in list(stack.pos_conv_embed.modules()):
             if isinstance(getattr(parent, "conv", None), torch.nn.Conv1d):
-                parent.conv = fastest(plain_convolution(parent.conv), self.device)
+                parent.conv = positional(plain_convolution(parent.conv), self.device)
                 parent.conv.register_forward_pre_hook(zero_padding)
 
 

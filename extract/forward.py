@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import functools
 import math
-import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -31,7 +30,6 @@ from extract.pooling import masked_mean
 PADDED_INPUTS = 16  # of the first convolution on a GPU, whose kernels want multiples of 8
 BLOCK = 8  # frames that one row of `GroupedProducts` gives
 PRODUCT_ELEMENTS = 2**27  # of the windows that `GroupedProducts` copies at once
-CLEARLY_FASTER = 0.8
 
 
 class Run(NamedTuple):
@@ -361,39 +359,16 @@ def plain_convolution(convolution: nn.Conv1d) -> nn.Conv1d:
     return convolution
 
 
-def fastest(convolution: nn.Conv1d, device: torch.device) -> nn.Module:
-    """The convolution, or its products where those are clearly faster on this device.
+def positional(convolution: nn.Conv1d, device: torch.device) -> nn.Module:
+    """The convolution, or its products: on CUDA in half precision, where cuDNN's groups are slow.
 
-    On a CPU it stays as it is: neither was faster there for files of usual length.
+    The choice is not timed on the spot: a run and the one that goes on with it have to agree. On a
+    CPU neither was faster for files of usual length.
     """
-    if device.type != "cuda" or convolution.groups == 1:
+    half = convolution.weight.dtype != torch.float32
+    if device.type != "cuda" or not half or convolution.groups == 1:
         return convolution
-    products = GroupedProducts(convolution).to(device)
-    sample = torch.randn(32, convolution.in_channels, 150, device=device).to(
-        convolution.weight.dtype
-    )
-    took = seconds_each([convolution, products], sample)
-    return products if took[1] < CLEARLY_FASTER * took[0] else convolution
-
-
-@torch.inference_mode()
-def seconds_each(modules: Sequence[nn.Module], sample: torch.Tensor) -> list[float]:
-    """Least of five timings of each module's forward, after one that is not counted."""
-
-    def wait() -> None:
-        if sample.device.type == "cuda":
-            torch.cuda.synchronize(sample.device)
-
-    least = [math.inf] * len(modules)
-    for repeat in range(6):
-        for i, module in enumerate(modules):
-            wait()
-            began = time.perf_counter()
-            module(sample)
-            wait()
-            if repeat:
-                least[i] = min(least[i], time.perf_counter() - began)
-    return least
+    return GroupedProducts(convolution).to(device)
 
 
 class Block(nn.Module):

@@ -33,7 +33,7 @@ from features.errors import StoreError, nearest
 from features.files import Sink, replacing
 
 FORMAT_VERSION = 1
-NUMERICS = 1
+NUMERICS = 2
 """Raised with every change that moves an extracted number; part of every key."""
 BLOCK = 64
 """Utterances a checksum covers."""

@@ -56,7 +56,7 @@ def test_positions_by_matrix_products(
     model = save(tmp_path, form)
     audio = speechlike(SECONDS)
     expected = np.stack([alone(model, tmp_path, one) for one in audio], axis=1)
-    monkeypatch.setattr("extract.encoder.fastest", lambda one, device: GroupedProducts(one))
+    monkeypatch.setattr("extract.encoder.positional", lambda one, device: GroupedProducts(one))
     encoder = Encoder(described(tmp_path))
     assert any(isinstance(one, GroupedProducts) for one in encoder._stack.modules())
     for encoder.file_by_file, encoder.max_runs in WAYS:

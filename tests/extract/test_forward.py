@@ -13,11 +13,10 @@ from extract.forward import (
     Layout,
     Run,
     equal_runs,
-    fastest,
     has_onednn,
     linear,
     plain_convolution,
-    seconds_each,
+    positional,
 )
 
 KERNELS, STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)
@@ -132,18 +131,18 @@ def test_a_weight_norm_is_multiplied_out() -> None:
     assert torch.equal(plain(states), expected)
     assert [name for name, _ in plain.named_parameters()] == ["bias", "weight"]
     assert plain_convolution(plain) is plain
-    assert fastest(plain, torch.device("cpu")) is plain
+    assert positional(plain, torch.device("cpu")) is plain
 
 
-def test_timings_are_of_each_module() -> None:
-    class Slow(nn.Module):
-        def forward(self, states: torch.Tensor) -> torch.Tensor:
-            for _ in range(2000):
-                states = states + 1
-            return states
-
-    slow, fast = seconds_each([Slow(), nn.Identity()], torch.zeros(1000))
-    assert slow > 10 * fast > 0
+def test_products_stand_for_the_positional_convolution_on_cuda_in_half_precision_alone() -> None:
+    convolution = nn.Conv1d(8, 8, 3, groups=2, padding=1, dtype=torch.bfloat16)
+    assert positional(convolution, torch.device("cpu")) is convolution
+    with torch.device("meta"):  # a device of that name is not at hand
+        cuda = torch.device("cuda")
+        single = nn.Conv1d(8, 8, 3, groups=1, padding=1, dtype=torch.bfloat16)
+        assert positional(single, cuda) is single
+        wide = nn.Conv1d(8, 8, 3, groups=2, padding=1)
+        assert positional(wide, cuda) is wide
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -89,7 +89,7 @@ def test_comparE_files_are_stacked(table: Path, values: np.ndarray, tmp_path: Pa
     assert store.key == {
         "model": "mine", "source": f"imported:sha256:{source}", "layers": [0], "n_layers": 0,
         "statistics": ["functionals"], "precision": "float32", "sampling_rate": 0,
-        "input_normalisation": "unknown", "parameters": {"left_out": ["frameTime"]}, "numerics": 1,
+        "input_normalisation": "unknown", "parameters": {"left_out": ["frameTime"]}, "numerics": 2,
     }  # fmt: skip
     assert store.default == ["functionals"]
     assert source_hash(files[::-1]) == source
