@@ -36,6 +36,10 @@ from extract.work import Item, Target, file_stamp
 from features.errors import ModelError, StoreError
 from features.store import Store, write_store
 
+# Batches of other lengths have other shapes, and oneDNN keeps code for a thousand of them: memory
+# that grows with the corpus. It looks once, when torch is imported.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")
+
 SEAL_AFTER_S = 60.0
 SEAL_AFTER_BYTES = 256_000_000
 BATCH_SECONDS = {"cpu": 16.0, "mps": 64.0}
