@@ -193,12 +193,14 @@ class Slab:
 
 
 def sealed_of(
-    folder: Path, plan: str, numbers: Iterable[int] | None = None
+    folder: Path, plan: str = "*", numbers: Iterable[int] | None = None
 ) -> tuple[set[tuple[str, str]], Failed]:
-    """What the parts of a plan hold, and what failed in them, as their indices say.
+    """What the parts of a plan (of all) hold, and what failed in them, as their indices say.
 
     Parameters
     ----------
+    folder : Path
+    plan : str
     numbers : iterable of int, optional
         Only the parts that begin with one of these batches; no other is looked for.
     """

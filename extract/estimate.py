@@ -14,10 +14,11 @@ from extract.compute import (
     begin_batch,
     load_items,
     place,
+    sealed_of,
 )
 from extract.work import Work
 from features.command import duration
-from features.store import parts_path, sealed_parts
+from features.store import parts_path
 
 N_MEASURED = 3
 """Batches that the rate is measured on, beside one to warm up."""
@@ -86,10 +87,8 @@ def estimate(work: Work, machine: Machine, extractor: Extractor | None) -> Estim
     Estimate
         The rate is that of the shortest, the median and the longest batch together.
     """
-    done: set[tuple[str, str]] = set()
-    for _, part in sealed_parts(parts_path(work.path)):
-        if part is not None:
-            done.update(zip(part.index["utterance"], part.index["audio_hash"], strict=True))
+    computed, failed = sealed_of(parts_path(work.path))
+    done = computed | set(failed)
     jobs = [job for job in work.jobs if (job.utterance, job.audio_hash) not in done]
     n_sealed = len(work.jobs) - len(jobs)
     if not jobs or extractor is None:

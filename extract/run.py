@@ -30,10 +30,11 @@ from extract.compute import (
     compute,
     place,
 )
-from extract.work import Work, write_failures
+from extract.work import Work
 from features.cluster import Workers
 from features.command import Progress
 from features.errors import StoreError
+from features.failures import write_failures
 from features.lock import WriterLock
 from features.store import Store, key_difference, parts_path, sealed_parts, write_store
 
@@ -90,7 +91,7 @@ def run(
         lock.check()
         if not work.idle:
             _merge(work, folder)
-        write_failures(work)
+        write_failures(work.path, work.failure_rows)
         shutil.rmtree(folder, ignore_errors=True)
         work.elapsed_s = time.monotonic() - began
     return work

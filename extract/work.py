@@ -29,7 +29,7 @@ from extract.batches import Job
 from extract.registry import Description, Model
 from features.command import Progress, duration, size
 from features.errors import AudioError, StoreError
-from features.files import read_csv, write_text
+from features.failures import failures_path, read_failures
 from features.store import (
     Store,
     audio_hash,
@@ -42,7 +42,6 @@ from features.utterances import Table
 
 FILES_AT_ONCE = 32
 """Files that a thread looks at before it tells."""
-FAILURE_COLUMNS = ["corpus", "utterance", "path", "reason", "audio_hash"]
 
 
 @dataclass(frozen=True)
@@ -309,6 +308,14 @@ class Work:
         return not self.jobs and not self.leaving and self.path.exists()
 
     @property
+    def failure_rows(self) -> list[tuple[str, str, str, str, str]]:
+        """What the failures file holds."""
+        return [
+            (self.corpus, utterance, self.survey.clip(utterance).path, reason, hashed)
+            for utterance, (reason, hashed) in sorted(self.failures.items())
+        ]
+
+    @property
     def bytes_needed(self) -> int:
         """Bytes on disk at the peak: the new parts, and the finished file beside the old one."""
         if self.idle:
@@ -396,33 +403,6 @@ def file_stamp(path: Path) -> tuple[int, int, int] | None:
     return status.st_ino, status.st_mtime_ns, status.st_size
 
 
-def read_failures(store: Path) -> pd.DataFrame:
-    """The failures file beside a store; empty where there is none that can be read.
-
-    Without it, what failed is tried again, and the file written anew.
-    """
-    path = store.with_suffix(".failures.csv")
-    try:
-        return read_csv(path)[FAILURE_COLUMNS]
-    except (OSError, KeyError, ValueError):
-        return pd.DataFrame({column: [] for column in FAILURE_COLUMNS})
-
-
-def write_failures(work: Work) -> None:
-    """Write the failures file of a store, or remove it where nothing failed."""
-    path = work.path.with_suffix(".failures.csv")
-    if not work.failures:
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
-        return
-    rows = [
-        (work.corpus, utterance, work.survey.clip(utterance).path, reason, hashed)
-        for utterance, (reason, hashed) in sorted(work.failures.items())
-    ]
-    frame = pd.DataFrame(rows, columns=FAILURE_COLUMNS)
-    write_text(path, frame.to_csv(index=False, lineterminator="\n"), StoreError)
-
-
 def disk_needed(works: Sequence[Work]) -> int:
     """Bytes at the peak: all finished files and the largest parts, which go with their store."""
     parts = max((work.target.row_bytes * len(work.jobs) for work in works), default=0)
@@ -459,7 +439,7 @@ def summary(work: Work) -> str:
     if work.leaving:
         text += f", {work.leaving} removed"
     if work.failures:
-        text += f", {len(work.failures)} failed (see {work.path.with_suffix('.failures.csv')})"
+        text += f", {len(work.failures)} failed (see {failures_path(work.path)})"
     if work.computed:
         text += f", in {duration(work.elapsed_s)} ({rate:.1f} s of audio a second)"
     return text

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from features.command import Progress
 from features.errors import StoreError, UserError
+from features.failures import failures_path, write_failures
 from features.feature_files import (
     PARQUET,
     Layout,
@@ -26,7 +26,7 @@ from features.feature_files import (
     read_layouts,
     require_parquet,
 )
-from features.files import replacing, write_text
+from features.files import replacing
 from features.lock import WriterLock
 from features.recipe import names_folder
 from features.store import (
@@ -123,10 +123,17 @@ def import_features(
             default=[STATISTIC], columns={STATISTIC: X.shape[1]},
             names={STATISTIC: layouts[0].names},
         )  # fmt: skip
-        _write_failures(path, corpus, frame, reasons)
+        rows = frame.set_index("utterance").loc[sorted(reasons), ["path", "audio_hash"]]
+        write_failures(
+            path,
+            [
+                (corpus, utterance, audio, reasons[utterance], hashed)
+                for utterance, audio, hashed in rows.itertuples()
+            ],
+        )
     print(f"{path}: {len(index)} utterances x {X.shape[1]} features, {key['source']}")
     if reasons:
-        print(f"{len(reasons)} utterances lack features: see {path.with_suffix('.failures.csv')}")
+        print(f"{len(reasons)} utterances lack features: see {failures_path(path)}")
     if features.unmatched:
         print(f"{len(features.unmatched)} rows of no utterance: {some(features.unmatched, 3)}")
     if layouts[0].left_out:
@@ -254,22 +261,6 @@ def _shortfall(
             f"for any model where the audio is"
         )
     return "\n  ".join(lines)
-
-
-def _write_failures(path: Path, corpus: str, frame: pd.DataFrame, reasons: dict[str, str]) -> None:
-    """List what lacks features beside the store, as `extract` does."""
-    failures = path.with_suffix(".failures.csv")
-    if not reasons:
-        failures.unlink(missing_ok=True)
-        return
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["corpus", "utterance", "path", "reason", "audio_hash"])
-    rows = frame.set_index("utterance")
-    for utterance, reason in sorted(reasons.items()):
-        row = rows.loc[utterance]
-        writer.writerow([corpus, utterance, row["path"], reason, row["audio_hash"]])
-    write_text(failures, text.getvalue(), StoreError)
 
 
 # -- export ------------------------------------------------------------------------------------

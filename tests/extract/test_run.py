@@ -14,8 +14,9 @@ from extract import run as run_module
 from extract.__main__ import main, parser
 from extract.audio import Clip
 from extract.batches import Job
-from extract.work import FAILURE_COLUMNS, Item, read_failures
+from extract.work import Item
 from features.errors import CorpusError, ModelError, RecipeError, StoreError
+from features.failures import FAILURE_COLUMNS, read_failures
 from features.store import Store
 from features.utterances import read_table
 

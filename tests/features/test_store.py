@@ -285,6 +285,23 @@ def test_a_flipped_byte_in_the_key_is_found(
         Store(path)
 
 
+def test_a_file_without_a_checksum_of_the_key_stays_readable(
+    tmp_path: Path, data: np.ndarray
+) -> None:
+    import h5py
+
+    path = tmp_path / "toy.h5"
+    write(path, data)
+    with Store(path) as store:
+        identity = store.identity
+    with h5py.File(path, "r+") as file:
+        del file["crc/key"]
+    with Store(path) as store:
+        assert store.verify() == []
+        assert store.identity == identity
+        np.testing.assert_array_equal(store.read(1, "mean"), data[1])
+
+
 def test_checksums_are_crc32_of_little_endian_blocks() -> None:
     import zlib
 
