@@ -37,7 +37,7 @@ cluster := $(if $(CLUSTER),--cluster "$(CLUSTER)")
 where = --stores "$(STORES)" --runs "$(RUNS)"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo plan fetch extract lint-split train fuse score report status test test-all lint bench fuzz clean
+.PHONY: help demo plan fetch extract lint-split train layers fuse score report status test test-all lint bench fuzz clean
 .NOTPARALLEL:
 
 help:  ## this list
@@ -71,6 +71,11 @@ train: $(READY)  ## stores -> heads and predictions, on the CPU
 	@"$(PY)" -m models "$(RECIPE)" --data "$(DATA)" $(where) --jobs $(JOBS) $(some) $(forced) \
 		--allow-failures $(ALLOW_FAILURES) $(cluster) $(if $(MODEL),--model "$(MODEL)")
 	@"$(PY)" -m evaluate score "$(RECIPE)" --runs "$(RUNS)" $(some)
+
+layers: $(READY)  ## heads on every layer of the stores; which layer is best
+	@"$(PY)" -m models "$(RECIPE)" --layers --data "$(DATA)" $(where) --jobs $(JOBS) $(some) $(forced) \
+		--allow-failures $(ALLOW_FAILURES) $(cluster) $(if $(MODEL),--model "$(MODEL)")
+	@"$(PY)" -m evaluate layers "$(RECIPE)" --runs "$(RUNS)" $(some) $(if $(MODEL),--model "$(MODEL)")
 
 fuse: $(READY)  ## predictions -> fused predictions and scores
 	@"$(PY)" -m fusion "$(RECIPE)" $(where) $(some) $(forced)

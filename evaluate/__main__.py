@@ -1,4 +1,4 @@
-"""`python -m evaluate score|report RECIPE`: score finished runs, or make the page of a recipe."""
+"""`python -m evaluate score|layers|report RECIPE`: score finished runs, or make a recipe's page."""
 
 from __future__ import annotations
 
@@ -21,6 +21,15 @@ def score(args: argparse.Namespace) -> None:
         print(text)
 
 
+def layers(args: argparse.Namespace) -> None:
+    """Score the sweeps over layers and print them."""
+    from evaluate.layers import score_sweeps, sweeps_text
+
+    recipe = recipe_of(args)
+    sweeps = score_sweeps(recipe, args.runs, force=args.force)
+    print(sweeps_text(recipe, sweeps) or f"{recipe.path}: no model has runs at several layers")
+
+
 def report(args: argparse.Namespace) -> None:
     """Write the page and say where it is."""
     from evaluate.report import make_report
@@ -30,8 +39,12 @@ def report(args: argparse.Namespace) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m evaluate", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="score|report")
-    for function, extra in ((score, ("force",)), (report, ("stores",))):
+    commands = parser.add_subparsers(required=True, metavar="score|layers|report")
+    for function, extra in (
+        (score, ("force",)),
+        (layers, ("model", "force")),
+        (report, ("stores",)),
+    ):
         text = function.__doc__ or ""
         command = commands.add_parser(function.__name__, help=text, description=text)
         add_arguments(command, "recipe", "runs", "corpus", *extra)

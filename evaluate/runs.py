@@ -21,6 +21,7 @@ import hashlib
 import json
 import math
 import platform
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -42,6 +43,8 @@ FUSION_NUMERICS = 1
 
 KEY = ["corpus", "utterance", "partition", "fold", "speaker"]
 PREDICTIONS, INNER, SEARCH, SCORES = "predictions.csv", "inner.csv", "search.csv", "scores.json"
+ALL = "all"
+"""The fold of the choice made over all rows, in `search.csv` and `run.json`."""
 _TEXT = {*KEY, "true", "pred"}
 _PACKAGES = ("serfuse", "numpy", "scipy", "scikit-learn", "pandas", "joblib", "h5py")
 
@@ -80,6 +83,25 @@ def run_folder(runs: Path, recipe_name: str, member: str) -> Path:
 def fusion_folder(runs: Path, recipe_name: str, name: str) -> Path:
     """Folder of a combination's run."""
     return Path(runs) / recipe_name / "fusion" / name
+
+
+def chosen_text(chosen: Mapping[str, int]) -> str:
+    """Say which layers the folds of a run chose, the most frequent first.
+
+    Examples
+    --------
+    >>> chosen_text({"a": 3, "b": 7, "c": 7, "all": 3})
+    'layer 7 (2 folds), 3 (1 fold); over all rows layer 3'
+    >>> chosen_text({"": 5})
+    'layer 5'
+    """
+    own = [layer for fold, layer in chosen.items() if fold != ALL]
+    if len(own) == 1:
+        text = f"layer {own[0]}"
+    else:
+        counts = Counter(sorted(own)).most_common()
+        text = "layer " + ", ".join(f"{i} ({n} fold{'s' if n > 1 else ''})" for i, n in counts)
+    return text + (f"; over all rows layer {chosen[ALL]}" if ALL in chosen else "")
 
 
 def gaps_path(runs: Path, recipe_name: str) -> Path:

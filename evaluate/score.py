@@ -583,7 +583,7 @@ def overview(recipe: Recipe, scored: Sequence[Scored]) -> str:
     body = [
         [
             one.marked_title,
-            *(_cell(one.scores["partitions"].get(p), m) for p in partitions for m in shown),
+            *(cell_text(one.scores["partitions"].get(p), m) for p in partitions for m in shown),
         ]
         for one in scored
     ]
@@ -607,8 +607,8 @@ def transfer_text(one: Scored) -> str:
     head = f"\n{one.marked_title}: {NAMES[metric]}, trained on (rows), tested on (columns)"
     rows = [["", *transfer["test"]]]
     for train, cells in zip(transfer["train"], transfer["cells"], strict=True):
-        rows.append([train, *(_cell(cell, metric) for cell in cells)])
-    return "\n".join([head, *_aligned(rows)])
+        rows.append([train, *(cell_text(cell, metric) for cell in cells)])
+    return "\n".join([head, *aligned(rows)])
 
 
 def grid_text(one: Scored) -> str:
@@ -620,7 +620,7 @@ def grid_text(one: Scored) -> str:
     rows = [["", *(name for name, _ in GRID[0][1])]]
     for title, cells in GRID:
         rows.append([title, *(_grid_cell(one, partition, metric) for _, partition in cells)])
-    return "\n".join([head, *_aligned(rows)])
+    return "\n".join([head, *aligned(rows)])
 
 
 def protocols_text(recipe: Recipe, main: Sequence[Scored], found: Protocols) -> str:
@@ -646,18 +646,18 @@ def protocols_text(recipe: Recipe, main: Sequence[Scored], found: Protocols) -> 
             row.append(_test_cell(of_protocol.get(member), metric))
             row.append(f"{gap_text(gap, metric)} ({gap_size(gap)})" if gap else "-")
         rows.append(row)
-    return "\n".join([head, *_aligned(rows)])
+    return "\n".join([head, *aligned(rows)])
 
 
 def _test_cell(one: Scored | None, metric: str) -> str:
     if one is None:
         return "-"
-    text = _cell(one.scores["partitions"].get("test"), metric)
+    text = cell_text(one.scores["partitions"].get("test"), metric)
     return f"{text} (stale)" if one.stale else text
 
 
 def _grid_cell(one: Scored, partition: str, metric: str) -> str:
-    text = _cell(one.scores["partitions"].get(partition), metric)
+    text = cell_text(one.scores["partitions"].get(partition), metric)
     gap = one.scores["gaps"].get(partition)
     return text if gap is None else f"{text}; {gap_text(gap, metric)}"
 
@@ -690,7 +690,8 @@ def gap_size(gap: Mapping[str, Any]) -> str:
     return f"n = {gap['n']}, {gap['n_speakers']} speakers" if few else f"n = {gap['n']}"
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table, its columns padded."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
@@ -723,7 +724,8 @@ def size_text(partition: Mapping[str, Any]) -> str:
     return f"{text} of {speakers} speakers" if speakers else text
 
 
-def _cell(partition: Mapping[str, Any] | None, metric: str) -> str:
+def cell_text(partition: Mapping[str, Any] | None, metric: str) -> str:
+    """A score of a partition with its interval, for a table on the terminal."""
     if partition is None:
         return "-"
     if not partition["metrics"]:

@@ -48,6 +48,8 @@ class Matrix:
         Store and table hashes a corpus: what a run depends on.
     title : str
         The model's name as it is shown.
+    layers : list of int or str
+        Whose columns stand side by side.
     findings : list of str
         What was found when the corpora were read.
     notes : list of str
@@ -63,6 +65,7 @@ class Matrix:
     labels: tuple[str, ...]
     identity: dict[str, Any]
     title: str
+    layers: list[int | str]
     findings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     n_lacking: int = 0
@@ -141,6 +144,11 @@ def load_matrix(
 ) -> Matrix:
     """Read one layer of a model's stores for all corpora of a recipe.
 
+    Parameters
+    ----------
+    layer : int or str
+        As of a recipe; of "weighted" and "best" all stored layers side by side.
+
     Raises
     ------
     StoreError
@@ -158,6 +166,7 @@ def load_matrix(
     notes = _differing_lists(recipe, tables)
     identities: dict[str, Any] = {}
     names: dict[str, list[list[str] | None]] = {}
+    columns: dict[str, list[int | str]] = {}
     lacking_in_all, title = 0, model
     for corpus, table in tables.items():
         frame, dropped = select_rows(recipe, table, labels)
@@ -168,7 +177,8 @@ def load_matrix(
         _refuse_unfinished(path, corpus, model)
         with Store(path) as store:
             title = store.title
-            block, found = _rows(store, layer, recipe.head.statistics, frame)
+            columns[corpus] = store.columns_of(layer)
+            block, found = _rows(store, columns[corpus], recipe.head.statistics, frame)
             names |= {corpus: [store.names.get(s) for s in recipe.head.statistics or store.default]}
             identities[corpus] = {
                 "store": store.identity,
@@ -191,6 +201,9 @@ def load_matrix(
             frame = frame[found]
         blocks.append(block)
         frames.append(frame)
+    layers = next(iter(columns.values()))
+    if any(other != layers for other in columns.values()):
+        raise StoreError(f"{model}: the stores of {', '.join(tables)} have other layers: {columns}")
     widths = {block.shape[1] for block in blocks}
     if len(widths) > 1:
         raise StoreError(f"{model}: stores of {', '.join(tables)} differ in width: {widths}")
@@ -210,7 +223,7 @@ def load_matrix(
     groups = np.where(speakers == "", "", rows["corpus"].to_numpy(object) + "/" + speakers)
     return Matrix(
         matrix, _truth(recipe, rows), groups.astype(object), rows, labels, identities, title,
-        findings, notes, lacking_in_all,
+        layers, findings, notes, lacking_in_all,
     )  # fmt: skip
 
 
@@ -360,7 +373,7 @@ def _refuse_unfinished(path: Path, corpus: str, model: str) -> None:
 
 
 def _rows(
-    store: Store, layer: int | str, statistics: list[str] | None, frame: pd.DataFrame
+    store: Store, layers: list[int | str], statistics: list[str] | None, frame: pd.DataFrame
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """The store's rows in the order of the table, and which of the table's rows it has."""
     position = pd.Series(np.arange(len(store.index)), index=store.index["utterance"])
@@ -377,7 +390,11 @@ def _rows(
             f"{store.path}: the audio of {stale.sum()} utterances has changed since ({named}); "
             f"{again} again"
         )
-    parts = [store.read(layer, one, check=True)[rows] for one in statistics or store.default]
+    parts = [
+        store.read(layer, statistic, check=True)[rows]
+        for layer in layers
+        for statistic in statistics or store.default
+    ]
     return np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0], found
 
 

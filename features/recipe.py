@@ -145,6 +145,21 @@ FOUR_TO_ONE_IN_FIVE = {"inner": "stratified-k-fold", "inner_folds": 5, "test_siz
 
 
 GridValue = bool | int | float | str | dict[str, float]
+NAMED_LAYERS = ("last", "mean", "weighted", "best")
+"""Of `[head] layer`: the last one, the plain mean of 1..L, a convex weighting of all stored ones,
+learned by every fold on its training rows, and the one that every fold chooses on them."""
+_SIDE_BY_SIDE = re.compile(r"(0|[1-9]\d*)(\+(0|[1-9]\d*))+")
+
+
+def side_by_side(layer: int | str) -> list[int]:
+    """The indices that a layer names: one, or those of `"6+12"`; none of a named layer.
+
+    Examples
+    --------
+    >>> side_by_side("6+12"), side_by_side(3), side_by_side("mean")
+    ([6, 12], [3], [])
+    """
+    return [] if layer in NAMED_LAYERS else [int(one) for one in str(layer).split("+")]
 
 
 class HeadSpec(Section):
@@ -177,8 +192,12 @@ class HeadSpec(Section):
     @classmethod
     def _known_layer(cls, value: Any) -> Any:
         for one in value if isinstance(value, list) and value else [value]:
-            if one not in ("last", "mean") and not (isinstance(one, int) and one >= 0):
-                raise ValueError("'last', 'mean', an index from 0, or a list of these")
+            index = isinstance(one, int) and one >= 0
+            if not index and one not in NAMED_LAYERS and not _SIDE_BY_SIDE.fullmatch(str(one)):
+                raise ValueError(
+                    f"an index from 0, {', '.join(map(repr, NAMED_LAYERS))}, '6+12' (these layers "
+                    "side by side), or a list of these"
+                )
         return value
 
     @property
@@ -568,9 +587,8 @@ def _combinations(
         if len(set(map(str, head.layers))) != len(head.layers):
             faults.append(f"[head] layer: got {head.layers}, a layer is named twice")
         if isinstance(extract, ExtractSpec) and isinstance(extract.layers, list):
-            lacking = [
-                one for one in head.layers if isinstance(one, int) and one not in extract.layers
-            ]
+            named = [index for one in head.layers for index in side_by_side(one)]
+            lacking = [index for index in named if index not in extract.layers]
             if lacking:
                 faults.append(
                     f"[head] layer: {lacking} not among [extract] layers = {extract.layers}"

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from features.errors import StoreError, nearest
 from features.files import Sink, replacing
+from features.recipe import side_by_side
 
 FORMAT_VERSION = 1
 NUMERICS = 2
@@ -311,6 +312,21 @@ class Store:
                 f"[extract] layers"
             )
         return [self.layers.index(one) for one in wanted]
+
+    def columns_of(self, layer: int | str) -> list[int | str]:
+        """The layers, each one to be `read`, whose columns a recipe's layer has side by side.
+
+        Raises
+        ------
+        StoreError
+            For a layer that is not stored, naming those that are.
+        """
+        if layer in ("weighted", "best"):
+            return list(self.layers)
+        layers: list[int | str] = [*side_by_side(layer)] or [layer]
+        for one in layers:
+            self.layer_position(one)
+        return layers
 
     def read(self, layer: int | str, statistic: str, *, check: bool = False) -> Float32:
         """One layer of one statistic for all utterances.

@@ -1,4 +1,8 @@
-"""`python -m models RECIPE`: fit the heads of a recipe from the stores alone."""
+"""`python -m models RECIPE`: fit the heads of a recipe from the stores alone.
+
+With `--layers` on every stored layer, their mean, a weighting of them, and the layer that each fold
+chooses on its training rows.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,8 @@ from features import cluster
 from features.command import argument_parser, recipe_of, run_command
 from features.lint import lint_recipe
 from models.cluster import train_on
-from models.train import check_labels, check_stores, is_done, train_model
+from models.layers import BEST, train_layer, work_of
+from models.train import check_labels, check_stores, is_done
 
 
 def main(args: argparse.Namespace) -> None:
@@ -21,7 +26,7 @@ def main(args: argparse.Namespace) -> None:
     protocols = recipe.protocols()
     for one in protocols:
         lint_recipe(one, args.stores).refuse(recipe.path)
-    work = [(model, layer) for model in recipe.models for layer in recipe.head.layers]
+    work = work_of(recipe, args.stores, sweep=args.layers)
     check_stores(recipe, work, args.stores)
     folders = {
         "stores": args.stores,
@@ -35,19 +40,29 @@ def main(args: argparse.Namespace) -> None:
         left = [
             run
             for run in (work if where else [])
-            if args.force or not is_done(one, *run, **folders)
+            if run[1] != BEST and (args.force or not is_done(one, *run, **folders))
         ]
         there += [(one, left)] if left else []
         for model, layer in work:
-            if (model, layer) not in left:
-                train_model(one, model, layer, jobs=args.jobs, force=args.force, **folders)
+            if (model, layer) not in left and (layer != BEST or not left):
+                train_layer(one, model, layer, jobs=args.jobs, force=args.force, **folders)
     if where and there:
         with cluster.connect(where) as workers:
             for one, left in there:
                 train_on(workers, one, left, jobs=args.jobs, force=args.force, **folders)
+        for one, _ in there:
+            for model, layer in work:
+                if layer == BEST:  # made of what the workers fitted
+                    train_layer(one, model, layer, force=args.force, **folders)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Of the command line."""
+    names = ("recipe", "data", "stores", "runs", "model", "corpus", "jobs", "cluster", "force")
+    result = argument_parser("python -m models", __doc__, *names, "allow-failures")
+    result.add_argument("--layers", action="store_true", help="sweep all layers of the stores")
+    return result
 
 
 if __name__ == "__main__":
-    names = ("recipe", "data", "stores", "runs", "model", "corpus", "jobs", "cluster")
-    parser = argument_parser("python -m models", __doc__, *names, "force", "allow-failures")
-    sys.exit(run_command(main, parser))
+    sys.exit(run_command(main, parser()))

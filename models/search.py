@@ -168,6 +168,10 @@ class Fitted:
     warned: Counter[str]
 
 
+Fitting = Callable[[Sequence[Fit]], list[Fitted]]
+"""Whatever runs fits: `Fits`, `models.layer_weights.WeightedFits`."""
+
+
 class Counting(Protocol):
     """Whatever counts finished fits: `features.command.Progress`."""
 
@@ -493,7 +497,7 @@ class Inner:
 def search(
     problem: Problem,
     folds: Sequence[Fold],
-    fits: Fits,
+    fits: Fitting,
     where: str,
     scored: NDArray[np.bool_] | None = None,
 ) -> Choice:
@@ -502,7 +506,7 @@ def search(
     return choice
 
 
-def searches(problem: Problem, inners: Sequence[Inner], fits: Fits) -> list[Choice]:
+def searches(problem: Problem, inners: Sequence[Inner], fits: Fitting) -> list[Choice]:
     """Evaluate all cells on all inner folds of several searches, and choose in each.
 
     As many searches as `MOST_VALUES` allows are one batch of fits, so that all cores have work.
@@ -615,7 +619,7 @@ class Refit:
 
 
 def refit(
-    problem: Problem, refits: Sequence[Refit], fits: Fits
+    problem: Problem, refits: Sequence[Refit], fits: Fitting
 ) -> list[tuple[list[NDArray[np.float64]], Any]]:
     """Fit chosen cells, all in one batch.
 

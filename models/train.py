@@ -32,6 +32,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evaluate import runs as files
+from evaluate.runs import ALL
 from features.command import Progress, corpus_root, duration
 from features.corpora import read_corpus
 from features.errors import CorpusError, RunError, StoreError
@@ -43,9 +44,11 @@ from features.splits import Fold, Plan, make_plan
 from features.store import Store, store_path
 from features.utterances import differences, read_table, some
 from models.heads import cells, check_grid
+from models.layer_weights import WeightedFits
 from models.search import (
     Choice,
     Fits,
+    Fitting,
     Inner,
     Positions,
     Problem,
@@ -59,8 +62,6 @@ from models.search import (
 
 HEAD = "head.skops"
 OUTPUTS = (files.PREDICTIONS, files.INNER, files.SEARCH, HEAD)
-ALL = "all"
-"""The fold of the choice made over all rows, in `search.csv` and `run.json`."""
 
 
 @dataclass
@@ -131,7 +132,7 @@ def check_stores(recipe: Recipe, work: Sequence[tuple[str, int | str]], stores: 
         for corpus in recipe.corpora:
             try:
                 with Store(store_path(stores, corpus, model)) as store:
-                    store.layer_position(layer)
+                    store.columns_of(layer)
             except StoreError as error:
                 faults[str(error)] = None
     if faults:
@@ -182,7 +183,8 @@ def train_model(
     recipe : Recipe
     model : str
         Model whose stores exist for all corpora of the recipe.
-    layer : int, "last" or "mean"
+    layer : int or str
+        As of a recipe, but "best", which `models.layers` assembles.
     stores, runs : Path
     jobs : int
         Processes; -1 is all cores. It changes no number.
@@ -216,16 +218,24 @@ def train_model(
     names = matrix.labels or recipe.targets
     y = matrix.y if matrix.y.ndim == 2 else matrix.y.astype(str)
     problem = Problem(matrix.X, y, names, recipe.head)
+    n_layers = len(matrix.layers) if layer == "weighted" else 1
     known = has_truth(matrix.y)
     plan = make_plan(matrix.rows, y, known, recipe.split)
     checked = lint(matrix.rows, y, matrix.labels, plan, recipe.split)
     checked.refuse(recipe.path)
     progress = Progress(f"train {member}", _count_fits(problem, plan), "fits")
-    parts = [one[known[one]] for one in _parts(plan, len(y))]
+    n_fits = int(progress.total)
+    fits: Fitting
+    if n_layers > 1:
+        fits = WeightedFits(problem, n_layers, jobs, n_fits, progress)
+    else:
+        parts = [one[known[one]] for one in _parts(plan, len(y))]
+        fits = Fits(problem, jobs, n_fits, progress, parts)
     one_fold = plan.single or recipe.split.outer == "predefined"
-    with Fits(problem, jobs, int(progress.total), progress, parts) as fits:
+    with fits:
         protocol = _one_fold if one_fold else _cross_validation
         outcome = protocol(problem, matrix, plan, known, fits)
+    weights = _weights(fits, plan, known) if isinstance(fits, WeightedFits) else None
     seconds = progress.close()
 
     (folder / "run.json").unlink(missing_ok=True)
@@ -257,7 +267,9 @@ def train_model(
             str(name): {"utterances": len(part), "with_truth": int(known[part.index].sum())}
             for name, part in matrix.rows.groupby("corpus")
         },
-        "columns": matrix.X.shape[1],
+        "layers": matrix.layers,
+        **({"layer_factors": weights} if weights else {}),
+        "columns": matrix.X.shape[1] // n_layers,
         "lacking": matrix.n_lacking,
         "notes": notes,
         "engine": engine,
@@ -276,7 +288,7 @@ def train_model(
 
 
 def _one_fold(
-    problem: Problem, matrix: Matrix, plan: Plan, known: NDArray[np.bool_], fits: Fits
+    problem: Problem, matrix: Matrix, plan: Plan, known: NDArray[np.bool_], fits: Fitting
 ) -> Outcome:
     """One division into train, devel and test."""
     rows, outcome = matrix.rows, Outcome()
@@ -319,7 +331,7 @@ def _one_fold(
 
 
 def _cross_validation(
-    problem: Problem, matrix: Matrix, plan: Plan, known: NDArray[np.bool_], fits: Fits
+    problem: Problem, matrix: Matrix, plan: Plan, known: NDArray[np.bool_], fits: Fitting
 ) -> Outcome:
     """Outer folds with a choice each; the refits of all of them are one batch."""
     rows, outcome, wanted = matrix.rows, Outcome(), []
@@ -345,6 +357,13 @@ def _cross_validation(
             _frame(problem, rows, fold.test, fold.partition, fold.name, values[0])
         )
     return outcome
+
+
+def _weights(fits: WeightedFits, plan: Plan, known: NDArray[np.bool_]) -> dict[str, list[float]]:
+    """The factors of the layers by outer fold, and those of the saved head (`ALL`)."""
+    trains = {fold.name: fold.train for fold in plan.folds} | {ALL: np.flatnonzero(known)}
+    found = fits.factors(list(trains.values()))
+    return {name: one.tolist() for name, one in zip(trains, found, strict=True)}
 
 
 def _parts(plan: Plan, n: int) -> list[Positions]:

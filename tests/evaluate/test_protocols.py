@@ -10,10 +10,9 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score
 
 from evaluate import report, runs, score
-from features.command import argument_parser
 from features.errors import RunError
 from features.recipe import Recipe
-from models.__main__ import main
+from models.__main__ import main, parser
 from tests.models import synthetic
 
 TEXT = """
@@ -39,10 +38,8 @@ HOLDOUT = "protocols/stratified-holdout"
 def trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Recipe:
     synthetic.classes(tmp_path)
     recipe = synthetic.recipe(tmp_path, TEXT)
-    names = ("recipe", "data", "stores", "runs", "model", "corpus", "jobs", "cluster", "force")
-    parser = argument_parser("train", "", *names, "allow-failures")
     where = ["--stores", str(tmp_path), "--runs", str(tmp_path / "runs"), "--jobs", "1"]
-    main(parser.parse_args([recipe.path, "--data", str(tmp_path / "data"), *where]))
+    main(parser().parse_args([recipe.path, "--data", str(tmp_path / "data"), *where]))
     out = capsys.readouterr().out.splitlines()
     assert out[2] == f"protocol study/{HOLDOUT}:"
     assert [line.split(":")[0] for line in out if "exact path" in line] == ["one", "two"] * 2

@@ -79,6 +79,7 @@ def test_default_members_are_at_the_recipe_s_layer(tmp_path: Path) -> None:
 
     assert members("6") == ["mfcc@6", "log-mel@6"]
     assert members('[3, 6, "last"]') == ["mfcc", "log-mel"]
+    assert members('"6+12"') == ["mfcc@6+12", "log-mel@6+12"]
     with pytest.raises(RecipeError, match=r"name them, as in \[\"mfcc@3\", ...\]"):
         members("[3, 6]")
 
@@ -147,6 +148,8 @@ def test_all_faults_are_reported_at_once(tmp_path: Path) -> None:
             "[split] inner: 'devel' goes with outer = 'predefined'",
         ),
         (('[head]', '[head]\nlayer = -1'), "[head] layer: got -1"),
+        (('[head]', '[head]\nlayer = "6+"'), "got '6+', allowed: an index from 0, 'last', 'mean', "),
+        (('[head]', '[extract]\nlayers = [1]\n[head]\nlayer = "1+2"'), "[2] not among [extract]"),
         (('[head]', '[head]\nlayer = [3, 3]'), "a layer is named twice"),
         (('[head]', '[extract]\nlayers = [1]\n[head]\nlayer = 2'), "[2] not among [extract]"),
         (('[head]', '[head]\nper_target = true'), "per_target: goes with targets"),

@@ -1,0 +1,229 @@
+"""One matrix out of all layers of a store: a convex weighting that is learned on training rows.
+
+Conventions
+-----------
+- The columns of `X` are the layers side by side, each `n_columns / n_layers` wide.
+- The weights are the least-squares ones: w >= 0 with sum 1, and coefficients B, that minimise
+  ||Y - sum_l w_l Z_l B||^2 + alpha ||B||^2, by turns in B (ridge regression) and in w (non-negative
+  least squares), from equal weights. `Z_l` is layer l centred, brought to the size of the others,
+  with its columns in the units of the plain mean's. `Y` is the targets in units of their deviation,
+  or one indicator a class. `alpha` is chosen once, for equal weights, by generalised
+  cross-validation over the training rows.
+- SUPERB (Yang et al. 2021, section 3) learns such weights by gradient descent on frames; here the
+  layers are pooled already, and nothing has a learning rate.
+- Weights are learned on the rows that a head is fitted to and on no others: every outer and inner
+  fold has its own.
+- Must not import `models.train`, which calls this.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from types import TracebackType
+
+import joblib
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import nnls
+from sklearn.linear_model import Ridge, RidgeCV
+
+from models.gram import Team
+from models.linear_fits import threads
+from models.search import Counting, Fit, Fits, Fitted, Positions, Problem
+
+MAX_ROUNDS = 30
+CHANGE = 1e-4
+"""Of the objective, below which a round is the last."""
+ALPHAS = np.logspace(-4, 2, 13)
+"""Of which alpha is chosen, times the number of rows."""
+
+Floats = NDArray[np.float64]
+Float32 = NDArray[np.float32]
+
+
+def learn(X: Float32, Y: Floats, rows: Positions, n_layers: int) -> Floats:
+    """Learn the weights of layers on some rows.
+
+    Parameters
+    ----------
+    X : float32, shape (n, n_layers * width)
+        Layers side by side; a layer's training rows are copied, never those of all of them.
+    Y : float64, shape (n, n_targets)
+    rows : int64, shape (n_rows,)
+    n_layers : int
+
+    Returns
+    -------
+    float64, shape (n_layers,)
+        Factors of the layers as they are, for `mix`: w over the layer's size, 0 of a layer that is
+        constant.
+
+    Examples
+    --------
+    The first layer tells the target, the second is noise.
+
+    >>> rng = np.random.default_rng(0)
+    >>> told, noise = rng.normal(size=(2, 50, 3))
+    >>> X = np.hstack([told, noise]).astype(np.float32)
+    >>> factors = learn(X, told[:, :1], np.arange(50), 2)
+    >>> bool(factors[0] > 20 * factors[1])
+    True
+    """
+    stack = X.reshape(len(X), n_layers, -1)
+    centre = np.stack([stack[rows, i].mean(axis=0, dtype=np.float64) for i in range(n_layers)])
+    size = np.sqrt([((stack[rows, i] - centre[i]) ** 2).mean() for i in range(n_layers)])
+    known = np.flatnonzero(size > 1e-7 * np.abs(centre).max(axis=1))
+    factors = np.zeros(n_layers)
+    if len(known) < 2:
+        factors[known] = 1.0
+        return factors
+
+    def mixture(weights: Floats) -> Floats:
+        factors[known] = weights / size[known]
+        return np.asarray(mix(X, factors, rows) - factors @ centre)
+
+    weights = np.full(len(known), 1 / len(known))
+    mixed = mixture(weights)
+    units = mixed.std(axis=0)
+    units[units == 0] = 1.0
+    Y = Y[rows] - Y[rows].mean(axis=0)
+    deviation = Y.std(axis=0)
+    Y = Y / np.where(deviation == 0, 1.0, deviation)
+    alpha = RidgeCV(ALPHAS * len(rows), fit_intercept=False).fit(mixed / units, Y).alpha_
+    before = np.inf
+    for _ in range(MAX_ROUNDS):
+        ridge = Ridge(alpha, fit_intercept=False).fit(mixed / units, Y)
+        B = ridge.coef_.reshape(Y.shape[1], -1).T / units[:, None]
+        told = np.stack([(stack[rows, i] @ B - centre[i] @ B) / size[i] for i in known])
+        weights = simplex(told.reshape(len(known), -1).T, Y.ravel())
+        rest = Y - np.tensordot(weights, told, axes=1)
+        after = float((rest**2).sum() + alpha * (ridge.coef_**2).sum())
+        mixed = mixture(weights)
+        if before - after <= CHANGE * after:
+            break
+        before = after
+    return factors
+
+
+def simplex(A: Floats, b: Floats) -> Floats:
+    """The weights w >= 0 with sum 1 that minimise ||A w - b||.
+
+    Parameters
+    ----------
+    A : float64, shape (n, n_weights)
+    b : float64, shape (n,)
+
+    Returns
+    -------
+    float64, shape (n_weights,)
+
+    Examples
+    --------
+    >>> simplex(np.eye(2), np.array([0.75, 0.25])).round(6).tolist()
+    [0.75, 0.25]
+    >>> simplex(np.eye(2), np.array([2.0, 0.0])).round(6).tolist()
+    [1.0, 0.0]
+    """
+    # Less b times the sum of the weights, which is 1, the problem has no right-hand side; its
+    # minimum over w >= 0 with a one beside it is that of the simplex but for its length.
+    without = A - b[:, None]
+    triangle = np.linalg.qr(without, mode="r")
+    scale = np.abs(triangle).max(initial=0.0)
+    if scale == 0:
+        return np.full(A.shape[1], 1 / A.shape[1])
+    rows = np.vstack([triangle / scale, np.ones(A.shape[1])])
+    found, _ = nnls(rows, np.append(np.zeros(len(triangle)), 1.0))
+    return np.asarray(found / found.sum())
+
+
+def mix(X: Float32, factors: Floats, rows: Positions | None = None) -> Floats:
+    """Layers that lie side by side, each times its factor, summed.
+
+    Parameters
+    ----------
+    X : float32, shape (n, n_layers * width)
+    factors : float64, shape (n_layers,)
+    rows : int64, shape (n_rows,), optional
+        All where none are given.
+
+    Returns
+    -------
+    float64, shape (n_rows, width)
+    """
+    stack = X.reshape(len(X), len(factors), -1)
+    total = np.zeros((len(X) if rows is None else len(rows), stack.shape[2]))
+    for i in np.flatnonzero(factors):
+        total += factors[i] * (stack[:, i] if rows is None else stack[rows, i])
+    return total
+
+
+class WeightedFits:
+    """As `models.search.Fits`, on a matrix of its own for every training part.
+
+    Parameters
+    ----------
+    problem : Problem
+        Its `X` has the layers side by side.
+    n_layers : int
+    jobs, n_fits, progress
+        As of `Fits`.
+
+    Attributes
+    ----------
+    warned, done
+        As of `Fits`.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        n_layers: int,
+        jobs: int,
+        n_fits: int,
+        progress: Counting | None = None,
+    ) -> None:
+        self.problem, self.n_layers, self.jobs, self.progress = problem, n_layers, jobs, progress
+        self.n_fits = n_fits
+        self.warned: Counter[str] = Counter()
+        self.done = 0
+        labels = np.array(problem.labels)
+        self._Y = (problem.y[:, None] == labels).astype(float) if problem.labels else problem.y
+        self._learned: dict[bytes, Floats] = {}
+
+    def __enter__(self) -> WeightedFits:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        pass  # what was learned is asked for afterwards
+
+    def __call__(self, fits: Sequence[Fit]) -> list[Fitted]:
+        """Run fits; results in their order."""
+        groups: dict[bytes, list[int]] = {}
+        for i, fit in enumerate(fits):
+            groups.setdefault(fit.train.tobytes(), []).append(i)
+        results: dict[int, Fitted] = {}
+        trains = [fits[group[0]].train for group in groups.values()]
+        for group, factors in zip(groups.values(), self.factors(trains), strict=True):
+            X = mix(self.problem.X, factors).astype(np.float32)
+            problem = Problem(X, self.problem.y, self.problem.names, self.problem.head)
+            with Fits(problem, self.jobs, self.n_fits, self.progress) as inner:
+                results |= zip(group, inner([fits[i] for i in group]), strict=True)
+            self.warned += inner.warned
+            self.done += inner.done
+        return [results[i] for i in range(len(fits))]
+
+    def factors(self, trains: Sequence[Positions]) -> list[Floats]:
+        """What is learned on each training part, in their order; a thread a part."""
+        left = {one.tobytes(): one for one in trains if one.tobytes() not in self._learned}
+        with threads().limit(limits=1), Team(joblib.effective_n_jobs(self.jobs)) as team:
+            learned = team.map(
+                lambda rows: learn(self.problem.X, self._Y, rows, self.n_layers), left.values()
+            )
+            self._learned |= zip(left, learned, strict=True)
+        return [self._learned[one.tobytes()] for one in trains]

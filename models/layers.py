@@ -1,0 +1,194 @@
+"""Which layer: the runs of a sweep, and the layer that every fold chooses for itself.
+
+Conventions
+-----------
+- `best` is made of the runs of all stored layers. In each outer fold the layer is that whose chosen
+  cell scored highest on the inner folds (or devel) of that fold, the lowest layer where scores tie;
+  its predictions of the fold are those of `best`. The held-out rows have no say.
+- With predefined partitions and `inner = "devel"` it is chosen on devel: its devel scores are
+  optimistic as those of any cell are, its test scores are not.
+- The saved head is that of the layer chosen over all rows.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from evaluate import runs as files
+from evaluate.runs import ALL
+from features.errors import RunError
+from features.files import write_bytes, write_text
+from features.recipe import Recipe
+from features.store import Store, store_path
+from models.train import HEAD, OUTPUTS, train_model
+
+BEST = "best"
+Work = list[tuple[str, int | str]]
+
+
+def work_of(recipe: Recipe, stores: Path, *, sweep: bool = False) -> Work:
+    """The runs that a recipe asks for: (model, layer), each behind those that it is made of.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    stores : Path
+    sweep : bool
+        Also every stored layer, their mean, a weighting of them and the best.
+
+    Raises
+    ------
+    StoreError
+        Of "best" and of sweeps, where a store is missing.
+    """
+    work: dict[tuple[str, int | str], None] = {}
+    for model in recipe.models:
+        layers = recipe.head.layers
+        stored = stored_layers(recipe, model, stores) if sweep or BEST in layers else []
+        if sweep and len(stored) > 1:
+            layers = [*layers, "mean", "weighted", BEST]
+        if BEST in layers:
+            layers = [*stored, *(one for one in layers if one != BEST), BEST]
+        work |= dict.fromkeys((model, layer) for layer in layers)
+    return list(work)
+
+
+def stored_layers(recipe: Recipe, model: str, stores: Path) -> list[int]:
+    """The layers that the model's store of the recipe's first corpus has."""
+    with Store(store_path(stores, next(iter(recipe.corpora)), model)) as store:
+        return list(store.layers)
+
+
+def train_layer(
+    recipe: Recipe,
+    model: str,
+    layer: int | str = "last",
+    *,
+    stores: Path,
+    runs: Path,
+    jobs: int = -1,
+    force: bool = False,
+    allow_failures: int = 0,
+) -> Path:
+    """One run of `work_of`: as `models.train.train_model`, of "best", too.
+
+    Raises
+    ------
+    RunError
+        Of "best", where the run of a stored layer is missing or stale.
+    """
+    if layer != BEST:
+        return train_model(
+            recipe, model, layer, stores=stores, runs=runs, jobs=jobs, force=force,
+            allow_failures=allow_failures,
+        )  # fmt: skip
+    member = files.layer_tag(model, BEST)
+    folder = files.run_folder(runs, recipe.name, member)
+    inputs = files.train_inputs(recipe, model, BEST, stores)
+    if not force and files.is_fresh(folder, inputs, OUTPUTS):
+        print(f"{member}: nothing to do")
+        return folder
+    start = time.monotonic()
+    folders = {}
+    for one in stored_layers(recipe, model, stores):
+        tag = files.layer_tag(model, one)
+        folders[one] = files.run_folder(runs, recipe.name, tag)
+        if not files.is_fresh(
+            folders[one], files.train_inputs(recipe, model, one, stores), OUTPUTS
+        ):
+            raise RunError(
+                f"{member}: the run of {tag} is missing or stale; run make train "
+                f"RECIPE={recipe.path} MODEL={model}"
+            )
+    record = assemble(folders, folder)
+    files.write_run(
+        folder,
+        {
+            **record,
+            "inputs": inputs,
+            "layer": BEST,
+            "recipe": recipe.resolved(),
+            "versions": files.versions(),
+            "seconds": {"all": time.monotonic() - start},
+        },
+    )
+    print(f"{record['title']}: {files.chosen_text(record['chosen_layers'])}")
+    return folder
+
+
+def assemble(folders: dict[int, Path], folder: Path) -> dict[str, Any]:
+    """Write the predictions, the inner ones, the search table and the head of the chosen layers.
+
+    Parameters
+    ----------
+    folders : dict
+        Layer -> folder of its finished run, in ascending order.
+    folder : Path
+        Of the run of the best.
+
+    Returns
+    -------
+    dict
+        Of `run.json`, what the runs have in common with `chosen_layers` (fold -> layer) and
+        `layer_scores` (fold -> layer -> selection score).
+    """
+    records = {layer: files.read_run(at) or {} for layer, at in folders.items()}
+    scores: dict[str, dict[int, float]] = {}
+    for layer, record in records.items():
+        for fold, cells in record["chosen"].items():
+            found = [np.nan if one["score"] is None else one["score"] for one in cells]
+            scores.setdefault(fold, {})[layer] = float(np.mean(found))
+    chosen = {fold: _highest(fold, by_layer) for fold, by_layer in scores.items()}
+    (folder / "run.json").unlink(missing_ok=True)
+    (folder / files.SCORES).unlink(missing_ok=True)
+    for name in (files.PREDICTIONS, files.INNER):
+        parts, order = [], None
+        for layer, at in folders.items():
+            frame = files.read_predictions(at / name)
+            keys = pd.MultiIndex.from_frame(frame[["corpus", "utterance", "partition", "fold"]])
+            order = keys if order is None else order
+            if not keys.equals(order):
+                raise RunError(
+                    f"{at / name}: other rows than those of the other layers; train anew"
+                )
+            parts.append(frame[frame["fold"].map(chosen) == layer])
+        files.write_predictions(folder / name, pd.concat(parts).sort_index(kind="stable"))
+    tables = []
+    for layer, at in folders.items():
+        table = pd.read_csv(at / files.SEARCH, dtype=str, keep_default_na=False)
+        table.insert(1, "layer", str(layer))
+        table["chosen"] = [
+            str(one == "True" and chosen[fold] == layer)
+            for one, fold in zip(table["chosen"], table["fold"], strict=True)
+        ]
+        tables.append(table)
+    table = pd.concat(tables).sort_values("fold", kind="stable")
+    write_text(folder / files.SEARCH, table.to_csv(index=False, lineterminator="\n"), RunError)
+    final = chosen[ALL if ALL in chosen else next(iter(chosen))]
+    write_bytes(folder / HEAD, (folders[final] / HEAD).read_bytes(), RunError)
+    common = records[final]
+    return {
+        **{key: common[key] for key in _COMMON if key in common},
+        "title": common["title"].rpartition("@")[0] + f"@{BEST}",
+        "chosen": {fold: records[layer]["chosen"][fold] for fold, layer in chosen.items()},
+        "chosen_layers": chosen,
+        "layer_scores": scores,
+        "layers": [final],
+        "fits": sum(one["fits"] for one in records.values()),
+    }
+
+
+_COMMON = ("stage", "model", "split", "seeds", "stores", "corpora", "columns", "lacking", "notes",
+           "engine", "fit_warnings")  # fmt: skip
+
+
+def _highest(fold: str, scores: dict[int, float]) -> int:
+    known = {layer: score for layer, score in scores.items() if not np.isnan(score)}
+    if not known:
+        raise RunError(f"fold {fold}: no layer has a score to be chosen by; train anew")
+    return max(known, key=lambda layer: known[layer])
