@@ -148,7 +148,7 @@ def test_all_faults_are_reported_at_once(tmp_path: Path) -> None:
             "[split] inner: 'devel' goes with outer = 'predefined'",
         ),
         (('[head]', '[head]\nlayer = -1'), "[head] layer: got -1"),
-        (('[head]', '[head]\nlayer = "6+"'), "got '6+', allowed: an index from 0, 'last', 'mean', "),
+        (('[head]', '[head]\nlayer = "6+"'), "got '6+', allowed: an index from 0, 'last', 'mean'"),
         (('[head]', '[extract]\nlayers = [1]\n[head]\nlayer = "1+2"'), "[2] not among [extract]"),
         (('[head]', '[head]\nlayer = [3, 3]'), "a layer is named twice"),
         (('[head]', '[extract]\nlayers = [1]\n[head]\nlayer = 2'), "[2] not among [extract]"),
