@@ -206,12 +206,58 @@ class HeadSpec(Section):
         return list(self.layer) if isinstance(self.layer, list) else [self.layer]
 
 
-class FusionSpec(Section):
-    """`[fusion.NAME]`: how the predictions of several models become one."""
+FUSION_METHODS = {
+    "regression": ("mean", "weighted", "median", "trimmed", "rank-mean", "nnls", "ridge"),
+    "classification": ("mean", "weighted", "median", "trimmed", "rank-mean", "product", "max",
+                       "logit-sum", "vote", "nnls", "ridge", "logistic"),
+}  # fmt: skip
 
-    method: Literal["mean", "logit-sum", "vote"]
+
+class FusionSpec(Section):
+    """`[fusion.NAME]`: how the predictions of several models become one.
+
+    `weights` are those of "weighted", one a member; without them it takes the members' scores on
+    the rows that a fusion may learn from. `trim` is how many members "trimmed" leaves out at each
+    end. `calibrate` divides each member's class scores by a temperature first.
+    """
+
+    method: Literal[
+        "mean", "weighted", "median", "trimmed", "rank-mean", "product", "max", "logit-sum", "vote",
+        "nnls", "ridge", "logistic",
+    ]  # fmt: skip
     members: Annotated[list[str], Field(min_length=2)] = Field(default_factory=list)
     missing: Literal["error", "drop"] = "error"
+    weights: list[Annotated[float, Field(ge=0, strict=False)]] | None = None
+    trim: Annotated[int, Field(ge=1)] | None = None
+    calibrate: bool = False
+
+
+def _fusion_faults(name: str, spec: FusionSpec, classification: bool) -> list[str]:
+    """Settings of a fusion that do not go with its method or the task."""
+    faults = []
+    task = "classification" if classification else "regression"
+    n_members, trim = len(spec.members), spec.trim or 1
+    if spec.method not in FUSION_METHODS[task]:
+        faults.append(
+            f"method: '{spec.method}' needs classes; of a regression: "
+            f"{', '.join(FUSION_METHODS[task])}"
+        )
+    if spec.weights is not None and spec.method != "weighted":
+        faults.append(f"weights: go with method = 'weighted', not '{spec.method}'")
+    elif spec.weights is not None and len(spec.weights) != n_members:
+        faults.append(f"weights: got {len(spec.weights)}, one for each of {n_members} members")
+    elif spec.weights is not None and not any(spec.weights):
+        faults.append("weights: all are 0")
+    if spec.trim is not None and spec.method != "trimmed":
+        faults.append(f"trim: goes with method = 'trimmed', not '{spec.method}'")
+    elif spec.method == "trimmed" and n_members <= 2 * trim:
+        faults.append(
+            f"method: 'trimmed' leaves out {trim} of {n_members} members at each end: none is left"
+        )
+    if spec.calibrate and (not classification or spec.method in ("vote", "rank-mean")):
+        what = f"'{spec.method}'" if classification else "a regression"
+        faults.append(f"calibrate: changes nothing of {what}; leave it out")
+    return [f"[fusion.{name}] {fault}" for fault in faults]
 
 
 class LabelsSpec(Section):
@@ -607,8 +653,7 @@ def _combinations(
         ]
         if len(set(spec.members)) != len(spec.members):
             faults.append(f"[fusion.{name}] members: a model is named twice")
-        if spec.method in ("logit-sum", "vote") and not classification:
-            faults.append(f"[fusion.{name}] method: '{spec.method}' needs classes; use 'mean'")
+        faults += _fusion_faults(name, spec, classification)
     faults += _corpus_faults(top, corpora, maps)
     return faults
 

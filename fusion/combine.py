@@ -1,4 +1,6 @@
-"""Combine the predictions of several runs: mean, sum of class scores, majority vote.
+"""Combine the predictions of several runs.
+
+The methods that learn nothing are here, those that do in `fusion.stacking`.
 
 Conventions
 -----------
@@ -6,6 +8,8 @@ Conventions
 - Rows are the same row where corpus, utterance, partition and fold agree.
 - A class that a member's head has not seen has NaN scores; in the combination it has none either,
   and cannot win. (Members share their folds, so they lack the same classes.)
+- `scores` of `run.json` says what the combined class scores are: "probability" (rows sum to 1, but
+  for rounding) or "score".
 - Where combined scores tie, the first class of the label list wins.
 """
 
@@ -14,6 +18,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,12 +26,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import softmax
+from scipy.stats import rankdata
 
 from evaluate import runs as files
+from evaluate.calibration import probabilities
 from features.errors import RunError
 from features.recipe import FusionSpec, Recipe
 from features.utterances import some
+from fusion.stacking import Rows, crossfit, learn, weighted_mean
 
 Floats = NDArray[np.float64]
 
@@ -49,6 +56,52 @@ def mean(values: Floats) -> Floats:
     return np.asarray(values.mean(axis=0))
 
 
+def median(values: Floats) -> Floats:
+    """Median over the members.
+
+    Parameters
+    ----------
+    values : float64, shape (n_members, n, n_targets)
+    """
+    return np.asarray(np.median(values, axis=0))
+
+
+def trimmed(values: Floats, n_out: int) -> Floats:
+    """Mean over the members but the `n_out` lowest and the `n_out` highest.
+
+    Parameters
+    ----------
+    values : float64, shape (n_members, n, n_targets)
+    n_out : int
+        At each end, of each value by itself.
+
+    Examples
+    --------
+    >>> trimmed(np.array([[[0.0]], [[9.0]], [[1.0]], [[2.0]]]), 1).tolist()
+    [[1.5]]
+    """
+    return mean(np.sort(values, axis=0)[n_out : len(values) - n_out])
+
+
+def of_probabilities(combine: Callable[[Floats], Floats]) -> Callable[[Floats], Floats]:
+    """Combine the members' probabilities, and bring the rows to sum 1 again.
+
+    Parameters
+    ----------
+    combine : callable
+        float64, shape (n_members, n, n_labels) -> (n, n_labels).
+    """
+
+    def combined(scores: Floats) -> Floats:
+        values = combine(probabilities(scores))
+        total = values.sum(axis=1, keepdims=True)
+        # Where each class has a member against it altogether, none is likelier than another.
+        values = np.where(total > 0, values / np.where(total > 0, total, 1), 1 / values.shape[1])
+        return np.where(np.isnan(scores).any(axis=0), np.nan, values)
+
+    return combined
+
+
 def mean_probability(scores: Floats) -> Floats:
     """Mean over the members of the softmax of their class scores.
 
@@ -61,9 +114,24 @@ def mean_probability(scores: Floats) -> Floats:
     >>> mean_probability(np.log([[[1.0, 3.0]], [[3.0, 1.0]]])).tolist()
     [[0.5, 0.5]]
     """
-    absent = np.isnan(scores)
-    probability = softmax(np.where(absent, -np.inf, scores), axis=2)
-    return mean(np.where(absent, np.nan, probability))
+    return mean(np.where(np.isnan(scores), np.nan, probabilities(scores)))
+
+
+def product(scores: Floats) -> Floats:
+    """Product over the members of their probabilities, rows brought to sum 1.
+
+    Parameters
+    ----------
+    scores : float64, shape (n_members, n, n_labels)
+
+    Examples
+    --------
+    >>> product(np.log([[[1.0, 3.0]], [[1.0, 1.0]]])).round(6).tolist()
+    [[0.25, 0.75]]
+    """
+    # The sum of logarithms of probabilities is that of the scores but for a constant a row.
+    total = logit_sum(scores)
+    return np.where(np.isnan(total), np.nan, probabilities(total))
 
 
 def logit_sum(scores: Floats) -> Floats:
@@ -107,10 +175,51 @@ def vote(scores: Floats) -> Floats:
     return np.where(np.isnan(total), np.nan, votes + rank)
 
 
+def borda(scores: Floats) -> Floats:
+    """Mean over the members of the class's rank within the row, less one, over that of the highest.
+
+    Parameters
+    ----------
+    scores : float64, shape (n_members, n, n_labels)
+
+    Examples
+    --------
+    >>> borda(np.array([[[3.0, 1.0, 2.0]], [[3.0, 2.0, 1.0]]])).tolist()
+    [[1.0, 0.25, 0.25]]
+    """
+    ranks = rankdata(scores, axis=2, nan_policy="omit") - 1
+    highest = np.maximum((~np.isnan(scores)).sum(axis=2, keepdims=True) - 1, 1)
+    return mean(ranks / highest)
+
+
 METHODS: Mapping[str, Callable[[Floats], Floats]] = MappingProxyType(
-    {"mean": mean_probability, "logit-sum": logit_sum, "vote": vote}
+    {
+        "mean": mean_probability,
+        "median": of_probabilities(median),
+        "rank-mean": borda,
+        "product": product,
+        "max": of_probabilities(lambda values: np.asarray(values.max(axis=0))),
+        "logit-sum": logit_sum,
+        "vote": vote,
+    }
 )
-"""Of class scores; the one method of regression values is `mean`."""
+"""Of class scores; "trimmed" and "weighted" have settings of their own."""
+VALUE_METHODS: Mapping[str, Callable[[Floats], Floats]] = MappingProxyType(
+    {"mean": mean, "median": median}
+)
+"""Of regression values."""
+NOT_PROBABILITIES = ("rank-mean", "logit-sum", "vote", "nnls", "ridge", "logistic")
+
+
+def fixed_method(spec: FusionSpec, classes: bool) -> Callable[[Floats], Floats] | None:
+    """The method of a combination, where it learns nothing; else None."""
+    if spec.method == "trimmed":
+        trim = functools.partial(trimmed, n_out=spec.trim or 1)
+        return of_probabilities(trim) if classes else trim
+    if spec.weights is not None:
+        weigh = functools.partial(weighted_mean, weights=np.array(spec.weights)[:, None])
+        return of_probabilities(weigh) if classes else weigh
+    return (METHODS if classes else VALUE_METHODS).get(spec.method)
 
 
 def fuse(recipe: Recipe, name: str, *, stores: Path, runs: Path, force: bool = False) -> Path:
@@ -135,16 +244,16 @@ def fuse(recipe: Recipe, name: str, *, stores: Path, runs: Path, force: bool = F
         print(f"fusion {name}: nothing to do")
         return folder
     start = time.monotonic()
-    notes, combined = [], {}
+    notes, aligned = [], {}
     for output in OUTPUTS:
         frames = {
             member: files.read_predictions(files.run_folder(runs, recipe.name, member) / output)
             for member in spec.members
         }
-        frame, n_dropped = combine(frames, spec, f"fusion {name}: {output}")
-        if n_dropped:
+        aligned[output] = align(frames, spec, f"fusion {name}: {output}")
+        if n_dropped := aligned[output].n_dropped:
             notes.append(f"{output}: {n_dropped} rows dropped that not every member has")
-        combined[output] = frame
+    combined, learned = _by_rule(aligned, spec, f"fusion {name}")
     (folder / "run.json").unlink(missing_ok=True)
     (folder / files.SCORES).unlink(missing_ok=True)
     for output, frame in combined.items():
@@ -155,6 +264,8 @@ def fuse(recipe: Recipe, name: str, *, stores: Path, runs: Path, force: bool = F
         "title": f"{name} ({spec.method} of {len(spec.members)})",
         "method": spec.method,
         "members": spec.members,
+        **({"learned": learned} if learned else {}),
+        "scores": "score" if spec.method in NOT_PROBABILITIES else "probability",
         "recipe": recipe.resolved(),
         "notes": notes,
         "versions": files.versions(),
@@ -167,19 +278,65 @@ def fuse(recipe: Recipe, name: str, *, stores: Path, runs: Path, force: bool = F
     return folder
 
 
+@dataclass(frozen=True)
+class Aligned:
+    """The members' predictions of the same rows.
+
+    Attributes
+    ----------
+    frame : DataFrame
+        The first member's predictions of these rows, in its order.
+    stack : float64, shape (n_members, n, n_targets) or (n_members, n, n_labels)
+    labels : tuple of str
+        The label list; empty for regression.
+    n_dropped : int
+        Rows that some member has and another lacks.
+    """
+
+    frame: pd.DataFrame
+    stack: Floats
+    labels: tuple[str, ...]
+    n_dropped: int
+
+    @property
+    def columns(self) -> list[str]:
+        """What is combined."""
+        return value_columns(self.frame)
+
+    @property
+    def rows(self) -> Rows:
+        """As rows to learn from."""
+        speakers = self.frame["speaker"].to_numpy(object)
+        groups = np.where(
+            speakers == "", "", self.frame["corpus"].to_numpy(object) + "/" + speakers
+        )
+        if self.labels:
+            codes = {label: code for code, label in enumerate(self.labels)}
+            truth = np.array([codes.get(one, -1) for one in self.frame["true"]], dtype=np.int64)
+            return Rows(self.stack, truth, groups)
+        targets = files.predicted_targets(self.frame)
+        wanted = self.frame[[f"{one}_true" for one in targets]]
+        return Rows(self.stack, wanted.to_numpy(np.float64), groups)
+
+    def predicted(self, values: Floats) -> pd.DataFrame:
+        """The frame with combined values in the place of the first member's."""
+        frame = self.frame.copy()
+        frame[self.columns] = values
+        if self.labels:
+            winners = np.nanargmax(values, axis=1)
+            frame["pred"] = np.asarray(self.labels, dtype=object)[winners]
+        return frame
+
+
 def combine(
     frames: Mapping[str, pd.DataFrame], spec: FusionSpec, where: str = "fusion"
 ) -> tuple[pd.DataFrame, int]:
-    """Align the members' predictions and combine them.
+    """Align the members' predictions and combine them by a method that learns nothing.
 
     Parameters
     ----------
-    frames : mapping
-        Member -> predictions, as `evaluate.runs.read_predictions` gives them.
-    spec : FusionSpec
-        `method`, and `missing`: `"error"`, or `"drop"` to combine the rows that all members have.
-    where : str
-        Named in errors.
+    frames, spec, where
+        As of `align`.
 
     Returns
     -------
@@ -187,6 +344,62 @@ def combine(
         Predictions, in the order of the first member's.
     n_dropped : int
         Rows that some member has and another lacks.
+
+    Raises
+    ------
+    RunError
+        As `align`.
+    ValueError
+        The method learns.
+    """
+    one = align(frames, spec, where)
+    method = fixed_method(spec, bool(one.labels))
+    if method is None:
+        raise ValueError(f"{spec.method} learns; got predictions to combine alone")
+    return one.predicted(method(one.stack)), one.n_dropped
+
+
+def _by_rule(
+    aligned: Mapping[str, Aligned], spec: FusionSpec, where: str
+) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
+    """Combine the predictions fold by fold, by what was learned on the inner ones of the fold."""
+    found, inner = aligned[files.PREDICTIONS], aligned[files.INNER]
+    fixed = fixed_method(spec, bool(found.labels))
+    if fixed and not spec.calibrate:
+        return {name: one.predicted(fixed(one.stack)) for name, one in aligned.items()}, {}
+    values = {name: np.empty(one.stack.shape[1:]) for name, one in aligned.items()}
+    learned = {}
+    key = pd.MultiIndex.from_frame(found.frame[["corpus", "utterance"]])
+    inner_key = pd.MultiIndex.from_frame(inner.frame[["corpus", "utterance"]])
+    for fold in found.frame["fold"].unique():
+        at = np.flatnonzero(found.frame["fold"] == fold)
+        of = np.flatnonzero(inner.frame["fold"] == fold)
+        rows = inner.rows.at(of)
+        try:
+            rule = learn(spec, fixed, rows)
+            crossed = crossfit(spec, fixed, rows)
+        except RunError as error:
+            raise RunError(f"{where}{f', fold {fold}' if fold else ''}: {error}") from None
+        learned[str(fold)] = rule.learned
+        values[files.PREDICTIONS][at] = rule.apply(found.stack[:, at])
+        values[files.INNER][of] = crossed
+        # Devel is both: what is learned from a row does not predict it.
+        both = inner_key[of].get_indexer(key[at])
+        values[files.PREDICTIONS][at[both >= 0]] = crossed[both[both >= 0]]
+    return {name: one.predicted(values[name]) for name, one in aligned.items()}, learned
+
+
+def align(frames: Mapping[str, pd.DataFrame], spec: FusionSpec, where: str = "fusion") -> Aligned:
+    """Bring the members' predictions to the same rows.
+
+    Parameters
+    ----------
+    frames : mapping
+        Member -> predictions, as `evaluate.runs.read_predictions` gives them.
+    spec : FusionSpec
+        `missing`: `"error"`, or `"drop"` to combine the rows that all members have.
+    where : str
+        Named in errors.
 
     Raises
     ------
@@ -227,15 +440,16 @@ def combine(
                 f"rows: {_name(everywhere[row])}: {truths[column]} is {ours[row, column]!r} and "
                 f"{theirs[row, column]!r}; train both anew"
             )
-    columns = [c for c in reference.columns if c.startswith("score_") or c.endswith("_pred")]
+    columns = value_columns(reference)
     stack = np.stack([frame[columns].to_numpy(np.float64) for frame in aligned.values()])
-    values = METHODS[spec.method](stack) if labels else mean(stack)
-    result = reference.copy()
-    result[columns] = values
-    if labels:
-        result["pred"] = np.asarray(labels, dtype=object)[np.nanargmax(values, axis=1)]
-    result = result.reset_index()
-    return result[list(next(iter(frames.values())).columns)], n_dropped
+    frame = reference.reset_index()[list(next(iter(frames.values())).columns)]
+    return Aligned(frame, stack, labels, n_dropped)
+
+
+def value_columns(frame: pd.DataFrame) -> list[str]:
+    """The columns of predictions that are combined."""
+    names = map(str, frame.columns)
+    return [name for name in names if name.startswith("score_") or name.endswith("_pred")]
 
 
 def _name(key: tuple[str, ...]) -> str:

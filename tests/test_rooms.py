@@ -9,7 +9,12 @@ import pytest
 
 TOP = Path(__file__).resolve().parents[1]
 ROOMS = ("features", "extract", "evaluate", "models", "fusion")
-LOWER_EVALUATE = {"evaluate.metrics", "evaluate.intervals", "evaluate.runs"}
+LOWER_EVALUATE = {
+    "evaluate.calibration",
+    "evaluate.intervals",
+    "evaluate.metrics",
+    "evaluate.runs",
+}
 MAY_IMPORT = {
     "features": {"features"},
     "extract": {"extract", "features"},

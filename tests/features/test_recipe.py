@@ -160,6 +160,12 @@ def test_all_faults_are_reported_at_once(tmp_path: Path) -> None:
         (('["mfcc", "log-mel"]', '["a/b", "log-mel"]'), "'a/b' cannot name a folder"),
         (('["mfcc", "log-mel"]', '["mfcc"]'), "a fusion needs two models"),
         (('models = ["mfcc", "log-mel"]', ''), "models: missing; give a list"),
+        (('"mean"\n', '"trimmed"\n'), "'trimmed' leaves out 1 of 2 members at each end: none"),
+        (('"mean"\n', '"weighted"\nweights = [1]\n'), "weights: got 1, one for each of 2 members"),
+        (('"mean"\n', '"weighted"\nweights = [0, 0]\n'), "weights: all are 0"),
+        (('"mean"\n', '"mean"\nweights = [1, 2]\n'), "weights: go with method = 'weighted'"),
+        (('"mean"\n', '"mean"\ntrim = 1\n'), "trim: goes with method = 'trimmed'"),
+        (('"mean"\n', '"vote"\ncalibrate = true\n'), "calibrate: changes nothing of 'vote'"),
         (('[split]', 'split = 3\n[extract]'), "[split] got 3, expected a table"),
     ],
 )  # fmt: skip

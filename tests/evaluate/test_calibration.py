@@ -1,0 +1,75 @@
+"""Temperatures and reliability: by hand, against scikit-learn, and at their edges."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.special import softmax
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import log_loss
+
+from evaluate.calibration import probabilities, reliability, temperature
+
+
+def logits(rng: np.random.Generator, n: int = 2000, k: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    """Scores whose softmax is the truth's distribution."""
+    scores = 2 * rng.normal(size=(n, k))
+    truth = np.array([rng.choice(k, p=one) for one in softmax(scores, axis=1)])
+    return scores, truth
+
+
+@pytest.mark.parametrize("factor", [0.01, 1.0, 300.0])
+def test_temperature_finds_the_scale(rng: np.random.Generator, factor: float) -> None:
+    scores, truth = logits(rng)
+    found = temperature(factor * scores, truth)
+    assert found == pytest.approx(factor, rel=0.1)
+    near = [log_loss(truth, probabilities(factor * scores, found * one)) for one in (0.97, 1, 1.03)]
+    assert near[1] == min(near)
+
+
+def test_temperature_leaves_out_what_has_no_score(rng: np.random.Generator) -> None:
+    scores, truth = logits(rng, n=300)
+    absent = scores.copy()
+    absent[:, 3] = np.nan
+    known = truth != 3
+    assert temperature(absent, truth) == pytest.approx(
+        temperature(scores[known][:, :3], truth[known]), rel=1e-5
+    )
+    assert temperature(np.full((3, 2), np.nan), np.array([0, 1, 0])) == 1.0
+    assert temperature(np.ones((3, 2)), np.array([0, 1, 0])) == 1.0
+
+
+def test_rows_that_are_all_right_are_believed() -> None:
+    scores = np.array([[3.0, 0.0], [0.0, 2.0]])
+    assert temperature(scores, np.array([0, 1])) < 1e-2
+    assert temperature(scores, np.array([1, 0])) > 1e2
+
+
+def test_probabilities_of_absent_classes_are_zero(rng: np.random.Generator) -> None:
+    scores = rng.normal(size=(5, 3))
+    scores[:, 1] = np.nan
+    found = probabilities(scores)
+    np.testing.assert_allclose(found[:, [0, 2]], softmax(scores[:, [0, 2]], axis=1))
+    assert (found[:, 1] == 0).all()
+
+
+def test_reliability_is_scikit_learn_s_curve(rng: np.random.Generator) -> None:
+    scores, truth = logits(rng)
+    probability = softmax(2 * scores, axis=1)
+    found = reliability(probability, truth, n_bins=10)
+    right = probability.argmax(axis=1) == truth
+    confidence = probability.max(axis=1)
+    accuracy, mean = calibration_curve(right, confidence, n_bins=10)
+    filled = found.counts > 0
+    np.testing.assert_allclose(found.accuracy[filled], accuracy, atol=1e-12)
+    np.testing.assert_allclose(found.confidence[filled], mean, atol=1e-12)
+    weights = found.counts[filled] / len(truth)
+    assert found.error == pytest.approx((weights * np.abs(accuracy - mean)).sum(), abs=1e-12)
+    assert np.isnan(found.accuracy[~filled]).all()
+
+
+def test_what_is_certain_and_right_has_no_error() -> None:
+    found = reliability(np.eye(3), np.arange(3))
+    assert found.error == 0
+    assert found.counts[-1] == 3
+    assert np.isnan(reliability(np.empty((0, 3)), np.empty(0, dtype=np.int64)).error)
