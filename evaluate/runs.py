@@ -267,15 +267,19 @@ def train_inputs(recipe: Recipe, model: str, layer: int | str, stores: Path) -> 
         Where a table or a store is missing.
     """
     from features.emobox import emobox_hash
+    from features.recipe import model_parts
     from features.store import Store, store_path
 
     corpora = {}
     for corpus in recipe.corpora:
-        with Store(store_path(Path(stores), corpus, model)) as store:
-            corpora[corpus] = {
-                "table": _hash_of_table(Path(stores) / corpus),
-                "store": store.identity,
-            }
+        identities = {}
+        for part in model_parts(model):
+            with Store(store_path(Path(stores), corpus, part)) as store:
+                identities[part] = store.identity
+        corpora[corpus] = {
+            "table": _hash_of_table(Path(stores) / corpus),
+            "store": identities if len(identities) > 1 else identities[model],
+        }
     inputs = {**head_settings(recipe, model, layer), "corpora": corpora}
     if recipe.split.emobox is not None:
         root, names = Path(recipe.split.emobox).expanduser(), recipe.split.emobox_names

@@ -43,8 +43,9 @@ def main(args: argparse.Namespace) -> int:
     where = cluster.parse(args.cluster) if args.cluster else None
     overrides = {"extract": {"precision": args.precision}} if args.precision else None
     recipe = load_recipe(args.recipe, models=args.members, corpora=args.corpus, overrides=overrides)
-    imported = _imported(recipe, args.model or list(recipe.models), args.stores)
-    models = _models(recipe, [one for one in args.model or recipe.models if one not in imported])
+    wanted = args.model or recipe.single_models
+    imported = _imported(recipe, wanted, args.stores)
+    models = _models(recipe, [one for one in wanted if one not in imported])
     if args.fetch:
         fetch([replace(m, hub=None) if spec.path else m for m, spec in models], args.stores)
         return 0

@@ -119,7 +119,7 @@ def status(recipe: Recipe, stores: Path) -> int:
             frame = read_table(stores / corpus).frame
         except CorpusError:
             frame = None
-        for model in recipe.models:
+        for model in recipe.single_models:
             row, n_bytes = _status_row(stores, corpus, model, frame)
             rows.append(row)
             kinds[re.split(r"[:(]", row[2])[0].strip()] += 1

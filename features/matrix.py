@@ -14,7 +14,9 @@ In a notebook:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 
 from features.errors import CorpusError, RunError, StoreError, nearest
-from features.recipe import Recipe, load_recipe
+from features.recipe import Recipe, load_recipe, model_parts
 from features.store import Store, parts_path, store_path
 from features.utterances import Table, read_table, table_hash
 
@@ -142,7 +144,7 @@ def load_matrix(
     *,
     allow_failures: int = 0,
 ) -> Matrix:
-    """Read one layer of a model's stores for all corpora of a recipe.
+    """Read one layer of a model's stores for all corpora of a recipe; of `a+b` side by side.
 
     Parameters
     ----------
@@ -160,6 +162,49 @@ def load_matrix(
     RunError
         Rows without a speaker are to be standardised by speaker.
     """
+    singles = [
+        _load_single(recipe, stores, one, layer, allow_failures) for one in model_parts(model)
+    ]
+    matrix = singles[0] if len(singles) == 1 else _side_by_side(model, singles)
+    if recipe.head.standardise:
+        X, said = standardised(matrix.X, matrix.rows, recipe.head.standardise)
+        title = f"{matrix.title}, standardised by {recipe.head.standardise}"
+        matrix = replace(matrix, X=X, title=title, notes=[*matrix.notes, said])
+    return matrix
+
+
+def _side_by_side(model: str, singles: Sequence[Matrix]) -> Matrix:
+    """The columns of several models on the rows that all of them have."""
+    first = singles[0]
+    keys = [pd.MultiIndex.from_frame(one.rows[["corpus", "utterance"]]) for one in singles]
+    shared = functools.reduce(lambda one, two: one[one.isin(two)], keys)
+    at = [one.get_indexer(shared) for one in keys]
+    named = dict(zip(model_parts(model), singles, strict=True))
+    identity = {
+        corpus: {
+            "store": {part: one.identity[corpus]["store"] for part, one in named.items()},
+            "key": {part: one.identity[corpus]["key"] for part, one in named.items()},
+            "table": first.identity[corpus]["table"],
+        }
+        for corpus in first.identity
+    }
+    return replace(
+        first,
+        X=np.concatenate([one.X[rows] for one, rows in zip(singles, at, strict=True)], axis=1),
+        y=first.y[at[0]],
+        groups=first.groups[at[0]],
+        rows=first.rows.iloc[at[0]].reset_index(drop=True),
+        identity=identity,
+        title=" + ".join(one.title for one in singles),
+        layers=[layer for one in singles for layer in one.layers],
+        notes=list(dict.fromkeys(note for one in singles for note in one.notes)),
+        n_lacking=first.n_lacking + len(first.rows) - len(shared),
+    )
+
+
+def _load_single(
+    recipe: Recipe, stores: Path, model: str, layer: int | str, allow_failures: int
+) -> Matrix:
     tables = {corpus: read_table(stores / corpus) for corpus in recipe.corpora}
     labels = class_list(recipe, tables)
     blocks, frames, findings = [], [], []
@@ -215,10 +260,6 @@ def load_matrix(
     if (order != np.arange(len(order))).any():
         matrix = matrix[order]
     _refuse_not_finite(matrix, rows, model)
-    if recipe.head.standardise:
-        matrix, said = standardised(matrix, rows, recipe.head.standardise)
-        title = f"{title}, standardised by {recipe.head.standardise}"
-        notes.append(said)
     speakers = rows["speaker"].to_numpy(object)
     groups = np.where(speakers == "", "", rows["corpus"].to_numpy(object) + "/" + speakers)
     return Matrix(

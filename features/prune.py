@@ -100,7 +100,9 @@ def prune(recipes: Sequence[Recipe], stores: Path, *, yes: bool) -> int:
 
 def plan(recipes: Sequence[Recipe], stores: Path) -> tuple[list[Step], list[str]]:
     """What would go, and a line for each thing that stays although no recipe names it."""
-    named = {(corpus, model) for one in recipes for corpus in one.corpora for model in one.models}
+    named = {
+        (corpus, model) for one in recipes for corpus in one.corpora for model in one.single_models
+    }
     steps: list[Step] = []
     kept: list[str] = []
     for folder in corpus_folders(stores):

@@ -59,6 +59,17 @@ class ModelSpec(Section):
     path: str | None = None
 
 
+def model_parts(model: str) -> list[str]:
+    """The models whose columns stand side by side in `a+b`; a single one has itself.
+
+    Examples
+    --------
+    >>> model_parts("xlsr-1b+hubert-large"), model_parts("mfcc")
+    (['xlsr-1b', 'hubert-large'], ['mfcc'])
+    """
+    return model.split("+")
+
+
 class ExtractSpec(Section):
     """`[extract]`: what is computed and stored. `batch_seconds` and `workers` change no number."""
 
@@ -313,6 +324,11 @@ class Recipe(Section):
     head: HeadSpec
     fusion: dict[str, FusionSpec]
     evaluate: EvaluateSpec
+
+    @property
+    def single_models(self) -> list[str]:
+        """The models that stores are needed of: those of the recipe, and what `a+b` is made of."""
+        return list(dict.fromkeys(part for one in self.models for part in model_parts(one)))
 
     @property
     def task(self) -> str:
@@ -644,6 +660,7 @@ def _combinations(
         for name, one in also.items():
             found = _split_faults(one, classification, list(corpora))
             faults += [fault.replace("[split]", f"[split] also, {name}:", 1) for fault in found]
+    faults += _concatenation_faults(models, head)
     for name, spec in fusions.items():
         known = set(models) | {f"{m}@{layer}" for m in models for layer in _layers(head)}
         unknown = [one for one in spec.members if one not in known]
@@ -655,6 +672,23 @@ def _combinations(
             faults.append(f"[fusion.{name}] members: a model is named twice")
         faults += _fusion_faults(name, spec, classification)
     faults += _corpus_faults(top, corpora, maps)
+    return faults
+
+
+def _concatenation_faults(models: Mapping[str, ModelSpec], head: Section | None) -> list[str]:
+    """Faults of models `a+b`."""
+    faults = []
+    for name, spec in models.items():
+        parts = model_parts(name)
+        if len(parts) == 1:
+            continue
+        if not all(parts) or len(set(parts)) < len(parts):
+            faults.append(f"models: '{name}': between + stand names of models, each once")
+        if spec != ModelSpec():
+            faults.append(f"[models.{name}] it is made of others; give {parts[0]} and the like")
+        own = [layer for layer in ("weighted", "best") if layer in _layers(head)]
+        if own:
+            faults.append(f"[head] layer: {own} are of a single model; models has '{name}'")
     return faults
 
 

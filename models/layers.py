@@ -23,7 +23,7 @@ from evaluate import runs as files
 from evaluate.runs import ALL
 from features.errors import RunError
 from features.files import write_bytes, write_text
-from features.recipe import Recipe
+from features.recipe import Recipe, model_parts
 from features.store import Store, store_path
 from models.train import HEAD, OUTPUTS, train_model
 
@@ -39,7 +39,7 @@ def work_of(recipe: Recipe, stores: Path, *, sweep: bool = False) -> Work:
     recipe : Recipe
     stores : Path
     sweep : bool
-        Also every stored layer, their mean, a weighting of them and the best.
+        Also every stored layer, their mean, a weighting of them and the best, of single models.
 
     Raises
     ------
@@ -49,7 +49,8 @@ def work_of(recipe: Recipe, stores: Path, *, sweep: bool = False) -> Work:
     work: dict[tuple[str, int | str], None] = {}
     for model in recipe.models:
         layers = recipe.head.layers
-        stored = stored_layers(recipe, model, stores) if sweep or BEST in layers else []
+        swept = BEST in layers or (sweep and len(model_parts(model)) == 1)
+        stored = stored_layers(recipe, model, stores) if swept else []
         if sweep and len(stored) > 1:
             layers = [*layers, "mean", "weighted", BEST]
         if BEST in layers:

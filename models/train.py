@@ -39,7 +39,7 @@ from features.errors import CorpusError, RunError, StoreError
 from features.files import write_bytes, write_text
 from features.lint import lint
 from features.matrix import Matrix, has_truth, load_matrix
-from features.recipe import Recipe
+from features.recipe import Recipe, model_parts
 from features.splits import Fold, Plan, make_plan
 from features.store import Store, store_path
 from features.utterances import differences, read_table, some
@@ -130,11 +130,12 @@ def check_stores(recipe: Recipe, work: Sequence[tuple[str, int | str]], stores: 
     faults: dict[str, None] = {}
     for model, layer in work:
         for corpus in recipe.corpora:
-            try:
-                with Store(store_path(stores, corpus, model)) as store:
-                    store.columns_of(layer)
-            except StoreError as error:
-                faults[str(error)] = None
+            for one in model_parts(model):
+                try:
+                    with Store(store_path(stores, corpus, one)) as store:
+                        store.columns_of(layer)
+                except StoreError as error:
+                    faults[str(error)] = None
     if faults:
         raise StoreError("\n  ".join(faults))
 

@@ -10,7 +10,7 @@ import pytest
 
 from features.errors import CorpusError, RunError, StoreError
 from features.matrix import load, load_matrix, standardised
-from features.recipe import load_recipe
+from features.recipe import Recipe, load_recipe
 from features.store import full_key, store_path, write_store
 from features.utterances import Table, columns_of, read_table, write_table
 from tests.models import synthetic
@@ -224,3 +224,43 @@ def test_rows_without_a_speaker_cannot_be_standardised_by_speaker() -> None:
     frame = synthetic.rows(3, speaker=["1", "", "1"])
     with pytest.raises(RunError, match="the speaker of 1 of 3 rows is unknown .first made/u001"):
         standardised(np.zeros((3, 2), np.float32), frame, "speaker")
+
+
+def test_models_side_by_side(tmp_path: Path) -> None:
+    synthetic.classes(tmp_path)
+    recipe = joined(tmp_path)
+    assert recipe.single_models == ["one", "two"]
+    both = load_matrix(recipe, tmp_path, "one+two")
+    one, two = (load_matrix(recipe, tmp_path, name) for name in ("one", "two"))
+    assert (np.hstack([one.X, two.X]) == both.X).all()
+    assert both.rows.equals(one.rows)
+    assert (both.y == one.y).all()
+    assert both.title == "one + two"
+    stores = both.identity["made"]["store"]
+    assert stores == {m.title: m.identity["made"]["store"] for m in (one, two)}
+
+
+def test_models_side_by_side_have_the_rows_of_all(tmp_path: Path) -> None:
+    frame = synthetic.classes(tmp_path)
+    X = np.ones((len(frame), 2))
+    labels = {"emotion": synthetic.LABELS}
+    synthetic.write(tmp_path, frame.iloc[5:], {"two": X[5:]}, labels=labels)
+    columns = read_table(tmp_path / "made").columns
+    write_table(tmp_path / "made", Table(frame[columns], labels, (), [], {"key": "made"}))
+    recipe = joined(tmp_path)
+    with pytest.raises(StoreError, match="lacks 5 of the table's 160 utterances"):
+        load_matrix(recipe, tmp_path, "one+two")
+    both = load_matrix(recipe, tmp_path, "one+two", allow_failures=5)
+    assert both.rows["utterance"].tolist() == frame["utterance"].tolist()[5:]
+    assert both.n_lacking == 5
+    assert (both.X[:, :-2] == load_matrix(recipe, tmp_path, "one").X[5:]).all()
+
+
+def joined(folder: Path) -> Recipe:
+    path = folder / "joined.toml"
+    path.write_text(
+        'models = ["one+two"]\ntarget = "emotion"\n[corpora.made]\nreader = "manifest"\n'
+        '[split]\nouter = "leave-one-speaker-out"\n[head]\nkind = "linear-svc"\nselect = "uar"\n',
+        encoding="utf-8",
+    )
+    return load_recipe(path)

@@ -166,6 +166,7 @@ def test_all_faults_are_reported_at_once(tmp_path: Path) -> None:
         (('"mean"\n', '"mean"\nweights = [1, 2]\n'), "weights: go with method = 'weighted'"),
         (('"mean"\n', '"mean"\ntrim = 1\n'), "trim: goes with method = 'trimmed'"),
         (('"mean"\n', '"vote"\ncalibrate = true\n'), "calibrate: changes nothing of 'vote'"),
+        (('["mfcc", "log-mel"]', '["mfcc", "mfcc+mfcc"]'), "between + stand names of models, each"),
         (('[split]', 'split = 3\n[extract]'), "[split] got 3, expected a table"),
     ],
 )  # fmt: skip
@@ -174,6 +175,12 @@ def test_single_faults(tmp_path: Path, change: tuple[str, str], expected: str) -
     with pytest.raises(RecipeError) as caught:
         load_recipe(write(tmp_path, GOOD.replace(*change, 1)))
     assert expected in str(caught.value)
+
+
+def test_layers_that_are_learned_are_of_single_models(tmp_path: Path) -> None:
+    text = GOOD.replace('"log-mel"]', '"mfcc+log-mel"]').replace("[head]", '[head]\nlayer = "best"')
+    with pytest.raises(RecipeError, match=r"layer: \['best'\] are of a single model; models has"):
+        load_recipe(write(tmp_path, text))
 
 
 def test_vote_of_regressions_is_impossible(tmp_path: Path) -> None:

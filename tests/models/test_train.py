@@ -21,7 +21,14 @@ from features.errors import CorpusError, RecipeError, RunError, StoreError
 from features.matrix import load_matrix, standardised
 from features.utterances import Table, read_table, write_table
 from models.search import apply, decide
-from models.train import OUTPUTS, check_labels, check_stores, load_head, train_model
+from models.train import (
+    OUTPUTS,
+    check_labels,
+    check_stores,
+    is_done,
+    load_head,
+    train_model,
+)
 from tests.models import synthetic
 
 RIDGE = """
@@ -91,6 +98,23 @@ def test_a_finished_run_is_skipped_until_something_changes(
     retable(tmp_path, frame, targets=synthetic.TARGETS)
     assert again(synthetic.recipe(tmp_path, RIDGE.replace("100.0", "10.0")))
     assert not again(synthetic.recipe(tmp_path, RIDGE.replace("100.0", "10.0")))
+
+
+def test_models_side_by_side_train_as_one(tmp_path: Path) -> None:
+    synthetic.regression(tmp_path)
+    recipe = synthetic.recipe(tmp_path, RIDGE)
+    recipe = recipe.model_copy(update={"models": {"one+two": recipe.models["one"]}})
+    folders = {"stores": tmp_path, "runs": tmp_path / "runs"}
+    check_stores(recipe, [("one+two", "last")], tmp_path)
+    folder = train_model(recipe, "one+two", jobs=1, **folders)
+    assert folder.name == "one+two"
+    record = read_run(folder)
+    assert record["columns"] == 80
+    assert record["title"] == "one + two"
+    assert sorted(record["inputs"]["corpora"]["made"]["store"]) == ["one", "two"]
+    assert is_done(recipe, "one+two", "last", **folders)
+    with pytest.raises(StoreError, match=r"nothing\.h5"):
+        check_stores(recipe, [("one+nothing", "last")], tmp_path)
 
 
 def test_predefined_with_inner_folds(tmp_path: Path) -> None:
