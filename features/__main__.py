@@ -134,6 +134,10 @@ def _print_table(made: Table) -> None:
         order = [one for one in made.labels.get(column, sorted(counts.index)) if one in counts]
         if list(order) != [""]:
             print(f"{column}: " + ", ".join(f"{one or '(none)'} {counts[one]}" for one in order))
+    for name, mapping in CORPORA[made.corpus["reader"]].label_maps.items():
+        counts = frame["emotion"].map(mapping).value_counts().sort_index()
+        text = ", ".join(f"{one} {n}" for one, n in counts.items())
+        print(f"emotion by the map {name}: {text}; {counts.sum()} in all")
     for target in made.targets:
         values = frame[target]
         print(

@@ -25,6 +25,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 
+from features.corpora import get_corpus, origin
 from features.errors import CorpusError, RunError, StoreError, nearest
 from features.recipe import Recipe, load_recipe, model_parts
 from features.store import Store, parts_path, store_path
@@ -110,6 +111,30 @@ def has_truth(y: NDArray[Any]) -> NDArray[np.bool_]:
     return np.asarray(y != "", dtype=bool)
 
 
+def recipe_tables(recipe: Recipe, stores: Path) -> dict[str, Table]:
+    """The tables of all corpora of a recipe.
+
+    Raises
+    ------
+    CorpusError
+        Naming every table that is missing, with where its corpus comes from, or damaged.
+    """
+    tables, faults = {}, []
+    for name, spec in recipe.corpora.items():
+        try:
+            tables[name] = read_table(stores / name)
+        except CorpusError as error:
+            text = str(error)
+            if not (stores / name).is_dir():
+                record = get_corpus(spec.reader or name)
+                root = spec.root or f"DATA/{name}"
+                text += f", which need the corpus {name} ({record.title}). {origin(record, root)}"
+            faults.append(text)
+    if faults:
+        raise CorpusError("\n  ".join(faults))
+    return tables
+
+
 def load_rows(recipe: Recipe, stores: Path) -> tuple[pd.DataFrame, NDArray[Any], tuple[str, ...]]:
     """The rows, truths and class list that `load_matrix` gives, from the tables alone.
 
@@ -118,7 +143,7 @@ def load_rows(recipe: Recipe, stores: Path) -> tuple[pd.DataFrame, NDArray[Any],
     CorpusError
         A table is missing, or lacks the recipe's target.
     """
-    tables = {corpus: read_table(stores / corpus) for corpus in recipe.corpora}
+    tables = recipe_tables(recipe, stores)
     labels = class_list(recipe, tables)
     frames = [select_rows(recipe, table, labels)[0] for table in tables.values()]
     rows = pd.concat(frames, ignore_index=True)
@@ -205,7 +230,7 @@ def _side_by_side(model: str, singles: Sequence[Matrix]) -> Matrix:
 def _load_single(
     recipe: Recipe, stores: Path, model: str, layer: int | str, allow_failures: int
 ) -> Matrix:
-    tables = {corpus: read_table(stores / corpus) for corpus in recipe.corpora}
+    tables = recipe_tables(recipe, stores)
     labels = class_list(recipe, tables)
     blocks, frames, findings = [], [], []
     notes = _differing_lists(recipe, tables)

@@ -111,6 +111,7 @@ class SplitSpec(Section):
         "leave-one-speaker-out",
         "leave-one-session-out",
         "speaker-k-fold",
+        "session-k-fold",
         "sentence-disjoint",
         "stratified-holdout",
         "four-to-one-in-five",

@@ -31,6 +31,12 @@ from features.recipe import SplitSpec
 
 Positions = NDArray[np.int64]
 PARTITIONS = ("train", "devel", "test")
+GROUPED = {
+    "speaker-k-fold": "speaker",
+    "session-k-fold": "session",
+    "sentence-disjoint": "sentence",
+}
+"""What is never divided by a split in `outer_folds` parts."""
 
 CONDITIONS = {
     "test": (),
@@ -163,8 +169,9 @@ def outer_folds(
     Returns
     -------
     list of Fold
-        - `leave-one-...-out`, `speaker-k-fold`, `sentence-disjoint`: every row is in exactly one
-          test part.
+        - `leave-one-...-out`, `speaker-k-fold`, `session-k-fold`, `sentence-disjoint`: every row is
+          in exactly one test part. With as many folds as sessions, each fold leaves out one session
+          of every corpus.
         - `predefined`, `stratified-holdout`, `four-to-one-in-five`: one fold.
         - `emobox`: the lists as they ship; of several folds with a list `valid`, that list trains.
         - `cross-corpus`: `from <corpora>` is fitted on them and tests the others; with `within`,
@@ -203,8 +210,8 @@ def outer_folds(
             )
             for name in names
         ]
-    if split.outer in ("speaker-k-fold", "sentence-disjoint"):
-        column = "speaker" if split.outer == "speaker-k-fold" else "sentence"
+    if split.outer in GROUPED:
+        column = GROUPED[split.outer]
         where += f" of {split.outer_folds}"
         return _group_folds(rows, everything, y, split.outer_folds, split, column, where)
     if split.outer in ("stratified-holdout", "four-to-one-in-five"):
@@ -282,7 +289,7 @@ def _group_folds(
     column: str,
     where: str,
 ) -> list[Fold]:
-    """Speaker- or sentence-disjoint k-fold.
+    """Divide whole groups (speakers, sessions or sentences) among k folds.
 
     Balanced by class (and gender, where asked for), or by count where the truth is no class.
     """

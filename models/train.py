@@ -38,11 +38,11 @@ from features.corpora import read_corpus
 from features.errors import CorpusError, RunError, StoreError
 from features.files import write_bytes, write_text
 from features.lint import lint
-from features.matrix import Matrix, has_truth, load_matrix
+from features.matrix import Matrix, has_truth, load_matrix, recipe_tables
 from features.recipe import Recipe, model_parts
 from features.splits import Fold, Plan, make_plan
 from features.store import Store, store_path
-from features.utterances import differences, read_table, some
+from features.utterances import differences, some
 from models.heads import cells, check_grid
 from models.layer_weights import WeightedFits
 from models.search import (
@@ -88,20 +88,20 @@ def check_labels(recipe: Recipe, stores: Path, data: Path) -> list[str]:
     Raises
     ------
     CorpusError
-        Where a corpus gives another table now, naming the rows.
+        A table is missing; or a corpus gives another one now, naming the rows.
     """
     notes, faults = [], []
+    tables = recipe_tables(recipe, stores)
     for name, spec in recipe.corpora.items():
         root = corpus_root(recipe, name, data)
         if not root.is_dir():
             continue
-        old = read_table(stores / name)
         try:
             new = read_corpus(name, root, reader=spec.reader, options=recipe.reader_options(name))
         except CorpusError as error:
             notes.append(f"{name}: the labels in {root} were not compared: {error}")
             continue
-        faults += [f"{name}: {line}" for line in differences(old, new)]
+        faults += [f"{name}: {line}" for line in differences(tables[name], new)]
     if faults:
         refresh = "; ".join(
             f"`python -m features table {name} --recipe {recipe.path}`" for name in recipe.corpora

@@ -37,7 +37,7 @@ from features.corpora.turev_db import TUREV_DB
 from features.errors import CorpusError, nearest
 from features.utterances import AUDIO_HASH, KEY, TIMES, Finding, Table, columns_of, finding, some
 
-__all__ = ["CORPORA", "Corpus", "Reading", "get_corpus", "read_corpus"]
+__all__ = ["CORPORA", "Corpus", "Reading", "get_corpus", "origin", "read_corpus"]
 
 
 def _registry(records: Iterable[Corpus]) -> dict[str, Corpus]:
@@ -73,6 +73,18 @@ def get_corpus(key: str) -> Corpus:
             f'corpus of your own is read with [corpora.{key}] reader = "manifest" in the recipe'
         )
     return CORPORA[key]
+
+
+def origin(record: Corpus, root: str | Path) -> str:
+    """Say where a corpus comes from and where it belongs.
+
+    Examples
+    --------
+    >>> origin(get_corpus("demo"), "data/demo").partition(", so that ")[0]
+    'Put it at data/demo'
+    """
+    where = f"Get it from {record.homepage} (licence: {record.licence}), put"
+    return f"{where if record.homepage else 'Put'} it at {root}, so that this holds {record.layout}"
 
 
 def read_corpus(
@@ -117,11 +129,9 @@ def read_corpus(
                 f"[corpora.{name}]: {record.key} has no option {option!r}{hint} ({known})"
             )
     if not os.path.isdir(root):
-        where = f"Get it from {record.homepage} (licence: {record.licence}), put"
         raise CorpusError(
             f"{root}: no such folder: the corpus {name} ({record.title}) is missing. "
-            f"{where if record.homepage else 'Put'} it at {root}, so that this holds "
-            f"{record.layout}, or pass DATA=<the folder that holds {root.name}/>"
+            f"{origin(record, root)}, or pass DATA=<the folder that holds {root.name}/>"
         )
     reading = record.read(root, options)
     labels = dict(record.labels if reading.labels is None else reading.labels)

@@ -39,7 +39,7 @@ def spec(**values: object) -> SplitSpec:
     return SplitSpec.model_validate({"inner": "speaker-k-fold", **values})
 
 
-CROSS = ["leave-one-speaker-out", "leave-one-session-out", "speaker-k-fold"]
+CROSS = ["leave-one-speaker-out", "leave-one-session-out", "speaker-k-fold", "session-k-fold"]
 TASKS = pytest.mark.parametrize("task", ["classes", "targets"])
 
 
@@ -62,12 +62,12 @@ def test_each_row_is_held_out_once_and_no_speaker_is_on_both_sides(outer: str, t
     frame, y = united(make(), make(60, 6, "other", 1))
     if task == "targets":
         y = np.random.default_rng(0).random((len(frame), 2))
-    folds = outer_folds(frame, spec(outer=outer), y)
+    folds = outer_folds(frame, spec(outer=outer, outer_folds=3), y)
     held = np.concatenate([fold.test for fold in folds])
     assert sorted(held) == list(range(len(frame)))
     for fold in folds:
         assert sorted([*fold.train, *fold.test]) == list(range(len(frame)))
-        column = "session" if outer == "leave-one-session-out" else "speaker"
+        column = "session" if "session" in outer else "speaker"
         assert names(frame, column, fold.train).isdisjoint(names(frame, column, fold.test))
 
 
@@ -197,6 +197,7 @@ EVERY = [
     {"outer": "leave-one-speaker-out"},
     {"outer": "leave-one-session-out"},
     {"outer": "speaker-k-fold", "balance_gender": True},
+    {"outer": "session-k-fold", "outer_folds": 3},
     {"outer": "sentence-disjoint", "outer_folds": 4},
     {"outer": "stratified-holdout", "devel_size": 0.2},
     {"outer": "four-to-one-in-five", "inner": "stratified-k-fold"},
@@ -374,3 +375,19 @@ def test_a_development_part_is_asked_for_in_vain() -> None:
     frame["partition"] = "train"
     with pytest.raises(RunError, match="no row is of the partition devel or test"):
         make_plan(frame, y, y != "", spec())
+
+
+@TASKS
+@pytest.mark.parametrize("seed", range(5))
+def test_of_as_many_sessions_as_folds_each_is_left_out_with_one_of_every_corpus(
+    task: str, seed: int
+) -> None:
+    one, two = make(200), make(60, 10, "other", seed)
+    frame, y = united(*(part.assign(session=part["speaker"].str[-1]) for part in (one, two)))
+    truth = np.zeros((len(frame), 1)) if task == "targets" else y
+    folds = outer_folds(frame, spec(outer="session-k-fold", outer_folds=10, seed=seed), truth)
+    left_out = [sorted(names(frame, "session", fold.test)) for fold in folds]
+    assert [[one.partition("/")[0] for one in found] for found in left_out] == [
+        ["made", "other"]
+    ] * 10
+    assert len({one for found in left_out for one in found}) == 20

@@ -1,0 +1,197 @@
+"""The recipes of papers and of protocols, on small trees under the corpora's real names."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from evaluate.runs import read_predictions
+from extract.__main__ import main as extract
+from extract.__main__ import parser as extract_parser
+from features.corpora import get_corpus, read_corpus
+from features.errors import CorpusError
+from features.lint import Lint, lint_recipe
+from features.matrix import has_truth, load_rows
+from features.recipe import Recipe, load_recipe
+from features.splits import make_plan
+from features.utterances import write_table
+from models.train import check_labels
+from tests.features.test_named_corpora import ravdess_names, touch
+from tests.trees import plant
+
+TOP = Path(__file__).resolve().parents[1]
+# The parts that each protocol of a recipe holds out, the main one first.
+PARTS = {
+    "multilingual": [1, 10 + 2 + 4 + 3 + 10 + 6],
+    "multilingual-transfer": [1],
+    "iemocap-jtes": [5, 5],
+    "ravdess-vote": [1, 5],
+    "crema-d": [2, 5],
+    "emodb-protocols": [10, 1, 5],
+    "turev-db-protocols": [6, 1, 5],
+    "emodb-turev-cross": [2 + 10 + 6],
+}
+
+
+def shipped(name: str) -> Recipe:
+    return load_recipe(TOP / "recipes" / f"{name}.toml")
+
+
+def write_tables(recipe: Recipe, data: Path, stores: Path) -> None:
+    for corpus in recipe.corpora:
+        options = recipe.reader_options(corpus)
+        write_table(stores / corpus, read_corpus(corpus, data / corpus, options=options))
+
+
+@pytest.fixture
+def planted(tmp_path: Path):
+    """Plant a recipe's corpora and write their tables to `stores`: returns the recipe."""
+
+    def make(name: str) -> Recipe:
+        recipe = shipped(name)
+        for corpus in recipe.corpora:
+            plant(tmp_path / "data", corpus)
+        write_tables(recipe, tmp_path / "data", tmp_path / "stores")
+        return recipe
+
+    return make
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_folds_are_planned_and_pass_the_linter(planted, tmp_path: Path, name: str) -> None:
+    found: list[Lint] = []
+    for one in planted(name).protocols():
+        found.append(lint_recipe(one, tmp_path / "stores"))
+        found[-1].refuse(one.path)
+    assert [len(one.parts) for one in found] == PARTS[name]
+    for one in found:
+        declared = "speaker" in one.split.expect_overlap
+        assert any(part.shared["speaker"] for part in one.parts) == declared
+        assert not any("does not occur" in note for note in one.notes)
+
+
+def test_ravdess_is_held_out_as_published(tmp_path: Path) -> None:
+    """1,152 files and 288: 38 or 39 of a class, 19 of neutral."""
+    touch(tmp_path / "ravdess", *ravdess_names())
+    recipe = shipped("ravdess-vote")
+    write_tables(recipe, tmp_path, tmp_path / "stores")
+    rows, y, _ = load_rows(recipe, tmp_path / "stores")
+    (fold,) = make_plan(rows, y, has_truth(y), recipe.split).folds
+    assert [len(fold.train), len(fold.test)] == [1152, 288]
+    supports = Counter(y[fold.test])
+    assert supports.pop("neutral") == 19
+    assert sorted(supports.values()) == [38] * 4 + [39] * 3
+
+
+def test_labels_of_six_corpora_become_four(planted, tmp_path: Path) -> None:
+    rows, y, labels = load_rows(planted("multilingual"), tmp_path / "stores")
+    assert labels == ("neutral", "happy", "angry", "sad")
+    counts = Counter(zip(rows["corpus"], y, strict=True))
+    for corpus, each in (("iemocap", 50), ("tess", 10), ("savee", 12), ("ema", 15), ("emovo", 18)):
+        assert [counts[corpus, label] for label in labels] == [each] * 4
+    assert [counts["emodb", label] for label in labels] == [50, 50, 100, 50]  # disgust is angry
+    assert has_truth(y).sum() == 4 * (50 + 10 + 12 + 15 + 18) + 250
+
+
+def test_the_transfer_is_from_six_corpora_to_one(planted, tmp_path: Path) -> None:
+    recipe = planted("multilingual-transfer")
+    rows, y, _ = load_rows(recipe, tmp_path / "stores")
+    (fold,) = make_plan(rows, y, has_truth(y), recipe.split).folds
+    assert set(rows["corpus"].iloc[fold.test]) == {"enterface"}
+    assert "enterface" not in set(rows["corpus"].iloc[fold.train])
+    assert len(set(rows["corpus"].iloc[fold.train])) == 6
+    assert set(y[fold.test]) == {"happy", "angry", "sad"}
+    assert set(y[fold.train]) == {"neutral", "happy", "angry", "sad"}
+
+
+def test_each_session_of_either_corpus_is_left_out_once(planted, tmp_path: Path) -> None:
+    recipe = planted("iemocap-jtes")
+    rows, y, _ = load_rows(recipe, tmp_path / "stores")
+    plan = make_plan(rows, y, has_truth(y), recipe.split)
+    held: Counter[tuple[str, str]] = Counter()
+    for fold in plan.folds:
+        sessions = set(zip(*rows.iloc[fold.test][["corpus", "session"]].to_numpy().T, strict=True))
+        assert sorted(corpus for corpus, _ in sessions) == ["iemocap", "jtes"]
+        genders = rows.iloc[fold.test].groupby("corpus")["gender"].nunique()
+        assert genders.tolist() == [2, 2]
+        held.update(sessions)
+    assert set(held.values()) == {1}
+    assert len(held) == 10
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_every_missing_corpus_is_named_at_once(tmp_path: Path, name: str) -> None:
+    recipe, nowhere = shipped(name), tmp_path / "nowhere"
+    arguments = [recipe.path, "--data", str(nowhere), "--stores", str(tmp_path / "stores")]
+    with pytest.raises(CorpusError) as extracting:
+        extract(extract_parser().parse_args(arguments))
+    with pytest.raises(CorpusError) as training:
+        check_labels(recipe, tmp_path / "stores", nowhere)
+    with pytest.raises(CorpusError) as linting:
+        lint_recipe(recipe, tmp_path / "stores")
+    assert str(training.value) == str(linting.value)
+    for error, place in ((extracting, str(nowhere)), (training, "DATA")):
+        for corpus in recipe.corpora:
+            record = get_corpus(corpus)
+            parts = (record.title, record.homepage, record.layout, f"put it at {place}/{corpus}")
+            assert all(part in str(error.value) for part in parts)
+
+
+def on_other_models(name: str, models: str, folder: Path) -> Path:
+    """A copy of a shipped recipe with models that need no weights."""
+    text = (TOP / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
+    text, n = re.subn(r"^models = \[.*?\]", f"models = {models}", text, flags=re.M | re.S)
+    assert n == 1
+    path = folder / f"{name}.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("name", "models", "told"),
+    [
+        ("ravdess-vote", '["mfcc", "log-mel", "wav2vec2-tiny"]', "fused: vote (vote of 3)"),
+        ("iemocap-jtes", '["mfcc"]', "iemocap-jtes: UAR and WA"),
+    ],
+)
+def test_from_audio_to_the_page(
+    tmp_path: Path, rng: np.random.Generator, name: str, models: str, told: str
+) -> None:
+    path = on_other_models(name, models, tmp_path)
+    recipe = load_recipe(path)
+    for corpus in recipe.corpora:
+        plant(tmp_path / "data", corpus, rng)
+    where = {one: [f"--{one}", str(tmp_path / one)] for one in ("data", "stores", "runs")}
+    data, stores, runs = where.values()
+    jobs = ["--jobs", "1"]
+
+    def run(*command: str | Path) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", *command], cwd=TOP, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    run("extract", path, *data, *stores, *jobs)
+    run("features", "lint", path, *stores)
+    run("models", path, *data, *stores, *runs, *jobs)
+    run("fusion", path, *stores, *runs)
+    scores = run("evaluate", "score", path, *runs)
+    assert told in scores
+    assert f"UAR by protocol, test; differences to {recipe.split.outer}" in scores
+    (beside,) = recipe.also
+    page = Path(run("evaluate", "report", path, *stores, *runs).strip())
+    assert beside in page.read_text(encoding="utf-8")
+    for model in recipe.models:
+        frame = read_predictions(tmp_path / "runs" / name / model / "predictions.csv")
+        rows, y, labels = load_rows(recipe, tmp_path / "stores")
+        plan = make_plan(rows, y, has_truth(y), recipe.split)
+        assert len(frame) == sum(len(fold.test) for fold in plan.folds)
+        assert set(frame["true"]) - {""} == set(labels)
