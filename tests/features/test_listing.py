@@ -10,6 +10,8 @@ from features.__main__ import main, parser
 from features.command import run_command
 from features.corpora import CORPORA
 from features.corpora.listing import describe
+from tests.features.test_named_corpora import listing, touch
+from tests.trees import write_evaluations
 
 
 def run(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str]:
@@ -88,3 +90,47 @@ def test_table_prints_speakers(
     known = len({one for one in speakers if one})
     assert lines[0] == f"{len(speakers)} utterances, {known} speakers"
     assert [one for one in lines if one.startswith("speaker: ")] == ([line] if line else [])
+
+
+PUBLISHED = {
+    "ravdess": [
+        "1440 utterances, 24 speakers",
+        "speaker: 60 each",
+        "gender: female 720, male 720",
+        "emotion: neutral 96, calm 192, happy 192, sad 192, angry 192, fearful 192, disgust 192, "
+        "surprised 192",
+    ],
+    "tess": [
+        "2800 utterances, 2 speakers",
+        "speaker: 1400 each",
+        "emotion: anger 400, disgust 400, fear 400, happiness 400, neutral 400, "
+        "pleasant surprise 400, sadness 400",
+        "emotion by the map four-class: angry 400, happy 400, neutral 400, sad 400; 1600 in all",
+    ],
+    "iemocap": [
+        "5531 utterances, 10 speakers",
+        "session: Session1 1085, Session2 1023, Session3 1151, Session4 1031, Session5 1241",
+        "emotion: angry 1103, happy 595, excited 1041, sad 1084, neutral 1708",
+        "emotion by the map four-class: angry 1103, happy 1636, neutral 1708, sad 1084; 5531 in "
+        "all",
+        "emotion by the map four-class-without-excited: angry 1103, happy 595, neutral 1708, "
+        "sad 1084; 4490 in all",
+    ],
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_table_of_a_published_tree(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    files = listing(name)
+    root = touch(tmp_path / name, *(one["path"] for one in files))
+    if name == "iemocap":
+        write_evaluations(root, ((Path(one["path"]).stem, one["label"]) for one in files))
+    lines = table(capsys, root, name)
+    assert [line for line in PUBLISHED[name] if line not in lines] == []
+    odd = [line for line in lines if line.startswith("odd: ")]
+    # The listing has IEMOCAP's five categories alone.
+    assert len(odd) == (name == "iemocap")
+    written = (tmp_path / "stores" / name / "utterances.csv").read_text(encoding="utf-8")
+    assert written.count("\n") == len(files) + 1

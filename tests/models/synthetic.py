@@ -38,7 +38,8 @@ def write(
     table = Table(frame, dict(labels or {}), targets, [], {"key": corpus})
     frame = frame[table.columns]
     write_table(stores / corpus, Table(frame, table.labels, targets, [], {"key": corpus}))
-    index = frame[["utterance"]].assign(audio_hash="00" * 16, size=1, mtime_ns=1)
+    hashes = frame["audio_hash"].replace("", "00" * 16)
+    index = frame[["utterance"]].assign(audio_hash=hashes, size=1, mtime_ns=1)
     for model, X in models.items():
         stack = X if X.ndim == 3 else X[None]
         indices = list(range(len(stack)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,9 @@ from sklearn.svm import LinearSVC
 
 from evaluate.runs import read_predictions, read_run
 from evaluate.score import overview, score_all, score_run
+from features.__main__ import main as features
+from features.__main__ import parser as features_parser
+from features.command import run_command
 from features.errors import CorpusError, RecipeError, RunError, StoreError
 from features.matrix import load_matrix, standardised
 from features.utterances import Table, read_table, write_table
@@ -257,6 +261,76 @@ def test_speakers_on_both_sides_have_to_be_declared(tmp_path: Path) -> None:
     assert devel["shared"]["speaker"] == {"n": 0, "of": 12}
     assert [test["part"], test["fitted"], test["held_out"]] == ["test", 225, 75]
     assert test["shared"]["speaker"] == {"n": 1, "of": 13}
+
+
+PREDEFINED = """
+target = "emotion"
+[split]
+outer = "predefined"
+inner = "devel"
+[head]
+kind = "linear-svc"
+select = "uar"
+[head.grid]
+C = [0.1]
+"""
+
+
+def planted(stores: Path, leak: str) -> None:
+    """Rows of which none shares anything across partitions, but for one that leaks."""
+    part = ["train"] * 12 + ["devel"] * 6 + ["test"] * 6
+    each = [f"{i // 2:02}" for i in range(24)]
+    frame = synthetic.rows(
+        24,
+        partition=part,
+        speaker=each,
+        session=each,
+        sentence=each,
+        audio_hash=[f"{i:032x}" for i in range(24)],
+        emotion=["calm", "sad"] * 12,
+    )
+    if leak == "devel in train":
+        frame.loc[13, "audio_hash"] = frame.loc[0, "audio_hash"]
+    elif leak == "class":
+        frame.loc[18:, "emotion"] = "sad"
+    elif leak != "none":
+        column = "audio_hash" if leak == "audio" else leak
+        frame.loc[20, column] = frame.loc[0, column]
+    X = np.random.default_rng(0).normal(size=(24, 4))
+    synthetic.write(stores, frame, {"one": X, "two": X}, labels={"emotion": ("calm", "sad")})
+
+
+@pytest.mark.parametrize(
+    ("leak", "stops", "told"),
+    [
+        ("none", False, ""),
+        ("speaker", True, "speaker overlap in 1 of 2 parts (first test: 1 of 4 speakers"),
+        ("audio", True, "audio overlap in 1 of 2 parts (first test: 1 of 6 recordings"),
+        ("devel in train", True, "audio overlap in 1 of 2 parts (first devel: 1 of 6 recordings"),
+        ("session", False, "session overlap in 1 of 2 parts (first test: 1 of 4 sessions"),
+        ("sentence", False, "sentence overlap in 1 of 2 parts (first test: 1 of 4 sentences"),
+        ("class", False, "1 of 2 parts lack classes (first test: calm (held out))"),
+    ],
+)
+def test_planted_leaks_are_caught_by_the_linter_and_before_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], leak: str, stops: bool, told: str
+) -> None:
+    planted(tmp_path, leak)
+    recipe = synthetic.recipe(tmp_path, PREDEFINED)
+    code = run_command(
+        features, features_parser(), ["lint", recipe.path, "--stores", str(tmp_path)]
+    )
+    out = capsys.readouterr().out
+    assert code == int(stops)
+    assert told in out
+    assert ("! " in out) == stops
+    if stops:
+        with pytest.raises(RunError, match=re.escape(told)):
+            train(tmp_path, recipe)
+        assert not (tmp_path / "runs").exists()
+    else:
+        notes = read_run(train(tmp_path, recipe))["notes"]
+        assert any(told in note for note in notes) == (leak != "none")
 
 
 @pytest.mark.parametrize(
