@@ -1,5 +1,6 @@
-"""What a result is (metrics, intervals, runs) and how it is shown (score, report, plots).
+"""What a result is, and how it is shown.
 
-The lower half (`metrics`, `intervals`, `runs`) is imported by `models` and `fusion`; nobody imports
-the upper half (`score`, `report`, `plots`).
+The lower half (`metrics`, `rank_sums`, `intervals`, `frames`, `comparisons`, `complementarity`,
+`runs`) is imported by `models` and `fusion`; nobody imports the upper half (`score`,
+`report`, `plots`).
 """

@@ -15,17 +15,20 @@ Conventions
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import joblib
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from threadpoolctl import threadpool_limits
 
 from evaluate.metrics import REGRESSION, encode, scores_of
 
 Floats = NDArray[np.float64]
 
 _BLOCK_VALUES = 1 << 19
-"""Values of one (rows, resamples) block: 4 MB, so that it stays in the cache."""
+"""Values of one (resamples, rows) block: 4 MB, so that it stays in the cache."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,22 @@ class Resamples:
     counts: Floats
 
 
+def units(groups: Sequence[str] | NDArray[np.object_]) -> NDArray[np.int64]:
+    """Number the speakers in their order; a row without one is a unit of its own.
+
+    Examples
+    --------
+    >>> units(["a/1", "", "a/1", ""]).tolist()
+    [0, 1, 0, 2]
+    """
+    position: dict[object, int] = {}
+    return np.array(
+        # An int cannot be a speaker's name.
+        [position.setdefault(one or i, len(position)) for i, one in enumerate(groups)],
+        dtype=np.int64,
+    )
+
+
 def draw(groups: Sequence[str] | NDArray[np.object_], n_resamples: int, seed: int) -> Resamples:
     """Draw as many units as there are, with replacement, `n_resamples` times.
 
@@ -75,14 +94,8 @@ def draw(groups: Sequence[str] | NDArray[np.object_], n_resamples: int, seed: in
     >>> drawn.unit.tolist(), drawn.counts.sum(axis=0).tolist()
     ([0, 0, 1, 2], [3.0, 3.0, 3.0, 3.0, 3.0])
     """
-    names = np.asarray(groups, dtype=object)
-    position: dict[object, int] = {}
-    unit = np.array(
-        # A row without a speaker is its own unit: an int cannot be a speaker's name.
-        [position.setdefault(one or i, len(position)) for i, one in enumerate(names)],
-        dtype=np.int64,
-    )
-    n = len(position)
+    unit = units(groups)
+    n = int(unit.max(initial=-1)) + 1
     rng = np.random.default_rng(seed)
     counts = np.empty((n, n_resamples))
     for b in range(n_resamples):
@@ -107,19 +120,47 @@ def regression_resampled(
         `{metric: float64, shape (n_targets, n_resamples)}`, equal to `metrics.*` of the resampled
         rows; NaN where undefined.
     """
+    found = systems_resampled(truth, prediction[None], resamples)
+    return {name: values[0] for name, values in found.items()}
+
+
+def systems_resampled(
+    truth: Floats, predictions: Floats, resamples: Resamples
+) -> dict[str, Floats]:
+    """As `regression_resampled`, of several systems on the same rows and resamples.
+
+    Parameters
+    ----------
+    truth : float64, shape (n, n_targets)
+    predictions : float64, shape (n_systems, n, n_targets)
+
+    Returns
+    -------
+    dict
+        `{metric: float64, shape (n_systems, n_targets, n_resamples)}`.
+    """
     n_resamples = resamples.counts.shape[1]
-    result = {name: np.full((truth.shape[1], n_resamples), np.nan) for name in REGRESSION}
-    for target in range(truth.shape[1]):
-        known = ~np.isnan(truth[:, target])
-        if not known.any():
-            continue
-        x, y, unit = truth[known, target], prediction[known, target], resamples.unit[known]
-        pair = _Pair(x, y)
-        for block in _blocks(len(x), n_resamples):
-            weights = resamples.counts[unit, block]
-            for name, values in pair.scores(weights).items():
-                result[name][target, block] = values
+    shape = (len(predictions), truth.shape[1], n_resamples)
+    result = {name: np.full(shape, np.nan) for name in REGRESSION}
+    counts = np.ascontiguousarray(resamples.counts.T)
+    # Threads share out the blocks; BLAS threads within them would wait for one another.
+    with threadpool_limits(1), ThreadPoolExecutor(joblib.cpu_count()) as pool:
+        for t in range(truth.shape[1]):
+            known = ~np.isnan(truth[:, t])
+            if not known.any():
+                continue
+            target = _Target(truth[known, t], predictions[:, known, t])
+            blocks = list(_blocks(int(known.sum()), n_resamples))
+            tasks = [(target, counts[block], resamples.unit[known]) for block in blocks]
+            for block, scores in zip(blocks, pool.map(_block_scores, tasks), strict=True):
+                for name, values in scores.items():
+                    result[name][:, t, block] = values
     return result
+
+
+def _block_scores(task: tuple[_Target, Floats, NDArray[np.int64]]) -> dict[str, Floats]:
+    target, counts, unit = task
+    return target.scores(counts[:, unit])
 
 
 def classification_resampled(
@@ -162,60 +203,38 @@ def _blocks(n_rows: int, n_resamples: int) -> Iterator[slice]:
         yield slice(start, min(start + step, n_resamples))
 
 
-class _Pair:
-    """Truth and prediction of one target, prepared for scores under row weights."""
+class _Target:
+    """Truth of one target with the predictions of several systems, for scores under row weights."""
 
-    def __init__(self, x: Floats, y: Floats) -> None:
+    def __init__(self, x: Floats, ys: Floats) -> None:
+        from evaluate.rank_sums import Order  # compiles: not for those who only read
+
         # Moments about the whole set's means lose no digits to a large common offset.
-        dx, dy = x - x.mean(), y - y.mean()
-        self.offset = x.mean() - y.mean()
-        self.moments = np.stack(
-            [dx, dy, dx * dx, dy * dy, dx * dy, np.abs(x - y), (x - y) ** 2]
-        )  # (7, n)
-        self.ranks = _Ranks(x), _Ranks(y)
+        dx, dys = x - x.mean(), ys - ys.mean(axis=1, keepdims=True)
+        self.offsets = (x.mean() - ys.mean(axis=1))[:, None]
+        each = np.stack([dys, dys * dys, dx * dys, np.abs(x - ys), (x - ys) ** 2])
+        self.moments = np.concatenate([np.stack([dx, dx * dx]), each.reshape(-1, len(x))]).T
+        self.order, self.orders = Order(x), [Order(y) for y in ys]
 
     def scores(self, weights: Floats) -> dict[str, Floats]:
-        """Scores under weights of shape (n, n_resamples): each of shape (n_resamples,)."""
-        n = weights.sum(axis=0)
-        a, b = (ranks.centred(weights, n) for ranks in self.ranks)
-        weighted = weights * a
-        rank_xx = np.einsum("ij,ij->j", weighted, a)
-        rank_xy = np.einsum("ij,ij->j", weighted, b)
-        rank_yy = np.einsum("ij,ij->j", np.multiply(weights, b, out=weighted), b)
-        # Ranks are multiples of 1/2, hence these sums exact: 0 means constant and nothing else.
-        constant_x, constant_y = rank_xx == 0, rank_yy == 0
+        """Scores under weights (n_resamples, n): each of shape (n_systems, n_resamples)."""
+        from evaluate.rank_sums import spearman_weighted
+
+        spearman, constant_x, constant_y = spearman_weighted(
+            weights.astype(np.int32), self.order, self.orders
+        )
         with np.errstate(invalid="ignore", divide="ignore"):
-            # No BLAS for so thin a product: on a busy machine its threads wait ten times as long.
-            moments = np.einsum("kn,nb->kb", self.moments, weights)
-            mx, my, xx, yy, xy, absolute, squared = moments / n
+            moments = (weights @ self.moments).T / weights.sum(axis=1)
+            mx, xx = moments[:2]
+            my, yy, xy, absolute, squared = moments[2:].reshape(5, len(self.orders), -1)
             xx, yy, xy = xx - mx * mx, yy - my * my, xy - mx * my
-            spearman = rank_xy / np.sqrt(rank_xx * rank_yy)
             pearson = np.clip(xy / np.sqrt(xx * yy), -1, 1)
-            ccc = 2 * xy / (xx + yy + (mx - my + self.offset) ** 2)
+            ccc = 2 * xy / (xx + yy + (mx - my + self.offsets) ** 2)
         either, both = constant_x | constant_y, constant_x & constant_y
         return {
-            "spearman": np.where(either, np.nan, spearman),
+            "spearman": spearman,
             "pearson": np.where(either, np.nan, pearson),
             "ccc": np.where(both, np.nan, np.where(either, 0.0, ccc)),
             "mae": absolute,
             "mse": squared,
         }
-
-
-class _Ranks:
-    """Average ranks of one variable under row weights, without sorting again."""
-
-    def __init__(self, values: Floats) -> None:
-        unique, self.inverse = np.unique(values, return_inverse=True)
-        self.order = np.argsort(self.inverse, kind="stable")
-        self.starts = np.searchsorted(self.inverse[self.order], np.arange(len(unique)))
-
-    def centred(self, weights: Floats, n: Floats) -> Floats:
-        """Ranks less their mean (n + 1) / 2, shape (n_rows, n_resamples)."""
-        # A value's ranks run from `below` + 1 to `below` + its own weight; ties share the middle.
-        own = np.add.reduceat(weights[self.order], self.starts, axis=0)
-        ranks = np.cumsum(own, axis=0)
-        own /= 2
-        ranks -= own
-        ranks -= n / 2
-        return ranks[self.inverse]

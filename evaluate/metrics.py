@@ -183,8 +183,15 @@ def average_ranks(values: ArrayLike) -> Floats:
     >>> average_ranks([3.0, 1.0, 3.0]).tolist()
     [2.5, 1.0, 2.5]
     """
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    flat = np.asarray(values)
+    order = np.argsort(flat)
+    ordered = flat[order]
+    # Where each run of equal values begins, and where the next one does.
+    starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
+    ends = np.append(starts[1:], len(flat))
+    ranks = np.empty(len(flat))
+    ranks[order] = np.repeat((starts + ends + 1) / 2, ends - starts)
+    return ranks
 
 
 def _pair(truth: ArrayLike, prediction: ArrayLike) -> tuple[Floats, Floats]:

@@ -29,6 +29,15 @@ import numpy as np
 import pandas as pd
 
 from evaluate import intervals, metrics, runs
+from evaluate.frames import (
+    count_speakers,
+    has_truth,
+    plain_scores,
+    resampled_scores,
+    speakers,
+    truth_of,
+    values_of,
+)
 from features.errors import RunError
 
 if TYPE_CHECKING:
@@ -154,7 +163,7 @@ def score_run(folder: str | Path, recipe: Recipe, *, force: bool = False) -> dic
         "task": task,
         "labels" if task == "classification" else "targets": names,
         "optimistic": inputs["optimistic"],
-        "n_speakers": _count_speakers(frame),
+        "n_speakers": count_speakers(frame),
         "partitions": partitions,
         **more,
         "warnings": notes,
@@ -332,7 +341,7 @@ def _score_partition(
     score: Callable[..., dict[str, Any]] = (
         _classification if recipe.task == "classification" else _regression
     )
-    known = _has_truth(frame, names)
+    known = has_truth(frame, names)
     result = score(frame[known], name, names, recipe, notes)
     masked = int((~known).sum())
     result["n_masked"] = masked
@@ -347,24 +356,8 @@ def _score_partition(
     return result
 
 
-def _has_truth(frame: pd.DataFrame, names: Sequence[str]) -> pd.Series:
-    if "true" in frame.columns:
-        return frame["true"] != ""
-    return frame[[f"{one}_true" for one in names]].notna().any(axis=1)
-
-
-def _groups(frame: pd.DataFrame) -> np.ndarray:
-    speakers = frame["speaker"].to_numpy(dtype=object)
-    return np.where(speakers == "", "", frame["corpus"].to_numpy(dtype=object) + "/" + speakers)
-
-
-def _count_speakers(frame: pd.DataFrame) -> int | None:
-    count = len(set(_groups(frame)) - {""})
-    return count or None
-
-
 def _head(frame: pd.DataFrame, name: str, notes: list[str]) -> dict[str, Any]:
-    n_speakers = _count_speakers(frame)
+    n_speakers = count_speakers(frame)
     unknown = int((frame["speaker"] == "").sum())
     if n_speakers and unknown:
         notes.append(f"{name}: {unknown} rows have no speaker; resampled one by one")
@@ -383,13 +376,13 @@ def _regression(
     result = _head(frame, name, notes) | {"metrics": {}, "per_target": {}}
     if frame.empty:
         return result
-    truth, prediction = _values(frame, targets)
+    truth, prediction = values_of(frame, targets)
     values: dict[str, dict[str, float]] = {}
     for i, target in enumerate(targets):
         with _noted(f"{name}, {target}: ", notes):
             one = metrics.regression_scores(truth[:, [i]], prediction[:, [i]], [target])
         values |= one
-    drawn = intervals.draw(_groups(frame), recipe.evaluate.bootstrap, recipe.evaluate.seed)
+    drawn = intervals.draw(speakers(frame), recipe.evaluate.bootstrap, recipe.evaluate.seed)
     resampled = intervals.regression_resampled(truth, prediction, drawn)
     counts = (~np.isnan(truth)).sum(axis=0)
     for i, target in enumerate(targets):
@@ -419,7 +412,7 @@ def _classification(
     matrix = metrics.confusion(truth, prediction, labels)
     with _noted(f"{name}: ", notes):
         values = metrics.classification_scores(matrix)
-    drawn = intervals.draw(_groups(frame), recipe.evaluate.bootstrap, recipe.evaluate.seed)
+    drawn = intervals.draw(speakers(frame), recipe.evaluate.bootstrap, recipe.evaluate.seed)
     resampled = intervals.classification_resampled(truth, prediction, labels, drawn)
     result["metrics"] = {k: _entry(values[k], resampled[k], recipe) for k in values}
     result["per_class"] = metrics.per_class(matrix, labels)
@@ -435,7 +428,7 @@ def _folds(
     for _, rows in frame.groupby("fold", sort=True):
         found: list[str] = []
         with _noted("", found):
-            scores.append(_plain_scores(rows, names))
+            scores.append(plain_scores(rows, names))
         partial += bool(found)
     if len(scores) < 2:
         return None
@@ -446,24 +439,6 @@ def _folds(
         )
     table = pd.DataFrame(scores)
     return {"mean": table.mean().to_dict(), "std": table.std(ddof=1).to_dict(), "n": len(table)}
-
-
-def _plain_scores(frame: pd.DataFrame, names: Sequence[str]) -> dict[str, float]:
-    if "true" in frame.columns:
-        return metrics.classification_scores(
-            metrics.confusion(frame["true"].to_numpy(), frame["pred"].to_numpy(), names)
-        )
-    truth, prediction = _values(frame, names)
-    scored = [i for i in range(len(names)) if not np.isnan(truth[:, i]).all()]
-    values = metrics.regression_scores(
-        truth[:, scored], prediction[:, scored], [names[i] for i in scored]
-    )
-    return {m: float(np.mean([v[m] for v in values.values()])) for m in metrics.REGRESSION}
-
-
-def _values(frame: pd.DataFrame, targets: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    truth = frame[[f"{one}_true" for one in targets]].to_numpy(dtype=np.float64)
-    return truth, frame[[f"{one}_pred" for one in targets]].to_numpy(dtype=np.float64)
 
 
 @contextlib.contextmanager
@@ -485,7 +460,7 @@ def _transfer(
     score: Callable[..., dict[str, Any]] = (
         _classification if recipe.task == "classification" else _regression
     )
-    known = frame[_has_truth(frame, names)]
+    known = frame[has_truth(frame, names)]
     across, within = (known[known["partition"] == one] for one in ("test", "within"))
     trained = [one.removeprefix("from ") for one in sorted(across["fold"].unique())]
     tested = sorted(known["corpus"].unique())
@@ -521,22 +496,22 @@ def paired_gap(first: pd.DataFrame, second: pd.DataFrame, recipe: Recipe) -> dic
     """
     names = runs.predicted_labels(first) or runs.predicted_targets(first)
     key = ["corpus", "utterance"]
-    pair = [one[_has_truth(one, names)].set_index(key) for one in (first, second)]
+    pair = [one[has_truth(one, names)].set_index(key) for one in (first, second)]
     if not all(one.index.is_unique for one in pair):
         return {"n": 0, "n_speakers": None, "metrics": {}, "why": "rows are held out several times"}
     shared = pair[0].index.intersection(pair[1].index).sort_values()
     if not len(shared):
         return {"n": 0, "n_speakers": None, "metrics": {}, "why": "no row is held out in both"}
     frames = [one.loc[shared].reset_index() for one in pair]
-    truth = _plain_truth(frames[0], names)
-    if truth != _plain_truth(frames[1], names):
+    truth = truth_of(frames[0], names)
+    if truth != truth_of(frames[1], names):
         return {"n": 0, "n_speakers": None, "metrics": {}, "why": "the truths differ"}
-    drawn = intervals.draw(_groups(frames[0]), recipe.evaluate.bootstrap, recipe.evaluate.seed)
+    drawn = intervals.draw(speakers(frames[0]), recipe.evaluate.bootstrap, recipe.evaluate.seed)
     with warnings.catch_warnings():
         # Said already where each is scored.
         warnings.simplefilter("ignore", metrics.ScoreWarning)
-        plain = [_plain_scores(frame, names) for frame in frames]
-    resampled = [_resampled(frame, names, drawn) for frame in frames]
+        plain = [plain_scores(frame, names) for frame in frames]
+    resampled = [resampled_scores(frame, names, drawn) for frame in frames]
     values = {
         metric: _entry(
             plain[0][metric] - plain[1][metric],
@@ -545,26 +520,7 @@ def paired_gap(first: pd.DataFrame, second: pd.DataFrame, recipe: Recipe) -> dic
         )
         for metric in plain[0]
     }
-    return {"n": len(shared), "n_speakers": _count_speakers(frames[0]), "metrics": values}
-
-
-def _plain_truth(frame: pd.DataFrame, names: Sequence[str]) -> list[Any]:
-    columns = ["true"] if "true" in frame.columns else [f"{one}_true" for one in names]
-    return frame[columns].fillna("").to_numpy(dtype=object).tolist()
-
-
-def _resampled(
-    frame: pd.DataFrame, names: Sequence[str], drawn: intervals.Resamples
-) -> dict[str, np.ndarray]:
-    """Every metric in every resample, of regression the mean over targets that have a truth."""
-    if "true" in frame.columns:
-        return intervals.classification_resampled(
-            frame["true"].to_numpy(), frame["pred"].to_numpy(), names, drawn
-        )
-    truth, prediction = _values(frame, names)
-    scored = ~np.isnan(truth).all(axis=0)
-    found = intervals.regression_resampled(truth, prediction, drawn)
-    return {metric: values[scored].mean(axis=0) for metric, values in found.items()}
+    return {"n": len(shared), "n_speakers": count_speakers(frames[0]), "metrics": values}
 
 
 # -- the terminal ----------------------------------------------------------------------------

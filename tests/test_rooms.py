@@ -11,8 +11,12 @@ TOP = Path(__file__).resolve().parents[1]
 ROOMS = ("features", "extract", "evaluate", "models", "fusion")
 LOWER_EVALUATE = {
     "evaluate.calibration",
+    "evaluate.comparisons",
+    "evaluate.complementarity",
+    "evaluate.frames",
     "evaluate.intervals",
     "evaluate.metrics",
+    "evaluate.rank_sums",
     "evaluate.runs",
 }
 MAY_IMPORT = {

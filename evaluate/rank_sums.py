@@ -1,0 +1,120 @@
+"""Spearman's correlation under many sets of row weights, compiled.
+
+A weight says how often a row stands in a resample. Ranks of a resample follow from the order of the
+whole set: nothing is sorted again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+class Order:
+    """The rows of a variable from its least to its greatest value, in groups of equal values.
+
+    Attributes
+    ----------
+    rows : int32, shape (n,)
+    starts : int32, shape (n_groups + 1,)
+        Where each group begins in `rows`; the last entry is n.
+    """
+
+    def __init__(self, values: Floats) -> None:
+        unique, inverse = np.unique(values, return_inverse=True)
+        self.rows = np.argsort(inverse, kind="stable").astype(np.int32)
+        starts = np.searchsorted(inverse[self.rows], np.arange(len(unique) + 1))
+        self.starts = starts.astype(np.int32)
+
+
+def spearman_weighted(
+    weights: NDArray[np.int32], x: Order, ys: Sequence[Order]
+) -> tuple[Floats, NDArray[np.bool_], NDArray[np.bool_]]:
+    """Spearman's correlation of a variable with others under each set of weights.
+
+    Other threads run meanwhile.
+
+    Parameters
+    ----------
+    weights : int32, shape (n_sets, n)
+    x : Order
+    ys : sequence of Order
+        Of the same n rows.
+
+    Returns
+    -------
+    correlation : float64, shape (n_ys, n_sets)
+        NaN where a side is constant.
+    constant_x : bool, shape (n_sets,)
+        Whether x is constant among the rows with a weight.
+    constant_y : bool, shape (n_ys, n_sets)
+
+    Examples
+    --------
+    The second set takes the rows 0, 1 and twice 3.
+
+    >>> x, y = Order(np.array([1.0, 2.0, 3.0, 4.0])), Order(np.array([10.0, 20.0, 40.0, 30.0]))
+    >>> weights = np.array([[1, 1, 1, 1], [1, 1, 0, 2]], dtype=np.int32)
+    >>> spearman_weighted(weights, x, [y])[0].round(12).tolist()
+    [[0.8, 1.0]]
+    """
+    ends = np.cumsum([0, *(len(y.starts) for y in ys)])
+    found: tuple[Floats, NDArray[np.bool_], NDArray[np.bool_]] = _spearman(
+        weights, x.rows, x.starts,
+        np.stack([y.rows for y in ys]), np.concatenate([y.starts for y in ys]), ends,
+    )  # fmt: skip
+    return found
+
+
+@numba.njit(nogil=True, cache=True)
+def _spearman(
+    weights: Any, x_rows: Any, x_starts: Any, y_rows: Any, y_starts: Any, y_ends: Any
+) -> Any:
+    # Twice the ranks are whole numbers, and so are all sums: they are exact up to 2^53.
+    (n_sets, n), n_ys = weights.shape, len(y_rows)
+    correlation = np.full((n_ys, n_sets), np.nan)
+    constant_x = np.zeros(n_sets, dtype=np.bool_)
+    constant_y = np.zeros((n_ys, n_sets), dtype=np.bool_)
+    share = np.empty(n)
+    for b in range(n_sets):
+        w = weights[b]
+        total = 0.0
+        for i in range(n):
+            total += w[i]
+        whole = total * total * total
+        # Each row's weight times twice its centred rank in x, and the cubes of the weights of ties.
+        below, cubes_x = 0.0, 0.0
+        for g in range(len(x_starts) - 1):
+            own = 0.0
+            for i in range(x_starts[g], x_starts[g + 1]):
+                own += w[x_rows[i]]
+            rank = 2 * below + own - total
+            for i in range(x_starts[g], x_starts[g + 1]):
+                share[x_rows[i]] = rank * w[x_rows[i]]
+            below += own
+            cubes_x += own * own * own
+        constant_x[b] = cubes_x == whole
+        for k in range(n_ys):
+            rows, starts = y_rows[k], y_starts[y_ends[k] : y_ends[k + 1]]
+            below, cubes_y, product = 0.0, 0.0, 0.0
+            for g in range(len(starts) - 1):
+                own, shares = 0.0, 0.0
+                for i in range(starts[g], starts[g + 1]):
+                    own += w[rows[i]]
+                    shares += share[rows[i]]
+                # The shares sum to 0, so that the ranks of y need no centring.
+                product += shares * (2 * below + own)
+                below += own
+                cubes_y += own * own * own
+            constant_y[k, b] = cubes_y == whole
+            if not (constant_x[b] or constant_y[k, b]):
+                # Centred ranks have the sum of squares (total^3 - cubes) / 12 (Kendall 1948).
+                squares = np.sqrt(whole - cubes_x) * np.sqrt(whole - cubes_y)
+                correlation[k, b] = 3 * product / squares
+    return correlation, constant_x, constant_y
