@@ -11,10 +11,12 @@ from features.command import add_arguments, recipe_of, run_command
 def score(args: argparse.Namespace) -> None:
     """Score what is new and print the table of the recipe's runs."""
     from evaluate.score import overview, protocols_text, score_all, score_protocols
+    from evaluate.statistics import make_statistics
 
     recipe = recipe_of(args)
     scored = score_all(recipe, args.runs, force=args.force)
-    print(f"\n{overview(recipe, scored)}")
+    statistics = make_statistics(recipe, scored, args.runs, force=args.force)
+    print(f"\n{overview(recipe, scored, statistics)}")
     others = score_protocols(recipe, args.runs, force=args.force)
     text = protocols_text(recipe, scored, others)
     if text:

@@ -43,7 +43,8 @@ def values_of(frame: pd.DataFrame, targets: Sequence[str]) -> tuple[np.ndarray, 
 def truth_of(frame: pd.DataFrame, names: Sequence[str]) -> list[Any]:
     """The truths of each row, for comparing them with others; "" where masked."""
     columns = ["true"] if "true" in frame.columns else [f"{one}_true" for one in names]
-    return frame[columns].fillna("").to_numpy(dtype=object).tolist()
+    values = frame[columns].to_numpy(dtype=object)
+    return np.where(pd.isna(values), "", values).tolist()
 
 
 def plain_scores(frame: pd.DataFrame, names: Sequence[str]) -> dict[str, float]:

@@ -7,6 +7,7 @@ Conventions
 - The protocols beside the main one (`[split] also`) have recipes of their own, named
   `<recipe>/protocols/<protocol>`: `runs/<recipe>/protocols/<protocol>/<model>/`. How they compare
   with the main one is in `runs/<recipe>/protocols/gaps.json`.
+- `runs/<recipe>/statistics.json` compares the runs of a recipe with one another.
 - Files appear whole or not at all, and `run.json` is written last: a folder without it is an
   unfinished run.
 - A run is fresh while the `fingerprint` in its `run.json` equals that of what it depends on now.
@@ -107,6 +108,11 @@ def chosen_text(chosen: Mapping[str, int]) -> str:
 def gaps_path(runs: Path, recipe_name: str) -> Path:
     """File that compares the protocols of a recipe."""
     return Path(runs) / recipe_name / "protocols" / "gaps.json"
+
+
+def statistics_path(runs: Path, recipe_name: str) -> Path:
+    """File that compares the runs of a recipe."""
+    return Path(runs) / recipe_name / "statistics.json"
 
 
 def run_folders(recipe: Recipe, runs: Path) -> Iterator[tuple[str, str, Path]]:

@@ -92,6 +92,11 @@ class Scored:
     scores: dict[str, Any]
 
     @property
+    def name(self) -> str:
+        """The folder below `runs/<recipe>`."""
+        return f"fusion/{self.member}" if self.kind == "fusion" else self.member
+
+    @property
     def title(self) -> str:
         """How the run is named wherever it is shown."""
         title = str(self.record.get("title", self.member))
@@ -526,11 +531,14 @@ def paired_gap(first: pd.DataFrame, second: pd.DataFrame, recipe: Recipe) -> dic
 # -- the terminal ----------------------------------------------------------------------------
 
 
-def overview(recipe: Recipe, scored: Sequence[Scored]) -> str:
+def overview(
+    recipe: Recipe, scored: Sequence[Scored], statistics: Mapping[str, Any] | None = None
+) -> str:
     """Lay out the table of a recipe's runs: models, a rule, fused rows.
 
     Examples of a cell: `0.412 [0.380, 0.441]`, and `0.412 [0.380, 0.441] (8 speakers)` where the
-    speakers are few.
+    speakers are few. With `statistics` (`evaluate.statistics`), a `*` marks the best of a column
+    and those not worse.
     """
     shown = SHOWN[recipe.task]
     partitions = [p for p in PARTITIONS if any(p in s.scores["partitions"] for s in scored)]
@@ -539,7 +547,11 @@ def overview(recipe: Recipe, scored: Sequence[Scored]) -> str:
     body = [
         [
             one.marked_title,
-            *(cell_text(one.scores["partitions"].get(p), m) for p in partitions for m in shown),
+            *(
+                cell_text(one.scores["partitions"].get(p), m) + _star(one, p, m, statistics)
+                for p in partitions
+                for m in shown
+            ),
         ]
         for one in scored
     ]
@@ -550,8 +562,37 @@ def overview(recipe: Recipe, scored: Sequence[Scored]) -> str:
     single = [line for line, one in zip(lines, scored, strict=True) if one.kind == "model"]
     top = "  ".join(c.ljust(w) for c, w in zip(header, widths, strict=True))
     table = [top, rule, *single, *([rule, *fused] if fused and single else fused)]
+    notes = _star_notes(statistics, partitions)
     blocks = [block for one in scored for block in (transfer_text(one), grid_text(one)) if block]
-    return "\n".join([caption(recipe, scored), "", *(line.rstrip() for line in table), *blocks])
+    lines = [caption(recipe, scored), "", *(line.rstrip() for line in table), *notes, *blocks]
+    return "\n".join(lines)
+
+
+def _star(one: Scored, partition: str, metric: str, statistics: Mapping[str, Any] | None) -> str:
+    found = statistics["partitions"].get(partition) if statistics else None
+    return " *" if found and one.name in found["metrics"][metric]["not_worse"] else ""
+
+
+def _star_notes(statistics: Mapping[str, Any] | None, partitions: Sequence[str]) -> list[str]:
+    """What the stars mean, and where they mean little."""
+    if not statistics or not statistics["partitions"]:
+        return []
+    level = next(iter(statistics["partitions"].values()))["test"]["level"]
+    lines = [
+        "",
+        f"* the best, and all that cannot be told from it at the {level:.0%} level",
+        "  (swaps of speakers, else of utterances; Holm over all pairs)",
+    ]
+    for name in partitions:
+        found = statistics["partitions"].get(name)
+        if found and not found["test"]["can_tell"]:
+            units = "speakers" if found["n_speakers"] else "utterances"
+            test = found["test"]
+            lines.append(
+                f"  {name}: {found['n_units']} {units} cannot tell {test['n_pairs']} pairs apart: "
+                f"p is {test['smallest_p']:.2g} at least"
+            )
+    return lines
 
 
 def transfer_text(one: Scored) -> str:

@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "lower evaluate": {"features", "lower evaluate"},
     "models": {"models", "features", "lower evaluate"},
     "fusion": {"fusion", "features", "lower evaluate"},
-    "upper evaluate": {"features", "lower evaluate", "upper evaluate"},
+    "upper evaluate": {"features", "lower evaluate", "upper evaluate", "fusion"},
 }
 SOURCES = sorted(path for room in ROOMS for path in (TOP / room).rglob("*.py"))
 
