@@ -11,6 +11,7 @@ from features.command import add_arguments, recipe_of, run_command
 def score(args: argparse.Namespace) -> None:
     """Score what is new and print the table of the recipe's runs."""
     from evaluate.score import overview, protocols_text, score_all, score_protocols
+    from evaluate.selection import subsets_text
     from evaluate.statistics import make_statistics
 
     recipe = recipe_of(args)
@@ -19,8 +20,9 @@ def score(args: argparse.Namespace) -> None:
     print(f"\n{overview(recipe, scored, statistics)}")
     others = score_protocols(recipe, args.runs, force=args.force)
     text = protocols_text(recipe, scored, others)
-    if text:
-        print(text)
+    for block in (text, subsets_text(recipe, args.runs)):
+        if block:
+            print(block)
 
 
 def layers(args: argparse.Namespace) -> None:

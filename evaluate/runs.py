@@ -41,11 +41,14 @@ HEADS_NUMERICS = 3
 """Raised with every change that can move a prediction of a head."""
 FUSION_NUMERICS = 1
 """Raised with every change that can move a fused prediction."""
+SUBSETS_NUMERICS = 1
+"""Raised with every change that can move the choice of a subset, or a score of it."""
 
 KEY = ["corpus", "utterance", "partition", "fold", "speaker"]
 PREDICTIONS, INNER, SEARCH, SCORES = "predictions.csv", "inner.csv", "search.csv", "scores.json"
 ALL = "all"
 """The fold of the choice made over all rows, in `search.csv` and `run.json`."""
+SUBSETS = "subsets.json"
 _TEXT = {*KEY, "true", "pred"}
 _PACKAGES = ("serfuse", "numpy", "scipy", "scikit-learn", "pandas", "joblib", "h5py")
 
@@ -82,7 +85,7 @@ def run_folder(runs: Path, recipe_name: str, member: str) -> Path:
 
 
 def fusion_folder(runs: Path, recipe_name: str, name: str) -> Path:
-    """Folder of a combination's run."""
+    """Folder of a combination's run; that of the choice of subsets is named `subsets`."""
     return Path(runs) / recipe_name / "fusion" / name
 
 
@@ -221,6 +224,12 @@ def predicted_targets(frame: pd.DataFrame) -> tuple[str, ...]:
     return tuple(c.removesuffix("_pred") for c in frame.columns if c.endswith("_pred"))
 
 
+def speakers_of(frame: pd.DataFrame) -> np.ndarray:
+    """`corpus/speaker` of each row of predictions, "" where unknown: str, shape (n,)."""
+    speakers = frame["speaker"].to_numpy(dtype=object)
+    return np.where(speakers == "", "", frame["corpus"].to_numpy(dtype=object) + "/" + speakers)
+
+
 # -- run.json and freshness ------------------------------------------------------------------
 
 
@@ -315,32 +324,64 @@ def fusion_inputs(recipe: Recipe, name: str, runs: Path, stores: Path) -> dict[s
     RunError
         Where a member's run is missing, or was made with other settings, tables or stores.
     """
-    for member in recipe.fusion[name].members:
+    check_members(recipe, recipe.fusion[name].members, f"fusion {name}", runs, stores)
+    return fusion_settings(recipe, name, runs)
+
+
+def check_members(
+    recipe: Recipe, members: Sequence[str], what: str, runs: Path, stores: Path
+) -> None:
+    """Refuse runs that are missing, or were made with other settings, tables or stores.
+
+    Raises
+    ------
+    RunError
+        Naming the first, and `what` needs it.
+    """
+    for member in members:
         model, layer = split_member(member)
         folder = run_folder(runs, recipe.name, member)
         again = f"run make train RECIPE={recipe.path} MODEL={model}"
         if read_run(folder) is None:
-            raise RunError(f"fusion {name}: {member} has no finished run in {folder}; {again}")
+            raise RunError(f"{what}: {member} has no finished run in {folder}; {again}")
         if not is_fresh(folder, train_inputs(recipe, model, layer, stores), (PREDICTIONS, INNER)):
             raise RunError(
-                f"fusion {name}: the run of {member} in {folder} is stale: the recipe, the table "
+                f"{what}: the run of {member} in {folder} is stale: the recipe, the table "
                 f"or the store has changed since; {again}"
             )
-    return fusion_settings(recipe, name, runs)
 
 
 def fusion_settings(recipe: Recipe, name: str, runs: Path) -> dict[str, Any]:
     """What a combination depends on; a member without a file has null for its hash."""
     spec = recipe.fusion[name]
-    members = {}
-    for member in spec.members:
-        paths = [run_folder(runs, recipe.name, member) / one for one in (PREDICTIONS, INNER)]
-        members[member] = {p.name: file_hash(p) if p.is_file() else None for p in paths}
     return {
         "numerics": FUSION_NUMERICS,
         "fusion": spec.model_dump(mode="json"),
-        "members": members,
+        "members": _member_hashes(recipe, spec.members, runs),
     }
+
+
+def subsets_settings(recipe: Recipe, runs: Path) -> dict[str, Any]:
+    """What the choice of subsets depends on; a member without a file has null for its hash."""
+    spec = recipe.subsets
+    if spec is None:
+        raise ValueError(f"{recipe.path}: no [fusion.subsets]")
+    return {
+        "numerics": [FUSION_NUMERICS, SUBSETS_NUMERICS],
+        "subsets": spec.model_dump(mode="json"),
+        "evaluate": recipe.evaluate.model_dump(mode="json"),
+        "members": _member_hashes(recipe, spec.members, runs),
+    }
+
+
+def _member_hashes(
+    recipe: Recipe, members: Sequence[str], runs: Path
+) -> dict[str, dict[str, str | None]]:
+    hashes = {}
+    for member in members:
+        paths = [run_folder(runs, recipe.name, member) / one for one in (PREDICTIONS, INNER)]
+        hashes[member] = {p.name: file_hash(p) if p.is_file() else None for p in paths}
+    return hashes
 
 
 def is_stale(recipe: Recipe, kind: str, member: str, runs: Path, record: Mapping[str, Any]) -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -272,6 +272,30 @@ def _fusion_faults(name: str, spec: FusionSpec, classification: bool) -> list[st
     return [f"[fusion.{name}] {fault}" for fault in faults]
 
 
+class SubsetsSpec(Section):
+    """`[fusion.subsets]`: the best k of n members, and what choosing them is worth.
+
+    `k` holds sizes, or is `"all"` of them. Sizes with more than `limit` subsets are not searched
+    through; a greedy path stands for them (with `greedy = true` beside the search, too). `random`
+    subsets of each size give the quantiles.
+    """
+
+    k: Literal["all"] | Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)] = "all"
+    methods: Annotated[list[Literal["mean", "logit-sum", "vote"]], Field(min_length=1)] = ["mean"]
+    metrics: list[Literal["uar", "wa", "spearman"]] = []
+    members: Annotated[list[str], Field(min_length=2, max_length=62)] = []
+    missing: Literal["error", "drop"] = "error"
+    random: Annotated[int, Field(ge=1)] = 1000
+    seed: Annotated[int, Field(ge=0)] = 0
+    limit: Annotated[int, Field(ge=1)] = 40_000_000
+    greedy: bool = False
+
+    @property
+    def sizes(self) -> list[int]:
+        """The sizes to look at, rising."""
+        return list(range(1, len(self.members) + 1)) if self.k == "all" else sorted(set(self.k))
+
+
 class LabelsSpec(Section):
     """`[labels]`: one class list for corpora that name their classes differently.
 
@@ -309,6 +333,8 @@ class Recipe(Section):
         Protocols beside the main one, by name (`[split] also`).
     fusion : dict
         Combinations; members default to all models of the recipe, whatever `MODEL=` says.
+    subsets : SubsetsSpec or None
+        `[fusion.subsets]`, with members and metrics filled in.
     """
 
     name: str
@@ -324,6 +350,7 @@ class Recipe(Section):
     also: dict[str, SplitSpec] = {}
     head: HeadSpec
     fusion: dict[str, FusionSpec]
+    subsets: SubsetsSpec | None = None
     evaluate: EvaluateSpec
 
     @property
@@ -351,6 +378,7 @@ class Recipe(Section):
                         "split": split,
                         "also": {},
                         "fusion": {},
+                        "subsets": None,
                     }
                 )  # fmt: skip
                 for name, split in self.also.items()
@@ -456,7 +484,10 @@ def load_recipe(
     also = _also(sections["split"], faults)
     corpus_specs = _members(CorpusSpec, raw, "corpora", faults)
     model_specs = _members(ModelSpec, raw, "models", faults)
-    fusions = _fusions(raw.get("fusion", {}), list(model_specs), sections["head"], faults)
+    tables = raw.get("fusion", {})
+    members = _default_members(list(model_specs), sections["head"])
+    fusions = _fusions(tables, members, faults)
+    subsets = _subsets(tables, members, flat, faults)
     maps: dict[str, dict[str, str]] = {}
     if top is not None and mapped is not None:
         maps = _label_maps(mapped, top, corpus_specs, faults)
@@ -472,7 +503,9 @@ def load_recipe(
             faults.append(f"[labels] map: its list has one label, {', '.join(common)}; two or more")
         top = top.model_copy(update={"labels": mapped.order or list(common)})
     if top is not None:
-        faults += _combinations(top, sections, corpus_specs, model_specs, fusions, maps, also)
+        faults += _combinations(
+            top, sections, corpus_specs, model_specs, fusions, subsets, maps, also
+        )
     for option, given, known in (("MODEL", models, model_specs), ("CORPUS", corpora, corpus_specs)):
         faults += [
             f"{option}={one}: not in the recipe's list ({', '.join(known)}){nearest(one, known)}"
@@ -493,6 +526,7 @@ def load_recipe(
             "labels": tuple(top.labels) if top.labels else None,
             "label_maps": {k: v for k, v in maps.items() if not corpora or k in corpora},
             "fusion": fusions,
+            "subsets": subsets,
             "also": also,
             **sections,
         }
@@ -583,35 +617,64 @@ def _members(kind: type[S], raw: Mapping[str, Any], key: str, faults: list[str])
     return result
 
 
-def _fusions(
-    raw: Any, models: list[str], head: Section | None, faults: list[str]
-) -> dict[str, FusionSpec]:
-    """Read `[fusion.NAME]` tables; default members are the models at the recipe's one layer."""
+SUBSETS = "subsets"
+"""The one table of [fusion] that is no combination."""
+METRICS = {"classification": ("uar", "wa"), "regression": ("spearman",)}
+"""By which subsets are chosen, and the default: all of them."""
+
+
+def _default_members(models: list[str], head: Section | None) -> list[str] | str:
+    """The models at the recipe's one layer, or why they cannot be the members."""
     layers = _layers(head) or ["last"]
-    sweep = "last" not in layers and len(layers) > 1
+    if len(models) < 2:
+        return f"a fusion needs two models, got {models}"
+    if "last" not in layers and len(layers) > 1:
+        return (
+            f"missing; [head] layer is {layers} without 'last': "
+            f'name them, as in ["{models[0]}@{layers[0]}", ...]'
+        )
     if layers != ["last"] and len(layers) == 1:
-        models = [f"{model}@{layers[0]}" for model in models]
+        return [f"{model}@{layers[0]}" for model in models]
+    return models
+
+
+def _fusions(raw: Any, members: list[str] | str, faults: list[str]) -> dict[str, FusionSpec]:
+    """Read the `[fusion.NAME]` tables that are combinations."""
     if not isinstance(raw, dict):
         faults.append(f"fusion: got {raw!r}, allowed: [fusion.NAME] tables")
         return {}
-    result: dict[str, FusionSpec] = {}
-    for name, values in raw.items():
-        if not isinstance(values, dict):
-            faults.append(f"[fusion] {name}: got {values!r}, allowed: a table [fusion.{name}]")
-            continue
-        if "members" not in values and len(models) < 2:
-            faults.append(f"[fusion.{name}] members: a fusion needs two models, got {models}")
-            continue
-        if "members" not in values and sweep:
-            faults.append(
-                f"[fusion.{name}] members: missing; [head] layer is {layers} without 'last': "
-                f'name them, as in ["{models[0]}@{layers[0]}", ...]'
-            )
-            continue
-        spec = check_section(FusionSpec, {"members": models, **values}, f"[fusion.{name}] ", faults)
-        if spec is not None:
-            result[name] = spec
-    return result
+    found = {
+        name: _fusion(FusionSpec, name, values, members, faults)
+        for name, values in raw.items()
+        if name != SUBSETS
+    }
+    return {name: spec for name, spec in found.items() if spec is not None}
+
+
+def _subsets(
+    raw: Any, members: list[str] | str, flat: Mapping[str, Any], faults: list[str]
+) -> SubsetsSpec | None:
+    """Read `[fusion.subsets]`."""
+    if not isinstance(raw, dict) or SUBSETS not in raw:
+        return None
+    spec = _fusion(SubsetsSpec, SUBSETS, raw[SUBSETS], members, faults)
+    if spec is None or spec.metrics:
+        return spec
+    task = "classification" if "target" in flat else "regression"
+    return spec.model_copy(update={"metrics": list(METRICS[task])})
+
+
+def _fusion(
+    kind: type[S], name: str, values: Any, members: list[str] | str, faults: list[str]
+) -> S | None:
+    """Read one table of [fusion], with the default members where it has none."""
+    if not isinstance(values, dict):
+        faults.append(f"[fusion] {name}: got {values!r}, allowed: a table [fusion.{name}]")
+        return None
+    if "members" not in values and isinstance(members, str):
+        faults.append(f"[fusion.{name}] members: {members}")
+        return None
+    return check_section(kind, {"members": members, **values}, f"[fusion.{name}] ", faults)
 
 
 def _combinations(
@@ -620,6 +683,7 @@ def _combinations(
     corpora: Mapping[str, CorpusSpec],
     models: Mapping[str, ModelSpec],
     fusions: Mapping[str, FusionSpec],
+    subsets: SubsetsSpec | None,
     maps: Mapping[str, Mapping[str, str]],
     also: Mapping[str, SplitSpec],
 ) -> list[str]:
@@ -662,16 +726,13 @@ def _combinations(
             found = _split_faults(one, classification, list(corpora))
             faults += [fault.replace("[split]", f"[split] also, {name}:", 1) for fault in found]
     faults += _concatenation_faults(models, head)
+    known = set(models) | {f"{m}@{layer}" for m in models for layer in _layers(head)}
     for name, spec in fusions.items():
-        known = set(models) | {f"{m}@{layer}" for m in models for layer in _layers(head)}
-        unknown = [one for one in spec.members if one not in known]
-        faults += [
-            f"[fusion.{name}] members: '{one}' is no model of the recipe{nearest(one, known)}"
-            for one in unknown
-        ]
-        if len(set(spec.members)) != len(spec.members):
-            faults.append(f"[fusion.{name}] members: a model is named twice")
+        faults += _member_faults(name, spec.members, known)
         faults += _fusion_faults(name, spec, classification)
+    if subsets is not None:
+        faults += _member_faults(SUBSETS, subsets.members, known)
+        faults += _subset_faults(subsets, classification)
     faults += _corpus_faults(top, corpora, maps)
     return faults
 
@@ -690,6 +751,40 @@ def _concatenation_faults(models: Mapping[str, ModelSpec], head: Section | None)
         own = [layer for layer in ("weighted", "best") if layer in _layers(head)]
         if own:
             faults.append(f"[head] layer: {own} are of a single model; models has '{name}'")
+    return faults
+
+
+def _member_faults(name: str, members: Sequence[str], known: Collection[str]) -> list[str]:
+    """Members that are no model of the recipe, or are named twice."""
+    faults = [
+        f"[fusion.{name}] members: '{one}' is no model of the recipe{nearest(one, known)}"
+        for one in members
+        if one not in known
+    ]
+    if len(set(members)) != len(members):
+        faults.append(f"[fusion.{name}] members: a model is named twice")
+    return faults
+
+
+def _subset_faults(spec: SubsetsSpec, classification: bool) -> list[str]:
+    """Sizes, methods and metrics that do not go with the members or the task."""
+    where, n = f"[fusion.{SUBSETS}]", len(spec.members)
+    task = "classification" if classification else "regression"
+    faults = [f"{where} k: got {one}, there are {n} members" for one in spec.sizes if one > n]
+    faults += [
+        f"{where} metrics: got '{one}', for {task}: {', '.join(METRICS[task])}"
+        for one in spec.metrics
+        if one not in METRICS[task]
+    ]
+    if not classification:
+        faults += [
+            f"{where} methods: '{one}' needs classes; use 'mean'"
+            for one in spec.methods
+            if one != "mean"
+        ]
+    for key, given in (("methods", spec.methods), ("metrics", spec.metrics)):
+        if len(set(given)) != len(given):
+            faults.append(f"{where} {key}: got {given}, one is named twice")
     return faults
 
 

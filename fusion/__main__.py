@@ -6,16 +6,19 @@ import argparse
 import sys
 
 from features.command import argument_parser, recipe_of, run_command
+from fusion.choose import make_subsets
 from fusion.combine import fuse
 
 
 def main(args: argparse.Namespace) -> None:
     """Make every combination of the recipe; one line each."""
     recipe = recipe_of(args)
-    if not recipe.fusion:
+    if not recipe.fusion and recipe.subsets is None:
         print(f"{args.recipe}: no [fusion.NAME], nothing to do")
     for name in recipe.fusion:
         fuse(recipe, name, stores=args.stores, runs=args.runs, force=args.force)
+    if recipe.subsets is not None:
+        make_subsets(recipe, stores=args.stores, runs=args.runs, force=args.force)
 
 
 if __name__ == "__main__":

@@ -250,7 +250,7 @@ def fuse(recipe: Recipe, name: str, *, stores: Path, runs: Path, force: bool = F
             member: files.read_predictions(files.run_folder(runs, recipe.name, member) / output)
             for member in spec.members
         }
-        aligned[output] = align(frames, spec, f"fusion {name}: {output}")
+        aligned[output] = align(frames, spec.missing, f"fusion {name}: {output}")
         if n_dropped := aligned[output].n_dropped:
             notes.append(f"{output}: {n_dropped} rows dropped that not every member has")
     combined, learned = _by_rule(aligned, spec, f"fusion {name}")
@@ -335,8 +335,9 @@ def combine(
 
     Parameters
     ----------
-    frames, spec, where
+    frames, where
         As of `align`.
+    spec : FusionSpec
 
     Returns
     -------
@@ -352,7 +353,7 @@ def combine(
     ValueError
         The method learns.
     """
-    one = align(frames, spec, where)
+    one = align(frames, spec.missing, where)
     method = fixed_method(spec, bool(one.labels))
     if method is None:
         raise ValueError(f"{spec.method} learns; got predictions to combine alone")
@@ -389,15 +390,17 @@ def _by_rule(
     return {name: one.predicted(values[name]) for name, one in aligned.items()}, learned
 
 
-def align(frames: Mapping[str, pd.DataFrame], spec: FusionSpec, where: str = "fusion") -> Aligned:
+def align(
+    frames: Mapping[str, pd.DataFrame], missing: str = "error", where: str = "fusion"
+) -> Aligned:
     """Bring the members' predictions to the same rows.
 
     Parameters
     ----------
     frames : mapping
         Member -> predictions, as `evaluate.runs.read_predictions` gives them.
-    spec : FusionSpec
-        `missing`: `"error"`, or `"drop"` to combine the rows that all members have.
+    missing : "error" or "drop"
+        "drop" takes the rows that all members have.
     where : str
         Named in errors.
 
@@ -422,7 +425,7 @@ def align(frames: Mapping[str, pd.DataFrame], spec: FusionSpec, where: str = "fu
             lambda one, two: one.union(two, sort=False), (f.index for f in indexed.values())
         )
     ) - len(everywhere)
-    if n_dropped and spec.missing == "error":
+    if n_dropped and missing == "error":
         raise RunError(f"{where}: {_lacking(indexed)}; train it anew, or set missing = 'drop'")
     if not len(everywhere):
         raise RunError(f"{where}: no utterance that all of {', '.join(frames)} predict")

@@ -352,3 +352,52 @@ def test_protocols_beside_the_main_one(tmp_path: Path) -> None:
 def test_faulty_protocols_beside(tmp_path: Path, also: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         protocols(tmp_path, f"also = {also}")
+
+
+def test_subsets_have_a_table_of_their_own(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, GOOD + "\n[fusion.subsets]\n"))
+    assert recipe.subsets is not None
+    assert list(recipe.fusion) == ["mean"]
+    assert recipe.subsets.members == ["mfcc", "log-mel"]
+    assert recipe.subsets.metrics == ["uar", "wa"]
+    assert recipe.subsets.sizes == [1, 2]
+    assert load_recipe(write(tmp_path, GOOD)).subsets is None
+    text = GOOD + "\n[fusion.subsets]\nk = [2, 1, 2]\nmetrics = ['wa']\n"
+    spec = load_recipe(write(tmp_path, text)).subsets
+    assert spec is not None
+    assert (spec.sizes, spec.metrics) == ([1, 2], ["wa"])
+
+
+def test_faults_of_subsets_are_reported_together(tmp_path: Path) -> None:
+    table = """
+    [fusion.subsets]
+    k = [2, 3]
+    methods = ["mean", "mean"]
+    metrics = ["spearman"]
+    members = ["mfcc", "log-mell"]
+    """
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(write(tmp_path, GOOD + table))
+    for fault in (
+        r"[fusion.subsets] k: got 3, there are 2 members",
+        r"[fusion.subsets] methods: got ['mean', 'mean'], one is named twice",
+        r"[fusion.subsets] metrics: got 'spearman', for classification: uar, wa",
+        r"[fusion.subsets] members: 'log-mell' is no model of the recipe; did you mean 'log-mel'",
+    ):
+        assert fault in str(caught.value)
+    for table, fault in (
+        ("k = 'every'", r"\[fusion.subsets\] k: got 'every', allowed: 'all', or "),
+        (
+            "k = [0]",
+            r"\[fusion.subsets\] k: got \[0\], allowed: 'all', or greater than or equal to 1",
+        ),
+        ("method = 'mean'", r"\[fusion.subsets\] method: no such key; did you mean 'methods'"),
+        ("methods = []", r"\[fusion.subsets\] methods: got \[\]"),
+    ):
+        with pytest.raises(RecipeError, match=fault):
+            load_recipe(write(tmp_path, f"{GOOD}\n[fusion.subsets]\n{table}\n"))
+    with pytest.raises(RecipeError, match=r"\[fusion\] subsets: got 3, allowed: a table"):
+        load_recipe(write(tmp_path, GOOD + "\n[fusion]\nsubsets = 3\n"))
+    regression = GOOD.replace('target = "emotion"', 'targets = ["arousal"]')
+    with pytest.raises(RecipeError, match="methods: 'vote' needs classes; use 'mean'"):
+        load_recipe(write(tmp_path, regression + "\n[fusion.subsets]\nmethods = ['vote']\n"))

@@ -1,0 +1,83 @@
+"""The choice of subsets, as `subsets.json` has it: read and laid out, nothing computed.
+
+Conventions
+-----------
+- A score that was chosen on the rows it is taken on is marked as optimistic, and stands beside the
+  honest one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from evaluate import runs
+from evaluate.score import NAMES, aligned, gap_text, number
+from features.recipe import SUBSETS, Recipe
+
+FEW_ROWS = 12
+"""Where there are more, the table has only the choices over all sizes."""
+ANY = "any"
+RANDOM = "random of the size, 5 % to 95 %"
+
+
+def read_subsets(recipe: Recipe, runs_folder: Path) -> dict[str, Any] | None:
+    """Read `subsets.json`, with `stale` beside its content; None where no search is finished.
+
+    Raises
+    ------
+    RunError
+        Where the file is damaged.
+    """
+    if recipe.subsets is None:
+        return None
+    folder = runs.fusion_folder(runs_folder, recipe.name, SUBSETS)
+    record, found = runs.read_run(folder), runs.read_json(folder / runs.SUBSETS)
+    if record is None or found is None:
+        return None
+    now = runs.fingerprint(runs.subsets_settings(recipe, runs_folder))
+    return {**found, "stale": record["fingerprint"] != now}
+
+
+def subsets_text(recipe: Recipe, runs_folder: Path) -> str:
+    """The table of the terminal; empty where no search is finished."""
+    found = read_subsets(recipe, runs_folder)
+    if found is None:
+        return ""
+    on = f"chosen on {found['chosen_on']}" if found["chosen_on"] else found["why"]
+    stale = " (stale)" if found["stale"] else ""
+    head = (
+        f"\nsubsets of {len(found['members'])} models, {found['partition']}{stale}: the best is "
+        "optimistic, chosen on the rows that it is scored on"
+    )
+    random = {(one["method"], one["metric"], one["k"]): one for one in found["random"]}
+    shown = [row for row in found["choices"] if row["best"] is not None]
+    if len(shown) > FEW_ROWS:
+        shown = [row for row in shown if row["k"] == ANY]
+    rows = [["", "size", "best (optimistic)", on, "optimism", RANDOM, "best members"]]
+    for row in shown:
+        best = row["best"]
+        k = len(best["members"])
+        others = f" and {best['n_best'] - 1} as good" if best["n_best"] > 1 else ""
+        drawn = random[row["method"], row["metric"], k]["quantiles"]
+        rows.append(
+            [
+                f"{NAMES[row['metric']]}, {row['method']}, {row['search']}",
+                f"any: {k}" if row["k"] == ANY else str(k),
+                number(best["value"]),
+                _interval(row["honest"]),
+                "-" if row["optimism"] is None else gap_text({"metrics": row}, "optimism"),
+                f"{number(drawn['0.05'])} to {number(drawn['0.95'])}",
+                " + ".join(best["members"]) + others,
+            ]
+        )
+    return "\n".join([head, *aligned(rows)])
+
+
+def _interval(entry: Mapping[str, Any] | None) -> str:
+    if entry is None:
+        return "-"
+    text = number(entry["value"])
+    known = entry["low"] is not None
+    return f"{text} [{number(entry['low'])}, {number(entry['high'])}]" if known else text

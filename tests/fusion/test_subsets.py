@@ -1,0 +1,279 @@
+"""Every subset scored by brute force is the oracle: `fusion.combine`, scikit-learn, scipy."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+from sklearn.metrics import accuracy_score, balanced_accuracy_score
+
+from features.errors import RunError
+from fusion.combine import METHODS, mean
+from fusion.subsets import (
+    TIES_KEPT,
+    Best,
+    Classes,
+    Problem,
+    Shares,
+    State,
+    draw,
+    greedy,
+    members_of,
+    search,
+)
+
+SCORES: dict[str, Callable[..., float]] = {"uar": balanced_accuracy_score, "wa": accuracy_score}
+
+
+def classes(
+    rng: np.random.Generator, n_members: int, n: int, n_labels: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Truths and class scores that overlap."""
+    truth = rng.integers(0, n_labels, n)
+    scores = rng.normal(size=(n_members, n, n_labels))
+    scores[:, np.arange(n), truth] += 0.5
+    return truth, scores
+
+
+def by_brute_force(
+    truth: np.ndarray, scores: np.ndarray, method: str, metric: str, k: int
+) -> tuple[float, list[tuple[int, ...]]]:
+    """The best score, and all subsets that have it."""
+    found = {}
+    present = np.unique(truth)
+    for subset in itertools.combinations(range(len(scores)), k):
+        predicted = np.nanargmax(METHODS[method](scores[list(subset)]), axis=1)
+        right = predicted == truth
+        recalls = [right[truth == label].mean() for label in present]
+        found[subset] = float(np.mean(recalls if metric == "uar" else right))
+    best = max(found.values())
+    ties = [subset for subset, value in found.items() if value > best - 1e-12]
+    predicted = np.nanargmax(METHODS[method](scores[list(ties[-1])]), axis=1)
+    if set(predicted) <= set(truth):
+        assert SCORES[metric](truth, predicted) == pytest.approx(best, abs=1e-12)
+    return best, ties
+
+
+def named(best: Best, n_members: int, k: int) -> list[tuple[int, ...]]:
+    return [tuple(one) for one in members_of(np.array(best.masks), n_members, k).tolist()]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("n_members", "n", "n_labels"), [(7, 60, 3), (11, 90, 4), (5, 30, 2), (3, 20, 6)]
+)
+def test_winners_and_ties_are_those_of_brute_force(
+    rng: np.random.Generator, method: str, n_members: int, n: int, n_labels: int
+) -> None:
+    truth, scores = classes(rng, n_members, n, n_labels)
+    problem = Classes(truth, scores, method, ["uar", "wa"])
+    for k in range(1, n_members + 1):
+        state = search(problem, k)
+        assert state.n_subsets == math.comb(n_members, k)
+        for metric in SCORES:
+            value, ties = by_brute_force(truth, scores, method, metric, k)
+            best = state.best[metric]
+            assert best.value == pytest.approx(value, abs=1e-12)
+            assert best.count == len(ties)
+            assert named(best, n_members, k) == ties[:TIES_KEPT]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_class_that_a_fold_lacked_cannot_win(rng: np.random.Generator, method: str) -> None:
+    truth, scores = classes(rng, 6, 50, 4)
+    scores[:, :20, 2] = np.nan
+    assert (truth[:20] == 2).any()
+    problem = Classes(truth, scores, method, ["uar"])
+    for k in (1, 3, 6):
+        value, ties = by_brute_force(truth, scores, method, "uar", k)
+        best = search(problem, k).best["uar"]
+        assert (best.value, best.count) == (pytest.approx(value, abs=1e-12), len(ties))
+        assert named(best, 6, k) == ties[:TIES_KEPT]
+    scores[3, 5, 0] = np.nan
+    with pytest.raises(RunError, match="lack the scores of different classes, first in row 6"):
+        Classes(truth, scores, method, ["uar"])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_scores_that_tie_exactly(rng: np.random.Generator, method: str) -> None:
+    truth, scores = classes(rng, 6, 40, 3)
+    scores = np.rint(scores)  # sums of whole numbers: the first class of the list wins many rows
+    problem = Classes(truth, scores, method, ["uar", "wa"])
+    for k in range(1, 7):
+        state = search(problem, k)
+        for metric in SCORES:
+            value, ties = by_brute_force(truth, scores, method, metric, k)
+            assert state.best[metric].count == len(ties)
+            assert state.best[metric].value == pytest.approx(value, abs=1e-12)
+
+
+def test_scores_of_any_size(rng: np.random.Generator) -> None:
+    truth, scores = classes(rng, 5, 60, 3)
+    scores *= 10.0 ** rng.integers(-200, 200, (1, 60, 1))
+    scores[:, 0] = 0
+    for k in (1, 2, 4):
+        value, ties = by_brute_force(truth, scores, "logit-sum", "wa", k)
+        best = search(Classes(truth, scores, "logit-sum", ["wa"]), k).best["wa"]
+        assert (best.value, best.count) == (pytest.approx(value), len(ties))
+
+
+def test_equal_members_are_all_counted_and_the_first_are_named() -> None:
+    truth = np.array([0, 1, 1])
+    scores = np.tile(np.array([[1.0, 0.0], [0.0, 1.0], [2.0, 0.0]]), (30, 1, 1))
+    best = search(Classes(truth, scores, "logit-sum", ["wa"]), 2).best["wa"]
+    assert (best.value, best.count) == (pytest.approx(2 / 3), math.comb(30, 2))
+    assert named(best, 30, 2) == [(0, i) for i in range(1, TIES_KEPT + 1)]
+
+
+def test_recalls_are_compared_as_whole_numbers() -> None:
+    # Recalls 1/3 + 3/7 and 2/3 + 2/21 have one mean; as floats they need not.
+    support = [3, 21]
+    truth = np.repeat([0, 1], support)
+    scores = np.zeros((2, 24, 2))
+    for member, right in enumerate(([1, 9], [2, 2])):
+        won = np.concatenate([np.arange(s) < r for s, r in zip(support, right, strict=True)])
+        scores[member, np.arange(24), np.where(won, truth, 1 - truth)] = 1
+    assert search(Classes(truth, scores, "mean", ["uar"]), 1).best["uar"].count == 2
+
+
+def shares(rng: np.random.Generator, n_members: int, n: int, n_targets: int) -> tuple:
+    truth = rng.random((n, n_targets)).round(1)
+    values = truth + rng.normal(size=(n_members, n, n_targets))
+    truth[:4, 0] = np.nan
+    return truth, values
+
+
+def rho(truth: np.ndarray, prediction: np.ndarray) -> float:
+    """scipy's, of the rows with a truth, mean over targets."""
+    known = ~np.isnan(truth)
+    pairs = zip(truth.T, prediction.T, known.T, strict=True)
+    return float(np.mean([spearmanr(x[k], y[k]).statistic for x, y, k in pairs]))
+
+
+@pytest.mark.parametrize("digits", [1, 15], ids=["tied", "free"])
+def test_spearman_of_every_subset(rng: np.random.Generator, digits: int) -> None:
+    truth, values = shares(rng, 11, 70, 2)
+    values = values.round(digits)
+    problem = Shares(truth, values)
+    for k in (1, 3, 10, 11):
+        subsets = list(itertools.combinations(range(11), k))
+        expected = np.array([rho(truth, mean(values[list(one)])) for one in subsets])
+        found = problem.scores(np.array(subsets), "spearman")
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+        best = search(problem, k).best["spearman"]
+        assert best.value == pytest.approx(expected.max(), abs=1e-12)
+        assert named(best, 11, k)[0] == subsets[int(expected.argmax())]
+        assert best.count == 1
+
+
+def test_ties_of_rho_and_targets_without_truth(rng: np.random.Generator) -> None:
+    truth, values = shares(rng, 3, 30, 2)
+    truth[:, 1] = np.nan
+    values = np.concatenate([values, values[:1]])
+    best = search(Shares(truth, values), 1).best["spearman"]
+    scores = [rho(truth[:, :1], one[:, :1]) for one in values]
+    assert best.value == pytest.approx(max(scores), abs=1e-12)
+    assert best.count == (2 if np.argmax(scores) == 0 else 1)
+
+
+def test_a_constant_prediction_has_no_score(rng: np.random.Generator) -> None:
+    truth, values = shares(rng, 3, 30, 1)
+    values[1] = 0.5
+    problem = Shares(truth, values)
+    assert np.isnan(problem.scores(np.array([[1]]), "spearman")).all()
+    assert search(problem, 1).best["spearman"].count == 1
+    assert search(Shares(truth, values[1:2]), 1).best["spearman"] == Best()
+    assert greedy(Shares(truth, values[1:2]), "spearman", 1, replacement=True) == []
+    truth[:] = 1
+    assert search(Shares(truth, values), 2).best["spearman"].count == 0
+
+
+def problems(rng: np.random.Generator) -> list[Problem]:
+    return [
+        Classes(*classes(rng, 14, 45, 3), "vote", ["uar", "wa"]),
+        Shares(*shares(rng, 13, 20, 2)),
+    ]
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["classes", "shares"])
+def test_a_search_that_was_stopped_ends_as_one_that_was_not(
+    rng: np.random.Generator, which: int
+) -> None:
+    problem = problems(rng)[which]
+    whole = search(problem, 6, jobs=1)
+    n_blocks = whole.n_blocks
+    assert n_blocks > 3
+    kept: dict = {}
+
+    def stop(state: State, n_subsets: int) -> None:
+        kept.update(json.loads(json.dumps(state.record())))
+        if state.n_blocks % 2 == 0:
+            raise Stopped
+
+    stops = 0
+    state = State()
+    while True:
+        try:
+            state = search(problem, 6, state, jobs=2, done=stop)
+            break
+        except Stopped:
+            stops += 1
+            state = State.of(kept)
+    assert stops == n_blocks // 2
+    assert state == whole
+
+
+def test_threads_change_nothing(rng: np.random.Generator) -> None:
+    for problem in problems(rng):
+        assert search(problem, 5, jobs=1) == search(problem, 5, jobs=4)
+
+
+def test_greedy_selection_step_by_step(rng: np.random.Generator) -> None:
+    truth, scores = classes(rng, 6, 40, 3)
+    problem = Classes(truth, scores, "mean", ["wa"])
+    for replacement in (False, True):
+        path = greedy(problem, "wa", 6, replacement=replacement)
+        current: list[int] = []
+        for step in path:
+            free = [i for i in range(6) if replacement or i not in current]
+            values = []
+            for i in free:
+                members = sorted([*current, i])
+                predicted = METHODS["mean"](scores[members]).argmax(axis=1)
+                values.append(accuracy_score(truth, predicted))
+            current = sorted([*current, free[int(np.argmax(values))]])
+            assert list(step.members) == current
+            assert step.value == pytest.approx(max(values))
+        assert len(path) == 6
+    assert sorted(greedy(problem, "wa", 6, replacement=False)[-1].members) == list(range(6))
+
+
+def test_random_subsets(rng: np.random.Generator) -> None:
+    drawn = draw(20, 6, 50, seed=1)
+    assert drawn.shape == (50, 6)
+    assert (np.diff(drawn, axis=1) > 0).all()
+    np.testing.assert_array_equal(drawn, draw(20, 6, 50, seed=1))
+    assert (drawn != draw(20, 6, 50, seed=2)).any()
+    # Each member is as likely as another: 6 of 20.
+    counts = np.bincount(draw(20, 6, 20_000, seed=3).ravel(), minlength=20) / 20_000
+    np.testing.assert_allclose(counts, 0.3, atol=0.02)
+
+
+def test_every_subset_stands_in_one_block(rng: np.random.Generator) -> None:
+    for problem in problems(rng):
+        n = problem.n_members
+        for k in range(1, n + 1):
+            masks = [problem.parts.masks(one).ravel() for one in problem.parts.blocks(k)]
+            found = members_of(np.concatenate(masks), n, k)
+            expected = set(itertools.combinations(range(n), k))
+            assert len(found) == len(expected)
+            assert {tuple(one) for one in found.tolist()} == expected
