@@ -38,8 +38,8 @@ from scipy.stats import spearmanr
 from sklearn.metrics import recall_score
 
 from benchmarks.common import machine, say
-from fusion.combine import METHODS, logit_sum, mean, vote
-from fusion.subsets import Classes, Problem, Shares, State, members_of, search
+from fusion.combine import logit_sum, mean, vote
+from fusion.subsets import ADDITIVE, Classes, Problem, Shares, State, members_of, search
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         flush=True,
     )
     ratios: dict[str, list[float]] = {name: [] for name in GOALS}
-    for method in METHODS:
+    for method in ADDITIVE:
         problem = Classes(truth, scores, method, ["uar"])
         ways = class_ways(truth, scores, method)
         name = f"UAR, {method}: {n_models} choose {size}, {len(truth):,} x {LABELS}"
@@ -221,7 +221,7 @@ def compare(truth: Ints, scores: Floats, shares: Floats, values: Floats) -> bool
     """Whether every subset's score by the numpy way has the same winners and ties."""
     n = len(scores)
     same = True
-    for method in METHODS:
+    for method in ADDITIVE:
         way = class_ways(truth, scores, method)["numpy"]
         problem = Classes(truth, scores, method, ["uar"])
         same &= all(agrees(problem, way, "uar", k) for k in range(1, n + 1))

@@ -36,6 +36,9 @@ from evaluate import metrics
 from features.errors import RunError
 from fusion.combine import METHODS, mean, mean_probability
 
+ADDITIVE = ("mean", "logit-sum", "vote")
+"""Methods of classes whose winner is that of a sum over the members."""
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Subset = tuple[int, ...]
@@ -412,7 +415,7 @@ class Classes(Problem):
     scores : float64, shape (n_members, n, n_labels)
         NaN where the fold of a row lacked a class, in which members agree.
     method : str
-        Of `fusion.combine.METHODS`.
+        Of `ADDITIVE`.
     metrics : sequence of str
         Of `uar` and `wa`.
 
