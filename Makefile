@@ -70,19 +70,19 @@ lint-split: $(READY)  ## what the sides of a recipe's folds share; training chec
 train: $(READY)  ## stores -> heads and predictions, on the CPU
 	@"$(PY)" -m models "$(RECIPE)" --data "$(DATA)" $(where) --jobs $(JOBS) $(some) $(forced) \
 		--allow-failures $(ALLOW_FAILURES) $(cluster) $(if $(MODEL),--model "$(MODEL)")
-	@"$(PY)" -m evaluate score "$(RECIPE)" --runs "$(RUNS)" $(some)
+	@"$(PY)" -m evaluate score "$(RECIPE)" $(where) $(some)
 
 layers: $(READY)  ## heads on every layer of the stores; which layer is best
 	@"$(PY)" -m models "$(RECIPE)" --layers --data "$(DATA)" $(where) --jobs $(JOBS) $(some) $(forced) \
 		--allow-failures $(ALLOW_FAILURES) $(cluster) $(if $(MODEL),--model "$(MODEL)")
-	@"$(PY)" -m evaluate layers "$(RECIPE)" --runs "$(RUNS)" $(some) $(if $(MODEL),--model "$(MODEL)")
+	@"$(PY)" -m evaluate layers "$(RECIPE)" $(where) $(some) $(if $(MODEL),--model "$(MODEL)")
 
 fuse: $(READY)  ## predictions -> fused predictions and scores
 	@"$(PY)" -m fusion "$(RECIPE)" $(where) $(some) $(forced)
-	@"$(PY)" -m evaluate score "$(RECIPE)" --runs "$(RUNS)" $(some)
+	@"$(PY)" -m evaluate score "$(RECIPE)" $(where) $(some)
 
 score: $(READY)  ## score finished runs again (new statistics need no new training)
-	@"$(PY)" -m evaluate score "$(RECIPE)" --runs "$(RUNS)" $(some) --force
+	@"$(PY)" -m evaluate score "$(RECIPE)" $(where) $(some) --force
 
 report: $(READY)  ## HTML page of a recipe's runs
 	@"$(PY)" -m evaluate report "$(RECIPE)" $(where) $(some)

@@ -15,10 +15,10 @@ def score(args: argparse.Namespace) -> None:
     from evaluate.statistics import make_statistics
 
     recipe = recipe_of(args)
-    scored = score_all(recipe, args.runs, force=args.force)
+    scored = score_all(recipe, args.runs, stores=args.stores, force=args.force)
     statistics = make_statistics(recipe, scored, args.runs, force=args.force)
     print(f"\n{overview(recipe, scored, statistics)}")
-    others = score_protocols(recipe, args.runs, force=args.force)
+    others = score_protocols(recipe, args.runs, stores=args.stores, force=args.force)
     text = protocols_text(recipe, scored, others)
     for block in (text, subsets_text(recipe, args.runs)):
         if block:
@@ -30,7 +30,7 @@ def layers(args: argparse.Namespace) -> None:
     from evaluate.layers import score_sweeps, sweeps_text
 
     recipe = recipe_of(args)
-    sweeps = score_sweeps(recipe, args.runs, force=args.force)
+    sweeps = score_sweeps(recipe, args.runs, stores=args.stores, force=args.force)
     print(sweeps_text(recipe, sweeps) or f"{recipe.path}: no model has runs at several layers")
 
 
@@ -47,11 +47,11 @@ def _parser() -> argparse.ArgumentParser:
     for function, extra in (
         (score, ("force",)),
         (layers, ("model", "force")),
-        (report, ("stores",)),
+        (report, ()),
     ):
         text = function.__doc__ or ""
         command = commands.add_parser(function.__name__, help=text, description=text)
-        add_arguments(command, "recipe", "runs", "corpus", *extra)
+        add_arguments(command, "recipe", "stores", "runs", "corpus", *extra)
         command.set_defaults(command=function)
     return parser
 

@@ -71,9 +71,13 @@ class Sweep:
         return max(known, key=lambda layer: known[layer]) if known else None
 
 
-def score_sweeps(recipe: Recipe, runs_folder: Path, *, force: bool = False) -> list[Sweep]:
+def score_sweeps(
+    recipe: Recipe, runs_folder: Path, *, stores: Path | None = None, force: bool = False
+) -> list[Sweep]:
     """Score the sweeps of a recipe's models: those with runs at two or more layers."""
-    return _sweeps(recipe, runs_folder, lambda one: score_run(one, recipe, force=force))
+    return _sweeps(
+        recipe, runs_folder, lambda one: score_run(one, recipe, stores=stores, force=force)
+    )
 
 
 def read_sweeps(recipe: Recipe, runs_folder: Path) -> list[Sweep]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluate import runs
+from evaluate.groups import read_tables
 from evaluate.score import (
     FEW_SPEAKERS,
     GRID,
@@ -29,10 +30,10 @@ from evaluate.score import (
     size_text,
 )
 from features.command import duration
-from features.errors import CorpusError, RunError
+from features.errors import RunError
 from features.files import write_text
 from features.recipe import OVERLAP_KINDS
-from features.utterances import Table, read_table
+from features.utterances import Table
 
 if TYPE_CHECKING:
     from features.recipe import Recipe
@@ -142,17 +143,6 @@ def render(
             for name, table in tables.items()
         },
     )
-
-
-def read_tables(recipe: Recipe, stores: Path) -> dict[str, Table]:
-    """The recipe's tables; a corpus whose table is not there is left out."""
-    tables = {}
-    for corpus in recipe.corpora:
-        try:
-            tables[corpus] = read_table(stores / corpus)
-        except CorpusError:
-            continue  # runs can be looked at where the stores are not
-    return tables
 
 
 def published(recipe: Recipe, one: Scored, tables: Mapping[str, Table]) -> dict[str, float]:

@@ -292,7 +292,7 @@ def train_inputs(recipe: Recipe, model: str, layer: int | str, stores: Path) -> 
             with Store(store_path(Path(stores), corpus, part)) as store:
                 identities[part] = store.identity
         corpora[corpus] = {
-            "table": _hash_of_table(Path(stores) / corpus),
+            "table": hash_of_table(Path(stores) / corpus),
             "store": identities if len(identities) > 1 else identities[model],
         }
     inputs = {**head_settings(recipe, model, layer), "corpora": corpora}
@@ -303,7 +303,14 @@ def train_inputs(recipe: Recipe, model: str, layer: int | str, stores: Path) -> 
     return inputs
 
 
-def _hash_of_table(folder: Path) -> str:
+def hash_of_table(folder: Path) -> str:
+    """Hash what a head, or a group of rows, can depend on in the table of a folder.
+
+    Raises
+    ------
+    CorpusError
+        Where it is missing or damaged.
+    """
     files = [folder / f"utterances.{suffix}" for suffix in ("csv", "json")]
     return _cached_hash(folder, tuple(f.stat().st_mtime_ns if f.exists() else 0 for f in files))
 

@@ -12,6 +12,7 @@ Conventions
 - Rows whose truth is masked are left out and counted (`n_masked`).
 - A regression's `metrics` are means over its targets. A target without any truth is left out; a
   target whose score is undefined makes the mean undefined.
+- Scores by gender, language, corpus, session and speaker (`groups`) are those of `evaluate.groups`.
 - New statistics need no new training: `scores.json` is made anew whenever the predictions, the
   recipe's `[evaluate]` or `SCORES_NUMERICS` change.
 """
@@ -38,12 +39,13 @@ from evaluate.frames import (
     truth_of,
     values_of,
 )
-from features.errors import RunError
+from evaluate.groups import group_names, read_tables, score_groups
+from features.errors import CorpusError, RunError
 
 if TYPE_CHECKING:
     from features.recipe import Recipe
 
-SCORES_NUMERICS = 1
+SCORES_NUMERICS = 2
 """Raised with every change that can move a score or a bound."""
 FEW_SPEAKERS = 20
 """Below this many speakers an interval is shown with their number."""
@@ -119,8 +121,20 @@ class Scored:
         return f"{self.title} ({', '.join(self.marks)})" if self.marks else self.title
 
 
-def score_run(folder: str | Path, recipe: Recipe, *, force: bool = False) -> dict[str, Any]:
+def score_run(
+    folder: str | Path, recipe: Recipe, *, stores: Path | None = None, force: bool = False
+) -> dict[str, Any]:
     """Score one run's predictions and write its `scores.json` where it is missing or outdated.
+
+    Parameters
+    ----------
+    folder : path
+    recipe : Recipe
+    stores : Path, optional
+        The tables beside the stores say who is of which gender, language and session. Scores made
+        with a table hold where it is not at hand.
+    force : bool
+        Score anew in any case.
 
     Returns
     -------
@@ -133,7 +147,8 @@ def score_run(folder: str | Path, recipe: Recipe, *, force: bool = False) -> dic
         On unusable predictions, or predictions of another task than the recipe's.
     """
     folder = Path(folder)
-    if not force and (old := _up_to_date(folder, recipe)):
+    hashes = _table_hashes(recipe, stores)
+    if not force and (old := _up_to_date(folder, recipe, hashes)):
         return old
     frame = runs.read_predictions(folder / runs.PREDICTIONS)
     names = runs.predicted_labels(frame) or runs.predicted_targets(frame)
@@ -144,13 +159,24 @@ def score_run(folder: str | Path, recipe: Recipe, *, force: bool = False) -> dic
             f"{recipe.task}; run make train (and make fuse) again"
         )
     notes: list[str] = []
+    if lacking := [one for one in recipe.corpora if stores is not None and one not in hashes]:
+        notes.append(f"no table of {', '.join(lacking)}: not by gender, language and session")
+    of_row = group_names(frame, read_tables(recipe, stores) if stores is not None else {})
     order = {name: i for i, name in enumerate(PARTITIONS)}
     found = sorted(frame["partition"].unique(), key=lambda one: (order.get(one, 2), one))
-    partitions = {}
+    partitions, groups = {}, {}
     for name in found:
+        here = (frame["partition"] == name).to_numpy()
+        known = here & has_truth(frame, names).to_numpy()
         try:
-            rows = frame[frame["partition"] == name]
-            partitions[name] = _score_partition(rows, name, names, recipe, notes)
+            partitions[name] = _score_partition(frame[here], name, names, recipe, notes)
+            groups[name] = score_groups(
+                frame[known],
+                names,
+                {kind: one[known] for kind, one in of_row.items()},
+                SHOWN[task],
+                recipe.evaluate,
+            )
         except ValueError as error:
             raise RunError(f"{folder / runs.PREDICTIONS}: {name}: {error}; train anew") from None
     inputs = _inputs(folder, recipe)
@@ -170,9 +196,10 @@ def score_run(folder: str | Path, recipe: Recipe, *, force: bool = False) -> dic
         "optimistic": inputs["optimistic"],
         "n_speakers": count_speakers(frame),
         "partitions": partitions,
+        "groups": groups,
         **more,
         "warnings": notes,
-        "inputs": inputs,
+        "inputs": {**inputs, "tables": hashes},
     }
     runs.write_json(folder / runs.SCORES, scores)
     return dict(runs.plain(scores))
@@ -186,7 +213,7 @@ def read_scores(folder: str | Path, recipe: Recipe) -> dict[str, Any]:
     RunError
         Where it is missing, or older than the predictions or the recipe's `[evaluate]`.
     """
-    scores = _up_to_date(Path(folder), recipe)
+    scores = _up_to_date(Path(folder), recipe, {})
     if scores is None:
         raise RunError(
             f"{Path(folder) / runs.SCORES}: missing or outdated; run python -m evaluate score "
@@ -195,9 +222,25 @@ def read_scores(folder: str | Path, recipe: Recipe) -> dict[str, Any]:
     return scores
 
 
-def _up_to_date(folder: Path, recipe: Recipe) -> dict[str, Any] | None:
+def _up_to_date(folder: Path, recipe: Recipe, tables: Mapping[str, str]) -> dict[str, Any] | None:
     scores = runs.read_json(folder / runs.SCORES)
-    return scores if scores and scores.get("inputs") == _inputs(folder, recipe) else None
+    if not scores:
+        return None
+    inputs = dict(scores.get("inputs", {}))
+    used = inputs.pop("tables", {})
+    same = all(used.get(corpus) == one for corpus, one in tables.items())
+    return scores if same and inputs == _inputs(folder, recipe) else None
+
+
+def _table_hashes(recipe: Recipe, stores: Path | None) -> dict[str, str]:
+    """Corpus -> hash of its table, where there is one."""
+    if stores is None:
+        return {}
+    found = {}
+    for corpus in recipe.corpora:
+        with contextlib.suppress(CorpusError):
+            found[corpus] = runs.hash_of_table(stores / corpus)
+    return found
 
 
 def _inputs(folder: Path, recipe: Recipe) -> dict[str, Any]:
@@ -215,7 +258,9 @@ def _inputs(folder: Path, recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def score_all(recipe: Recipe, runs_folder: Path, *, force: bool = False) -> list[Scored]:
+def score_all(
+    recipe: Recipe, runs_folder: Path, *, stores: Path | None = None, force: bool = False
+) -> list[Scored]:
     """Score every finished run of a recipe: models in the recipe's order, then fusions.
 
     Raises
@@ -223,7 +268,9 @@ def score_all(recipe: Recipe, runs_folder: Path, *, force: bool = False) -> list
     RunError
         Where no run is finished.
     """
-    return _finished(recipe, runs_folder, lambda one: score_run(one, recipe, force=force))
+    return _finished(
+        recipe, runs_folder, lambda one: score_run(one, recipe, stores=stores, force=force)
+    )
 
 
 def read_all(recipe: Recipe, runs_folder: Path) -> list[Scored]:
@@ -248,10 +295,12 @@ class Protocols:
     gaps: dict[str, dict[str, dict[str, Any]]]
 
 
-def score_protocols(recipe: Recipe, runs_folder: Path, *, force: bool = False) -> Protocols:
+def score_protocols(
+    recipe: Recipe, runs_folder: Path, *, stores: Path | None = None, force: bool = False
+) -> Protocols:
     """Score the runs of `[split] also`, and compare them with those of the main protocol."""
     scored = _by_protocol(recipe, runs_folder, lambda name: lambda one: score_run(
-        one, _named(recipe, name), force=force))  # fmt: skip
+        one, _named(recipe, name), stores=stores, force=force))  # fmt: skip
     if not scored:
         return Protocols({}, {})
     path, inputs = runs.gaps_path(runs_folder, recipe.name), _gap_inputs(recipe, runs_folder)

@@ -57,6 +57,7 @@ import joblib
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from evaluate import comparisons, complementarity, intervals, metrics, runs
 from evaluate.frames import count_speakers, has_truth, speakers, truth_of, values_of
@@ -500,7 +501,8 @@ def value_of_values(truth: Floats, predictions: Floats, subsets: NDArray[np.bool
             each.append(float(side @ other / np.sqrt(squares)) if squares > 0 else np.nan)
         return float(np.mean(each))
 
-    with ThreadPoolExecutor(joblib.cpu_count()) as pool:
+    # BLAS threads within these would wait for one another.
+    with threadpool_limits(1), ThreadPoolExecutor(joblib.cpu_count()) as pool:
         return np.array(list(pool.map(score, subsets)))[:, None]
 
 
