@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import audio, memory, precision, store
+from benchmarks import audio, memory, precision, store, subsets
 from features.store import Store
 
 TOP = Path(__file__).resolve().parents[1]
@@ -50,6 +50,26 @@ def test_audio() -> None:
     cells = [row for kind, _ in audio.SMALL_KINDS for row in rows_of(text, kind)]
     assert len(cells) == len(audio.SMALL_KINDS)
     assert all(float(row[-1]) <= audio.TOLERANCE for row in cells)
+
+
+@pytest.mark.process
+def test_subsets() -> None:
+    text = short("-m", "benchmarks.subsets")
+    for method in subsets.ADDITIVE:
+        ((_, library, numpy, _, ours, by_library, by_numpy),) = rows_of(text, f"UAR, {method}")
+        rates = [float(one.replace(",", "")) for one in (library, numpy, ours)]
+        assert float(by_library) == pytest.approx(rates[2] / rates[0], rel=0.02)
+        assert float(by_numpy) == pytest.approx(rates[2] / rates[1], rel=0.02)
+    assert "All winners and ties are the same." in text
+
+
+def test_subsets_says_where_winners_differ() -> None:
+    truth, scores = subsets.made_classes(5, 60)
+    way = subsets.class_ways(truth, scores, "mean")["library"]
+    problem = subsets.Classes(truth, scores, "mean", ["uar"])
+    assert subsets.agrees(problem, way, "uar", 2)
+    assert not subsets.agrees(problem, lambda one: way(one) + (one == [0, 1]), "uar", 2)
+    assert not subsets.agrees(problem, lambda one: float(round(way(one), 1)), "uar", 2)
 
 
 @pytest.mark.process
