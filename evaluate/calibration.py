@@ -14,9 +14,12 @@ Conventions
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp, softmax
@@ -136,3 +139,54 @@ def reliability(probability: Floats, truth: Codes, n_bins: int = N_BINS) -> Reli
     gaps = np.abs(np.bincount(bin_of, right - confidence, n_bins))
     error = float(gaps.sum() / len(truth)) if len(truth) else float("nan")
     return Reliability(means[0], means[1], counts, error)
+
+
+def of_run(
+    frame: pd.DataFrame, inner: pd.DataFrame, labels: Sequence[str], *, probability: bool
+) -> dict[str, dict[str, Any]]:
+    """Calibration of a run's predictions, as they are and with a temperature a fold.
+
+    Parameters
+    ----------
+    frame, inner : DataFrame
+        `predictions.csv` and `inner.csv`: the temperature of a fold is fitted on its inner rows.
+    labels : sequence of str
+    probability : bool
+        Whether the class scores are probabilities already.
+
+    Returns
+    -------
+    dict
+        Partition -> `plain` and `tempered` (each the fields of `Reliability`) and `temperatures`
+        (fold -> temperature). Partitions without a truth are left out, and so is one whose rows the
+        temperature would be fitted on (devel).
+    """
+    codes = {label: code for code, label in enumerate(labels)}
+    columns = [f"score_{label}" for label in labels]
+
+    def scores_of(rows: pd.DataFrame) -> tuple[Floats, Codes]:
+        known = rows[rows["true"] != ""]
+        values = known[columns].to_numpy(np.float64)
+        truth = np.array([codes[one] for one in known["true"]], dtype=np.int64)
+        if probability:
+            with np.errstate(divide="ignore"):
+                values = np.maximum(np.log(values), np.log(np.finfo(np.float64).tiny))
+        return values, truth
+
+    fitted = {str(fold): temperature(*scores_of(rows)) for fold, rows in inner.groupby("fold")}
+    result = {}
+    for name, rows in frame.groupby("partition", sort=False):
+        if (inner["partition"] == name).any():
+            continue
+        values, truth = scores_of(rows)
+        if not len(truth):
+            continue
+        divide: Floats = (
+            rows.loc[rows["true"] != "", "fold"].map(fitted).to_numpy(np.float64)[:, None]
+        )
+        result[str(name)] = {
+            "plain": asdict(reliability(probabilities(values), truth)),
+            "tempered": asdict(reliability(probabilities(values, divide), truth)),
+            "temperatures": {fold: fitted[fold] for fold in map(str, rows["fold"].unique())},
+        }
+    return result

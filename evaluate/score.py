@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from evaluate import intervals, metrics, runs
+from evaluate import calibration, intervals, metrics, runs
 from evaluate.frames import (
     count_speakers,
     has_truth,
@@ -150,6 +150,7 @@ def score_run(
     hashes = _table_hashes(recipe, stores)
     if not force and (old := _up_to_date(folder, recipe, hashes)):
         return old
+    inputs = _inputs(folder, recipe)
     frame = runs.read_predictions(folder / runs.PREDICTIONS)
     names = runs.predicted_labels(frame) or runs.predicted_targets(frame)
     task = "classification" if "true" in frame.columns else "regression"
@@ -179,8 +180,15 @@ def score_run(
             )
         except ValueError as error:
             raise RunError(f"{folder / runs.PREDICTIONS}: {name}: {error}; train anew") from None
-    inputs = _inputs(folder, recipe)
     more: dict[str, Any] = {}
+    if task == "classification":
+        record = runs.read_run(folder) or {}
+        more["calibration"] = calibration.of_run(
+            frame,
+            runs.read_predictions(folder / runs.INNER),
+            names,
+            probability=record.get("scores") == "probability",
+        )
     if inputs["outer"] == "cross-corpus":
         more["transfer"] = _transfer(frame, names, recipe, notes)
     if inputs["outer"] == "speaker-sentence-grid":
@@ -245,12 +253,15 @@ def _table_hashes(recipe: Recipe, stores: Path | None) -> dict[str, str]:
 
 def _inputs(folder: Path, recipe: Recipe) -> dict[str, Any]:
     """What scores depend on."""
-    path = folder / runs.PREDICTIONS
-    if not path.is_file():
-        raise RunError(f"{path}: missing from a finished run; run make train (or make fuse) again")
+    for path in (folder / runs.PREDICTIONS, folder / runs.INNER):
+        if not path.is_file():
+            raise RunError(
+                f"{path}: missing from a finished run; run make train (or make fuse) again"
+            )
     return {
         "numerics": SCORES_NUMERICS,
-        "predictions": runs.file_hash(path),
+        "predictions": runs.file_hash(folder / runs.PREDICTIONS),
+        "inner": runs.file_hash(folder / runs.INNER),
         "evaluate": recipe.evaluate.model_dump(mode="json"),
         "task": recipe.task,
         "outer": recipe.split.outer,

@@ -30,6 +30,7 @@ from scipy.stats import rankdata
 
 from evaluate import runs as files
 from evaluate.calibration import probabilities
+from evaluate.frames import speakers
 from features.errors import RunError
 from features.recipe import FusionSpec, Recipe
 from features.utterances import some
@@ -306,10 +307,7 @@ class Aligned:
     @property
     def rows(self) -> Rows:
         """As rows to learn from."""
-        speakers = self.frame["speaker"].to_numpy(object)
-        groups = np.where(
-            speakers == "", "", self.frame["corpus"].to_numpy(object) + "/" + speakers
-        )
+        groups = speakers(self.frame)
         if self.labels:
             codes = {label: code for code, label in enumerate(self.labels)}
             truth = np.array([codes.get(one, -1) for one in self.frame["true"]], dtype=np.int64)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.special import softmax
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import log_loss
 
-from evaluate.calibration import probabilities, reliability, temperature
+from evaluate.calibration import of_run, probabilities, reliability, temperature
 
 
 def logits(rng: np.random.Generator, n: int = 2000, k: int = 4) -> tuple[np.ndarray, np.ndarray]:
@@ -73,3 +74,49 @@ def test_what_is_certain_and_right_has_no_error() -> None:
     assert found.error == 0
     assert found.counts[-1] == 3
     assert np.isnan(reliability(np.empty((0, 3)), np.empty(0, dtype=np.int64)).error)
+
+
+def frame(scores: np.ndarray, truth: np.ndarray, partition: str, fold: list[str]) -> pd.DataFrame:
+    names = np.array(["a", "b", "c", "d"], dtype=object)
+    columns = {f"score_{name}": scores[:, i] for i, name in enumerate(names)}
+    return pd.DataFrame(
+        {"partition": partition, "fold": fold, "true": names[truth], **columns}
+    ).reset_index(drop=True)
+
+
+@pytest.mark.parametrize("probability", [False, True])
+def test_every_fold_has_the_temperature_of_its_inner_rows(
+    rng: np.random.Generator, probability: bool
+) -> None:
+    scores, truth = logits(rng, n=400)
+    fold = np.repeat(["x", "y"], 200)
+    scores[fold == "y"] *= 5  # too sure of itself
+    other, other_truth = logits(rng, n=300)
+    of = np.repeat(["x", "y"], 150)
+    other[of == "y"] *= 5
+    if probability:
+        scores, other = softmax(scores, axis=1), softmax(other, axis=1)
+    held = frame(scores, truth, "test", fold.tolist())
+    held.loc[7, "true"] = ""
+    inner = frame(other, other_truth, "inner", of.tolist())
+    found = of_run(held, inner, ["a", "b", "c", "d"], probability=probability)
+    logs = np.log if probability else np.asarray
+    wanted = {one: temperature(logs(other[of == one]), other_truth[of == one]) for one in "xy"}
+    assert found["test"]["temperatures"] == pytest.approx(wanted, rel=1e-6)
+    assert wanted["y"] > 3 * wanted["x"]
+    divide = np.array([wanted[one] for one in fold])[:, None]
+    known = np.arange(400) != 7
+    tempered = reliability(probabilities(logs(scores), divide)[known], truth[known])
+    assert found["test"]["tempered"]["error"] == pytest.approx(tempered.error, abs=1e-6)
+    assert found["test"]["tempered"]["counts"].sum() == 399
+    assert found["test"]["tempered"]["error"] < found["test"]["plain"]["error"]
+
+
+def test_devel_is_no_judge_of_what_it_fitted(rng: np.random.Generator) -> None:
+    scores, truth = logits(rng, n=40)
+    devel = frame(scores, truth, "devel", [""] * 40)
+    test = frame(scores, truth, "test", [""] * 40)
+    both = pd.concat([devel, test])
+    assert list(of_run(both, devel, ["a", "b", "c", "d"], probability=False)) == ["test"]
+    test["true"] = ""
+    assert of_run(pd.concat([devel, test]), devel, list("abcd"), probability=False) == {}
