@@ -181,9 +181,8 @@ def of_run(
         values, truth = scores_of(rows)
         if not len(truth):
             continue
-        divide: Floats = (
-            rows.loc[rows["true"] != "", "fold"].map(fitted).to_numpy(np.float64)[:, None]
-        )
+        folds = rows.loc[rows["true"] != "", "fold"]
+        divide = np.array([fitted[one] for one in folds], dtype=np.float64)[:, None]
         result[str(name)] = {
             "plain": asdict(reliability(probabilities(values), truth)),
             "tempered": asdict(reliability(probabilities(values, divide), truth)),
