@@ -9,10 +9,9 @@ Conventions
   `audio`: the same bytes, in whatever corpus. What the table does not know is not compared, and
   said so.
 - A run is stopped by rows that are on both sides; by what a split promises not to share; and by
-  speakers and audio of a held-out part that the recipe does not declare in
-  `[split] expect_overlap`, unless the split is there to share them. Sessions and sentences are
-  reported: acted corpora repeat a few sentences. So are speakers that inner folds share where
-  they do not promise otherwise: they bias a choice and no score.
+  whatever a held-out part shares that the recipe does not declare in `[split] expect_overlap`,
+  unless the split is there to share it; who declares speakers declares their sessions. What inner folds share where they do not promise otherwise
+  is reported, but for audio: it biases a choice and no score.
 """
 
 from __future__ import annotations
@@ -32,8 +31,13 @@ from features.recipe import OVERLAP_KINDS, Recipe, SplitSpec
 from features.splits import Fold, Plan, Positions, make_plan
 from features.utterances import AUDIO_HASH, some
 
-TO_DECLARE = ("speaker", "audio")
-"""Kinds that a held-out part may not share unless the recipe or the split says so."""
+WAYS_OUT: Mapping[str, str] = {
+    "speaker": "choose a speaker-disjoint outer",
+    "session": "choose a session-disjoint outer",
+    "sentence": "choose outer = 'sentence-disjoint'",
+    "audio": "remove the copies from the corpora",
+}
+"""What to do about rows that share something, if it is not to be declared."""
 INNER_PROMISES: Mapping[str, tuple[str, ...]] = {"speaker-k-fold": ("speaker",)}
 MOST_ROWS = 60
 """Parts that are printed; a run records all."""
@@ -187,12 +191,15 @@ def lint(
     known = has_truth(y)
     parts: list[Part] = []
     faults = _Found()
-    undeclared = {*TO_DECLARE} - {*split.expect_overlap}
+    undeclared = {*OVERLAP_KINDS} - {*split.expect_overlap}
     for fold in plan.folds:
+        accepted = {*split.expect_overlap, *fold.allows}
+        if "speaker" in accepted:
+            accepted.add("session")  # speakers have theirs
         for name, train, test in _held_out(fold, known):
             one = sides.compare(fold.name, name, train, test)
             parts.append(one)
-            faults.add(one, {*fold.promises}, undeclared - {*fold.allows})
+            faults.add(one, {*fold.promises}, undeclared - accepted)
     inner = []
     inner_faults = _Found()
     promised = {*INNER_PROMISES.get(split.inner, ())}
@@ -316,14 +323,10 @@ class _Found:
         for kind, parts in self.promised.items():
             lines.append(f"{_shared(kind, parts, n_parts)}, which {where} promises not to have")
         for kind, parts in self.undeclared.items():
-            way_out = (
-                "choose a speaker-disjoint outer, or declare it: "
-                if kind == "speaker"
-                else "remove the copies from the corpora, or declare it: "
-            )
+            new = "audio" if kind == "audio" else f"{kind}s"
             lines.append(
-                f"{_shared(kind, parts, n_parts)}: such scores are optimistic for new {kind}s; "
-                f'{way_out}[split] expect_overlap = ["{kind}"]'.replace("new audios", "new audio")
+                f"{_shared(kind, parts, n_parts)}: such scores are optimistic for new {new}; "
+                f'{WAYS_OUT[kind]}, or declare it: [split] expect_overlap = ["{kind}"]'
             )
         return lines
 

@@ -67,11 +67,6 @@ def test_each_planted_overlap_is_found(kind: str, row: int) -> None:
     assert shared == ([[name], []] if row == 6 else [[], [name]])
     assert all(not n for one in found.parts for k, n in one.shared.items() if k != kind)
     text = found.table()
-    if kind in ("session", "sentence"):
-        assert not found.faults
-        assert len(found.notes) == 1
-        assert f"  {kind} overlap in 1 of 2 parts" in text
-        return
     with pytest.raises(RunError, match=f"my recipe: .*predefined.*\\n  {kind} overlap in 1 of 2"):
         found.refuse("my recipe")
     assert f"! {kind} overlap" in text
@@ -79,6 +74,15 @@ def test_each_planted_overlap_is_found(kind: str, row: int) -> None:
     declared.refuse("my recipe")
     assert len(declared.declared) == 1
     assert declared.declared == declared.notes
+
+
+def test_who_declares_speakers_declares_their_sessions() -> None:
+    frame = table()
+    frame.loc[8, ["speaker", "session"]] = "00"
+    assert len(check(frame).faults) == 2
+    assert not check(frame, expect_overlap=["speaker"]).faults
+    (fault,) = check(frame, expect_overlap=["session"]).faults
+    assert fault.startswith("speaker overlap")
 
 
 def test_the_same_name_in_two_corpora_is_no_overlap_but_the_same_audio_is() -> None:

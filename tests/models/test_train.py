@@ -307,8 +307,8 @@ def planted(stores: Path, leak: str) -> None:
         ("speaker", True, "speaker overlap in 1 of 2 parts (first test: 1 of 4 speakers"),
         ("audio", True, "audio overlap in 1 of 2 parts (first test: 1 of 6 recordings"),
         ("devel in train", True, "audio overlap in 1 of 2 parts (first devel: 1 of 6 recordings"),
-        ("session", False, "session overlap in 1 of 2 parts (first test: 1 of 4 sessions"),
-        ("sentence", False, "sentence overlap in 1 of 2 parts (first test: 1 of 4 sentences"),
+        ("session", True, "session overlap in 1 of 2 parts (first test: 1 of 4 sessions"),
+        ("sentence", True, "sentence overlap in 1 of 2 parts (first test: 1 of 4 sentences"),
         ("class", False, "1 of 2 parts lack classes (first test: calm (held out))"),
     ],
 )
@@ -551,7 +551,7 @@ def test_protocols_end_in_predictions_that_no_engine_changes(
     retable(tmp_path, frame, {"emotion": synthetic.LABELS})
     a, b = SVC.index("outer"), SVC.index("[head]")
     inner = "" if "inner" in split or "four" in split else "inner_folds = 3\n"
-    text = f'{SVC[:a]}{split}\n{inner}expect_overlap = ["speaker"]\n{SVC[b:]}'
+    text = f'{SVC[:a]}{split}\n{inner}expect_overlap = ["speaker", "sentence"]\n{SVC[b:]}'
     found = []
     for engine in ("sklearn", "exact-path"):
         values = text.replace("[head.grid]", f'engine = "{engine}"\n[head.grid]')
@@ -581,6 +581,7 @@ angry = "high"
 calm = "low"
 [split]
 outer = "cross-corpus"
+expect_overlap = ["session"]
 inner_folds = 3
 outer_folds = 4
 within = "speaker-k-fold"
