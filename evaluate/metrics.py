@@ -9,8 +9,24 @@ Conventions
   accuracy, WAR) is the share of right answers.
 - An undefined score is NaN with a `ScoreWarning`, never a number. Empty input, NaN or infinite
   values and unknown labels are a ValueError.
-- Where scipy and scikit-learn define a metric, ours equals theirs to 1e-12; each docstring says
-  where ours is defined otherwise.
+- Ours equal those of scipy, scikit-learn and audmetric to 1e-12 wherever these agree with one
+  another. Where they do not, we follow the one that keeps to the definition: a class that nobody
+  said or meant has no score, and is left out of means rather than counted as 0.
+
+===============================  ======  ==========  ============================  ==============
+case                             ours    scipy       scikit-learn                  audmetric
+===============================  ======  ==========  ============================  ==============
+correlation, a side constant     NaN     NaN         -                             NaN
+Pearson's r of one row           NaN     ValueError  -                             NaN
+CCC, one side constant           0       -           -                             0
+CCC, both sides constant         NaN     -           -                             0; NaN if equal
+UAR, a class never true          left    -           left out (balanced accuracy,  0
+                                 out                 recall, zero_division=nan)
+F1, a class neither true nor     left    -           left out (zero_division=nan)  0
+predicted, in the macro mean     out                 or 0 (the default)
+F1, a class only predicted       0       -           0                             0
+precision, never predicted       NaN     -           NaN (zero_division=nan)       0
+===============================  ======  ==========  ============================  ==============
 """
 
 from __future__ import annotations

@@ -10,8 +10,9 @@ Conventions
   said so.
 - A run is stopped by rows that are on both sides; by what a split promises not to share; and by
   whatever a held-out part shares that the recipe does not declare in `[split] expect_overlap`,
-  unless the split is there to share it; who declares speakers declares their sessions. What inner folds share where they do not promise otherwise
-  is reported, but for audio: it biases a choice and no score.
+  unless the split is there to share it; who declares speakers declares their sessions. What inner
+  folds share where they do not promise otherwise is reported, but for audio: it biases a choice and
+  no score.
 """
 
 from __future__ import annotations

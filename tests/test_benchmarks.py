@@ -73,6 +73,16 @@ def test_subsets_says_where_winners_differ() -> None:
 
 
 @pytest.mark.process
+@pytest.mark.parametrize("how", [["-m", "benchmarks.statistics"], ["benchmarks/statistics.py"]])
+def test_statistics(how: list[str]) -> None:
+    text = short(*how)
+    for name in ("on the clock", "of processors"):
+        ((_, _, _, ratio, _),) = rows_of(text, name)
+        assert float(ratio) > 1
+    assert len(rows_of(text, "10,000 swaps")) == 1
+
+
+@pytest.mark.process
 def test_memory() -> None:
     text = short("benchmarks/memory.py")
     for model in memory.MODELS:
