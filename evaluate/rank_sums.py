@@ -1,7 +1,8 @@
 """Spearman's correlation under many sets of row weights, compiled.
 
 A weight says how often a row stands in a resample. Ranks of a resample follow from the order of the
-whole set: nothing is sorted again.
+whole set: nothing is sorted again. Compiling takes a second or two in each process; numba's cache
+on disk would spare it, but it is pickled, and nothing here unpickles files.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def spearman_weighted(
     return found
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True)
 def _spearman(
     weights: Any, x_rows: Any, x_starts: Any, y_rows: Any, y_starts: Any, y_ends: Any
 ) -> Any:
