@@ -111,7 +111,7 @@ bench: $(READY)  ## the benchmarks in a short form
 	"$(PY)" -m benchmarks.kill_storm --small
 	"$(PY)" -m benchmarks.heads --small
 	"$(PY)" -m benchmarks.subsets --small
-	"$(PY)" -m benchmarks.statistics --small
+	"$(PY)" -m benchmarks.resampling --small
 
 fuzz: $(READY)  ## hunt for files that crash a reader (many minutes)
 	SERFUSE_FUZZ=2000 "$(PY)" -m pytest -q tests/fuzz

@@ -73,8 +73,8 @@ def test_subsets_says_where_winners_differ() -> None:
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("how", [["-m", "benchmarks.statistics"], ["benchmarks/statistics.py"]])
-def test_statistics(how: list[str]) -> None:
+@pytest.mark.parametrize("how", [["-m", "benchmarks.resampling"], ["benchmarks/resampling.py"]])
+def test_resampling(how: list[str]) -> None:
     text = short(*how)
     for name in ("on the clock", "of processors"):
         ((_, _, _, ratio, _),) = rows_of(text, name)

@@ -19,20 +19,19 @@ printed and decides nothing.
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-if not __package__:  # run as a file: this folder would hide the modules `statistics` and `extract`
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
-
 import argparse
 import functools
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+if not __package__:  # run as a file: this folder would hide the package `extract`
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +52,7 @@ Floats = NDArray[np.float64]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the tables; the exit code says whether all values agree."""
-    parser = argparse.ArgumentParser(prog="benchmarks/statistics.py", description=__doc__)
+    parser = argparse.ArgumentParser(prog="benchmarks/resampling.py", description=__doc__)
     parser.add_argument("--small", action="store_true", help="fewer of everything")
     parser.add_argument("--repeats", type=int, default=3, help="runs of ours (%(default)s)")
     parser.add_argument("--sample", type=int, default=5, help="resamples of the loop, each time")
