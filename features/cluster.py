@@ -32,7 +32,8 @@ import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
+from urllib.parse import urlsplit
 
 from pydantic import Field
 
@@ -44,7 +45,10 @@ GRACE_S = 60.0
 """How long a stopped command waits for the batches under way, which may then be sealed."""
 SAY_AFTER_S = 2.0
 NO_WORKERS_S = 300
-EXPECTED = "local:N, tcp://host:port, slurm or slurm:FILE"
+REACH_S = 10.0
+"""How long a scheduler that was just started may take to listen."""
+LOOK_EVERY_S = 1.0
+EXPECTED = "local:N (N is 1 or more), tcp://host:port, slurm or slurm:FILE"
 _UNSEEN = ("distributed.worker", "distributed.nanny", "distributed.core", "distributed.scheduler")
 
 
@@ -180,12 +184,13 @@ class Workers:
 
 
 def parse(text: str) -> Where:
-    """Read what the user says about workers, and look whether the packages are there.
+    """Read what the user says about workers, and look whether they can be had.
 
     Raises
     ------
     ClusterError
-        It is none of the three, its file has faults (all are named), or a package is missing.
+        It is none of the three, its file has faults (all are named), a package or `sbatch` is
+        missing, or nothing listens where the scheduler should be.
 
     Examples
     --------
@@ -205,7 +210,39 @@ def parse(text: str) -> Where:
         )
     if local:
         return Where(text, n_local=int(local[1]))
-    return Where(text, slurm=load_table(Path(slurm[1] or DEFAULT_TABLE)) if slurm else None)
+    if slurm:
+        spec = load_table(Path(slurm[1] or DEFAULT_TABLE))
+        if shutil.which("sbatch") is None:
+            raise ClusterError(
+                f"CLUSTER={text}: no `sbatch` here; start it where SLURM's commands are, such as a "
+                f"login node, or use local:N or tcp://host:port"
+            )
+        return Where(text, slurm=spec)
+    _reach(text)
+    return Where(text)
+
+
+def _reach(address: str) -> None:
+    """Look whether anything listens at a scheduler's address.
+
+    Raises
+    ------
+    ClusterError
+        Nothing has answered in `REACH_S`.
+    """
+    url = urlsplit(address)
+    began = time.monotonic()
+    while True:
+        try:
+            socket.create_connection((url.hostname, url.port), timeout=REACH_S).close()
+            return
+        except (OSError, ValueError) as error:  # no port is above 65535
+            if time.monotonic() - began > REACH_S - LOOK_EVERY_S or isinstance(error, ValueError):
+                raise ClusterError(
+                    f"CLUSTER={address}: no scheduler answers ({_first_line(error)}); start one "
+                    f"there with `dask scheduler`, or check host and port: it prints its address"
+                ) from None
+        time.sleep(LOOK_EVERY_S)
 
 
 def _installed(package: str) -> bool:
@@ -252,7 +289,7 @@ def connect(where: Where) -> Iterator[Workers]:
     Raises
     ------
     ClusterError
-        No scheduler answers, or no job can be submitted.
+        No scheduler answers, or no job was accepted.
     """
     import dask
     from distributed import Client
@@ -285,7 +322,7 @@ def connect(where: Where) -> Iterator[Workers]:
             raise ClusterError(f"CLUSTER={where.text}: {_first_line(error)}") from None
         if not client.nthreads():
             print(f"CLUSTER={where.text}: waiting for a worker", flush=True)
-        client.wait_for_workers(where.n_local or 1)
+        _wait(client, where, getattr(cluster, "job_cls", None))
         n = where.n_local or (where.slurm.workers if where.slurm else len(client.nthreads()))
         workers = Workers(client, where, n, _threads(where, client))
         print(
@@ -294,6 +331,25 @@ def connect(where: Where) -> Iterator[Workers]:
             flush=True,
         )
         yield workers
+
+
+def _wait(client: Any, where: Where, jobs: Any) -> None:
+    """Wait for the workers that are started here, or the first one of elsewhere.
+
+    Raises
+    ------
+    ClusterError
+        All of the jobs were refused.
+    """
+    while True:
+        refused = jobs.refused if jobs else []
+        if where.slurm and len(refused) == where.slurm.workers:
+            raise ClusterError(f"CLUSTER={where.text}: no job was accepted: {refused[0]}")
+        with contextlib.suppress(TimeoutError):
+            client.wait_for_workers(where.n_local or 1, timeout=LOOK_EVERY_S)
+            break
+    if refused:
+        print(f"warning: {len(refused)} jobs were refused: {refused[0]}", file=sys.stderr)
 
 
 def _local_threads(where: Where) -> int:
@@ -368,6 +424,7 @@ def slurm_cluster(spec: SlurmSpec) -> Any:
         "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
     }
     return SLURMCluster(
+        job_cls=_job_class(),
         queue=spec.partition,
         account=spec.account,
         walltime=spec.walltime,
@@ -391,6 +448,38 @@ def slurm_cluster(spec: SlurmSpec) -> Any:
         ],
         silence_logs=logging.CRITICAL,
     )
+
+
+def _job_class() -> Any:
+    """SLURM's jobs as dask_jobqueue has them, but what sbatch says against one is kept.
+
+    Raised, it would be a traceback of the event loop, and nobody would stop waiting; a job that
+    never ran would be one when the cluster is closed.
+    """
+    from dask_jobqueue.slurm import SLURMJob
+    from distributed.core import Status
+
+    class Job(SLURMJob):  # type: ignore[misc]
+        refused: ClassVar[list[str]] = []
+
+        async def start(self) -> None:
+            try:
+                await super().start()
+            except (OSError, RuntimeError, ValueError) as error:
+                self.refused.append(_complaint(error))
+                self.status = Status.running  # the cluster's own view: it was started
+
+        async def close(self) -> None:
+            await super().close()
+            self.status = Status.closed
+
+    return Job
+
+
+def _complaint(error: Exception) -> str:
+    """What sbatch has said, in a line; dask_jobqueue has it behind `stderr:`."""
+    said = str(error).rpartition("stderr:\n")[2]
+    return next((line.strip() for line in said.splitlines() if line.strip()), _first_line(error))
 
 
 @contextlib.contextmanager

@@ -53,6 +53,21 @@ setsid bash {folder}/job-$$.sh > {folder}/job-$$.log 2>&1 &
 echo $! > {folder}/$$.pid
 echo "Submitted batch job $$"
 """
+REFUSING = """#!/bin/bash
+echo "sbatch: error: invalid partition specified: gpux" >&2
+exit 1
+"""
+QUEUEING = """#!/bin/bash
+echo "Submitted batch job $$"
+"""
+SLURM = """
+[cluster]
+workers = 2
+cores = 1
+memory = "1GB"
+walltime = "00:10:00"
+interface = "lo"
+"""
 SCANCEL = """#!/bin/bash
 echo $1 >> {folder}/cancelled
 kill -- -$(cat {folder}/$1.pid)
@@ -263,26 +278,57 @@ def test_workers_of_a_running_scheduler_stop_for_a_dead_client(place: Place, bac
     assert place.same("far", "mfcc")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("dask_jobqueue") is None, reason="needs dask-jobqueue")
-def test_slurm_jobs_are_submitted_compute_and_are_cancelled(place: Place) -> None:
-    tools = place.folder / "slurm"
+with_jobqueue = pytest.mark.skipif(
+    importlib.util.find_spec("dask_jobqueue") is None, reason="needs dask-jobqueue"
+)
+
+
+def extract_by_slurm(place: Place, name: str, sbatch: str, scancel: str) -> subprocess.Popen[str]:
+    """Start an extraction into the stores `name`, with a pretended SLURM in a folder of its own."""
+    tools = place.folder / name
     tools.mkdir()
-    for name, text in (("sbatch", SBATCH), ("scancel", SCANCEL)):
-        (tools / name).write_text(text.format(folder=tools))
-        (tools / name).chmod(0o755)
-    (place.folder / "cluster.toml").write_text(
-        '[cluster]\nworkers = 2\ncores = 1\nmemory = "1GB"\nwalltime = "00:10:00"\n'
-        'interface = "lo"\n'
-    )
-    argv = ["mfcc.toml", "--data", "data", "--stores", "slurm-stores", "--cluster", "slurm"]
+    for tool, text in (("sbatch", sbatch), ("scancel", scancel)):
+        (tools / tool).write_text(text.format(folder=tools))
+        (tools / tool).chmod(0o755)
+    (place.folder / "cluster.toml").write_text(SLURM)
+    argv = ["mfcc.toml", "--data", "data", "--stores", f"{name}-stores", "--cluster", "slurm"]
     env = {"PATH": f"{tools}:{os.environ['PATH']}"}
-    code = COMMAND.format(room="extract", slabs=8)
-    exit_code, text = finish(start(code, *argv, cwd=place.folder, env=env))
+    return start(COMMAND.format(room="extract", slabs=8), *argv, cwd=place.folder, env=env)
+
+
+@with_jobqueue
+def test_slurm_jobs_are_submitted_compute_and_are_cancelled(place: Place) -> None:
+    exit_code, text = finish(extract_by_slurm(place, "slurm", SBATCH, SCANCEL))
+    tools = place.folder / "slurm"
     logs = "".join(path.read_text() for path in tools.glob("*.log"))
     assert exit_code == 0, text + logs
     assert place.same("slurm-stores", "mfcc")
     assert len((tools / "cancelled").read_text().split()) == 2
     wait_until_gone([int(path.read_text()) for path in tools.glob("*.pid")])
+
+
+@with_jobqueue
+def test_a_refused_job_ends_the_command_in_a_line(place: Place) -> None:
+    exit_code, text = finish(extract_by_slurm(place, "refusing", REFUSING, SCANCEL))
+    assert exit_code == 1, text
+    end = "no job was accepted: sbatch: error: invalid partition specified: gpux"
+    assert text.endswith(f"CLUSTER=slurm: {end}\n")
+    assert "Traceback" not in text
+
+
+@with_jobqueue
+def test_a_command_is_stopped_while_its_jobs_are_in_the_queue(place: Place) -> None:
+    cancel = "#!/bin/bash\necho $1 >> {folder}/cancelled\n"
+    process = extract_by_slurm(place, "queueing", QUEUEING, cancel)
+    assert process.stdout is not None
+    while "waiting for a worker" not in (line := process.stdout.readline()):
+        assert line, "the command has ended"
+    time.sleep(1)  # the jobs are submitted meanwhile
+    process.terminate()
+    exit_code, text = finish(process)
+    assert exit_code == 143, text
+    assert "Traceback" not in text
+    assert len((place.folder / "queueing/cancelled").read_text().split()) == 2
 
 
 def test_workers_fit_the_heads_of_one_process(place: Place) -> None:

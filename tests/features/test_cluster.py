@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import signal
+import socket
 from pathlib import Path
 
 import pytest
 
+from features import cluster
 from features.cluster import gpus, load_table, parse, slurm_cluster
 from features.errors import ClusterError
 
@@ -35,20 +37,41 @@ logs = "{logs}"
     "text", ["", "2", "local", "local:0", "local:-1", "local:two", "tcp://host", "host:1", "slurmx"]
 )
 def test_any_other_word_is_an_error_that_lists_the_three(text: str) -> None:
-    with pytest.raises(ClusterError, match="expected local:N, tcp://host:port, slurm or slurm:FI"):
+    with pytest.raises(ClusterError, match=r"expected local:N \(N is 1 or more\), tcp://host:po"):
         parse(text)
 
 
 @with_jobqueue
 def test_the_three_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert parse("local:3").n_local == 3
-    assert parse("tcp://gpu-1:8786").text == "tcp://gpu-1:8786"
+    with socket.create_server(("127.0.0.1", 0)) as scheduler:
+        address = f"tcp://127.0.0.1:{scheduler.getsockname()[1]}"
+        assert parse(address).text == address
+    (tmp_path / "sbatch").touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
     (tmp_path / "cluster.toml").write_text(TABLE)
     monkeypatch.chdir(tmp_path)
     default, named = parse("slurm").slurm, parse(f"slurm:{tmp_path}/cluster.toml").slurm
     assert default is not None
     assert default == named
     assert (default.workers, default.gpus, default.partition) == (16, 2, "gpu")
+
+
+@with_jobqueue
+def test_without_sbatch_nothing_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "c.toml").write_text(TABLE)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ClusterError, match="no `sbatch` here; start it where"):
+        parse(f"slurm:{tmp_path}/c.toml")
+
+
+@pytest.mark.parametrize("port", [9, 99999])
+def test_a_scheduler_that_is_not_there_is_missed_at_once(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "REACH_S", 0.5)
+    with pytest.raises(ClusterError, match=r"no scheduler answers.*`dask scheduler`, or check"):
+        parse(f"tcp://127.0.0.1:{port}")
 
 
 def test_all_faults_of_a_table_are_reported_at_once(tmp_path: Path) -> None:
