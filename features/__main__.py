@@ -21,10 +21,10 @@ from features.command import (
 )
 from features.corpora import CORPORA, read_corpus
 from features.corpora.listing import print_corpora
-from features.errors import CorpusError, StoreError, UserError
+from features.errors import CorpusError, StoreError, UserError, nearest
 from features.lint import lint_recipe
 from features.recipe import Recipe, load_recipe
-from features.store import Store, audio_hash, file_digest, store_path
+from features.store import BLOCK, Store, audio_hash, file_digest, store_path
 from features.utterances import Table, differences, read_table, write_table
 
 
@@ -161,46 +161,81 @@ def _speakers(speakers: pd.Series) -> str:
 
 def verify(args: argparse.Namespace) -> int:
     """Compare every block of the stores with its checksum; with --audio the audio too."""
-    pattern = [(c, m) for c in args.corpus or ["*"] for m in args.model or ["*"]]
-    paths = sorted({p for c, m in pattern for p in args.stores.glob(f"{c}/{m}.h5")})
-    parts = sorted({p for c, m in pattern for p in args.stores.glob(f"{c}/{m}.parts/part-*.h5")})
-    if not paths and not parts:
-        raise UserError(f"{args.stores}: no store there; name the folder with --stores")
+    paths = _chosen(args)
     n_bad = 0
-    for path in [*paths, *parts]:
-        faults = _faults(path)
-        if args.audio and not faults and path in paths:
-            faults = _audio_faults(path, args)
+    for path in paths:
+        faults, heard = _faults(path, args.names), ""
+        if args.audio and not faults and path.parent.suffix != ".parts":
+            faults, n_files = _audio_faults(path, args)
+            heard = f", {n_files} audio files hashed"
         n_bad += bool(faults)
-        print(f"{path}: {'ok' if not faults else ''}".rstrip())
+        print(f"{path}: {'not as it should be' if faults else 'ok'}{heard}")
         for fault in faults:
             print(f"  {fault}")
     if n_bad:
-        print(
-            f"{n_bad} of {len(paths) + len(parts)} files are not as they should be; delete what is "
-            f"damaged, and run make extract again",
-            file=sys.stderr,
-        )
+        print(f"{n_bad} of {len(paths)} files are not as they should be", file=sys.stderr)
     return 1 if n_bad else 0
 
 
-def _faults(path: Path) -> list[str]:
+def _chosen(args: argparse.Namespace) -> list[Path]:
+    """Stores, and parts behind them, of the corpora and models that are asked for.
+
+    Raises
+    ------
+    UserError
+        There is none, or none of a name that was asked for.
+    """
+    of = {one: (one.parent.name, one.stem) for one in sorted(args.stores.glob("*/[!.]*.h5"))}
+    for one in sorted(args.stores.glob("*/*.parts/part-*.h5")):
+        of[one] = one.parents[1].name, one.parent.stem
+    if not of:
+        raise UserError(f"{args.stores}: no store there; name the folder with --stores")
+    for position, (what, asked) in enumerate((("corpus", args.corpus), ("model", args.model))):
+        known = sorted({names[position] for names in of.values()})
+        for one in asked or []:
+            if one not in known:
+                raise UserError(
+                    f"{args.stores}: no store of {what} {one!r}; there are {', '.join(known)}"
+                    f"{nearest(one, known)}"
+                )
+    chosen = [
+        path
+        for path, (corpus, model) in of.items()
+        if corpus in (args.corpus or [corpus]) and model in (args.model or [model])
+    ]
+    if not chosen:
+        raise UserError(f"{args.stores}: these corpora have no store of these models")
+    return chosen
+
+
+def _faults(path: Path, names: bool) -> list[str]:
+    """What is damaged, and in the last line what mends it."""
     try:
         with Store(path) as store:
-            return [f"damaged: {one}" for one in store.verify()]
+            found = store.verify()
+            lines = [f"damaged: {one.naming(BLOCK if names else 3)}" for one in found]
+            return [*lines, store.mending] if found else []
     except StoreError as error:
         return [str(error)]
 
 
-def _audio_faults(path: Path, args: argparse.Namespace) -> list[str]:
-    """Hash the audio again, whatever size and time say, and compare with the store."""
+def _audio_faults(path: Path, args: argparse.Namespace) -> tuple[list[str], int]:
+    """Hash the audio again, whatever size and time say, and compare with the store.
+
+    Returns
+    -------
+    list of str
+    int
+        Files that were hashed.
+    """
     corpus = path.parent.name
     root = args.data / corpus
     if args.recipe:
         recipe = load_recipe(args.recipe)
         root = corpus_root(recipe, corpus, args.data) if corpus in recipe.corpora else root
     if not root.is_dir():
-        return [f"{root}: no such folder to compare the audio of; name it with --data or --recipe"]
+        text = f"{root}: no such folder to compare the audio of; name it with --data or --recipe"
+        return [text], 0
     frame = read_table(path.parent).frame.set_index("utterance")
     faults: list[str] = []
     digests: dict[Path, hashlib.blake2b] = {}
@@ -220,7 +255,7 @@ def _audio_faults(path: Path, args: argparse.Namespace) -> list[str]:
                 continue
             if audio_hash(digest, row["start"], row["end"]) != stored:
                 faults.append(f"{utterance}: {file}: its audio has changed; run make extract")
-    return faults
+    return faults, len(digests)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -248,7 +283,10 @@ def parser() -> argparse.ArgumentParser:
     one = commands.add_parser("verify", help="compare stores with their checksums")
     one.add_argument("--audio", action="store_true", help="hash the audio again, too")
     one.add_argument("--recipe", help="where --audio finds the corpora's folders")
-    add_arguments(one, "data", "stores", "model", "corpus")
+    one.add_argument("--names", action="store_true", help="name all utterances of a damaged block")
+    one.add_argument("--model", type=names_of, metavar="A,B", help="only stores of these models")
+    one.add_argument("--corpus", type=names_of, metavar="A,B", help="only stores of these corpora")
+    add_arguments(one, "data", "stores")
     one.set_defaults(run=verify)
     one = commands.add_parser("list", help="all stores, whether a recipe names them or not")
     add_arguments(one, "stores")
@@ -271,7 +309,11 @@ def parser() -> argparse.ArgumentParser:
         "store", nargs="+", metavar="STORE", help="a store's file, or a corpus and a model"
     )
     one.add_argument(
-        "--to", type=Path, required=True, metavar="FILE", help="ends in .npz, .parquet or .csv"
+        "--to",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help=f"ends in {', '.join(exchange.FORMATS)}",
     )
     one.add_argument(
         "--layer", type=_layer, default="last", help="last, mean or an index (%(default)s)"
@@ -297,7 +339,9 @@ def parser() -> argparse.ArgumentParser:
         "--allow-missing", type=count, default=0, metavar="N",
         help="accept N rows and utterances without a partner",
     )  # fmt: skip
-    one.add_argument("--force", action="store_true", help="replace a store of another key")
+    one.add_argument(
+        "--force", action="store_true", help="replace an imported store of another key"
+    )
     add_arguments(one, "data", "stores")
     one.set_defaults(run=import_)
     return result

@@ -459,7 +459,7 @@ def _job_class() -> Any:
     from dask_jobqueue.slurm import SLURMJob
     from distributed.core import Status
 
-    class Job(SLURMJob):  # type: ignore[misc]
+    class Job(SLURMJob):
         refused: ClassVar[list[str]] = []
 
         async def start(self) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import signal
 import sys
 import time
@@ -37,18 +38,18 @@ def names_of(text: str) -> list[str]:
 
 
 def _processes(text: str) -> int:
-    value = int(text)
-    if value == 0 or value < -1:
-        raise argparse.ArgumentTypeError("a count of processes, or -1 for all cores")
-    return value
+    if not re.fullmatch(r"-1|0*[1-9]\d*", text, re.ASCII):
+        raise argparse.ArgumentTypeError(
+            f"got {text!r}, expected a count of processes, or -1 for all cores"
+        )
+    return int(text)
 
 
 def count(text: str) -> int:
     """Read a count of the command line."""
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError("a count, 0 or more")
-    return value
+    if not re.fullmatch(r"\d+", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a count, 0 or more")
+    return int(text)
 
 
 _ARGUMENTS: dict[str, tuple[tuple[str, ...], dict[str, object]]] = {

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import UserError
+from features.inventory import require_store
 from features.store import Float32, Store
 from features.utterances import some
 
@@ -33,6 +34,8 @@ def diff(a: Path, b: Path) -> int:
         cannot be read.
     """
     try:
+        for path in (a, b):
+            require_store(path)
         with Store(a) as first, Store(b) as second:
             different = False
             for line in _descriptions(first, second):
@@ -42,8 +45,11 @@ def diff(a: Path, b: Path) -> int:
                 print(line)
                 different = True
             if not different:
-                n_layers = len(first.layers) * len(first.statistics)
-                print(f"equal: {len(first.index)} rows, {n_layers} layers bit for bit")
+                counts = [(len(first.index), "row"), (len(first.layers), "layer")]
+                if len(first.statistics) > 1:
+                    counts.append((len(first.statistics), "statistic"))
+                named = ", ".join(f"{n} {what}{'s' if n > 1 else ''}" for n, what in counts)
+                print(f"equal: {named}, bit for bit")
             return DIFFERENT if different else EQUAL
     except UserError as error:
         print(f"python -m features: {error}", file=sys.stderr)

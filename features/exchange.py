@@ -27,6 +27,7 @@ from features.feature_files import (
     require_parquet,
 )
 from features.files import replacing
+from features.inventory import require_store, shown_source
 from features.lock import WriterLock
 from features.recipe import names_folder
 from features.store import (
@@ -35,7 +36,6 @@ from features.store import (
     audio_hash,
     file_digest,
     full_key,
-    key_difference,
     parts_path,
     store_path,
     write_store,
@@ -77,7 +77,7 @@ def import_features(
     allow_missing : int
         How many rows without an utterance and utterances without a row (or audio) are accepted.
     force : bool
-        Replace a store of another key.
+        Replace an imported store of another key, or a file that cannot be read.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def import_features(
     CorpusError
         There is no table.
     StoreError
-        A store of another key is there, or one is being written.
+        A store that was extracted or has another key is there, or one is being written.
     """
     if not names_folder(model):
         raise UserError(f"--as {model!r}: cannot name a file; no / \\ @ in a name")
@@ -113,7 +113,7 @@ def import_features(
     X = features.X if keep.all() else features.X[keep]
     index, X = _sorted(index[keep], X)
     with WriterLock(path.with_suffix(".lock")):
-        _refuse_other(path, key, force)
+        replaced = _refuse_other(path, key, force)
 
         def matrix(statistic: str, position: int, start: int, stop: int) -> Float32:
             return X[start:stop]
@@ -132,6 +132,8 @@ def import_features(
             ],
         )
     print(f"{path}: {len(index)} utterances x {X.shape[1]} features, {key['source']}")
+    if replaced:
+        print(f"replaced: {replaced}")
     if reasons:
         print(f"{len(reasons)} utterances lack features: see {failures_path(path)}")
     if features.unmatched:
@@ -172,22 +174,41 @@ def source_hash(files: Sequence[Path]) -> str:
     return hashlib.sha256("\n".join(sorted(hashes)).encode()).hexdigest()
 
 
-def _refuse_other(path: Path, key: dict[str, Any], force: bool) -> None:
-    """Raise a StoreError where a store of another key is there, or one is under way."""
+def _refuse_other(path: Path, key: dict[str, Any], force: bool) -> str:
+    """Say what will be replaced; empty where that is nothing, or the same.
+
+    Raises
+    ------
+    StoreError
+        A store is under way there, was extracted, or, without `force`, has another key.
+    """
     if parts_path(path).is_dir():
         raise StoreError(
             f"{parts_path(path)}: an extraction of this name is under way; finish it, or choose "
             f"another name with --as"
         )
-    if force or not path.exists():
-        return
-    with Store(path) as store:
-        difference = key_difference(key, store.key)
-    if difference:
+    if not path.exists():
+        return ""
+    try:
+        with Store(path) as store:
+            extracted = not store.imported
+    except StoreError:
+        if force:
+            return "a file that could not be read"
+        raise
+    if extracted:
         raise StoreError(
-            f"{path}: made from something else: {difference}; choose another name with --as, or "
-            f"replace it with --force"
+            f"{path}: was extracted ({shown_source(store.key)}), and an import replaces no such "
+            f"store; choose another name with --as, or delete the file first"
         )
+    old = store.key
+    differ = ", ".join(name for name in sorted({*key, *old}) if key.get(name) != old.get(name))
+    if differ and not force:
+        raise StoreError(
+            f"{path}: made from something else ({differ}: {shown_source(old)} there, "
+            f"{shown_source(key)} here); choose another name with --as, or replace it with --force"
+        )
+    return f"{shown_source(old)}, {len(store.index)} rows" if differ else ""
 
 
 def _index(rows: pd.DataFrame, root: Path) -> tuple[pd.DataFrame, dict[str, str]]:
@@ -295,6 +316,7 @@ def export_features(
         raise UserError(f"--to {to}: the suffix says what to write: {', '.join(FORMATS)}")
     if suffix in PARQUET:
         require_parquet(to)
+    require_store(path)
     with Store(path) as store:
         wanted = list(statistics or store.default)
         blocks = [store.read(layer, one, check=True) for one in wanted]

@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import importlib.util
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -253,7 +254,9 @@ def _reason(cell: Any) -> str:
     try:
         number = float(str(cell).replace("_", "x"))
     except ValueError:
-        return f"{cell!r} is no number"
+        comma = re.fullmatch(r"\s*[+-]?\d*,\d+\s*", str(cell))
+        hint = f" (a decimal comma? write {str(cell).strip().replace(',', '.')})" if comma else ""
+        return f"{cell!r} is no number{hint}"
     return f"{cell!r} is beyond float32" if np.isfinite(number) else f"{cell!r} is not finite"
 
 

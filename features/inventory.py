@@ -19,8 +19,8 @@ from pathlib import Path
 import pandas as pd
 
 from features.command import size
-from features.errors import CorpusError, StoreError, UserError
-from features.lock import WriterLock
+from features.errors import CorpusError, StoreError, UserError, nearest
+from features.lock import live_holder
 from features.recipe import Recipe
 from features.store import Store, parts_path, sealed_parts, store_path
 from features.utterances import read_table
@@ -92,20 +92,27 @@ def compare_rows(index: pd.DataFrame, frame: pd.DataFrame) -> Rows:
 
 
 def under_way(store: Path) -> bool:
-    """Whether a store is being written: it has parts, or a live process holds its lock.
-
-    A lock whose process is gone is removed.
-    """
+    """Whether a store is being written: it has parts, or a live process holds its lock."""
     if parts_path(store).is_dir():
         return True
-    lock = store.with_suffix(".lock")
-    if not lock.exists():
-        return False
     try:
-        with WriterLock(lock):
-            return False
-    except (StoreError, OSError):
+        return live_holder(store.with_suffix(".lock")) is not None
+    except OSError:
         return True
+
+
+def require_store(path: Path) -> None:
+    """Refuse the path of a store that is not there, and name those that are beside it.
+
+    Raises
+    ------
+    StoreError
+    """
+    if path.exists() or parts_path(path).is_dir():
+        return
+    names = [one.stem for one in sorted(path.parent.glob("[!.]*.h5"))]
+    there = f"there are {', '.join(names)}" if names else "nor any other in that folder"
+    raise StoreError(f"{path}: no such store; {there}{nearest(path.stem, names)}")
 
 
 def status(recipe: Recipe, stores: Path) -> int:
@@ -122,7 +129,7 @@ def status(recipe: Recipe, stores: Path) -> int:
         for model in recipe.single_models:
             row, n_bytes = _status_row(stores, corpus, model, frame)
             rows.append(row)
-            kinds[re.split(r"[:(]", row[2])[0].strip()] += 1
+            kinds[re.split(r"[:(,]", row[2])[0].strip()] += 1
             total += n_bytes
     _print_columns(rows)
     counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
@@ -149,6 +156,8 @@ def _status_row(
             else:
                 rows = compare_rows(store.index, frame)
                 state, n = str(rows), rows.n_current
+            if store.imported:
+                state = f"imported, {state}"
             layers, precision = str(len(store.layers)), str(store.key.get("precision"))
             shown = (corpus, store.title, state, f"{n}{of}", layers, precision, size(n_bytes))
             return shown, n_bytes

@@ -141,22 +141,19 @@ class WriterLock:
         except FileNotFoundError:
             return None
         age_s = self._now() - touched_s
-        try:
-            record = json.loads(held)
-            host, pid, since = str(record["host"]), int(record["pid"]), str(record["since"])
-        except (ValueError, KeyError, TypeError):
+        told = _told(held, age_s)
+        if told is None:
             if age_s < FILL_S and not self._take:
                 time.sleep(FILL_S)
             else:
                 self._remove(held)
             return None
-        here = host == socket.gethostname()
-        dead = not _alive(pid, record.get("started")) if here else age_s > DEAD_AFTER_S
-        if dead or self._take:
+        holder, lives = told
+        if not lives or self._take:
             self._take = False
             self._remove(held)
             return None
-        return f"process {pid} on {host} since {since}"
+        return holder
 
     def _now(self) -> float:
         """The file server's clock, which dates the heartbeats."""
@@ -187,6 +184,39 @@ class WriterLock:
                 return
             with contextlib.suppress(OSError):
                 os.utime(self.path)
+
+
+def live_holder(path: Path) -> str | None:
+    """Who holds a lock, by a look that changes nothing; None where nobody does.
+
+    The age of another host's lock is by this machine's clock.
+
+    Raises
+    ------
+    OSError
+        It cannot be read.
+    """
+    try:
+        held, age_s = path.read_bytes(), time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return None
+    told = _told(held, age_s)
+    if told is None:
+        return "a process that has just begun" if age_s < FILL_S else None
+    holder, lives = told
+    return holder if lives else None
+
+
+def _told(held: bytes, age_s: float) -> tuple[str, bool] | None:
+    """Whom a lock names, and whether they live; None where it names nobody."""
+    try:
+        record = json.loads(held)
+        host, pid, since = str(record["host"]), int(record["pid"]), str(record["since"])
+    except (ValueError, KeyError, TypeError):
+        return None
+    here = host == socket.gethostname()
+    lives = _alive(pid, record.get("started")) if here else age_s <= DEAD_AFTER_S
+    return f"process {pid} on {host} since {since}", lives
 
 
 def check_held(path: Path, text: str) -> None:

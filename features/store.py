@@ -66,8 +66,13 @@ class Damage:
     utterances: tuple[str, ...]
 
     def __str__(self) -> str:
-        named = ", ".join(self.utterances[:3])
-        more = f" and {len(self.utterances) - 3} more" if len(self.utterances) > 3 else ""
+        return self.naming(3)
+
+    def naming(self, n: int) -> str:
+        """Where it is, with the names of at most `n` utterances."""
+        rest = len(self.utterances) - n
+        more = f" and {rest} more" if rest > 0 else ""
+        named = ", ".join(self.utterances[:n])
         return f"/{self.statistic}, layer {self.layer}, utterances {named}{more}"
 
 
@@ -133,9 +138,10 @@ class Store:
                 f"{nearest(self.path.stem, [one.stem for one in self.path.parent.glob('*.h5')])}"
             ) from None
         except OSError as error:
+            if self.path.suffix != ".h5":
+                raise StoreError(f"{self.path}: is no store (no HDF5 file)") from None
             raise StoreError(
-                f"{self.path}: cannot be opened as HDF5 ({_first_line(error)}); "
-                f"delete it and extract again"
+                f"{self.path}: cannot be opened as HDF5 ({_first_line(error)}); {_anew(self.path)}"
             ) from None
         try:
             self._n_bytes = self.path.stat().st_size
@@ -146,7 +152,7 @@ class Store:
         except _DAMAGE as error:
             self._file.close()
             raise StoreError(
-                f"{self.path}: damaged ({_first_line(error)}); delete it and extract again"
+                f"{self.path}: damaged ({_first_line(error)}); {_anew(self.path)}"
             ) from None
 
     def _read_index(self) -> None:
@@ -154,7 +160,7 @@ class Store:
         attributes = {name: self._attribute(name) for name in self._file.attrs}
         version = attributes.get("format_version")
         if attributes.get("format") != "serfuse" or version is None:
-            raise StoreError(f"{self.path}: not a store (no attribute format = 'serfuse')")
+            raise StoreError(f"{self.path}: is no store (no attribute format = 'serfuse')")
         if version != FORMAT_VERSION:
             raise StoreError(
                 f"{self.path}: format version {version}, this program reads {FORMAT_VERSION}; "
@@ -209,9 +215,7 @@ class Store:
             if name == "key" and name not in self._file["crc"]:
                 continue  # written before there was one
             if zlib.crc32(found) != int(self._array(f"crc/{name}", (), "<u4")[()]):
-                raise StoreError(
-                    f"{self.path}: damaged (checksum of {what}); delete it and extract again"
-                )
+                raise StoreError(f"{self.path}: damaged (checksum of {what}); {_anew(self.path)}")
 
     def _attribute(self, name: str) -> Any:
         """One attribute, decoded; HDF5 crashes on values of a type that a flipped bit made up."""
@@ -280,6 +284,15 @@ class Store:
         """The model's key as it is shown: random weights say so."""
         untrained = str(self.key.get("source", "")).startswith("untrained:")
         return f"{self.key['model']} (untrained)" if untrained else str(self.key["model"])
+
+    @property
+    def mending(self) -> str:
+        """What heals damaged blocks; the file itself must not be deleted for it."""
+        if self.imported:
+            return "import it again"
+        if _is_part(self.path):
+            return _anew(self.path)
+        return f"make extract MODEL={self.path.stem} VERIFY=1 computes the damaged blocks again"
 
     @property
     def imported(self) -> bool:
@@ -420,14 +433,11 @@ class Store:
         except _DAMAGE as error:
             raise StoreError(
                 f"{self.path}: /{statistic}, layer {self.layers[position]}: cannot be read "
-                f"({_first_line(error)}); delete it and extract again"
+                f"({_first_line(error)}); {_anew(self.path)}"
             ) from None
 
     def _heal(self, damage: Damage) -> StoreError:
-        again = f"make extract MODEL={self.path.stem} VERIFY=1 computes again just those"
-        if self.imported:
-            again = "import it again"
-        return StoreError(f"{self.path}: damaged: {damage}; {again}")
+        return StoreError(f"{self.path}: damaged: {damage}; {self.mending}")
 
     def _damaged(
         self, found: NDArray[np.uint32], position: int, statistic: str, start: int
@@ -678,6 +688,20 @@ def _walk_heaps(data: bytes) -> None:
         if place > end or end - place >= 16 or end > len(data):
             raise ValueError("a heap of texts")
         at = data.find(b"GCOL", end)
+
+
+def _is_part(path: Path) -> bool:
+    return path.parent.suffix == ".parts"
+
+
+def _anew(path: Path) -> str:
+    """What replaces a file of which nothing can be used."""
+    if _is_part(path):
+        return f"make extract MODEL={path.parent.stem} goes on, and computes it again"
+    return (
+        f"make extract MODEL={path.stem} FORCE=1 replaces it (one that was imported: import it "
+        f"again with --force)"
+    )
 
 
 def _first_line(error: BaseException) -> str:

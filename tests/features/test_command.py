@@ -78,3 +78,14 @@ def test_plain_lines_come_every_30_s(
 
 def test_nearest_is_case_insensitive() -> None:
     assert nearest("MFCC", ["mfcc", "egemaps"]) == "; did you mean 'mfcc'?"
+
+
+@pytest.mark.parametrize("text", ["abc", "0", "-2", "1.5", ""])
+def test_a_count_of_processes_is_asked_for_in_words(
+    text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        argument_parser("x", "y", "jobs").parse_args([f"--jobs={text}"])
+    expected = f"got {text!r}, expected a count of processes, or -1 for all cores"
+    assert expected in capsys.readouterr().err
+    assert argument_parser("x", "y", "jobs").parse_args(["--jobs=-1"]).jobs == -1

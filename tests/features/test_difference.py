@@ -26,7 +26,7 @@ def pair(tmp_path: Path) -> list[str]:
 def test_equal_stores(tmp_path: Path, data: np.ndarray, features) -> None:
     make_store(tmp_path, "a", data, IDS)
     make_store(tmp_path, "b", data, IDS)
-    assert features("diff", *pair(tmp_path)) == (0, "equal: 80 rows, 3 layers bit for bit\n")
+    assert features("diff", *pair(tmp_path)) == (0, "equal: 80 rows, 3 layers, bit for bit\n")
 
 
 def test_the_largest_error_is_named_with_utterance_and_layer(
@@ -99,4 +99,17 @@ def test_a_row_of_zeros_beside_another_is_infinitely_far(
 def test_trouble_is_2(tmp_path: Path, data: np.ndarray, features) -> None:
     make_store(tmp_path, "a", data, IDS)
     code, text = features("diff", *pair(tmp_path))
-    assert (code, "no such store" in text) == (2, True)
+    assert (code, "no such store; nor any other in that folder" in text) == (2, True)
+    a, b = pair(tmp_path)
+    code, text = features("diff", a, a.replace("toy.h5", "toyy.h5"))
+    assert (code, "no such store; there are toy; did you mean 'toy'?" in text) == (2, True)
+    readme = tmp_path / "README.md"
+    readme.write_text("# Toys\n")
+    code, text = features("diff", a, str(readme))
+    assert (code, text) == (2, f"python -m features: {readme}: is no store (no HDF5 file)\n")
+
+
+def test_layers_and_statistics_are_counted_apart(extracted: Path, tmp_path: Path, features) -> None:
+    path = str(tmp_path / "stores/tones/mfcc.h5")
+    text = "equal: 12 rows, 1 layer, 2 statistics, bit for bit\n"
+    assert features("diff", path, path) == (0, text)

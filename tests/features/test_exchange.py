@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import re
 from pathlib import Path
 
 import numpy as np
@@ -261,14 +262,47 @@ def test_a_store_of_another_key_is_replaced_by_force_alone(
     plain(path, values + 1)
     code, text = bring(path)
     assert code == 1
-    assert "made from something else: source: stored 'imported:sha256:" in text
+    assert "mine.h5: made from something else (source: imported:sha256:" in text
     assert "--force" in text
+    assert len(text) < 200 + len(str(table))
     assert (table / "mine.h5").read_bytes() == before
-    assert bring(path, "--force")[0] == 0
+    code, text = bring(path, "--force")
+    assert code == 0
+    assert re.search(r"\nreplaced: imported:sha256:[0-9a-f]{12}, 12 rows\n", text)
     np.testing.assert_array_equal(stored(tmp_path)[0], values + 1)
+    (table / "mine.h5").write_bytes(before[:1000])
+    assert bring(path)[0] == 1
+    assert "replaced: a file that could not be read" in bring(path, "--force")[1]
     (table / "mine.parts").mkdir()
     code, text = bring(path, "--force")
     assert (code, "an extraction of this name is under way" in text) == (1, True)
+
+
+def test_an_extracted_store_is_replaced_by_no_import(
+    extracted: Path, values: np.ndarray, tmp_path: Path, features
+) -> None:
+    store = store_path(tmp_path / "stores", "tones", "mfcc")
+    before = store.read_bytes()
+    argv = ["import", str(plain(tmp_path / "f.csv", values)), "--corpus", "tones"]
+    code, text = features(*argv, "--as", "mfcc", "--force")
+    assert (code, "mfcc.h5: was extracted (" in text) == (1, True)
+    assert "choose another name with --as, or delete the file first" in text
+    assert store.read_bytes() == before
+    assert features(*argv, "--as", "log-mel")[0] == 0
+    lines = features("status", str(extracted))[1].splitlines()
+    assert lines[2].split()[:4] == ["tones", "log-mel", "imported,", "complete"]
+    assert lines[-1].startswith("2 stores: 1 complete, 1 imported; ")
+
+
+def test_a_decimal_comma_is_called_one(
+    table: Path, values: np.ndarray, tmp_path: Path, bring
+) -> None:
+    path = write_csv(tmp_path / "f.csv", values, IDS, "name;a;b;c", "{};{};{};{}")
+    lines = path.read_text().splitlines()
+    lines[3] = "u02;1.5;-0,25;2"
+    path.write_text("\n".join(lines))
+    hint = "line 4, column 'b': '-0,25' is no number (a decimal comma? write -0.25)"
+    assert hint in bring(path)[1]
 
 
 def test_a_damaged_import_is_to_be_imported_again(
@@ -341,7 +375,7 @@ def test_an_imported_store_is_complete_after_an_extraction_and_is_left_alone(
     lines = features("status", str(recipe))[1].splitlines()
     assert [line.split()[1:3] for line in lines[1:3]] == [
         ["mfcc", "complete"],
-        ["mine", "complete"],
+        ["mine", "imported,"],
     ]
     X, y, _ = load(recipe, model="mine", stores=tmp_path / "stores")
     np.testing.assert_array_equal(X, values)
@@ -466,7 +500,7 @@ def test_exports_that_are_refused_leave_nothing(
     path, _ = awkward
     assert "the suffix says what to write" in features("export", str(path), "--to", "out.xls")[1]
     code, text = features("export", "tones", "tiny", "--to", str(tmp_path / "out.csv"))
-    assert (code, "no such store" in text) == (1, True)
+    assert (code, "no such store; there are " in text) == (1, True)
     assert features("export", "a", "b", "c", "--to", "out.csv")[0] == 1
     import h5py
 

@@ -93,7 +93,9 @@ def test_a_lock_is_under_way_while_its_process_lives(stores: Path, recipe: str, 
         assert "toy    under way" in features("status", recipe)[1]
         assert lock.exists()
     lock.write_text(json.dumps({"host": socket.gethostname(), "pid": DEAD, "since": ""}))
+    before = snapshot(stores), lock.stat().st_ino
     assert "under way" not in features("status", recipe)[1]
+    assert (snapshot(stores), lock.stat().st_ino) == before  # a look takes nothing
 
 
 # -- list --------------------------------------------------------------------------------------

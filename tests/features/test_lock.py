@@ -13,7 +13,7 @@ import pytest
 
 from features import lock as lock_module
 from features.errors import StoreError
-from features.lock import WriterLock
+from features.lock import WriterLock, live_holder
 
 GONE = 99_999_999  # above any pid
 
@@ -42,6 +42,23 @@ def test_the_second_writer_is_told_who_holds_the_store(path: Path) -> None:
     with WriterLock(path), pytest.raises(StoreError, match=name), WriterLock(path):
         pass
     assert list(path.parent.iterdir()) == []
+
+
+def test_a_look_changes_nothing(path: Path) -> None:
+    assert live_holder(path) is None
+    with WriterLock(path):
+        assert f"process {os.getpid()} on {socket.gethostname()}" in str(live_holder(path))
+    path.write_text("")
+    assert live_holder(path) == "a process that has just begun"
+    untouched_for(path, 60)
+    assert live_holder(path) is None
+    hold(path, pid=GONE)
+    assert live_holder(path) is None
+    hold(path, host="elsewhere")
+    assert live_holder(path) == f"process {os.getpid()} on elsewhere since then"
+    untouched_for(path, lock_module.DEAD_AFTER_S + 60)
+    assert live_holder(path) is None
+    assert path.exists()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"host": 1}', "\xff"])

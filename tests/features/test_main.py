@@ -26,7 +26,8 @@ def test_status(extracted: Path, features, tmp_path: Path) -> None:
 def test_verify_checksums_and_audio(extracted: Path, features, tmp_path: Path) -> None:
     assert features("verify") == (0, f"{tmp_path}/stores/tones/mfcc.h5: ok\n")
     audio = ["verify", "--audio", "--data", str(tmp_path / "data"), "--recipe", str(extracted)]
-    assert features(*audio)[0] == 0
+    ok = f"{tmp_path}/stores/tones/mfcc.h5: ok, 12 audio files hashed\n"
+    assert features(*audio) == (0, ok)
     changed = tmp_path / "data/tones/u03.wav"
     samples, rate = sf.read(changed)
     sf.write(changed, samples[::-1], rate)
@@ -49,7 +50,37 @@ def test_verify_names_damage(extracted: Path, features, tmp_path: Path) -> None:
     code, text = features("verify")
     assert code == 1
     assert "damaged: /mean, layer 0, utterances u00, u01, u02 and 9 more" in text
+    assert "make extract MODEL=mfcc VERIFY=1 computes the damaged blocks again" in text
     assert "1 of 1 files are not as they should be" in text
+    assert "delete" not in text
+    assert "utterances u00, u01, u02, u03, u04, u05, u06," in features("verify", "--names")[1]
+    path.write_bytes(raw[:1000])
+    text = features("verify")[1]
+    assert "truncated" in text
+    assert "make extract MODEL=mfcc FORCE=1 replaces it" in text
+
+
+def test_verify_of_parts_leaves_them_to_the_extraction(
+    extracted: Path, features, tmp_path: Path
+) -> None:
+    folder = tmp_path / "stores/tones"
+    (folder / "log-mel.parts").mkdir()
+    part = folder / "log-mel.parts/part-0000-000000.h5"
+    part.write_bytes((folder / "mfcc.h5").read_bytes())
+    assert f"{part}: ok" in features("verify", "--model", "log-mel")[1]
+    part.write_bytes(part.read_bytes()[:1000])
+    text = features("verify", "--model", "log-mel")[1]
+    assert "make extract MODEL=log-mel goes on, and computes it again" in text
+
+
+def test_verify_of_a_name_that_no_store_has(extracted: Path, features) -> None:
+    code, text = features("verify", "--model", "mffc")
+    assert (code, "no store of model 'mffc'; there are mfcc; did you mean 'mfcc'?" in text) == (
+        1,
+        True,
+    )
+    code, text = features("verify", "--corpus", "tones,bells")
+    assert (code, "no store of corpus 'bells'; there are tones" in text) == (1, True)
 
 
 def test_verify_without_stores(features) -> None:
