@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
+import textwrap
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -31,25 +32,28 @@ from extract.work import (
 from features import cluster
 from features.command import argument_parser, corpus_root, duration, names_of, run_command, size
 from features.corpora import read_corpus
-from features.errors import CorpusError, ModelError, StoreError
+from features.errors import CorpusError, ModelError, RecipeError, StoreError
 from features.inventory import compare_rows, shown_source
 from features.recipe import ModelSpec, Recipe, load_recipe
 from features.store import Store, parts_path, store_path
 from features.utterances import Table, read_table, write_table
+
+REMARK = 100
+"""Characters of a remark on a corpus that are shown."""
 
 
 def main(args: argparse.Namespace) -> int:
     """Plan everything, then extract corpus by corpus and model by model."""
     where = cluster.parse(args.cluster) if args.cluster else None
     overrides = {"extract": {"precision": args.precision}} if args.precision else None
-    recipe = load_recipe(args.recipe, models=args.members, corpora=args.corpus, overrides=overrides)
+    recipe = _recipe(args, overrides)
     wanted = args.model or recipe.single_models
     imported = _imported(recipe, wanted, args.stores)
     models = _models(recipe, [one for one in wanted if one not in imported])
     if args.fetch:
         fetch([replace(m, hub=None) if spec.path else m for m, spec in models], args.stores)
         return 0
-    tables, faults = _tables(recipe, args.data)
+    tables, faults = _tables(recipe, args.data, args.stores)
     if faults:
         raise CorpusError("\n  ".join([*faults, *_weights_to_fetch(models)]))
     if args.plan:
@@ -67,6 +71,8 @@ def main(args: argparse.Namespace) -> int:
         for model in imported:
             print(_describe_import(corpus, model, table, args.stores))
     machine = Machine(args.device, recipe.extract.batch_seconds, args.jobs, recipe.extract.workers)
+    if not where:
+        _check_device(works, machine, None)
     if args.plan:
         return _plan(works, machine, args.stores)
     for work in works:
@@ -75,6 +81,8 @@ def main(args: argparse.Namespace) -> int:
     sys.stdout.flush()
     computes = any(work.jobs for work in works)
     with cluster.connect(where) if where and computes else contextlib.nullcontext() as workers:
+        if workers:
+            _check_device(works, machine, workers)
         failed = {
             (work.corpus, one) for work in works for one in _finish(work, machine, workers, args)
         }
@@ -86,6 +94,47 @@ def main(args: argparse.Namespace) -> int:
         )
         return 1
     return 0
+
+
+def _recipe(args: argparse.Namespace, overrides: dict[str, dict[str, str]] | None) -> Recipe:
+    """Load the recipe; of registered models that it does not list, say what takes them.
+
+    Raises
+    ------
+    RecipeError
+    """
+    try:
+        return load_recipe(
+            args.recipe, models=args.members, corpora=args.corpus, overrides=overrides
+        )
+    except RecipeError as error:
+        others = [
+            key for key in args.members or () if key in MODELS and f"MODEL={key}: not" in str(error)
+        ]
+        if not others:
+            raise
+        what = " --fetch" if args.fetch else " --plan" if args.plan else ""
+        raise RecipeError(
+            f"{error}\n  registered, though: python -m extract {args.recipe}{what} --model "
+            f"{','.join(others)} takes it"
+        ) from None
+
+
+def _check_device(works: list[Work], machine: Machine, workers: cluster.Workers | None) -> None:
+    """Ask for the device of neural models before anything is computed; without any, no torch.
+
+    Raises
+    ------
+    ModelError
+        There is no such device.
+    """
+    neural = [one.target.model for one in works if one.jobs and one.target.model.kind != "acoustic"]
+    if not neural or machine.device in ("auto", "cpu"):
+        return
+    if workers is None:
+        resolve_device(machine.device, neural[0])
+    else:
+        workers.client.submit(resolve_device, machine.device, neural[0], pure=False).result()
 
 
 def _plan(works: list[Work], machine: Machine, stores: Path) -> int:
@@ -183,7 +232,7 @@ def _models(recipe: Recipe, keys: list[str]) -> list[tuple[Model, ModelSpec]]:
     return found
 
 
-def _tables(recipe: Recipe, data: Path) -> tuple[dict[str, Table], list[str]]:
+def _tables(recipe: Recipe, data: Path, stores: Path) -> tuple[dict[str, Table], list[str]]:
     """The tables of the corpora as they lie on disk, and what is wrong with the others."""
     tables, faults = {}, []
     for name, spec in recipe.corpora.items():
@@ -198,9 +247,22 @@ def _tables(recipe: Recipe, data: Path) -> tuple[dict[str, Table], list[str]]:
         except CorpusError as error:
             faults.append(str(error))
             continue
-        for finding in tables[name].findings:
-            print(f"{name}: {finding.text}")
+        for line in _remarks(name, tables[name], stores / name):
+            print(line)
     return tables, faults
+
+
+def _remarks(corpus: str, table: Table, folder: Path) -> list[str]:
+    """What was odd in a corpus and not in its table as it was written before, a short line each."""
+    try:
+        before = [one.text for one in read_table(folder).findings]
+    except CorpusError:
+        before = []
+    new = [one.text for one in table.findings if one.text not in before]
+    lines = [f"{corpus}: {textwrap.shorten(one, REMARK, placeholder=' ...')}" for one in new]
+    if any(len(one) > REMARK for one in new):
+        lines.append(f"{corpus}: `python -m features table {corpus}` says all of it")
+    return lines
 
 
 def _weights_to_fetch(models: list[tuple[Model, ModelSpec]]) -> list[str]:

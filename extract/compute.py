@@ -125,9 +125,17 @@ def place(machine: Machine, target: Target, longest_s: float) -> tuple[str, floa
 
 
 def resolve_device(asked: str, model: Model) -> str:
-    """Resolve `auto`; the first import of torch."""
+    """Resolve `auto`; the first import of torch.
+
+    Raises
+    ------
+    ModelError
+        There is no such device.
+    """
     if model.kind == "acoustic":
         return "cpu"
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", asked):
+        raise ModelError(f"DEVICE={asked}: allowed are auto, cpu, cuda, cuda:N, mps")
     import torch
 
     if asked == "auto":
@@ -135,8 +143,6 @@ def resolve_device(asked: str, model: Model) -> str:
             return "cuda"
         return "mps" if torch.backends.mps.is_available() else "cpu"
     kind = asked.split(":")[0]
-    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", asked):
-        raise ModelError(f"DEVICE={asked}: allowed are auto, cpu, cuda, cuda:N, mps")
     if (kind == "cuda" and not torch.cuda.is_available()) or (
         kind == "mps" and not torch.backends.mps.is_available()
     ):

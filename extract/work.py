@@ -323,7 +323,12 @@ class Work:
         return self.target.row_bytes * (len(self.jobs) + len(self.wanted))
 
     def __str__(self) -> str:
-        head = f"{self.corpus}/{self.target.title}: {self.n_cached} of {len(self.wanted)} cached"
+        n = len(self.survey.frame)
+        head = f"{self.corpus}/{self.target.title}: {self.n_cached} of {n} cached"
+        if self.failures:
+            listed = failures_path(self.path)
+            where = f"see {listed}" if listed.exists() else "unreadable"
+            head += f", {len(self.failures)} without features ({where})"
         if self.idle:
             return f"{head}, nothing to do"
         damaged = f", {self.n_damaged} damaged" if self.n_damaged else ""

@@ -152,6 +152,30 @@ def test_force_computes_everything_again(extract) -> None:
     assert "tones/mfcc: 12 computed, 0 cached" in text
 
 
+def test_a_truncated_store_is_replaced_by_force_as_its_error_says(extract, tmp_path: Path) -> None:
+    extract()
+    store = tmp_path / "stores/tones/mfcc.h5"
+    whole = store.read_bytes()
+    store.write_bytes(whole[:3000])
+    for more in ((), ("--verify",)):
+        with pytest.raises(StoreError, match=r"truncated.*make extract MODEL=mfcc FORCE=1 replac"):
+            extract(*more)
+    assert extract("--force")[0] == 0
+    assert store.read_bytes() == whole
+
+
+def test_what_is_odd_in_a_corpus_is_said_once_and_shortly(extract, tmp_path: Path) -> None:
+    lost = [f"a-file-that-is-not-there-{i}.wav,s0,low" for i in range(8)]
+    manifest(tmp_path, lambda lines: [*lines, *lost])
+    _, text = extract()
+    remarks = [line for line in text.splitlines() if line.startswith("tones: ")]
+    assert len(remarks) == 2
+    assert remarks[0].endswith(" ...")
+    assert len(remarks[0]) <= len("tones: ") + 100
+    assert remarks[1] == "tones: `python -m features table tones` says all of it"
+    assert "tones: " not in extract()[1]
+
+
 def spoil(tmp_path: Path) -> dict[str, str]:
     """Make five utterances unusable; gives their reasons."""
     root = tmp_path / "data" / "tones"
@@ -173,6 +197,8 @@ def test_bad_utterances_are_left_out_listed_and_counted(extract, tmp_path: Path)
     reasons = spoil(tmp_path)
     code, text = extract()
     assert code == 1
+    n_unreadable, n_to_do = 3, 9  # the others show when they are decoded
+    assert f"0 of 12 cached, {n_unreadable} without features (unreadable), {n_to_do} to do" in text
     assert "7 computed, 0 cached, 5 failed (see" in text
     assert "5 utterances lack features" in text
     assert "ALLOW_FAILURES=5" in text
@@ -191,7 +217,8 @@ def test_what_failed_is_not_tried_again_until_its_audio_changes(extract, tmp_pat
     spoil(tmp_path)
     extract()
     _, text = extract()
-    assert "7 of 7 cached, nothing to do" in text
+    listed = tmp_path / "stores/tones/mfcc.failures.csv"
+    assert f"7 of 12 cached, 5 without features (see {listed}), nothing to do" in text
     for name in ("u00", "u01", "u02", "u03"):
         overwrite(tmp_path, name)
     code, text = extract()
@@ -500,17 +527,24 @@ def test_unknown_models_and_members(extract) -> None:
         extract("--model", "xlsr-1B")
     with pytest.raises(RecipeError, match="MODEL=log-mel: not in the recipe's list"):
         extract("--members", "log-mel")
+    with pytest.raises(RecipeError, match=r"python -m extract \S+ --fetch --model log-mel takes"):
+        extract("--members", "log-mel", "--fetch")
+    with pytest.raises(RecipeError) as caught:
+        extract("--members", "log-mle")
+    assert "takes it" not in str(caught.value)
     assert extract("--model", "log-mel")[0] == 0
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:77", "cuda:x", "tpu"])
-def test_a_device_that_is_not_there_is_named(extract, device: str) -> None:
+def test_a_device_that_is_not_there_is_named(extract, device: str, tmp_path: Path) -> None:
     import torch
 
     if device == "cuda" and torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
     with pytest.raises(ModelError, match=f"DEVICE={device}"):
-        extract("--device", device, models='["wav2vec2-tiny"]')
+        extract("--device", device, models='["mfcc", "wav2vec2-tiny"]')
+    assert not list((tmp_path / "stores/tones").glob("mfcc.*"))  # it is looked for first
+    assert extract("--device", device)[0] == 0  # which needs none
 
 
 def test_labels_that_look_like_numbers_are_read_as_the_recipe_asks(extract, tmp_path: Path) -> None:
