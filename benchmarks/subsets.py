@@ -191,15 +191,18 @@ def rate_of(way: Way, n_members: int, k: int, seconds: float, seed: int) -> floa
 def rate_of_search(problem: Problem, k: int, seconds: float, jobs: int) -> float:
     """Subsets a second of a search that is broken off when the time is over."""
     start = time.perf_counter()
-    state = State()
+    rate = 0.0
 
     def done(state: State, n_subsets: int) -> None:
-        if time.perf_counter() - start > seconds:
+        nonlocal rate
+        took = time.perf_counter() - start
+        rate = state.n_subsets / took
+        if took > seconds:
             raise Enough
 
     with contextlib.suppress(Enough):
-        search(problem, k, state, jobs=jobs, done=done)
-    return state.n_subsets / (time.perf_counter() - start)
+        search(problem, k, jobs=jobs, done=done)
+    return rate
 
 
 def whole(problem: Problem, k: int) -> str:

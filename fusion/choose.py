@@ -277,10 +277,6 @@ class Checkpoint:
         self.states = {key: State.of(record) for key, record in records.items()}
         self._saved = time.monotonic()
 
-    def state(self, key: str) -> State:
-        """The state of one search, which the search changes."""
-        return self.states.setdefault(key, State())
-
     def save(self, *, now: bool = False) -> None:
         """Write the file, when it is time."""
         if now or time.monotonic() - self._saved >= SAVE_EVERY_S:
@@ -357,12 +353,15 @@ def _search(
     found: Choices = {}
     exhaustive, paths = _sizes(spec)
 
-    def done(state: State, n_subsets: int) -> None:
-        progress.add(n_subsets)
-        checkpoint.save()
-
     for k in exhaustive:
-        state = search(problem, k, checkpoint.state(f"{key}, {k}"), jobs=jobs, done=done)
+        name = f"{key}, {k}"
+
+        def done(state: State, n_subsets: int, name: str = name) -> None:
+            checkpoint.states[name] = state
+            progress.add(n_subsets)
+            checkpoint.save()
+
+        state = search(problem, k, checkpoint.states.get(name), jobs=jobs, done=done)
         for metric, best in state.best.items():
             if best.masks:
                 rows = members_of(np.array(best.masks), problem.n_members, k).tolist()

@@ -6,9 +6,10 @@ Conventions
   mask: an int64 with bit `n_members - 1 - i` set for member i. Of two subsets of one size that are
   equally good the one with the larger mask comes first, which is the order of the recipe.
 - Scores are those of `fusion.combine` and `evaluate.metrics` to the last bit. An exhaustive search
-  first bounds the score of every subset from above: sums of margins (of the true class over each
-  other one) in int32, rounded, where a row counts as right unless rounding cannot make it so. What
-  reaches the best score known is then decided exactly, in float64 where integers do not.
+  first bounds the score of every subset from above: margins of the true class over each other one
+  are rounded to few bits, several stand in one int64, and a row counts as right unless rounding
+  cannot have made it wrong. What reaches the best score known is counted again by margins of 32
+  bits, and in float64 where those leave it open.
 - UAR and WA are compared as whole numbers, so that equal means equal. Spearman's rho of the screen
   is that of exact ranks, and everything within `NEAR` of the best is computed again.
 - Members are parted into a head and a tail. The sums of all subsets of the tail are a table, those
@@ -43,20 +44,19 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Subset = tuple[int, ...]
 
-MAX_MEMBERS = 62
-"""Masks are int64."""
 TIES_KEPT = 20
 """Of the subsets that are equally good, so many are named; all are counted."""
 NEAR = 1e-9
 """More than the rounding of a float64 score, less than a difference that anybody would report."""
 
-_TAIL = 10
-_TABLE_BYTES = 1 << 27
+_TAIL, _TABLE_BYTES = 10, 1 << 27
+"""Most members of a tail, and most bytes of its table."""
+_HEADS, _BLOCK = 64, 1 << 13
+"""Most heads and subsets of a block: a few hundredths of a second, so that a stop is soon."""
 _TILE_BYTES = 1 << 19
-_HEADS = 64
-_BLOCK = 1 << 13
+"""Of the table, what is added to a head at one stroke: half of a core's cache."""
 _SORTED = 1 << 24
-_WORD = 64
+"""Values that are sorted in a block."""
 _LARGEST = 2**31 - 1
 
 
@@ -143,9 +143,12 @@ class Best:
         return replace(self, count=self.count + other.count, masks=tuple(masks))
 
 
-@dataclass
+@dataclass(frozen=True)
 class State:
-    """How far a search is: JSON-able by `record`, and read back by `State.of`."""
+    """How far a search is: JSON-able by `record`, and read back by `State.of`.
+
+    It is replaced whole: one that is kept never holds half of a block.
+    """
 
     n_blocks: int = 0
     n_subsets: int = 0
@@ -185,37 +188,37 @@ def search(
     problem : Problem
     k : int
     state : State, optional
-        Of a search of the same problem that was stopped: goes on from there. It is changed.
+        Of a search of the same problem that was stopped: goes on from there.
     jobs : int
         Threads; -1 is all cores. They change no result.
     done : callable, optional
-        Called after each block with the state and the number of subsets scored.
+        Called after each block with the new state and the number of subsets in the block.
 
     Returns
     -------
     State
         With the best subsets of each metric of the problem.
     """
-    state = state or State()
-    for metric in problem.metrics:
-        state.best.setdefault(metric, Best())
+    current = state or State(best={metric: Best() for metric in problem.metrics})
+    known = {metric: one.value for metric, one in current.best.items()}
     threads = joblib.effective_n_jobs(jobs)
     waiting: deque[tuple[int, Future[dict[str, Best]]]] = deque()
 
     def collect() -> None:
+        nonlocal current
         n_subsets, future = waiting.popleft()
-        for metric, one in future.result().items():
-            state.best[metric] = state.best[metric].merged(one)
-        state.n_blocks += 1
-        state.n_subsets += n_subsets
+        found = future.result()
+        best = {metric: one.merged(found[metric]) for metric, one in current.best.items()}
+        current = State(current.n_blocks + 1, current.n_subsets + n_subsets, best)
+        known.update({metric: one.value for metric, one in best.items()})
         if done is not None:
-            done(state, n_subsets)
+            done(current, n_subsets)
 
     with ThreadPoolExecutor(threads) as pool:
         try:
-            for block in itertools.islice(problem.parts.blocks(k), state.n_blocks, None):
+            for block in itertools.islice(problem.parts.blocks(k), current.n_blocks, None):
                 n_subsets = len(block.heads) * (block.tails.stop - block.tails.start)
-                waiting.append((n_subsets, pool.submit(_best_of, problem, k, block, state)))
+                waiting.append((n_subsets, pool.submit(_best_of, problem, k, block, known)))
                 if len(waiting) > 2 * threads:
                     collect()
             while waiting:
@@ -223,16 +226,16 @@ def search(
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    return state
+    return current
 
 
-def _best_of(problem: Problem, k: int, block: Block, state: State) -> dict[str, Best]:
-    """The best subsets of a block, of those that are not below the best of the state."""
-    result = {}
+def _best_of(problem: Problem, k: int, block: Block, known: Mapping[str, float]) -> dict[str, Best]:
+    """The best subsets of a block, of those that are not below the best scores known."""
+    result = dict.fromkeys(problem.metrics, Best())
     masks = problem.parts.masks(block).ravel()
     for metric, bounds in problem.screen(block).items():
         upper = bounds.ravel()
-        floor = state.best[metric].value
+        floor = known[metric]
         reached = ~(upper < floor - NEAR) & ~np.isnan(upper)
         if not reached.any():
             continue
@@ -341,6 +344,14 @@ def _combinations(n: int, k: int) -> Ints:
 class Parts:
     """Members in a head and a tail, and the subsets of the tail in order of their size.
 
+    Parameters
+    ----------
+    n_members : int
+    bytes_of_one : int
+        What the table takes for one subset of the tail.
+    block : int
+        Most subsets of a block, where the tail has no more.
+
     Attributes
     ----------
     head, tail : int
@@ -431,13 +442,17 @@ class Classes(Problem):
         self.truth, self.values, self.method = truth, scores, method
         # Half a unit a member that rounding takes, and as much that float64 may lose in its sums.
         self.slack = 2 * self.n_members + 2
-        margins = _margins(truth, scores, method, self.slack)
         self.support = np.bincount(truth, minlength=self.n_labels)
         self._present = np.flatnonzero(self.support)
-        width = sum(-(-int(self.support[c]) // _WORD) * _WORD for c in self._present)
-        self.parts = Parts(self.n_members, 4 * (self.n_labels - 1) * width)
-        self._margins = [_padded(margins[:, :, truth == c]) for c in self._present]
-        self._tables = [self.parts.table(one) for one in self._margins]
+        rows = [truth == label for label in self._present]
+        margins = _margins(truth, scores, method, self.slack, _LARGEST)
+        self._margins = [margins[:, :, one] for one in rows]
+        self._fields = _Fields(2 if method == "vote" else 3, self.slack)
+        margins = _margins(truth, scores, method, self.slack, self._fields.largest)
+        self._packed = [self._fields.packed(margins[:, :, one]) for one in rows]
+        size = sum(one[:, 0].nbytes for one in self._packed)
+        self.parts = Parts(self.n_members, size)
+        self._tables = [self.parts.table(one) for one in self._packed]
         whole = math.lcm(*(int(n) for n in self.support[self._present]))
         # In units of 1 / whole, recalls are whole numbers.
         self._units = {
@@ -450,9 +465,9 @@ class Classes(Problem):
         right = np.zeros(
             (len(self._present), len(block.heads), block.tails.stop - block.tails.start), np.int64
         )
-        for c, (margins, table) in enumerate(zip(self._margins, self._tables, strict=True)):
-            sums = self.parts.head_sums(margins, block.heads, self.slack)
-            _count(sums, table[:, block.tails], right[c])
+        for c, (packed, table) in enumerate(zip(self._packed, self._tables, strict=True)):
+            sums = self.parts.head_sums(packed, block.heads, self._fields.start)
+            _count(sums, table[:, block.tails], self._fields.signs, right[c])
         return {
             metric: np.tensordot(self._weights(metric), right, axes=1) for metric in self.metrics
         }
@@ -503,11 +518,13 @@ class Classes(Problem):
         return METHODS[self.method](self.values[np.asarray(subset)])
 
 
-def _margins(truth: Ints, scores: Floats, method: str, slack: int) -> NDArray[np.int32]:
+def _margins(
+    truth: Ints, scores: Floats, method: str, slack: int, largest: int
+) -> NDArray[np.int32]:
     """Margins of the true class over each other one, rounded.
 
-    Sums of them over any subset stay in int32, are above `slack` only where the true class wins,
-    and below `-slack` only where it does not.
+    Sums of them over any subset stay within `largest`, even with `slack` more; they are above
+    `slack` only where the true class wins, and below `-slack` only where it does not.
 
     Returns
     -------
@@ -531,9 +548,9 @@ def _margins(truth: Ints, scores: Floats, method: str, slack: int) -> NDArray[np
     size = np.nanmax(np.abs(values), axis=(0, 2)) * 2.0**-20
     size = np.fmax(size, np.nanmax(np.abs(np.nan_to_num(margin)), axis=(0, 2)))
     if method == "vote":
-        unit = (_LARGEST - (2 * n_members + 1) * slack) // (n_members * (n_members + 1))
+        unit = (largest - (2 * n_members + 1) * slack) // (n_members * (n_members + 1))
     else:
-        unit = (_LARGEST - slack) // n_members
+        unit = (largest - slack) // n_members
     scaled = np.rint(np.nan_to_num(margin / np.where(size > 0, size, 1)[None, :, None]) * unit)
     if method == "vote":
         vote = np.nanargmax(scores, axis=2)[:, :, None]
@@ -544,26 +561,63 @@ def _margins(truth: Ints, scores: Floats, method: str, slack: int) -> NDArray[np
     return np.ascontiguousarray(scaled.transpose(2, 0, 1)).astype(np.int32)
 
 
-def _padded(margins: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Rows up to a whole number of words; those that are added are never right."""
-    short = -margins.shape[-1] % _WORD
-    filler = -(_LARGEST // (2 * margins.shape[1]))
-    return np.pad(margins, ((0, 0), (0, 0), (0, short)), constant_values=filler)
-
-
-def _count(heads: NDArray[np.int32], tails: NDArray[np.int32], right: Ints) -> None:
-    """Count the rows in which no sum of margins is negative, for each head with each tail.
+class _Fields:
+    """Margins side by side in one int64, added at one stroke; they never reach into each other.
 
     Parameters
     ----------
-    heads : int32, shape (n_labels - 1, n_heads, n)
-    tails : int32, shape (n_labels - 1, n_tails, n)
+    n_fields : int
+        How many in one number.
+    slack : int
+        How far below 0 a sum of margins still counts as right.
+
+    Attributes
+    ----------
+    largest : int
+        What sums of margins, with the slack, stay within.
+    start : int
+        What a sum of packed margins starts from: then the highest bit of a field is set where its
+        margin is at least `-slack`.
+    signs : int
+        These bits.
+    """
+
+    def __init__(self, n_fields: int, slack: int) -> None:
+        self.n_fields, self.bits = n_fields, 63 // n_fields
+        self.largest = 2 ** (self.bits - 1) - 1
+        ones = sum(1 << self.bits * i for i in range(n_fields))
+        self.signs = ones << self.bits - 1
+        self.start = self.signs + ones * slack
+
+    def packed(self, margins: NDArray[np.int32]) -> Ints:
+        """Shape (n_labels - 1, n_members, n) -> (n_words, n_members, n), n a multiple of 64.
+
+        Rows that are added are never right.
+        """
+        n_others, n_members, n = margins.shape
+        # The last margin stands as often as there are fields left.
+        fields = np.pad(margins, ((0, -n_others % self.n_fields), (0, 0), (0, 0)), mode="edge")
+        never = -(self.largest // (2 * n_members))
+        fields = np.pad(fields, ((0, 0), (0, 0), (0, -n % 64)), constant_values=never)
+        words = fields.astype(np.int64).reshape(-1, self.n_fields, *fields.shape[1:])
+        shifts = self.bits * np.arange(self.n_fields)
+        return (words << shifts[:, None, None]).sum(axis=1)
+
+
+def _count(heads: Ints, tails: Ints, signs: int, right: Ints) -> None:
+    """Count the rows in which all margins have their sign bits, for each head with each tail.
+
+    Parameters
+    ----------
+    heads : int64, shape (n_words, n_heads, n)
+    tails : int64, shape (n_words, n_tails, n)
+    signs : int
     right : int64, shape (n_heads, n_tails)
         Filled.
     """
-    n_others, n_tails, n = tails.shape
-    tile = max(1, min(n_tails, _TILE_BYTES // (4 * n * n_others)))
-    margin, other = np.empty((2, tile, n), np.int32)
+    n_words, n_tails, n = tails.shape
+    tile = max(1, min(n_tails, _TILE_BYTES // (8 * n * n_words)))
+    margin, other = np.empty((2, tile, n), np.int64)
     wins = np.empty((tile, n), np.bool_)
     bits = np.empty((heads.shape[1], tile, n // 8), np.uint8)
     for start in range(0, n_tails, tile):
@@ -572,10 +626,11 @@ def _count(heads: NDArray[np.int32], tails: NDArray[np.int32], right: Ints) -> N
         a, b, w = margin[:m], other[:m], wins[:m]
         for h in range(heads.shape[1]):
             np.add(part[0], heads[0, h], out=a)
-            for c in range(1, n_others):
-                np.add(part[c], heads[c, h], out=b)
-                np.bitwise_or(a, b, out=a)  # negative where one of them is
-            np.greater_equal(a, 0, out=w)
+            for i in range(1, n_words):
+                np.add(part[i], heads[i, h], out=b)
+                np.bitwise_and(a, b, out=a)
+            np.bitwise_and(a, signs, out=a)
+            np.equal(a, signs, out=w)
             bits[h, :m] = np.packbits(w, axis=1)
         words = np.bitwise_count(bits[:, :m].view(np.uint64))
         right[:, start : start + m] = words.sum(axis=2, dtype=np.int64)

@@ -213,24 +213,22 @@ def test_a_search_that_was_stopped_ends_as_one_that_was_not(
     whole = search(problem, 6, jobs=1)
     n_blocks = whole.n_blocks
     assert n_blocks > 3
-    kept: dict = {}
+    kept: list[str] = []
 
     def stop(state: State, n_subsets: int) -> None:
-        kept.update(json.loads(json.dumps(state.record())))
+        kept.append(json.dumps(state.record()))
         if state.n_blocks % 2 == 0:
             raise Stopped
 
     stops = 0
-    state = State()
-    while True:
-        try:
-            state = search(problem, 6, state, jobs=2, done=stop)
-            break
-        except Stopped:
-            stops += 1
-            state = State.of(kept)
-    assert stops == n_blocks // 2
-    assert state == whole
+    state = None
+    while stops < n_blocks // 2:
+        with pytest.raises(Stopped):
+            search(problem, 6, state, jobs=2, done=stop)
+        stops += 1
+        state = State.of(json.loads(kept[-1]))
+    assert len(kept) == 2 * stops
+    assert search(problem, 6, state, jobs=2) == whole
 
 
 def test_threads_change_nothing(rng: np.random.Generator) -> None:
