@@ -224,12 +224,6 @@ def predicted_targets(frame: pd.DataFrame) -> tuple[str, ...]:
     return tuple(c.removesuffix("_pred") for c in frame.columns if c.endswith("_pred"))
 
 
-def speakers_of(frame: pd.DataFrame) -> np.ndarray:
-    """`corpus/speaker` of each row of predictions, "" where unknown: str, shape (n,)."""
-    speakers = frame["speaker"].to_numpy(dtype=object)
-    return np.where(speakers == "", "", frame["corpus"].to_numpy(dtype=object) + "/" + speakers)
-
-
 # -- run.json and freshness ------------------------------------------------------------------
 
 

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from evaluate import intervals, metrics
 from evaluate import runs as files
+from evaluate.frames import count_speakers, has_truth, speakers, values_of
 from features.command import Progress
 from features.errors import RunError
 from features.recipe import SUBSETS, Recipe, SubsetsSpec
@@ -204,7 +205,8 @@ def read_data(recipe: Recipe, runs: Path) -> Data:
         aligned = align(frames, spec.missing, f"fusion {SUBSETS}: {output}")
         if aligned.n_dropped:
             notes.append(f"{output}: {aligned.n_dropped} rows dropped that not every member has")
-        rows[output] = Rows(aligned.frame, aligned.stack).where(_has_truth(aligned.frame))
+        names = aligned.labels or files.predicted_targets(aligned.frame)
+        rows[output] = Rows(aligned.frame, aligned.stack).where(has_truth(aligned.frame, names))
     held, inner = rows[files.PREDICTIONS], rows[files.INNER]
     by_partition = {name: held.where(held.frame["partition"] == name) for name in ("test", "devel")}
     partition = "test" if len(by_partition["test"].frame) else "devel"
@@ -233,13 +235,6 @@ def _spec(recipe: Recipe) -> SubsetsSpec:
     return recipe.subsets
 
 
-def _has_truth(frame: pd.DataFrame) -> pd.Series:
-    if "true" in frame.columns:
-        return frame["true"] != ""
-    truths = [f"{one}_true" for one in files.predicted_targets(frame)]
-    return frame[truths].notna().any(axis=1)
-
-
 def problem_of(rows: Rows, method: str, by: Sequence[str]) -> Problem:
     """The search problem of some rows."""
     labels = files.predicted_labels(rows.frame)
@@ -250,8 +245,7 @@ def problem_of(rows: Rows, method: str, by: Sequence[str]) -> Problem:
 
 
 def _truths(frame: pd.DataFrame) -> Floats:
-    columns = [f"{one}_true" for one in files.predicted_targets(frame)]
-    return np.asarray(frame[columns].to_numpy(np.float64))
+    return values_of(frame, files.predicted_targets(frame))[0]
 
 
 # -- the searches ----------------------------------------------------------------------------
@@ -326,7 +320,7 @@ def choose(recipe: Recipe, data: Data, checkpoint: Checkpoint, jobs: int = -1) -
         "members": spec.members,
         "partition": data.partition,
         "n": len(data.scored.frame),
-        "n_speakers": len(set(files.speakers_of(data.scored.frame)) - {""}) or None,
+        "n_speakers": count_speakers(data.scored.frame),
         "chosen_on": data.chosen_on if data.choosers else None,
         "why": None if data.choosers else data.chosen_on,
         "choices": choices,
@@ -424,7 +418,7 @@ class Scorer:
         self.labels = files.predicted_labels(rows.frame)
         self.folds = list(dict.fromkeys(rows.frame["fold"]))
         self._evaluate = recipe.evaluate
-        groups = files.speakers_of(rows.frame)
+        groups = speakers(rows.frame)
         self._drawn = intervals.draw(groups, self._evaluate.bootstrap, self._evaluate.seed)
         self._scores: dict[tuple[Subset, ...], dict[str, tuple[float, Floats]]] = {}
 
