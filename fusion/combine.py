@@ -27,6 +27,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import rankdata
+from threadpoolctl import threadpool_limits
 
 from evaluate import runs as files
 from evaluate.calibration import probabilities
@@ -375,8 +376,9 @@ def _by_rule(
         of = np.flatnonzero(inner.frame["fold"] == fold)
         rows = inner.rows.at(of)
         try:
-            rule = learn(spec, fixed, rows)
-            crossed = crossfit(spec, fixed, rows)
+            with threadpool_limits(1):  # small matrices: threads would wait for each other
+                rule = learn(spec, fixed, rows)
+                crossed = crossfit(spec, fixed, rows)
         except RunError as error:
             raise RunError(f"{where}{f', fold {fold}' if fold else ''}: {error}") from None
         learned[str(fold)] = rule.learned
