@@ -41,6 +41,17 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def goal_verdict(met: bool, small: bool) -> str:
+    """Whether a goal is met; goals are for the full sizes, the short form has no verdict."""
+    return "short form" if small else "met" if met else "**missed**"
+
+
+def say_short(small: bool) -> None:
+    """In the short form, tell why there are no verdicts."""
+    if small:
+        print("\nShort form: the goals are for the full sizes.")
+
+
 def spread(values: Sequence[float]) -> str:
     """The median, and the least and the most where there are several."""
     rest = f" ({min(values):.2f} to {max(values):.2f})" if len(values) > 1 else ""

@@ -48,7 +48,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import SVC, LinearSVC, LinearSVR
 from threadpoolctl import threadpool_limits
 
-from benchmarks.common import fresh, machine, peak_bytes, say, spread
+from benchmarks.common import fresh, goal_verdict, machine, peak_bytes, say, say_short, spread
 from evaluate import metrics
 from features.recipe import HeadSpec, SplitSpec
 from features.splits import Fold, inner_folds, outer_folds
@@ -566,7 +566,7 @@ def measure(case: Case, data: Data, folder: Path, jobs: int, repeats: int, small
         verdict.note("scores differ between repeats", False)
     took = [one.seconds for one in runs]
     ratio = other.seconds / statistics.median(took)
-    met = "met" if ratio >= case.goal else "**missed**"
+    met = goal_verdict(ratio >= case.goal, small)
     peak = max(one.peak for one in runs)
     print(
         f"| {case.what}; {sum(data.sizes):,} x {data.n_columns:,} | {case.against} "
@@ -577,7 +577,7 @@ def measure(case: Case, data: Data, folder: Path, jobs: int, repeats: int, small
     return verdict.holds
 
 
-def grow(data: Data, folder: Path, jobs: int, repeats: int) -> None:
+def grow(data: Data, folder: Path, jobs: int, repeats: int, small: bool) -> None:
     """Print what twice the rows and twice the cells take of the first case."""
     case, half = CASES[0], replace(data, name="half", sizes=tuple(n // 2 for n in data.sizes))
     twice = replace(case, grid={"C": np.logspace(-2, -6, 10).tolist()})
@@ -597,11 +597,11 @@ def grow(data: Data, folder: Path, jobs: int, repeats: int) -> None:
         ("10 to 20 cells", "whole", "cells", 4 / 3, "less than a third more"),
     ):
         ratio = statistics.median(took[b]) / statistics.median(took[a])
-        met = "met" if ratio <= limit else "**missed**"
+        met = goal_verdict(ratio <= limit, small)
         print(f"| {what} | {spread(took[a])} | {spread(took[b])} | {ratio:.2f} | {goal}: {met} |")
 
 
-def bound(data: Data, folder: Path, jobs: int) -> None:
+def bound(data: Data, folder: Path, jobs: int, small: bool) -> None:
     """Print the peak memory of the searches over shares with the columns of the widest model."""
     wide = replace(data, name="wide", n_columns=data.n_columns * 15 // 8)
     fresh(make, [wide], folder)
@@ -610,7 +610,7 @@ def bound(data: Data, folder: Path, jobs: int) -> None:
     for case in CASES:
         if case.data == data.name:
             run = fresh(ours, case, wide, folder, jobs)
-            met = "met" if run.peak / 1e9 <= MOST_GB else "**missed**"
+            met = goal_verdict(run.peak / 1e9 <= MOST_GB, small)
             print(
                 f"| {case.what} | {run.seconds:.2f} | {run.peak / 1e9:.2f} | {MOST_GB:g}: {met} |",
                 flush=True,
@@ -648,9 +648,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         for case in chosen:
             exact &= measure(case, corpora[case.data], folder, args.jobs, repeats, args.small)
         if GROWTH in wanted:
-            grow(corpora["shares"], folder, args.jobs, repeats)
+            grow(corpora["shares"], folder, args.jobs, repeats, args.small)
         if MEMORY in wanted:
-            bound(corpora["shares"], folder, args.jobs)
+            bound(corpora["shares"], folder, args.jobs, args.small)
+    say_short(args.small)
     print(f"\n{'Both sides agree.' if exact else 'THE SIDES DISAGREE.'}")
     return 0 if exact else 1
 

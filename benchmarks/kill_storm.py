@@ -57,6 +57,8 @@ if not __package__:  # run as a file: this folder would hide the package `extrac
 import numpy as np
 import soundfile as sf
 
+from features.command import Progress
+
 TOP = Path(__file__).resolve().parents[1]
 STAGES = ("start", "compute", "seal", "merge", "train")
 MODELS = ("mfcc", "wav2vec2-tiny")
@@ -162,18 +164,27 @@ class Storm:
     folder : Path
         Where everything lies; the commands' current directory.
     rng : numpy.random.Generator
+    n : int
+        Kills that there will be.
     """
 
-    def __init__(self, folder: Path, rng: np.random.Generator) -> None:
+    def __init__(self, folder: Path, rng: np.random.Generator, n: int) -> None:
         self.folder, self.rng = folder, rng
         self.tally = Tally()
+        self.progress = Progress("kill storm", n, "kills")
         self._logs = itertools.count()
+
+    def hit(self, stage: str) -> None:
+        """Count a kill."""
+        self.tally.kills[stage] += 1
+        self.progress.add(1)
 
     def begin(self, argv: Sequence[str], *, as_a_user: bool = False) -> Run:
         """Start `python -m argv`."""
         log = self.folder / f"log-{next(self._logs)}"
         log.touch()  # a kill may come before the command has written any
         self.tally.runs += 1
+        self.progress.add(0)  # there may be many runs between two kills
         self.tally.started += as_a_user
         pid = os.fork()
         if pid:
@@ -525,7 +536,7 @@ def storm_store(
         except Killed as killed:
             hit += 1
             watch.look()
-            storm.tally.kills[watch.stage(killed.run)] += 1
+            storm.hit(watch.stage(killed.run))
             if "Traceback" in killed.run.text:
                 raise Violation(killed.run.text) from None
             continue
@@ -636,7 +647,7 @@ def storm_training(storm: Storm, kills: int) -> None:
                         )
                 except Killed as killed:
                     hit += 1
-                    storm.tally.kills["train"] += 1
+                    storm.hit("train")
                     if "Traceback" in killed.run.text:
                         raise Violation(killed.run.text) from None
                     continue
@@ -700,7 +711,7 @@ def main() -> int:
     began = time.monotonic()
     rng = np.random.default_rng(args.seed)
     folder = Path(tempfile.mkdtemp(prefix="kill-storm-"))
-    storm = Storm(folder, rng)
+    storm = Storm(folder, rng, args.n)
     failures: list[str] = []
     try:
         make_corpora(folder, args.utterances, rng)
@@ -719,6 +730,7 @@ def main() -> int:
         say(storm, "training", began)
     except Violation as violation:
         failures.append(str(violation))
+    storm.progress.close()
     tally = storm.tally
     print(f"kills {tally.kills.total()}: " + ", ".join(f"{s} {tally.kills[s]}" for s in STAGES))
     print(f"runs {tally.runs}, of which {tally.started} with an interpreter of their own")
@@ -734,6 +746,7 @@ def main() -> int:
 
 def say(storm: Storm, what: str, began: float) -> None:
     """Tell how far things are."""
+    storm.progress.close()
     text = f"{what}: {storm.tally.kills.total()} kills so far, {time.monotonic() - began:.0f} s"
     print(text, file=sys.stderr, flush=True)
 

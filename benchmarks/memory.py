@@ -31,7 +31,7 @@ if not __package__:  # run as a file: this folder would hide the package `extrac
 import numpy as np
 import soundfile as sf
 
-from benchmarks.common import fresh, machine, peak_bytes, say, speechlike
+from benchmarks.common import fresh, goal_verdict, machine, peak_bytes, say, say_short, speechlike
 from extract.audio import SAMPLING_RATE_HZ
 from features.store import Store, store_path
 
@@ -97,9 +97,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"{total[n] / 1e6:.1f} = {' + '.join(f'{x / 1e6:.1f}' for x in peaks[n][0])}"
                 for n in sizes
             ]
-            met = "met" if ratio <= MOST else "**missed**"
+            met = goal_verdict(ratio <= MOST, args.small)
             print(f"| {model} | {' | '.join(cells)} | {ratio:.3f} | {MOST:g}: {met} |", flush=True)
         complete &= grow(folder, args.models[0], sizes)
+    say_short(args.small)
     print(f"\n{'Every store is complete.' if complete else 'STORES LACK UTTERANCES.'}")
     return 0 if complete else 1
 

@@ -30,6 +30,7 @@ from extract.registry import Description, Model
 from features.command import Progress, duration, size
 from features.errors import AudioError, StoreError
 from features.failures import failures_path, read_failures
+from features.inventory import shown_source
 from features.store import (
     Store,
     audio_hash,
@@ -364,6 +365,12 @@ def plan_work(
     if stamp and not force:
         with Store(path) as store:
             difference = key_difference(target.key, store.key)
+            if store.imported:
+                raise StoreError(
+                    f"{path}: was imported ({shown_source(store.key)}) under the name of a model "
+                    f"that is extracted; choose another folder with STORES=, or replace it with "
+                    f"FORCE=1"
+                )
             if difference:
                 raise StoreError(
                     f"{path}: made with other settings: {difference}; ask for the same settings, "

@@ -37,6 +37,9 @@ def rows_of(text: str, first: str) -> list[list[str]]:
 @pytest.mark.parametrize("how", [["-m", "benchmarks.store"], ["benchmarks/store.py"]])
 def test_store(how: list[str]) -> None:
     text = short(*how)
+    assert "goal 80% everywhere: short form" in text
+    assert "missed" not in text
+    assert "Short form: the goals are for the full sizes." in text
     for rows in store.SMALL_ROWS:
         cells = rows_of(text, f"{rows:,} x {store.SMALL_LAYERS}")
         assert {one[1] for one in cells} == {"0", "2", "4"}

@@ -6,7 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from benchmarks.kill_storm import Storm
+from features import command
 
 TOP = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.process
@@ -19,3 +23,19 @@ def test_a_storm_of_kills_loses_nothing() -> None:
     assert "kills 12: " in done.stdout
     assert "recomputed 0" in done.stdout
     assert "failures 0" in done.stdout
+
+
+def test_a_line_tells_how_many_kills_there_were_and_what_is_left(
+    tmp_path: Path,
+    rng: np.random.Generator,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(command, "PLAIN_EVERY_S", 0.0)
+    storm = Storm(tmp_path, rng, 200)
+    for stage in ("start", "merge"):
+        storm.hit(stage)
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("kill storm: 2 of 200 kills, ")
+    assert line.endswith(" left")
+    assert storm.tally.kills == {"start": 1, "merge": 1}

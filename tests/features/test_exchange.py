@@ -279,7 +279,7 @@ def test_a_store_of_another_key_is_replaced_by_force_alone(
 
 
 def test_an_extracted_store_is_replaced_by_no_import(
-    extracted: Path, values: np.ndarray, tmp_path: Path, features
+    extracted: Path, values: np.ndarray, tmp_path: Path, features, capsys
 ) -> None:
     store = store_path(tmp_path / "stores", "tones", "mfcc")
     before = store.read_bytes()
@@ -292,6 +292,8 @@ def test_an_extracted_store_is_replaced_by_no_import(
     lines = features("status", str(extracted))[1].splitlines()
     assert lines[2].split()[:4] == ["tones", "log-mel", "imported,", "complete"]
     assert lines[-1].startswith("2 stores: 1 complete, 1 imported; ")
+    assert run_extract(tmp_path, extracted) == 1
+    assert "log-mel.h5: was imported (imported:sha256:" in capsys.readouterr().err
 
 
 def test_a_decimal_comma_is_called_one(
