@@ -116,10 +116,11 @@ def require_store(path: Path) -> None:
 
 
 def status(recipe: Recipe, stores: Path) -> int:
-    """Print corpus x model: state, utterances, layers, precision, size; and a total."""
+    """Print corpus x model: state, utterances, layers, precision, size; what to know; a total."""
     head = ("corpus", "model", "state", "utterances", "layers", "precision", "size")
     rows: list[tuple[str, ...]] = [head]
     kinds: Counter[str] = Counter()
+    notes: list[str] = []
     total = 0
     for corpus in recipe.corpora:
         try:
@@ -127,19 +128,22 @@ def status(recipe: Recipe, stores: Path) -> int:
         except CorpusError:
             frame = None
         for model in recipe.single_models:
-            row, n_bytes = _status_row(stores, corpus, model, frame)
+            row, n_bytes = _status_row(stores, corpus, model, frame, notes)
             rows.append(row)
             kinds[re.split(r"[:(,]", row[2])[0].strip()] += 1
             total += n_bytes
     _print_columns(rows)
+    for note in notes:
+        print(note)
     counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
     print(f"{kinds.total()} stores: {counts}; {size(total)}")
     return 0
 
 
 def _status_row(
-    stores: Path, corpus: str, model: str, frame: pd.DataFrame | None
+    stores: Path, corpus: str, model: str, frame: pd.DataFrame | None, notes: list[str]
 ) -> tuple[tuple[str, ...], int]:
+    """The line of a store and its bytes; what to know beyond the line is added to `notes`."""
     path = store_path(stores, corpus, model)
     of = f" of {len(frame)}" if frame is not None else ""
     n_bytes = path.stat().st_size if path.exists() else 0
@@ -158,6 +162,9 @@ def _status_row(
                 state, n = str(rows), rows.n_current
             if store.imported:
                 state = f"imported, {state}"
+            if store.other_numerics:
+                state += ", of other numerics"
+                notes.append(f"{path}: {store.other_numerics}")
             layers, precision = str(len(store.layers)), str(store.key.get("precision"))
             shown = (corpus, store.title, state, f"{n}{of}", layers, precision, size(n_bytes))
             return shown, n_bytes

@@ -56,7 +56,8 @@ class Matrix:
     findings : list of str
         What was found when the corpora were read.
     notes : list of str
-        What was left out here, and label lists that differ between corpora.
+        What was left out here, label lists that differ between corpora, and stores that another
+        version of the numerics made.
     n_lacking : int
         Rows of the tables that the stores lack.
     """
@@ -247,6 +248,8 @@ def _load_single(
         _refuse_unfinished(path, corpus, model)
         with Store(path) as store:
             title = store.title
+            if store.other_numerics:
+                notes.append(f"{path}: {store.other_numerics}")
             columns[corpus] = store.columns_of(layer)
             block, found = _rows(store, columns[corpus], recipe.head.statistics, frame)
             names |= {corpus: [store.names.get(s) for s in recipe.head.statistics or store.default]}

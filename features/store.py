@@ -299,6 +299,20 @@ class Store:
         """Whether other programs made the features (`python -m features import`)."""
         return str(self.key.get("source", "")).startswith("imported:")
 
+    @property
+    def other_numerics(self) -> str:
+        """What to know of a store that another version's numbers are in; empty for today's.
+
+        An imported one has numbers of its own, which no version of this program computes.
+        """
+        made = self.key.get("numerics")
+        if self.imported or made == NUMERICS:
+            return ""
+        return (
+            f"made with numerics {made}, this version computes {NUMERICS}: scores can move; "
+            f"make extract MODEL={self.path.stem} FORCE=1 makes it anew"
+        )
+
     def columns(self, statistic: str) -> int:
         """Width of one statistic: the hidden size, or the number of features."""
         return int(self._data[statistic].shape[2])

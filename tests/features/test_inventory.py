@@ -15,7 +15,7 @@ from features.command import size
 from features.inventory import compare_rows
 from features.lock import WriterLock
 from features.recipe import load_recipe
-from features.store import Store, store_path
+from features.store import NUMERICS, Store, store_path
 from features.utterances import read_table, write_table
 from tests.features.test_matrix import make_store, make_table, write_recipe
 
@@ -96,6 +96,20 @@ def test_a_lock_is_under_way_while_its_process_lives(stores: Path, recipe: str, 
     before = snapshot(stores), lock.stat().st_ino
     assert "under way" not in features("status", recipe)[1]
     assert (snapshot(stores), lock.stat().st_ino) == before  # a look takes nothing
+
+
+def test_status_says_which_stores_another_version_made(stores: Path, recipe: str, features) -> None:
+    ids = [f"a{i}" for i in range(70)]
+    data = np.ones((3, 70, 5), np.float32)
+    make_store(stores, "a", data, ids, key={"numerics": NUMERICS - 1})
+    code, text = features("status", recipe)
+    assert (code, "complete, of other numerics  70 of 70" in text) == (0, True)
+    path = store_path(stores, "a", "toy")
+    assert f"\n{path}: made with numerics {NUMERICS - 1}, this version" in text
+    assert text.splitlines()[-1].startswith("2 stores: 2 complete; ")
+    make_store(stores, "a", data, ids, key={"numerics": 1, "source": "imported:sha256:00"})
+    text = features("status", recipe)[1]
+    assert ("imported, complete" in text, "numerics" in text) == (True, False)
 
 
 # -- list --------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,24 +12,30 @@ import pytest
 from features.errors import CorpusError, RunError, StoreError
 from features.matrix import load, load_matrix, standardised
 from features.recipe import Recipe, load_recipe
-from features.store import full_key, store_path, write_store
+from features.store import NUMERICS, full_key, store_path, write_store
 from features.utterances import Table, columns_of, read_table, write_table
 from tests.models import synthetic
 
 
 def make_store(
-    stores: Path, corpus: str, data: np.ndarray, ids: list[str], model: str = "toy", **more
+    stores: Path,
+    corpus: str,
+    data: np.ndarray,
+    ids: list[str],
+    model: str = "toy",
+    key: Mapping[str, object] | None = None,
+    **more,
 ) -> None:
     index = pd.DataFrame(
         {"utterance": ids, "audio_hash": [f"{hash_of(i):032x}" for i in ids], "size": 1,
          "mtime_ns": 1}
     )  # fmt: skip
-    key = full_key(
+    whole = full_key(
         {"model": model, "source": "x", "layers": list(range(len(data))), "n_layers": len(data) - 1,
          "statistics": ["mean"], "precision": "float32"}
     )  # fmt: skip
     write_store(
-        store_path(stores, corpus, model), key, index, range(len(data)),
+        store_path(stores, corpus, model), {**whole, **(key or {})}, index, range(len(data)),
         lambda _, i, start, stop: data[i, start:stop],
         default=["mean"], columns={"mean": data.shape[2]}, **more,
     )  # fmt: skip
@@ -124,6 +131,21 @@ def test_a_store_that_lacks_rows_is_an_error_unless_allowed(stores: Path, tmp_pa
     matrix = load_matrix(recipe, stores, "toy", allow_failures=1)
     assert "a3" not in matrix.rows["utterance"].tolist()
     np.testing.assert_array_equal(matrix.X[:3], data[2, :3])
+
+
+def test_a_store_of_other_numerics_is_said(stores: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(write_recipe(tmp_path))
+    assert not [n for n in load_matrix(recipe, stores, "toy").notes if "numerics" in n]
+    ids, data = [f"a{i}" for i in range(4)], np.load(tmp_path / "a.npy")
+    make_store(stores, "a", data, ids, key={"numerics": NUMERICS - 1})
+    path = store_path(stores, "a", "toy")
+    assert [n for n in load_matrix(recipe, stores, "toy").notes if "numerics" in n] == [
+        f"{path}: made with numerics {NUMERICS - 1}, this version computes {NUMERICS}: scores can "
+        "move; make extract MODEL=toy FORCE=1 makes it anew"
+    ]
+    imported = {"numerics": NUMERICS - 1, "source": "imported:sha256:00"}
+    make_store(stores, "a", data, ids, key=imported)
+    assert not [n for n in load_matrix(recipe, stores, "toy").notes if "numerics" in n]
 
 
 def test_stale_unfinished_missing_and_not_finite(stores: Path, tmp_path: Path) -> None:

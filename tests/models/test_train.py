@@ -33,6 +33,7 @@ from models.train import (
     load_head,
     train_model,
 )
+from tests.features.test_matrix import make_store
 from tests.models import synthetic
 
 RIDGE = """
@@ -713,3 +714,16 @@ def test_emobox_lists_are_part_of_what_a_run_depends_on(
     write("test", range(130, 160))
     found = read_predictions(train(tmp_path, recipe) / "predictions.csv")
     assert found["partition"].value_counts().to_dict() == {"devel": 40, "test": 30}
+
+
+def test_a_store_of_other_numerics_is_noted_with_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = synthetic.regression(tmp_path, n=60)
+    recipe = synthetic.recipe(tmp_path, RIDGE)
+    data = np.random.default_rng(0).random((1, 60, 5), dtype=np.float32)
+    make_store(tmp_path, "made", data, list(frame["utterance"]), "one", {"numerics": 1})
+    folder = train_model(recipe, "one", stores=tmp_path, runs=tmp_path / "runs", jobs=1)
+    note = f"{tmp_path / 'made' / 'one.h5'}: made with numerics 1, this version computes"
+    assert any(one.startswith(note) for one in read_run(folder)["notes"])
+    assert f"one: {note}" in capsys.readouterr().out
