@@ -84,8 +84,8 @@ fuse: $(READY)  ## predictions -> fused predictions and scores
 score: $(READY)  ## score finished runs again (new statistics need no new training)
 	@"$(PY)" -m evaluate score "$(RECIPE)" $(where) $(some) --force
 
-report: $(READY)  ## HTML page of a recipe's runs
-	@"$(PY)" -m evaluate report "$(RECIPE)" $(where) $(some)
+report: $(READY)  ## pages of a recipe's runs, to open from disk; tables and figures for a paper
+	@"$(PY)" -m evaluate report "$(RECIPE)" --data "$(DATA)" $(where) $(some)
 
 status: $(READY)  ## which stores of the recipe are complete
 	@"$(PY)" -m features status "$(RECIPE)" --stores "$(STORES)" $(some) $(if $(MODEL),--model "$(MODEL)")

@@ -1,28 +1,32 @@
-"""`python -m evaluate score|layers|report RECIPE`: score finished runs, or make a recipe's page."""
+"""`python -m evaluate score|layers|report RECIPE`: score runs, or make the report of a recipe."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from features.command import add_arguments, recipe_of, run_command
+
+if TYPE_CHECKING:
+    from evaluate.score import Protocols, Scored
+    from features.recipe import Recipe
 
 
 def score(args: argparse.Namespace) -> None:
     """Score what is new and print the table of the recipe's runs."""
-    from evaluate.score import overview, protocols_text, score_all, score_protocols
-    from evaluate.selection import subsets_text
+    from evaluate.layers import score_sweeps
+    from evaluate.score import score_all, score_protocols
     from evaluate.statistics import make_statistics
 
     recipe = recipe_of(args)
     scored = score_all(recipe, args.runs, stores=args.stores, force=args.force)
     statistics = make_statistics(recipe, scored, args.runs, force=args.force)
-    print(f"\n{overview(recipe, scored, statistics)}")
     others = score_protocols(recipe, args.runs, stores=args.stores, force=args.force)
-    text = protocols_text(recipe, scored, others)
-    for block in (text, subsets_text(recipe, args.runs)):
-        if block:
-            print(block)
+    _print_tables(recipe, scored, others, statistics, args.runs)
+    score_sweeps(recipe, args.runs, stores=args.stores, force=args.force)
 
 
 def layers(args: argparse.Namespace) -> None:
@@ -35,10 +39,33 @@ def layers(args: argparse.Namespace) -> None:
 
 
 def report(args: argparse.Namespace) -> None:
-    """Write the page and say where it is."""
+    """Write the pages, print the table of the recipe's runs, and say what to open."""
     from evaluate.report import make_report
+    from evaluate.score import read_all, read_protocols
+    from evaluate.statistics import read_statistics
 
-    print(make_report(recipe_of(args), args.runs, args.stores).resolve())
+    recipe = recipe_of(args)
+    page = make_report(recipe, args.runs, args.stores, args.data)
+    scored = read_all(recipe, args.runs)
+    statistics = read_statistics(recipe, scored, args.runs)
+    _print_tables(recipe, scored, read_protocols(recipe, args.runs), statistics, args.runs)
+    print(f"\n{page.resolve()}")
+
+
+def _print_tables(
+    recipe: Recipe,
+    scored: Sequence[Scored],
+    protocols: Protocols,
+    statistics: Mapping[str, Any],
+    runs_folder: Path,
+) -> None:
+    from evaluate.score import overview, protocols_text
+    from evaluate.selection import subsets_text
+
+    print(f"\n{overview(recipe, scored, statistics)}")
+    for text in (protocols_text(recipe, scored, protocols), subsets_text(recipe, runs_folder)):
+        if text:
+            print(text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -47,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     for function, extra in (
         (score, ("force",)),
         (layers, ("model", "force")),
-        (report, ()),
+        (report, ("data",)),
     ):
         text = function.__doc__ or ""
         command = commands.add_parser(function.__name__, help=text, description=text)

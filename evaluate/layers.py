@@ -55,6 +55,11 @@ class Sweep:
     selection: dict[int, float | None]
 
     @property
+    def runs(self) -> list[Scored]:
+        """All of them: indices in order, then the others."""
+        return [*self.layers.values(), *self.others.values()]
+
+    @property
     def chosen(self) -> dict[str, int]:
         """Outer fold -> the layer that it chose; empty where `best` was not made."""
         best = self.others.get("best")
@@ -127,8 +132,7 @@ def sweeps_text(recipe: Recipe, sweeps: Sequence[Sweep]) -> str:
     metric, select = SHOWN[recipe.task][0], recipe.head.select
     blocks = []
     for sweep in sweeps:
-        runs_ = [*sweep.layers.values(), *sweep.others.values()]
-        partitions = [p for p in PARTITIONS if any(p in r.scores["partitions"] for r in runs_)]
+        partitions = [p for p in PARTITIONS if any(p in r.scores["partitions"] for r in sweep.runs)]
         last = partitions[-1]
         highest = sweep.highest(last, metric)
         rows = [["layer", f"{select}, to choose by", *(f"{p} {NAMES[metric]}" for p in partitions)]]

@@ -1,11 +1,12 @@
-"""Pictures of scores as SVG, to stand inside a page.
+"""Pictures of scores as SVG inside a page, and as SVG and PDF files for a paper.
 
 Conventions
 -----------
-- A picture is one `<svg>` element as text, without metadata. Its ids derive from its title, so that
-  pictures with titles of their own stand in one page.
-- Ink is the page's text colour, and `--accent`, `--second` and `--paper` are the page's: pictures
-  follow a dark or light page.
+- A `Picture` says what is drawn, and is drawn anew for each form, the same each time: no dates.
+- Inside a page it is one `<svg>` element as text, without metadata. Its ids derive from its title,
+  so that pictures with titles of their own stand in one page. Ink is the page's text colour, and
+  `--accent`, `--second` and `--paper` are the page's: pictures follow a dark or light page.
+- In a file, ink is black on nothing.
 - Labels are shown as they are: no mathematics in them, and escaped.
 """
 
@@ -14,10 +15,13 @@ from __future__ import annotations
 import hashlib
 import html
 import io
+import math
 import re
 import textwrap
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,29 +29,116 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Stand-ins that matplotlib writes and `_svg` replaces: it knows no CSS.
-_INK, _ACCENT, _SECOND, _PAPER = "#123451", "#123452", "#123453", "#123454"
-_CSS = {
-    _INK: "currentColor",
-    _ACCENT: "var(--accent)",
-    _SECOND: "var(--second)",
-    _PAPER: "var(--paper)",
-}
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "font.size": 9,
-    "text.parse_math": False,
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
+
+@dataclass(frozen=True)
+class Colours:
+    """What a picture is drawn with."""
+
+    ink: str
+    accent: str
+    second: str
+    paper: str
+
+
+# Stand-ins that matplotlib writes and `Picture.inline` replaces: it knows no CSS.
+_STAND_INS = Colours("#123451", "#123452", "#123453", "#123454")
+_CSS = Colours("currentColor", "var(--accent)", "var(--second)", "var(--paper)")
+_PRINT = Colours("#000000", "#1f5fa8", "#b3541e", "#ffffff")
 _WRAP = 24
 _STRONGEST_SHADE = 0.5
 """Opacity of a full cell; ink on it keeps a contrast of 4.5 on dark and light pages."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Something to look at, and what it shows for those who do not see it.
+
+    Attributes
+    ----------
+    draw : callable
+        Draws on an empty figure, in the colours that it is given.
+    size_inch : (float, float)
+    title : str
+    """
+
+    draw: Callable[[Figure, Colours], None]
+    size_inch: tuple[float, float]
+    title: str
+
+    def inline(self) -> str:
+        """The picture as an `<svg>` element."""
+        text = self._svg(_STAND_INS)
+        text = text[text.index("<svg") :]
+        for element in ("metadata", "style"):
+            text = re.sub(rf"<{element}\b.*?</{element}>", "", text, flags=re.DOTALL)
+        text = re.sub(r" ?font-family: [^;\"]*;", "", text)  # the page's own font
+        prefix = self._prefix
+        text = re.sub(r"\bid=\"", f'id="{prefix}-', text)
+        text = re.sub(r"url\(#", f"url(#{prefix}-", text)
+        text = re.sub(r"(xlink:href=)\"#", rf'\1"#{prefix}-', text)
+        for stand_in, colour in zip(astuple(_STAND_INS), astuple(_CSS), strict=True):
+            text = text.replace(stand_in, colour)
+        box = re.search(r"viewBox=\"[^\"]*\"", text)
+        title = html.escape(self.title)
+        head = (
+            f'<svg role="img" aria-label="{title}" xmlns="http://www.w3.org/2000/svg" '
+            f'xmlns:xlink="http://www.w3.org/1999/xlink" {box.group() if box else ""} '
+            f'style="max-width: {self.size_inch[0] * 1.5 * 96:.0f}px">\n<title>{title}</title>'
+        )
+        return re.sub(r"^<svg[^>]*>", lambda _: head, text, count=1)
+
+    def svg(self) -> str:
+        """The picture as an SVG file."""
+        return self._svg(_PRINT)
+
+    def pdf(self) -> bytes:
+        """The picture as a PDF file."""
+        from matplotlib.backends.backend_pdf import FigureCanvasPdf
+
+        buffer = io.BytesIO()
+        with self._figure(_PRINT) as figure:
+            FigureCanvasPdf(figure).print_pdf(buffer, metadata={"CreationDate": None})
+        return buffer.getvalue()
+
+    @property
+    def _prefix(self) -> str:
+        return "p" + hashlib.blake2b(self.title.encode(), digest_size=4).hexdigest()
+
+    def _svg(self, colours: Colours) -> str:
+        from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+        buffer = io.StringIO()
+        with self._figure(colours) as figure:
+            FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
+        return buffer.getvalue()
+
+    @contextmanager
+    def _figure(self, colours: Colours) -> Iterator[Figure]:
+        import matplotlib
+        from matplotlib.figure import Figure
+
+        style: dict[Any, Any] = {
+            "svg.fonttype": "none",
+            "svg.hashsalt": self._prefix,
+            "pdf.fonttype": 42,
+            "font.size": 9,
+            "text.parse_math": False,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            **dict.fromkeys(
+                ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"),
+                colours.ink,
+            ),
+        }
+        with matplotlib.rc_context(style), warnings.catch_warnings():
+            # The reader's font draws the letters of an SVG; matplotlib's own only measures them.
+            warnings.filterwarnings("ignore", message="Glyph .* missing from")
+            figure = Figure(figsize=self.size_inch, layout="constrained")
+            figure.patch.set_visible(False)
+            self.draw(figure, colours)
+            for ax in figure.axes:
+                ax.patch.set_visible(False)
+            yield figure
 
 
 def scores(
@@ -57,7 +148,7 @@ def scores(
     title: str,
     *,
     rule_after: int = 0,
-) -> str:
+) -> Picture:
     """Draw a point with its interval for every run and partition.
 
     Parameters
@@ -71,17 +162,25 @@ def scores(
     rule_after : int
         Draw a line below so many rows; 0 for none.
     """
+    names = [_wrap(name) for name, _ in rows]
+    # A name of many lines takes the room of several rows.
+    rooms = [max(1.0, 0.5 * (1 + name.count("\n"))) for name in names]
+    ends = np.cumsum(rooms)
+    places = ends - np.array(rooms) / 2
 
-    def draw(figure: Figure) -> None:
+    def draw(figure: Figure, colours: Colours) -> None:
         ax = figure.subplots()
-        styles = [(_SECOND, _PAPER, "s"), (_ACCENT, _ACCENT, "o")][-len(partitions) :]
+        styles = [
+            (colours.second, colours.paper, "s"),
+            (colours.accent, colours.accent, "o"),
+        ][-len(partitions) :]
         gap = 0.32 if len(partitions) > 1 else 0.0
         for i, (partition, (colour, face, marker)) in enumerate(
             zip(partitions, styles, strict=True)
         ):
             known = [
                 (y + gap * (i - (len(partitions) - 1) / 2), found[partition])
-                for y, (_, found) in enumerate(rows)
+                for y, (_, found) in zip(places, rows, strict=True)
                 if found.get(partition, {}).get("value") is not None
             ]
             bars = [(y, one) for y, one in known if one.get("low") is not None]
@@ -103,21 +202,20 @@ def scores(
                 label=partition,
             )
         if rule_after:
-            ax.axhline(rule_after - 0.5, color=_INK, linewidth=0.6)
-        ax.set_ylim(len(rows) - 0.5, -0.5)
-        ax.set_yticks(range(len(rows)), [_wrap(name) for name, _ in rows])
+            ax.axhline(ends[rule_after - 1], color=colours.ink, linewidth=0.6)
+        ax.set_ylim(ends[-1], 0)
+        ax.set_yticks(places, names)
         ax.tick_params(axis="y", length=0)
-        ax.grid(axis="x", color=_INK, alpha=0.15, linewidth=0.6)
+        ax.grid(axis="x", color=colours.ink, alpha=0.15, linewidth=0.6)
         ax.set_axisbelow(True)
         ax.set_xlabel(axis)
         if len(partitions) > 1:
             figure.legend(loc="outside upper right", ncols=2, frameon=False)
 
-    lines = sum(_wrap(name).count("\n") + 1 for name, _ in rows)
-    return _svg(draw, (4.6, 0.9 + 0.3 * max(lines, len(rows))), title)
+    return Picture(draw, (4.6, 0.9 + 0.3 * float(ends[-1])), title)
 
 
-def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str], title: str) -> str:
+def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str], title: str) -> Picture:
     """Draw a confusion matrix: per cent of the row, shaded, with the count below.
 
     Parameters
@@ -134,14 +232,16 @@ def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str], title: str
     names = [_wrap(label) for label in labels]
     longest = max(len(line) for name in names for line in name.split("\n"))
 
-    def draw(figure: Figure) -> None:
+    def draw(figure: Figure, colours: Colours) -> None:
         from matplotlib.patches import Rectangle
 
         ax = figure.subplots()
         for (i, j), count in np.ndenumerate(counts):
             shade = _STRONGEST_SHADE * shares[i, j]
             ax.add_patch(
-                Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor=_ACCENT, alpha=shade, linewidth=0)
+                Rectangle(
+                    (j - 0.5, i - 0.5), 1, 1, facecolor=colours.accent, alpha=shade, linewidth=0
+                )
             )
             share = f"{100 * shares[i, j]:.0f}" if totals[i, 0] else "-"
             ax.text(j, i - 0.12, share, ha="center", va="center", fontsize=9)
@@ -164,43 +264,132 @@ def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str], title: str
             spine.set_linewidth(0.6)
 
     side = 0.6 + 0.42 * len(labels) + 0.09 * longest
-    return _svg(draw, (side, side), title)
+    return Picture(draw, (side, side), title)
+
+
+def by_layer(
+    points: Sequence[tuple[str, Mapping[str, Any]]],
+    lines: Sequence[tuple[str, Mapping[str, Any]]],
+    axis: str,
+    title: str,
+) -> Picture:
+    """Draw a score against the layer, with intervals, and combinations of layers as lines.
+
+    Parameters
+    ----------
+    points : sequence of (layer, {"value", "low", "high"})
+        In the order of the axis; undefined values are left blank.
+    lines : sequence of (name, {"value", ...})
+        Runs of no single layer, drawn across, named at the right.
+    axis, title : str
+        Label of the axis of scores; what the picture shows, for those who do not see it.
+    """
+
+    def draw(figure: Figure, colours: Colours) -> None:
+        ax = figure.subplots()
+        known = [(x, one) for x, (_, one) in enumerate(points) if one.get("value") is not None]
+        bars = [(x, one) for x, one in known if one.get("low") is not None]
+        ax.vlines(
+            [x for x, _ in bars],
+            [one["low"] for _, one in bars],
+            [one["high"] for _, one in bars],
+            color=colours.accent,
+            linewidth=1.5,
+        )
+        ax.plot(
+            [x for x, _ in known],
+            [one["value"] for _, one in known],
+            color=colours.accent,
+            marker="o",
+            markersize=4,
+            linewidth=0.8,
+        )
+        drawn = [(one["value"], name) for name, one in lines if one.get("value") is not None]
+        for value, _ in drawn:
+            ax.axhline(value, color=colours.second, linewidth=1, linestyle="--")
+        low, high = ax.get_ylim()
+        for place, (value, name) in zip(
+            _spread([value for value, _ in sorted(drawn)], (high - low) / 14),
+            sorted(drawn),
+            strict=True,
+        ):
+            ax.annotate(
+                _wrap(name),
+                (1, value),
+                xytext=(1.04, place),
+                xycoords=("axes fraction", "data"),
+                textcoords=("axes fraction", "data"),
+                va="center",
+                color=colours.second,
+                arrowprops={"arrowstyle": "-", "color": colours.second, "linewidth": 0.6},
+            )
+        step = max(1, math.ceil(len(points) / 13))
+        ax.set_xticks(range(0, len(points), step), [name for name, _ in points[::step]])
+        ax.set_xlim(-0.5, len(points) - 0.5)
+        ax.grid(axis="y", color=colours.ink, alpha=0.15, linewidth=0.6)
+        ax.set_axisbelow(True)
+        ax.set_xlabel("layer")
+        ax.set_ylabel(axis)
+
+    return Picture(draw, (4.6, 2.8), title)
+
+
+def scatter(
+    points: Sequence[tuple[float, float, str]], x_axis: str, y_axis: str, title: str
+) -> Picture:
+    """Draw points with a line at 0; the few at the ends are named.
+
+    Parameters
+    ----------
+    points : sequence of (x, y, name)
+    x_axis, y_axis, title : str
+        Labels of the axes; what the picture shows, for those who do not see it.
+    """
+    ordered = sorted(points, key=lambda point: point[1])
+    named = {id(point) for point in (*ordered[:1], *ordered[-2:])}
+
+    def draw(figure: Figure, colours: Colours) -> None:
+        ax = figure.subplots()
+        ax.axhline(0, color=colours.ink, linewidth=0.6)
+        ax.plot(
+            [x for x, _, _ in points],
+            [y for _, y, _ in points],
+            linestyle="none",
+            marker="o",
+            markersize=5,
+            color=colours.accent,
+        )
+        middle = sum(ax.get_xlim()) / 2
+        for point in ordered:
+            if id(point) in named:
+                x, y, name = point
+                left = x > middle  # names stay inside
+                ax.annotate(
+                    _wrap(name),
+                    (x, y),
+                    xytext=(-6 if left else 6, 0),
+                    textcoords="offset points",
+                    ha="right" if left else "left",
+                    va="center",
+                    fontsize=8,
+                )
+        ax.margins(0.1)
+        ax.grid(color=colours.ink, alpha=0.15, linewidth=0.6)
+        ax.set_axisbelow(True)
+        ax.set_xlabel(x_axis)
+        ax.set_ylabel(y_axis)
+
+    return Picture(draw, (4.6, 3.4), title)
+
+
+def _spread(values: Sequence[float], gap: float) -> list[float]:
+    """Move ascending values apart to a gap at least, about where they were."""
+    places: list[float] = []
+    for value in values:
+        places.append(max(value, places[-1] + gap) if places else value)
+    shift = (sum(places) - sum(values)) / max(len(values), 1)
+    return [place - shift for place in places]
 
 
 def _wrap(name: str) -> str:
     return "\n".join(textwrap.wrap(name, _WRAP)) or name
-
-
-def _svg(draw: Any, size_inch: tuple[float, float], title: str) -> str:
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    prefix = "p" + hashlib.blake2b(title.encode(), digest_size=4).hexdigest()
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": prefix}), warnings.catch_warnings():
-        # The page's font draws the letters; matplotlib's own only measures them.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure = Figure(figsize=size_inch, layout="constrained")
-        figure.patch.set_visible(False)
-        draw(figure)
-        for ax in figure.axes:
-            ax.patch.set_visible(False)
-        buffer = io.StringIO()
-        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    for element in ("metadata", "style"):
-        text = re.sub(rf"<{element}\b.*?</{element}>", "", text, flags=re.DOTALL)
-    text = re.sub(r" ?font-family: [^;\"]*;", "", text)  # the page's own font
-    text = re.sub(r"\bid=\"", f'id="{prefix}-', text)
-    text = re.sub(r"url\(#", f"url(#{prefix}-", text)
-    text = re.sub(r"(xlink:href=)\"#", rf'\1"#{prefix}-', text)
-    for stand_in, colour in _CSS.items():
-        text = text.replace(stand_in, colour)
-    box = re.search(r"viewBox=\"[^\"]*\"", text)
-    head = (
-        f'<svg role="img" aria-label="{html.escape(title)}" xmlns="http://www.w3.org/2000/svg" '
-        f'xmlns:xlink="http://www.w3.org/1999/xlink" {box.group() if box else ""} '
-        f'style="max-width: {size_inch[0] * 1.5 * 96:.0f}px">\n<title>{html.escape(title)}</title>'
-    )
-    return re.sub(r"^<svg[^>]*>", lambda _: head, text, count=1)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.engines import agree
+from tests.evaluate.page import read
 
 TOP = Path(__file__).resolve().parents[1]
 SINGLE = ("mfcc", "log-mel", "wav2vec2-tiny")
@@ -64,13 +65,13 @@ def test_scores_have_intervals_over_the_ten_speakers_of_each_part(demo: Path) ->
         assert one["low"] < one["value"] < one["high"]
 
 
-def test_the_page_has_every_run_and_no_outside_resource(demo: Path) -> None:
-    page = (demo / "runs/demo/report/index.html").read_text(encoding="utf-8")
+def test_the_report_has_every_run_and_its_recordings(demo: Path) -> None:
+    pages = read(demo / "runs/demo/report")
     for name in (*SINGLE, "fused: mean"):
-        assert name in page
-    assert "<svg" in page
-    assert 'src="http' not in page
-    assert "<link" not in page
+        assert name in pages["index.html"].shown
+    assert pages["index.html"].all("svg")
+    for name in SINGLE:  # of devel and of test
+        assert len(pages[f"model-{name}.html"].all("audio")) == 40
 
 
 @pytest.mark.parametrize("model", SINGLE)

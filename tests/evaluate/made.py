@@ -113,3 +113,8 @@ def finish(
     runs.write_predictions(where / runs.INNER, frame)
     runs.write_run(where, {"inputs": inputs, "recipe": recipe.resolved(), **(record or {})})
     return where
+
+
+def choice(score: float | None) -> dict[str, Any]:
+    """A cell of the grid as `run.json` has it."""
+    return {"cell": 1, "scaler": "standard", "params": {"C": 0.1}, "score": score}

@@ -10,9 +10,11 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score
 
 from evaluate import report, runs, score
+from evaluate.statistics import make_statistics
 from features.errors import RunError
 from features.recipe import Recipe
 from models.__main__ import main, parser
+from tests.evaluate import page
 from tests.models import synthetic
 
 TEXT = """
@@ -70,9 +72,15 @@ def test_runs_lie_beside_and_compare_on_shared_rows(trained: Recipe, tmp_path: P
     text = score.protocols_text(trained, main_runs, found)
     line = next(line for line in text.splitlines() if line.startswith("one "))
     assert f"{score.gap_text(gap, 'uar')} (n = 32, 8 speakers)" in line
-    page = report.make_report(trained, folder, tmp_path / "none").read_text()
-    assert score.gap_text(gap, "uar") in page
-    assert "stratified-holdout, inner speaker-k-fold, seed 0; declared overlap: speaker" in page
+    make_statistics(trained, main_runs, folder)
+    index = report.make_report(trained, folder, tmp_path / "none", tmp_path / "none")
+    pages = page.read(index.parent)
+    shown = pages["index.html"].shown
+    assert score.gap_text(gap, "uar") in shown
+    assert "study/protocols/stratified-holdout: UAR and WA" in shown
+    assert "stratified-holdout" in pages["model-one-stratified-holdout.html"].shown
+    split = "stratified-holdout, inner speaker-k-fold, seed 0; declared overlap: speaker"
+    assert split in pages["data.html"].shown
 
 
 def test_a_comparison_is_outdated_with_its_predictions(trained: Recipe, tmp_path: Path) -> None:

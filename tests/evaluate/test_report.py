@@ -1,87 +1,46 @@
-"""The page: whole, escaped, without outside resources, and computing nothing."""
+"""The report: whole, escaped, without outside resources, and computing nothing."""
 
 from __future__ import annotations
 
+import json
 import re
-from html.parser import HTMLParser
+import xml.etree.ElementTree
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from evaluate import __main__ as command
-from evaluate import plots, report, runs, score
+from evaluate import pages, report, runs, score
+from evaluate.layers import score_sweeps
+from evaluate.statistics import make_statistics
 from features.command import run_command
 from features.errors import RunError
-from features.recipe import Recipe
+from features.recipe import Recipe, load_recipe
 from features.utterances import Finding, Table, write_table
 from tests.evaluate import made
+from tests.evaluate.page import read
 from tests.models.synthetic import rows
 
-VOID = {"meta", "br"}
+NOWHERE = Path("no-such-folder")
 
 
-class Page(HTMLParser):
-    """Elements of a page with their attributes; fails on tags that are not nested."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[str] = []
-        self._open: list[str] = []
-        self.feed(text)
-        self.close()
-        assert not self._open
-
-    def handle_starttag(self, tag, attrs) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_startendtag(self, tag, attrs) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag) -> None:
-        assert self._open.pop() == tag, f"</{tag}> closes another element"
-
-    def handle_data(self, data) -> None:
-        if self._open and self._open[-1] not in ("style", "script"):
-            self.texts.append(data)
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.elements if name == tag]
+def render(recipe: Recipe, folder: Path, stores: Path = NOWHERE, data: Path = NOWHERE):
+    """The pages of a report, each checked."""
+    make_statistics(recipe, score.score_all(recipe, folder), folder)
+    index = report.make_report(recipe, folder, stores, data)
+    assert index == folder / recipe.name / "report" / "index.html"
+    return read(index.parent)
 
 
-def render(recipe: Recipe, folder: Path, stores: Path = Path("no-stores")) -> tuple[str, Page]:
-    score.score_all(recipe, folder)
-    text = report.make_report(recipe, folder, stores).read_text(encoding="utf-8")
-    return text, Page(text)
-
-
-def check(text: str, page: Page) -> None:
-    """What holds for every page."""
-    for _, attributes in page.elements:
-        for name in ("src", "href", "xlink:href", "srcset", "data", "action"):
-            assert (attributes.get(name) or "#").startswith("#"), attributes
-        for name, value in attributes.items():
-            assert not name.startswith("on"), name
-            assert "url(" not in (value or "") or "url(#" in (value or "")
-    assert "@import" not in text
-    assert not page.all("script")
-    ids = [a["id"] for _, a in page.elements if "id" in a]
-    assert len(ids) == len(set(ids))
-    for _, attributes in page.elements:
-        for name in ("href", "xlink:href"):
-            if attributes.get(name):
-                assert attributes[name][1:] in ids
-    assert all(one.get("scope") in ("row", "col") for one in page.all("th"))
-    assert len(page.all("caption")) == len(page.all("table")) > 0
-    assert len(page.all("title")) == 1 + len(page.all("svg"))
+def outputs(folder: Path) -> dict[str, bytes]:
+    found = folder / "study" / "report"
+    return {str(p.relative_to(found)): p.read_bytes() for p in found.rglob("*") if p.is_file()}
 
 
 @pytest.fixture
 def classified(tmp_path: Path) -> tuple[Recipe, Path]:
+    """Three runs of a classification with labels and titles that mean harm."""
     recipe = made.recipe(tmp_path, "classification")
     for i, member in enumerate(("one", "two", "mean")):
         record = {
@@ -89,9 +48,7 @@ def classified(tmp_path: Path) -> tuple[Recipe, Path]:
             "versions": {"numpy": np.__version__},
             "seeds": {"split": 0},
             "chosen": {
-                "mine/<i>03": [
-                    {"cell": 1, "scaler": "standard", "params": {"C": 0.1}, "score": 0.61234}
-                ]
+                "mine/<i>03": [made.choice(0.61234)],
             },
             "notes": ["mine: label <img src=x onerror=alert(2)> is odd"],
             "fits": 50,
@@ -102,50 +59,130 @@ def classified(tmp_path: Path) -> tuple[Recipe, Path]:
     return recipe, tmp_path / "runs"
 
 
-def test_a_classification_page(classified: tuple[Recipe, Path]) -> None:
+def test_a_report_of_a_classification(classified: tuple[Recipe, Path]) -> None:
     recipe, folder = classified
-    text, page = render(recipe, folder)
-    check(text, page)
-    shown = " ".join(" ".join(page.texts).split())
-    assert made.UNLUCKY in shown
-    assert "<script" not in text
-    assert "<img" not in text
-    assert "label <img src=x onerror=alert(2)> is odd" in shown
-    assert "one <b>&amp;" in shown
-    assert len(page.all("svg")) == 4  # the overview and three confusion matrices
+    found = render(recipe, folder)
+    assert set(found) == {
+        "index.html", "model-one.html", "model-two.html", "fusion-mean.html", "fusion.html",
+        "data.html", "provenance.html",
+    }  # fmt: skip
+    index, model = found["index.html"], found["model-one.html"]
     one = score.read_all(recipe, folder)[0].scores["partitions"]["test"]
     entry = one["metrics"]["uar"]
-    assert f"{entry['value']:.3f}" in shown
-    assert f"[{entry['low']:.3f}, {entry['high']:.3f}]" in shown
-    assert "(5 speakers)" in shown
-    assert f"{100 * one['confusion'][0][0] / sum(one['confusion'][0]):.1f} %" in shown
-    for expected in ("C = 0.1", "0.612", "3 of 50 fits: did not converge", np.__version__):
-        assert expected in shown
-    assert "published" not in shown
+    for page in (index, model):
+        assert "one <b>&amp;" in page.shown
+        assert not page.all("b")
+        assert f"{entry['value']:.3f} [{entry['low']:.3f}, {entry['high']:.3f}]" in page.shown
+        assert "mine: label <img src=x onerror=alert(2)> is odd" in page.shown
+        assert not page.all("img")
+    assert "5 speakers" in index.shown
+    assert "is odd (all runs)" in index.shown  # once, for all
+    assert index.shown.count("is odd") == 1
+    assert len(index.all("svg")) == 1
+    assert made.UNLUCKY in model.shown
+    assert f"{100 * one['confusion'][0][0] / sum(one['confusion'][0]):.1f} %" in model.shown
+    for expected in ("C = 0.1", "0.612", "3 of 50 fits: did not converge"):
+        assert expected in model.shown
+    assert np.__version__ in found["provenance.html"].shown
+    assert "published" not in index.shown
+    assert {page["href"] for page in index.all("a")} >= set(found) - {"index.html"}
 
 
-def test_a_regression_page_with_masks_marks_and_missing_runs(tmp_path: Path) -> None:
+def test_every_cell_of_a_confusion_matrix_has_its_utterances(classified) -> None:
+    recipe, folder = classified
+    found = render(recipe, folder)["model-two.html"]
+    (cells,) = [json.loads(one) for one in found.scripts if one.strip()]
+    listing = (folder / "study/report/utterances.js").read_text(encoding="utf-8")
+    utterances = json.loads(listing.removeprefix("const utterances = ").rstrip(";\n"))
+    frame = runs.read_predictions(folder / "study" / "two" / runs.PREDICTIONS)
+    for i, true in enumerate(made.LABELS):
+        for j, pred in enumerate(made.LABELS):
+            wanted = frame[(frame["true"] == true) & (frame["pred"] == pred)]["utterance"]
+            listed = [utterances[place] for place in cells["test"].get(f"{i},{j}", [])]
+            assert [name for name, _ in listed] == list(wanted)
+            assert {link for _, link in listed} <= {None}  # nothing is known of the audio
+
+
+def test_a_class_without_a_hit_and_one_without_a_truth(tmp_path: Path) -> None:
+    recipe = made.recipe(tmp_path, "classification")
+    frame = made.classification()
+    frame = frame[frame["true"] != "sadness"].assign(pred="anger")
+    made.finish(recipe, tmp_path / "runs", "one", frame)
+    shown = render(recipe, tmp_path / "runs")["model-one.html"].shown
+    n = int((frame["true"] == made.UNLUCKY).sum())
+    assert f"{made.UNLUCKY} undefined 0.000 0.000 {n}" in shown  # no prediction: no precision
+    assert "sadness undefined undefined undefined 0" in shown
+    assert f"{made.UNLUCKY} {n} 100.0 % 0 0.0 % 0 0.0 % sadness 0 0 0" in shown
+
+
+def test_a_regression_with_masks_marks_and_missing_runs(tmp_path: Path) -> None:
     recipe = made.recipe(tmp_path)
     frame = made.regression().assign(Anger_pred=0.5)
     test = frame["partition"] == "test"
     frame.loc[test, [f"{target}_true" for target in made.TARGETS]] = np.nan
     made.finish(recipe, tmp_path / "runs", "two", frame, {"optimistic": True})
-    text, page = render(recipe, tmp_path / "runs")
-    check(text, page)
-    shown = " ".join(" ".join(page.texts).split())
-    assert "Not finished, hence not shown: one, mean (fusion)." in shown
-    assert "two optimistic" in shown
-    assert "two (optimistic)" in shown  # in the picture
-    assert "masked" in shown
-    assert "undefined" in shown
-    assert "devel, Anger: Spearman's correlation is undefined: constant prediction" in shown
+    found = render(recipe, tmp_path / "runs")
+    index, model = found["index.html"].shown, found["model-two.html"].shown
+    assert "Not finished, hence not shown: one, mean (fusion)." in index
+    assert "two optimistic" in index
+    assert "two (optimistic)" in index  # in the picture
+    assert "masked" in index
+    assert "undefined" in index
+    assert "devel, Anger: Spearman's correlation is undefined: constant prediction" in index
+    assert "No row has a truth: the labels are masked." in model
+    assert "fusion.html" not in found
     stale = made.recipe(tmp_path, more="[head.grid]\nC = [5.0]")
-    shown = " ".join(" ".join(render(stale, tmp_path / "runs")[1].texts).split())
-    assert "two optimistic stale" in shown
-    assert "made with another recipe than this one" in shown
+    found = render(stale, tmp_path / "runs")
+    assert "two optimistic stale" in found["index.html"].shown
+    assert "made with another recipe than this one" in found["model-two.html"].shown
 
 
-def test_the_split_section_shows_each_split_once(classified: tuple[Recipe, Path]) -> None:
+def test_the_hardest_utterances_stand_with_what_every_run_makes_of_them(tmp_path: Path) -> None:
+    recipe = made.recipe(tmp_path)
+    frame = made.regression()
+    frame.loc[45, "Anger_pred"] = frame.loc[45, "Anger_true"] + 30
+    made.finish(recipe, tmp_path / "runs", "one", frame)
+    made.finish(recipe, tmp_path / "runs", "two", made.regression(seed=1))
+    page = render(recipe, tmp_path / "runs")["model-one.html"]
+    start = page.shown.index("The 20 utterances with the worst distance of this run, test")
+    row = page.shown[page.shown.index("u045", start) :]
+    off = [
+        abs(frame.loc[45, f"{target}_pred"] - frame.loc[45, f"{target}_true"])
+        for target in made.TARGETS
+    ]
+    truth, wrong = frame.loc[45, "Anger_true"], frame.loc[45, "Anger_pred"]
+    expected = f"u045 – {np.mean(off):.3f} Anger: {truth:.2f} predicted {wrong:.2f} 0."
+    assert row.startswith(expected)
+    assert page.shown.index("utterance recording one two", start) < page.shown.index("u045", start)
+
+
+def test_recordings_are_links_to_the_users_files(classified, tmp_path: Path) -> None:
+    recipe, folder = classified
+    root = tmp_path / "data" / "mine"
+    root.mkdir(parents=True)
+    frame = rows(60, "mine").assign(utterance=[f"u{i:03}" for i in range(60)])
+    frame["path"] = [f"50% <b>#{i}.wav" for i in range(60)]
+    frame.loc[1, ["start", "end"]] = [0.5, 1.25]
+    for path in frame["path"][:-1]:
+        (root / path).write_bytes(b"")
+    write_table(
+        tmp_path / "stores" / "mine",
+        Table(frame, {}, (), [], {"title": "x", "licence": "", "citation": ""}),
+    )
+    found = render(recipe, folder, tmp_path / "stores", tmp_path / "data")
+    audio = [one["src"] for one in found["model-one.html"].all("audio")]
+    assert audio  # that they lead to files is checked for every page
+    listing = (folder / "study/report/utterances.js").read_text(encoding="utf-8")
+    links = dict(json.loads(listing.removeprefix("const utterances = ").rstrip(";\n")))
+    assert links["u000"] == "../../../data/mine/50%25%20%3Cb%3E%230.wav"
+    assert links["u001"].endswith("231.wav#t=0.500,1.250")
+    assert links["u059"] is None
+    said = f"1 of 60 recordings of mine are not below {root}"
+    assert said in found["model-one.html"].shown
+    assert said in found["data.html"].shown
+
+
+def test_split_and_notes_once(classified: tuple[Recipe, Path]) -> None:
     recipe, folder = classified
     shared = {"speaker": {"n": 3, "of": 5}, "audio": {"n": 0, "of": 60}}
     part = {"fold": "0", "part": "test", "fitted": 240, "held_out": 60, "shared": shared}
@@ -159,9 +196,7 @@ def test_the_split_section_shows_each_split_once(classified: tuple[Recipe, Path]
     }
     for member in ("one", "two"):
         made.finish(recipe, folder, member, made.classification(), {"split": split})
-    text, page = render(recipe, folder)
-    check(text, page)
-    shown = " ".join(" ".join(page.texts).split())
+    shown = render(recipe, folder)["data.html"].shown
     caption = (
         "stratified-holdout, inner speaker-k-fold, seed 7; declared overlap: speaker: one, two"
     )
@@ -170,28 +205,115 @@ def test_the_split_section_shows_each_split_once(classified: tuple[Recipe, Path]
     assert "the session of <9> rows is unknown" in shown
 
 
-def test_the_data_section_reads_the_tables(classified: tuple[Recipe, Path], tmp_path) -> None:
+def test_the_data_page_reads_the_tables(classified: tuple[Recipe, Path], tmp_path) -> None:
     recipe, folder = classified
-    frame = rows(4, "mine", speaker=["a", "a", "b", ""])
+    frame = rows(4, "mine", speaker=["a", "a", "b", ""], gender=["x", "", "<y>", "x"])
+    frame["emotion"] = [made.UNLUCKY, "anger", "anger", ""]
     about = {"title": "A corpus of four", "licence": "", "citation": ""}
-    table = Table(frame, {}, (), [Finding("labels", 2, (), "2 labels <odd>")], about)
-    write_table(tmp_path / "stores" / "mine", table)
-    text, page = render(recipe, folder, tmp_path / "stores")
-    check(text, page)
-    shown = " ".join(" ".join(page.texts).split())
+    findings = [Finding("labels", 2, (), "2 labels <odd>")]
+    labels = {"emotion": made.LABELS}
+    write_table(tmp_path / "stores" / "mine", Table(frame, labels, (), findings, about))
+    shown = render(recipe, folder, tmp_path / "stores")["data.html"].shown
     assert "A corpus of four" in shown
     assert "2 labels <odd>" in shown
-    assert "utterances 4 speakers 2" in shown
+    assert "utterances 4 speakers 2 gender x 2 gender <y> 1" in shown
+    assert f"anger 2 {made.UNLUCKY} 1 sadness 0" in shown
+
+
+def test_layers_have_a_page_where_they_were_swept(tmp_path: Path) -> None:
+    sweep = made.recipe(tmp_path)
+    head = sweep.head.model_copy(update={"layer": ["mean", "last", 10, 9]})
+    sweep = sweep.model_copy(update={"head": head})
+    for i, member in enumerate(("one@mean", "one", "one@10", "one@9", "one@11", "two")):
+        record = {"title": member, "chosen": {"": [made.choice(score=i / 10)]}}
+        made.finish(sweep, tmp_path / "runs", member, made.regression(seed=i), record)
+    score_sweeps(sweep, tmp_path / "runs")
+    found = render(sweep, tmp_path / "runs")
+    page = found["layers.html"]
+    assert page.shown.count("highest, optimistic") == 2  # on devel and on test
+    assert "9 0.300" in page.shown  # what it would be chosen by
+    assert "model-one@11.html" in found  # not of the recipe, but of the sweep
+    assert "one@11" not in found["index.html"].shown
+    assert "Layers of one" in [one.get("aria-label") for one in page.all("div")]
+    assert not [one for one in page.all("div") if one.get("aria-label") == "Layers of two"]
+    rows = page.shown[page.shown.index("to choose by") :]
+    order = [rows.index(f" {layer} ") for layer in ("9", "10", "11", "last", "mean")]
+    assert order == sorted(order)
+    assert len(page.all("svg")) == 2
+    assert "model-one@10.html" in found
+    assert {"figures/layers-one-test.pdf", "tables/layers-one.csv"} <= set(
+        outputs(tmp_path / "runs")
+    )
 
 
 def test_a_missing_run_and_outdated_scores_are_one_line(tmp_path: Path) -> None:
     recipe = made.recipe(tmp_path)
+    where = (tmp_path / "runs", tmp_path, tmp_path)
     with pytest.raises(RunError, match="no finished run; run make train"):
-        report.make_report(recipe, tmp_path / "runs", tmp_path)
+        report.make_report(recipe, *where)
     made.finish(recipe, tmp_path / "runs", "one", made.regression())
     with pytest.raises(RunError, match=r"scores\.json: missing or outdated; run python -m evalu"):
-        report.make_report(recipe, tmp_path / "runs", tmp_path)
+        report.make_report(recipe, *where)
     assert not (tmp_path / "runs" / "study" / "report").exists()
+
+
+def test_names_of_files_are_harmless_and_differ() -> None:
+    names = ["a/b", "a_b", "a\\b", "../x", made.UNLUCKY, "ü", "x" * 300, "x" * 301]
+    slugs = [pages.slug(name) for name in names]
+    assert len(set(slugs)) == len(names)
+    assert all(re.fullmatch(r"[\w.@+-]{1,80}", one, re.ASCII) for one in slugs)
+    assert pages.slug("xlsr-1b@12") == "xlsr-1b@12"
+
+
+def test_a_model_with_an_unlucky_name(tmp_path: Path) -> None:
+    name = made.UNLUCKY.replace("/", "|")
+    path = Path(made.recipe(tmp_path, "classification").path)
+    text = path.read_text(encoding="utf-8").replace('["one", "two"]', json.dumps([name, "two"]))
+    path.write_text(text, encoding="utf-8")
+    recipe = load_recipe(path)
+    for member in (name, "two", "mean"):
+        made.finish(recipe, tmp_path / "runs", member, made.classification(), {"title": member})
+    found = render(recipe, tmp_path / "runs")
+    assert name in found["index.html"].shown
+    assert any(one.startswith("model-_script_alert_1_") for one in found)
+
+
+def test_figures_and_tables_are_files(classified: tuple[Recipe, Path]) -> None:
+    recipe, folder = classified
+    render(recipe, folder)
+    files = outputs(folder)
+    for stem in ("scores", "confusion-model-one-test", "confusion-fusion-mean-test"):
+        root = xml.etree.ElementTree.fromstring(files[f"figures/{stem}.svg"])
+        assert root.tag == "{http://www.w3.org/2000/svg}svg"
+        assert files[f"figures/{stem}.pdf"].startswith(b"%PDF-")
+    for stem in ("scores", "classes-model-two-test", "confusion-model-two-test"):
+        assert b"\\toprule" in files[f"tables/{stem}.tex"]
+    value = score.read_all(recipe, folder)[0].scores["partitions"]["test"]["metrics"]["uar"]
+    line = files["tables/scores.csv"].decode().splitlines()[1]
+    assert line.split(",")[1:4] == [repr(value[key]) for key in ("value", "low", "high")]
+
+
+def test_a_report_is_the_same_each_time_and_forgets_runs_that_are_gone(classified) -> None:
+    recipe, folder = classified
+    render(recipe, folder)
+    before = outputs(folder)
+    (folder / "study" / "report" / "notes.txt").write_text("of the user")
+    render(recipe, folder)
+    assert outputs(folder) == {**before, "notes.txt": b"of the user"}
+    (folder / "study" / "one" / "run.json").unlink()
+    (folder / "study" / "fusion" / "mean" / "run.json").unlink()
+    assert "model-one.html" not in render(recipe, folder)
+    assert not [name for name in outputs(folder) if "model-one" in name or "fusion-mean" in name]
+
+
+def test_the_report_reads_and_does_not_write_scores(classified: tuple[Recipe, Path]) -> None:
+    recipe, folder = classified
+    make_statistics(recipe, score.score_all(recipe, folder), folder)
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    report.make_report(recipe, folder, NOWHERE, NOWHERE)
+    changed = {path for path in folder.rglob("*") if path.is_file()} - set(before)
+    assert all(folder / "study" / "report" in path.parents for path in changed)
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in before.items())
 
 
 def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -206,126 +328,9 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     for member in ("one", "mean"):
         made.finish(recipe, tmp_path / "runs", member, made.regression())
     assert run("score", *where) == 0
-    assert "fused: mean" in capsys.readouterr().out
-    assert run("report", *where, "--stores", str(tmp_path)) == 0
-    page = Path(capsys.readouterr().out.strip())
-    assert page == tmp_path / "runs" / "study" / "report" / "index.html"
+    table = capsys.readouterr().out
+    assert "fused: mean" in table
+    assert run("report", *where, "--stores", str(tmp_path), "--data", str(tmp_path)) == 0
+    page = tmp_path / "runs" / "study" / "report" / "index.html"
+    assert capsys.readouterr().out == f"{table}\n{page}\n"
     assert page.is_file()
-
-
-# -- published figures -----------------------------------------------------------------------
-
-EMOTIONS = ("Anger", "Boredom")
-
-
-def challenge(tmp_path: Path, models: list[str], **head: object) -> tuple[Recipe, dict[str, Table]]:
-    """A recipe on the challenge's corpus, and a table that says what the real one would."""
-    made_recipe = made.recipe(tmp_path).model_copy(
-        update={
-            "corpora": {"hume-prosody": made.recipe(tmp_path).corpora["mine"]},
-            "targets": EMOTIONS,
-            "models": dict.fromkeys(models, next(iter(made.recipe(tmp_path).models.values()))),
-        }
-    )
-    fusion = made_recipe.fusion["mean"].model_copy(update={"members": tuple(models)})
-    made_recipe = made_recipe.model_copy(
-        update={
-            "fusion": {"mean": fusion},
-            "head": made_recipe.head.model_copy(update=head),
-            "split": made_recipe.split.model_copy(update={"outer": "predefined"}),
-        }
-    )
-    about = {"reader": "hume-prosody", "published": True}
-    return made_recipe, {"hume-prosody": Table(pd.DataFrame(), {}, EMOTIONS, [], about)}
-
-
-def scored(kind: str, member: str, stale: bool = False) -> score.Scored:
-    return score.Scored(kind, member, Path(), stale, {}, {})
-
-
-def test_published_figures_stand_beside_the_published_procedure_alone(tmp_path: Path) -> None:
-    nine = [name for name in report.PUBLISHED["nmse"] if name != "fusion"]
-    assert len(nine) == 9
-    recipe, tables = challenge(tmp_path, nine)
-    assert report.published(recipe, scored("model", "xlsr-2b"), tables) == {"devel": 0.4813}
-    assert report.published(recipe, scored("fusion", "mean"), tables) == {
-        "devel": 0.5236,
-        "test": 0.537,
-    }
-    other, _ = challenge(tmp_path, nine, select="nmae")
-    assert report.published(other, scored("fusion", "mean"), tables) == {"devel": 0.5266}
-
-    for one in (scored("model", "mfcc"), scored("model", "xlsr-2b", stale=True)):
-        assert report.published(recipe, one, tables) == {}
-    few, _ = challenge(tmp_path, nine[:3])
-    assert report.published(few, scored("fusion", "mean"), tables) == {}
-    for head in ({"kind": "ridge"}, {"select": "spearman"}, {"per_target": True}):
-        changed, _ = challenge(tmp_path, nine, **head)
-        assert report.published(changed, scored("model", "xlsr-2b"), tables) == {}
-    assert report.published(recipe, scored("model", "xlsr-2b"), {}) == {}
-    table = tables["hume-prosody"]
-    table.findings.append(Finding("counts", 1, (), "counts differ from the published ones"))
-    assert report.published(recipe, scored("model", "xlsr-2b"), tables) == {}
-    table.findings.clear()
-    table.corpus["published"] = False
-    assert report.published(recipe, scored("model", "xlsr-2b"), tables) == {}
-
-
-# -- pictures --------------------------------------------------------------------------------
-
-
-def entry(value: float | None, low: float | None, high: float | None) -> dict[str, float | None]:
-    return {"value": value, "low": low, "high": high}
-
-
-def test_a_picture_of_scores_shows_every_defined_value() -> None:
-    svg = plots.scores(
-        [
-            (made.UNLUCKY, {"devel": entry(0.4, 0.3, 0.5), "test": entry(0.3, 0.2, 0.4)}),
-            ("$x^2$ 中文", {"devel": entry(None, None, None), "test": entry(0.6, None, None)}),
-            ("fused", {}),
-        ],
-        ["devel", "test"],
-        "rho",
-        'A "title" <b>',
-        rule_after=2,
-    )
-    page = Page(svg)
-    text = " ".join(page.texts)
-    assert "<script>" in text
-    assert "$x^2$ 中文" in text
-    assert 'A "title" <b>' in text
-    assert not page.all("script")
-    assert svg.count("stroke: var(--second); stroke-width: 1.5") == 1
-    assert svg.count("stroke: var(--accent); stroke-width: 1.5") == 1
-    assert "#1234" not in svg
-    assert "currentColor" in svg
-    assert "http" not in re.sub(r'xmlns(:\w+)?="[^"]*"', "", svg)
-
-
-def test_a_confusion_picture_has_counts_and_per_cent() -> None:
-    svg = plots.confusion([[3, 1], [0, 0]], ["a", "b"], "x")
-    texts = [text.strip() for text in Page(svg).texts if text.strip()]
-    assert texts.count("75") == texts.count("25") == 1
-    assert texts.count("3") == texts.count("1") == 1
-    assert texts.count("-") == 2  # no true b: a row without per cent
-    assert "opacity: 0.375" in svg  # three quarters of the strongest shade
-
-
-def test_pictures_of_one_page_share_no_ids_and_are_the_same_each_time() -> None:
-    one, two = (plots.confusion([[1]], ["a"], title) for title in ("x", "y"))
-    ids = [set(re.findall(r'\bid="([^"]+)"', svg)) for svg in (one, two)]
-    assert ids[0]
-    assert not ids[0] & ids[1]
-    assert plots.confusion([[1]], ["a"], "x") == one
-
-
-def test_the_report_reads_and_does_not_write_scores(classified: tuple[Recipe, Path]) -> None:
-    recipe, folder = classified
-    score.score_all(recipe, folder)
-    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
-    report.make_report(recipe, folder, folder)
-    changed = {path for path in folder.rglob("*") if path.is_file()} - set(before)
-    assert {path.name for path in changed} == {"index.html"}
-    assert all(path.stat().st_mtime_ns == stamp for path, stamp in before.items())
-    assert runs.read_json(folder / "study" / "one" / runs.SCORES)["task"] == "classification"

@@ -10,6 +10,7 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score
 
 from evaluate import metrics, report, runs, score
+from evaluate.statistics import make_statistics
 from features.errors import RunError
 from tests.evaluate import made
 
@@ -302,5 +303,6 @@ def test_the_grid_is_shown_with_its_gaps(tmp_path: Path) -> None:
     assert lines[at + 2].startswith("speakers new  ")
     assert lines[at + 2].rstrip().endswith("-")  # sentence-seen is not there
     assert f"; {gap['value']:+.3f} [" in lines[at + 3]
-    page = report.render(recipe, score.read_all(recipe, tmp_path / "runs"), {})
-    assert f"{gap['value']:+.3f} [" in page
+    make_statistics(recipe, score.read_all(recipe, tmp_path / "runs"), tmp_path / "runs")
+    index = report.make_report(recipe, tmp_path / "runs", tmp_path / "none", tmp_path / "none")
+    assert f"{gap['value']:+.3f} [" in index.read_text(encoding="utf-8")

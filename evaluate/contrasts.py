@@ -1,0 +1,255 @@
+"""What runs make of one another as tables and pictures: comparisons, complementarity, groups.
+
+Conventions
+-----------
+- `statistics` is the content of `statistics.json`, which has the names of systems (`mfcc`,
+  `fusion/mean`); `titles` maps them to the titles of the runs.
+- Nothing is computed: differences, p values and shares are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from evaluate import plots
+from evaluate.score import NAMES, Scored
+from evaluate.tables import NONE, Cell, Sheet, count, entry, plain, text
+
+MATRICES = {
+    "correlation": "Correlation of errors",
+    "disagreement": "Disagreement",
+    "q": "Q statistic",
+    "double_fault": "Double fault",
+}
+
+
+def best(statistics: Mapping[str, Any] | None, partition: str, metric: str) -> list[str]:
+    """The best system, and all that cannot be told from it; empty where none were compared."""
+    found = statistics["partitions"].get(partition) if statistics else None
+    return found["metrics"][metric]["not_worse"] if found else []
+
+
+def best_notes(statistics: Mapping[str, Any]) -> list[str]:
+    """What bold print in the overview means, and where it can mean little."""
+    notes: list[str] = []
+    for name, found in statistics["partitions"].items():
+        test = found["test"]
+        if not notes:
+            notes.append(
+                "Bold: the best, and all that cannot be told from it at the "
+                f"{test['level']:.0%} level (swaps of speakers, else of utterances; Holm over all "
+                "pairs)."
+            )
+        if not test["can_tell"]:
+            notes.append(
+                f"{name}: {found['n_units']} units cannot tell {test['n_pairs']} pairs apart: p is "
+                f"{test['smallest_p']:.2g} at least."
+            )
+    return notes
+
+
+def comparisons(
+    found: Mapping[str, Any], partition: str, metric: str, titles: Mapping[str, str]
+) -> Sheet:
+    """Every two systems: difference, p values, and what could have been seen."""
+    one = found["metrics"][metric]
+    rows = [
+        [
+            text(titles.get(pair["a"], pair["a"])),
+            text(titles.get(pair["b"], pair["b"])),
+            _difference(pair),
+            _p(pair["p"]),
+            _p(pair["p_holm"], strong=found["test"]["level"]),
+            plain(pair["detectable"]),
+        ]
+        for pair in one["pairs"]
+    ]
+    test = found["test"]
+    kind = "all" if test["exact"] else "drawn"
+    return Sheet(
+        f"Differences in {NAMES[metric]}, {partition}",
+        f"{NAMES[metric]} of the first less that of the second, {partition}, on the "
+        f"{found['n']} rows that all have; permutation test over {test['n_swaps']} swaps ({kind}) "
+        f"of {found['n_units']} units, corrected over {test['n_pairs']} pairs (Holm); detectable: "
+        "the smallest true difference that would be found four times in five",
+        ["first", "second", "difference", "p", "p, Holm", "detectable"],
+        [rows],
+        f"differences-{partition}-{metric}",
+    )
+
+
+def mcnemar(found: Mapping[str, Any], partition: str, titles: Mapping[str, str]) -> Sheet | None:
+    """McNemar's test of accuracy."""
+    if not found["mcnemar"]:
+        return None
+    rows = [
+        [
+            text(titles.get(pair["a"], pair["a"])),
+            text(titles.get(pair["b"], pair["b"])),
+            count(pair["only_a"]),
+            count(pair["only_b"]),
+            _p(pair["p"]),
+            _p(pair["p_holm"], strong=found["test"]["level"]),
+        ]
+        for pair in found["mcnemar"]
+    ]
+    return Sheet(
+        f"McNemar's test, {partition}",
+        f"McNemar's exact test of accuracy, {partition}: rows that one has right and the other has "
+        "not. It takes the rows of a speaker for independent",
+        ["first", "second", "first alone right", "second alone right", "p", "p, Holm"],
+        [rows],
+        f"mcnemar-{partition}",
+    )
+
+
+def _difference(pair: Mapping[str, Any]) -> Cell:
+    cell = entry({"value": pair["difference"], "low": pair["low"], "high": pair["high"]})
+    value = pair["difference"]
+    return cell if value is None else Cell(f"{value:+.3f}", value, cell.low, cell.high)
+
+
+def _p(value: float | None, strong: float = 0.0) -> Cell:
+    if value is None:
+        return plain(None)
+    shown = "<0.0001" if value < 0.00005 else f"{value:.4f}"
+    return Cell(shown, value, strong=value <= strong)
+
+
+def matrices(found: Mapping[str, Any], partition: str, titles: Mapping[str, str]) -> list[Sheet]:
+    """How alike the models err, a table each."""
+    names = [titles.get(name, name) for name in found["models"]]
+    return [
+        Sheet(
+            f"{title}, {partition}",
+            f"{title} of every two models, {partition}",
+            ["model", *names],
+            [[[text(name), *map(plain, row)]
+              for name, row in zip(names, found[key], strict=True)]],
+            f"{key.replace('_', '-')}-{partition}",
+        )
+        for key, title in MATRICES.items()
+        if found.get(key) is not None
+    ]  # fmt: skip
+
+
+def contributions(
+    found: Mapping[str, Any], partition: str, metric: str, titles: Mapping[str, str]
+) -> Sheet:
+    """What each model adds to the mean of all."""
+    one = found["contributions"][metric]
+    rows = [
+        [
+            text(titles.get(name, name)),
+            plain(each["alone"]),
+            plain(each["left_out"]),
+            Cell(plain(each["shapley"]).text, each["shapley"],
+                 note="" if each["error"] is None else f"± {each['error']:.3f}"),
+        ]
+        for name, each in one["models"].items()
+    ]  # fmt: skip
+    ends = [
+        [text("all together"), plain(one["whole"]), Cell(NONE), Cell(NONE)],
+        [text("oracle: the best model of every row"), plain(found["oracle"][metric]),
+         Cell(NONE), Cell(NONE)],
+    ]  # fmt: skip
+    sampled = "" if found["exact"] else f", sampled over {found['n_subsets']} subsets"
+    return Sheet(
+        f"What each model adds, {NAMES[metric]}, {partition}",
+        f"{NAMES[metric]} of each model alone, what the mean of all loses without it, and its "
+        f"Shapley value: the mean of what it adds to every subset{sampled}; {partition}",
+        ["model", "alone", "lost without it", "Shapley value"],
+        [rows, ends],
+        f"contributions-{partition}-{metric}",
+    )
+
+
+def gains(
+    found: Mapping[str, Any], partition: str, metric: str, titles: Mapping[str, str]
+) -> plots.Picture:
+    """Gain of fusing two models against the correlation of their errors."""
+    pairs = [
+        (
+            one["correlation"],
+            one["gain"],
+            f"{titles.get(one['a'], one['a'])} + {titles.get(one['b'], one['b'])}",
+        )
+        for one in found["pairs"][metric]
+        if one["correlation"] is not None and one["gain"] is not None
+    ]
+    return plots.scatter(
+        pairs,
+        "correlation of errors",
+        f"gain in {NAMES[metric]} over the better",
+        f"{NAMES[metric]} that two models gain by their mean, against the correlation of their "
+        f"errors, {partition}",
+    )
+
+
+def pair_gains(
+    found: Mapping[str, Any], partition: str, metric: str, titles: Mapping[str, str]
+) -> Sheet:
+    """The numbers of `gains`."""
+    rows = [
+        [
+            text(titles.get(one["a"], one["a"])),
+            text(titles.get(one["b"], one["b"])),
+            *(plain(one[key]) for key in ("correlation", "score_a", "score_b", "fused", "gain")),
+        ]
+        for one in found["pairs"][metric]
+    ]
+    return Sheet(
+        f"Pairs of models, {NAMES[metric]}, {partition}",
+        f"{NAMES[metric]} of two models and of their mean, {partition}; the gain is over the "
+        "better of them",
+        ["first", "second", "correlation of errors", "first alone", "second alone", "mean", "gain"],
+        [rows],
+        f"pairs-{partition}-{metric}",
+    )
+
+
+def groups(one: Scored, partition: str, stem: str) -> list[Sheet]:
+    """Scores by gender, language, corpus, session and speaker, where they are known."""
+    found = one.scores.get("groups", {}).get(partition, {})
+    return [_group(kind, each, partition, stem) for kind, each in found.items()]
+
+
+def _group(kind: str, found: Mapping[str, Any], partition: str, stem: str) -> Sheet:
+    metrics = found["metrics"]
+    gaps = [
+        f"; {NAMES[metric]} of {one['best']} less that of {one['worst']}: {_plain_gap(one['gap'])}"
+        for metric, one in metrics.items()
+        if one
+    ]
+
+    def cell(name: str, metric: str) -> Cell:
+        ends = [end for end in ("best", "worst") if (metrics[metric] or {}).get(end) == name]
+        return replace(entry(found["groups"][name]["metrics"][metric]), marks=ends)
+
+    rows = [
+        [
+            text(name),
+            count(each["n"]),
+            *([] if kind == "speaker" else [_count_or_none(each["n_speakers"])]),
+            *(cell(name, metric) for metric in metrics),
+        ]
+        for name, each in found["groups"].items()
+    ]
+    return Sheet(
+        f"Scores by {kind}, {partition}",
+        f"Scores by {kind}, {partition}; {found['resampled']} resampled{''.join(gaps)}",
+        [kind, "n", *([] if kind == "speaker" else ["speakers"]), *(NAMES[m] for m in metrics)],
+        [rows],
+        f"{kind}-{stem}",
+    )
+
+
+def _plain_gap(gap: Mapping[str, Any]) -> str:
+    cell = _difference({**gap, "difference": gap["value"]})
+    return f"{cell.text} {cell.bounds}".strip()
+
+
+def _count_or_none(value: int | None) -> Cell:
+    return Cell(NONE) if value is None else count(value)

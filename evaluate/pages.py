@@ -1,0 +1,529 @@
+"""The pages of a report and the files beside them, as text and bytes.
+
+Conventions
+-----------
+- `render` gives what is to be written: name relative to the report's folder -> content.
+- Whatever comes from data is escaped by the templates; names of files are made harmless by `slug`.
+- Nothing is loaded from outside the folder but recordings, which are links to the user's own files.
+- A page that has nothing to show is not made, and no page leads to it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from evaluate import contrasts, examples, plots, runs, sheets, tables
+from evaluate.examples import Audio
+from evaluate.layers import Sweep
+from evaluate.score import NAMES, SHOWN, Protocols, Scored, caption
+from evaluate.tables import Sheet
+from features.command import duration
+from features.recipe import Recipe
+from features.utterances import Table
+
+TEMPLATES = Path(__file__).parent / "templates"
+ASSETS = ("report.css", "report.js")
+UTTERANCES = "utterances.js"
+HARDEST = 20
+"""Utterances in a table of the hardest."""
+_LONGEST_STEM = 60
+
+
+@dataclass(frozen=True)
+class Study:
+    """All that a report shows.
+
+    Attributes
+    ----------
+    scored : list of Scored
+        Finished runs of the recipe.
+    protocols : Protocols
+        Those of the protocols beside it.
+    sweeps : list of Sweep
+        Models at several layers; their runs need not be among the recipe's.
+    statistics : dict
+        The content of `statistics.json`.
+    tables : dict
+        Corpus -> its table, where there is one.
+    """
+
+    recipe: Recipe
+    scored: Sequence[Scored]
+    protocols: Protocols
+    sweeps: Sequence[Sweep]
+    statistics: Mapping[str, Any]
+    tables: Mapping[str, Table]
+    audio: Audio
+
+    def by_protocol(self) -> list[tuple[Recipe, str, Sequence[Scored]]]:
+        """Recipe, name and all runs of every protocol that has any; the main one has no name."""
+        also = dict(zip(self.recipe.also, self.recipe.protocols()[1:], strict=True))
+        known = {one.folder for one in self.scored}
+        swept = [one for sweep in self.sweeps for one in sweep.runs if one.folder not in known]
+        return [
+            (self.recipe, "", [*self.scored, *swept]),
+            *((also[name], name, more) for name, more in self.protocols.scored.items()),
+        ]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture on a page, with the stem of its files."""
+
+    inline: Markup
+    stem: str
+    caption: str
+
+
+def slug(name: str) -> str:
+    """A name for a file: what is harmless stays, anything else gives way to a digest.
+
+    Examples
+    --------
+    >>> slug("xlsr-1b@12"), slug("<b>")
+    ('xlsr-1b@12', '_b_-381c882d')
+    """
+    plain = re.sub(r"[^A-Za-z0-9._@+-]", "_", name)[:_LONGEST_STEM]
+    if plain == name:
+        return name
+    return f"{plain}-{hashlib.blake2b(name.encode(), digest_size=4).hexdigest()}"
+
+
+def render(study: Study) -> dict[str, str | bytes]:
+    """All files of a report."""
+    return _Book(study).files()
+
+
+class _Book:
+    """The pages of a study and what they lead to, collected while they are made."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self._files: dict[str, str | bytes] = {}
+        self._utterances: dict[tuple[str, str], int] = {}
+        self._stems: dict[Path, str] = {}
+        for _, protocol, scored in study.by_protocol():
+            for one in scored:
+                whole = "-".join([one.kind, one.member, *([protocol] if protocol else [])])
+                self._stems[one.folder] = slug(whole)
+        self._pages = {folder: f"{stem}.html" for folder, stem in self._stems.items()}
+        self._fused = [one for one in study.scored if one.kind == "fusion"]
+        self._compared = study.statistics["partitions"]
+        self._complementary = {
+            partition: found["complementarity"]
+            for partition, found in self._compared.items()
+            if found["complementarity"]
+        }
+        self._titles = {one.name: one.title for one in study.scored}
+        self._environment = Environment(
+            loader=FileSystemLoader(TEMPLATES),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._environment.filters |= {"pretty": _pretty, "duration": duration}
+        self._environment.globals |= {"recipe": study.recipe, "nav": self._nav()}
+
+    def files(self) -> dict[str, str | bytes]:
+        """Make every page."""
+        self._index()
+        for recipe, protocol, scored in self.study.by_protocol():
+            predictions = _Predictions(scored)
+            for one in scored:
+                self._run(recipe, protocol, one, predictions)
+        if self._fused or self._complementary:
+            self._fusion()
+        if self._compared:
+            self._comparisons()
+        if self.study.sweeps:
+            self._layer_page()
+        self._data()
+        self._provenance()
+        for name in ASSETS:
+            self._files[name] = (TEMPLATES / name).read_text(encoding="utf-8")
+        self._files[UTTERANCES] = self._utterance_script()
+        return self._files
+
+    def _nav(self) -> list[tuple[str, str]]:
+        return [
+            ("index.html", "Scores"),
+            *([("comparisons.html", "Comparisons")] if self._compared else []),
+            *([("fusion.html", "Fusion")] if self._fused or self._complementary else []),
+            *([("layers.html", "Layers")] if self.study.sweeps else []),
+            ("data.html", "Data"),
+            ("provenance.html", "Provenance"),
+        ]
+
+    def _page(self, name: str, template: str, title: str, **context: Any) -> None:
+        found = self._environment.get_template(template)
+        self._files[name] = found.render(page=name, title=title, **context)
+
+    def _keep(self, *found: Sheet | None) -> list[Sheet]:
+        """Put tables that have a name into files; what is there is given back."""
+        there = [one for one in found if one is not None]
+        for one in there:
+            if one.name:
+                self._files[f"tables/{one.name}.csv"] = tables.to_csv(one)
+                self._files[f"tables/{one.name}.tex"] = tables.to_latex(one)
+        return there
+
+    def _draw(self, stem: str, picture: plots.Picture, text: str) -> Shown:
+        self._picture_files(stem, picture)
+        return Shown(Markup(picture.inline()), stem, text)
+
+    def _picture_files(self, stem: str, picture: plots.Picture) -> None:
+        self._files[f"figures/{stem}.svg"] = picture.svg()
+        self._files[f"figures/{stem}.pdf"] = picture.pdf()
+
+    # -- index -----------------------------------------------------------------------------
+
+    def _index(self) -> None:
+        study = self.study
+        recipe, scored = study.recipe, study.scored
+        done = {(one.kind, one.member) for one in scored}
+        others = study.by_protocol()[1:]
+        self._page(
+            "index.html",
+            "index.html",
+            "Scores",
+            counts=caption(recipe, scored),
+            unfinished=[
+                f"{member} (fusion)" if kind == "fusion" else member
+                for kind, member, _ in runs.run_folders(recipe, Path())
+                if (kind, member) not in done
+            ],
+            main=self._keep(
+                sheets.overview(recipe, scored, study.tables, self._pages, study.statistics)
+            ),
+            bold=contrasts.best_notes(study.statistics),
+            pictures=self._overview_pictures(),
+            others=self._keep(
+                *(sheets.overview(one, more, study.tables, self._pages) for one, _, more in others),
+                sheets.gaps(recipe, scored, study.protocols, self._pages),
+                *(sheets.transfer(one, f"pairs-{self._stems[one.folder]}") for one in scored),
+                *(sheets.grid(one, f"grid-{self._stems[one.folder]}") for one in scored),
+                sheets.targets(recipe, scored, self._pages),
+            ),
+            notes=_gathered(scored),
+            n_runs=len(scored),
+            by_speakers=any(one.scores["n_speakers"] for one in scored),
+        )
+
+    def _overview_pictures(self) -> list[Shown]:
+        recipe, scored = self.study.recipe, self.study.scored
+        metric = SHOWN[recipe.task][0]
+        rows = [(one.marked_title, _by_partition(one, metric)) for one in scored]
+        shown = [p for p in sheets.partitions_of(scored) if any(p in found for _, found in rows)]
+        if not shown:
+            return []
+        picture = plots.scores(
+            rows,
+            shown,
+            f"{NAMES[metric]} with {recipe.evaluate.confidence:.0%} interval",
+            f"{NAMES[metric]} of every run on {' and '.join(shown)}; the numbers are in the table",
+            rule_after=sum(one.kind == "model" for one in scored) % len(scored),
+        )
+        filled = "; the last partition is drawn filled" if len(shown) > 1 else ""
+        return [self._draw("scores", picture, f"Scores with their intervals{filled}.")]
+
+    # -- a page a run ----------------------------------------------------------------------
+
+    def _run(self, recipe: Recipe, protocol: str, one: Scored, predictions: _Predictions) -> None:
+        frame = predictions.of(one)
+        parts, cells = [], {}
+        for partition, result in one.scores["partitions"].items():
+            rows = frame[frame.index.get_level_values("partition") == partition]
+            part: dict[str, Any] = {"name": partition, "masked": not result["metrics"]}
+            parts.append(part)
+            if part["masked"]:
+                continue
+            part["scores"], part["confusion"] = self._score_tables(one, partition, result)
+            if part["confusion"]:
+                cells[partition] = self._cells(rows, one.scores["labels"])
+            worst = rows["difficulty"].dropna()
+            worst = worst.sort_values(ascending=False, kind="stable").head(HARDEST)
+            part["more"] = self._keep(
+                *contrasts.groups(one, partition, f"{self._stems[one.folder]}-{partition}"),
+                sheets.hardest(one, predictions.beside(one), worst, self.study.audio, partition),
+            )
+        self._page(
+            self._pages[one.folder],
+            "run.html",
+            one.title,
+            one=one,
+            protocol=protocol or recipe.split.outer,
+            parts=parts,
+            cells=cells,
+            chosen=self._keep(sheets.chosen(one)),
+            notes=_notes(one),
+            silent=list(self.study.audio.missing.values()),
+            neighbours=self._neighbours(one),
+        )
+
+    def _score_tables(
+        self, one: Scored, partition: str, result: Mapping[str, Any]
+    ) -> tuple[list[Sheet], list[dict[str, Any]]]:
+        """Tables of scores of a partition and of its corpora alone, and confusion matrices."""
+        found, matrices = [], []
+        whole = {partition: result}
+        alone = {f"{partition}, {c} alone": part for c, part in result["corpora"].items()}
+        for where, part in {**whole, **alone}.items():
+            if not part["metrics"]:
+                continue
+            regression = one.scores["task"] == "regression"
+            if part.get("folds") or not regression:  # else the table of targets ends with its means
+                found += self._keep(sheets.summary(part, where))
+            stem = slug(f"{self._stems[one.folder]}-{where.replace(', ', '-').replace(' ', '-')}")
+            if regression:
+                found += self._keep(sheets.of_targets(part, where, f"targets-{stem}"))
+                continue
+            labels = one.scores["labels"]
+            found += self._keep(sheets.of_classes(part, where, f"classes-{stem}"))
+            matrix = sheets.confusion(part, labels, where, f"confusion-{stem}")
+            self._keep(matrix)
+            title = f"Confusion matrix of {one.marked_title}, {where}"
+            self._picture_files(
+                f"confusion-{stem}", plots.confusion(part["confusion"], labels, title)
+            )
+            totals = [sum(row) for row in part["confusion"]]
+            matrices.append(
+                {
+                    "sheet": matrix,
+                    "shares": [
+                        [n / total if total else 0 for n in row]
+                        for row, total in zip(part["confusion"], totals, strict=True)
+                    ],
+                    "partition": partition if where in whole else None,
+                }
+            )
+        return found, matrices
+
+    def _cells(self, rows: pd.DataFrame, labels: Sequence[str]) -> dict[str, list[int]]:
+        """Cell of a confusion matrix -> places of its utterances in `utterances.js`."""
+        return {
+            cell: [self._utterances.setdefault(key, len(self._utterances)) for key in keys]
+            for cell, keys in examples.confused(rows.reset_index(), labels).items()
+        }
+
+    def _utterance_script(self) -> str:
+        several = len({corpus for corpus, _ in self._utterances}) > 1
+        listed = [
+            [f"{corpus}/{name}" if several else name, self.study.audio.links.get((corpus, name))]
+            for corpus, name in self._utterances
+        ]
+        return f"const utterances = {json.dumps(listed)};\n"
+
+    def _neighbours(self, one: Scored) -> dict[str, tuple[str, str]]:
+        """The pages before and after a run's, in the order of the recipe."""
+        whole = [other for _, _, scored in self.study.by_protocol() for other in scored]
+        at = [other.folder for other in whole].index(one.folder)
+        around = {"prev": whole[:at][-1:], "next": whole[at + 1 :][:1]}
+        return {
+            way: (self._pages[other.folder], other.title)
+            for way, found in around.items()
+            for other in found
+        }
+
+    # -- the other pages -------------------------------------------------------------------
+
+    def _comparisons(self) -> None:
+        metrics = SHOWN[self.study.recipe.task]
+        parts = [
+            (
+                partition,
+                self._keep(
+                    *(contrasts.comparisons(found, partition, m, self._titles) for m in metrics),
+                    contrasts.mcnemar(found, partition, self._titles),
+                ),
+                [
+                    f"{self._titles.get(name, name)}: {why}"
+                    for name, why in found["left_out"].items()
+                ],
+            )
+            for partition, found in self._compared.items()
+        ]
+        self._page("comparisons.html", "comparisons.html", "Comparisons", parts=parts)
+
+    def _fusion(self) -> None:
+        study = self.study
+        combined = {name for one in self._fused for name in one.record.get("members", ())}
+        shown = [o for o in study.scored if o.kind == "fusion" or o.member in combined]
+        scores = sheets.overview(study.recipe, shown, study.tables, self._pages, study.statistics)
+        metric = SHOWN[study.recipe.task][0]
+        parts = []
+        for partition, found in self._complementary.items():
+            wanted = (found, partition, metric, self._titles)
+            picture = self._draw(
+                f"gains-{partition}",
+                contrasts.gains(*wanted),
+                "A point is a pair of models; above the line their mean is better than either.",
+            )
+            tables_of = self._keep(
+                contrasts.contributions(*wanted),
+                contrasts.pair_gains(*wanted),
+                *contrasts.matrices(found, partition, self._titles),
+            )
+            parts.append((partition, picture, tables_of))
+        self._page(
+            "fusion.html",
+            "fusion.html",
+            "Fusion",
+            scores=[scores] if self._fused else [],
+            fused=self._fused,
+            parts=parts,
+        )
+
+    def _layer_page(self) -> None:
+        models = []
+        for sweep in self.study.sweeps:
+            stem = slug(f"layers-{sweep.model}")
+            sheet = sheets.layers(self.study.recipe, sweep, stem, self._pages)
+            chosen = runs.chosen_text(sweep.chosen) if sweep.chosen else ""
+            models.append(
+                (sweep.model, self._layer_pictures(sweep, stem), self._keep(sheet), chosen)
+            )
+        self._page("layers.html", "layers.html", "Layers", models=models)
+
+    def _layer_pictures(self, sweep: Sweep, stem: str) -> list[Shown]:
+        recipe, pictures = self.study.recipe, []
+        metric = SHOWN[recipe.task][0]
+        for partition in sheets.partitions_of(sweep.runs):
+            points, lines = (
+                [
+                    (str(layer), found[partition])
+                    for layer, one in part.items()
+                    if partition in (found := _by_partition(one, metric))
+                ]
+                for part in (sweep.layers, sweep.others)
+            )
+            if points:
+                title = f"{NAMES[metric]} of {sweep.model} by layer, {partition}"
+                picture = plots.by_layer(points, lines, NAMES[metric], title)
+                text = f"{partition}, with {recipe.evaluate.confidence:.0%} intervals."
+                pictures.append(self._draw(f"{stem}-{partition}", picture, text))
+        return pictures
+
+    def _data(self) -> None:
+        study = self.study
+        corpora = [
+            {
+                "name": corpus,
+                "about": table.corpus,
+                "findings": table.findings,
+                "sheets": self._keep(
+                    sheets.counts(corpus, table), sheets.truths(study.recipe, corpus, table)
+                ),
+            }
+            for corpus, table in study.tables.items()
+        ]
+        everyone = [one for _, _, scored in study.by_protocol() for one in scored]
+        self._page(
+            "data.html",
+            "data.html",
+            "Data",
+            corpora=corpora,
+            splits=sheets.splits(everyone),
+            silent=study.audio.missing,
+        )
+
+    def _provenance(self) -> None:
+        everyone = [one for _, _, scored in self.study.by_protocol() for one in scored]
+        rows = [
+            [
+                sheets.title_cell(one, self._pages),
+                tables.text(one.record["fingerprint"]),
+                *(_seconds(one, what) for what in ("fits", "all")),
+            ]
+            for one in everyone
+        ]
+        header = ["run", "fingerprint", "fits", "whole"]
+        sheet = Sheet("Runs and their time", "Runs and their time", header, [rows])
+        versions = {
+            runs.fingerprint(found): sheets.pairs(found, "Versions", ["package", "version"])
+            for one in everyone
+            if (found := one.record.get("versions"))
+        }
+        self._page(
+            "provenance.html",
+            "provenance.html",
+            "Provenance",
+            times=[sheet],
+            versions=list(versions.values()),
+            scored=everyone,
+        )
+
+
+class _Predictions:
+    """Predictions of the runs of a protocol, read once, with how far off each is."""
+
+    def __init__(self, scored: Sequence[Scored]) -> None:
+        self._scored = scored
+        self._frames: dict[Path, pd.DataFrame] = {}
+
+    def of(self, one: Scored) -> pd.DataFrame:
+        """Rows indexed by `examples.ROW`, with the column `difficulty`, NaN without a truth."""
+        if one.folder not in self._frames:
+            frame = runs.read_predictions(one.folder / runs.PREDICTIONS)
+            index = pd.MultiIndex.from_frame(frame[examples.ROW])
+            frame = frame.drop(columns=examples.ROW).set_index(index)
+            frame["difficulty"] = examples.difficulty(frame)
+            self._frames[one.folder] = frame
+        return self._frames[one.folder]
+
+    def beside(self, one: Scored) -> list[tuple[str, pd.DataFrame]]:
+        """The run's own predictions, then those of the others; a sweep's layers are left out."""
+        others = [
+            other
+            for other in self._scored
+            if other is not one and (other.kind == "fusion" or "@" not in other.member)
+        ]
+        return [(other.title, self.of(other)) for other in (one, *others)]
+
+
+def _by_partition(one: Scored, metric: str) -> dict[str, Any]:
+    """Score and bounds of every partition that has any."""
+    return {
+        name: found["metrics"][metric]
+        for name, found in one.scores["partitions"].items()
+        if found["metrics"]
+    }
+
+
+def _seconds(one: Scored, what: str) -> tables.Cell:
+    value = one.record.get("seconds", {}).get(what)
+    return tables.Cell(tables.NONE) if value is None else tables.Cell(duration(value), value)
+
+
+def _notes(one: Scored) -> list[str]:
+    """What a run has to say beside its scores."""
+    fits = one.record.get("fit_warnings", {})
+    return [
+        *(["made with another recipe than this one; run make train (or make fuse)"] * one.stale),
+        *one.scores["warnings"],
+        *one.record.get("notes", []),
+        *(f"{count} of {one.record.get('fits', '?')} fits: {text}" for text, count in fits.items()),
+    ]
+
+
+def _gathered(scored: Sequence[Scored]) -> list[tuple[str, list[str]]]:
+    """Every note once, with the runs that have it."""
+    found: dict[str, list[str]] = {}
+    for one in scored:
+        for note in dict.fromkeys(_notes(one)):
+            found.setdefault(note, []).append(one.title)
+    return list(found.items())
+
+
+def _pretty(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)

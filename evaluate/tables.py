@@ -1,0 +1,200 @@
+"""A table of the report in its forms: rows for a page, CSV, and LaTeX with booktabs.
+
+Conventions
+-----------
+- A `Sheet` holds text as it is shown beside the numbers at full precision: the page shows the text
+  and sorts by the numbers, CSV has the numbers, LaTeX the text.
+- Nothing here is escaped before it is written: pages escape in their templates, `latex` here.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evaluate.score import number
+
+NONE = "–"
+"""Stands where there is no value."""
+FILTER_FROM = 6
+"""Tables of so many rows can be filtered on the page."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What stands in a row and column.
+
+    Attributes
+    ----------
+    text : str
+        As it is shown.
+    value, low, high : float, optional
+        The number and its bounds, at full precision.
+    note : str
+        Shown behind it, less prominently; on the page alone.
+    marks : sequence of str
+        What a reader must know, wherever the table goes.
+    href, audio : str
+        Where the text leads; what can be heard.
+    strong : bool
+        Printed in bold.
+    """
+
+    text: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    note: str = ""
+    marks: Sequence[str] = ()
+    href: str = ""
+    audio: str = ""
+    strong: bool = False
+
+    @property
+    def bounds(self) -> str:
+        """`[low, high]`, or nothing."""
+        return "" if self.low is None else f"[{number(self.low)}, {number(self.high)}]"
+
+    @property
+    def marked(self) -> str:
+        """The text with its marks, for plain text."""
+        return f"{self.text} ({', '.join(self.marks)})" if self.marks else self.text
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table.
+
+    Attributes
+    ----------
+    title, caption : str
+        A few words; all that a reader needs to know.
+    header : sequence of str
+        Names of the columns; the first is that of the rows' names.
+    blocks : sequence of sequence of rows
+        Rows, each a sequence of `Cell`; a rule is between blocks.
+    name : str
+        Stem of its files; empty for a table of the page alone.
+    """
+
+    title: str
+    caption: str
+    header: Sequence[str]
+    blocks: Sequence[Sequence[Sequence[Cell]]]
+    name: str = ""
+
+    @property
+    def rows(self) -> list[Sequence[Cell]]:
+        """The rows of all blocks."""
+        return [row for block in self.blocks for row in block]
+
+    @property
+    def filtered(self) -> bool:
+        """Whether the page offers to filter the rows."""
+        return len(self.rows) >= FILTER_FROM
+
+    def is_number(self, column: int) -> bool:
+        """Whether a column holds numbers without bounds, which align at the right."""
+        cells = [row[column] for row in self.rows]
+        known = [cell for cell in cells if cell.value is not None]
+        plain = all(cell.low is None and not cell.note for cell in cells)
+        none = (NONE, number(None))
+        return bool(known) and plain and all(c.value is not None or c.text in none for c in cells)
+
+
+def text(value: Any) -> Cell:
+    """A cell of text."""
+    return Cell(str(value))
+
+
+def count(value: int) -> Cell:
+    """A cell with a whole number."""
+    return Cell(str(value), value)
+
+
+def plain(value: float | None) -> Cell:
+    """A cell with a score of three decimals."""
+    return Cell(number(value), value)
+
+
+def entry(found: Mapping[str, Any], note: str = "") -> Cell:
+    """A cell with a score and its interval, as `scores.json` has them."""
+    low, high = found.get("low"), found.get("high")
+    return Cell(number(found["value"]), found["value"], low, high, note)
+
+
+def to_csv(sheet: Sheet) -> str:
+    """The table as CSV, numbers at full precision; bounds have columns of their own."""
+    bounded = [any(row[i].low is not None for row in sheet.rows) for i in range(len(sheet.header))]
+    head: list[str] = []
+    for name, with_bounds in zip(sheet.header, bounded, strict=True):
+        head += [name, *([f"{name}, low", f"{name}, high"] if with_bounds else [])]
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(head)
+    for row in sheet.rows:
+        line: list[Any] = []
+        for cell, with_bounds in zip(row, bounded, strict=True):
+            line.append(cell.marked if cell.value is None else repr(cell.value))
+            if with_bounds:
+                line += ["" if one is None else repr(one) for one in (cell.low, cell.high)]
+        writer.writerow(line)
+    return out.getvalue()
+
+
+def to_latex(sheet: Sheet) -> str:
+    r"""The table as a LaTeX `table` that wants `\usepackage{booktabs}` alone."""
+    columns = "".join("r" if sheet.is_number(i) else "l" for i in range(len(sheet.header)))
+    lines = [
+        r"% \usepackage{booktabs}",
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{latex(sheet.caption)}}}",
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        _latex_row([latex(name) for name in sheet.header]),
+    ]
+    for block in sheet.blocks:
+        lines.append(r"\midrule")
+        lines += [_latex_row([_latex_cell(cell) for cell in row]) for row in block]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+
+
+def _latex_row(cells: Sequence[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+def _latex_cell(cell: Cell) -> str:
+    shown = latex(cell.marked)
+    shown = rf"\textbf{{{shown}}}" if cell.strong else shown
+    # Braces: a bracket at the start of a row would be read as the length of the line break.
+    return f"{shown} {{{cell.bounds}}}" if cell.bounds else f"{{{shown}}}"
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': "''",
+    NONE: "--",
+    **{one: rf"\{one}" for one in "&%$#_{}"},
+}
+_SPECIAL = re.compile("|".join(re.escape(one) for one in _LATEX))
+
+
+def latex(text: str) -> str:
+    r"""Escape text for LaTeX.
+
+    Examples
+    --------
+    >>> print(latex('50% of <a_b> & {c}'))
+    50\% of \textless{}a\_b\textgreater{} \& \{c\}
+    """
+    return _SPECIAL.sub(lambda found: _LATEX[found.group()], " ".join(text.split()))

@@ -1,0 +1,140 @@
+"""Comparisons, complementarity and groups in the report: what was computed, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from evaluate import contrasts, report, runs, score
+from evaluate.statistics import make_statistics
+from evaluate.tables import Sheet
+from features.errors import RunError
+from features.recipe import Recipe
+from features.utterances import Table, write_table
+from tests.evaluate import made
+from tests.evaluate.page import read
+from tests.models.synthetic import rows
+
+NOWHERE = Path("no-such-folder")
+
+
+@pytest.fixture
+def compared(tmp_path: Path) -> tuple[Recipe, Path]:
+    """Two models far apart and their fusion, with speakers of two genders."""
+    recipe = made.recipe(tmp_path, "classification")
+    table = rows(300, "mine", gender=["f" if i % 5 < 3 else "<m>" for i in range(300)])
+    about = {"title": "x", "licence": "", "citation": ""}
+    write_table(tmp_path / "stores" / "mine", Table(table, {}, (), [], about))
+    for member, right in (("one", 0.9), ("two", 0.1), ("mean", 0.88)):
+        frame = made.classification(300, right=right).assign(fold="")
+        frame["speaker"] = frame["utterance"]  # so many that a difference can be told
+        made.finish(recipe, tmp_path / "runs", member, frame, {"title": f"{member} <b>"})
+    return recipe, tmp_path
+
+
+def statistics_of(recipe: Recipe, folder: Path) -> dict:
+    scored = score.score_all(recipe, folder / "runs", stores=folder / "stores")
+    return make_statistics(recipe, scored, folder / "runs")
+
+
+def cells(sheet: Sheet, *names: str) -> list:
+    """The row of these first cells."""
+    (row,) = (row for row in sheet.rows if [cell.text for cell in row[: len(names)]] == [*names])
+    return list(row[len(names) :])
+
+
+def test_pages_show_what_was_compared(compared: tuple[Recipe, Path]) -> None:
+    recipe, folder = compared
+    found = statistics_of(recipe, folder)["partitions"]["test"]
+    index = report.make_report(recipe, folder / "runs", folder / "stores", NOWHERE)
+    pages = read(index.parent)
+    assert found["metrics"]["uar"]["not_worse"][0] == "one"
+    assert "two" not in found["metrics"]["uar"]["not_worse"]
+    strong = len(pages["index.html"].all("strong"))
+    assert strong == sum(len(one["not_worse"]) for one in found["metrics"].values())
+    assert "Bold: the best, and all that cannot be told from it at the 5% level" in (
+        pages["index.html"].shown
+    )
+    pair = found["metrics"]["uar"]["pairs"][0]
+    assert (pair["a"], pair["b"]) == ("one", "two")
+    shown = pages["comparisons.html"].shown
+    bounds = f"[{pair['low']:.3f}, {pair['high']:.3f}]"
+    assert f"one <b> two <b> {pair['difference']:+.3f} {bounds}" in shown
+    assert not pages["comparisons.html"].all("b")
+    oracle = found["complementarity"]["oracle"]["uar"]
+    assert f"oracle: the best model of every row {oracle:.3f}" in pages["fusion.html"].shown
+    assert len(pages["fusion.html"].all("svg")) == 1
+    assert "Scores by gender, test" in pages["model-one.html"].shown
+    assert "Scores by speaker, test" in pages["model-one.html"].shown
+
+
+def test_tables_have_the_numbers_in_full(compared: tuple[Recipe, Path]) -> None:
+    recipe, folder = compared
+    found = statistics_of(recipe, folder)["partitions"]["test"]
+    pair = found["metrics"]["wa"]["pairs"][0]
+    row = cells(contrasts.comparisons(found, "test", "wa", {}), "one", "two")
+    assert [cell.value for cell in row] == [
+        pair[key] for key in ("difference", "p", "p_holm", "detectable")
+    ]
+    assert row[2].strong is (pair["p_holm"] <= 0.05)
+    only = found["mcnemar"][0]
+    row = cells(contrasts.mcnemar(found, "test", {}), "one", "two")
+    assert [cell.value for cell in row] == [only[k] for k in ("only_a", "only_b", "p", "p_holm")]
+    assert row[3].text == "<0.0001"
+    together = found["complementarity"]
+    matrix = contrasts.matrices(together, "test", {})
+    assert [one.name for one in matrix] == [
+        "correlation-test", "disagreement-test", "q-test", "double-fault-test",
+    ]  # fmt: skip
+    assert cells(matrix[3], "two")[0].value == together["double_fault"][1][0]
+    each = together["contributions"]["uar"]["models"]["two"]
+    row = cells(contrasts.contributions(together, "test", "uar", {}), "two")
+    assert [cell.value for cell in row] == [each[k] for k in ("alone", "left_out", "shapley")]
+
+
+def test_groups_are_marked_where_they_are_best_and_worst(compared: tuple[Recipe, Path]) -> None:
+    recipe, folder = compared
+    statistics_of(recipe, folder)
+    one = score.read_all(recipe, folder / "runs")[0]
+    gender = one.scores["groups"]["test"]["gender"]
+    (sheet, *_) = contrasts.groups(one, "test", "stem")
+    ends = gender["metrics"]["uar"]
+    n, speakers, uar, _ = cells(sheet, ends["best"])
+    assert (n.value, speakers.value) == tuple(
+        gender["groups"][ends["best"]][key] for key in ("n", "n_speakers")
+    )
+    assert uar.marks == ["best"]
+    assert cells(sheet, ends["worst"])[2].marks == ["worst"]
+    assert f"UAR of {ends['best']} less that of {ends['worst']}: +" in sheet.caption
+
+
+def test_few_speakers_are_said_to_tell_little(tmp_path: Path) -> None:
+    recipe = made.recipe(tmp_path, "classification")
+    for member, right in (("one", 0.7), ("two", 0.3), ("mean", 0.6)):
+        made.finish(recipe, tmp_path / "runs", member, made.classification(right=right))
+    found = statistics_of(recipe, tmp_path)
+    assert contrasts.best_notes(found)[1] == (
+        "test: 5 units cannot tell 3 pairs apart: p is 0.062 at least."
+    )
+    assert contrasts.best(None, "test", "uar") == contrasts.best(found, "devel", "uar") == []
+
+
+def test_a_regression_has_no_classes_to_compare(tmp_path: Path) -> None:
+    recipe = made.recipe(tmp_path)
+    for member, noise in (("one", 0.3), ("two", 0.6)):
+        made.finish(recipe, tmp_path / "runs", member, made.regression(noise=noise))
+    found = statistics_of(recipe, tmp_path)["partitions"]["test"]
+    assert contrasts.mcnemar(found, "test", {}) is None
+    names = [one.name for one in contrasts.matrices(found["complementarity"], "test", {})]
+    assert names == ["correlation-test"]
+    index = report.make_report(recipe, tmp_path / "runs", NOWHERE, NOWHERE)
+    assert len(read(index.parent)["fusion.html"].all("svg")) == 2  # of devel and of test
+
+
+def test_a_report_without_comparisons_of_todays_runs_is_one_line(compared) -> None:
+    recipe, folder = compared
+    score.score_all(recipe, folder / "runs")
+    with pytest.raises(RunError, match=r"statistics\.json: missing or outdated; run python -m"):
+        report.make_report(recipe, folder / "runs", NOWHERE, NOWHERE)
+    assert runs.read_json(folder / "runs/study/statistics.json") is None

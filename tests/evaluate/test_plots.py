@@ -1,0 +1,89 @@
+"""Pictures: what they show, on a page and in a file."""
+
+from __future__ import annotations
+
+import re
+
+from evaluate import plots
+from tests.evaluate import made
+from tests.evaluate.page import Page
+
+
+def entry(value: float | None, low: float | None, high: float | None) -> dict[str, float | None]:
+    return {"value": value, "low": low, "high": high}
+
+
+def test_a_picture_of_scores_shows_every_defined_value() -> None:
+    svg = plots.scores(
+        [
+            (made.UNLUCKY, {"devel": entry(0.4, 0.3, 0.5), "test": entry(0.3, 0.2, 0.4)}),
+            ("$x^2$ 中文", {"devel": entry(None, None, None), "test": entry(0.6, None, None)}),
+            ("fused", {}),
+        ],
+        ["devel", "test"],
+        "rho",
+        'A "title" <b>',
+        rule_after=2,
+    ).inline()
+    page = Page(svg)
+    text = " ".join(page.texts)
+    assert "<script>" in text
+    assert "$x^2$ 中文" in text
+    assert 'A "title" <b>' in text
+    assert not page.all("script")
+    assert svg.count("stroke: var(--second); stroke-width: 1.5") == 1
+    assert svg.count("stroke: var(--accent); stroke-width: 1.5") == 1
+    assert "#1234" not in svg
+    assert "currentColor" in svg
+    assert "http" not in re.sub(r'xmlns(:\w+)?="[^"]*"', "", svg)
+
+
+def test_a_confusion_picture_has_counts_and_per_cent() -> None:
+    svg = plots.confusion([[3, 1], [0, 0]], ["a", "b"], "x").inline()
+    texts = [text.strip() for text in Page(svg).texts if text.strip()]
+    assert texts.count("75") == texts.count("25") == 1
+    assert texts.count("3") == texts.count("1") == 1
+    assert texts.count("-") == 2  # no true b: a row without per cent
+    assert "opacity: 0.375" in svg  # three quarters of the strongest shade
+
+
+def test_pictures_of_one_page_share_no_ids_and_are_the_same_each_time() -> None:
+    one, two = (plots.confusion([[1]], ["a"], title).inline() for title in ("x", "y"))
+    ids = [set(re.findall(r'\bid="([^"]+)"', svg)) for svg in (one, two)]
+    assert ids[0]
+    assert not ids[0] & ids[1]
+    assert plots.confusion([[1]], ["a"], "x").inline() == one
+
+
+def test_layers_are_points_and_combinations_of_layers_are_named_lines() -> None:
+    points = [(str(i), entry(i / 20, i / 20 - 0.1, i / 20 + 0.1)) for i in range(25)]
+    points.append(("25", entry(None, None, None)))
+    lines = [("mean", entry(0.3, 0.2, 0.4)), ("best", entry(0.301, 0.2, 0.4))]
+    svg = plots.by_layer(points, lines, "UAR", "x").inline()
+    texts = [text.strip() for text in Page(svg).texts]
+    assert {"0", "24", "mean", "best", "layer", "UAR"} <= set(texts)
+    assert "1" not in texts  # every second layer is named
+    assert svg.count("stroke: var(--accent); stroke-width: 1.5") == 25
+    assert svg.count("stroke-dasharray") == 2
+    heights = [float(re.search(rf'y="([\d.]+)"[^>]*>{name}<', svg)[1]) for name in ("mean", "best")]
+    assert 8 < abs(heights[0] - heights[1]) < 40  # names of lines that meet stand apart
+
+
+def test_a_scatter_names_its_ends() -> None:
+    points = [(0.1, 0.2, "high <b>"), (0.5, 0.1, "second"), (0.2, 0.0, "plain"), (0.9, -0.3, "low")]
+    page = Page(plots.scatter(points, "x axis", "y axis", "x").inline())
+    texts = {text.strip() for text in page.texts}
+    assert {"high <b>", "second", "low", "x axis", "y axis"} <= texts
+    assert "plain" not in texts
+
+
+def test_files_are_for_paper_and_the_same_each_time() -> None:
+    picture = plots.confusion([[1]], [made.UNLUCKY], "x")
+    svg, pdf = picture.svg(), picture.pdf()
+    assert svg.startswith("<?xml")
+    assert "var(--" not in svg
+    assert "currentColor" not in svg
+    assert "#1234" not in svg
+    assert "<script" not in svg
+    assert pdf.startswith(b"%PDF-")
+    assert (picture.svg(), picture.pdf()) == (svg, pdf)

@@ -1,0 +1,64 @@
+"""Tables of the report as CSV and LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+
+from evaluate import tables
+from evaluate.tables import Cell, Sheet
+from tests.evaluate import made
+
+
+@pytest.fixture
+def sheet() -> Sheet:
+    """Models, a fusion, an interval that is not there, and names that mean harm."""
+    rows = [
+        [Cell(made.UNLUCKY, marks=["stale"]), Cell("0.123", 0.12345, 0.1, 0.2), Cell("7", 7)],
+        [Cell("[b]_%"), Cell("undefined", None), Cell(tables.NONE)],
+    ]
+    fused = [[Cell("mean"), Cell("0.500", 0.5, strong=True), Cell("12", 12)]]
+    return Sheet("Scores", "Scores of 5 % & more", ["run", "UAR", "n"], [rows, fused], "scores")
+
+
+def test_csv_has_the_numbers_in_full_and_bounds_apart(sheet: Sheet) -> None:
+    assert list(csv.reader(io.StringIO(tables.to_csv(sheet)))) == [
+        ["run", "UAR", "UAR, low", "UAR, high", "n"],
+        [f"{made.UNLUCKY} (stale)", "0.12345", "0.1", "0.2", "7"],
+        ["[b]_%", "undefined", "", "", tables.NONE],
+        ["mean", "0.5", "", "", "12"],
+    ]
+
+
+def test_latex_is_escaped_and_ruled(sheet: Sheet) -> None:
+    assert tables.to_latex(sheet).splitlines() == [
+        r"% \usepackage{booktabs}",
+        r"\begin{table}",
+        r"\centering",
+        r"\caption{Scores of 5 \% \& more}",
+        r"\begin{tabular}{llr}",
+        r"\toprule",
+        r"run & UAR & n \\",
+        r"\midrule",
+        r"{\textless{}script\textgreater{}alert(1)\textless{}/script\textgreater{}, ''quoted''"
+        r" (stale)} & 0.123 {[0.100, 0.200]} & {7} \\",
+        r"{[b]\_\%} & {undefined} & {--} \\",
+        r"\midrule",
+        r"{mean} & {\textbf{0.500}} & {12} \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+
+
+def test_a_backslash_is_escaped_once() -> None:
+    assert tables.latex("\\{~^\n|}") == (
+        r"\textbackslash{}\{\textasciitilde{}\textasciicircum{} \textbar{}\}"
+    )
+
+
+def test_numbers_align_where_all_of_a_column_are(sheet: Sheet) -> None:
+    assert [sheet.is_number(i) for i in range(3)] == [False, False, True]
+    assert not sheet.filtered
