@@ -1,4 +1,4 @@
-"""What runs make of one another as tables and pictures: comparisons, complementarity, groups.
+"""Statistics as tables and pictures: comparisons, complementarity, groups, subsets, calibration.
 
 Conventions
 -----------
@@ -14,7 +14,8 @@ from dataclasses import replace
 from typing import Any
 
 from evaluate import plots
-from evaluate.score import NAMES, Scored
+from evaluate.score import NAMES, Scored, number
+from evaluate.selection import ANY
 from evaluate.tables import NONE, Cell, Sheet, count, entry, plain, text
 
 MATRICES = {
@@ -253,3 +254,128 @@ def _plain_gap(gap: Mapping[str, Any]) -> str:
 
 def _count_or_none(value: int | None) -> Cell:
     return Cell(NONE) if value is None else count(value)
+
+
+# -- subsets ---------------------------------------------------------------------------------
+
+
+def subsets(found: Mapping[str, Any]) -> Sheet:
+    """Every choice of models, beside what it is worth where it was not chosen.
+
+    Parameters
+    ----------
+    found : mapping
+        What `evaluate.selection.read_subsets` gives.
+    """
+    drawn = {(one["method"], one["metric"], one["k"]): one for one in found["random"]}
+    rows = []
+    for one in found["choices"]:
+        best = one["best"]
+        if best is None:
+            continue
+        size = len(best["members"])
+        random = drawn[one["method"], one["metric"], size]["quantiles"]
+        others = f"and {best['n_best'] - 1} as good" if best["n_best"] > 1 else ""
+        rows.append(
+            [
+                text(f"{NAMES[one['metric']]}, {one['method']}, {one['search']}"),
+                Cell(f"any: {size}" if one["k"] == ANY else str(size), size),
+                replace(plain(best["value"]), marks=["optimistic"]),
+                Cell(NONE) if one["honest"] is None else entry(one["honest"]),
+                Cell(NONE)
+                if one["optimism"] is None
+                else _difference({**one["optimism"], "difference": one["optimism"]["value"]}),
+                Cell(f"{plain(random['0.05']).text} to {plain(random['0.95']).text}"),
+                Cell(" + ".join(best["members"]), note=others),
+            ]
+        )
+    return Sheet(
+        f"Subsets of models, {found['partition']}",
+        f"Subsets of {len(found['members'])} models, {found['partition']}: the best, which is "
+        "chosen on the rows that it is scored on; one chosen without them; the difference of the "
+        "two; and random subsets of the size",
+        [
+            "score, method, search",
+            "size",
+            "best",
+            f"chosen on {found['chosen_on']}" if found["chosen_on"] else "chosen elsewhere",
+            "optimism",
+            "random, 5 % to 95 %",
+            "best members",
+        ],
+        [rows],
+        "subsets",
+    )
+
+
+def subset_curves(found: Mapping[str, Any], metric: str) -> list[tuple[str, plots.Picture]]:
+    """The score against the size of a subset, a picture for each method and search."""
+    pictures = []
+    kinds = dict.fromkeys((one["method"], one["search"]) for one in found["choices"])
+    for method, search in kinds:
+        chosen = {
+            one["k"]: one
+            for one in found["choices"]
+            if (one["method"], one["search"], one["metric"]) == (method, search, metric)
+            and one["k"] != ANY
+            and one["best"] is not None
+        }
+        drawn = {
+            one["k"]: one
+            for one in found["random"]
+            if (one["method"], one["metric"]) == (method, metric) and one["mean"] is not None
+        }
+        if len(chosen) > 1:
+            picture = plots.by_size(
+                {k: one["best"]["value"] for k, one in chosen.items()},
+                {k: one["honest"] for k, one in chosen.items() if one["honest"]},
+                {
+                    k: (one["quantiles"]["0.05"], one["mean"], one["quantiles"]["0.95"])
+                    for k, one in drawn.items()
+                },
+                NAMES[metric],
+                f"{NAMES[metric]} of subsets by size, {method}, {search}, {found['partition']}",
+            )
+            pictures.append((f"{method}, {search}", picture))
+    return pictures
+
+
+# -- calibration -----------------------------------------------------------------------------
+
+
+def calibration(one: Scored, partition: str) -> Mapping[str, Any] | None:
+    """Confidence and accuracy of a run, where its scores have them."""
+    found: Mapping[str, Any] | None = one.scores.get("calibration", {}).get(partition)
+    return found
+
+
+def calibration_errors(found: Mapping[str, Any], partition: str, stem: str) -> Sheet:
+    """The expected calibration error with and without temperatures."""
+    rows = [
+        [text("as it is"), plain(found["plain"]["error"])],
+        [text("with temperatures"), plain(found["tempered"]["error"])],
+    ]
+    values = found["temperatures"].values()
+    return Sheet(
+        f"Expected calibration error, {partition}",
+        f"Expected calibration error, {partition}; temperatures of the folds, fitted on their "
+        f"inner rows: {number(min(values))} to {number(max(values))}",
+        ["class scores", "error"],
+        [rows],
+        f"calibration-{stem}",
+    )
+
+
+def reliability(found: Mapping[str, Any], title: str) -> plots.Picture:
+    """Accuracy against confidence, with and without temperatures."""
+    return plots.reliability(
+        {
+            name: [
+                (confidence, accuracy)
+                for confidence, accuracy in zip(one["confidence"], one["accuracy"], strict=True)
+                if confidence is not None
+            ]
+            for name, one in (("as it is", found["plain"]), ("tempered", found["tempered"]))
+        },
+        title,
+    )

@@ -53,6 +53,8 @@ class Study:
         Models at several layers; their runs need not be among the recipe's.
     statistics : dict
         The content of `statistics.json`.
+    subsets : dict or None
+        The content of `subsets.json`, where the recipe asks for subsets and a search is finished.
     tables : dict
         Corpus -> its table, where there is one.
     """
@@ -62,6 +64,7 @@ class Study:
     protocols: Protocols
     sweeps: Sequence[Sweep]
     statistics: Mapping[str, Any]
+    subsets: Mapping[str, Any] | None
     tables: Mapping[str, Table]
     audio: Audio
 
@@ -124,6 +127,7 @@ class _Book:
             for partition, found in self._compared.items()
             if found["complementarity"]
         }
+        self._has_fusion = bool(self._fused or self._complementary or study.subsets)
         self._titles = {one.name: one.title for one in study.scored}
         self._environment = Environment(
             loader=FileSystemLoader(TEMPLATES),
@@ -142,7 +146,7 @@ class _Book:
             predictions = _Predictions(scored)
             for one in scored:
                 self._run(recipe, protocol, one, predictions)
-        if self._fused or self._complementary:
+        if self._has_fusion:
             self._fusion()
         if self._compared:
             self._comparisons()
@@ -159,7 +163,7 @@ class _Book:
         return [
             ("index.html", "Scores"),
             *([("comparisons.html", "Comparisons")] if self._compared else []),
-            *([("fusion.html", "Fusion")] if self._fused or self._complementary else []),
+            *([("fusion.html", "Fusion")] if self._has_fusion else []),
             *([("layers.html", "Layers")] if self.study.sweeps else []),
             ("data.html", "Data"),
             ("provenance.html", "Provenance"),
@@ -251,6 +255,7 @@ class _Book:
             part["scores"], part["confusion"] = self._score_tables(one, partition, result)
             if part["confusion"]:
                 cells[partition] = self._cells(rows, one.scores["labels"])
+            part["calibration"] = self._calibration(one, partition)
             worst = rows["difficulty"].dropna()
             worst = worst.sort_values(ascending=False, kind="stable").head(HARDEST)
             part["more"] = self._keep(
@@ -269,6 +274,20 @@ class _Book:
             notes=_notes(one),
             silent=list(self.study.audio.missing.values()),
             neighbours=self._neighbours(one),
+        )
+
+    def _calibration(self, one: Scored, partition: str) -> tuple[list[Sheet], list[Shown]]:
+        found = contrasts.calibration(one, partition)
+        if found is None:
+            return [], []
+        stem = f"{self._stems[one.folder]}-{partition}"
+        picture = contrasts.reliability(
+            found, f"Accuracy of {one.marked_title} by its confidence, {partition}"
+        )
+        text = "Accuracy by confidence; on the line a run is as sure of itself as it is right."
+        return (
+            self._keep(contrasts.calibration_errors(found, partition, stem)),
+            [self._draw(f"calibration-{stem}", picture, text)],
         )
 
     def _score_tables(
@@ -382,7 +401,20 @@ class _Book:
             scores=[scores] if self._fused else [],
             fused=self._fused,
             parts=parts,
+            subsets=study.subsets,
+            curves=self._subset_pictures(metric),
+            choices=self._keep(contrasts.subsets(study.subsets) if study.subsets else None),
         )
+
+    def _subset_pictures(self, metric: str) -> list[Shown]:
+        if not self.study.subsets:
+            return []
+        return [
+            self._draw(
+                slug(f"subsets-{kind.replace(', ', '-').replace(' ', '-')}"), picture, f"{kind}."
+            )
+            for kind, picture in contrasts.subset_curves(self.study.subsets, metric)
+        ]
 
     def _layer_page(self) -> None:
         models = []

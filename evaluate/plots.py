@@ -382,6 +382,94 @@ def scatter(
     return Picture(draw, (4.6, 3.4), title)
 
 
+def by_size(
+    best: Mapping[int, float],
+    honest: Mapping[int, Mapping[str, Any]],
+    drawn: Mapping[int, tuple[float, float, float]],
+    axis: str,
+    title: str,
+) -> Picture:
+    """Draw the scores of subsets against their size.
+
+    Parameters
+    ----------
+    best : {size: value}
+        Of the best subset, chosen on what it is scored on.
+    honest : {size: {"value", "low", "high"}}
+        Of one that was not; bounds may be None.
+    drawn : {size: (low, mean, high)}
+        Of random subsets.
+    axis, title : str
+        Label of the axis of scores; what the picture shows, for those who do not see it.
+    """
+
+    def draw(figure: Figure, colours: Colours) -> None:
+        ax = figure.subplots()
+        if drawn:
+            low, mean, high = zip(*drawn.values(), strict=True)
+            ax.fill_between(
+                list(drawn), low, high, color=colours.ink, alpha=0.12, linewidth=0,
+                label="random, 5 % to 95 %",
+            )  # fmt: skip
+            ax.plot(list(drawn), mean, color=colours.ink, linewidth=0.8, label="random, mean")
+        ax.plot(
+            list(best), list(best.values()), color=colours.second, linestyle="--", marker="s",
+            markersize=4, markerfacecolor=colours.paper, label="best (optimistic)",
+        )  # fmt: skip
+        known = {k: one for k, one in honest.items() if one["value"] is not None}
+        bars = {k: one for k, one in known.items() if one["low"] is not None}
+        ax.vlines(
+            list(bars), [one["low"] for one in bars.values()],
+            [one["high"] for one in bars.values()], color=colours.accent, linewidth=1.5,
+        )  # fmt: skip
+        if known:
+            ax.plot(
+                list(known), [one["value"] for one in known.values()], color=colours.accent,
+                marker="o", markersize=4, label="chosen without these rows",
+            )  # fmt: skip
+        ax.locator_params(axis="x", integer=True)
+        ax.grid(axis="y", color=colours.ink, alpha=0.15, linewidth=0.6)
+        ax.set_axisbelow(True)
+        ax.set_xlabel("models in the subset")
+        ax.set_ylabel(axis)
+        figure.legend(loc="outside upper left", ncols=2, frameon=False)
+
+    return Picture(draw, (4.6, 3.4), title)
+
+
+def reliability(curves: Mapping[str, Sequence[tuple[float, float]]], title: str) -> Picture:
+    """Draw accuracy against confidence, and the line on which both are equal.
+
+    Parameters
+    ----------
+    curves : {name: sequence of (confidence, accuracy)}
+        One or two; the last is drawn filled.
+    title : str
+        What the picture shows, for those who do not see it.
+    """
+
+    def draw(figure: Figure, colours: Colours) -> None:
+        ax = figure.subplots()
+        ax.plot([0, 1], [0, 1], color=colours.ink, linewidth=0.6)
+        styles = [
+            (colours.second, colours.paper, "s"),
+            (colours.accent, colours.accent, "o"),
+        ][-len(curves) :]
+        for (name, points), (colour, face, marker) in zip(curves.items(), styles, strict=True):
+            ax.plot(
+                [x for x, _ in points], [y for _, y in points], color=colour, marker=marker,
+                markersize=4, markerfacecolor=face, linewidth=0.8, label=name,
+            )  # fmt: skip
+        ax.set_xlim(0, 1)
+        ax.set_ylim(0, 1)
+        ax.set_aspect("equal")
+        ax.set_xlabel("confidence")
+        ax.set_ylabel("accuracy")
+        figure.legend(loc="outside upper left", ncols=2, frameon=False)
+
+    return Picture(draw, (3.2, 3.4), title)
+
+
 def _spread(values: Sequence[float], gap: float) -> list[float]:
     """Move ascending values apart to a gap at least, about where they were."""
     places: list[float] = []

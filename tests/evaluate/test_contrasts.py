@@ -13,7 +13,7 @@ from features.errors import RunError
 from features.recipe import Recipe
 from features.utterances import Table, write_table
 from tests.evaluate import made
-from tests.evaluate.page import read
+from tests.evaluate.page import Page, read
 from tests.models.synthetic import rows
 
 NOWHERE = Path("no-such-folder")
@@ -138,3 +138,81 @@ def test_a_report_without_comparisons_of_todays_runs_is_one_line(compared) -> No
     with pytest.raises(RunError, match=r"statistics\.json: missing or outdated; run python -m"):
         report.make_report(recipe, folder / "runs", NOWHERE, NOWHERE)
     assert runs.read_json(folder / "runs/study/statistics.json") is None
+
+
+def choice(k: int | str, value: float, honest: float | None) -> dict:
+    """A choice as `subsets.json` has it."""
+    return {
+        "method": "mean",
+        "metric": "uar",
+        "search": "exhaustive",
+        "k": k,
+        "best": {"value": value, "members": ["one", "two"][: 1 if k == 1 else 2], "n_best": 2},
+        "honest": honest and {"value": honest, "low": honest - 0.1, "high": honest + 0.1},
+        "optimism": honest and {"value": value - honest, "low": 0.0, "high": 0.2},
+    }
+
+
+@pytest.fixture
+def subsets() -> dict:
+    drawn = {"method": "mean", "metric": "uar", "mean": 0.5}
+    return {
+        "members": ["one", "two"],
+        "partition": "test",
+        "chosen_on": "inner folds",
+        "why": None,
+        "choices": [choice(1, 0.7, 0.6), choice(2, 0.8, None), choice("any", 0.8, 0.65)],
+        "random": [{**drawn, "k": k, "quantiles": {"0.05": 0.4, "0.95": 0.61}} for k in (1, 2)],
+    }
+
+
+def test_the_best_subset_stands_beside_one_that_was_not_chosen_on_its_rows(subsets: dict) -> None:
+    sheet = contrasts.subsets(subsets)
+    assert sheet.header[3] == "chosen on inner folds"
+    first, second, whichever = sheet.rows
+    assert [cell.text for cell in first[1:]] == [
+        "1", "0.700", "0.600", "+0.100", "0.400 to 0.610", "one",
+    ]  # fmt: skip
+    assert first[2].marks == ["optimistic"]
+    assert (first[3].low, first[3].high) == (0.5, 0.7)
+    assert [cell.text for cell in second[3:5]] == ["–", "–"]
+    assert whichever[1].text == "any: 2"
+    ((kind, picture),) = contrasts.subset_curves(subsets, "uar")
+    assert kind == "mean, exhaustive"
+    legend = {"best (optimistic)", "chosen without these rows", "random, 5 % to 95 %"}
+    assert legend <= {one.strip() for one in Page(picture.inline()).texts}
+    assert contrasts.subset_curves(subsets, "wa") == []
+
+
+def test_the_page_of_fusion_shows_subsets(tmp_path: Path, subsets: dict) -> None:
+    recipe = made.recipe(tmp_path, "classification", more="[fusion.subsets]\nk = 'all'")
+    for member, right in (("one", 0.7), ("two", 0.3)):
+        made.finish(recipe, tmp_path / "runs", member, made.classification(right=right))
+    statistics_of(recipe, tmp_path)
+    folder = runs.fusion_folder(tmp_path / "runs", recipe.name, "subsets")
+    runs.write_json(folder / runs.SUBSETS, subsets)
+    runs.write_run(folder, {"inputs": {"other": "members"}})
+    index = report.make_report(recipe, tmp_path / "runs", NOWHERE, NOWHERE)
+    page = read(index.parent)["fusion.html"]
+    assert "Subsets of the models, test stale" in page.shown
+    assert "0.700 optimistic 0.600 [0.500, 0.700] +0.100" in page.shown
+    assert len(page.all("svg")) == 2  # the curve, and gains against correlation
+
+
+def test_calibration_is_shown_with_and_without_temperatures(tmp_path: Path) -> None:
+    recipe = made.recipe(tmp_path, "classification")
+    frame = made.classification(200)
+    where = made.finish(recipe, tmp_path / "runs", "one", frame)
+    runs.write_predictions(where / runs.INNER, frame.assign(partition="inner"))
+    statistics_of(recipe, tmp_path)
+    one = score.read_all(recipe, tmp_path / "runs")[0]
+    found = contrasts.calibration(one, "test")
+    assert contrasts.calibration(one, "devel") is None
+    sheet = contrasts.calibration_errors(found, "test", "stem")
+    assert [row[1].value for row in sheet.rows] == [
+        found[key]["error"] for key in ("plain", "tempered")
+    ]
+    index = report.make_report(recipe, tmp_path / "runs", NOWHERE, NOWHERE)
+    page = read(index.parent)["model-one.html"]
+    assert f"as it is {found['plain']['error']:.3f}" in page.shown
+    assert len(page.all("svg")) == 1
