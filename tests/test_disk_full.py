@@ -62,7 +62,7 @@ WRITES = {
     "models": {"predictions.csv", "inner.csv", "head.skops"},
     "fusion": {"predictions.csv", "inner.csv"},
     "score": {"scores.json"},
-    "report": {"confusion-"},
+    "report": {"comparisons.html"},
 }
 """What every sweep must have hit."""
 PAGES_ONLY = {
@@ -222,7 +222,7 @@ def test_a_file_that_may_not_grow(top: Path, commands: Commands, name: str) -> N
     if name == "extract":
         limits |= {int(share * max(sizes)) for share in (0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.9)}
     if name == "report":  # of its dozens of files, a few
-        limits = set(sorted(limits)[:: len(limits) // 5])
+        limits = set(sorted(limits)[:: len(limits) // 3])
     hit = sweep(
         top, name, commands, TOO_LARGE,
         [*sorted(limits), 1 << 20], lambda limit: limit, lambda: None,
@@ -269,7 +269,7 @@ def test_a_disk_that_is_full_after_some_pages(
         resize((now.f_blocks - now.f_bfree) * now.f_frsize + pages * PAGE)
 
     # A page more each time, until there is room; a report is dozens of small files.
-    steps = range(0, 600, 15) if name == "report" else range(100)
+    steps = range(0, 900, 60) if name == "report" else range(100)
     hit = sweep(top, name, commands, "the disk is full", steps, squeeze, lambda: resize(8 << 20))
     assert covers(hit, WRITES[name] | PAGES_ONLY.get(name, set())), hit
 
