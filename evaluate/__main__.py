@@ -19,13 +19,15 @@ def score(args: argparse.Namespace) -> None:
     """Score what is new and print the table of the recipe's runs."""
     from evaluate.layers import score_sweeps
     from evaluate.score import score_all, score_protocols
+    from evaluate.seeds import make_seeds
     from evaluate.statistics import make_statistics
 
     recipe = recipe_of(args)
     scored = score_all(recipe, args.runs, stores=args.stores, force=args.force)
     statistics = make_statistics(recipe, scored, args.runs, force=args.force)
     others = score_protocols(recipe, args.runs, stores=args.stores, force=args.force)
-    _print_tables(recipe, scored, others, statistics, args.runs)
+    repeats = make_seeds(recipe, args.runs, stores=args.stores, force=args.force)
+    _print_tables(recipe, scored, others, statistics, repeats, args.runs)
     score_sweeps(recipe, args.runs, stores=args.stores, force=args.force)
 
 
@@ -42,13 +44,15 @@ def report(args: argparse.Namespace) -> None:
     """Write the pages, print the table of the recipe's runs, and say what to open."""
     from evaluate.report import make_report
     from evaluate.score import read_all, read_protocols
+    from evaluate.seeds import read_seeds
     from evaluate.statistics import read_statistics
 
     recipe = recipe_of(args)
     page = make_report(recipe, args.runs, args.stores, args.data)
     scored = read_all(recipe, args.runs)
     statistics = read_statistics(recipe, scored, args.runs)
-    _print_tables(recipe, scored, read_protocols(recipe, args.runs), statistics, args.runs)
+    protocols, repeats = read_protocols(recipe, args.runs), read_seeds(recipe, args.runs)
+    _print_tables(recipe, scored, protocols, statistics, repeats, args.runs)
     print(f"\n{page.resolve()}")
 
 
@@ -57,13 +61,19 @@ def _print_tables(
     scored: Sequence[Scored],
     protocols: Protocols,
     statistics: Mapping[str, Any],
+    repeats: Mapping[str, Any] | None,
     runs_folder: Path,
 ) -> None:
     from evaluate.score import overview, protocols_text
+    from evaluate.seeds import seeds_text
     from evaluate.selection import subsets_text
 
     print(f"\n{overview(recipe, scored, statistics)}")
-    for text in (protocols_text(recipe, scored, protocols), subsets_text(recipe, runs_folder)):
+    for text in (
+        protocols_text(recipe, scored, protocols),
+        seeds_text(recipe, repeats),
+        subsets_text(recipe, runs_folder),
+    ):
         if text:
             print(text)
 

@@ -7,6 +7,8 @@ Conventions
 - The protocols beside the main one (`[split] also`) have recipes of their own, named
   `<recipe>/protocols/<protocol>`: `runs/<recipe>/protocols/<protocol>/<model>/`. How they compare
   with the main one is in `runs/<recipe>/protocols/gaps.json`.
+- So have its repeats (`[split] seeds`), named `<recipe>/protocols/seed-<seed>`; what they give
+  together is in `runs/<recipe>/protocols/seeds.json`.
 - `runs/<recipe>/statistics.json` compares the runs of a recipe with one another.
 - Files appear whole or not at all, and `run.json` is written last: a folder without it is an
   unfinished run.
@@ -111,6 +113,11 @@ def chosen_text(chosen: Mapping[str, int]) -> str:
 def gaps_path(runs: Path, recipe_name: str) -> Path:
     """File that compares the protocols of a recipe."""
     return Path(runs) / recipe_name / "protocols" / "gaps.json"
+
+
+def seeds_path(runs: Path, recipe_name: str) -> Path:
+    """File that sums up the repeats of a recipe with other seeds."""
+    return Path(runs) / recipe_name / "protocols" / "seeds.json"
 
 
 def statistics_path(runs: Path, recipe_name: str) -> Path:

@@ -24,7 +24,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -69,6 +69,9 @@ GRID = (
     ("speakers seen", (("sentences new", "speaker-seen"), ("sentences seen", "both-seen"))),
 )
 """Rows and columns of the grid of speakers and sentences, with the partition of each cell."""
+
+
+K = TypeVar("K")
 
 
 @dataclass(frozen=True)
@@ -310,8 +313,11 @@ def score_protocols(
     recipe: Recipe, runs_folder: Path, *, stores: Path | None = None, force: bool = False
 ) -> Protocols:
     """Score the runs of `[split] also`, and compare them with those of the main protocol."""
-    scored = _by_protocol(recipe, runs_folder, lambda name: lambda one: score_run(
-        one, _named(recipe, name), stores=stores, force=force))  # fmt: skip
+    scored = by_protocol(
+        recipe.beside(),
+        runs_folder,
+        lambda one: score_all(one, runs_folder, stores=stores, force=force),
+    )
     if not scored:
         return Protocols({}, {})
     path, inputs = runs.gaps_path(runs_folder, recipe.name), _gap_inputs(recipe, runs_folder)
@@ -334,9 +340,7 @@ def score_protocols(
 
 def read_protocols(recipe: Recipe, runs_folder: Path) -> Protocols:
     """As `score_protocols`, but computing nothing: what is missing or outdated is a RunError."""
-    scored = _by_protocol(
-        recipe, runs_folder, lambda name: lambda one: read_scores(one, _named(recipe, name))
-    )
+    scored = by_protocol(recipe.beside(), runs_folder, lambda one: read_all(one, runs_folder))
     if not scored:
         return Protocols({}, {})
     path = runs.gaps_path(runs_folder, recipe.name)
@@ -346,29 +350,22 @@ def read_protocols(recipe: Recipe, runs_folder: Path) -> Protocols:
     return Protocols(scored, found["gaps"])
 
 
-def _named(recipe: Recipe, name: str) -> Recipe:
-    return recipe.protocols()[1 + list(recipe.also).index(name)]
-
-
-def _by_protocol(
-    recipe: Recipe,
-    runs_folder: Path,
-    scores_of: Callable[[str], Callable[[Path], dict[str, Any]]],
-) -> dict[str, list[Scored]]:
-    """The finished runs of each protocol of `[split] also` that has any."""
+def by_protocol(
+    protocols: Mapping[K, Recipe], runs_folder: Path, scored: Callable[[Recipe], list[Scored]]
+) -> dict[K, list[Scored]]:
+    """The finished runs of each protocol that has any, as `scored` gives them."""
     found = {}
-    for name in recipe.also:
-        one = _named(recipe, name)
+    for name, one in protocols.items():
         folders = runs.run_folders(one, runs_folder)
         if any(runs.read_run(folder) is not None for _, _, folder in folders):
-            found[name] = _finished(one, runs_folder, scores_of(name))
+            found[name] = scored(one)
     return found
 
 
 def _gap_inputs(recipe: Recipe, runs_folder: Path) -> dict[str, Any]:
     """What the comparison of protocols depends on."""
     predictions: dict[str, str | None] = {}
-    for one in recipe.protocols():
+    for one in (recipe, *recipe.beside().values()):
         for kind, member, folder in runs.run_folders(one, runs_folder):
             path = folder / runs.PREDICTIONS
             if kind == "model" and runs.read_run(folder) is not None:

@@ -103,7 +103,8 @@ class SplitSpec(Section):
     """`[split]`: how rows are divided; outer folds score, inner folds choose.
 
     `four-to-one-in-five` is a name for settings (`stratified-holdout` with `test_size = 0.2`,
-    `inner = "stratified-k-fold"` of five) and fills them in.
+    `inner = "stratified-k-fold"` of five) and fills them in. `seeds` repeats the whole with each of
+    them, in place of `seed` and of the head's `random_state`.
     """
 
     outer: Literal[
@@ -134,6 +135,7 @@ class SplitSpec(Section):
     pool: bool = False
     within: Literal["speaker-k-fold", "leave-one-speaker-out"] | None = None
     also: list[str | dict[str, Any]] = []
+    seeds: list[Annotated[int, Field(ge=0)]] = []
 
     @model_validator(mode="before")
     @classmethod
@@ -149,7 +151,12 @@ class SplitSpec(Section):
 
     def settings(self) -> dict[str, Any]:
         """What the folds depend on, JSON-able: all but the protocols beside it."""
-        return self.model_dump(mode="json", exclude={"also"})
+        return self.model_dump(mode="json", exclude={"also", "seeds"})
+
+    @property
+    def uses_seed(self) -> bool:
+        """Whether a fold depends on the seed: not with lists that are given and devel to choose."""
+        return self.outer not in ("predefined", "emobox") or self.inner != "devel"
 
 
 FOUR_TO_ONE_IN_FIVE = {"inner": "stratified-k-fold", "inner_folds": 5, "test_size": 0.2}
@@ -216,6 +223,23 @@ class HeadSpec(Section):
     def layers(self) -> list[int | str]:
         """The layers to train on, one run each."""
         return list(self.layer) if isinstance(self.layer, list) else [self.layer]
+
+    @property
+    def uses_random_state(self) -> bool:
+        """Whether predictions depend on `random_state`.
+
+        Every head has one minimum. The state moves only where a solver of scikit-learn's that
+        draws rows stops on its way there: liblinear's dual one, sag and saga, where their work is
+        not done by an exact path.
+        """
+
+        def given(name: str) -> list[GridValue]:
+            return [*self.grid.get(name, []), *([self.fixed[name]] if name in self.fixed else [])]
+
+        if self.kind in ("linear-svr", "linear-svc"):
+            return self.engine == "sklearn" and given("dual") != [False]
+        solvers = {"sag", "saga", "liblinear"} & set(map(str, given("solver")))
+        return bool(solvers) and (self.kind == "logistic" or self.engine == "sklearn")
 
 
 FUSION_METHODS = {
@@ -364,26 +388,35 @@ class Recipe(Section):
         return "classification" if self.target else "regression"
 
     def protocols(self) -> list[Recipe]:
-        """The recipe itself, then one a protocol of `[split] also`.
+        """The recipe itself, its protocols beside it, and its repeats.
 
-        Their runs lie in `runs/<recipe>/protocols/<protocol>/`, which is their name. They have no
-        fusion.
+        Their runs lie in `runs/<recipe>/protocols/<protocol>/`, which is their name.
         """
-        return [
-            self,
-            *(
-                self.model_copy(
-                    update={
-                        "name": f"{self.name}/protocols/{name}",
-                        "split": split,
-                        "also": {},
-                        "fusion": {},
-                        "subsets": None,
-                    }
-                )  # fmt: skip
-                for name, split in self.also.items()
-            ),
-        ]
+        return [self, *self.beside().values(), *self.repeats().values()]
+
+    def beside(self) -> dict[str, Recipe]:
+        """A recipe a protocol of `[split] also`, by its name; without fusion."""
+        return {
+            name: self._protocol(name, {"split": split, "fusion": {}})
+            for name, split in self.also.items()
+        }
+
+    def repeats(self) -> dict[int, Recipe]:
+        """A recipe a seed of `[split] seeds`, with the fusions."""
+        return {
+            seed: self._protocol(
+                seed_protocol(seed),
+                {
+                    "split": self.split.model_copy(update={"seed": seed, "also": [], "seeds": []}),
+                    "head": self.head.model_copy(update={"random_state": seed}),
+                },
+            )
+            for seed in self.split.seeds
+        }
+
+    def _protocol(self, name: str, changes: Mapping[str, Any]) -> Recipe:
+        own: dict[str, Any] = {"name": f"{self.name}/protocols/{name}", "also": {}, "subsets": None}
+        return self.model_copy(update={**own, **changes})
 
     def reader_options(self, corpus: str) -> dict[str, Any]:
         """What a corpus's reader is told; one that asks hears which columns the recipe wants."""
@@ -399,6 +432,17 @@ class Recipe(Section):
     def resolved(self) -> dict[str, Any]:
         """The recipe as JSON-able values, command line merged in."""
         return self.model_dump(mode="json")
+
+
+def seed_protocol(seed: int) -> str:
+    """The name of a repeat.
+
+    Examples
+    --------
+    >>> seed_protocol(3)
+    'seed-3'
+    """
+    return f"seed-{seed}"
 
 
 class _Top(Section):
@@ -725,6 +769,7 @@ def _combinations(
         for name, one in also.items():
             found = _split_faults(one, classification, list(corpora))
             faults += [fault.replace("[split]", f"[split] also, {name}:", 1) for fault in found]
+        faults += _seed_faults(split, head, also)
     faults += _concatenation_faults(models, head)
     known = set(models) | {f"{m}@{layer}" for m in models for layer in _layers(head)}
     for name, spec in fusions.items():
@@ -826,6 +871,28 @@ def _split_faults(split: SplitSpec, classification: bool, corpora: Sequence[str]
     return faults
 
 
+def _seed_faults(
+    split: SplitSpec, head: Section | None, also: Mapping[str, SplitSpec]
+) -> list[str]:
+    """Seeds that repeat nothing, or whose runs would lie where others do."""
+    faults = []
+    if len(split.seeds) == 1 or len(set(split.seeds)) != len(split.seeds):
+        faults.append(f"[split] seeds: got {split.seeds}, allowed: two or more, each once")
+    idle = isinstance(head, HeadSpec) and not (split.uses_seed or head.uses_random_state)
+    if split.seeds and idle:
+        faults.append(
+            f"[split] seeds: they change nothing: outer = '{split.outer}' with inner = 'devel' has "
+            f"the same folds with every seed, and the head one solution on them; choose "
+            "inner = 'speaker-k-fold', or leave the seeds out"
+        )
+    faults += [
+        f"[split] also: {seed_protocol(seed)} is the name of a repeat; give it another name"
+        for seed in split.seeds
+        if seed_protocol(seed) in also
+    ]
+    return faults
+
+
 def _layers(head: Section | None) -> list[int | str]:
     return head.layers if isinstance(head, HeadSpec) else []
 
@@ -846,10 +913,9 @@ def _also(split: Section | None, faults: list[str]) -> dict[str, SplitSpec]:
             continue
         if name in protocols:
             faults.append(f'[split] also: {name} is named twice; give one of them a name = "..."')
-        if "also" in values:
-            faults.append(
-                f"[split] also, {name}: has protocols beside it; list them all in [split]"
-            )
+        if "also" in values or "seeds" in values:
+            what = "protocols beside it" if "also" in values else "seeds"
+            faults.append(f"[split] also, {name}: has {what}; list them all in [split]")
             continue
         fixed = FOUR_TO_ONE_IN_FIVE if values.get("outer") == "four-to-one-in-five" else {}
         base = {key: value for key, value in inherited.items() if key not in fixed}

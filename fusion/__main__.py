@@ -15,8 +15,11 @@ def main(args: argparse.Namespace) -> None:
     recipe = recipe_of(args)
     if not recipe.fusion and recipe.subsets is None:
         print(f"{args.recipe}: no [fusion.NAME], nothing to do")
-    for name in recipe.fusion:
-        fuse(recipe, name, stores=args.stores, runs=args.runs, force=args.force)
+    for one in (recipe, *(recipe.repeats().values() if recipe.fusion else ())):
+        if one is not recipe:
+            print(f"protocol {one.name}:")
+        for name in one.fusion:
+            fuse(one, name, stores=args.stores, runs=args.runs, force=args.force)
     if recipe.subsets is not None:
         make_subsets(recipe, stores=args.stores, runs=args.runs, force=args.force)
 

@@ -354,6 +354,64 @@ def test_faulty_protocols_beside(tmp_path: Path, also: str, message: str) -> Non
         protocols(tmp_path, f"also = {also}")
 
 
+def test_repeats_take_all_of_the_split_and_their_seeds(tmp_path: Path) -> None:
+    split = """
+    inner_folds = 3
+    expect_overlap = ["speaker"]
+    also = ["stratified-holdout"]
+    seeds = [7, 8]
+    """
+    recipe = protocols(tmp_path, split)
+    names = ["r", *(f"r/protocols/{one}" for one in ("stratified-holdout", "seed-7", "seed-8"))]
+    assert [one.name for one in recipe.protocols()] == names
+    seven = recipe.repeats()[7]
+    assert seven.split.settings() == {**recipe.split.settings(), "seed": 7}
+    assert seven.head == recipe.head.model_copy(update={"random_state": 7})
+    assert seven.fusion == recipe.fusion
+    assert seven.protocols() == [seven]
+    assert "seeds" not in recipe.split.settings()
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        ("seeds = [1]", r"seeds: got \[1\], allowed: two or more"),
+        ("seeds = [1, 2, 1]", "two or more, each once"),
+        ("seeds = [-1, 2]", "seeds: got -1"),
+        ('seeds = [1, 2]\nalso = [{ outer = "speaker-k-fold", name = "seed-2" }]',
+         "seed-2 is the name of a repeat"),
+        ('also = [{ outer = "speaker-k-fold", seeds = [1, 2] }]', "has seeds; list them all in"),
+    ],
+)  # fmt: skip
+def test_faulty_seeds(tmp_path: Path, split: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        protocols(tmp_path, split)
+
+
+@pytest.mark.parametrize(
+    ("head", "repeats"),
+    [
+        ('kind = "svc"', False),
+        ('kind = "linear-svc"', False),
+        ('kind = "linear-svc"\nengine = "sklearn"', True),
+        ('kind = "linear-svc"\nengine = "sklearn"\nfixed = { dual = false }', False),
+        ('kind = "logistic"', False),
+        ('kind = "logistic"\ngrid = { solver = ["lbfgs", "saga"] }', True),
+    ],
+)
+def test_seeds_that_change_nothing_are_a_fault(tmp_path: Path, head: str, repeats: bool) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text(
+        'corpora = ["emodb"]\nmodels = ["mfcc"]\ntarget = "emotion"\n[split]\ninner = "devel"\n'
+        f'seeds = [1, 2]\n[head]\nselect = "uar"\n{head}\n'
+    )
+    if repeats:
+        assert list(load_recipe(path).repeats()) == [1, 2]
+    else:
+        with pytest.raises(RecipeError, match="seeds: they change nothing: outer = 'predefined'"):
+            load_recipe(path)
+
+
 def test_subsets_have_a_table_of_their_own(tmp_path: Path) -> None:
     recipe = load_recipe(write(tmp_path, GOOD + "\n[fusion.subsets]\n"))
     assert recipe.subsets is not None
