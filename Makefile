@@ -4,6 +4,10 @@
 RECIPE ?= recipes/emotion-share.toml
 MODEL ?=
 CORPUS ?=
+A ?=
+B ?=
+TO ?=
+COMPARE ?=
 DATA ?= data
 STORES ?= stores
 RUNS ?= runs
@@ -34,10 +38,11 @@ forced := $(if $(filter-out 0,$(FORCE)),--force)
 locking := $(if $(filter-out 0,$(WAIT)),--wait) $(if $(filter-out 0,$(BREAK_LOCK)),--break-lock)
 some := $(if $(CORPUS),--corpus "$(CORPUS)")
 cluster := $(if $(CLUSTER),--cluster "$(CLUSTER)")
+compare = "$(PY)" -m evaluate compare $(or $(COMPARE),$(if $(A),"$(A)") $(if $(B),"$(B)")) $(if $(TO),--to "$(TO)")
 where = --stores "$(STORES)" --runs "$(RUNS)"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo plan fetch extract lint-split train layers fuse score report status test test-all lint bench fuzz clean
+.PHONY: help demo plan fetch extract lint-split train layers fuse score report compare status test test-all lint bench fuzz clean
 .NOTPARALLEL:
 
 help:  ## this list
@@ -84,8 +89,11 @@ fuse: $(READY)  ## predictions -> fused predictions and scores
 score: $(READY)  ## score finished runs again (new statistics need no new training)
 	@"$(PY)" -m evaluate score "$(RECIPE)" $(where) $(some) --force
 
-report: $(READY)  ## pages of a recipe's runs, to open from disk; tables and figures for a paper
-	@"$(PY)" -m evaluate report "$(RECIPE)" --data "$(DATA)" $(where) $(some)
+report: $(READY)  ## pages of a recipe's runs, tables, figures; COMPARE="runs/a runs/b" compares two instead
+	@$(if $(strip $(COMPARE)),$(compare),"$(PY)" -m evaluate report "$(RECIPE)" --data "$(DATA)" $(where) $(some))
+
+compare: $(READY)  ## two recipes' runs side by side: A=runs/a B=runs/b [TO=table.csv]
+	@$(compare)
 
 status: $(READY)  ## which stores of the recipe are complete
 	@"$(PY)" -m features status "$(RECIPE)" --stores "$(STORES)" $(some) $(if $(MODEL),--model "$(MODEL)")

@@ -1,4 +1,7 @@
-"""`python -m evaluate score|layers|report RECIPE`: score runs, or make the report of a recipe."""
+"""`python -m evaluate score|layers|report RECIPE`: score runs, or make the report of a recipe.
+
+`python -m evaluate compare RUNS RUNS` compares the runs of two recipes.
+"""
 
 from __future__ import annotations
 
@@ -78,9 +81,19 @@ def _print_tables(
             print(text)
 
 
+def compare(args: argparse.Namespace) -> None:
+    """Compare two folders of runs, such as runs/a runs/b, run by run."""
+    from evaluate.side_by_side import compare, comparison_text, write_table
+
+    found = compare(args.a, args.b)
+    print(comparison_text(found))
+    if args.to:
+        write_table(args.to, found)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m evaluate", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="score|layers|report")
+    commands = parser.add_subparsers(required=True, metavar="score|layers|report|compare")
     for function, extra in (
         (score, ("force",)),
         (layers, ("model", "force")),
@@ -90,6 +103,12 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(function.__name__, help=text, description=text)
         add_arguments(command, "recipe", "stores", "runs", "corpus", *extra)
         command.set_defaults(command=function)
+    text = compare.__doc__ or ""
+    command = commands.add_parser("compare", help=text, description=text)
+    command.add_argument("a", type=Path, help="folder of a recipe's runs")
+    command.add_argument("b", type=Path, help="folder that is taken from it")
+    command.add_argument("--to", type=Path, metavar="CSV", help="write the table to this file")
+    command.set_defaults(command=compare)
     return parser
 
 

@@ -556,18 +556,10 @@ def paired_gap(first: pd.DataFrame, second: pd.DataFrame, recipe: Recipe) -> dic
         first less that of the second with its interval. Without such rows, or where an utterance
         stands several times, `metrics` is empty and `why` says so.
     """
+    frames = shared_rows(first, second)
+    if isinstance(frames, str):
+        return {"n": 0, "n_speakers": None, "metrics": {}, "why": frames}
     names = runs.predicted_labels(first) or runs.predicted_targets(first)
-    key = ["corpus", "utterance"]
-    pair = [one[has_truth(one, names)].set_index(key) for one in (first, second)]
-    if not all(one.index.is_unique for one in pair):
-        return {"n": 0, "n_speakers": None, "metrics": {}, "why": "rows are held out several times"}
-    shared = pair[0].index.intersection(pair[1].index).sort_values()
-    if not len(shared):
-        return {"n": 0, "n_speakers": None, "metrics": {}, "why": "no row is held out in both"}
-    frames = [one.loc[shared].reset_index() for one in pair]
-    truth = truth_of(frames[0], names)
-    if truth != truth_of(frames[1], names):
-        return {"n": 0, "n_speakers": None, "metrics": {}, "why": "the truths differ"}
     drawn = intervals.draw(speakers(frames[0]), recipe.evaluate.bootstrap, recipe.evaluate.seed)
     with warnings.catch_warnings():
         # Said already where each is scored.
@@ -582,7 +574,28 @@ def paired_gap(first: pd.DataFrame, second: pd.DataFrame, recipe: Recipe) -> dic
         )
         for metric in plain[0]
     }
-    return {"n": len(shared), "n_speakers": count_speakers(frames[0]), "metrics": values}
+    return {"n": len(frames[0]), "n_speakers": count_speakers(frames[0]), "metrics": values}
+
+
+def shared_rows(
+    first: pd.DataFrame, second: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame] | str:
+    """The rows with a truth that two sets of predictions have, in one order; or why there are none.
+
+    By corpus and utterance, whatever the folds: two protocols divide the same rows otherwise.
+    """
+    if list(first.columns) != list(second.columns):
+        return "they predict other things"
+    names = runs.predicted_labels(first) or runs.predicted_targets(first)
+    key = ["corpus", "utterance"]
+    one, other = (frame[has_truth(frame, names)].set_index(key) for frame in (first, second))
+    if not (one.index.is_unique and other.index.is_unique):
+        return "rows are held out several times"
+    shared = one.index.intersection(other.index).sort_values()
+    if not len(shared):
+        return "no row is held out in both"
+    one, other = one.loc[shared].reset_index(), other.loc[shared].reset_index()
+    return (one, other) if truth_of(one, names) == truth_of(other, names) else "the truths differ"
 
 
 # -- the terminal ----------------------------------------------------------------------------

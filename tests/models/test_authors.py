@@ -104,6 +104,7 @@ CLASSES = """
 target = "emotion"
 [split]
 outer = "leave-one-speaker-out"
+expect_overlap = ["session"]
 inner = "stratified-k-fold"
 inner_folds = 3
 seed = 3

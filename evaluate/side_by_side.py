@@ -1,0 +1,361 @@
+"""The runs of two recipes, or of one at two times, against each other.
+
+Conventions
+-----------
+- A and B are folders of a recipe's runs, such as `runs/emodb`; a run's name is its folder below
+  them: `mfcc`, `fusion/mean`. Runs of one name are matched. Beside them stands the model that has
+  the highest selection score in each folder, where its name is not the same in both: that score is
+  of the rows that chose the head, and knows no test row.
+- Two runs are compared on the rows with a truth that both hold out in a partition, by corpus and
+  utterance, whatever the folds. Scores are those of these rows; differences are A less B.
+- Intervals are by one draw of speakers for both (`[evaluate]` of A), p values by swaps of speakers
+  (`evaluate.comparisons`), corrected over all pairs of a partition and metric (Holm).
+- What differs in the settings is read from `run.json`, with the versions of packages and hashes of
+  the tables and stores; so it is what the runs were made with, not what a recipe says today.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pydantic import ValidationError
+
+from evaluate import comparisons, metrics, runs
+from evaluate.frames import plain_scores, speakers, values_of
+from evaluate.score import (
+    NAMES,
+    SHOWN,
+    aligned,
+    gap_size,
+    gap_text,
+    number,
+    paired_gap,
+    shared_rows,
+)
+from evaluate.statistics import LEVEL, N_SWAPS
+from features.errors import RunError
+from features.files import write_text
+from features.recipe import Recipe
+
+COLUMNS = ("partition", "metric", "a", "b", "n", "n_speakers", "score_a", "score_b", "difference",
+           "low", "high", "p", "p_holm", "smallest_p", "why")  # fmt: skip
+"""Of the table: `smallest_p` is the least p value that there can be, `why` says why a pair of runs
+has no numbers."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run."""
+
+    name: str
+    folder: Path
+    record: dict[str, Any]
+
+    @property
+    def selection(self) -> float | None:
+        """The mean selection score over outer folds; None of a fusion, or where it is undefined."""
+        chosen = self.record.get("chosen", {})
+        scores = [one["score"] for fold, of in chosen.items() if fold != runs.ALL for one in of]
+        return float(np.mean(scores)) if scores and None not in scores else None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two folders of runs side by side.
+
+    Attributes
+    ----------
+    a, b : Path
+    matched : list of (Run, Run)
+    best : bool
+        Whether the last pair was matched as the best of each, and not by name.
+    table : list of dict
+        A row a partition, metric and pair, with the keys `COLUMNS`; None where there is no number.
+    settings : list of str
+        What differs in them.
+    """
+
+    a: Path
+    b: Path
+    matched: list[tuple[Run, Run]]
+    best: bool
+    table: list[dict[str, Any]]
+    settings: list[str]
+
+
+def compare(a: Path, b: Path) -> Comparison:
+    """Compare the finished runs of two folders.
+
+    Raises
+    ------
+    RunError
+        A folder has no finished run, the runs have other tasks, or nothing matches.
+    """
+    ours, theirs = finished(a), finished(b)
+    matched = [(ours[name], theirs[name]) for name in ours if name in theirs]
+    best = _best_pair(ours, theirs)
+    matched += best
+    if not matched:
+        raise RunError(
+            f"{a}, {b}: no run has the same name in both ({', '.join(ours)}; {', '.join(theirs)}), "
+            "and not both have a model with a selection score"
+        )
+    first, second = (recipe_of(one) for one in matched[0])
+    if first.task != second.task:
+        raise RunError(f"{a} is of a {first.task}, {b} of a {second.task}: nothing to compare")
+    table = [row for one in matched for row in _rows(*one, first)]
+    if all(row["why"] for row in table):
+        whys = [f"{row['a']}, {row['b']}: {row['why']}" for row in table]
+        raise RunError("\n  ".join([f"{a}, {b}: nothing to compare", *dict.fromkeys(whys)]))
+    _correct(table)
+    return Comparison(a, b, matched, bool(best), table, _differing(matched))
+
+
+def finished(folder: Path) -> dict[str, Run]:
+    """The finished runs of a folder by name: models, then fusions.
+
+    Raises
+    ------
+    RunError
+        There is none.
+    """
+    found = {}
+    for pattern in ("*", "fusion/*"):
+        for one in sorted(folder.glob(pattern)):
+            record = runs.read_run(one) if (one / runs.PREDICTIONS).is_file() else None
+            if record is not None:
+                name = one.relative_to(folder).as_posix()
+                found[name] = Run(name, one, record)
+    if not found:
+        raise RunError(f"{folder}: no finished run there; name a folder such as runs/emodb")
+    return found
+
+
+def recipe_of(run: Run) -> Recipe:
+    """The recipe that a run was made with.
+
+    Raises
+    ------
+    RunError
+        Where another version wrote it, and this one cannot read it.
+    """
+    try:
+        return Recipe.model_validate_json(json.dumps(run.record["recipe"]))
+    except (KeyError, ValidationError):
+        raise RunError(
+            f"{run.folder / 'run.json'}: the recipe in it is of another version; run make train "
+            "(or make fuse) again"
+        ) from None
+
+
+def _best_pair(ours: Mapping[str, Run], theirs: Mapping[str, Run]) -> list[tuple[Run, Run]]:
+    """The model with the highest selection score of each; none where their names are the same."""
+    one, other = _best(ours), _best(theirs)
+    return [(one, other)] if one and other and one.name != other.name else []
+
+
+def _best(found: Mapping[str, Run]) -> Run | None:
+    scores = {name: one.selection for name, one in found.items()}
+    known = {name: score for name, score in scores.items() if score is not None}
+    return found[max(known, key=known.__getitem__)] if known else None
+
+
+# -- rows ------------------------------------------------------------------------------------
+
+
+def _rows(a: Run, b: Run, recipe: Recipe) -> list[dict[str, Any]]:
+    """The rows of the table that a pair of runs gives."""
+    optimistic = [one.name for one in (a, b) if one.record.get("optimistic")]
+    frames = [runs.read_predictions(one.folder / runs.PREDICTIONS) for one in (a, b)]
+    partitions = [
+        one for one in frames[0]["partition"].unique() if one in set(frames[1]["partition"])
+    ]
+    if not partitions:
+        return [_row(a, b, "", "", why="no partition is in both")]
+    result = []
+    for partition in partitions:
+        pair = [frame[frame["partition"] == partition] for frame in frames]
+        shared = "chosen on the rows that it is scored on" if optimistic else shared_rows(*pair)
+        if isinstance(shared, str):
+            result.append(_row(a, b, partition, "", why=shared))
+        else:
+            result += _numbers(a, b, partition, shared, recipe)
+    return result
+
+
+def _row(a: Run, b: Run, partition: str, metric: str, **more: Any) -> dict[str, Any]:
+    named = {"partition": partition, "metric": metric, "a": a.name, "b": b.name, "why": ""}
+    return {**dict.fromkeys(COLUMNS), **named, **dict(runs.plain(more))}
+
+
+def _numbers(
+    a: Run, b: Run, partition: str, shared: tuple[pd.DataFrame, pd.DataFrame], recipe: Recipe
+) -> list[dict[str, Any]]:
+    names = runs.predicted_labels(shared[0]) or runs.predicted_targets(shared[0])
+    gap = paired_gap(*shared, recipe)
+    with warnings.catch_warnings():
+        # Said already where each run is scored.
+        warnings.simplefilter("ignore", metrics.ScoreWarning)
+        scores = [plain_scores(frame, names) for frame in shared]
+    swaps = comparisons.draw_swaps(speakers(shared[0]), N_SWAPS, recipe.evaluate.seed)
+    result = []
+    for metric in SHOWN[recipe.task]:
+        entry = gap["metrics"][metric]
+        numbers = {
+            "n": gap["n"],
+            "n_speakers": gap["n_speakers"],
+            "score_a": scores[0][metric],
+            "score_b": scores[1][metric],
+            "difference": entry["value"],
+            "low": entry["low"],
+            "high": entry["high"],
+            "p": _p_value(shared, names, metric, swaps),
+            "smallest_p": swaps.smallest_p,
+        }
+        result.append(_row(a, b, partition, metric, **numbers))
+    return result
+
+
+def _p_value(
+    shared: tuple[pd.DataFrame, pd.DataFrame],
+    names: Sequence[str],
+    metric: str,
+    swaps: comparisons.Swaps,
+) -> float:
+    if "true" in shared[0].columns:
+        truth = shared[0]["true"].to_numpy()
+        said = [frame["pred"].to_numpy() for frame in shared]
+        return float(comparisons.classification_p(truth, said, names, swaps)[metric][0, 1])
+    truth, _ = values_of(shared[0], names)
+    values = np.stack([values_of(frame, names)[1] for frame in shared])
+    return float(comparisons.regression_p(truth, values, metric, swaps)[0, 1])
+
+
+def _correct(table: Sequence[dict[str, Any]]) -> None:
+    """Fill in `p_holm`, a partition and metric at a time."""
+    for rows in _by_metric(table).values():
+        adjusted = comparisons.holm([np.nan if row["p"] is None else row["p"] for row in rows])
+        for row, p in zip(rows, adjusted, strict=True):
+            row["p_holm"] = runs.plain(p)
+
+
+def _by_metric(
+    table: Sequence[dict[str, Any]],
+) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """The rows that have numbers by partition and metric."""
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in table:
+        if not row["why"]:
+            found.setdefault((row["partition"], row["metric"]), []).append(row)
+    return found
+
+
+# -- settings --------------------------------------------------------------------------------
+
+
+def _differing(matched: Sequence[tuple[Run, Run]]) -> list[str]:
+    """A line a setting that differs; the pairs are named where it does not differ in all."""
+    found: dict[str, list[str]] = {}
+    for a, b in matched:
+        for key, one, other in _differences(_settings(a), _settings(b)):
+            if key.startswith("stores.") and a.name != b.name:
+                continue  # of other models
+            found.setdefault(f"{key}: {one} | {other}", []).append(_pair_name(a, b))
+    return [
+        text if len(pairs) == len(matched) else f"{text} ({', '.join(pairs)})"
+        for text, pairs in found.items()
+    ]
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    """What a run was made with."""
+    recipe = {k: v for k, v in run.record["recipe"].items() if k not in ("name", "path")}
+    corpora = run.record["inputs"].get("corpora", {})
+    return {
+        **recipe,
+        "tables": {corpus: one.get("table") for corpus, one in corpora.items()},
+        "stores": {corpus: one.get("store") for corpus, one in corpora.items()},
+        "numerics": run.record["inputs"].get("numerics"),
+        "versions": run.record.get("versions", {}),
+    }
+
+
+def _differences(
+    ours: Mapping[str, Any], theirs: Mapping[str, Any], above: str = ""
+) -> Iterator[tuple[str, str, str]]:
+    """Dotted keys with both values as JSON; `-` where a key is not there.
+
+    Examples
+    --------
+    >>> list(_differences({"a": {"b": 1, "c": [2]}}, {"a": {"b": 1}, "d": "x"}))
+    [('a.c', '[2]', '-'), ('d', '-', '"x"')]
+    """
+    for name in dict.fromkeys([*ours, *theirs]):
+        pair = [one.get(name, _NONE) for one in (ours, theirs)]
+        if all(isinstance(one, Mapping) for one in pair):
+            yield from _differences(pair[0], pair[1], f"{above}{name}.")
+        elif pair[0] != pair[1]:
+            texts = ["-" if x is _NONE else json.dumps(x, ensure_ascii=False) for x in pair]
+            yield f"{above}{name}", texts[0], texts[1]
+
+
+_NONE = object()
+
+
+# -- shown -----------------------------------------------------------------------------------
+
+
+def _pair_name(a: Run, b: Run) -> str:
+    return a.name if a.name == b.name else f"{a.name}, {b.name}"
+
+
+def comparison_text(found: Comparison) -> str:
+    """The tables of the terminal."""
+    lines = [
+        f"A {found.a}",
+        f"B {found.b}",
+        *(["settings that differ, A | B:"] if found.settings else ["no setting differs"]),
+        *(f"  {one}" for one in found.settings),
+    ]
+    confidence = recipe_of(found.matched[0][0]).evaluate.confidence
+    for (partition, metric), rows in _by_metric(found.table).items():
+        head = [f"{NAMES[metric]}, {partition}", "A", "B"]
+        body = [[*head, f"A less B, {confidence:.0%} interval", "on", "p", "p (Holm)"]]
+        lines += ["", *aligned([*body, *map(_text_row, rows)])]
+        least = min(row["smallest_p"] for row in rows)
+        if least * len(rows) > LEVEL:
+            lines.append(f"so few speakers cannot show a difference: p is {least:.2g} at least")
+    lines.append("")
+    if found.best:
+        pair = _pair_name(*found.matched[-1])
+        lines.append(f"{pair}: the highest selection score of each; all others have one name")
+    for row in found.table:
+        if row["why"]:
+            where = f" {row['partition']}" if row["partition"] else ""
+            lines.append(f"not compared: {row['a']}, {row['b']}{where}: {row['why']}")
+    return "\n".join(lines).rstrip("\n")
+
+
+def _text_row(row: Mapping[str, Any]) -> list[str]:
+    entry = {"value": row["difference"], "low": row["low"], "high": row["high"]}
+    return [
+        row["a"] if row["a"] == row["b"] else f"{row['a']}, {row['b']}",
+        number(row["score_a"]),
+        number(row["score_b"]),
+        gap_text({"metrics": {"": entry}}, ""),
+        gap_size(row),
+        *("undefined" if row[p] is None else f"{row[p]:.3g}" for p in ("p", "p_holm")),
+    ]
+
+
+def write_table(path: Path, found: Comparison) -> None:
+    """Write the table as CSV, at full precision."""
+    table = pd.DataFrame(found.table, columns=list(COLUMNS))
+    write_text(path, table.to_csv(index=False, lineterminator="\n"), RunError)
