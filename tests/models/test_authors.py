@@ -166,8 +166,8 @@ def test_leave_one_speaker_out_of_svc(tmp_path: Path) -> None:
 
 def test_stratified_holdout_of_linear_svc_with_speaker_folds(tmp_path: Path) -> None:
     synthetic.classes(tmp_path)
-    outer = 'stratified-holdout"\nexpect_overlap = ["speaker'
-    text = CLASSES.replace('leave-one-speaker-out"', f'{outer}"]')
+    text = CLASSES.replace("leave-one-speaker-out", "stratified-holdout")
+    text = text.replace('expect_overlap = ["session"]', 'expect_overlap = ["speaker"]')
     text = text.replace('"stratified-k-fold"', '"speaker-k-fold"').replace('"svc"', '"linear-svc"')
     recipe = synthetic.recipe(tmp_path, text.replace('kernel = ["linear", "rbf"]\n', ""))
     folder = train_model(recipe, "two", stores=tmp_path, runs=tmp_path / "runs", jobs=1)
