@@ -55,6 +55,8 @@ class Study:
         The content of `statistics.json`.
     subsets : dict or None
         The content of `subsets.json`, where the recipe asks for subsets and a search is finished.
+    repeats : dict or None
+        The content of `seeds.json`, where there are runs of other seeds.
     tables : dict
         Corpus -> its table, where there is one.
     """
@@ -65,12 +67,13 @@ class Study:
     sweeps: Sequence[Sweep]
     statistics: Mapping[str, Any]
     subsets: Mapping[str, Any] | None
+    repeats: Mapping[str, Any] | None
     tables: Mapping[str, Table]
     audio: Audio
 
     def by_protocol(self) -> list[tuple[Recipe, str, Sequence[Scored]]]:
         """Recipe, name and all runs of every protocol that has any; the main one has no name."""
-        also = dict(zip(self.recipe.also, self.recipe.protocols()[1:], strict=True))
+        also = self.recipe.beside()
         known = {one.folder for one in self.scored}
         swept = [one for sweep in self.sweeps for one in sweep.runs if one.folder not in known]
         return [
@@ -215,6 +218,7 @@ class _Book:
             others=self._keep(
                 *(sheets.overview(one, more, study.tables, self._pages) for one, _, more in others),
                 sheets.gaps(recipe, scored, study.protocols, self._pages),
+                *sheets.seeds(recipe, study.repeats, self._titles),
                 *(sheets.transfer(one, f"pairs-{self._stems[one.folder]}") for one in scored),
                 *(sheets.grid(one, f"grid-{self._stems[one.folder]}") for one in scored),
                 sheets.targets(recipe, scored, self._pages),
@@ -270,7 +274,7 @@ class _Book:
             protocol=protocol or recipe.split.outer,
             parts=parts,
             cells=cells,
-            chosen=self._keep(sheets.chosen(one)),
+            chosen=self._keep(sheets.chosen(one), *sheets.learned(one)),
             notes=_notes(one),
             silent=list(self.study.audio.missing.values()),
             neighbours=self._neighbours(one),

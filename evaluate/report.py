@@ -15,6 +15,7 @@ from evaluate.groups import read_tables
 from evaluate.layers import read_sweeps
 from evaluate.pages import Study, render
 from evaluate.score import read_all, read_protocols
+from evaluate.seeds import read_seeds
 from evaluate.selection import read_subsets
 from evaluate.statistics import read_statistics
 from features.command import corpus_root
@@ -63,6 +64,7 @@ def make_report(recipe: Recipe, runs_folder: Path, stores: Path, data: Path) -> 
         read_sweeps(recipe, runs_folder),
         read_statistics(recipe, scored, runs_folder),
         read_subsets(recipe, runs_folder),
+        read_seeds(recipe, runs_folder),
         tables,
         find_audio(roots, tables, folder),
     )

@@ -196,6 +196,27 @@ def gaps(recipe: Recipe, scored: Sequence[Scored], others: Protocols, pages: Pag
     )
 
 
+def seeds(
+    recipe: Recipe, found: Mapping[str, Any] | None, titles: Mapping[str, str]
+) -> list[Sheet]:
+    """The first metric of every system over seeds, a table a partition."""
+    metric = SHOWN[recipe.task][0]
+    result: list[Sheet] = []
+    if not found:
+        return result
+    for partition, part in found["partitions"].items():
+        rows = []
+        for system, scores in part["systems"].items():
+            one = scores[metric]
+            numbers = [plain(one[key]) for key in ("mean", "deviation", "least", "largest")]
+            rows.append([text(titles.get(system, system)), *numbers, count(len(one["values"]))])
+        caption = f"{NAMES[metric]} on {partition} over seeds {', '.join(map(str, found['seeds']))}"
+        header = ["run", "mean", "deviation", "least", "largest", "seeds"]
+        name = f"seeds-{partition}"
+        result.append(Sheet(f"Other seeds, {partition}", caption, header, [rows], name))
+    return result
+
+
 def _gap_cell(gap: Mapping[str, Any], metric: str) -> Cell:
     value = gap["metrics"][metric]["value"] if gap["metrics"] else None
     return Cell(gap_text(gap, metric), value, note=gap_size(gap))
@@ -396,6 +417,26 @@ def chosen(one: Scored) -> Sheet | None:
     select = one.record.get("recipe", {}).get("head", {}).get("select", "the selection score")
     header = ["fold", "target", "scaler", "parameters", "score"]
     return Sheet("Chosen hyperparameters", f"Chosen by {select}", header, [rows])
+
+
+def learned(one: Scored) -> list[Sheet]:
+    """The weights and temperatures of a fusion's members that each fold learned."""
+    members = one.record.get("members", [])
+    targets = one.scores.get("targets", [])
+    found = []
+    for key in ("weights", "temperatures"):
+        rows: list[Row] = []
+        for fold, rule in one.record.get("learned", {}).items():
+            # A member's values: one, or one a target.
+            values = [each if isinstance(each, list) else [each] for each in rule.get(key, [])]
+            several = len(values) > 0 and len(values[0]) > 1
+            for i in range(len(values[0]) if values else 0):
+                of = targets[i] if several else "all"
+                rows.append([text(fold or NONE), text(of), *(plain(each[i]) for each in values)])
+        if rows:
+            header = ["fold", "target", *members]
+            found.append(Sheet(key.capitalize(), f"{key.capitalize()} learned", header, [rows]))
+    return found
 
 
 # -- layers ----------------------------------------------------------------------------------
