@@ -2,7 +2,9 @@
 
 Conventions
 -----------
-- A repeat takes its seed in place of `[split] seed` and of the head's `random_state`. Every head
+- A repeat takes its seed in place of `[split] seed` and of the head's `random_state`, and shuffles
+  the groups that folds are made of (`[split] shuffle`): else most seeds give one and the same
+  folds, so that a repeat with the recipe's own seed need not equal the recipe's run. Every head
   has one minimum: what differs is who is held out and what is chosen on, and only with some of
   scikit-learn's solvers how near they come to it (`HeadSpec.uses_random_state`).
 - A system is a run that at least two seeds have; its name is its folder, as in

@@ -85,8 +85,8 @@ class ExtractSpec(Section):
 OverlapKind = Literal["speaker", "session", "sentence", "audio"]
 OVERLAP_KINDS = ("speaker", "session", "sentence", "audio")
 # What a protocol of `also` takes from [split] unless it says otherwise.
-_INHERITED = ("inner", "inner_folds", "outer_folds", "test_size", "seed", "balance_gender",
-              "expect_overlap")  # fmt: skip
+_INHERITED = ("inner", "inner_folds", "outer_folds", "test_size", "seed", "shuffle",
+              "balance_gender", "expect_overlap")  # fmt: skip
 # What belongs to one outer split alone.
 _OWN = {
     "devel_size": "stratified-holdout",
@@ -103,8 +103,10 @@ class SplitSpec(Section):
     """`[split]`: how rows are divided; outer folds score, inner folds choose.
 
     `four-to-one-in-five` is a name for settings (`stratified-holdout` with `test_size = 0.2`,
-    `inner = "stratified-k-fold"` of five) and fills them in. `seeds` repeats the whole with each of
-    them, in place of `seed` and of the head's `random_state`.
+    `inner = "stratified-k-fold"` of five) and fills them in. Folds of speakers (sessions,
+    sentences) take those first that are hardest to balance, so that the seed decides between equals
+    alone; with `shuffle` it draws the order. `seeds` repeats the whole with each of them, in place
+    of `seed` and of the head's `random_state`, and shuffled.
     """
 
     outer: Literal[
@@ -126,6 +128,7 @@ class SplitSpec(Section):
     test_size: Annotated[float, Field(gt=0, lt=1)] = 0.2
     devel_size: Annotated[float, Field(gt=0, lt=1)] | None = None
     seed: Annotated[int, Field(ge=0)] = 0
+    shuffle: bool = False
     balance_gender: bool = False
     expect_overlap: list[OverlapKind] = []
     emobox: str | None = None
@@ -151,7 +154,8 @@ class SplitSpec(Section):
 
     def settings(self) -> dict[str, Any]:
         """What the folds depend on, JSON-able: all but the protocols beside it."""
-        return self.model_dump(mode="json", exclude={"also", "seeds"})
+        found = self.model_dump(mode="json", exclude={"also", "seeds", "shuffle"})
+        return {**found, "shuffle": True} if self.shuffle else found
 
     @property
     def uses_seed(self) -> bool:
@@ -407,7 +411,9 @@ class Recipe(Section):
             seed: self._protocol(
                 seed_protocol(seed),
                 {
-                    "split": self.split.model_copy(update={"seed": seed, "also": [], "seeds": []}),
+                    "split": self.split.model_copy(
+                        update={"seed": seed, "shuffle": True, "also": [], "seeds": []}
+                    ),
                     "head": self.head.model_copy(update={"random_state": seed}),
                 },
             )
@@ -854,6 +860,9 @@ def _split_faults(split: SplitSpec, classification: bool, corpora: Sequence[str]
             for side, kind in (("outer", split.outer), ("inner", split.inner))
             if kind.startswith("stratified") or kind == "four-to-one-in-five"
         ]
+    grouped = ("speaker-k-fold", "session-k-fold", "sentence-disjoint", "speaker-sentence-grid")
+    if split.shuffle and not {split.outer, split.inner, split.within} & set(grouped):
+        faults.append(f"[split] shuffle: goes with folds of groups: {', '.join(grouped)}")
     if split.outer == "emobox" and split.emobox is None:
         faults.append('[split] emobox: missing; the folder of a copy of EmoBox: emobox = "..."')
     if split.pool and split.within:

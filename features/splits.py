@@ -291,7 +291,9 @@ def _group_folds(
 ) -> list[Fold]:
     """Divide whole groups (speakers, sessions or sentences) among k folds.
 
-    Balanced by class (and gender, where asked for), or by count where the truth is no class.
+    Balanced by class (and gender, where asked for), or by count where the truth is no class. Those
+    that are hardest to balance are given first, and the seed decides between equals alone; with
+    `shuffle` it draws the order, which balances somewhat less.
     """
     groups = np.full(len(rows), "", dtype=object)
     groups[positions] = _groups(rows, positions, column, where)
@@ -307,6 +309,9 @@ def _group_folds(
                 f"{where}: {rows['corpus'].iloc[part[0]]} has {n_groups} {column}s among these "
                 f"{len(part)} utterances; ask for at most {n_groups} folds"
             )
+        if split.shuffle:
+            same = np.zeros(len(part)) if strata is None else strata[part]
+            return _drawn_groups(same, groups[part], k, split.seed)
         if strata is None:
             return _even_groups(groups[part], k, split.seed)
         chooser = StratifiedGroupKFold(k, shuffle=True, random_state=split.seed)
@@ -326,6 +331,31 @@ def _even_groups(groups: np.ndarray, k: int, seed: int) -> list[np.ndarray]:
     for group in order:
         fold[group] = np.argmin(sizes)
         sizes[fold[group]] += counts[group]
+    return [np.flatnonzero(fold[member] == one) for one in range(k)]
+
+
+def _drawn_groups(
+    strata: NDArray[Any], groups: NDArray[Any], k: int, seed: int
+) -> list[NDArray[np.int64]]:
+    """Give each group, in an order that is drawn, to the fold that it leaves the most balanced.
+
+    That is where the shares that folds have of each stratum deviate least, on average over strata;
+    of equals the fold with the fewest rows. With k groups or more no fold is empty.
+    """
+    names, member = np.unique(groups.astype(str), return_inverse=True)
+    _, stratum = np.unique(strata, return_inverse=True)
+    shares = np.zeros((len(names), stratum.max() + 1))
+    np.add.at(shares, (member, stratum), 1 / np.bincount(stratum)[stratum])
+    sizes = np.bincount(member)
+    held, rows = np.zeros((k, shares.shape[1])), np.zeros(k, dtype=np.int64)
+    fold = np.empty(len(names), dtype=np.int64)
+    for group in np.random.default_rng(seed).permutation(len(names)):
+        given = held + np.eye(k)[:, :, None] * shares[group]
+        uneven = given.std(axis=1).mean(axis=1).round(12)
+        best = np.lexsort((rows, uneven))[0]
+        fold[group] = best
+        held[best] += shares[group]
+        rows[best] += sizes[group]
     return [np.flatnonzero(fold[member] == one) for one in range(k)]
 
 

@@ -365,7 +365,7 @@ def test_repeats_take_all_of_the_split_and_their_seeds(tmp_path: Path) -> None:
     names = ["r", *(f"r/protocols/{one}" for one in ("stratified-holdout", "seed-7", "seed-8"))]
     assert [one.name for one in recipe.protocols()] == names
     seven = recipe.repeats()[7]
-    assert seven.split.settings() == {**recipe.split.settings(), "seed": 7}
+    assert seven.split.settings() == {**recipe.split.settings(), "seed": 7, "shuffle": True}
     assert seven.head == recipe.head.model_copy(update={"random_state": 7})
     assert seven.fusion == recipe.fusion
     assert seven.protocols() == [seven]
@@ -378,6 +378,7 @@ def test_repeats_take_all_of_the_split_and_their_seeds(tmp_path: Path) -> None:
         ("seeds = [1]", r"seeds: got \[1\], allowed: two or more"),
         ("seeds = [1, 2, 1]", "two or more, each once"),
         ("seeds = [-1, 2]", "seeds: got -1"),
+        ('inner = "stratified-k-fold"\nshuffle = true', "shuffle: goes with folds of groups"),
         ('seeds = [1, 2]\nalso = [{ outer = "speaker-k-fold", name = "seed-2" }]',
          "seed-2 is the name of a repeat"),
         ('also = [{ outer = "speaker-k-fold", seeds = [1, 2] }]', "has seeds; list them all in"),

@@ -204,6 +204,7 @@ EVERY = [
     {"outer": "cross-corpus", "within": "speaker-k-fold"},
     {"outer": "cross-corpus", "pool": True},
     {"outer": "speaker-sentence-grid", "outer_folds": 2},
+    {"outer": "speaker-k-fold", "shuffle": True},
 ]
 
 
@@ -219,6 +220,64 @@ def test_no_split_depends_on_the_order_of_rows(values: dict[str, object]) -> Non
     for _, _, train, devel, test in straight:
         assert train.isdisjoint(test)
         assert devel.isdisjoint(train | test)
+
+
+@TASKS
+def test_every_seed_shuffles_groups_that_are_unlike(task: str) -> None:
+    frame, y = united(make(200, 12))
+    if task == "targets":
+        y = np.zeros((len(frame), 1))
+    folds = {
+        (shuffle, seed): frozenset(
+            frozenset(fold.test)
+            for fold in outer_folds(
+                frame,
+                spec(outer="speaker-k-fold", outer_folds=4, shuffle=shuffle, seed=seed),
+                y,
+            )
+        )
+        for shuffle in (False, True)
+        for seed in range(5)
+    }
+    assert len({one for (shuffle, _), one in folds.items() if shuffle}) == 5
+    assert len({one for (shuffle, _), one in folds.items() if not shuffle}) < 5
+    for one in folds.values():
+        assert sorted(row for test in one for row in test) == list(range(200))
+        for test in one:
+            at = np.array(sorted(test))
+            assert names(frame, "speaker", at).isdisjoint(
+                names(frame, "speaker", np.setdiff1d(np.arange(200), at))
+            )
+
+
+def test_shuffled_folds_are_balanced_by_class_and_gender() -> None:
+    kinds = [("calm", "female"), ("sad", "male"), ("calm", "male")] * 4
+    frame = rows(
+        240,
+        speaker=[f"{i % 12:02}" for i in range(240)],
+        emotion=[kinds[i % 12][0] for i in range(240)],
+        gender=[kinds[i % 12][1] for i in range(240)],
+    )
+    y = frame["emotion"].to_numpy(str)
+    values = {"outer": "speaker-k-fold", "outer_folds": 4, "shuffle": True, "balance_gender": True}
+    for seed in range(10):
+        for fold in outer_folds(frame, spec(**values, seed=seed), y):
+            part = frame.iloc[fold.test]
+            counts = part.groupby(["emotion", "gender"]).size()
+            assert counts.to_dict() == dict.fromkeys(sorted(set(kinds)), 20)
+
+
+def test_no_shuffled_fold_is_empty() -> None:
+    rng = np.random.default_rng(0)
+    frame = rows(200, speaker=[f"{int(i):02}" for i in rng.geometric(0.3, 200)])
+    frame["emotion"] = rng.choice(["calm", "sad"], 200).astype(object)
+    y = frame["emotion"].to_numpy(str)
+    k = frame["speaker"].nunique()
+    for seed in range(10):
+        folds = outer_folds(
+            frame, spec(outer="speaker-k-fold", outer_folds=k, shuffle=True, seed=seed), y
+        )
+        assert {len(names(frame, "speaker", fold.test)) for fold in folds} == {1}
 
 
 def test_genders_are_balanced_where_asked_for() -> None:
