@@ -275,8 +275,8 @@ def _differing(matched: Sequence[tuple[Run, Run]]) -> list[str]:
 
 
 def _settings(run: Run) -> dict[str, Any]:
-    """What a run was made with."""
-    recipe = {k: v for k, v in run.record["recipe"].items() if k not in ("name", "path")}
+    """What a run was made with; keys that its version had not known have their defaults."""
+    recipe = {k: v for k, v in recipe_of(run).resolved().items() if k not in ("name", "path")}
     corpora = run.record["inputs"].get("corpora", {})
     return {
         **recipe,
