@@ -23,9 +23,13 @@ from features.corpora import CORPORA, read_corpus
 from features.corpora.listing import print_corpora
 from features.errors import CorpusError, StoreError, UserError, nearest
 from features.lint import lint_recipe
-from features.recipe import Recipe, load_recipe
+from features.recipe import load_recipe
 from features.store import BLOCK, Store, audio_hash, file_digest, store_path
-from features.utterances import Table, differences, read_table, write_table
+from features.utterances import Finding, Table, differences, finding, read_table, write_table
+
+LFS = b"version https://git-lfs"
+LFS_BYTES = 1024
+"""A pointer of Git LFS begins with the one and is smaller than the other (its specification)."""
 
 
 def main(args: argparse.Namespace) -> int:
@@ -85,7 +89,7 @@ def import_(args: argparse.Namespace) -> int:
 
 def table(args: argparse.Namespace) -> int:
     """Read a corpus, print what is in it, and write its table."""
-    recipe: Recipe | None = None
+    _refuse_no_folder(args.root)
     if args.recipe is not None:
         recipe = load_recipe(args.recipe, corpora=[args.name])
         spec = recipe.corpora[args.name]
@@ -95,8 +99,8 @@ def table(args: argparse.Namespace) -> int:
             options=recipe.reader_options(args.name),
         )  # fmt: skip
     else:
-        reader = args.reader or (None if args.name in CORPORA else "manifest")
-        made = read_corpus(args.name, args.root or args.data / args.name, reader=reader)
+        root = args.root or args.data / args.name
+        made = _read_by_name(args.name, root, args.reader)
     folder = args.stores / args.name
     try:
         old = read_table(folder)
@@ -107,9 +111,52 @@ def table(args: argparse.Namespace) -> int:
         for line in differences(old, made):
             print(f"changed: {line}")
     _print_table(made)
+    for one in _not_audio(made, root):
+        print(f"odd: {one.text}")
     write_table(folder, made)
     print(f"written: {folder / 'utterances.csv'}")
     return 0
+
+
+def _refuse_no_folder(root: Path | None) -> None:
+    """Refuse a --root that is no folder: another DATA would not mend that."""
+    if root is not None and not root.is_dir():
+        what = "is a file" if root.is_file() else "no such folder"
+        raise CorpusError(f"{root}: {what}; --root names the folder of the corpus")
+
+
+def _read_by_name(name: str, root: Path, reader: str | None) -> Table:
+    """Read a corpus by its own reader; one that has none by a manifest."""
+    if reader or name in CORPORA:
+        return read_corpus(name, root, reader=reader)
+    try:
+        return read_corpus(name, root, reader="manifest")
+    except CorpusError as error:
+        hint = nearest(name, CORPORA)
+        if not hint:
+            raise
+        raise CorpusError(f"{error}; {name} has no reader of its own{hint}") from None
+
+
+def _not_audio(made: Table, root: Path) -> list[Finding]:
+    """Files that hold no audio, as a copy without its large files has them."""
+    empty, pointers = [], []
+    for name in made.frame["path"].unique():
+        path = root / name
+        try:
+            n_bytes = path.stat().st_size
+            head = path.read_bytes() if 0 < n_bytes <= LFS_BYTES else b""
+        except OSError:
+            continue  # the reader has named it
+        if not n_bytes:
+            empty.append(name)
+        elif head.startswith(LFS):
+            pointers.append(name)
+    text = "audio files stand for ones that Git LFS has not fetched (git lfs pull does)"
+    return [
+        *finding("empty-files", empty, "audio files are empty"),
+        *finding("lfs-pointers", pointers, text),
+    ]
 
 
 def _keep_measured(made: Table, old: Table) -> None:
@@ -140,12 +187,14 @@ def _print_table(made: Table) -> None:
         print(f"emotion by the map {name}: {text}; {counts.sum()} in all")
     for target in made.targets:
         values = frame[target]
+        if values.isna().all():
+            continue
         print(
             f"{target}: {values.notna().sum()} known, {values.min():.3g} to {values.max():.3g}, "
             f"{(values == 0).mean():.0%} zero"
         )
-    for finding in made.findings:
-        print(f"odd: {finding.text}")
+    for one in made.findings:
+        print(f"odd: {one.text}")
 
 
 def _speakers(speakers: pd.Series) -> str:

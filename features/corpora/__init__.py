@@ -118,7 +118,8 @@ def read_corpus(
     Raises
     ------
     CorpusError
-        If there is no such reader, option or folder, or the files contradict each other.
+        If there is no such reader, option or folder, the files contradict each other, or none of
+        them is of this corpus.
     """
     record, root = get_corpus(reader or name), Path(root)
     for option in options:
@@ -137,9 +138,14 @@ def read_corpus(
     labels = dict(record.labels if reading.labels is None else reading.labels)
     targets = record.targets if reading.targets is None else reading.targets
     findings = list(reading.findings)
+    if reading.frame.empty:
+        raise CorpusError(_not_here("no utterance of it is there", record, root, findings))
     frame = _completed(reading.frame, name, labels, targets)
     refuse_duplicates(frame["utterance"], frame["path"], root)
     findings += _blank_unknown_labels(frame, labels)
+    unlabelled = [one for one in findings if one.kind == "labels-outside-list"]
+    if any(one.count == len(frame) for one in unlabelled):
+        raise CorpusError(_not_here("no row has a label of it", record, root, unlabelled))
     if record.shares:
         findings += _mask_beyond_shares(frame, targets)
     counts = _counts(frame, record)
@@ -157,6 +163,17 @@ def read_corpus(
         "expected": dict(record.expected),
     }
     return Table(frame, labels, targets, findings, about)
+
+
+def _not_here(what: str, record: Corpus, root: Path, findings: Iterable[Finding]) -> str:
+    """Say that a folder holds something else than the corpus, with what was found instead."""
+    return "; ".join(
+        [
+            f"{root}: not the corpus {record.key}: {what}",
+            *(one.text for one in findings),
+            f"{record.key} is expected to hold {record.layout}",
+        ]
+    )
 
 
 def _completed(
@@ -209,15 +226,27 @@ def _counts(frame: pd.DataFrame, record: Corpus) -> list[Finding]:
     odd = []
     for what, expected in record.expected.items():
         column, _, value = what.partition("=")
+        which = ""
         if column == "utterances":
             n = len(frame)
         elif column == "speakers":
-            n = frame.loc[frame["speaker"] != "", "speaker"].nunique()
+            there = {one for one in frame["speaker"] if one}
+            n, which = len(there), _other_speakers(there, record)
         else:
             n = int((frame[column] == value).sum())
-        if n != expected:
-            odd.append(f"{what} {n} (published: {expected})")
+            what = what if value else f"rows without {column}"
+        if n != expected or which:
+            odd.append(f"{what} {n} (published: {expected}{which})")
     if not odd:
         return []
     text = f"counts differ from the published ones: {some(odd, 20)}"
     return [Finding("counts", len(odd), tuple(odd), text)]
+
+
+def _other_speakers(there: set[str], record: Corpus) -> str:
+    """Name the corpus's speakers without an utterance, and speakers that it does not have."""
+    if not record.speakers:
+        return ""
+    known = {*record.speakers}
+    sides = {"missing": sorted(known - there), "unknown": sorted(there - known)}
+    return "".join(f"; {side}: {some(names)}" for side, names in sides.items() if names)

@@ -69,6 +69,8 @@ class Corpus:
         (root, options of the recipe) -> `Reading`.
     options : tuple of str
         The options that `read` takes.
+    speakers : tuple of str
+        All of them, where they are few and published by name.
     label_maps : dict
         Name of a common list -> own label of the set `emotion` -> label of the list; labels that
         are absent are dropped.
@@ -90,6 +92,7 @@ class Corpus:
     published: bool
     read: Callable[[Path, Mapping[str, Any]], Reading]
     options: tuple[str, ...] = ()
+    speakers: tuple[str, ...] = ()
     label_maps: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 

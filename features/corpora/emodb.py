@@ -132,6 +132,7 @@ EMODB = Corpus(
     },
     published=True,
     read=read_emodb,
+    speakers=tuple(sorted((*MALE, *FEMALE))),
     label_maps={
         "four-class": FOUR_CLASS,
         "four-class-disgust-as-angry": {**FOUR_CLASS, "disgust": "angry"},

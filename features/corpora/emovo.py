@@ -71,6 +71,7 @@ EMOVO = Corpus(
     },
     published=True,
     read=read_emovo,
+    speakers=("f1", "f2", "f3", "m1", "m2", "m3"),
     label_maps={
         "four-class": {"anger": "angry", "joy": "happy", "neutral": "neutral", "sadness": "sad"},
         "emobox": {

@@ -207,6 +207,7 @@ IEMOCAP = Corpus(
     },
     published=True,
     read=read_iemocap,
+    speakers=tuple(f"Ses0{session}{who}" for session in range(1, 6) for who in GENDERS),
     options=("style",),
     label_maps={
         "four-class": {**FOUR_CLASS, "excited": "happy"},

@@ -90,6 +90,7 @@ RAVDESS = Corpus(
     },
     published=True,
     read=read_ravdess,
+    speakers=tuple(f"{actor:02}" for actor in range(1, 25)),
     label_maps={
         "four-class": {"angry": "angry", "happy": "happy", "neutral": "neutral", "sad": "sad"},
         "emobox": {

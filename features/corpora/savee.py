@@ -72,6 +72,7 @@ SAVEE = Corpus(
     },
     published=True,
     read=read_savee,
+    speakers=("DC", "JE", "JK", "KL"),
     label_maps={
         "four-class": {
             "anger": "angry",

@@ -265,6 +265,39 @@ def test_emodb_without_audio(tmp_path):
         read_corpus("emodb", tmp_path)
 
 
+@pytest.mark.parametrize("name", [name for name in CORPORA if name not in ("demo", "audformat")])
+def test_a_folder_of_another_corpus_is_refused(tmp_path, name):
+    touch(tmp_path, "a/angry.wav", "b/1_angry_02.flac")
+    with pytest.raises(CorpusError, match=str(tmp_path)):
+        read_corpus(name, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["emodb", "crema-d", "turev-db"])
+def test_files_of_which_none_is_an_utterance_are_named(tmp_path, name):
+    touch(tmp_path, "x/hello.wav", "y/there.wav")
+    found = rf"not the corpus {name}: .*2 audio files .*: x/hello.wav, y/there.wav; {name} is exp"
+    with pytest.raises(CorpusError, match=found):
+        read_corpus(name, tmp_path)
+
+
+def test_files_of_which_none_has_a_label_are_named(tmp_path):
+    touch(tmp_path, "AudioWAV/1001_IEO_ANG_HI.wav", "AudioWAV/1002_IEO_SAD_HI.wav")
+    with pytest.raises(CorpusError, match=r"not the corpus turev-db: .*1001_IEO_ANG_HI \(audiowav"):
+        read_corpus("turev-db", tmp_path)
+
+
+def test_a_manifest_without_rows_is_refused(tmp_path):
+    write(tmp_path / "manifest.csv", "path,mood")
+    with pytest.raises(CorpusError, match="not the corpus manifest: no utterance"):
+        read_corpus("manifest", tmp_path)
+
+
+def test_speakers_that_lack_and_that_nobody_knows_are_named(tmp_path):
+    touch(tmp_path, *(f"wav/{one:02}a01Fa.wav" for one in (3, 8, 9, 10, 11, 12, 13, 14, 15, 99)))
+    (counts,) = [one for one in read_corpus("emodb", tmp_path).findings if one.kind == "counts"]
+    assert "speakers 10 (published: 10; missing: 16; unknown: 99)" in counts.text
+
+
 def test_one_id_for_two_files_names_both(tmp_path):
     touch(emodb_tree(tmp_path), "wav/03a01Fa.flac")
     with pytest.raises(CorpusError, match=r"03a01Fa \(wav/03a01Fa.flac and wav/03a01Fa.wav\)"):

@@ -73,6 +73,9 @@ def test_iemocap(tmp_path, level):
     assert kinds(table)["no-agreement"].examples == ("Ses01F_impro05a_M003",)
     assert kinds(table)["labels-outside-list"].examples == ("Ses02M_script01_1b_M000 (new)",)
     assert set(kinds(table)) == {"no-agreement", "labels-outside-list"}
+    (counts,) = [one.text for one in table.findings if one.kind == "counts"]
+    assert "speakers 4 (published: 10; missing: Ses03F, Ses03M, Ses04F, Ses04M, Ses05F" in counts
+    assert "rows without emotion 2 (published: 2507)" in counts
     write_table(tmp_path / "stores", table)
     assert table_hash(read_table(tmp_path / "stores")) == table_hash(table)
 

@@ -110,3 +110,43 @@ def test_table_of_a_corpus_that_is_not_there(features, tmp_path: Path) -> None:
     code, text = features("table", "emodb", "--data", str(tmp_path))
     assert code == 1
     assert f"{tmp_path}/emodb: no such folder" in text
+
+
+def test_a_table_is_not_replaced_by_one_of_another_corpus(features, tmp_path: Path) -> None:
+    there, other = tmp_path / "data/emodb/wav", tmp_path / "data/other"
+    for folder, name in ((there, "03a01Fa.wav"), (other, "hello.wav")):
+        folder.mkdir(parents=True)
+        (folder / name).write_bytes(b"RIFF")
+    assert features("table", "emodb", "--root", str(there.parent))[0] == 0
+    before = (tmp_path / "stores/emodb/utterances.csv").read_bytes()
+    code, text = features("table", "emodb", "--root", str(other))
+    assert (code, "other: not the corpus emodb: no utterance of it is there" in text) == (1, True)
+    assert (tmp_path / "stores/emodb/utterances.csv").read_bytes() == before
+
+
+def test_table_names_what_is_no_audio_and_leaves_out_targets_without_a_value(
+    features, tmp_path: Path
+) -> None:
+    folder = tmp_path / "emodb"
+    folder.mkdir()
+    (folder / "03a01Fa.wav").write_bytes(b"RIFF")
+    (folder / "08a01Fa.wav").touch()
+    (folder / "09a01Fa.wav").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1")
+    code, text = features("table", "emodb", "--root", str(folder))
+    assert code == 0
+    assert "odd: 1 audio files are empty: 08a01Fa.wav" in text
+    assert "has not fetched (git lfs pull does): 09a01Fa.wav" in text
+    assert "natural" not in text
+
+
+def test_table_of_a_root_that_is_no_folder_and_of_a_name_that_is_none(
+    features, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    code, text = features("table", "emodb", "--root", str(tmp_path / "file"))
+    assert (code, "file: is a file; --root names the folder of the corpus" in text) == (1, True)
+    code, text = features("table", "emodb", "--root", str(tmp_path / "none"))
+    assert (code, "no such folder" in text, "DATA=" in text) == (1, True, False)
+    text = features("table", "emodbb", "--root", str(tmp_path))[1]
+    assert "manifest.csv: cannot be read" in text
+    assert "emodbb has no reader of its own; did you mean 'emodb'" in text
