@@ -23,7 +23,7 @@ def main(args: argparse.Namespace) -> None:
     recipe = recipe_of(args)
     for note in check_labels(recipe, args.stores, args.data):
         print(note)
-    protocols = recipe.protocols()
+    protocols = [recipe] if args.layers else recipe.protocols()
     for one in protocols:
         lint_recipe(one, args.stores).refuse(recipe.path)
     work = work_of(recipe, args.stores, sweep=args.layers)
