@@ -17,6 +17,7 @@ Conventions
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,6 +74,16 @@ class Part:
     both: int
 
     @property
+    def unfitted(self) -> list[str]:
+        """Classes without a row to fit on: they are never predicted."""
+        return [name for name, (fitted, _) in self.classes.items() if not fitted]
+
+    @property
+    def absent(self) -> list[str]:
+        """Classes without a held-out row."""
+        return [name for name, (_, held_out) in self.classes.items() if not held_out]
+
+    @property
     def missing(self) -> list[str]:
         """Classes without a row on one of the sides."""
         lines = []
@@ -98,6 +109,8 @@ class Lint:
         What stops a run, and what has to be known.
     declared : list of str
         Of the notes, overlap that would be a fault without the recipe's word for it.
+    absent : list of str
+        Of the notes, classes that a partition lacks.
     """
 
     split: SplitSpec
@@ -106,6 +119,7 @@ class Lint:
     faults: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     declared: list[str] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
 
     def refuse(self, where: str) -> None:
         """Raise a RunError that names all faults, where there are any."""
@@ -122,7 +136,8 @@ class Lint:
                 for kind in OVERLAP_KINDS
             ]
             counts = [str(one.fitted), str(one.held_out)]
-            rows.append([one.fold or "-", one.part, *counts, *shared, ", ".join(one.missing)])
+            lacking = f"{'! ' if one.unfitted else ''}{', '.join(one.missing)}"
+            rows.append([one.fold or "-", one.part, *counts, *shared, lacking])
         if self.inner:
             rows.append(_inner_row(self.inner))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -163,10 +178,14 @@ def lint_recipe(recipe: Recipe, stores: Path) -> Lint:
     CorpusError
         A table is missing.
     RunError
-        The split cannot be made.
+        The split cannot be made; the recipe's file is named.
     """
     rows, y, labels = load_rows(recipe, stores)
-    return lint(rows, y, labels, make_plan(rows, y, has_truth(y), recipe.split), recipe.split)
+    try:
+        plan = make_plan(rows, y, has_truth(y), recipe.split)
+    except RunError as error:
+        raise RunError(f"{recipe.path}: {error}") from None
+    return lint(rows, y, labels, plan, recipe.split)
 
 
 def lint(
@@ -219,7 +238,11 @@ def lint(
     ]
     overlap = _overlap(parts, faults.kinds)
     result.declared = [overlap[kind] for kind in split.expect_overlap if kind in overlap]
-    result.notes = [*plan.notes, *sides.unknown(), *overlap.values(), *_lacking(parts)]
+    result.absent = _absent(parts)
+    result.notes = [
+        *(*plan.notes, *sides.unknown(), *overlap.values()),
+        *(*_inner_speakers(split, parts, inner), *_lacking(parts), *result.absent),
+    ]
     result.notes += [
         f"{kind} overlap is declared and does not occur"
         for kind in split.expect_overlap
@@ -357,15 +380,47 @@ def _overlap(parts: Sequence[Part], faulty: set[str]) -> dict[str, str]:
     return lines
 
 
-def _lacking(parts: Sequence[Part]) -> list[str]:
-    lacking = [part for part in parts if part.missing]
-    if not lacking:
+def _inner_speakers(split: SplitSpec, parts: Sequence[Part], inner: Sequence[Part]) -> list[str]:
+    """Say where speakers are new in the outer folds alone."""
+    shared = [one for one in inner if one.shared.get("speaker")]
+    if not shared or any(one.shared.get("speaker") for one in parts):
         return []
-    first = lacking[0]
     return [
-        f"{len(lacking)} of {len(parts)} parts lack classes (first {_name(first)}: "
-        f"{', '.join(first.missing)})"
+        f"speaker overlap in {len(shared)} of {len(inner)} inner folds (inner = '{split.inner}'): "
+        "hyperparameters are chosen by speakers that are fitted on, scores are not"
     ]
+
+
+def _lacking(parts: Sequence[Part]) -> list[str]:
+    """Say how many parts lack classes on either side."""
+    sides = (
+        ("unfitted", "(!) have no row to fit on of a class, which is never predicted there"),
+        ("absent", "have no held-out row of a class"),
+    )
+    lines = []
+    for side, text in sides:
+        lacking = [part for part in parts if getattr(part, side)]
+        if lacking:
+            first, classes = _name(lacking[0]), ", ".join(getattr(lacking[0], side))
+            lines.append(f"{len(lacking)} of {len(parts)} parts {text} (first {first}: {classes})")
+    return lines
+
+
+def _absent(parts: Sequence[Part]) -> list[str]:
+    """Say which classes no held-out row of a partition is of, over all folds."""
+    counts: dict[str, Counter[str]] = {}
+    for part in parts:
+        of_part = counts.setdefault(part.part, Counter())
+        of_part.update({name: held_out for name, (_, held_out) in part.classes.items()})
+    lines = []
+    for name, of_part in counts.items():
+        absent = [label for label, n in of_part.items() if not n]
+        if absent and of_part.total():
+            lines.append(
+                f"{name}: no row is of {', '.join(absent)}; UAR is the mean over the classes that "
+                "occur"
+            )
+    return lines
 
 
 def _inner_row(inner: Sequence[Part]) -> list[str]:
@@ -380,13 +435,14 @@ def _inner_row(inner: Sequence[Part]) -> list[str]:
         worst = max(known, key=lambda one: len(one.shared[kind]), default=None)
         shared.append(f"{len(worst.shared[kind])} of {worst.of[kind]}" if worst else "-")
     lacking = sum(bool(one.missing) for one in inner)
+    mark = "! " if any(one.unfitted for one in inner) else ""
     return [
         "inner",
         f"{len(inner)} folds",
         span([one.fitted for one in inner]),
         span([one.held_out for one in inner]),
         *shared,
-        f"in {lacking} of {len(inner)}" if lacking else "",
+        f"{mark}in {lacking} of {len(inner)}" if lacking else "",
     ]
 
 

@@ -15,6 +15,7 @@ import re
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -221,6 +222,9 @@ class HeadSpec(Section):
                     f"an index from 0, {', '.join(map(repr, NAMED_LAYERS))}, '6+12' (these layers "
                     "side by side), or a list of these"
                 )
+            indices = side_by_side(one)
+            if len(set(indices)) != len(indices):
+                raise ValueError("'6+12' (each layer once)")
         return value
 
     @property
@@ -528,7 +532,13 @@ def load_recipe(
         mapped = check_section(LabelsSpec, flat.pop("labels"), "[labels] ", faults)
     top = check_section(_Top, flat, "", faults)
     sections = {
-        name: check_section(kind, raw.get(name, {}), f"[{name}] ", faults)
+        name: check_section(
+            kind,
+            raw.get(name, {}),
+            f"[{name}] ",
+            faults,
+            _head_choices(flat) if name == "head" else {},
+        )
         for name, kind in _SECTIONS.items()
     }
     also = _also(sections["split"], faults)
@@ -583,8 +593,17 @@ def load_recipe(
     )
 
 
-def check_section(kind: type[S], values: Any, where: str, faults: list[str]) -> S | None:
-    """Validate one table; add a line to `faults` for each fault."""
+def check_section(
+    kind: type[S],
+    values: Any,
+    where: str,
+    faults: list[str],
+    choices: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> S | None:
+    """Validate one table; add a line to `faults` for each fault.
+
+    `choices` has what may stand for a missing key, where that is less than its type allows.
+    """
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -592,11 +611,20 @@ def check_section(kind: type[S], values: Any, where: str, faults: list[str]) -> 
         for one in error.errors():
             depth = 2 if one["loc"] and one["loc"][0] in ("grid", "fixed") else 1
             key = ".".join(str(part) for part in one["loc"][:depth])
-            text = _fault(kind, key, one)
+            text = _fault(kind, key, one, choices)
             # A union reports a fault a member.
             found[key] = f"{found[key]}, or {_allowed(one)}" if key in found else text
         faults.extend(f"{where}{text}" for text in found.values())
         return None
+
+
+def _head_choices(top: Mapping[str, Any]) -> dict[str, Sequence[str]]:
+    """What `[head]` may hold by the recipe's task, where it says which."""
+    if ("target" in top) == ("targets" in top):
+        return {}
+    if "target" in top:
+        return {"kind": CLASSIFICATION_HEADS, "select": CLASSIFICATION_SELECTION}
+    return {"kind": REGRESSION_HEADS, "select": REGRESSION_SELECTION}
 
 
 def _allowed(error: Any) -> str:
@@ -608,12 +636,12 @@ def _allowed(error: Any) -> str:
     return text.removeprefix("a valid ")
 
 
-def _fault(kind: type[Section], key: str, error: Any) -> str:
+def _fault(kind: type[Section], key: str, error: Any, choices: Mapping[str, Sequence[str]]) -> str:
     """One fault: the key, what came, what is allowed, and the nearest known name."""
     if error["type"] == "extra_forbidden":
         return f"{key}: no such key{nearest(key, kind.model_fields)}"
     if error["type"] == "missing":
-        allowed = _choices(kind, key)
+        allowed = choices.get(key) or _choices(kind, key)
         return f"{key}: missing" + (f"; allowed: {', '.join(allowed)}" if allowed else "")
     if error["type"] == "value_error" and not key:  # of a table as a whole
         return _allowed(error)
@@ -776,6 +804,7 @@ def _combinations(
             found = _split_faults(one, classification, list(corpora))
             faults += [fault.replace("[split]", f"[split] also, {name}:", 1) for fault in found]
         faults += _seed_faults(split, head, also)
+        faults += _same_folds(split, also)
     faults += _concatenation_faults(models, head)
     known = set(models) | {f"{m}@{layer}" for m in models for layer in _layers(head)}
     for name, spec in fusions.items():
@@ -900,6 +929,25 @@ def _seed_faults(
         if seed_protocol(seed) in also
     ]
     return faults
+
+
+def _same_folds(split: SplitSpec, also: Mapping[str, SplitSpec]) -> list[str]:
+    """Protocols that are the main one, or another, by a second name."""
+    faults = []
+    seen = [("the main protocol", _folds_of(split))]
+    for name, one in also.items():
+        same = next((other for other, folds in seen if folds == _folds_of(one)), None)
+        if same:
+            faults.append(
+                f"[split] also: {name} is {same} again; leave it out, or change its settings"
+            )
+        seen.append((name, _folds_of(one)))
+    return faults
+
+
+def _folds_of(split: SplitSpec) -> dict[str, Any]:
+    """The settings, without what is only allowed."""
+    return {key: one for key, one in split.settings().items() if key != "expect_overlap"}
 
 
 def _layers(head: Section | None) -> list[int | str]:

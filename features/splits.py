@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, StratifiedShuffleSplit
 
 from features.emobox import read_emobox
-from features.errors import RunError
+from features.errors import RunError, nearest
 from features.recipe import SplitSpec
 
 Positions = NDArray[np.int64]
@@ -252,7 +252,12 @@ def inner_folds(
     positions = np.asarray(positions, dtype=np.int64)
     if split.inner == "speaker-k-fold":
         where = f"[split] inner = 'speaker-k-fold' of {split.inner_folds}"
-        return _group_folds(rows, positions, y, split.inner_folds, split, "speaker", where)
+        otherwise = "choose another outer"
+        if y.ndim == 1:
+            otherwise = "choose inner = 'stratified-k-fold' or another outer"
+        return _group_folds(
+            rows, positions, y, split.inner_folds, split, "speaker", where, otherwise
+        )
     if split.inner == "stratified-k-fold":
         _need_classes(y, "inner = 'stratified-k-fold'")
         where = f"[split] inner = 'stratified-k-fold' of {split.inner_folds}"
@@ -272,10 +277,11 @@ def _partitions(rows: pd.DataFrame) -> list[Positions]:
     other = rows[~rows["partition"].isin(PARTITIONS)]
     if len(other):
         found = sorted({one or "(none)" for one in other["partition"]})
+        hint = next(filter(None, (nearest(one, PARTITIONS) for one in found)), "")
         raise RunError(
             f"[split] outer = 'predefined': {len(other)} of {len(rows)} rows are of the partition "
             f"{', '.join(found)} (first {other['corpus'].iloc[0]}/{other['utterance'].iloc[0]}), "
-            f"expected {', '.join(PARTITIONS)}; choose another [split] outer"
+            f"expected {', '.join(PARTITIONS)}{hint}; choose another [split] outer"
         )
     return [np.flatnonzero(rows["partition"] == name) for name in PARTITIONS]
 
@@ -288,6 +294,7 @@ def _group_folds(
     split: SplitSpec,
     column: str,
     where: str,
+    otherwise: str = "choose another outer",
 ) -> list[Fold]:
     """Divide whole groups (speakers, sessions or sentences) among k folds.
 
@@ -305,9 +312,11 @@ def _group_folds(
     def parts(part: Positions) -> list[Positions]:
         n_groups = len(set(groups[part]))
         if n_groups < k:
+            several = n_groups > 1
+            way_out = f"ask for at most {n_groups} folds" if several else otherwise
             raise RunError(
-                f"{where}: {rows['corpus'].iloc[part[0]]} has {n_groups} {column}s among these "
-                f"{len(part)} utterances; ask for at most {n_groups} folds"
+                f"{where}: {rows['corpus'].iloc[part[0]]} has {n_groups} "
+                f"{column}{'s' if several else ''} among these {len(part)} utterances; {way_out}"
             )
         if split.shuffle:
             same = np.zeros(len(part)) if strata is None else strata[part]

@@ -140,6 +140,11 @@ class Store:
         except OSError as error:
             if self.path.suffix != ".h5":
                 raise StoreError(f"{self.path}: is no store (no HDF5 file)") from None
+            if "file locking flag" in str(error):  # HDF5's words, where another handle locks
+                raise StoreError(
+                    f"{self.path}: is open elsewhere in this process, with locking; close it there "
+                    "(or open it with h5py.File(..., locking=False))"
+                ) from None
             raise StoreError(
                 f"{self.path}: cannot be opened as HDF5 ({_first_line(error)}); {_anew(self.path)}"
             ) from None
@@ -333,10 +338,12 @@ class Store:
             wanted = [int(layer)]
         lacking = [one for one in wanted if one not in self.layers]
         if lacking:
+            more = ", or extract with other [extract] layers"
+            if lacking[0] > top and "n_layers" in self.key:
+                more = f": {top} is the model's last"
             raise StoreError(
                 f"{self.path}: layer {layer!r} needs layer {lacking[0]}, stored are "
-                f"{_ranges(self.layers)}; choose one of these, or extract with other "
-                f"[extract] layers"
+                f"{_ranges(self.layers)}; choose one of these{more}"
             )
         return [self.layers.index(one) for one in wanted]
 

@@ -283,7 +283,7 @@ def train_model(
     print(f"{title}: {summary(outcome.choices, recipe.head.select)}, {duration(seconds)}, {engine}")
     for text, count in fits.warned.items():
         print(f"{title}: {count} of {fits.done} fits: {text}")
-    for note in [*matrix.notes, *outcome.notes, *checked.declared]:
+    for note in [*matrix.notes, *outcome.notes, *checked.declared, *checked.absent]:
         print(f"{title}: {note}")
     return folder
 

@@ -143,6 +143,8 @@ def test_inner_folds_are_compared() -> None:
     assert any(one.shared["speaker"] for one in found.inner)
     assert len(found.inner) == 3 * 11
     assert not found.faults  # it biases the choice, not the score, and the recipe asks for it
+    (note,) = [one for one in found.notes if one.startswith("speaker overlap")]
+    assert "of 33 inner folds (inner = 'stratified-k-fold'): hyperparameters are chosen" in note
     promised = stratified.model_copy(update={"inner": "speaker-k-fold"})
     (fault,) = lint(frame, y, LABELS, plan, promised).faults
     assert "inner = 'speaker-k-fold' promises not to have" in fault
@@ -158,9 +160,49 @@ def test_missing_classes_and_unknown_values_are_said() -> None:
     assert found.parts[1].missing == ["calm (held out)"]
     assert found.notes == [
         "the session of 1 of 12 rows is unknown: not compared",
-        "1 of 2 parts lack classes (first test: calm (held out))",
+        "1 of 2 parts have no held-out row of a class (first test: calm)",
+        "test: no row is of calm; UAR is the mean over the classes that occur",
         "session overlap is declared and does not occur",
     ]
+
+
+def test_a_class_that_nothing_is_fitted_on_is_marked() -> None:
+    frame = table()
+    frame.loc[:7, "emotion"] = "sad"
+    found = check(frame)
+    assert found.parts[1].unfitted == ["calm"]
+    assert "! calm (fitted)" in found.table()
+    assert not found.faults
+    assert found.absent == ["devel: no row is of calm; UAR is the mean over the classes that occur"]
+    assert "2 of 2 parts (!) have no row to fit on of a class" in found.notes[0]
+
+
+def test_a_class_in_some_folds_alone_is_absent_from_none() -> None:
+    frame = table()
+    y = frame["emotion"].to_numpy(str)
+    split = SplitSpec(outer="leave-one-speaker-out", inner="stratified-k-fold", inner_folds=2)
+    found = lint(frame, y, LABELS, make_plan(frame, y, y != "", split), split)
+    assert found.absent == []
+    assert found.notes == [
+        "12 of 12 parts have no held-out row of a class (first made/00 test: sad)"
+    ]
+    assert "!" not in found.table()
+
+
+def test_a_split_that_cannot_be_made_names_the_recipe(tmp_path: Path) -> None:
+    synthetic.classes(tmp_path / "stores")
+    text = """
+target = "emotion"
+[split]
+outer = "speaker-k-fold"
+outer_folds = 9
+[head]
+kind = "svc"
+select = "uar"
+"""
+    recipe = synthetic.recipe(tmp_path, text)
+    with pytest.raises(RunError, match=r"study.toml: \[split\] outer .* at most 8 folds"):
+        lint_recipe(recipe, tmp_path / "stores")
 
 
 @pytest.mark.parametrize("condition", ["speaker-seen", "sentence-seen", "both-seen"])

@@ -180,6 +180,16 @@ def test_splits_that_cannot_be_made() -> None:
         outer_folds(frame, spec(outer="speaker-k-fold"), y)
     with pytest.raises(RunError, match="inner = 'speaker-k-fold' of 5: made has 4 speakers"):
         inner_folds(frame, np.arange(60), y, spec())
+    one = frame.assign(speaker="00")
+    with pytest.raises(RunError, match="1 speaker among .*; choose inner = 'stratified-k-fold' or"):
+        inner_folds(one, np.arange(60), y, spec())
+    with pytest.raises(RunError, match="1 speaker among these 60 utterances; choose another outer"):
+        inner_folds(one, np.arange(60), np.zeros((60, 2)), spec())
+    with pytest.raises(RunError, match="1 speaker among these 60 utterances; choose another outer"):
+        outer_folds(one, spec(outer="speaker-k-fold"), y)
+    dev = frame.assign(partition=["train"] * 30 + ["dev"] * 30)
+    with pytest.raises(RunError, match=r"the partition dev \(.*; did you mean 'devel'\?; choose"):
+        outer_folds(dev, spec(outer="predefined"), y)
     with pytest.raises(RunError, match="only one speaker: made/00"):
         outer_folds(frame.assign(speaker="00"), spec(outer="leave-one-speaker-out"), y)
     y = y.copy()

@@ -427,3 +427,25 @@ def test_a_pipe_is_not_waited_for_and_a_device_not_read_to_its_end(tmp_path: Pat
     for path in (tmp_path / "a.wav", Path("/dev/zero")):
         with pytest.raises(FileNotFoundError, match="No such file"):
             file_digest(path)
+
+
+def test_a_layer_that_the_model_does_not_have(tmp_path: Path, data: np.ndarray) -> None:
+    write(tmp_path / "toy.h5", data)
+    with Store(tmp_path / "toy.h5") as store, pytest.raises(StoreError) as caught:
+        store.columns_of(9)
+    assert str(caught.value).endswith("stored are 0-2; choose one of these: 2 is the model's last")
+    write(tmp_path / "some.h5", data[:2], full_key({**KEY, "layers": [0, 1]}))
+    with Store(tmp_path / "some.h5") as store, pytest.raises(StoreError, match="extract with oth"):
+        store.columns_of(2)
+
+
+def test_a_store_that_is_open_elsewhere_is_not_called_damaged(
+    tmp_path: Path, data: np.ndarray
+) -> None:
+    write(tmp_path / "toy.h5", data)
+    with (
+        h5py.File(tmp_path / "toy.h5", "r", locking=True),
+        pytest.raises(StoreError, match="is open elsewhere in this process") as caught,
+    ):
+        Store(tmp_path / "toy.h5")
+    assert "FORCE" not in str(caught.value)
