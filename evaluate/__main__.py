@@ -36,11 +36,15 @@ def score(args: argparse.Namespace) -> None:
 
 def layers(args: argparse.Namespace) -> None:
     """Score the sweeps over layers and print them."""
-    from evaluate.layers import score_sweeps, sweeps_text
+    from evaluate.layers import score_sweeps, single_layers, sweeps_text
 
     recipe = recipe_of(args)
     sweeps = score_sweeps(recipe, args.runs, stores=args.stores, force=args.force)
-    print(sweeps_text(recipe, sweeps) or f"{recipe.path}: no model has runs at several layers")
+    single = single_layers(recipe, args.stores)
+    if sweeps or not single:
+        print(sweeps_text(recipe, sweeps) or f"{recipe.path}: no model has runs at several layers")
+    for line in single:
+        print(line)
 
 
 def report(args: argparse.Namespace) -> None:

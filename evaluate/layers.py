@@ -11,6 +11,7 @@ Conventions
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ from evaluate.score import (
     read_scores,
     score_run,
 )
+from features.errors import StoreError
+from features.store import Store, store_path
 
 if TYPE_CHECKING:
     from features.recipe import Recipe
@@ -149,6 +152,17 @@ def sweeps_text(recipe: Recipe, sweeps: Sequence[Sweep]) -> str:
         if sweep.chosen:
             blocks.append(f"best: {runs.chosen_text(sweep.chosen)}")
     return "\n".join(blocks)
+
+
+def single_layers(recipe: Recipe, stores: Path) -> list[str]:
+    """Say which models have no layers to compare; one without a store is passed over."""
+    lines = []
+    corpus = next(iter(recipe.corpora))
+    for model in recipe.models:
+        with contextlib.suppress(StoreError), Store(store_path(stores, corpus, model)) as store:
+            if len(store.layers) == 1:
+                lines.append(f"{model} has one layer in its store; nothing to compare")
+    return lines
 
 
 def _cells(one: Scored, partitions: Sequence[str], metric: str) -> list[str]:

@@ -45,7 +45,7 @@ from features.errors import CorpusError, RunError
 if TYPE_CHECKING:
     from features.recipe import Recipe
 
-SCORES_NUMERICS = 2
+SCORES_NUMERICS = 3
 """Raised with every change that can move a score or a bound."""
 FEW_SPEAKERS = 20
 """Below this many speakers an interval is shown with their number."""
@@ -331,6 +331,9 @@ def score_protocols(
             main = runs.run_folder(runs_folder, recipe.name, one.member)
             if runs.read_run(main) is None:
                 continue
+            if "speaker-sentence-grid" in (recipe.split.outer, recipe.also[name].outer):
+                gaps[name][one.member] = _no_gap("fitted on fewer rows: compare within its grid")
+                continue
             pair = [runs.read_predictions(at / runs.PREDICTIONS) for at in (one.folder, main)]
             first, second = (frame[frame["partition"] == "test"] for frame in pair)
             gaps[name][one.member] = paired_gap(first, second, recipe)
@@ -472,14 +475,35 @@ def _classification(
         return result
     truth, prediction = frame["true"].to_numpy(), frame["pred"].to_numpy()
     matrix = metrics.confusion(truth, prediction, labels)
-    with _noted(f"{name}: ", notes):
+    with warnings.catch_warnings():
+        # Said by name.
+        warnings.simplefilter("ignore", metrics.ScoreWarning)
         values = metrics.classification_scores(matrix)
+    notes += absent_classes(name, metrics.per_class(matrix, labels))
     drawn = intervals.draw(speakers(frame), recipe.evaluate.bootstrap, recipe.evaluate.seed)
     resampled = intervals.classification_resampled(truth, prediction, labels, drawn)
     result["metrics"] = {k: _entry(values[k], resampled[k], recipe) for k in values}
     result["per_class"] = metrics.per_class(matrix, labels)
     result["confusion"] = matrix.tolist()
     return result
+
+
+def absent_classes(name: str, per_class: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Say which classes no scored row of a partition is of; nothing where each has one.
+
+    Examples
+    --------
+    >>> absent_classes("test", {"sad": {"support": 3}, "calm": {"support": 0}})
+    ['test: no row is of calm; UAR is the mean over the other 1 of 2 classes']
+    """
+    absent = [label for label, one in per_class.items() if not one["support"]]
+    if not absent:
+        return []
+    n = len(per_class)
+    return [
+        f"{name}: no row is of {', '.join(absent)}; UAR is the mean over the other "
+        f"{n - len(absent)} of {n} classes"
+    ]
 
 
 def _folds(
@@ -552,13 +576,14 @@ def paired_gap(first: pd.DataFrame, second: pd.DataFrame, recipe: Recipe) -> dic
     Returns
     -------
     dict
-        `n`, the rows with a truth that both have; `n_speakers`; and `metrics`, the score of the
-        first less that of the second with its interval. Without such rows, or where an utterance
-        stands several times, `metrics` is empty and `why` says so.
+        `n`, the rows with a truth that both have; `n_speakers`; `metrics`, the score of the first
+        less that of the second with its interval; and `scores`, those of the first and the second
+        on these rows. Without such rows, or where an utterance stands several times, `metrics` is
+        empty and `why` says so.
     """
     frames = shared_rows(first, second)
     if isinstance(frames, str):
-        return {"n": 0, "n_speakers": None, "metrics": {}, "why": frames}
+        return _no_gap(frames)
     names = runs.predicted_labels(first) or runs.predicted_targets(first)
     drawn = intervals.draw(speakers(frames[0]), recipe.evaluate.bootstrap, recipe.evaluate.seed)
     with warnings.catch_warnings():
@@ -574,7 +599,12 @@ def paired_gap(first: pd.DataFrame, second: pd.DataFrame, recipe: Recipe) -> dic
         )
         for metric in plain[0]
     }
-    return {"n": len(frames[0]), "n_speakers": count_speakers(frames[0]), "metrics": values}
+    return {
+        "n": len(frames[0]),
+        "n_speakers": count_speakers(frames[0]),
+        "metrics": values,
+        "scores": {metric: [one[metric] for one in plain] for metric in values},
+    }
 
 
 def shared_rows(
@@ -596,6 +626,10 @@ def shared_rows(
         return "no row is held out in both"
     one, other = one.loc[shared].reset_index(), other.loc[shared].reset_index()
     return (one, other) if truth_of(one, names) == truth_of(other, names) else "the truths differ"
+
+
+def _no_gap(why: str) -> dict[str, Any]:
+    return {"n": 0, "n_speakers": None, "metrics": {}, "scores": {}, "why": why}
 
 
 # -- the terminal ----------------------------------------------------------------------------
@@ -632,7 +666,7 @@ def overview(
     single = [line for line, one in zip(lines, scored, strict=True) if one.kind == "model"]
     top = "  ".join(c.ljust(w) for c, w in zip(header, widths, strict=True))
     table = [top, rule, *single, *([rule, *fused] if fused and single else fused)]
-    notes = _star_notes(statistics, partitions)
+    notes = [*_class_notes(scored, partitions), *_star_notes(statistics, partitions)]
     blocks = [block for one in scored for block in (transfer_text(one), grid_text(one)) if block]
     lines = [caption(recipe, scored), "", *(line.rstrip() for line in table), *notes, *blocks]
     return "\n".join(lines)
@@ -641,6 +675,19 @@ def overview(
 def _star(one: Scored, partition: str, metric: str, statistics: Mapping[str, Any] | None) -> str:
     found = statistics["partitions"].get(partition) if statistics else None
     return " *" if found and one.name in found["metrics"][metric]["not_worse"] else ""
+
+
+def _class_notes(scored: Sequence[Scored], partitions: Sequence[str]) -> list[str]:
+    """What the columns of UAR go without."""
+    found = [
+        line
+        for name in partitions
+        for one in scored
+        for line in absent_classes(
+            name, one.scores["partitions"].get(name, {}).get("per_class", {})
+        )
+    ]
+    return ["", *dict.fromkeys(found)] if found else []
 
 
 def _star_notes(statistics: Mapping[str, Any] | None, partitions: Sequence[str]) -> list[str]:
@@ -700,7 +747,7 @@ def protocols_text(recipe: Recipe, main: Sequence[Scored], found: Protocols) -> 
     metric = SHOWN[recipe.task][0]
     head = (
         f"\n{NAMES[metric]} by protocol, test; differences to {recipe.split.outer} are paired, on "
-        "the rows that both hold out"
+        "the rows that both hold out, with the scores of both there"
     )
     members = {one.member: one for one in main if one.kind == "model"}
     rows = [["", recipe.split.outer, *(part for name in found.scored for part in (name, "gap"))]]
@@ -711,9 +758,16 @@ def protocols_text(recipe: Recipe, main: Sequence[Scored], found: Protocols) -> 
         for name, of_protocol in by_name.items():
             gap = found.gaps[name].get(member)
             row.append(_test_cell(of_protocol.get(member), metric))
-            row.append(f"{gap_text(gap, metric)} ({gap_size(gap)})" if gap else "-")
+            row.append(_gap_cell(gap, metric) if gap else "-")
         rows.append(row)
-    return "\n".join([head, *aligned(rows)])
+    grids = [grid_text(one) for more in found.scored.values() for one in more]
+    return "\n".join([head, *aligned(rows), *filter(None, grids)])
+
+
+def _gap_cell(gap: Mapping[str, Any], metric: str) -> str:
+    if not gap["metrics"]:
+        return gap_text(gap, metric)
+    return f"{both_scores(gap, metric)}: {gap_text(gap, metric)} ({gap_size(gap)})"
 
 
 def _test_cell(one: Scored | None, metric: str) -> str:
@@ -743,6 +797,18 @@ def gap_text(gap: Mapping[str, Any], metric: str) -> str:
     value, low, high = ("undefined" if entry[key] is None else f"{entry[key]:+.3f}"
                         for key in ("value", "low", "high"))  # fmt: skip
     return f"{value} [{low}, {high}]"
+
+
+def both_scores(gap: Mapping[str, Any], metric: str) -> str:
+    """The scores on the rows that both hold out: of what is compared with, then of the first.
+
+    Examples
+    --------
+    >>> both_scores({"scores": {"uar": [0.692, 0.594]}}, "uar")
+    '0.594 -> 0.692'
+    """
+    first, second = gap["scores"][metric]
+    return f"{number(second)} -> {number(first)}"
 
 
 def gap_size(gap: Mapping[str, Any]) -> str:

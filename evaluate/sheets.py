@@ -28,6 +28,7 @@ from evaluate.score import (
     SHOWN,
     Protocols,
     Scored,
+    both_scores,
     caption,
     gap_size,
     gap_text,
@@ -218,8 +219,10 @@ def seeds(
 
 
 def _gap_cell(gap: Mapping[str, Any], metric: str) -> Cell:
-    value = gap["metrics"][metric]["value"] if gap["metrics"] else None
-    return Cell(gap_text(gap, metric), value, note=gap_size(gap))
+    if not gap["metrics"]:
+        return Cell(gap_text(gap, metric))
+    note = f"{both_scores(gap, metric)} there, {gap_size(gap)}"
+    return Cell(gap_text(gap, metric), gap["metrics"][metric]["value"], note=note)
 
 
 # -- one run ---------------------------------------------------------------------------------

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from evaluate.__main__ import _parser, layers
 from evaluate.layers import read_sweeps, score_sweeps, sweeps_text
 from evaluate.score import read_scores
 from features.errors import RunError
 from tests.evaluate import made
+from tests.models import synthetic
 
 
 def chosen(*scores: float | None) -> dict:
@@ -82,3 +85,18 @@ def test_nothing_swept_is_nothing_said(tmp_path: Path) -> None:
     made.finish(recipe, tmp_path, "one", made.classification(), {"chosen": chosen(1, 1, 1)})
     assert score_sweeps(recipe, tmp_path) == []
     assert sweeps_text(recipe, []) == ""
+
+
+def test_a_model_of_one_layer_has_nothing_to_compare(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = synthetic.rows(4, speaker=["0", "0", "1", "1"])
+    synthetic.write(tmp_path, frame.assign(corpus="mine"),
+                    {"one": np.zeros((4, 2)), "two": np.zeros((3, 4, 2))})  # fmt: skip
+    recipe = made.recipe(tmp_path, "classification")
+    made.finish(
+        recipe, tmp_path / "runs", "one", made.classification(), {"chosen": chosen(1, 1, 1)}
+    )
+    where = ["--stores", str(tmp_path), "--runs", str(tmp_path / "runs")]
+    layers(_parser().parse_args(["layers", recipe.path, *where]))
+    assert capsys.readouterr().out == "one has one layer in its store; nothing to compare\n"

@@ -14,7 +14,7 @@ from evaluate.statistics import make_statistics
 from features.errors import RunError
 from features.recipe import Recipe
 from models.__main__ import main, parser
-from tests.evaluate import page
+from tests.evaluate import made, page
 from tests.models import synthetic
 
 TEXT = """
@@ -71,6 +71,11 @@ def test_runs_lie_beside_and_compare_on_shared_rows(trained: Recipe, tmp_path: P
     assert score.read_protocols(trained, folder).gaps == found.gaps
     text = score.protocols_text(trained, main_runs, found)
     line = next(line for line in text.splitlines() if line.startswith("one "))
+    assert gap["scores"]["uar"] == pytest.approx(
+        [balanced_accuracy_score(both["true"], both[pred]) for pred in ("pred", "pred_main")]
+    )
+    theirs, ours = gap["scores"]["uar"]
+    assert f" {ours:.3f} -> {theirs:.3f}: {score.gap_text(gap, 'uar')} (n = " in line
     assert f"{score.gap_text(gap, 'uar')} (n = 32, 8 speakers)" in line
     make_statistics(trained, main_runs, folder)
     index = report.make_report(trained, folder, tmp_path / "none", tmp_path / "none")
@@ -112,3 +117,23 @@ def test_fusion_takes_the_main_protocol(trained: Recipe, tmp_path: Path) -> None
     own = runs.read_predictions(tmp_path / "runs" / "study" / "one" / "predictions.csv")
     pd.testing.assert_series_equal(frame["fold"], own["fold"])
     assert len(frame) == 160
+
+
+def test_a_grid_beside_has_its_table_and_no_gap(tmp_path: Path) -> None:
+    recipe = made.recipe(tmp_path, "classification", "[evaluate]\nbootstrap = 200")
+    grid = recipe.split.model_copy(update={"outer": "speaker-sentence-grid"})
+    recipe = recipe.model_copy(update={"also": {"grid": grid}})
+    made.finish(recipe, tmp_path, "one", made.classification(80))
+    parts = [
+        made.classification(80, right=right).assign(partition=name, fold=f"{name} 0.0")
+        for name, right in (("test", 0.2), ("speaker-seen", 0.8))
+    ]
+    made.finish(recipe.beside()["grid"], tmp_path, "one", pd.concat(parts))
+    found = score.score_protocols(recipe, tmp_path)
+    assert found.gaps["grid"]["one"]["metrics"] == {}
+    text = score.protocols_text(recipe, score.score_all(recipe, tmp_path), found)
+    assert "no gap: fitted on fewer rows: compare within its grid" in text
+    assert "one: UAR of the same rows, by what was trained on" in text.splitlines()
+    main_runs = score.score_all(recipe, tmp_path)
+    make_statistics(recipe, main_runs, tmp_path)
+    report.make_report(recipe, tmp_path, tmp_path / "none", tmp_path / "none")

@@ -130,7 +130,11 @@ def test_a_class_without_a_sample_is_counted_once(tmp_path: Path) -> None:
     frame = frame[frame["true"] != "sadness"]
     found = scored(tmp_path, frame, "classification")
     texts = found["warnings"]
-    assert texts.count("test: 1 of 3 classes have no true sample; left out of the UAR") == 1
+    absent = "test: no row is of sadness; UAR is the mean over the other 2 of 3 classes"
+    assert texts.count(absent) == 1
+    recipe = made.recipe(tmp_path, "classification")
+    overview = score.overview(recipe, score.score_all(recipe, tmp_path / "runs"))
+    assert overview.splitlines().count(absent) == 1
     assert sum("in 5 of 5 folds" in text for text in texts) == 1
     assert found["partitions"]["test"]["per_class"]["sadness"]["recall"] is None
 
@@ -260,6 +264,10 @@ def test_a_gap_is_that_of_the_shared_rows(tmp_path: Path) -> None:
     entry = gap["metrics"]["uar"]
     assert entry["value"] == pytest.approx(by_hand(first.iloc[30:60], second.iloc[:30]))
     assert entry["low"] <= entry["value"] <= entry["high"]
+    assert gap["scores"]["uar"] == pytest.approx(
+        [balanced_accuracy_score(one["true"], one["pred"])
+         for one in (first.iloc[30:60], second.iloc[:30])]
+    )  # fmt: skip
     back = score.paired_gap(second, some, recipe)["metrics"]["uar"]
     assert [back["value"], back["low"], back["high"]] == pytest.approx(
         [-entry["value"], -entry["high"], -entry["low"]]
