@@ -20,6 +20,9 @@ VERIFY ?=
 WAIT ?=
 BREAK_LOCK ?=
 ALLOW_FAILURES ?= 0
+AUDIO ?=
+FUSION ?=
+OUT ?=
 EXTRAS ?= demo,opensmile,dev
 PYTHON ?=
 PYTHON3 ?= python3
@@ -39,10 +42,12 @@ locking := $(if $(filter-out 0,$(WAIT)),--wait) $(if $(filter-out 0,$(BREAK_LOCK
 some := $(if $(CORPUS),--corpus "$(CORPUS)")
 cluster := $(if $(CLUSTER),--cluster "$(CLUSTER)")
 compare = "$(PY)" -m evaluate compare $(or $(COMPARE),$(if $(A),"$(A)") $(if $(B),"$(B)")) $(if $(TO),--to "$(TO)")
+system := $(if $(FUSION),--fusion "$(FUSION)") $(if $(MODEL),--member "$(MODEL)")
 where = --stores "$(STORES)" --runs "$(RUNS)"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo plan fetch extract lint-split train layers fuse score report compare status test test-all lint bench fuzz clean
+.PHONY: help demo plan fetch extract lint-split train layers fuse score report compare predict status test test-all lint \
+	bench fuzz clean
 .NOTPARALLEL:
 
 help:  ## this list
@@ -51,7 +56,7 @@ help:  ## this list
 	@echo "     [VERIFY=1] [WAIT=1] [BREAK_LOCK=1] [CLUSTER=local:N|tcp://host:port|slurm[:file]]"
 	@echo "     [ALLOW_FAILURES=n] [PYTHON=/your/python] [EXTRAS=$(EXTRAS)]"
 	@echo
-	@sed -n 's/^\([a-z-]*\):[^#]*## */  \1|/p' Makefile | awk -F'|' '{printf "%-11s%s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):[^#]*## */  \1|/p' Makefile | awk -F'|' '{printf "%-14s%s\n", $$1, $$2}'
 
 demo: $(READY)  ## the whole job on a synthesised corpus: nothing to fetch, no GPU
 	@"$(PY)" -m features.corpora.demo "$(DATA)/demo"
@@ -94,6 +99,16 @@ report: $(READY)  ## pages of a recipe's runs, tables, figures; COMPARE="runs/a 
 
 compare: $(READY)  ## two recipes' runs side by side: A=runs/a B=runs/b [TO=table.csv]
 	@$(compare)
+
+predict: $(READY)  ## AUDIO="folder or files": finished heads and fusion on new audio, as CSV
+	@test -n '$(subst ','\'',$(AUDIO))' || { echo 'make predict AUDIO="folder or files" [FUSION=name | MODEL=run] [OUT=file.csv]'; exit 1; }
+	@"$(PY)" -m models predict "$(RECIPE)" $(where) $(system) --check --audio $(AUDIO)
+	@"$(PY)" -m extract "$(RECIPE)" --stores "$(STORES)" --device $(DEVICE) --jobs $(JOBS) $(system) \
+		$(if $(PRECISION),--precision $(PRECISION)) --allow-failures $(ALLOW_FAILURES) $(forced) $(locking) \
+		--audio $(AUDIO)
+	@"$(PY)" -m models predict "$(RECIPE)" $(where) $(system) --allow-failures $(ALLOW_FAILURES) --audio $(AUDIO)
+	@"$(PY)" -m fusion predict "$(RECIPE)" $(where) $(system) --allow-failures $(ALLOW_FAILURES) \
+		$(if $(OUT),--to "$(OUT)") --audio $(AUDIO)
 
 status: $(READY)  ## which stores of the recipe are complete
 	@"$(PY)" -m features status "$(RECIPE)" --stores "$(STORES)" $(some) $(if $(MODEL),--model "$(MODEL)")

@@ -9,6 +9,7 @@ Conventions
   with the main one is in `runs/<recipe>/protocols/gaps.json`.
 - So have its repeats (`[split] seeds`), named `<recipe>/protocols/seed-<seed>`; what they give
   together is in `runs/<recipe>/protocols/seeds.json`.
+- `runs/<recipe>/predict/<corpus>/<member>/` holds what a head says of new audio, the truths empty.
 - `runs/<recipe>/statistics.json` compares the runs of a recipe with one another.
 - Files appear whole or not at all, and `run.json` is written last: a folder without it is an
   unfinished run.
@@ -89,6 +90,11 @@ def run_folder(runs: Path, recipe_name: str, member: str) -> Path:
 def fusion_folder(runs: Path, recipe_name: str, name: str) -> Path:
     """Folder of a combination's run; that of the choice of subsets is named `subsets`."""
     return Path(runs) / recipe_name / "fusion" / name
+
+
+def new_folder(runs: Path, recipe_name: str, corpus: str, member: str) -> Path:
+    """Folder of what a run says of new audio (`features.new_audio`)."""
+    return Path(runs) / recipe_name / "predict" / corpus / layer_tag(*split_member(member))
 
 
 def chosen_text(chosen: Mapping[str, int]) -> str:
@@ -414,6 +420,53 @@ def is_stale(recipe: Recipe, kind: str, member: str, runs: Path, record: Mapping
         if set(record["inputs"]["corpora"]) != set(recipe.corpora):
             return True
     return any(record["inputs"].get(key) != value for key, value in plain(now).items())
+
+
+def finished_run(recipe: Recipe, kind: str, member: str, runs: Path) -> dict[str, Any]:
+    """The `run.json` of a run that today's recipe says, too; stores are not looked at.
+
+    Parameters
+    ----------
+    kind : "model" or "fusion"
+    member : str
+        The run's folder name.
+
+    Raises
+    ------
+    RunError
+        It is missing or unfinished, or was made with other settings.
+    """
+    model = kind == "model"
+    folder = (run_folder if model else fusion_folder)(runs, recipe.name, member)
+    again = f"run make {'train' if model else 'fuse'} RECIPE={recipe.path}"
+    record = read_run(folder)
+    if record is None:
+        raise RunError(f"{folder}: no finished run of {member}; {again}")
+    if is_stale(recipe, kind, member, runs, record):
+        raise RunError(
+            f"{folder}: the run of {member} was made with other settings than {recipe.path} has "
+            f"now; {again}, or go back to those settings"
+        )
+    return record
+
+
+def new_inputs(
+    recipe: Recipe, member: str, corpus: str, runs: Path, stores: Path
+) -> dict[str, Any]:
+    """What the predictions of new audio depend on: the run that predicts, and the audio.
+
+    Raises
+    ------
+    CorpusError
+        There is no table of the audio.
+    """
+    from features.utterances import read_table, table_hash
+
+    table = read_table(Path(stores) / corpus)
+    return {
+        "run": file_hash(run_folder(runs, recipe.name, member) / "run.json"),
+        "audio": table_hash(table, ["path", "audio_hash"]),
+    }
 
 
 def fingerprint(settings: Any) -> str:

@@ -1,4 +1,4 @@
-"""`python -m extract`: one or more models over the corpora of a recipe."""
+"""`python -m extract`: one or more models over the corpora of a recipe, or over other audio."""
 
 from __future__ import annotations
 
@@ -32,9 +32,10 @@ from extract.work import (
 from features import cluster
 from features.command import argument_parser, corpus_root, duration, names_of, run_command, size
 from features.corpora import read_corpus
-from features.errors import CorpusError, ModelError, RecipeError, StoreError
+from features.errors import CorpusError, ModelError, RecipeError, StoreError, UserError
 from features.inventory import compare_rows, shown_source
-from features.recipe import ModelSpec, Recipe, load_recipe
+from features.new_audio import add_system, audio_table, corpus_name, system_of
+from features.recipe import CorpusSpec, ModelSpec, Recipe, load_recipe
 from features.store import Store, parts_path, store_path
 from features.utterances import Table, read_table, write_table
 
@@ -47,15 +48,22 @@ def main(args: argparse.Namespace) -> int:
     where = cluster.parse(args.cluster) if args.cluster else None
     overrides = {"extract": {"precision": args.precision}} if args.precision else None
     recipe = _recipe(args, overrides)
+    if args.audio:
+        recipe = _of_system(recipe, args)
+    elif args.fusion or args.member:
+        raise UserError("--fusion and --member go with --audio; --members names models")
     wanted = args.model or recipe.single_models
     imported = _imported(recipe, wanted, args.stores)
     models = _models(recipe, [one for one in wanted if one not in imported])
     if args.fetch:
         fetch([replace(m, hub=None) if spec.path else m for m, spec in models], args.stores)
         return 0
-    tables, faults = _tables(recipe, args.data, args.stores)
-    if faults:
-        raise CorpusError("\n  ".join([*faults, *_weights_to_fetch(models)]))
+    if args.audio:
+        recipe, tables = _new_audio(recipe, args.audio, imported)
+    else:
+        tables, faults = _tables(recipe, args.data, args.stores)
+        if faults:
+            raise CorpusError("\n  ".join([*faults, *_weights_to_fetch(models)]))
     if args.plan:
         for line in _weights_to_fetch(models):
             print(line)
@@ -118,6 +126,37 @@ def _recipe(args: argparse.Namespace, overrides: dict[str, dict[str, str]] | Non
             f"{error}\n  registered, though: python -m extract {args.recipe}{what} --model "
             f"{','.join(others)} takes it"
         ) from None
+
+
+def _of_system(recipe: Recipe, args: argparse.Namespace) -> Recipe:
+    """The recipe with the models alone that predict: those of a combination, or one."""
+    models = system_of(recipe, args.fusion, args.member).models
+    return recipe.model_copy(
+        update={"models": {one: recipe.models.get(one, ModelSpec()) for one in models}}
+    )
+
+
+def _new_audio(
+    recipe: Recipe, paths: list[str], imported: list[str]
+) -> tuple[Recipe, dict[str, Table]]:
+    """The recipe over the audio that is named, in the place of its corpora, and the table.
+
+    Raises
+    ------
+    ModelError
+        Features of another program are wanted.
+    CorpusError
+        As `audio_table`.
+    """
+    if imported:
+        raise ModelError(
+            f"{', '.join(imported)}: imported features of another program, which new audio has "
+            "none of; name a FUSION= or a MODEL= without them"
+        )
+    table, root = audio_table(paths)
+    name = corpus_name(paths)
+    corpora = {name: CorpusSpec(root=str(root))}
+    return recipe.model_copy(update={"corpora": corpora}), {name: table}
 
 
 def _check_device(works: list[Work], machine: Machine, workers: cluster.Workers | None) -> None:
@@ -335,6 +374,13 @@ def parser() -> argparse.ArgumentParser:
     which.add_argument(
         "--members", type=names_of, metavar="A,B", help="only these models of the recipe"
     )
+    result.add_argument(
+        "--audio",
+        nargs="+",
+        metavar="PATH",
+        help="files and folders in the place of the corpora; for `python -m models predict`",
+    )
+    add_system(result)
     what = result.add_mutually_exclusive_group()
     what.add_argument(
         "--plan", action="store_true", help="say what it would take; a few batches are timed"

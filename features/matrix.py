@@ -199,6 +199,58 @@ def load_matrix(
     return matrix
 
 
+@dataclass(frozen=True)
+class Features:
+    """What a finished head is applied to.
+
+    Attributes
+    ----------
+    X : float32, shape (n_utterances, n_columns)
+    rows : DataFrame
+        The table's rows that all parts of the model have features of, index 0..n-1.
+    lacking : list of str
+        The utterances of the others.
+    """
+
+    X: NDArray[np.float32]
+    rows: pd.DataFrame
+    lacking: list[str]
+
+
+def load_features(
+    stores: Path, corpus: str, model: str, layer: int | str, statistics: list[str] | None
+) -> Features:
+    """Read one layer of a model's stores for a corpus that needs no truths.
+
+    Parameters
+    ----------
+    model, layer
+        As of `load_matrix`.
+    statistics : list of str or None
+        Of the recipe's head; None is the store's default.
+
+    Raises
+    ------
+    StoreError
+        As `load_matrix`, but for rows that the store lacks.
+    CorpusError
+        The table is missing or damaged.
+    """
+    frame = read_table(stores / corpus).frame
+    blocks, found = [], np.ones(len(frame), dtype=bool)
+    for part in model_parts(model):
+        path = store_path(stores, corpus, part)
+        _refuse_unfinished(path, corpus, part)
+        with Store(path) as store:
+            block, there = _rows(store, store.columns_of(layer), statistics, frame)
+        blocks.append((block, there))
+        found &= there
+    X = np.concatenate([block[found[there]] for block, there in blocks], axis=1)
+    rows = frame[found].reset_index(drop=True)
+    _refuse_not_finite(X, rows, model)
+    return Features(X, rows, frame.loc[~found, "utterance"].tolist())
+
+
 def _side_by_side(model: str, singles: Sequence[Matrix]) -> Matrix:
     """The columns of several models on the rows that all of them have."""
     first = singles[0]

@@ -92,6 +92,28 @@ def test_a_second_time_nothing_is_left_to_do(demo: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in kept} == before
 
 
+def test_new_audio_is_predicted_and_asking_again_computes_nothing(
+    demo: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "new audio"
+    folder.mkdir()
+    for name in ("0007", "0481"):
+        shutil.copy(demo / f"data/demo/wav/{name}.wav", folder / f"it's {name}.wav")
+    more = ["RECIPE=recipes/demo.toml", f"AUDIO='{folder}'", f"OUT={tmp_path / 'new.csv'}"]
+    done = make(demo, "predict", *more)
+    assert done.returncode == 0, done.stdout
+    assert "\nit's 0481  " in done.stdout
+    assert "mean (mean: mfcc, log-mel, wav2vec2-tiny)\n" in done.stdout
+    header, *lines = (tmp_path / "new.csv").read_text(encoding="utf-8").splitlines()
+    assert header.startswith("path,utterance,Anger_pred,Boredom_pred,")
+    assert [line.split(",")[0] for line in lines] == [
+        str(folder / f"it's {name}.wav") for name in ("0007", "0481")
+    ]
+    again = make(demo, "predict", *more)
+    assert again.stdout.count("2 of 2 cached, nothing to do") == 3
+    assert make(demo, "predict").stdout.startswith('make predict AUDIO="folder or files"')
+
+
 def test_without_the_corpus_make_says_what_is_missing(tmp_path: Path) -> None:
     done = make(tmp_path, "extract", "MODEL=xlsr-1b")
     assert done.returncode == 2  # make's own code for a recipe line that failed
@@ -116,6 +138,7 @@ def test_help_lists_every_target() -> None:
         "fuse",
         "score",
         "report",
+        "predict",
         "status",
         "test",
         "test-all",

@@ -1,0 +1,174 @@
+"""Audio of no corpus: the files that a user wants predictions of, as a table of their own.
+
+Conventions
+-----------
+- The names that are given, made absolute, name a corpus `predict-<digest>` below the stores: its
+  stores are caches as those of any corpus. Asked again for the same names, what has not changed is
+  not computed again.
+- A folder stands for all audio below it; a file is taken whatever its suffix. A file that is named
+  twice counts once.
+- Ids are made as those of corpora: below the folder that all files share. `path` is absolute.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from features.corpora.base import AUDIO_SUFFIXES, find_audio, make_ids, nfc, refuse_duplicates
+from features.errors import CorpusError, RecipeError, nearest
+from features.recipe import Recipe
+from features.utterances import KEY, TIMES, Table, columns_of
+
+SUFFIXES = (*AUDIO_SUFFIXES, ".aif", ".aiff", ".au", ".opus", ".avi")
+"""Of the files in a folder; of videos the sound is taken."""
+
+
+@dataclass(frozen=True)
+class System:
+    """What predicts: a combination of a recipe, or one of its runs alone.
+
+    Attributes
+    ----------
+    kind : "fusion" or "model"
+    name : str
+        Of the combination, or of the run's folder.
+    members : list of str
+        The runs that it takes.
+    """
+
+    kind: str
+    name: str
+    members: list[str]
+
+    @property
+    def models(self) -> list[str]:
+        """The models of the members."""
+        return list(dict.fromkeys(one.partition("@")[0] for one in self.members))
+
+
+def add_system(parser: argparse.ArgumentParser) -> None:
+    """Add `--fusion NAME | --member NAME` to a parser."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--fusion", metavar="NAME", help="[fusion.NAME] of the recipe (default: its first)"
+    )
+    which.add_argument(
+        "--member", metavar="NAME", help="one run alone, by its folder's name: mfcc, xlsr-1b@12"
+    )
+
+
+def system_of(recipe: Recipe, fusion: str | None = None, member: str | None = None) -> System:
+    """What a recipe predicts with: what is named, else its first combination, else its one run.
+
+    Raises
+    ------
+    RecipeError
+        There is no such combination or run, or there are several runs and nothing that says which.
+    """
+    if fusion is None and member is None and recipe.fusion:
+        fusion = next(iter(recipe.fusion))
+    if fusion is not None:
+        if fusion not in recipe.fusion:
+            raise RecipeError(
+                f"{recipe.path}: no [fusion.{fusion}]; it has: "
+                f"{', '.join(recipe.fusion) or 'none'}{nearest(fusion, recipe.fusion)}; "
+                "MODEL= names one run alone"
+            )
+        return System("fusion", fusion, list(recipe.fusion[fusion].members))
+    runs = [
+        model if layer == "last" else f"{model}@{layer}"
+        for model in recipe.models
+        for layer in recipe.head.layers
+    ]
+    if member is None:
+        if len(runs) > 1:
+            raise RecipeError(
+                f"{recipe.path}: no [fusion.NAME] and {len(runs)} runs ({', '.join(runs)}); name "
+                "one of them with MODEL="
+            )
+        (member,) = runs
+    if member.partition("@")[0] not in recipe.models:
+        raise RecipeError(
+            f"{recipe.path}: {member} is no run of its models ({', '.join(runs)})"
+            f"{nearest(member, runs)}"
+        )
+    return System("model", member, [member])
+
+
+def corpus_name(paths: Sequence[str]) -> str:
+    """The corpus that the files of these names are; their order does not matter.
+
+    Examples
+    --------
+    >>> corpus_name(["/speech/a", "/speech/b/"]) == corpus_name(["/speech/b", "/speech/a"])
+    True
+    """
+    names = sorted({os.path.abspath(one) for one in paths})
+    text = "\n".join(names).encode("utf-8", "surrogateescape")
+    return f"predict-{hashlib.blake2b(text, digest_size=5).hexdigest()}"
+
+
+def audio_table(paths: Sequence[str]) -> tuple[Table, Path]:
+    """The table of the audio files that are named, or lie below a folder that is.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        Files and folders.
+
+    Returns
+    -------
+    table : Table
+        Without labels and targets; `seconds` is NaN and `audio_hash` empty.
+    root : Path
+        The folder that all files share.
+
+    Raises
+    ------
+    CorpusError
+        A name is not there, or is no UTF-8; a folder has no audio; two files get the same id.
+    """
+    found: dict[str, None] = {}
+    faults = []
+    for given in paths:
+        path = Path(os.path.abspath(given))
+        if path.is_dir():
+            below = [str(path / one) for one in find_audio(path, path, SUFFIXES)]
+            found |= dict.fromkeys(below)
+            if not below:
+                faults.append(f"{given}: no audio file below it ({', '.join(SUFFIXES)})")
+        elif not path.exists():
+            faults.append(f"{given!r}: no such file or folder")
+        elif not _is_utf8(str(path)):
+            faults.append(f"{given!a}: its name is no UTF-8; rename it")
+        else:
+            found[str(path)] = None
+    if faults:
+        raise CorpusError("\n  ".join(faults))
+    files = list(found)
+    root = Path(os.path.commonpath([os.path.dirname(one) for one in files]))
+    ids = make_ids([os.path.relpath(one, root) for one in files])
+    refuse_duplicates(ids, files, root)
+    frame = pd.DataFrame({"corpus": corpus_name(paths), "utterance": ids, "path": files})
+    for column in columns_of((), ()):
+        if column not in frame:
+            frame[column] = np.nan if column in TIMES else ""
+    frame = frame[columns_of((), ())].sort_values(list(KEY), kind="stable", ignore_index=True)
+    return Table(
+        frame, {}, (), [], {"key": corpus_name(paths), "title": "audio of no corpus"}
+    ), root
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        return bool(nfc(name).encode())
+    except UnicodeEncodeError:
+        return False

@@ -1,0 +1,219 @@
+"""`python -m fusion predict RECIPE --audio PATH...`: what members say of new audio, as one.
+
+Conventions
+-----------
+- Members are read from `runs/<recipe>/predict/<corpus>/<member>/` (`python -m models predict`).
+- What a method learns (weights, positions, temperatures, stacking) it learns here from rows that
+  the predicting heads were not fitted to: of one fold the rows of `inner.csv`, of several folds all
+  held-out rows of `predictions.csv`, pooled. A file that a member lacks is left out.
+- `spread` is the standard deviation over the members, of classes that of the probability which each
+  gives to the predicted class (after its temperature, where there is one); `agree` is the share of
+  members whose own choice it is. One member alone has neither.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from evaluate import runs as files
+from evaluate.calibration import probabilities
+from features.command import argument_parser, recipe_of
+from features.errors import RunError
+from features.files import write_text
+from features.new_audio import System, add_system, corpus_name, system_of
+from features.recipe import FusionSpec, Recipe
+from features.utterances import read_table
+from fusion.combine import Aligned, Floats, align, fixed_method
+from fusion.stacking import Rows, Rule, learn
+
+SHOWN = 20
+"""Rows of the table that is printed."""
+
+
+def main(args: argparse.Namespace) -> int:
+    """Combine, write the CSV and print the first rows; 1 where more files than allowed lack one."""
+    recipe = recipe_of(args)
+    system = system_of(recipe, args.fusion, args.member)
+    corpus = corpus_name(args.audio)
+    aligned = read_members(recipe, system, corpus, stores=args.stores, runs=args.runs)
+    rule, learned_from = rule_of(recipe, system, aligned, args.runs)
+    table = read_table(args.stores / corpus).frame
+    result = predictions(aligned, rule, table, list(recipe.targets))
+    default = args.runs / recipe.name / "predict" / corpus / f"{system.name}.csv"
+    to = args.to or default
+    write_text(to, result.to_csv(index=False, lineterminator="\n"), RunError)
+    print(shown(result, list(aligned.labels), list(recipe.targets)))
+    method = recipe.fusion[system.name].method if system.kind == "fusion" else "one run"
+    print(f"\n{system.name} ({method}: {', '.join(system.members)}){learned_from}")
+    n_lacking = len(table) - len(result)
+    if n_lacking:
+        listed = args.stores / corpus / "*.failures.csv"
+        print(f"{n_lacking} of {len(table)} files have no prediction; {listed} says why")
+    print(to)
+    return 1 if n_lacking > args.allow_failures else 0
+
+
+def read_members(
+    recipe: Recipe, system: System, corpus: str, *, stores: Path, runs: Path
+) -> Aligned:
+    """What the members say of the files that all of them have features of.
+
+    Raises
+    ------
+    RunError
+        A member's predictions are missing, or its run or the audio has changed since; no file is
+        common to all.
+    """
+    frames = {}
+    for member in system.members:
+        files.finished_run(recipe, "model", member, runs)
+        folder = files.new_folder(runs, recipe.name, corpus, member)
+        inputs = files.new_inputs(recipe, member, corpus, runs, stores)
+        if not files.is_fresh(folder, inputs, (files.PREDICTIONS,)):
+            raise RunError(
+                f"{folder}: no predictions of {member} by the run and the audio as they are now; "
+                "`make predict` makes them (`python -m models predict`)"
+            )
+        frames[member] = files.read_predictions(folder / files.PREDICTIONS)
+    return align(frames, "drop", f"predict {system.name}")
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A combination that is ready for new rows.
+
+    Attributes
+    ----------
+    rule : Rule
+    temperatures : float64, shape (n_members,)
+        1 where members are not calibrated.
+    """
+
+    rule: Rule
+    temperatures: Floats
+
+
+def rule_of(recipe: Recipe, system: System, new: Aligned, runs: Path) -> tuple[Applied, str]:
+    """How the members become one, and what was learned from.
+
+    Raises
+    ------
+    RunError
+        The members' runs disagree, or have too few rows to learn from.
+    """
+    ones = np.ones(len(system.members))
+    if system.kind == "model":
+        return Applied(Rule(lambda stack: stack[0]), ones), ""
+    spec = recipe.fusion[system.name]
+    fixed = fixed_method(spec, bool(new.labels))
+    if fixed and not spec.calibrate:
+        return Applied(Rule(fixed), ones), ""
+    rows, where = rows_to_learn(recipe, system.name, spec, runs)
+    try:
+        rule = learn(spec, fixed, rows)
+    except RunError as error:
+        raise RunError(f"fusion {system.name}: {error}") from None
+    temperatures = np.asarray(rule.learned.get("temperatures", ones))
+    return Applied(rule, temperatures), f"; learned from {int(rows.known.sum())} rows of {where}"
+
+
+def rows_to_learn(recipe: Recipe, name: str, spec: FusionSpec, runs: Path) -> tuple[Rows, str]:
+    """The members' predictions of rows that they were not fitted to, and the file they are in."""
+
+    def read(output: str) -> Aligned:
+        return align(
+            {
+                member: files.read_predictions(files.run_folder(runs, recipe.name, member) / output)
+                for member in spec.members
+            },
+            spec.missing,
+            f"fusion {name}: {output}",
+        )
+
+    held_out = read(files.PREDICTIONS)
+    if len(set(held_out.frame["fold"])) > 1:
+        return held_out.rows, files.PREDICTIONS
+    return read(files.INNER).rows, files.INNER
+
+
+def predictions(
+    new: Aligned, applied: Applied, table: pd.DataFrame, targets: Sequence[str]
+) -> pd.DataFrame:
+    """The rows of the CSV.
+
+    Returns
+    -------
+    DataFrame
+        `path, utterance`, then `score_<class>` a class, `pred`, `spread`, `agree`; or
+        `<target>_pred` and `<target>_spread` a target.
+    """
+    values = applied.rule.apply(new.stack)
+    combined = new.predicted(values)
+    paths = table.set_index("utterance")["path"]
+    result = pd.DataFrame({"path": paths.loc[combined["utterance"]].to_numpy(object)})
+    result["utterance"] = combined["utterance"].to_numpy(object)
+    result[new.columns] = values
+    several = len(new.stack) > 1
+    if not new.labels:
+        if several:
+            result[[f"{one}_spread" for one in targets]] = new.stack.std(axis=0)
+        return result
+    result["pred"] = combined["pred"].to_numpy(object)
+    if several:
+        winner = np.nanargmax(values, axis=1)
+        members = probabilities(new.stack, applied.temperatures[:, None, None])
+        given = np.take_along_axis(members, winner[None, :, None], axis=2)[:, :, 0]
+        result["spread"] = given.std(axis=0)
+        result["agree"] = (np.nanargmax(new.stack, axis=2) == winner).mean(axis=0)
+    return result
+
+
+def shown(result: pd.DataFrame, labels: Sequence[str], targets: Sequence[str]) -> str:
+    """The first rows as text, and how many more there are."""
+    first = result.head(SHOWN)
+    columns: dict[str, list[str]] = {"": first["utterance"].tolist()}
+    if labels:
+        score = [row[f"score_{row['pred']}"] for _, row in first.iterrows()]
+        columns |= {"pred": first["pred"].tolist(), "score": _numbers(score)}
+        columns |= {one: _numbers(first[one]) for one in ("spread", "agree") if one in first}
+    else:
+        for one in targets:
+            spread = first.get(f"{one}_spread")
+            columns[one] = _numbers(first[f"{one}_pred"])
+            if spread is not None:
+                pairs = zip(columns[one], _numbers(spread), strict=True)
+                columns[one] = [f"{value} ±{deviation}" for value, deviation in pairs]
+    lines = _laid_out(columns)
+    more = len(result) - len(first)
+    return "\n".join([*lines, *([f"... and {more} more"] if more else [])])
+
+
+def _numbers(values: Sequence[float] | pd.Series) -> list[str]:
+    return [f"{one:.3f}" for one in values]
+
+
+def _laid_out(columns: Mapping[str, Sequence[str]]) -> list[str]:
+    widths = [max(map(len, [name, *cells])) for name, cells in columns.items()]
+    rows = [list(columns), *zip(*columns.values(), strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def parser() -> argparse.ArgumentParser:
+    """Of the command line."""
+    description = "Combine what the heads of a recipe say of new audio, and write it as CSV."
+    result = argument_parser(
+        "python -m fusion predict", description, "recipe", "stores", "runs", "allow-failures"
+    )
+    result.add_argument("--audio", nargs="+", required=True, metavar="PATH", help="files, folders")
+    result.add_argument("--to", type=Path, metavar="FILE", help="the CSV (default: below RUNS)")
+    add_system(result)
+    return result

@@ -1,0 +1,200 @@
+"""`python -m models predict RECIPE --audio PATH...`: the saved heads on new audio.
+
+Conventions
+-----------
+- A head is applied to features of the very key that it was fitted on: another model revision,
+  precision, cut or numerics is an error.
+- The layer is the run's: of `best` the one chosen over all rows, of `weighted` the factors learned
+  over all rows.
+- What a member says lies in `runs/<recipe>/predict/<corpus>/<member>/`, for `python -m fusion
+  predict`; truths are empty.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from evaluate import runs as files
+from evaluate.runs import ALL
+from features.command import argument_parser, recipe_of
+from features.errors import RunError
+from features.failures import failures_path, read_failures
+from features.matrix import load_features
+from features.new_audio import add_system, corpus_name, system_of
+from features.recipe import Recipe, model_parts
+from features.store import Store, store_path
+from features.utterances import some
+from models.layer_weights import mix
+from models.search import apply, decide
+from models.train import HEAD, load_head
+
+SHOWN = 60
+"""Characters of a value of a key that are shown."""
+
+
+def main(args: argparse.Namespace) -> None:
+    """Apply the head of every run that is asked for; one line each."""
+    recipe = recipe_of(args)
+    members = system_of(recipe, args.fusion, args.member).members
+    records = {member: usable_run(recipe, member, args.runs) for member in members}
+    if args.check:
+        return
+    corpus = corpus_name(args.audio)
+    for member, record in records.items():
+        predict(
+            recipe, member, corpus, record, stores=args.stores, runs=args.runs,
+            allow_failures=args.allow_failures,
+        )  # fmt: skip
+
+
+def usable_run(recipe: Recipe, member: str, runs: Path) -> dict[str, Any]:
+    """The `run.json` of a run whose head can be applied to new audio.
+
+    Raises
+    ------
+    RunError
+        As `evaluate.runs.finished_run`; or its rows were standardised.
+    """
+    record = files.finished_run(recipe, "model", member, runs)
+    if recipe.head.standardise:
+        by = recipe.head.standardise
+        raise RunError(
+            f"{recipe.path}: [head] standardise = {by!r}: the head of {member} expects rows that "
+            f"are centred and scaled by all rows of their {by}, which new audio does not have; "
+            "train without it"
+        )
+    return record
+
+
+def predict(
+    recipe: Recipe,
+    member: str,
+    corpus: str,
+    record: Mapping[str, Any],
+    *,
+    stores: Path,
+    runs: Path,
+    allow_failures: int = 0,
+) -> Path:
+    """Apply the saved head of one run to the features of new audio.
+
+    Parameters
+    ----------
+    corpus : str
+        The corpus that the audio is (`features.new_audio.corpus_name`).
+    record : mapping
+        The run's `run.json`.
+    allow_failures : int
+        How many files may lack features.
+
+    Returns
+    -------
+    Path
+        The folder of the predictions.
+
+    Raises
+    ------
+    StoreError, CorpusError
+        The features are missing or damaged.
+    RunError
+        The features have another key than those of the run; the head cannot be loaded; more files
+        than allowed have no features.
+    """
+    model, layer = files.split_member(member)
+    at = files.run_folder(runs, recipe.name, member)
+    parts = model_parts(model)
+    for part in parts:
+        trained = {
+            name: one["key"] if len(parts) == 1 else one["key"][part]
+            for name, one in record["stores"].items()
+        }
+        _refuse_other_key(at, trained, store_path(stores, corpus, part))
+    wanted = record["layers"][0] if layer == "best" else layer
+    features = load_features(stores, corpus, model, wanted, recipe.head.statistics)
+    if len(features.lacking) > allow_failures:
+        raise RunError(
+            f"{member}: {len(features.lacking)} of {len(features.lacking) + len(features.rows)} "
+            f"files have no features ({some(features.lacking, 3)}); {stores / corpus} has failures "
+            f"files that say why; mend them, or pass ALLOW_FAILURES={len(features.lacking)}"
+        )
+    X = features.X
+    if "layer_factors" in record:
+        X = mix(X, np.array(record["layer_factors"][ALL])).astype(np.float32)
+    labels = files.predicted_labels(files.read_predictions(at / files.PREDICTIONS))
+    values = apply(load_head(at / HEAD), X, labels)
+    columns: dict[str, Any] = {"partition": "", "fold": "", "speaker": ""}
+    if labels:
+        columns |= {"true": "", "pred": decide(values, labels)}
+        columns |= {f"score_{one}": values[:, i] for i, one in enumerate(labels)}
+    else:
+        for i, target in enumerate(recipe.targets):
+            columns |= {f"{target}_true": np.nan, f"{target}_pred": values[:, i]}
+    folder = files.new_folder(runs, recipe.name, corpus, member)
+    (folder / "run.json").unlink(missing_ok=True)
+    frame = pd.concat(
+        [
+            features.rows[["corpus", "utterance"]],
+            pd.DataFrame(columns, index=features.rows.index),
+        ],
+        axis=1,
+    )
+    files.write_predictions(folder / files.PREDICTIONS, frame)
+    inputs = files.new_inputs(recipe, member, corpus, runs, stores)
+    files.write_run(folder, {"inputs": inputs, "stage": "predict", "versions": files.versions()})
+    print(f"{member}: {len(frame)} files")
+    return folder
+
+
+def _refuse_other_key(at: Path, trained: Mapping[str, dict[str, Any]], path: Path) -> None:
+    """Refuse features that were not computed as those that the head was fitted on.
+
+    Parameters
+    ----------
+    at : Path
+        The run's folder.
+    trained : mapping
+        Corpus -> the key of the store that the run was trained on.
+    path : Path
+        The store of the new audio.
+    """
+    if not path.exists() and len(read_failures(path)):
+        raise RunError(f"{path}: no file could be read; {failures_path(path)} says why")
+    with Store(path) as store:
+        now = store.key
+    for corpus, key in trained.items():
+        other = [
+            f"{name} was {_shown(key.get(name))}, is {_shown(now.get(name))}"
+            for name in sorted({*key, *now})
+            if key.get(name) != now.get(name)
+        ]
+        if other:
+            raise RunError(
+                f"{path}: not as the features of {corpus} that the run in {at} was trained on: "
+                f"{'; '.join(other)}; make extract and make train again, or go back to those "
+                "settings and versions"
+            )
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 4]} ..."
+
+
+def parser() -> argparse.ArgumentParser:
+    """Of the command line."""
+    description = "Apply the saved heads of a recipe's runs to new audio, extracted before."
+    result = argument_parser(
+        "python -m models predict", description, "recipe", "stores", "runs", "allow-failures"
+    )
+    result.add_argument("--audio", nargs="+", required=True, metavar="PATH", help="files, folders")
+    result.add_argument(
+        "--check", action="store_true", help="look for the runs alone; predict nothing"
+    )
+    add_system(result)
+    return result

@@ -1,0 +1,134 @@
+"""`python -m extract --audio`: files of no corpus, cached; and from there to predictions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile as sf
+
+from extract.__main__ import main, parser
+from features.errors import ModelError, UserError
+from features.matrix import load_matrix
+from features.new_audio import corpus_name
+from features.recipe import load_recipe
+from features.store import Store, write_store
+from fusion import predict as fused
+from models import predict as heads
+from models.layers import train_layer
+from models.search import apply
+from models.train import load_head
+from tests.extract.test_run import extract  # noqa: F401
+
+
+@pytest.fixture
+def study(extract, tmp_path: Path, make_corpus) -> Path:  # noqa: F811
+    """A recipe of the trained models mfcc and log-mel; `tmp_path/new` holds other audio."""
+    fusion = '[fusion.both]\nmethod = "mean"'
+    assert extract(models='["mfcc", "log-mel"]', extra=fusion)[0] == 0
+    recipe = load_recipe(tmp_path / "tones.toml")
+    for model in recipe.models:
+        train_layer(recipe, model, stores=tmp_path / "stores", runs=tmp_path / "runs", jobs=1)
+    (tmp_path / "new").mkdir()
+    for name in ("u01", "u07"):
+        source = tmp_path / "data/tones" / f"{name}.wav"
+        (tmp_path / "new" / f"as-{name}.wav").write_bytes(source.read_bytes())
+    return Path(recipe.path)
+
+
+def take(recipe: Path, capsys: pytest.CaptureFixture[str], *more: str) -> tuple[int, str]:
+    words = [str(recipe), "--stores", str(recipe.parent / "stores"), "--jobs", "1", *more]
+    capsys.readouterr()
+    args = parser().parse_args([*words, "--audio", str(recipe.parent / "new")])
+    return main(args), "".join(capsys.readouterr())
+
+
+def test_from_audio_to_the_table(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, text = take(study, capsys)
+    corpus = corpus_name([str(tmp_path / "new")])
+    assert code == 0
+    for model in ("mfcc", "log-mel"):
+        assert f"{corpus}/{model}: 2 computed, 0 cached" in text
+    words = [str(study), "--stores", str(tmp_path / "stores"), "--runs", str(tmp_path / "runs")]
+    audio = ["--audio", str(tmp_path / "new")]
+    heads.main(heads.parser().parse_args([*words, *audio]))
+    assert fused.main(fused.parser().parse_args([*words, *audio])) == 0
+    found = pd.read_csv(tmp_path / "runs/tones/predict" / corpus / "both.csv")
+    assert found["path"].tolist() == [str(tmp_path / f"new/as-u{i}.wav") for i in ("01", "07")]
+    # The same audio under its name in the corpus has the same features, and so the same scores.
+    matrix = load_matrix(load_recipe(study), tmp_path / "stores", "mfcc")
+    X = matrix.X[matrix.rows["utterance"].isin(["u01", "u07"])]
+    alone = [*words, "--member", "mfcc", "--to", str(tmp_path / "one.csv"), *audio]
+    fused.main(fused.parser().parse_args(alone))
+    scores = pd.read_csv(tmp_path / "one.csv").filter(like="score_").to_numpy()
+    head = load_head(tmp_path / "runs/tones/mfcc/head.skops")
+    np.testing.assert_allclose(scores, apply(head, X, ("high", "low")), rtol=1e-4, atol=1e-5)
+
+
+def test_asked_again_only_what_changed_is_computed(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    take(study, capsys)
+    _, text = take(study, capsys)
+    assert text.count("2 of 2 cached, nothing to do") == 2
+    samples = np.random.default_rng(3).normal(0, 0.1, 9_000)
+    sf.write(tmp_path / "new/as-u01.wav", samples, 16_000)
+    _, text = take(study, capsys)
+    assert text.count("1 computed, 1 cached") == 2
+    (tmp_path / "new/as-u07.wav").unlink()
+    _, text = take(study, capsys)
+    assert text.count("1 to be removed") == 2
+
+
+def test_only_the_models_that_predict_are_extracted(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, text = take(study, capsys, "--member", "mfcc")
+    assert "log-mel" not in text
+    assert not (tmp_path / "stores" / corpus_name([str(tmp_path / "new")]) / "log-mel.h5").exists()
+
+
+def test_unreadable_audio_is_listed_and_counted(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "new/bad.wav").write_bytes(b"no audio at all")
+    code, text = take(study, capsys, "--member", "mfcc")
+    assert code == 1
+    assert "1 utterances lack features" in text
+    assert take(study, capsys, "--member", "mfcc", "--allow-failures", "1")[0] == 0
+    listed = tmp_path / "stores" / corpus_name([str(tmp_path / "new")]) / "mfcc.failures.csv"
+    assert str(tmp_path / "new/bad.wav") in listed.read_text()
+    for name in ("as-u01.wav", "as-u07.wav"):
+        (tmp_path / "new" / name).unlink()
+    listed.with_name("mfcc.h5").unlink()
+    take(study, capsys, "--member", "mfcc")
+    words = [str(study), "--stores", str(tmp_path / "stores"), "--runs", str(tmp_path / "runs")]
+    audio = ["--member", "mfcc", "--audio", str(tmp_path / "new")]
+    with pytest.raises(UserError, match=r"no file could be read; .*mfcc.failures.csv says why"):
+        heads.main(heads.parser().parse_args([*words, *audio]))
+
+
+def test_imported_features_cannot_be_made_of_new_audio(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "stores/tones/mfcc.h5"
+    with Store(path) as store:
+        key, index, X = {**store.key, "source": "imported:x"}, store.index, store.read(0, "mean")
+    key |= {"model": "other", "statistics": ["mean"]}
+    write_store(
+        path.with_name("other.h5"), key, index, [0], lambda _, i, start, stop: X[start:stop],
+        default=["mean"], columns={"mean": X.shape[1]},
+    )  # fmt: skip
+    study.write_text(study.read_text().replace('["mfcc", "log-mel"]', '["mfcc", "other"]'))
+    with pytest.raises(ModelError, match="other: imported features of another program, which new"):
+        take(study, capsys)
+    assert take(study, capsys, "--member", "mfcc")[0] == 0
+
+
+def test_what_predicts_goes_with_audio_alone(study: Path) -> None:
+    with pytest.raises(UserError, match="--fusion and --member go with --audio"):
+        main(parser().parse_args([str(study), "--fusion", "both"]))

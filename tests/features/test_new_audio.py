@@ -1,0 +1,86 @@
+"""Audio of no corpus: its table, its name, and what predicts it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from features.errors import CorpusError, RecipeError
+from features.new_audio import audio_table, corpus_name, system_of
+from tests.models import synthetic
+from tests.models.test_train import SVC
+
+FUSIONS = '[fusion.nine]\nmethod = "mean"\n[fusion.two]\nmethod = "vote"\n'
+
+
+def touch(folder: Path, *names: str) -> list[str]:
+    paths = [folder / name for name in names]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return [str(path) for path in paths]
+
+
+def test_a_folder_stands_for_the_audio_below_it(tmp_path: Path) -> None:
+    touch(tmp_path / "in", "a.wav", "deep/b.FLAC", "c.mp3", "d.avi", "notes.txt", ".hidden.wav")
+    (other,) = touch(tmp_path, "out/talk.odd")
+    table, root = audio_table([str(tmp_path / "in"), other, str(tmp_path / "in/a.wav")])
+    assert table.frame["utterance"].tolist() == ["a", "b", "c", "d", "talk"]
+    assert table.frame["path"].tolist()[1] == str(tmp_path / "in/deep/b.FLAC")
+    assert table.frame["corpus"].unique().tolist() == [table.corpus["key"]]
+    assert table.frame["seconds"].isna().all()
+    assert root == tmp_path
+
+
+def test_ids_are_paths_where_stems_are_the_same(tmp_path: Path) -> None:
+    touch(tmp_path, "x/a.wav", "y/a.wav")
+    table, _ = audio_table([str(tmp_path)])
+    assert table.frame["utterance"].tolist() == ["x/a", "y/a"]
+    touch(tmp_path, "x/a.flac")
+    with pytest.raises(CorpusError, match=r"1 utterance ids stand more than once: x/a \(.*a.flac"):
+        audio_table([str(tmp_path)])
+
+
+def test_the_name_depends_on_what_was_named_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = corpus_name([str(tmp_path / "b"), str(tmp_path / "a")])
+    monkeypatch.chdir(tmp_path)
+    assert corpus_name(["a", "./b/"]) == name
+    assert corpus_name(["a", "a", "b"]) == name
+    assert corpus_name(["a"]) != name
+    assert name.startswith("predict-")
+
+
+def test_all_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/b\xff.wav")
+    Path(odd).touch()
+    with pytest.raises(CorpusError) as caught:
+        audio_table([str(tmp_path / "empty"), str(tmp_path / "gone.wav"), odd])
+    first, second, third = str(caught.value).splitlines()
+    assert "empty: no audio file below it (.wav, .flac" in first
+    assert "gone.wav': no such file or folder" in second
+    assert "xff.wav': its name is no UTF-8" in third.replace("udcff", "xff")
+
+
+def test_what_predicts(tmp_path: Path) -> None:
+    recipe = synthetic.recipe(tmp_path, SVC + FUSIONS)
+    first = system_of(recipe)
+    assert (first.kind, first.name, first.members) == ("fusion", "nine", ["one", "two"])
+    assert system_of(recipe, fusion="two").name == "two"
+    alone = system_of(recipe, member="two@7")
+    assert (alone.kind, alone.members, alone.models) == ("model", ["two@7"], ["two"])
+    with pytest.raises(RecipeError, match=r"no \[fusion.nin\]; it has: nine, two; did you mean"):
+        system_of(recipe, fusion="nin")
+    with pytest.raises(RecipeError, match=r"tow@7 is no run of its models \(one, two\)"):
+        system_of(recipe, member="tow@7")
+    plain = synthetic.recipe(tmp_path, SVC)
+    with pytest.raises(RecipeError, match=r"no \[fusion.NAME\] and 2 runs \(one, two\); name one"):
+        system_of(plain)
+    lone = plain.model_copy(update={"models": {"one": plain.models["one"]}})
+    assert system_of(lone).members == ["one"]
+    assert np.unique(first.models).tolist() == ["one", "two"]
