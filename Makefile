@@ -23,6 +23,7 @@ ALLOW_FAILURES ?= 0
 AUDIO ?=
 FUSION ?=
 OUT ?=
+RUN ?=
 EXTRAS ?= demo,opensmile,dev
 PYTHON ?=
 PYTHON3 ?= python3
@@ -46,7 +47,7 @@ system := $(if $(FUSION),--fusion "$(FUSION)") $(if $(MODEL),--member "$(MODEL)"
 where = --stores "$(STORES)" --runs "$(RUNS)"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo plan fetch extract lint-split train layers fuse score report compare predict status test test-all lint \
+.PHONY: help demo plan fetch extract lint-split train layers fuse score report compare predict reproduce status test test-all lint \
 	bench fuzz clean
 .NOTPARALLEL:
 
@@ -109,6 +110,10 @@ predict: $(READY)  ## AUDIO="folder or files": finished heads and fusion on new 
 	@"$(PY)" -m models predict "$(RECIPE)" $(where) $(system) --allow-failures $(ALLOW_FAILURES) --audio $(AUDIO)
 	@"$(PY)" -m fusion predict "$(RECIPE)" $(where) $(system) --allow-failures $(ALLOW_FAILURES) \
 		$(if $(OUT),--to "$(OUT)") --audio $(AUDIO)
+
+reproduce: $(READY)  ## RUN=runs/<recipe>/<member>: make a run again and name the first number that differs
+	@case "$(RUN)" in */fusion/*) room=fusion more=;; *) room=models more="--jobs $(JOBS)";; esac; \
+		"$(PY)" -m $$room reproduce "$(RUN)" --stores "$(STORES)" $$more
 
 status: $(READY)  ## which stores of the recipe are complete
 	@"$(PY)" -m features status "$(RECIPE)" --stores "$(STORES)" $(some) $(if $(MODEL),--model "$(MODEL)")

@@ -1,6 +1,7 @@
 """`python -m fusion RECIPE`: combine the finished runs of a recipe as its [fusion.NAME] say.
 
-`python -m fusion predict` combines what the heads say of new audio.
+`python -m fusion predict` combines what the heads say of new audio, `python -m fusion reproduce`
+makes a combination again and compares.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import argparse
 import sys
 
 from features.command import argument_parser, recipe_of, run_command
-from fusion import predict
+from fusion import predict, reproduce
 from fusion.choose import make_subsets
 from fusion.combine import fuse
 
@@ -29,8 +30,9 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["predict"]:
-        sys.exit(run_command(predict.main, predict.parser(), sys.argv[2:]))
+    for other in (predict, reproduce):
+        if sys.argv[1:2] == [other.__name__.rpartition(".")[2]]:
+            sys.exit(run_command(other.main, other.parser(), sys.argv[2:]))
     parser = argument_parser(
         "python -m fusion", __doc__, "recipe", "stores", "runs", "corpus", "force"
     )

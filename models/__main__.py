@@ -1,7 +1,8 @@
 """`python -m models RECIPE`: fit the heads of a recipe from the stores alone.
 
 With `--layers` on every stored layer, their mean, a weighting of them, and the layer that each fold
-chooses on its training rows. `python -m models predict` applies finished heads to new audio.
+chooses on its training rows. `python -m models predict` applies finished heads to new audio,
+`python -m models reproduce` makes a run again and compares.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 from features import cluster
 from features.command import argument_parser, recipe_of, run_command
 from features.lint import lint_recipe
-from models import predict
+from models import predict, reproduce
 from models.cluster import train_on
 from models.layers import BEST, train_layer, work_of
 from models.train import check_labels, check_stores, is_done
@@ -66,6 +67,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["predict"]:
-        sys.exit(run_command(predict.main, predict.parser(), sys.argv[2:]))
+    for other in (predict, reproduce):
+        if sys.argv[1:2] == [other.__name__.rpartition(".")[2]]:
+            sys.exit(run_command(other.main, other.parser(), sys.argv[2:]))
     sys.exit(run_command(main, parser()))

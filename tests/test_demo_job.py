@@ -114,6 +114,13 @@ def test_new_audio_is_predicted_and_asking_again_computes_nothing(
     assert make(demo, "predict").stdout.startswith('make predict AUDIO="folder or files"')
 
 
+def test_runs_are_the_same_again(demo: Path) -> None:
+    for run in ("wav2vec2-tiny", "fusion/mean"):
+        done = make(demo, "reproduce", f"RUN={demo / 'runs/demo' / run}")
+        assert done.returncode == 0, done.stdout
+        assert "predictions.csv: 240 rows, equal" in done.stdout
+
+
 def test_without_the_corpus_make_says_what_is_missing(tmp_path: Path) -> None:
     done = make(tmp_path, "extract", "MODEL=xlsr-1b")
     assert done.returncode == 2  # make's own code for a recipe line that failed
@@ -139,6 +146,7 @@ def test_help_lists_every_target() -> None:
         "score",
         "report",
         "predict",
+        "reproduce",
         "status",
         "test",
         "test-all",

@@ -17,6 +17,7 @@ LOWER_EVALUATE = {
     "evaluate.intervals",
     "evaluate.metrics",
     "evaluate.rank_sums",
+    "evaluate.reproduction",
     "evaluate.runs",
 }
 MAY_IMPORT = {

@@ -1,0 +1,59 @@
+"""`python -m models reproduce RUN`: make the run of a head again from its `run.json`; compare."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from evaluate import runs as files
+from evaluate.reproduction import compare, recorded, refuse_other_inputs
+from features.command import argument_parser
+from models.layers import BEST, stored_layers, train_layer
+
+
+def main(args: argparse.Namespace) -> int:
+    """Fit again in a temporary folder; 1 where a number differs."""
+    lines, equal = reproduce(args.run, stores=args.stores, jobs=args.jobs)
+    print("\n".join(lines))
+    print(f"{args.run}: {'the same again' if equal else 'NOT the same'}")
+    return 0 if equal else 1
+
+
+def reproduce(folder: Path, *, stores: Path, jobs: int = -1) -> tuple[list[str], bool]:
+    """Make the run of a head again, as its `run.json` says, from the same stores.
+
+    Returns
+    -------
+    lines, equal
+        As `evaluate.reproduction.compare` gives them.
+
+    Raises
+    ------
+    RunError
+        There is no such run, or its stores and tables are others now.
+    StoreError, CorpusError
+        A store or table is missing.
+    """
+    record, recipe = recorded(folder, "train")
+    model, layer = record["model"], record["layer"]
+    inputs = files.train_inputs(recipe, model, layer, stores)
+    refuse_other_inputs(folder, record["inputs"], inputs)
+    layers = [layer]
+    if layer == BEST:
+        layers = [*stored_layers(recipe, model, stores), BEST]
+    with tempfile.TemporaryDirectory(prefix="serfuse-") as place:
+        for one in layers:
+            again = train_layer(
+                recipe, model, one, stores=stores, runs=Path(place), jobs=jobs,
+                allow_failures=record["lacking"],
+            )  # fmt: skip
+        return compare(folder, again)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Of the command line."""
+    description = "Make the run of a head again, as its run.json says, and compare the numbers."
+    result = argument_parser("python -m models reproduce", description, "stores", "jobs")
+    result.add_argument("run", type=Path, help="its folder: runs/<recipe>/<member>")
+    return result

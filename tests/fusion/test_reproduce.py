@@ -1,0 +1,67 @@
+"""Combinations, made again from what `run.json` says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from evaluate.runs import read_predictions, write_predictions
+from features.command import run_command
+from features.errors import RunError
+from fusion.combine import fuse
+from fusion.reproduce import main, parser, reproduce
+from models.train import train_model
+from tests.models import synthetic
+from tests.models.test_train import SVC
+
+FUSION = '[fusion.learned]\nmethod = "logistic"\ncalibrate = true\n'
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    synthetic.classes(tmp_path)
+    recipe = synthetic.recipe(tmp_path, SVC.replace("[0.001, 0.1]", "[0.1]") + FUSION)
+    for model in recipe.models:
+        train_model(recipe, model, stores=tmp_path, runs=tmp_path / "runs", jobs=1)
+    return fuse(recipe, "learned", stores=tmp_path, runs=tmp_path / "runs")
+
+
+def test_a_combination_is_the_same_again(
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "study.toml").unlink()
+    monkeypatch.chdir(tmp_path)  # the run is named by a relative path
+    argv = [str(folder.relative_to(tmp_path)), "--stores", str(tmp_path)]
+    assert run_command(main, parser(), argv) == 0
+    out = capsys.readouterr().out
+    assert "predictions.csv: 160 rows, equal" in out
+    assert "what was learned: equal" in out
+    assert out.endswith("runs/study/fusion/learned: the same again\n")
+
+
+def test_a_number_that_was_changed_is_found(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = read_predictions(folder / "inner.csv")
+    frame.loc[2, "score_calm"] += 0.5
+    write_predictions(folder / "inner.csv", frame)
+    assert run_command(main, parser(), [str(folder), "--stores", str(tmp_path)]) == 1
+    out = capsys.readouterr().out
+    row = frame.loc[2]
+    assert f"inner.csv: made/{row['utterance']}, partition inner, fold {row['fold']}: " in out
+    assert f"score_calm {row['score_calm']} then, " in out
+
+
+def test_members_that_changed_are_refused(folder: Path, tmp_path: Path) -> None:
+    path = folder.parents[1] / "two/predictions.csv"
+    frame = read_predictions(path)
+    frame.loc[0, "score_sad"] += 1
+    write_predictions(path, frame)
+    with pytest.raises(RunError, match=r"members two predictions.csv: [0-9a-f]{32} then, [0-9a-f]"):
+        reproduce(folder, stores=tmp_path)
+    with pytest.raises(RunError, match="of stage 'train', not 'fuse'; `python -m models"):
+        reproduce(folder.parents[1] / "two", stores=tmp_path)
