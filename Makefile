@@ -24,6 +24,7 @@ AUDIO ?=
 FUSION ?=
 OUT ?=
 RUN ?=
+TEMPLATE ?=
 EXTRAS ?= demo,opensmile,dev
 PYTHON ?=
 PYTHON3 ?= python3
@@ -44,11 +45,12 @@ some := $(if $(CORPUS),--corpus "$(CORPUS)")
 cluster := $(if $(CLUSTER),--cluster "$(CLUSTER)")
 compare = "$(PY)" -m evaluate compare $(or $(COMPARE),$(if $(A),"$(A)") $(if $(B),"$(B)")) $(if $(TO),--to "$(TO)")
 system := $(if $(FUSION),--fusion "$(FUSION)") $(if $(MODEL),--member "$(MODEL)")
+submitted = $(or $(OUT),$(RUNS)/$(basename $(notdir $(RECIPE)))/submission/test.csv)
 where = --stores "$(STORES)" --runs "$(RUNS)"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo plan fetch extract lint-split train layers fuse score report compare predict reproduce status test test-all lint \
-	bench fuzz clean
+.PHONY: help demo plan fetch extract lint-split train layers fuse score report compare predict reproduce \
+	submission status test test-all lint bench fuzz clean
 .NOTPARALLEL:
 
 help:  ## this list
@@ -114,6 +116,10 @@ predict: $(READY)  ## AUDIO="folder or files": finished heads and fusion on new 
 reproduce: $(READY)  ## RUN=runs/<recipe>/<member>: make a run again and name the first number that differs
 	@case "$(RUN)" in */fusion/*) room=fusion more=;; *) room=models more="--jobs $(JOBS)";; esac; \
 		"$(PY)" -m $$room reproduce "$(RUN)" --stores "$(STORES)" $$more
+
+submission: $(READY)  ## OUT=file.csv [TEMPLATE=lab/test.csv]: test predictions as ComParE takes them
+	@"$(PY)" -m evaluate submission "$(RECIPE)" $(where) $(system) $(if $(TEMPLATE),--template "$(TEMPLATE)") \
+		--to "$(submitted)" --predictions "$$(dirname "$(submitted)")"
 
 status: $(READY)  ## which stores of the recipe are complete
 	@"$(PY)" -m features status "$(RECIPE)" --stores "$(STORES)" $(some) $(if $(MODEL),--model "$(MODEL)")

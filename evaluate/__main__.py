@@ -1,4 +1,4 @@
-"""`python -m evaluate score|layers|report RECIPE`: score runs, or make the report of a recipe.
+"""`python -m evaluate score|layers|report|submission RECIPE`: what is shown of finished runs.
 
 `python -m evaluate compare RUNS RUNS` compares the runs of two recipes.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from features.command import add_arguments, recipe_of, run_command
+from features.new_audio import add_system, system_of
 
 if TYPE_CHECKING:
     from evaluate.score import Protocols, Scored
@@ -95,18 +96,42 @@ def compare(args: argparse.Namespace) -> None:
         write_table(args.to, found)
 
 
+def submission(args: argparse.Namespace) -> None:
+    """Write the test predictions as the ComParE challenge takes them."""
+    from evaluate.submission import read_predicted, submission, write_authors, write_csv
+
+    recipe = recipe_of(args)
+    system = system_of(recipe, args.fusion, args.member)
+    predicted = read_predicted(recipe, system, args.runs, args.stores)
+    frame = submission(predicted, args.template)
+    write_csv(args.to, frame)
+    against = f"the files of {args.template}" if args.template else "not compared with a template"
+    print(f"{args.to}: {len(frame)} files, {len(frame.columns) - 1} targets, {against}")
+    for path in write_authors(predicted, args.predictions) if args.predictions else []:
+        print(path)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m evaluate", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="score|layers|report|compare")
+    commands = parser.add_subparsers(
+        required=True, metavar="score|layers|report|submission|compare"
+    )
     for function, extra in (
         (score, ("force",)),
         (layers, ("model", "force")),
         (report, ("data",)),
+        (submission, ()),
     ):
         text = function.__doc__ or ""
         command = commands.add_parser(function.__name__, help=text, description=text)
         add_arguments(command, "recipe", "stores", "runs", "corpus", *extra)
         command.set_defaults(command=function)
+    add_system(command)
+    command.add_argument("--to", type=Path, required=True, metavar="FILE", help="the submission")
+    command.add_argument("--template", type=Path, metavar="FILE", help="as lab/test.csv: compare")
+    command.add_argument(
+        "--predictions", type=Path, metavar="FOLDER", help="also what the challenge's scripts write"
+    )
     text = compare.__doc__ or ""
     command = commands.add_parser("compare", help=text, description=text)
     command.add_argument("a", type=Path, help="folder of a recipe's runs")

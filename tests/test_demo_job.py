@@ -121,6 +121,22 @@ def test_runs_are_the_same_again(demo: Path) -> None:
         assert "predictions.csv: 240 rows, equal" in done.stdout
 
 
+def test_a_submission_has_the_files_of_the_label_file(demo: Path) -> None:
+    lab = demo / "data/demo/lab"
+    more = ["RECIPE=recipes/demo.toml", f"TEMPLATE={lab / 'test.csv'}"]
+    done = make(demo, "submission", *more)
+    assert done.returncode == 0, done.stdout
+    folder = demo / "runs/demo/submission"
+    names = [
+        [line.split(",")[0] for line in path.read_text(encoding="utf-8").splitlines()]
+        for path in (folder / "test.csv", folder / "predictions.test.csv", lab / "test.csv")
+    ]
+    assert names[0] == names[1] == names[2]
+    done = make(demo, "submission", *more[:1], f"TEMPLATE={lab / 'devel.csv'}")
+    assert done.returncode == 2
+    assert "120 predicted files are not in the template: 0481.wav" in done.stdout
+
+
 def test_without_the_corpus_make_says_what_is_missing(tmp_path: Path) -> None:
     done = make(tmp_path, "extract", "MODEL=xlsr-1b")
     assert done.returncode == 2  # make's own code for a recipe line that failed
@@ -147,6 +163,7 @@ def test_help_lists_every_target() -> None:
         "report",
         "predict",
         "reproduce",
+        "submission",
         "status",
         "test",
         "test-all",

@@ -1,0 +1,200 @@
+"""Test predictions as the ComParE challenge takes them, and predictions as its scripts write them.
+
+Conventions
+-----------
+- A submission is a CSV of the form of `lab/test.csv`: the file name, then the targets in the order
+  of the label file. With a template its header, names and order of rows are taken, and it must name
+  the very files that are predicted; without one, names are those of the audio files, sorted.
+- The challenge's scripts (and those of the paper) write `predictions.devel.csv` and
+  `predictions.test.csv`: `filename`, `<target>_true` of all targets, `<target>_pred` of all
+  targets, sorted by file name; a masked truth is empty.
+- Numbers are written in full precision.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from evaluate import runs
+from features.corpora.base import match_audio, read_rows
+from features.errors import RunError
+from features.files import write_text
+from features.new_audio import System
+from features.recipe import Recipe
+from features.utterances import finding, read_table
+
+TEST = "test"
+FILE_NAME = "filename"
+AUTHORS = "predictions.{}.csv"
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a run predicts of one corpus.
+
+    Attributes
+    ----------
+    frame : DataFrame
+        As `predictions.csv`, with `path` and, below the folder that all audio shares, `filename`.
+    targets : tuple of str
+        In the order of the label file.
+    """
+
+    frame: pd.DataFrame
+    targets: tuple[str, ...]
+
+    def part(self, partition: str) -> pd.DataFrame:
+        """The rows of a partition, sorted by file name."""
+        rows = self.frame[self.frame["partition"] == partition]
+        return rows.sort_values(FILE_NAME, kind="stable", ignore_index=True)
+
+
+def read_predicted(recipe: Recipe, system: System, folder: Path, stores: Path) -> Predicted:
+    """Read a finished run for a submission.
+
+    Parameters
+    ----------
+    system : System
+        The combination, or the run of a model.
+    folder : Path
+        Of all runs.
+
+    Raises
+    ------
+    RunError
+        The run is missing or stale, is of classes, of several corpora or of some targets only, has
+        no test rows, or predicts rows that the table does not have.
+    """
+    runs.finished_run(recipe, system.kind, system.name, folder)
+    at = runs.run_folder if system.kind == "model" else runs.fusion_folder
+    path = at(folder, recipe.name, system.name) / runs.PREDICTIONS
+    frame = runs.read_predictions(path)
+    if recipe.target is not None or len(recipe.corpora) > 1:
+        raise RunError(
+            f"{recipe.path}: a submission has numbers of one corpus; this recipe predicts "
+            f"{recipe.target or 'numbers'} of {', '.join(recipe.corpora)}"
+        )
+    (corpus,) = recipe.corpora
+    table = read_table(stores / corpus)
+    lacking = [one for one in table.targets if one not in recipe.targets]
+    if lacking:
+        raise RunError(
+            f"{recipe.path}: a submission has all targets of {corpus}; the recipe lacks "
+            f"{', '.join(lacking)}"
+        )
+    tested = frame.loc[frame["partition"] == TEST, "utterance"]
+    if tested.empty or tested.duplicated().any():
+        what = "no row" if tested.empty else "rows of several folds for one utterance"
+        raise RunError(f"{path}: {what} in the partition '{TEST}'; nothing to submit")
+    paths = table.frame.set_index("utterance")["path"]
+    unknown = frame.loc[~frame["utterance"].isin(paths.index), "utterance"]
+    if len(unknown):
+        raise RunError(
+            f"{path}: {len(unknown)} utterances are not in the table of {corpus} (first "
+            f"{unknown.iloc[0]}); train anew"
+        )
+    shared = os.path.commonpath([os.path.dirname(one) for one in paths])
+    own = frame["utterance"].map(paths)
+    names = [PurePosixPath(one).relative_to(shared).as_posix() for one in own]
+    return Predicted(frame.assign(path=own, **{FILE_NAME: names}), table.targets)
+
+
+def submission(predicted: Predicted, template: Path | None = None) -> pd.DataFrame:
+    """The test predictions in the challenge's form.
+
+    Parameters
+    ----------
+    template : Path, optional
+        A CSV whose first column names the files, with a column a target: `lab/test.csv`.
+
+    Returns
+    -------
+    DataFrame
+        The file name, then the targets.
+
+    Raises
+    ------
+    CorpusError
+        The template cannot be read.
+    RunError
+        It has other targets, names a file twice, or names other files than are predicted.
+    """
+    rows = predicted.part(TEST)
+    header, names = [FILE_NAME, *predicted.targets], rows[FILE_NAME].tolist()
+    order = list(range(len(rows)))
+    if template is not None:
+        header, given = read_rows(template)
+        names = [row[0] for row in given]
+        order = _places(template, header, names, rows, predicted.targets)
+    folded = {one.lower(): one for one in predicted.targets}
+    values = rows.iloc[order]
+    columns = {one: values[f"{folded[one.lower()]}_pred"].to_numpy() for one in header[1:]}
+    return pd.DataFrame({header[0]: names, **columns})
+
+
+def _places(
+    template: Path,
+    header: Sequence[str],
+    names: Sequence[str],
+    rows: pd.DataFrame,
+    targets: Sequence[str],
+) -> list[int]:
+    """The row of each name of a template; every name has one, and every row is named."""
+    if sorted(one.lower() for one in header[1:]) != sorted(one.lower() for one in targets):
+        raise RunError(
+            f"{template}: its columns are {', '.join(header)}; expected a file name and "
+            f"{', '.join(targets)}"
+        )
+    files = rows[FILE_NAME].tolist()
+    found, spare = match_audio(names, files)
+    place = {path: i for i, path in enumerate(files)}
+    pairs = list(zip(names, found, strict=True))
+    lost = [name for name, path in pairs if path is None]
+    counts = Counter(found)
+    again = [name for name, path in pairs if path is not None and counts[path] > 1]
+    faults = [
+        *finding("", again, "names of the template are of files that it names twice"),
+        *finding("", lost, "files of the template have no prediction"),
+        *finding("", spare, "predicted files are not in the template"),
+    ]
+    if faults:
+        lines = [one.text for one in faults]
+        raise RunError(
+            f"{template}: not the test files of this run: {'; '.join(lines)}; give the test label "
+            "file of the same package, and extract and train on all of it"
+        )
+    return [place[path] for path in found if path is not None]
+
+
+def as_authors(predicted: Predicted, partition: str) -> pd.DataFrame:
+    """The predictions of a partition as the challenge's scripts write them.
+
+    Returns
+    -------
+    DataFrame
+        `filename`, the truths, the predictions.
+    """
+    columns = [f"{one}_{side}" for side in ("true", "pred") for one in predicted.targets]
+    return predicted.part(partition)[[FILE_NAME, *columns]]
+
+
+def write_authors(predicted: Predicted, folder: Path) -> list[Path]:
+    """Write `predictions.devel.csv` and `predictions.test.csv`, those that there are rows of."""
+    written = []
+    for partition in ("devel", TEST):
+        frame = as_authors(predicted, partition)
+        if len(frame):
+            written.append(folder / AUTHORS.format(partition))
+            write_csv(written[-1], frame)
+    return written
+
+
+def write_csv(path: Path, frame: pd.DataFrame) -> None:
+    """Write a frame as it is, whole or not at all."""
+    write_text(path, frame.to_csv(index=False, lineterminator="\n"), RunError)
