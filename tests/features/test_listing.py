@@ -65,7 +65,8 @@ def test_table_prints_counts_and_what_is_odd(
     assert "gender: female 3" in lines
     assert "emotion: anger 1, pleasant surprise 2" in lines
     odd = [line for line in lines if line.startswith("odd: ")]
-    assert len(odd) == 2
+    assert len(odd) == 3
+    assert odd[2].startswith("odd: 3 audio files are empty: ")
     assert odd[0].startswith("odd: 1 audio files whose name is not <OAF|YAF>_<word>_<emotion> ")
     assert "utterances 3 (published: 2800)" in odd[1]
 
@@ -129,7 +130,8 @@ def test_table_of_a_published_tree(
         write_evaluations(root, ((Path(one["path"]).stem, one["label"]) for one in files))
     lines = table(capsys, root, name)
     assert [line for line in PUBLISHED[name] if line not in lines] == []
-    odd = [line for line in lines if line.startswith("odd: ")]
+    assert f"odd: {len(files)} audio files are empty: " in "\n".join(lines)
+    odd = [line for line in lines if line.startswith("odd: ") and "are empty" not in line]
     # The listing has IEMOCAP's five categories alone.
     assert len(odd) == (name == "iemocap")
     written = (tmp_path / "stores" / name / "utterances.csv").read_text(encoding="utf-8")
