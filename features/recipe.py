@@ -168,6 +168,8 @@ FOUR_TO_ONE_IN_FIVE = {"inner": "stratified-k-fold", "inner_folds": 5, "test_siz
 """Four fifths train, in five parts of which each validates once; speakers are on both sides."""
 
 
+RUN_FOLDERS = ("fusion", "predict", "protocols", "report", "submission")
+"""What stands in `runs/<recipe>/` beside the models' runs."""
 GridValue = bool | int | float | str | dict[str, float]
 NAMED_LAYERS = ("last", "mean", "weighted", "best")
 """Of `[head] layer`: the last one, the plain mean of 1..L, a convex weighting of all stored ones,
@@ -689,6 +691,8 @@ def _members(kind: type[S], raw: Mapping[str, Any], key: str, faults: list[str])
             faults.append(f"{key}: {name} is named twice")
         if not names_folder(name):
             faults.append(f"{key}: {name!r} cannot name a folder; no / \\ @ in a name")
+        if key == "models" and name in RUN_FOLDERS:
+            faults.append(f"models: '{name}' is a folder beside the runs; choose another name")
         checked = check_section(kind, values, f"[{key}.{name}] ", faults)
         if checked is not None:
             result[name] = checked

@@ -161,6 +161,7 @@ def test_all_faults_are_reported_at_once(tmp_path: Path) -> None:
         (('kind = "svc"\n', ''), "kind: missing; allowed: linear-svc, svc, logistic"),
         (('["mfcc", "log-mel"]', '["a/b", "log-mel"]'), "'a/b' cannot name a folder"),
         (('["mfcc", "log-mel"]', '["mfcc"]'), "a fusion needs two models"),
+        (('["mfcc", "log-mel"]', '["report", "log-mel"]'), "'report' is a folder beside the runs"),
         (('models = ["mfcc", "log-mel"]', ''), "models: missing; give a list"),
         (('"mean"\n', '"trimmed"\n'), "'trimmed' leaves out 1 of 2 members at each end: none"),
         (('"mean"\n', '"weighted"\nweights = [1]\n'), "weights: got 1, one for each of 2 members"),
