@@ -124,7 +124,7 @@ submission: $(READY)  ## OUT=file.csv [TEMPLATE=lab/test.csv]: test predictions 
 status: $(READY)  ## which stores of the recipe are complete
 	@"$(PY)" -m features status "$(RECIPE)" --stores "$(STORES)" $(some) $(if $(MODEL),--model "$(MODEL)")
 
-test: $(READY)  ## the tests that need no processes of their own (under five minutes)
+test: $(READY)  ## the tests that need no processes of their own (about five minutes)
 	"$(PY)" -m pytest -q -m "not process and not browser"
 
 test-all: $(READY)  ## all tests, kills and second writers too
