@@ -25,7 +25,7 @@ from features.errors import RunError
 from features.files import write_bytes, write_text
 from features.recipe import Recipe, model_parts
 from features.store import Store, store_path
-from models.train import HEAD, OUTPUTS, train_model
+from models.train import HEAD, is_done, train_model
 
 BEST = "best"
 Work = list[tuple[str, int | str]]
@@ -90,8 +90,8 @@ def train_layer(
         )  # fmt: skip
     member = files.layer_tag(model, BEST)
     folder = files.run_folder(runs, recipe.name, member)
-    inputs = files.train_inputs(recipe, model, BEST, stores)
-    if not force and files.is_fresh(folder, inputs, OUTPUTS):
+    where: dict[str, Any] = {"stores": stores, "runs": runs, "allow_failures": allow_failures}
+    if not force and is_done(recipe, model, BEST, **where):
         print(f"{member}: nothing to do")
         return folder
     start = time.monotonic()
@@ -99,9 +99,7 @@ def train_layer(
     for one in stored_layers(recipe, model, stores):
         tag = files.layer_tag(model, one)
         folders[one] = files.run_folder(runs, recipe.name, tag)
-        if not files.is_fresh(
-            folders[one], files.train_inputs(recipe, model, one, stores), OUTPUTS
-        ):
+        if not is_done(recipe, model, one, **where):
             raise RunError(
                 f"{member}: the run of {tag} is missing or stale; run make train "
                 f"RECIPE={recipe.path} MODEL={model}"
@@ -111,7 +109,7 @@ def train_layer(
         folder,
         {
             **record,
-            "inputs": inputs,
+            "inputs": files.train_inputs(recipe, model, BEST, stores),
             "layer": BEST,
             "recipe": recipe.resolved(),
             "versions": files.versions(),
