@@ -346,17 +346,21 @@ def holm(p: ArrayLike) -> Floats:
 
 
 def not_worse(
-    scores: Floats, adjusted: Floats, level: float
+    scores: Floats, p_values: Floats, level: float
 ) -> tuple[int | None, NDArray[np.bool_]]:
     """The best system, and those that are not significantly worse than it.
+
+    As in multiple comparisons with the best (Hsu 1981): which system is the best in truth is not
+    known, but whichever it is, it is left out only where one of the n - 1 others is found to be
+    better. Its own p values are therefore multiplied by n - 1 (Bonferroni), not by the number of
+    all pairs, and the systems that remain hold the best one with a probability of 1 - level.
 
     Parameters
     ----------
     scores : float64, shape (n_systems,)
         Higher is better; NaN where undefined.
-    adjusted : float64, shape (n_systems, n_systems)
-        P values, corrected over all pairs: that the best one was chosen by its score is then
-        accounted for.
+    p_values : float64, shape (n_systems, n_systems)
+        Of every two systems, not corrected.
     level : float
         Such as 0.05.
 
@@ -369,15 +373,15 @@ def not_worse(
 
     Examples
     --------
-    >>> adjusted = np.array([[1.0, 0.2, 0.01], [0.2, 1.0, 0.3], [0.01, 0.3, 1.0]])
-    >>> best, mask = not_worse(np.array([0.7, 0.6, 0.5]), adjusted, 0.05)
+    >>> p_values = np.array([[1.0, 0.03, 0.02], [0.03, 1.0, 0.3], [0.02, 0.3, 1.0]])
+    >>> best, mask = not_worse(np.array([0.7, 0.6, 0.5]), p_values, 0.05)
     >>> best, mask.tolist()
     (0, [True, True, False])
     """
     if np.isnan(scores).all():
         return None, np.zeros(len(scores), dtype=np.bool_)
     best = int(np.nanargmax(scores))
-    mask = adjusted[best] > level
+    mask = p_values[best] * (np.isfinite(scores).sum() - 1) > level
     mask[best] = True
     return best, mask
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from evaluate import plots
-from evaluate.score import NAMES, Scored, number
+from evaluate.score import NAMES, Scored, number, too_few, units
 from evaluate.selection import ANY
 from evaluate.tables import NONE, Cell, Sheet, count, entry, plain, text
 
@@ -40,14 +40,11 @@ def best_notes(statistics: Mapping[str, Any]) -> list[str]:
         if not notes:
             notes.append(
                 "Bold: the best, and all that cannot be told from it at the "
-                f"{test['level']:.0%} level (swaps of speakers, else of utterances; Holm over all "
-                "pairs)."
+                f"{test['level']:.0%} level (swaps of speakers, else of utterances; corrected over "
+                "comparisons with the best)."
             )
-        if not test["can_tell"]:
-            notes.append(
-                f"{name}: {found['n_units']} units cannot tell {test['n_pairs']} pairs apart: p is "
-                f"{test['smallest_p']:.2g} at least."
-            )
+        if not test["can_mark"]:
+            notes.append(f"{name}: {too_few(found, len(found['systems']) - 1, 'comparisons')}.")
     return notes
 
 
@@ -69,12 +66,13 @@ def comparisons(
     ]
     test = found["test"]
     kind = "all" if test["exact"] else "drawn"
+    few = "" if test["can_tell"] else f". {too_few(found, test['n_pairs'], 'pairs')}"
     return Sheet(
         f"Differences in {NAMES[metric]}, {partition}",
         f"{NAMES[metric]} of the first less that of the second, {partition}, on the "
         f"{found['n']} rows that all have; permutation test over {test['n_swaps']} swaps ({kind}) "
-        f"of {found['n_units']} units, corrected over {test['n_pairs']} pairs (Holm); detectable: "
-        "the smallest true difference that would be found four times in five",
+        f"of {units(found)}, corrected over {test['n_pairs']} pairs (Holm); detectable: "
+        f"the smallest true difference that would be found four times in five{few}",
         ["first", "second", "difference", "p", "p, Holm", "detectable"],
         [rows],
         f"differences-{partition}-{metric}",
@@ -175,7 +173,7 @@ def gains(
         (
             one["correlation"],
             one["gain"],
-            f"{titles.get(one['a'], one['a'])} + {titles.get(one['b'], one['b'])}",
+            f"{titles.get(one['a'], one['a'])}, {titles.get(one['b'], one['b'])}",
         )
         for one in found["pairs"][metric]
         if one["correlation"] is not None and one["gain"] is not None

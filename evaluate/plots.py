@@ -337,7 +337,7 @@ def by_layer(
 def scatter(
     points: Sequence[tuple[float, float, str]], x_axis: str, y_axis: str, title: str
 ) -> Picture:
-    """Draw points with a line at 0; the few at the ends are named.
+    """Draw points with a line at 0; the two highest and the lowest are named where there is room.
 
     Parameters
     ----------
@@ -346,7 +346,7 @@ def scatter(
         Labels of the axes; what the picture shows, for those who do not see it.
     """
     ordered = sorted(points, key=lambda point: point[1])
-    named = {id(point) for point in (*ordered[:1], *ordered[-2:])}
+    named = [*ordered[-1:], *ordered[:1], *ordered[-2:-1]][: len(points)]
 
     def draw(figure: Figure, colours: Colours) -> None:
         ax = figure.subplots()
@@ -359,25 +359,29 @@ def scatter(
             markersize=5,
             color=colours.accent,
         )
-        middle = sum(ax.get_xlim()) / 2
-        for point in ordered:
-            if id(point) in named:
-                x, y, name = point
-                left = x > middle  # names stay inside
-                ax.annotate(
-                    _wrap(name),
-                    (x, y),
-                    xytext=(-6 if left else 6, 0),
-                    textcoords="offset points",
-                    ha="right" if left else "left",
-                    va="center",
-                    fontsize=8,
-                )
         ax.margins(0.1)
         ax.grid(color=colours.ink, alpha=0.15, linewidth=0.6)
         ax.set_axisbelow(True)
         ax.set_xlabel(x_axis)
         ax.set_ylabel(y_axis)
+        middle = sum(ax.get_xlim()) / 2
+        boxes: list[Any] = []
+        for x, y, name in named:
+            left = x > middle  # names stay inside
+            label = ax.annotate(
+                _wrap(name),
+                (x, y),
+                xytext=(-6 if left else 6, 0),
+                textcoords="offset points",
+                ha="right" if left else "left",
+                va="center",
+                fontsize=8,
+            )
+            box = label.get_window_extent()
+            if any(box.overlaps(other) for other in boxes):
+                label.remove()
+            else:
+                boxes.append(box)
 
     return Picture(draw, (4.6, 3.4), title)
 

@@ -698,18 +698,26 @@ def _star_notes(statistics: Mapping[str, Any] | None, partitions: Sequence[str])
     lines = [
         "",
         f"* the best, and all that cannot be told from it at the {level:.0%} level",
-        "  (swaps of speakers, else of utterances; Holm over all pairs)",
+        "  (swaps of speakers, else of utterances; corrected over comparisons with the best)",
     ]
     for name in partitions:
         found = statistics["partitions"].get(name)
-        if found and not found["test"]["can_tell"]:
-            units = "speakers" if found["n_speakers"] else "utterances"
-            test = found["test"]
-            lines.append(
-                f"  {name}: {found['n_units']} {units} cannot tell {test['n_pairs']} pairs apart: "
-                f"p is {test['smallest_p']:.2g} at least"
-            )
+        if found and not found["test"]["can_mark"]:
+            lines.append(f"  {name}: {too_few(found, len(found['systems']) - 1, 'comparisons')}")
     return lines
+
+
+def units(found: Mapping[str, Any]) -> str:
+    """What the test of a partition swaps: a count of speakers, or of utterances."""
+    return f"{found['n_units']} {'speakers' if found['n_speakers'] else 'utterances'}"
+
+
+def too_few(found: Mapping[str, Any], n: int, what: str) -> str:
+    """That no difference can be shown over so many comparisons."""
+    return (
+        f"{units(found)} are too few for {n} {what}: "
+        f"p is {found['test']['smallest_p']:.2g} at least"
+    )
 
 
 def transfer_text(one: Scored) -> str:

@@ -9,9 +9,10 @@ Conventions
   that have a truth; `n_dropped` counts the others.
 - One draw of speakers (utterances where none is known) serves all systems and targets.
 - P values are corrected over all pairs of systems of a partition and metric (Holm). `not_worse`
-  holds the best system and all that do not differ from it at the level. With few speakers no p
-  value can be small: where even the least, `smallest_p`, is above `level / n_pairs`, no difference
-  can be shown and `can_tell` is false.
+  holds the best system and all that do not differ from it at the level, over n_systems - 1
+  comparisons (`comparisons.not_worse`). With few speakers no p value can be small: `can_tell` is
+  false where even the least, `smallest_p`, is above `level / n_pairs`, and `can_mark` where it is
+  above `level / (n_systems - 1)`.
 - The fusion that models are judged by is the mean of values, or of probabilities, whatever
   `[fusion]` says. Its models are those at the layer `last`; where the recipe does not list it, all.
 - It lies in the upper half of `evaluate` because it combines: the lower half knows no fusion.
@@ -23,7 +24,7 @@ NaN is null. Metrics are those of the overview (`evaluate.score.SHOWN`), higher 
     partitions: {partition: {
       systems: [name, ...], left_out: {name: why},
       n, n_dropped, n_speakers (null where none is known), n_units,
-      test: {level, n_pairs, n_swaps, exact, smallest_p, can_tell},
+      test: {level, n_pairs, n_swaps, exact, smallest_p, can_tell, can_mark},
       metrics: {metric: {
         scores: {name: value}, best: name or null, not_worse: [name, ...],
         detectable: median over the pairs of the minimum detectable difference,
@@ -68,7 +69,7 @@ from fusion.combine import mean_probability
 if TYPE_CHECKING:
     from features.recipe import Recipe
 
-STATISTICS_NUMERICS = 1
+STATISTICS_NUMERICS = 2
 """Raised with every change that can move a number of `statistics.json`."""
 LEVEL = 0.05
 """Of tests, for the whole table."""
@@ -287,6 +288,7 @@ def _compare(rows: Rows, recipe: Recipe) -> dict[str, Any]:
             "exact": swaps.exact,
             "smallest_p": swaps.smallest_p,
             "can_tell": swaps.smallest_p <= LEVEL / len(pairs),
+            "can_mark": swaps.smallest_p <= LEVEL / (len(systems) - 1),
         },
         "metrics": found,
         "mcnemar": _mcnemar(systems, pairs, predictions == truth) if classes else None,
@@ -334,7 +336,7 @@ def _metric(
                 "detectable": comparisons.minimum_detectable(apart, n_units, LEVEL),
             }
         )
-    best, mask = comparisons.not_worse(scores, adjusted, LEVEL)
+    best, mask = comparisons.not_worse(scores, p_values, LEVEL)
     known = [one["detectable"] for one in listed if not np.isnan(one["detectable"])]
     return {
         "scores": dict(zip(systems, scores, strict=True)),

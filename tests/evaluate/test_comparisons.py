@@ -196,14 +196,27 @@ def test_holm_is_closed_testing_by_bonferroni(seed: int) -> None:
 
 
 def test_the_best_and_those_not_worse() -> None:
-    adjusted = np.array([[1, 0.04, np.nan], [0.04, 1, np.nan], [np.nan] * 3])
-    best, mask = comparisons.not_worse(np.array([0.5, 0.7, np.nan]), adjusted, 0.05)
+    p_values = np.array([[1, 0.04, np.nan], [0.04, 1, np.nan], [np.nan] * 3])
+    best, mask = comparisons.not_worse(np.array([0.5, 0.7, np.nan]), p_values, 0.05)
     assert (best, mask.tolist()) == (1, [False, True, False])
-    best, mask = comparisons.not_worse(np.array([0.5, 0.7, np.nan]), adjusted, 0.01)
+    best, mask = comparisons.not_worse(np.array([0.5, 0.7, np.nan]), p_values, 0.01)
     assert mask.tolist() == [True, True, False]
+    third = np.array([[1, 0.04, 0.9], [0.04, 1, 0.02], [0.9, 0.02, 1]])
+    best, mask = comparisons.not_worse(np.array([0.5, 0.7, 0.4]), third, 0.05)
+    assert mask.tolist() == [True, True, False]  # 0.04 and 0.02, each in two comparisons
     best, mask = comparisons.not_worse(np.full(2, np.nan), np.full((2, 2), np.nan), 0.05)
     assert best is None
     assert not mask.any()
+
+
+def test_the_system_that_is_best_in_truth_is_seldom_left_out() -> None:
+    rng = np.random.default_rng(5)
+    left_out = 0
+    for _ in range(2000):
+        scores = rng.normal(size=6)  # all are as good as the first
+        p_values = 2 * stats.norm.sf(abs(np.subtract.outer(scores, scores)) / np.sqrt(2))
+        left_out += not comparisons.not_worse(scores, p_values, 0.05)[1][0]
+    assert 0 < left_out / 2000 < 0.05
 
 
 def test_the_detectable_difference_is_found_in_four_of_five_test_sets() -> None:

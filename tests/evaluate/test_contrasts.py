@@ -115,8 +115,10 @@ def test_few_speakers_are_said_to_tell_little(tmp_path: Path) -> None:
         made.finish(recipe, tmp_path / "runs", member, made.classification(right=right))
     found = statistics_of(recipe, tmp_path)
     assert contrasts.best_notes(found)[1] == (
-        "test: 5 units cannot tell 3 pairs apart: p is 0.062 at least."
+        "test: 5 speakers are too few for 2 comparisons: p is 0.062 at least."
     )
+    pairs = contrasts.comparisons(found["partitions"]["test"], "test", "uar", {})
+    assert "5 speakers are too few for 3 pairs" in pairs.caption
     assert contrasts.best(None, "test", "uar") == contrasts.best(found, "devel", "uar") == []
 
 

@@ -109,6 +109,7 @@ def test_classes_are_also_compared_by_mcnemar(tmp_path: Path) -> None:
     assert part["metrics"]["uar"]["pairs"][0]["p"] == p["uar"][0, 1]
     assert part["test"]["n_swaps"] == 16
     assert not part["test"]["can_tell"]  # the least p value of five speakers is 1/16
+    assert not part["test"]["can_mark"]
 
 
 @pytest.mark.parametrize("task", ["regression", "classification"])
@@ -230,7 +231,7 @@ def test_few_speakers_are_said_to_tell_little(tmp_path: Path) -> None:
     recipe, _ = finished(tmp_path, "classification")
     scored, found = made_statistics(recipe, tmp_path)
     text = score.overview(recipe, scored, found)
-    assert "test: 5 speakers cannot tell 3 pairs apart: p is 0.062 at least" in text
+    assert "test: 5 speakers are too few for 2 comparisons: p is 0.062 at least" in text
 
 
 def test_undefined_scores_and_lone_runs(tmp_path: Path) -> None:
