@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ MAY_IMPORT = {
 SOURCES = sorted(path for room in ROOMS for path in (TOP / room).rglob("*.py"))
 
 
+@functools.cache
 def imports(path: Path) -> list[tuple[str, bool]]:
     """Every imported module (`from a import b` gives `a` and `a.b`), and whether at the top."""
     tree = ast.parse(path.read_text(encoding="utf-8"))

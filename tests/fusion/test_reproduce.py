@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -18,13 +19,21 @@ from tests.models.test_train import SVC
 FUSION = '[fusion.learned]\nmethod = "logistic"\ncalibrate = true\n'
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    synthetic.classes(tmp_path)
-    recipe = synthetic.recipe(tmp_path, SVC.replace("[0.001, 0.1]", "[0.1]") + FUSION)
+@pytest.fixture(scope="module")
+def fused(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    top = tmp_path_factory.mktemp("fused")
+    synthetic.classes(top)
+    recipe = synthetic.recipe(top, SVC.replace("[0.001, 0.1]", "[0.1]") + FUSION)
     for model in recipe.models:
-        train_model(recipe, model, stores=tmp_path, runs=tmp_path / "runs", jobs=1)
-    return fuse(recipe, "learned", stores=tmp_path, runs=tmp_path / "runs")
+        train_model(recipe, model, stores=top, runs=top / "runs", jobs=1)
+    fuse(recipe, "learned", stores=top, runs=top / "runs")
+    return top
+
+
+@pytest.fixture
+def folder(fused: Path, tmp_path: Path) -> Path:
+    shutil.copytree(fused, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "runs/study/fusion/learned"
 
 
 def test_a_combination_is_the_same_again(

@@ -113,6 +113,7 @@ def test_rows_without_a_truth_are_predicted_and_not_scored() -> None:
         run(masked, [Fold("devel", np.arange(40), np.arange(50, 60))], scored=known)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("kind", ["ridge", "linear-svr"])
 def test_processes_give_what_one_process_gives(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     one = problem(kind, engine="sklearn")
