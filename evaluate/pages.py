@@ -518,11 +518,11 @@ class _Predictions:
         return self._frames[one.folder]
 
     def beside(self, one: Scored) -> list[tuple[str, pd.DataFrame]]:
-        """The run's own predictions, then those of the others; a sweep's layers are left out."""
+        """The run's own predictions, then those of the other models; not of a sweep's layers."""
         others = [
             other
             for other in self._scored
-            if other is not one and (other.kind == "fusion" or "@" not in other.member)
+            if other is not one and other.kind == "model" and "@" not in other.member
         ]
         return [(other.title, self.of(other)) for other in (one, *others)]
 

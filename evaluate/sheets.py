@@ -354,7 +354,7 @@ def hardest(
     audio: Audio,
     where: str,
 ) -> Sheet:
-    """The utterances that a run has furthest off, with what other runs make of them.
+    """The utterances that a run has furthest off, with what the models make of them.
 
     Parameters
     ----------
