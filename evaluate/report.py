@@ -56,7 +56,7 @@ def make_report(recipe: Recipe, runs_folder: Path, stores: Path, data: Path) -> 
     folder = runs_folder / recipe.name / "report"
     tables = read_tables(recipe, stores)
     roots = {name: corpus_root(recipe, name, data) for name in recipe.corpora}
-    scored = read_all(recipe, runs_folder)
+    scored = read_all(recipe, runs_folder, stores=stores)
     study = Study(
         recipe,
         scored,

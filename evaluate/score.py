@@ -216,15 +216,18 @@ def score_run(
     return dict(runs.plain(scores))
 
 
-def read_scores(folder: str | Path, recipe: Recipe) -> dict[str, Any]:
+def read_scores(
+    folder: str | Path, recipe: Recipe, *, stores: Path | None = None
+) -> dict[str, Any]:
     """Read a run's `scores.json`, computing nothing.
 
     Raises
     ------
     RunError
-        Where it is missing, or older than the predictions or the recipe's `[evaluate]`.
+        Where it is missing, or older than the predictions, the recipe's `[evaluate]` or the tables
+        beside the stores, where these are named.
     """
-    scores = _up_to_date(Path(folder), recipe, {})
+    scores = _up_to_date(Path(folder), recipe, _table_hashes(recipe, stores))
     if scores is None:
         raise RunError(
             f"{Path(folder) / runs.SCORES}: missing or outdated; run python -m evaluate score "
@@ -287,9 +290,9 @@ def score_all(
     )
 
 
-def read_all(recipe: Recipe, runs_folder: Path) -> list[Scored]:
+def read_all(recipe: Recipe, runs_folder: Path, *, stores: Path | None = None) -> list[Scored]:
     """As `score_all`, but computing nothing: a run without up-to-date scores is a RunError."""
-    return _finished(recipe, runs_folder, lambda one: read_scores(one, recipe))
+    return _finished(recipe, runs_folder, lambda one: read_scores(one, recipe, stores=stores))
 
 
 @dataclass(frozen=True)

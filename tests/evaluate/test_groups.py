@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from evaluate import groups, intervals, metrics, runs, score
+from features.errors import RunError
 from features.recipe import EvaluateSpec
 from features.utterances import Table, columns_of, write_table
 from tests.evaluate import made
@@ -140,6 +141,8 @@ def test_the_scores_hold_the_groups_of_the_tables(tmp_path: Path) -> None:
     assert score.read_scores(folder, recipe) == found
     table.frame["gender"] = "male"
     write_table(stores / "mine", table)
+    with pytest.raises(RunError, match="missing or outdated"):
+        score.read_scores(folder, recipe, stores=stores)
     changed = score.score_run(folder, recipe, stores=stores)
     assert list(changed["groups"]["test"]) == ["session", "speaker"]
 

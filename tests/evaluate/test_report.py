@@ -169,6 +169,7 @@ def test_recordings_are_links_to_the_users_files(classified, tmp_path: Path) -> 
         tmp_path / "stores" / "mine",
         Table(frame, {}, (), [], {"title": "x", "licence": "", "citation": ""}),
     )
+    score.score_all(recipe, folder, stores=tmp_path / "stores")
     found = render(recipe, folder, tmp_path / "stores", tmp_path / "data")
     audio = [one["src"] for one in found["model-one.html"].all("audio")]
     assert audio  # that they lead to files is checked for every page
@@ -213,6 +214,7 @@ def test_the_data_page_reads_the_tables(classified: tuple[Recipe, Path], tmp_pat
     findings = [Finding("labels", 2, (), "2 labels <odd>")]
     labels = {"emotion": made.LABELS}
     write_table(tmp_path / "stores" / "mine", Table(frame, labels, (), findings, about))
+    score.score_all(recipe, folder, stores=tmp_path / "stores")
     shown = render(recipe, folder, tmp_path / "stores")["data.html"].shown
     assert "A corpus of four" in shown
     assert "2 labels <odd>" in shown
