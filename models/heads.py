@@ -3,6 +3,7 @@
 Conventions
 -----------
 - A head is `Pipeline([("scaler", ...), ("head", estimator)])`. It is fitted and applied in float64.
+  Where columns have weights, a step `weights` between the two multiplies by them.
 - A cell is one scaler with one value for each searched parameter. Cells are numbered in grid order:
   scalers outermost, then the parameters in the order of the recipe, the last one fastest. (Not
   `ParameterGrid`, which sorts the names: ties go to the first cell, so the order is a setting.)
@@ -22,6 +23,7 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
@@ -29,6 +31,7 @@ from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR
 
 from features.errors import RecipeError, nearest
 from features.recipe import HeadSpec
+from models.column_weights import ColumnWeights
 
 SCALERS: Mapping[str, type | None] = MappingProxyType(
     {"standard": StandardScaler, "minmax": MinMaxScaler, "robust": RobustScaler, "none": None}
@@ -131,16 +134,27 @@ def cells(spec: HeadSpec) -> list[Cell]:
     ]
 
 
-def pipeline(spec: HeadSpec, cell: Cell) -> Pipeline:
-    """The unfitted pipeline of one cell."""
+def pipeline(spec: HeadSpec, cell: Cell, weights: NDArray[np.float64] | None = None) -> Pipeline:
+    """The unfitted pipeline of one cell.
+
+    Parameters
+    ----------
+    weights : float64, shape (n_columns,), or None
+        What each column is multiplied by behind the scaler.
+    """
     head = HEADS[spec.kind]
     given = {**head.fixed, **spec.fixed, **cell.params}
     params = {name: None if value == "none" else value for name, value in given.items()}
     if "random_state" in inspect.signature(head.estimator).parameters:
         params.setdefault("random_state", spec.random_state)
     scaler = SCALERS[cell.scaler]
+    weighting = [] if weights is None else [("weights", ColumnWeights(weights))]
     return Pipeline(
-        [("scaler", scaler() if scaler else "passthrough"), ("head", head.estimator(**params))]
+        [
+            ("scaler", scaler() if scaler else "passthrough"),
+            *weighting,
+            ("head", head.estimator(**params)),
+        ]
     )
 
 

@@ -7,7 +7,8 @@ Conventions
   every cell is `kernel="precomputed"`. The optimisation is libsvm's own, on the same numbers but
   for the rounding of sums: predictions are the pipeline's, decision values agree far within
   libsvm's own tolerance (1e-14 on EmoDB with 6,373 columns).
-- The scaler is fitted on the fold's own training rows, gamma is scikit-learn's on these.
+- What stands before the head is fitted on the fold's own training rows, gamma is scikit-learn's on
+  these.
 - What is not exact this way has an `obstacle` and is left to the pipeline.
 - Memory of a thread: the rows in float64 and scaled, then two matrices of n_train x (n_train +
   n_test) float64: products or distances, and one rbf kernel. `MOST_ROWS` bounds a square one.
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
+from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC, SVR
 
 MOST_ROWS = 8192
@@ -55,14 +57,14 @@ def obstacle(estimator: Any, n_rows: int) -> str:
 
 
 def kernels(
-    scaler: Any, heads: Sequence[Any], train: Matrix, tests: Sequence[Matrix]
+    steps: Pipeline, heads: Sequence[Any], train: Matrix, tests: Sequence[Matrix]
 ) -> Iterator[tuple[int, list[Matrix] | None]]:
-    """Kernel matrices of heads that share a scaler and rows.
+    """Kernel matrices of heads that share rows and what stands before them.
 
     Parameters
     ----------
-    scaler : transformer or "passthrough"
-        Unfitted; fitted here on `train`.
+    steps : Pipeline
+        All but the head. Unfitted; fitted here on `train`.
     heads : sequence of SVC or SVR
         Without an `obstacle`.
     train : float64, shape (n_train, n_columns)
@@ -78,10 +80,9 @@ def kernels(
     """
     rows, n_columns = [train, *tests], train.shape[1]
     del train, tests
-    if scaler != "passthrough":
-        # An empty part has no row to transform, and scikit-learn refuses it.
-        fitted = clone(scaler).fit(rows[0])
-        rows = [fitted.transform(one) if len(one) else one for one in rows]
+    fitted = clone(steps).fit(rows[0])
+    # An empty part has no row to transform, and scikit-learn refuses it.
+    rows = [fitted.transform(one) if len(one) else one for one in rows]
     products = [one @ rows[0].T for one in rows]
     squares = [np.einsum("ij,ij->i", one, one) for one in rows]
     variance = rows[0].var()

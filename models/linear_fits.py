@@ -60,7 +60,7 @@ class Fit(Protocol):
 
     @property
     def pipeline(self) -> Pipeline:
-        """Unfitted: a scaler of `models.heads.SCALERS` or "passthrough", and a head."""
+        """Unfitted: `models.heads.pipeline`."""
 
     @property
     def columns(self) -> tuple[int, ...]:
@@ -111,9 +111,9 @@ class _Setting:
 
 @dataclass(frozen=True)
 class _Solved:
-    """Columns of one operator: the fitted scaler, coefficients behind it, values at the tests."""
+    """Columns of one operator: the fitted steps, coefficients behind them, values at the tests."""
 
-    scaler: Any
+    steps: Pipeline  # all but the head
     coef: Matrix  # shape (n_columns, k)
     intercept: Matrix
     values: list[Matrix]
@@ -303,17 +303,15 @@ class Paths:
             if fit.keep:
                 intercept = solved.intercept[end] + constant[end]
                 head = _head(fit, solved.coef[:, end], intercept, names)
-                pipeline = Pipeline([("scaler", solved.scaler), ("head", head)])
+                pipeline = Pipeline([*solved.steps.steps, ("head", head)])
             outputs = [self._output(one, classes) for one in values]
             results.append(Fitted(outputs, pipeline, bool(solved.done[end].all())))
         return results
 
     def _by_rows(self, fit: Fit, setting: _Setting, columns: Columns, team: Team) -> _Solved:
         """In the basis of the rows, as scikit-learn's scaler gives them."""
-        scaler: Any = clone(fit.pipeline["scaler"], safe=False)
-        plain = isinstance(scaler, str)
-        rows = self.X[fit.train].astype(np.float64)
-        rows = rows if plain else scaler.fit_transform(rows)
+        steps = clone(fit.pipeline[:-1])
+        rows = steps.fit_transform(self.X[fit.train].astype(np.float64))
         offset = rows.mean(axis=0) if setting.free else np.zeros(rows.shape[1])
         operator = Basis(
             rows - offset if setting.free else rows, columns.Y, setting.intercept, team
@@ -325,16 +323,22 @@ class Paths:
         for test in fit.tests:
             rows = self.X[test].astype(np.float64)
             # An empty part has no row to transform, and scikit-learn refuses it.
-            rows = rows if plain or not len(rows) else scaler.transform(rows)
+            rows = steps.transform(rows) if len(rows) else rows
             values.append(rows @ coef + intercept)
-        return _Solved(scaler, coef, intercept, values, solution.done)
+        return _Solved(steps, coef, intercept, values, solution.done)
 
     def _by_sums(
         self, fit: Fit, setting: _Setting, columns: Columns, part: Part, known: Sums
     ) -> _Solved:
         """By Gram matrices."""
         scaler = fit_scaler(fit.pipeline["scaler"], part, known)
-        centre, scale = affine(scaler, self.X.shape[1])
+        steps, n_columns = [("scaler", scaler)], self.X.shape[1]
+        centre, scale = affine(scaler, n_columns)
+        if "weights" in fit.pipeline.named_steps:
+            weighting = clone(fit.pipeline["weights"])
+            weighting.n_features_in_ = n_columns
+            steps.append(("weights", weighting))
+            scale = scale / weighting.weights
         offset = np.zeros(len(centre))
         if setting.free:
             raw = part.base.shift + known.total / known.n / part.base.unit
@@ -345,7 +349,7 @@ class Paths:
         values = [
             operator.predict(Part(self.base, test, part.team), solution.V) for test in fit.tests
         ]
-        return _Solved(scaler, coef, intercept - offset @ coef, values, solution.done)
+        return _Solved(Pipeline(steps), coef, intercept - offset @ coef, values, solution.done)
 
     def _output(self, values: Matrix, classes: Sequence[int]) -> Matrix:
         """Predictions, or a score a label, NaN where the class is not known."""

@@ -127,12 +127,15 @@ class Problem:
         Targets, or the ordered label list.
     head : HeadSpec
         `[head]` of the recipe.
+    weights : float64, shape (n_columns,), or None
+        What each column is multiplied by behind the scaler.
     """
 
     X: NDArray[np.float32]
     y: NDArray[Any]
     names: tuple[str, ...]
     head: HeadSpec
+    weights: NDArray[np.float64] | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -146,6 +149,10 @@ class Problem:
             return [()]
         every = tuple(range(len(self.names)))
         return [every] if HEADS[self.head.kind].several else [(one,) for one in every]
+
+    def pipeline(self, cell: Cell) -> Pipeline:
+        """The unfitted pipeline of one cell."""
+        return pipeline(self.head, cell, self.weights)
 
 
 @dataclass(frozen=True)
@@ -330,11 +337,11 @@ def run_shared(
 
     None for a fit that `kernel_grid.kernels` refuses.
     """
-    scaler, train, tests = fits[0].pipeline["scaler"], fits[0].train, fits[0].tests
+    steps, train, tests = fits[0].pipeline[:-1], fits[0].train, fits[0].tests
     heads = [fit.pipeline["head"] for fit in fits]
     done: dict[int, Fitted | None] = {}
     for i, matrices in kernel_grid.kernels(
-        scaler, heads, X[train].astype(np.float64), [X[one].astype(np.float64) for one in tests]
+        steps, heads, X[train].astype(np.float64), [X[one].astype(np.float64) for one in tests]
     ):
         if matrices is None:
             done[i] = None
@@ -539,7 +546,7 @@ def searches(problem: Problem, inners: Sequence[Inner], fits: Fitting) -> list[C
 def _plan(problem: Problem, inner: Inner) -> list[Fit]:
     """The fits of one search: cells outermost, then folds, then columns."""
     return [
-        Fit(pipeline(problem.head, cell), column, fold.train, (fold.test,))
+        Fit(problem.pipeline(cell), column, fold.train, (fold.test,))
         for cell in cells(problem.head)
         for fold in inner.folds
         for column in problem.columns
@@ -638,7 +645,7 @@ def refit(
         plans.append(
             [
                 Fit(
-                    pipeline(problem.head, one.cells[column[0] if len(one.cells) > 1 else 0]),
+                    problem.pipeline(one.cells[column[0] if len(one.cells) > 1 else 0]),
                     column,
                     one.train,
                     one.tests,

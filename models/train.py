@@ -61,6 +61,8 @@ from models.search import (
 )
 
 HEAD = "head.skops"
+OURS = ["models.column_weights.ColumnWeights"]
+"""Types of this project that a saved head may hold, of models with weights."""
 OUTPUTS = (files.PREDICTIONS, files.INNER, files.SEARCH, HEAD)
 
 
@@ -468,7 +470,7 @@ def save_head(path: Path, head: Any) -> None:
 
 
 def load_head(path: Path) -> Any:
-    """Read a head that `save_head` wrote; only scikit-learn's and numpy's own types are loaded.
+    """Read a head that `save_head` wrote; it holds scikit-learn's and numpy's types, and `OURS`.
 
     Returns
     -------
@@ -484,7 +486,7 @@ def load_head(path: Path) -> Any:
     from skops import io
 
     try:
-        return io.load(path)
+        return io.load(path, trusted=OURS)
     except (
         OSError,
         ValueError,
