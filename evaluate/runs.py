@@ -267,9 +267,11 @@ def is_fresh(folder: str | Path, inputs: Mapping[str, Any], outputs: Sequence[st
 
 def head_settings(recipe: Recipe, model: str, layer: int | str) -> dict[str, Any]:
     """What the run of a head depends on in the recipe and the program."""
+    weights = recipe.weights_of(model)
     return {
         "numerics": HEADS_NUMERICS,
         "model": model,
+        **({"weights": weights} if weights is not None else {}),
         "layer": layer,
         "head": recipe.head.model_dump(mode="json", exclude={"layer"}),
         "split": recipe.split.settings(),
@@ -419,7 +421,9 @@ def is_stale(recipe: Recipe, kind: str, member: str, runs: Path, record: Mapping
         now = head_settings(recipe, *split_member(member))
         if set(record["inputs"]["corpora"]) != set(recipe.corpora):
             return True
-    return any(record["inputs"].get(key) != value for key, value in plain(now).items())
+    apart = ("corpora", "emobox")  # of tables, stores and lists
+    then = {key: value for key, value in record["inputs"].items() if key not in apart}
+    return bool(then != plain(now))
 
 
 def finished_run(recipe: Recipe, kind: str, member: str, runs: Path) -> dict[str, Any]:

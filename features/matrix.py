@@ -15,6 +15,7 @@ In a notebook:
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -60,6 +61,8 @@ class Matrix:
         version of the numerics made.
     n_lacking : int
         Rows of the tables that the stores lack.
+    weights : float64, shape (n_columns,), or None
+        What each column is to be multiplied by behind the scaler; None is by nothing.
     """
 
     X: NDArray[np.float32]
@@ -73,6 +76,7 @@ class Matrix:
     findings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     n_lacking: int = 0
+    weights: NDArray[np.float64] | None = None
 
 
 def load(
@@ -83,6 +87,8 @@ def load(
     stores: str | Path = "stores",
 ) -> tuple[NDArray[np.float32], NDArray[Any], NDArray[np.object_]]:
     """X, y, groups of one model, rows without a truth left out.
+
+    Weights of `a+b` are not applied: their place is behind the scaler.
 
     Parameters
     ----------
@@ -192,6 +198,9 @@ def load_matrix(
         _load_single(recipe, stores, one, layer, allow_failures) for one in model_parts(model)
     ]
     matrix = singles[0] if len(singles) == 1 else _side_by_side(model, singles)
+    weights = recipe.weights_of(model)
+    if weights is not None:
+        matrix = _weighted(matrix, weights, singles)
     if recipe.head.standardise:
         X, said = standardised(matrix.X, matrix.rows, recipe.head.standardise)
         title = f"{matrix.title}, standardised by {recipe.head.standardise}"
@@ -277,6 +286,25 @@ def _side_by_side(model: str, singles: Sequence[Matrix]) -> Matrix:
         layers=[layer for one in singles for layer in one.layers],
         notes=list(dict.fromkeys(note for one in singles for note in one.notes)),
         n_lacking=first.n_lacking + len(first.rows) - len(shared),
+    )
+
+
+def _weighted(matrix: Matrix, weights: list[float] | str, singles: Sequence[Matrix]) -> Matrix:
+    """The columns of `singles` side by side with their weights, which the title and a note say."""
+    widths = [one.X.shape[1] for one in singles]
+    if isinstance(weights, str):
+        how, weights = f"by {weights}", [1 / math.sqrt(width) for width in widths]
+    else:
+        how = " : ".join(f"{weight:g}" for weight in weights)
+    parts = [
+        f"{width} of {one.title} by {weight:.4g}"
+        for one, width, weight in zip(singles, widths, weights, strict=True)
+    ]
+    return replace(
+        matrix,
+        weights=np.repeat(np.array(weights, dtype=np.float64), widths),
+        title=f"{matrix.title}, weighted {how}",
+        notes=[*matrix.notes, f"behind the scaler columns are multiplied: {', '.join(parts)}"],
     )
 
 

@@ -52,12 +52,33 @@ class CorpusSpec(Section):
         return dict(self.model_extra or {})
 
 
+LEAST_WEIGHT, MOST_WEIGHT = 1e-6, 1e6
+"""Of a part of `a+b`. Beyond them one part counts alone, and sums lose the digits of the others."""
+
+
 class ModelSpec(Section):
-    """`[models.NAME]`: a model that the registry lacks, or other weights for one it has."""
+    """`[models.NAME]`: a model that the registry lacks, or another checkpoint of one it has.
+
+    Of `a+b`, `weights` are what the columns of each part are multiplied by behind the scaler: one a
+    part, or "size", which is 1 / sqrt(its number of columns). Behind a standard scaler all parts
+    then have the same variance, summed over their columns: 1.
+    """
 
     hub: str | None = None
     revision: str | None = None
     path: str | None = None
+    weights: Literal["size"] | list[Annotated[float, Field(strict=False)]] | None = None
+
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _known_weights(cls, value: Any) -> Any:
+        numbers = isinstance(value, list) and all(type(one) in (int, float) for one in value)
+        in_range = numbers and all(LEAST_WEIGHT <= one <= MOST_WEIGHT for one in value)
+        if value is not None and value != "size" and not in_range:
+            raise ValueError(
+                f"'size', or one number from {LEAST_WEIGHT:g} to {MOST_WEIGHT:g} for each part"
+            )
+        return value
 
 
 def model_parts(model: str) -> list[str]:
@@ -391,6 +412,10 @@ class Recipe(Section):
     def single_models(self) -> list[str]:
         """The models that stores are needed of: those of the recipe, and what `a+b` is made of."""
         return list(dict.fromkeys(part for one in self.models for part in model_parts(one)))
+
+    def weights_of(self, model: str) -> list[float] | str | None:
+        """The weights of the parts of `a+b`, "size", or None, as of any single model."""
+        return self.models.get(model, ModelSpec()).weights
 
     @property
     def task(self) -> str:
@@ -827,11 +852,18 @@ def _concatenation_faults(models: Mapping[str, ModelSpec], head: Section | None)
     for name, spec in models.items():
         parts = model_parts(name)
         if len(parts) == 1:
+            if spec.weights is not None:
+                faults.append(f"[models.{name}] weights: go with models side by side, as in a+b")
             continue
         if not all(parts) or len(set(parts)) < len(parts):
             faults.append(f"models: '{name}': between + stand names of models, each once")
-        if spec != ModelSpec():
+        if spec.model_copy(update={"weights": None}) != ModelSpec():
             faults.append(f"[models.{name}] it is made of others; give {parts[0]} and the like")
+        if isinstance(spec.weights, list) and len(spec.weights) != len(parts):
+            faults.append(
+                f"[models.{name}] weights: got {len(spec.weights)}, one for each of {len(parts)} "
+                "parts"
+            )
         own = [layer for layer in ("weighted", "best") if layer in _layers(head)]
         if own:
             faults.append(f"[head] layer: {own} are of a single model; models has '{name}'")

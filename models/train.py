@@ -220,7 +220,7 @@ def train_model(
     engine = route(recipe.head, len(matrix.X))
     names = matrix.labels or recipe.targets
     y = matrix.y if matrix.y.ndim == 2 else matrix.y.astype(str)
-    problem = Problem(matrix.X, y, names, recipe.head)
+    problem = Problem(matrix.X, y, names, recipe.head, matrix.weights)
     n_layers = len(matrix.layers) if layer == "weighted" else 1
     known = has_truth(matrix.y)
     plan = make_plan(matrix.rows, y, known, recipe.split)

@@ -278,10 +278,34 @@ def test_models_side_by_side_have_the_rows_of_all(tmp_path: Path) -> None:
     assert (both.X[:, :-2] == load_matrix(recipe, tmp_path, "one").X[5:]).all()
 
 
-def joined(folder: Path) -> Recipe:
+def test_weights_of_models_side_by_side(tmp_path: Path) -> None:
+    """Of the columns behind the scaler: the matrix is what it is without them."""
+    frame, rng = synthetic.rows(6, emotion=["calm", "sad"] * 3), np.random.default_rng(0)
+    stacks = {"one": rng.normal(size=(3, 6, 4)), "two": rng.normal(size=(3, 6, 1))}
+    synthetic.write(tmp_path, frame, stacks, labels={"emotion": ("calm", "sad")})
+    plain = load_matrix(joined(tmp_path), tmp_path, "one+two")
+    assert plain.weights is None
+    given = load_matrix(joined(tmp_path, "[3, 0.5]"), tmp_path, "one+two")
+    assert given.weights.tolist() == [3, 3, 3, 3, 0.5]
+    assert given.title == "one + two, weighted 3 : 0.5"
+    text = "behind the scaler columns are multiplied: 4 of one by 3, 1 of two by 0.5"
+    assert given.notes == [*plain.notes, text]
+    size = load_matrix(joined(tmp_path, '"size"'), tmp_path, "one+two")
+    assert size.weights.tolist() == [0.5, 0.5, 0.5, 0.5, 1.0]
+    assert size.title == "one + two, weighted by size"
+    for one in (given, size):
+        assert (one.X == plain.X).all()
+        assert one.identity == plain.identity
+    two_layers = load_matrix(joined(tmp_path, "[3, 0.5]"), tmp_path, "one+two", "0+2")
+    assert two_layers.weights.tolist() == [3] * 8 + [0.5] * 2
+    assert load_matrix(joined(tmp_path, '"size"'), tmp_path, "one").weights is None
+
+
+def joined(folder: Path, weights: str = "") -> Recipe:
     path = folder / "joined.toml"
+    model = f'{{name = "one+two", weights = {weights}}}' if weights else '"one+two"'
     path.write_text(
-        'models = ["one+two"]\ntarget = "emotion"\n[corpora.made]\nreader = "manifest"\n'
+        f'models = [{model}]\ntarget = "emotion"\n[corpora.made]\nreader = "manifest"\n'
         '[split]\nouter = "leave-one-speaker-out"\n[head]\nkind = "linear-svc"\nselect = "uar"\n',
         encoding="utf-8",
     )

@@ -180,6 +180,52 @@ def test_single_faults(tmp_path: Path, change: tuple[str, str], expected: str) -
     assert expected in str(caught.value)
 
 
+@pytest.mark.parametrize("weights", ["size", [1, 2.5], [1e-6, 1e6]])
+def test_weights_of_models_side_by_side(tmp_path: Path, weights: str | list[float]) -> None:
+    listed = f'{{name = "mfcc+log-mel", weights = {weights!r}}}'
+    recipe = load_recipe(write(tmp_path, GOOD.replace('"log-mel"]', f'"log-mel", {listed}]')))
+    tables = f'[models.mfcc]\n[models.log-mel]\n[models."mfcc+log-mel"]\nweights = {weights!r}\n'
+    text = GOOD.replace('models = ["mfcc", "log-mel"]', "").replace("[split]", f"{tables}[split]")
+    assert load_recipe(write(tmp_path, text)).models == recipe.models
+    assert recipe.weights_of("mfcc+log-mel") == weights
+    assert recipe.weights_of("mfcc") is None
+    assert recipe.resolved()["models"]["mfcc+log-mel"]["weights"] == weights
+    assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+    assert recipe.single_models == ["mfcc", "log-mel"]
+
+
+@pytest.mark.parametrize(
+    "weights",
+    ["[1, 0]", "[-1, 2]", "[1, nan]", "[inf, 1]", "[1e7, 1]", f"[1, {10**400}]", "[true, 1]",
+     '["1", 1]', '"sizes"', "2", "{}"],
+)  # fmt: skip
+def test_weights_that_are_none(tmp_path: Path, weights: str) -> None:
+    models = f'["mfcc", "log-mel", {{name = "mfcc+log-mel", weights = {weights}}}]'
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(write(tmp_path, GOOD.replace('["mfcc", "log-mel"]', models)))
+    assert len(str(caught.value).split("\n")) == 2
+    assert "[models.mfcc+log-mel] weights: got " in str(caught.value)
+    allowed = "allowed: 'size', or one number from 1e-06 to 1e+06 for each part"
+    assert str(caught.value).endswith(allowed)
+
+
+def test_all_faults_of_weights_are_reported_at_once(tmp_path: Path) -> None:
+    models = """[
+      {name = "mfcc", weights = [1]}, {name = "log-mel", weights = "size"},
+      {name = "mfcc+log-mel", weights = [1, 2, 3], path = "here"},
+      {name = "mfcc+egemaps", weights = []},
+    ]"""
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(write(tmp_path, GOOD.replace('["mfcc", "log-mel"]', models)))
+    assert str(caught.value).split("\n")[1:] == [
+        "  [models.mfcc] weights: go with models side by side, as in a+b",
+        "  [models.log-mel] weights: go with models side by side, as in a+b",
+        "  [models.mfcc+log-mel] it is made of others; give mfcc and the like",
+        "  [models.mfcc+log-mel] weights: got 3, one for each of 2 parts",
+        "  [models.mfcc+egemaps] weights: got 0, one for each of 2 parts",
+    ]
+
+
 def test_layers_that_are_learned_are_of_single_models(tmp_path: Path) -> None:
     text = GOOD.replace('"log-mel"]', '"mfcc+log-mel"]').replace("[head]", '[head]\nlayer = "best"')
     with pytest.raises(RecipeError, match=r"layer: \['best'\] are of a single model; models has"):

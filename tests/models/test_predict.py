@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.preprocessing import StandardScaler
 
 from evaluate.runs import new_folder, read_predictions, run_folder
 from features.errors import RunError, StoreError
@@ -120,12 +121,28 @@ def test_every_kind_of_layer(tmp_path: Path) -> None:
         )
 
 
-def side_by_side(folder: Path) -> Recipe:
+def side_by_side(folder: Path, model: str = '"one+two"') -> Recipe:
     synthetic.classes(folder)
     recipe = synthetic.recipe(folder, ONE_CELL)
     path = Path(recipe.path)
-    path.write_text(path.read_text().replace('"two"]', '"two", "one+two"]'))
+    path.write_text(path.read_text().replace('"two"]', f'"two", {model}]'))
     return synthetic.load_recipe(path)
+
+
+def test_weights_of_models_side_by_side_are_applied(tmp_path: Path) -> None:
+    recipe = side_by_side(tmp_path, '{name = "one+two", weights = [1, 3]}')
+    folder = train_layer(recipe, "one+two", stores=tmp_path, runs=tmp_path / "runs", jobs=1)
+    new_audio(tmp_path, recipe)
+    run(tmp_path, recipe, "--member", "one+two")
+    matrix, head = load_matrix(recipe, tmp_path, "one+two"), load_head(folder / "head.skops")
+    X, weights = matrix.X.astype(np.float64), np.repeat([1.0, 3.0], matrix.X.shape[1] // 2)
+    Z = StandardScaler().fit(X).transform(X)[:9] * weights
+    wanted = Z @ head["head"].coef_.T + head["head"].intercept_
+    found = said(tmp_path, "one+two").filter(like="score_")
+    np.testing.assert_allclose(found, wanted, rtol=1e-9)
+    other = side_by_side(tmp_path, '{name = "one+two", weights = [1, 4]}')
+    with pytest.raises(RunError, match=r"the run of one\+two was made with other settings than"):
+        run(tmp_path, other, "--member", "one+two")
 
 
 def test_models_side_by_side_and_what_one_of_them_lacks(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from models.layers import train_layer, work_of
 from models.reproduce import main, parser, reproduce
 from tests.models import synthetic
 from tests.models.test_layers import deep
-from tests.models.test_train import RIDGE, SVC
+from tests.models.test_train import RIDGE, SVC, weighted
 
 
 def train(folder: Path, text: str) -> Path:
@@ -37,6 +37,14 @@ def test_a_run_is_the_same_again_without_its_recipe(
     assert "chosen cells: equal\nversions: equal\n" in out
     assert out.endswith(f"{folder}: the same again\n")
     assert (folder / "run.json").read_bytes() == before
+
+
+def test_a_run_with_weights_is_the_same_again(tmp_path: Path) -> None:
+    synthetic.regression(tmp_path)
+    recipe = weighted(tmp_path, RIDGE, "[1, 3]")
+    folder = train_layer(recipe, "one+two", stores=tmp_path, runs=tmp_path / "runs", jobs=1)
+    _, equal = reproduce(folder, stores=tmp_path, jobs=1)
+    assert equal
 
 
 def test_a_number_that_was_changed_is_found(

@@ -11,18 +11,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import Ridge
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from evaluate.runs import read_predictions, read_run
+from evaluate.runs import is_stale, read_predictions, read_run
 from evaluate.score import overview, score_all, score_run
 from features.__main__ import main as features
 from features.__main__ import parser as features_parser
 from features.command import run_command
 from features.errors import CorpusError, RecipeError, RunError, StoreError
 from features.matrix import load_matrix, standardised
+from features.recipe import Recipe, load_recipe
 from features.utterances import Table, read_table, write_table
 from models.search import apply, decide
 from models.train import (
@@ -120,6 +122,62 @@ def test_models_side_by_side_train_as_one(tmp_path: Path) -> None:
     assert is_done(recipe, "one+two", "last", **folders)
     with pytest.raises(StoreError, match=r"nothing\.h5"):
         check_stores(recipe, [("one+nothing", "last")], tmp_path)
+
+
+def weighted(folder: Path, text: str, weights: str) -> Recipe:
+    """The recipe with the one model `one+two`, weighted where weights are given."""
+    path = Path(synthetic.recipe(folder, text).path)
+    model = f'{{name = "one+two", weights = {weights}}}' if weights else '"one+two"'
+    path.write_text(path.read_text().replace('"one", "two"', model))
+    return load_recipe(path)
+
+
+@pytest.mark.parametrize(("weights", "factors"), [("[1, 5]", (1, 5)), ('"size"', (40**-0.5,) * 2)])
+def test_weights_of_models_side_by_side(
+    tmp_path: Path,
+    weights: str,
+    factors: tuple[float, float],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    synthetic.regression(tmp_path)
+    folders = {"stores": tmp_path, "runs": tmp_path / "runs"}
+    recipe = weighted(tmp_path, RIDGE.replace("[1.0, 100.0]", "[1.0]"), weights)
+    folder = train_model(recipe, "one+two", jobs=1, **folders)
+    said = "weighted 1 : 5" if weights == "[1, 5]" else "weighted by size"
+    assert (
+        f"one + two, {said}: behind the scaler columns are multiplied: " in capsys.readouterr().out
+    )
+    record = read_run(folder)
+    assert record["title"] == f"one + two, {said}"
+    assert record["recipe"]["models"]["one+two"]["weights"] == recipe.weights_of("one+two")
+    assert [one for one in record["notes"] if "40 of two by" in one]
+
+    matrix = load_matrix(recipe, tmp_path, "one+two")
+    X, columns = matrix.X.astype(np.float64), np.repeat(factors, 40)
+    found = read_predictions(folder / "predictions.csv")
+    for partition in ("devel", "test"):
+        learn = matrix.rows["partition"].isin(["train", "devel"][: 1 + (partition == "test")])
+        held = matrix.rows["partition"] == partition
+        scaler = StandardScaler().fit(X[learn])
+        head = Ridge(alpha=1.0).fit(scaler.transform(X[learn]) * columns, matrix.y[learn])
+        wanted = head.predict(scaler.transform(X[held]) * columns)
+        rows = found[found["partition"] == partition].filter(like="_pred")
+        np.testing.assert_allclose(rows, wanted, rtol=0, atol=1e-6 * wanted.std())
+    new = load_head(folder / "head.skops").predict(X[held])
+    np.testing.assert_allclose(new, wanted, rtol=0, atol=1e-6 * wanted.std())
+
+
+def test_other_weights_make_a_run_stale(tmp_path: Path) -> None:
+    synthetic.regression(tmp_path)
+    folders = {"stores": tmp_path, "runs": tmp_path / "runs"}
+    ways = ["", "[1, 2]", "[2, 1]", '"size"']
+    for made in ways:
+        folder = train_model(weighted(tmp_path, RIDGE, made), "one+two", jobs=1, **folders)
+        for asked in ways:
+            recipe = weighted(tmp_path, RIDGE, asked)
+            assert is_done(recipe, "one+two", "last", **folders) == (asked == made)
+            stale = is_stale(recipe, "model", "one+two", tmp_path / "runs", read_run(folder))
+            assert stale == (asked != made)
 
 
 def test_predefined_with_inner_folds(tmp_path: Path) -> None:
