@@ -293,7 +293,8 @@ def _weighted(matrix: Matrix, weights: list[float] | str, singles: Sequence[Matr
     """The columns of `singles` side by side with their weights, which the title and a note say."""
     widths = [one.X.shape[1] for one in singles]
     if isinstance(weights, str):
-        how, weights = f"by {weights}", [1 / math.sqrt(width) for width in widths]
+        share = sum(widths) / len(widths)
+        how, weights = f"by {weights}", [math.sqrt(share / width) for width in widths]
     else:
         how = " : ".join(f"{weight:g}" for weight in weights)
     parts = [

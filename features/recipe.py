@@ -60,8 +60,9 @@ class ModelSpec(Section):
     """`[models.NAME]`: a model that the registry lacks, or another checkpoint of one it has.
 
     Of `a+b`, `weights` are what the columns of each part are multiplied by behind the scaler: one a
-    part, or "size", which is 1 / sqrt(its number of columns). Behind a standard scaler all parts
-    then have the same variance, summed over their columns: 1.
+    part, or "size", the square root of the mean number of columns of the parts over its own. Behind
+    a standard scaler all parts then have the same variance, summed over their columns, and that of
+    all columns together stays what it is: a grid fits as well as without weights.
     """
 
     hub: str | None = None

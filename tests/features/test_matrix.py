@@ -291,7 +291,8 @@ def test_weights_of_models_side_by_side(tmp_path: Path) -> None:
     text = "behind the scaler columns are multiplied: 4 of one by 3, 1 of two by 0.5"
     assert given.notes == [*plain.notes, text]
     size = load_matrix(joined(tmp_path, '"size"'), tmp_path, "one+two")
-    assert size.weights.tolist() == [0.5, 0.5, 0.5, 0.5, 1.0]
+    assert size.weights == pytest.approx([(5 / 8) ** 0.5] * 4 + [(5 / 2) ** 0.5])
+    assert (size.weights**2).sum() == pytest.approx(5)
     assert size.title == "one + two, weighted by size"
     for one in (given, size):
         assert (one.X == plain.X).all()
