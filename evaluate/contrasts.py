@@ -16,7 +16,7 @@ from typing import Any
 from evaluate import plots
 from evaluate.score import NAMES, Scored, number, too_few, units
 from evaluate.selection import ANY
-from evaluate.tables import NONE, Cell, Sheet, count, entry, plain, text
+from evaluate.tables import NONE, Cell, Sheet, count, difference, entry, p_value, plain, text
 
 MATRICES = {
     "correlation": "Correlation of errors",
@@ -57,9 +57,9 @@ def comparisons(
         [
             text(titles.get(pair["a"], pair["a"])),
             text(titles.get(pair["b"], pair["b"])),
-            _difference(pair),
-            _p(pair["p"]),
-            _p(pair["p_holm"], strong=found["test"]["level"]),
+            difference(*(pair[key] for key in ("difference", "low", "high"))),
+            p_value(pair["p"]),
+            p_value(pair["p_holm"], found["test"]["level"]),
             plain(pair["detectable"]),
         ]
         for pair in one["pairs"]
@@ -89,8 +89,8 @@ def mcnemar(found: Mapping[str, Any], partition: str, titles: Mapping[str, str])
             text(titles.get(pair["b"], pair["b"])),
             count(pair["only_a"]),
             count(pair["only_b"]),
-            _p(pair["p"]),
-            _p(pair["p_holm"], strong=found["test"]["level"]),
+            p_value(pair["p"]),
+            p_value(pair["p_holm"], found["test"]["level"]),
         ]
         for pair in found["mcnemar"]
     ]
@@ -102,19 +102,6 @@ def mcnemar(found: Mapping[str, Any], partition: str, titles: Mapping[str, str])
         [rows],
         f"mcnemar-{partition}",
     )
-
-
-def _difference(pair: Mapping[str, Any]) -> Cell:
-    cell = entry({"value": pair["difference"], "low": pair["low"], "high": pair["high"]})
-    value = pair["difference"]
-    return cell if value is None else Cell(f"{value:+.3f}", value, cell.low, cell.high)
-
-
-def _p(value: float | None, strong: float = 0.0) -> Cell:
-    if value is None:
-        return plain(None)
-    shown = "<0.0001" if value < 0.00005 else f"{value:.4f}"
-    return Cell(shown, value, strong=value <= strong)
 
 
 def matrices(found: Mapping[str, Any], partition: str, titles: Mapping[str, str]) -> list[Sheet]:
@@ -246,7 +233,7 @@ def _group(kind: str, found: Mapping[str, Any], partition: str, stem: str) -> Sh
 
 
 def _plain_gap(gap: Mapping[str, Any]) -> str:
-    cell = _difference({**gap, "difference": gap["value"]})
+    cell = difference(**gap)
     return f"{cell.text} {cell.bounds}".strip()
 
 
@@ -282,7 +269,7 @@ def subsets(found: Mapping[str, Any]) -> Sheet:
                 Cell(NONE) if one["honest"] is None else entry(one["honest"]),
                 Cell(NONE)
                 if one["optimism"] is None
-                else _difference({**one["optimism"], "difference": one["optimism"]["value"]}),
+                else difference(*(one["optimism"][key] for key in ("value", "low", "high"))),
                 Cell(f"{plain(random['0.05']).text} to {plain(random['0.95']).text}"),
                 Cell(" + ".join(best["members"]), note=others),
             ]

@@ -10,19 +10,16 @@ Conventions
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from evaluate import contrasts, examples, plots, runs, sheets, tables
+from evaluate.book import Book, Shown, slug
 from evaluate.examples import Audio
 from evaluate.layers import Sweep
 from evaluate.score import NAMES, SHOWN, Protocols, Scored, caption
@@ -31,12 +28,9 @@ from features.command import duration
 from features.recipe import Recipe
 from features.utterances import Table
 
-TEMPLATES = Path(__file__).parent / "templates"
-ASSETS = ("report.css", "report.js")
 UTTERANCES = "utterances.js"
 HARDEST = 20
 """Utterances in a table of the hardest."""
-_LONGEST_STEM = 60
 
 
 @dataclass(frozen=True)
@@ -82,40 +76,16 @@ class Study:
         ]
 
 
-@dataclass(frozen=True)
-class Shown:
-    """A picture on a page, with the stem of its files."""
-
-    inline: Markup
-    stem: str
-    caption: str
-
-
-def slug(name: str) -> str:
-    """A name for a file: what is harmless stays, anything else gives way to a digest.
-
-    Examples
-    --------
-    >>> slug("xlsr-1b@12"), slug("<b>")
-    ('xlsr-1b@12', '_b_-381c882d')
-    """
-    plain = re.sub(r"[^A-Za-z0-9._@+-]", "_", name)[:_LONGEST_STEM]
-    if plain == name:
-        return name
-    return f"{plain}-{hashlib.blake2b(name.encode(), digest_size=4).hexdigest()}"
-
-
 def render(study: Study) -> dict[str, str | bytes]:
     """All files of a report."""
     return _Book(study).files()
 
 
-class _Book:
+class _Book(Book):
     """The pages of a study and what they lead to, collected while they are made."""
 
     def __init__(self, study: Study) -> None:
         self.study = study
-        self._files: dict[str, str | bytes] = {}
         self._utterances: dict[tuple[str, str], int] = {}
         self._stems: dict[Path, str] = {}
         for _, protocol, scored in study.by_protocol():
@@ -132,15 +102,7 @@ class _Book:
         }
         self._has_fusion = bool(self._fused or self._complementary or study.subsets)
         self._titles = {one.name: one.title for one in study.scored}
-        self._environment = Environment(
-            loader=FileSystemLoader(TEMPLATES),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        self._environment.filters |= {"pretty": _pretty, "duration": duration}
-        self._environment.globals |= {"recipe": study.recipe, "nav": self._nav()}
+        super().__init__(study.recipe.name, self._nav(), recipe=study.recipe)
 
     def files(self) -> dict[str, str | bytes]:
         """Make every page."""
@@ -157,8 +119,6 @@ class _Book:
             self._layer_page()
         self._data()
         self._provenance()
-        for name in ASSETS:
-            self._files[name] = (TEMPLATES / name).read_text(encoding="utf-8")
         self._files[UTTERANCES] = self._utterance_script()
         return self._files
 
@@ -171,27 +131,6 @@ class _Book:
             ("data.html", "Data"),
             ("provenance.html", "Provenance"),
         ]
-
-    def _page(self, name: str, template: str, title: str, **context: Any) -> None:
-        found = self._environment.get_template(template)
-        self._files[name] = found.render(page=name, title=title, **context)
-
-    def _keep(self, *found: Sheet | None) -> list[Sheet]:
-        """Put tables that have a name into files; what is there is given back."""
-        there = [one for one in found if one is not None]
-        for one in there:
-            if one.name:
-                self._files[f"tables/{one.name}.csv"] = tables.to_csv(one)
-                self._files[f"tables/{one.name}.tex"] = tables.to_latex(one)
-        return there
-
-    def _draw(self, stem: str, picture: plots.Picture, text: str) -> Shown:
-        self._picture_files(stem, picture)
-        return Shown(Markup(picture.inline()), stem, text)
-
-    def _picture_files(self, stem: str, picture: plots.Picture) -> None:
-        self._files[f"figures/{stem}.svg"] = picture.svg()
-        self._files[f"figures/{stem}.pdf"] = picture.pdf()
 
     # -- index -----------------------------------------------------------------------------
 
@@ -559,7 +498,3 @@ def _gathered(scored: Sequence[Scored]) -> list[tuple[str, list[str]]]:
         for note in dict.fromkeys(_notes(one)):
             found.setdefault(note, []).append(one.title)
     return list(found.items())
-
-
-def _pretty(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False)

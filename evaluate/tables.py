@@ -127,6 +127,19 @@ def entry(found: Mapping[str, Any], note: str = "") -> Cell:
     return Cell(number(found["value"]), found["value"], low, high, note)
 
 
+def difference(value: float | None, low: float | None = None, high: float | None = None) -> Cell:
+    """A cell with a difference, its sign always there."""
+    return Cell("undefined" if value is None else f"{value:+.3f}", value, low, high)
+
+
+def p_value(value: float | None, level: float = 0.0) -> Cell:
+    """A cell with a p value, in bold up to a level."""
+    if value is None:
+        return plain(None)
+    shown = "<0.0001" if value < 0.00005 else f"{value:.4f}"
+    return Cell(shown, value, strong=value <= level)
+
+
 def to_csv(sheet: Sheet) -> str:
     """The table as CSV, numbers at full precision; bounds have columns of their own."""
     bounded = [any(row[i].low is not None for row in sheet.rows) for i in range(len(sheet.header))]

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from evaluate import __main__ as command
-from evaluate import pages, report, runs, score
+from evaluate import report, runs, score
+from evaluate.book import slug
 from evaluate.layers import score_sweeps
 from evaluate.statistics import make_statistics
 from features.command import run_command
@@ -261,10 +262,10 @@ def test_a_missing_run_and_outdated_scores_are_one_line(tmp_path: Path) -> None:
 
 def test_names_of_files_are_harmless_and_differ() -> None:
     names = ["a/b", "a_b", "a\\b", "../x", made.UNLUCKY, "ü", "x" * 300, "x" * 301]
-    slugs = [pages.slug(name) for name in names]
+    slugs = [slug(name) for name in names]
     assert len(set(slugs)) == len(names)
     assert all(re.fullmatch(r"[\w.@+-]{1,80}", one, re.ASCII) for one in slugs)
-    assert pages.slug("xlsr-1b@12") == "xlsr-1b@12"
+    assert slug("xlsr-1b@12") == "xlsr-1b@12"
 
 
 def test_a_model_with_an_unlucky_name(tmp_path: Path) -> None:
