@@ -97,8 +97,8 @@ fuse: $(READY)  ## predictions -> fused predictions and scores
 score: $(READY)  ## score finished runs again (new statistics need no new training)
 	@"$(PY)" -m evaluate score "$(RECIPE)" $(where) $(some) --force
 
-report: $(READY)  ## pages of a recipe's runs, tables, figures; COMPARE="runs/a runs/b" compares two instead
-	@$(if $(strip $(COMPARE)),$(compare),"$(PY)" -m evaluate report "$(RECIPE)" --data "$(DATA)" $(where) $(some))
+report: $(READY)  ## pages of a recipe's runs, tables, figures; COMPARE="runs/a runs/b": a page of two recipes' runs
+	@$(if $(strip $(COMPARE)),$(compare) --report,"$(PY)" -m evaluate report "$(RECIPE)" --data "$(DATA)" $(where) $(some))
 
 compare: $(READY)  ## two recipes' runs side by side: A=runs/a B=runs/b [TO=table.csv]
 	@$(compare)

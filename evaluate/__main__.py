@@ -1,6 +1,6 @@
 """`python -m evaluate score|layers|report|submission RECIPE`: what is shown of finished runs.
 
-`python -m evaluate compare RUNS RUNS` compares the runs of two recipes.
+`python -m evaluate compare RUNS RUNS [--report]` compares the runs of two recipes, also on a page.
 """
 
 from __future__ import annotations
@@ -94,6 +94,10 @@ def compare(args: argparse.Namespace) -> None:
     print(comparison_text(found))
     if args.to:
         write_table(args.to, found)
+    if args.report:
+        from evaluate.report import make_comparison
+
+        print(f"\n{make_comparison(found).resolve()}")
 
 
 def submission(args: argparse.Namespace) -> None:
@@ -137,6 +141,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("a", type=Path, help="folder of a recipe's runs")
     command.add_argument("b", type=Path, help="folder that is taken from it")
     command.add_argument("--to", type=Path, metavar="CSV", help="write the table to this file")
+    command.add_argument(
+        "--report", action="store_true", help="also write a page: A/report/against-<B>/index.html"
+    )
     command.set_defaults(command=compare)
     return parser
 

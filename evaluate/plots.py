@@ -148,6 +148,7 @@ def scores(
     title: str,
     *,
     rule_after: int = 0,
+    line_at: float | None = None,
 ) -> Picture:
     """Draw a point with its interval for every run and partition.
 
@@ -161,6 +162,8 @@ def scores(
         Label of the axis of scores; what the picture shows, for those who do not see it.
     rule_after : int
         Draw a line below so many rows; 0 for none.
+    line_at : float, optional
+        Draw an upright line at this score.
     """
     names = [_wrap(name) for name, _ in rows]
     # A name of many lines takes the room of several rows.
@@ -201,6 +204,9 @@ def scores(
                 markerfacecolor=face,
                 label=partition,
             )
+        if line_at is not None:
+            ax.axvline(line_at, color=colours.ink, linewidth=0.6)
+            ax.locator_params(axis="x", nbins=6)  # numbers with signs need more room
         if rule_after:
             ax.axhline(ends[rule_after - 1], color=colours.ink, linewidth=0.6)
         ax.set_ylim(ends[-1], 0)

@@ -2,14 +2,18 @@
 
 It reads `run.json`, `scores.json`, the predictions and the tables beside the stores, rounds, and
 computes no score. The folder is `runs/<recipe>/report/`: `index.html` and the pages it leads to,
-`figures/` (SVG, PDF) and `tables/` (CSV, LaTeX).
+`figures/` (SVG, PDF) and `tables/` (CSV, LaTeX). The report on two recipes' runs is such a folder,
+too: `report/against-<other>/` below the first.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evaluate import comparison_page
+from evaluate.book import slug
 from evaluate.examples import find_audio
 from evaluate.groups import read_tables
 from evaluate.layers import read_sweeps
@@ -23,6 +27,7 @@ from features.errors import RunError
 from features.files import write_bytes
 
 if TYPE_CHECKING:
+    from evaluate.side_by_side import Comparison
     from features.recipe import Recipe
 
 FIRST = "index.html"
@@ -68,7 +73,25 @@ def make_report(recipe: Recipe, runs_folder: Path, stores: Path, data: Path) -> 
         tables,
         find_audio(roots, tables, folder),
     )
-    files = render(study)
+    _write(folder, render(study))
+    return folder / FIRST
+
+
+def make_comparison(found: Comparison) -> Path:
+    """Write `report/against-<B's name>/` into the folder A of a comparison.
+
+    Returns
+    -------
+    Path
+        Its page.
+    """
+    folder = found.a / "report" / f"against-{slug(found.b.resolve().name)}"
+    _write(folder, comparison_page.render(found))
+    return folder / FIRST
+
+
+def _write(folder: Path, files: Mapping[str, str | bytes]) -> None:
+    """Write the files of a report and remove those of an earlier one that it lacks."""
     for name in sorted(files, key=lambda one: (one == FIRST, one)):
         content = files[name]
         whole = content.encode("utf-8") if isinstance(content, str) else content
@@ -77,4 +100,3 @@ def make_report(recipe: Recipe, runs_folder: Path, stores: Path, data: Path) -> 
         for path in folder.glob(pattern):
             if str(path.relative_to(folder)) not in files:
                 path.unlink()
-    return folder / FIRST

@@ -236,6 +236,21 @@ def read_scores(
     return scores
 
 
+def scores_at_hand(folder: Path) -> dict[str, Any] | None:
+    """A run's `scores.json`, whatever `[evaluate]` says today.
+
+    None where it is missing, of other predictions than those that are there, or made by a version
+    that computed other numbers.
+    """
+    scores = runs.read_json(folder / runs.SCORES) or {}
+    now = {
+        "numerics": SCORES_NUMERICS,
+        "predictions": runs.file_hash(folder / runs.PREDICTIONS),
+    }
+    inputs = scores.get("inputs", {})
+    return scores if now == {key: inputs.get(key) for key in now} else None
+
+
 def _up_to_date(folder: Path, recipe: Recipe, tables: Mapping[str, str]) -> dict[str, Any] | None:
     scores = runs.read_json(folder / runs.SCORES)
     if not scores:

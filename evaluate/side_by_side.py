@@ -10,6 +10,8 @@ Conventions
   utterance, whatever the folds. Scores are those of these rows; differences are A less B.
 - Intervals are by one draw of speakers for both (`[evaluate]` of A), p values by swaps of speakers
   (`evaluate.comparisons`), corrected over all pairs of a partition and metric (Holm).
+- Beside them stand classes, targets and groups of both runs, as the `scores.json` of each has
+  them: on all rows that a run holds out, which need not be those of both.
 - What differs in the settings is read from `run.json`, with the versions of packages and hashes of
   the tables and stores; so it is what the runs were made with, not what a recipe says today.
 """
@@ -37,6 +39,7 @@ from evaluate.score import (
     gap_text,
     number,
     paired_gap,
+    scores_at_hand,
     shared_rows,
 )
 from evaluate.statistics import LEVEL, N_SWAPS
@@ -67,6 +70,32 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Setting:
+    """A setting that differs.
+
+    Attributes
+    ----------
+    key : str
+        Dotted, as in the recipe and `run.json`.
+    a, b : str
+        JSON; `-` where a run does not have it.
+    pairs : sequence of str
+        In which runs; empty for all that are matched.
+    """
+
+    key: str
+    a: str
+    b: str
+    pairs: Sequence[str] = ()
+
+    @property
+    def text(self) -> str:
+        """A line for the terminal."""
+        where = f" ({', '.join(self.pairs)})" if self.pairs else ""
+        return f"{self.key}: {self.a} | {self.b}{where}"
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Two folders of runs side by side.
 
@@ -78,8 +107,9 @@ class Comparison:
         Whether the last pair was matched as the best of each, and not by name.
     table : list of dict
         A row a partition, metric and pair, with the keys `COLUMNS`; None where there is no number.
-    settings : list of str
-        What differs in them.
+    settings : list of Setting
+    alone : (list of str, list of str)
+        Runs of A, and of B, that nothing was matched with.
     """
 
     a: Path
@@ -87,7 +117,29 @@ class Comparison:
     matched: list[tuple[Run, Run]]
     best: bool
     table: list[dict[str, Any]]
-    settings: list[str]
+    settings: list[Setting]
+    alone: tuple[list[str], list[str]]
+
+    @property
+    def recipe(self) -> Recipe:
+        """What the first run of A was made with; its `[evaluate]` holds for all."""
+        return recipe_of(self.matched[0][0])
+
+    def by_metric(self) -> dict[tuple[str, str], list[dict[str, Any]]]:
+        """The rows of the table that have numbers, by partition and metric."""
+        return _by_metric(self.table)
+
+    def not_compared(self) -> list[str]:
+        """What has no number, and why."""
+        lines = []
+        for row in self.table:
+            if row["why"]:
+                where = f" {row['partition']}" if row["partition"] else ""
+                lines.append(f"{row['a']}, {row['b']}{where}: {row['why']}")
+        for side, names in zip("AB", self.alone, strict=True):
+            if names:
+                lines.append(f"{', '.join(names)}: in {side} alone")
+        return lines
 
 
 def compare(a: Path, b: Path) -> Comparison:
@@ -115,7 +167,10 @@ def compare(a: Path, b: Path) -> Comparison:
         whys = [f"{row['a']}, {row['b']}: {row['why']}" for row in table]
         raise RunError("\n  ".join([f"{a}, {b}: nothing to compare", *dict.fromkeys(whys)]))
     _correct(table)
-    return Comparison(a, b, matched, bool(best), table, _differing(matched))
+    taken = [{one[side].name for one in matched} for side in (0, 1)]
+    alone = [[x for x in found if x not in names]
+             for found, names in zip((ours, theirs), taken, strict=True)]  # fmt: skip
+    return Comparison(a, b, matched, bool(best), table, _differing(matched), (alone[0], alone[1]))
 
 
 def finished(folder: Path) -> dict[str, Run]:
@@ -257,20 +312,111 @@ def _by_metric(
     return found
 
 
+def cannot_tell(rows: Sequence[Mapping[str, Any]]) -> str:
+    """That so few speakers cannot show a difference in these rows of one metric; empty if they can.
+
+    Examples
+    --------
+    >>> cannot_tell([{"smallest_p": 0.0625}]), cannot_tell([{"smallest_p": 0.002}])
+    ('so few speakers cannot show a difference: p is 0.062 at least', '')
+    """
+    least = min(row["smallest_p"] for row in rows)
+    if least * len(rows) <= LEVEL:
+        return ""
+    return f"so few speakers cannot show a difference: p is {least:.2g} at least"
+
+
+# -- classes, targets, groups ----------------------------------------------------------------
+
+
+def details(found: Comparison) -> tuple[list[dict[str, Any]], list[str]]:
+    """Scores of classes, targets and groups that both runs of a pair have.
+
+    Returns
+    -------
+    list of dict
+        `partition`, `kind` ("class", by recall; "target"; "gender" and other groups), `name`, runs
+        `a` and `b`, their entries of `scores.json` `score_a` and `score_b`, rows `n_a` and `n_b`,
+        and `difference`, None where a score is undefined. By pairs, then partitions and kinds.
+    list of str
+        Runs whose scores are not at hand.
+    """
+    metric = SHOWN[found.recipe.task][0]
+    rows, lacking = [], []
+    for a, b in found.matched:
+        scores = [scores_at_hand(one.folder) for one in (a, b)]
+        if None in scores:
+            lacking += [str(x.folder) for x, y in zip((a, b), scores, strict=True) if y is None]
+            continue
+        numbered = [
+            row["partition"]
+            for row in found.table
+            if (row["a"], row["b"], row["metric"]) == (a.name, b.name, metric)
+        ]
+        for partition in numbered:
+            ours, theirs = (_parts(one or {}, partition, metric) for one in scores)
+            rows += [
+                _detail(a, b, partition, key, ours[key], theirs[key])
+                for key in ours
+                if key in theirs
+            ]
+    return rows, list(dict.fromkeys(lacking))
+
+
+def _parts(
+    scores: Mapping[str, Any], partition: str, metric: str
+) -> dict[tuple[str, str], tuple[Mapping[str, Any], int]]:
+    """Kind and name -> score and number of rows."""
+    part = scores["partitions"].get(partition, {})
+    found: dict[tuple[str, str], tuple[Mapping[str, Any], int]] = {}
+    for name, one in part.get("per_class", {}).items():
+        found["class", name] = ({"value": one["recall"]}, one["support"])
+    for name, one in part.get("per_target", {}).items():
+        found["target", name] = (one[metric], one["n"])
+    for kind, groups in scores.get("groups", {}).get(partition, {}).items():
+        if kind != "speaker":  # too many for a page of all runs
+            for name, one in groups["groups"].items():
+                found[kind, name] = (one["metrics"][metric], one["n"])
+    return found
+
+
+def _detail(
+    a: Run,
+    b: Run,
+    partition: str,
+    key: tuple[str, str],
+    ours: tuple[Mapping[str, Any], int],
+    theirs: tuple[Mapping[str, Any], int],
+) -> dict[str, Any]:
+    values = [one["value"] for one, _ in (ours, theirs)]
+    return {
+        "partition": partition,
+        "kind": key[0],
+        "name": key[1],
+        "a": a.name,
+        "b": b.name,
+        "score_a": ours[0],
+        "score_b": theirs[0],
+        "n_a": ours[1],
+        "n_b": theirs[1],
+        "difference": None if None in values else values[0] - values[1],
+    }
+
+
 # -- settings --------------------------------------------------------------------------------
 
 
-def _differing(matched: Sequence[tuple[Run, Run]]) -> list[str]:
-    """A line a setting that differs; the pairs are named where it does not differ in all."""
-    found: dict[str, list[str]] = {}
+def _differing(matched: Sequence[tuple[Run, Run]]) -> list[Setting]:
+    """What differs; the pairs are named where it does not differ in all."""
+    found: dict[tuple[str, str, str], list[str]] = {}
     for a, b in matched:
         for key, one, other in _differences(_settings(a), _settings(b)):
             if key.startswith("stores.") and a.name != b.name:
                 continue  # of other models
-            found.setdefault(f"{key}: {one} | {other}", []).append(_pair_name(a, b))
+            found.setdefault((key, one, other), []).append(pair_name(a.name, b.name))
     return [
-        text if len(pairs) == len(matched) else f"{text} ({', '.join(pairs)})"
-        for text, pairs in found.items()
+        Setting(*which, pairs if len(pairs) < len(matched) else ())
+        for which, pairs in found.items()
     ]
 
 
@@ -312,8 +458,17 @@ _NONE = object()
 # -- shown -----------------------------------------------------------------------------------
 
 
-def _pair_name(a: Run, b: Run) -> str:
-    return a.name if a.name == b.name else f"{a.name}, {b.name}"
+def pair_name(a: str, b: str) -> str:
+    """How two runs that are matched are named together."""
+    return a if a == b else f"{a}, {b}"
+
+
+def best_note(found: Comparison) -> str:
+    """What the last pair is, where it has two names; empty where there is no such pair."""
+    if not found.best:
+        return ""
+    name = pair_name(*(one.name for one in found.matched[-1]))
+    return f"{name}: the highest selection score of each; all others have one name"
 
 
 def comparison_text(found: Comparison) -> str:
@@ -322,31 +477,23 @@ def comparison_text(found: Comparison) -> str:
         f"A {found.a}",
         f"B {found.b}",
         *(["settings that differ, A | B:"] if found.settings else ["no setting differs"]),
-        *(f"  {one}" for one in found.settings),
+        *(f"  {one.text}" for one in found.settings),
     ]
-    confidence = recipe_of(found.matched[0][0]).evaluate.confidence
-    for (partition, metric), rows in _by_metric(found.table).items():
+    confidence = found.recipe.evaluate.confidence
+    for (partition, metric), rows in found.by_metric().items():
         head = [f"{NAMES[metric]}, {partition}", "A", "B"]
         body = [[*head, f"A less B, {confidence:.0%} interval", "on", "p", "p (Holm)"]]
         lines += ["", *aligned([*body, *map(_text_row, rows)])]
-        least = min(row["smallest_p"] for row in rows)
-        if least * len(rows) > LEVEL:
-            lines.append(f"so few speakers cannot show a difference: p is {least:.2g} at least")
-    lines.append("")
-    if found.best:
-        pair = _pair_name(*found.matched[-1])
-        lines.append(f"{pair}: the highest selection score of each; all others have one name")
-    for row in found.table:
-        if row["why"]:
-            where = f" {row['partition']}" if row["partition"] else ""
-            lines.append(f"not compared: {row['a']}, {row['b']}{where}: {row['why']}")
+        lines += filter(None, [cannot_tell(rows)])
+    lines += ["", *filter(None, [best_note(found)])]
+    lines += [f"not compared: {one}" for one in found.not_compared()]
     return "\n".join(lines).rstrip("\n")
 
 
 def _text_row(row: Mapping[str, Any]) -> list[str]:
     entry = {"value": row["difference"], "low": row["low"], "high": row["high"]}
     return [
-        row["a"] if row["a"] == row["b"] else f"{row['a']}, {row['b']}",
+        pair_name(row["a"], row["b"]),
         number(row["score_a"]),
         number(row["score_b"]),
         gap_text({"metrics": {"": entry}}, ""),

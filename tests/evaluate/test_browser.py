@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from evaluate import report, score
+from evaluate import report, score, side_by_side
 from evaluate.statistics import make_statistics
 from features.utterances import Table, write_table
 from tests.evaluate import made
@@ -69,11 +69,29 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return report.make_report(recipe, runs, top / "stores", top / "data").parent
 
 
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report on two folders of runs with long names and labels that mean harm."""
+    top = tmp_path_factory.mktemp("compared")
+    recipe = made.recipe(top, "classification", "[evaluate]\nbootstrap = 100\n")
+    sides = [recipe.model_copy(update={"name": f"{LONG}{one}"}) for one in "ab"]
+    for i, side in enumerate(sides):
+        for j, member in enumerate(("one", LONG, "mean")):
+            frame = made.classification(N, right=0.4 + 0.1 * i + 0.1 * i * j)
+            made.finish(side, top, member, frame)
+        score.score_all(side, top)
+    found = side_by_side.compare(*(top / side.name for side in sides))
+    return report.make_comparison(found)
+
+
 @pytest.fixture
 def page(browser, folder: Path):
-    """Open a page at a width; at the end nothing may have been said on the console."""
+    """Open a page at a width; at the end nothing may have been said on the console.
 
-    def show(name: str, width: int = 1280, colours: str = "light") -> object:
+    A page is named by its file below `folder`, or by its whole path.
+    """
+
+    def show(name: str | Path, width: int = 1280, colours: str = "light") -> object:
         send = browser.execute_cdp_cmd
         size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
         send("Emulation.setDeviceMetricsOverride", size)
@@ -102,10 +120,10 @@ def column(browser, table: str, place: int) -> list[str]:
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_no_page_overflows_or_cuts_a_text(page, folder: Path, width: int) -> None:
-    names = sorted(path.name for path in folder.glob("*.html"))
+def test_no_page_overflows_or_cuts_a_text(page, folder: Path, compared: Path, width: int) -> None:
+    names = sorted(folder.glob("*.html"))
     assert len(names) == 13
-    for name in names:
+    for name in (*names, compared):
         browser = page(name, width)
         browser.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
         assert browser.execute_script("return document.documentElement.scrollWidth") <= width, name
@@ -121,15 +139,15 @@ def test_no_page_overflows_or_cuts_a_text(page, folder: Path, width: int) -> Non
         assert cut == [], name
 
 
-def test_no_label_becomes_an_element(page, folder: Path) -> None:
-    for path in folder.glob("*.html"):
-        browser = page(path.name)
+def test_no_label_becomes_an_element(page, folder: Path, compared: Path) -> None:
+    for path in (*folder.glob("*.html"), compared):
+        browser = page(path)
         inline = browser.execute_script(
             "return [...document.scripts].filter(s => !s.src && s.type !== 'application/json')"
             ".length"
         )
         assert inline == 0, path.name
-        if path.name != "provenance.html":
+        if path.name != "provenance.html" and path != compared:
             continue
         assert made.UNLUCKY in browser.page_source.replace("&lt;", "<").replace("&gt;", ">")
 
@@ -161,6 +179,18 @@ def test_a_click_on_a_column_sorts_by_its_numbers(page) -> None:
     find(browser, "table.sorts thead button")[0].click()
     assert header.get_attribute("aria-sort") is None
     assert column(browser, "table.sorts", 0)[1:3] == ["one", "one@0"]
+
+
+def test_two_folders_of_runs_sort_by_their_difference(page, compared: Path) -> None:
+    browser = page(compared)
+    assert len(find(browser, "figure svg")) == 1
+    table = "[aria-label^='Recall of every class'] table"
+    (button,) = (one for one in find(browser, f"{table} button") if one.text.startswith("A less"))
+    before = column(browser, table, 4)
+    button.click()
+    values = [float(one) for one in column(browser, table, 4)]
+    assert values == sorted(map(float, before))
+    assert len(values) == 2 * len(made.LABELS)
 
 
 def test_layers_sort_as_numbers_above_the_rule_and_below_it(page) -> None:

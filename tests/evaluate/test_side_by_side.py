@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import accuracy_score, balanced_accuracy_score
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, recall_score
 
 from evaluate import comparisons, runs, score, side_by_side
 from evaluate.__main__ import _parser
@@ -59,7 +59,9 @@ def test_runs_of_one_name_on_the_rows_of_both(folders: tuple[Recipe, Recipe, Pat
         assert row["p"] == pytest.approx(swapped(ours, theirs, oracle))
         assert row["smallest_p"] == 1 / 16
         assert row["p_holm"] == pytest.approx(min(1, 2 * row["p"]))
-    assert found.settings == ['head.scalers: ["standard"] | ["minmax"]']
+    (setting,) = found.settings
+    assert setting.text == 'head.scalers: ["standard"] | ["minmax"]'
+    assert found.alone == (["two"], [])
     text = side_by_side.comparison_text(found)
     assert "so few speakers cannot show a difference: p is 0.062 at least" in text
     assert score.gap_text({"metrics": {"": gap_of(rows["one", "uar"])}}, "") in text
@@ -115,6 +117,7 @@ def test_the_best_of_each_by_its_own_selection_score(folders: tuple[Recipe, Reci
         ("two", "two"), ("one", "two"),
     ]  # fmt: skip
     assert found.best
+    assert found.alone == ([], [])
     text = side_by_side.comparison_text(found)
     assert "one, two: the highest selection score of each" in text
     row = found.table[-1]
@@ -132,6 +135,7 @@ def test_what_cannot_be_compared_is_said(folders: tuple[Recipe, Recipe, Path]) -
     made.finish(b, folder, "two", other)
     text = side_by_side.comparison_text(side_by_side.compare(folder / "a", folder / "b"))
     assert "not compared: two, two test: the truths differ" in text
+    assert "in A alone" not in text
     assert "fusion/mean test: chosen on the rows that it is scored on" in text
 
 
@@ -152,6 +156,55 @@ def test_nothing_to_compare(folders: tuple[Recipe, Recipe, Path], tmp_path: Path
     made.finish(shares, folder, "one", made.regression())
     with pytest.raises(RunError, match=r"a is of a classification, .*c of a regression"):
         side_by_side.compare(folder / "a", folder / "c")
+
+
+def test_classes_and_groups_of_both_as_each_is_scored(
+    folders: tuple[Recipe, Recipe, Path],
+) -> None:
+    a, b, folder = folders
+    both = {}
+    for seed, recipe in enumerate((a, b)):
+        frame = made.classification(60 - 20 * seed, seed=1).assign(corpus="mine")
+        frame["pred"] = np.random.default_rng(seed).choice(made.LABELS, len(frame))
+        frame.loc[::2, "corpus"] = "other"
+        both[recipe.name] = frame
+        made.finish(recipe, folder, "one", frame)
+        score.score_all(recipe, folder)
+    found = side_by_side.compare(folder / "a", folder / "b")
+    rows, lacking = side_by_side.details(found)
+    assert lacking == []
+    assert {row["kind"] for row in rows} == {"class", "corpus"}
+    oracle = {
+        name: dict(zip(made.LABELS, recall_score(one["true"], one["pred"], average=None,
+                                                 labels=made.LABELS), strict=True))
+        for name, one in both.items()
+    }  # fmt: skip
+    for row in (one for one in rows if one["kind"] == "class"):
+        ours, theirs = (oracle[name][row["name"]] for name in ("a", "b"))
+        assert row["score_a"]["value"] == pytest.approx(ours)
+        assert row["difference"] == pytest.approx(ours - theirs)
+        assert row["n_b"] == (both["b"]["true"] == row["name"]).sum()
+    for row in (one for one in rows if one["kind"] == "corpus"):
+        part = both["b"][both["b"]["corpus"] == row["name"]]
+        expected = balanced_accuracy_score(part["true"], part["pred"])
+        assert row["score_b"]["value"] == pytest.approx(expected)
+
+
+def test_scores_of_other_predictions_are_not_at_hand(
+    folders: tuple[Recipe, Recipe, Path],
+) -> None:
+    a, b, folder = folders
+    for recipe in (a, b):
+        made.finish(recipe, folder, "one", made.classification())
+        score.score_all(recipe, folder)
+    changed = folder / "b" / "one"
+    runs.write_predictions(changed / runs.PREDICTIONS, made.classification(seed=1))
+    (folder / "a" / "one" / runs.PREDICTIONS).write_bytes((changed / runs.PREDICTIONS).read_bytes())
+    score.score_all(a, folder)
+    found = side_by_side.compare(folder / "a", folder / "b")
+    assert side_by_side.details(found) == ([], [str(changed)])
+    (changed / runs.SCORES).unlink()
+    assert side_by_side.details(found) == ([], [str(changed)])
 
 
 @pytest.mark.parametrize("path", sorted(Path("recipes").glob("*.toml")), ids=lambda one: one.stem)
