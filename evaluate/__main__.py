@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from features.command import add_arguments, recipe_of, run_command
 from features.new_audio import add_system, system_of
+from features.words import counted
 
 if TYPE_CHECKING:
     from evaluate.score import Protocols, Scored
@@ -110,7 +111,8 @@ def submission(args: argparse.Namespace) -> None:
     frame = submission(predicted, args.template)
     write_csv(args.to, frame)
     against = f"the files of {args.template}" if args.template else "not compared with a template"
-    print(f"{args.to}: {len(frame)} files, {len(frame.columns) - 1} targets, {against}")
+    sizes = f"{counted(len(frame), 'file')}, {counted(len(frame.columns) - 1, 'target')}"
+    print(f"{args.to}: {sizes}, {against}")
     for path in write_authors(predicted, args.predictions) if args.predictions else []:
         print(path)
 

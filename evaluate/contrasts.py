@@ -17,6 +17,7 @@ from evaluate import plots
 from evaluate.score import NAMES, Scored, number, too_few, units
 from evaluate.selection import ANY
 from evaluate.tables import NONE, Cell, Sheet, count, difference, entry, p_value, plain, text
+from features.words import counted
 
 MATRICES = {
     "correlation": "Correlation of errors",
@@ -44,7 +45,7 @@ def best_notes(statistics: Mapping[str, Any]) -> list[str]:
                 "comparisons with the best)."
             )
         if not test["can_mark"]:
-            notes.append(f"{name}: {too_few(found, len(found['systems']) - 1, 'comparisons')}.")
+            notes.append(f"{name}: {too_few(found, len(found['systems']) - 1, 'comparison')}.")
     return notes
 
 
@@ -66,13 +67,14 @@ def comparisons(
     ]
     test = found["test"]
     kind = "all" if test["exact"] else "drawn"
-    few = "" if test["can_tell"] else f". {too_few(found, test['n_pairs'], 'pairs')}"
+    few = "" if test["can_tell"] else f". {too_few(found, test['n_pairs'], 'pair')}"
     return Sheet(
         f"Differences in {NAMES[metric]}, {partition}",
         f"{NAMES[metric]} of the first less that of the second, {partition}, on the "
-        f"{found['n']} rows that all have; permutation test over {test['n_swaps']} swaps ({kind}) "
-        f"of {units(found)}, corrected over {test['n_pairs']} pairs (Holm); detectable: "
-        f"the smallest true difference that would be found four times in five{few}",
+        f"{counted(found['n'], 'row')} that all have; permutation test over "
+        f"{counted(test['n_swaps'], 'swap')} ({kind}) of {units(found)}, corrected over "
+        f"{counted(test['n_pairs'], 'pair')} (Holm); detectable: the smallest true "
+        f"difference that would be found four times in five{few}",
         ["first", "second", "difference", "p", "p, Holm", "detectable"],
         [rows],
         f"differences-{partition}-{metric}",

@@ -23,6 +23,7 @@ import pandas as pd
 from evaluate import runs as files
 from features.errors import RunError
 from features.recipe import Recipe
+from features.words import counted
 
 ROWS = ("corpus", "utterance", "partition", "fold")
 NUMERICS = "numerics"
@@ -102,7 +103,7 @@ def compare(folder: Path, again: Path) -> tuple[list[str], bool]:
         ours, theirs = files.read_predictions(folder / name), files.read_predictions(again / name)
         difference = first_difference(ours, theirs)
         equal &= not difference
-        lines.append(f"{name}: {difference or f'{len(ours)} rows, equal'}")
+        lines.append(f"{name}: {difference or counted(len(ours), 'row') + ', equal'}")
     first, then = files.read_run(folder) or {}, files.read_run(again) or {}
     for what, said in (
         ("chosen", "chosen cells"),
@@ -117,7 +118,7 @@ def compare(folder: Path, again: Path) -> tuple[list[str], bool]:
         equal &= not other
         lines.append(
             f"{said}: {other[0]}: {one.get(other[0], _ABSENT)} then, {two.get(other[0], _ABSENT)} "
-            f"now ({len(other)} values differ)"
+            f"now ({counted(len(other), 'value differs', 'values differ')})"
             if other
             else f"{said}: equal"
         )
@@ -151,7 +152,7 @@ def first_difference(first: pd.DataFrame, again: pd.DataFrame) -> str:
         gone, new = keys[~keys.isin(others)], others[~others.isin(keys)]
         if len(gone) or len(new):
             named = [
-                f"{len(rows)} rows {what}, first {_row(rows[0])}"
+                f"{counted(len(rows), 'row')} {what}, first {_row(rows[0])}"
                 for rows, what in ((gone, "only then"), (new, "only now"))
                 if len(rows)
             ]

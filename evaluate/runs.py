@@ -36,6 +36,7 @@ import pandas as pd
 
 from features.errors import RunError
 from features.files import parse_json, read_csv, write_text
+from features.words import counted
 
 if TYPE_CHECKING:
     from features.recipe import Recipe
@@ -112,7 +113,7 @@ def chosen_text(chosen: Mapping[str, int]) -> str:
         text = f"layer {own[0]}"
     else:
         counts = Counter(sorted(own)).most_common()
-        text = "layer " + ", ".join(f"{i} ({n} fold{'s' if n > 1 else ''})" for i, n in counts)
+        text = "layer " + ", ".join(f"{i} ({counted(n, 'fold')})" for i, n in counts)
     return text + (f"; over all rows layer {chosen[ALL]}" if ALL in chosen else "")
 
 
@@ -222,9 +223,8 @@ def _check_predictions(path: Path, frame: pd.DataFrame) -> None:
     twice = frame.duplicated(["corpus", "utterance", "partition", "fold"])
     if twice.any():
         first = frame[twice].iloc[0]
-        raise refuse(
-            f"{int(twice.sum())} rows stand twice, first {first['corpus']} {first['utterance']}"
-        )
+        stand = counted(int(twice.sum()), "row stands", "rows stand")
+        raise refuse(f"{stand} twice, first {first['corpus']} {first['utterance']}")
 
 
 def predicted_labels(frame: pd.DataFrame) -> tuple[str, ...]:

@@ -41,6 +41,7 @@ from evaluate.frames import (
 )
 from evaluate.groups import group_names, read_tables, score_groups
 from features.errors import CorpusError, RunError
+from features.words import counted
 
 if TYPE_CHECKING:
     from features.recipe import Recipe
@@ -443,7 +444,9 @@ def _head(frame: pd.DataFrame, name: str, notes: list[str]) -> dict[str, Any]:
     n_speakers = count_speakers(frame)
     unknown = int((frame["speaker"] == "").sum())
     if n_speakers and unknown:
-        notes.append(f"{name}: {unknown} rows have no speaker; resampled one by one")
+        notes.append(
+            f"{name}: {counted(unknown, 'row has', 'rows have')} no speaker; resampled one by one"
+        )
     return {"n": len(frame), "n_speakers": n_speakers}
 
 
@@ -721,19 +724,19 @@ def _star_notes(statistics: Mapping[str, Any] | None, partitions: Sequence[str])
     for name in partitions:
         found = statistics["partitions"].get(name)
         if found and not found["test"]["can_mark"]:
-            lines.append(f"  {name}: {too_few(found, len(found['systems']) - 1, 'comparisons')}")
+            lines.append(f"  {name}: {too_few(found, len(found['systems']) - 1, 'comparison')}")
     return lines
 
 
 def units(found: Mapping[str, Any]) -> str:
     """What the test of a partition swaps: a count of speakers, or of utterances."""
-    return f"{found['n_units']} {'speakers' if found['n_speakers'] else 'utterances'}"
+    return counted(found["n_units"], "speaker" if found["n_speakers"] else "utterance")
 
 
 def too_few(found: Mapping[str, Any], n: int, what: str) -> str:
-    """That no difference can be shown over so many comparisons."""
+    """That no difference can be shown over so many comparisons; `what` is one of them."""
     return (
-        f"{units(found)} are too few for {n} {what}: "
+        f"{units(found)} are too few for {counted(n, what)}: "
         f"p is {found['test']['smallest_p']:.2g} at least"
     )
 
@@ -846,7 +849,7 @@ def gap_size(gap: Mapping[str, Any]) -> str:
     ('n = 107, 10 speakers', 'n = 107')
     """
     few = gap["n_speakers"] and gap["n_speakers"] < FEW_SPEAKERS
-    return f"n = {gap['n']}, {gap['n_speakers']} speakers" if few else f"n = {gap['n']}"
+    return f"n = {gap['n']}, {counted(gap['n_speakers'], 'speaker')}" if few else f"n = {gap['n']}"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -879,8 +882,8 @@ def caption(recipe: Recipe, scored: Sequence[Scored]) -> str:
 def size_text(partition: Mapping[str, Any]) -> str:
     """Utterances and speakers of a scored partition, in words."""
     speakers = partition["n_speakers"]
-    text = f"{partition['n']} utterances"
-    return f"{text} of {speakers} speakers" if speakers else text
+    text = counted(partition["n"], "utterance")
+    return f"{text} of {counted(speakers, 'speaker')}" if speakers else text
 
 
 def cell_text(partition: Mapping[str, Any] | None, metric: str) -> str:
@@ -894,7 +897,7 @@ def cell_text(partition: Mapping[str, Any] | None, metric: str) -> str:
     if entry["low"] is not None:
         text += f" [{number(entry['low'])}, {number(entry['high'])}]"
     few = partition["n_speakers"] and partition["n_speakers"] < FEW_SPEAKERS
-    return f"{text} ({partition['n_speakers']} speakers)" if few else text
+    return f"{text} ({counted(partition['n_speakers'], 'speaker')})" if few else text
 
 
 def number(value: float | None) -> str:

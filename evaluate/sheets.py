@@ -38,6 +38,7 @@ from evaluate.score import (
 from evaluate.tables import NONE, Cell, Sheet, count, entry, plain, text
 from features.recipe import OVERLAP_KINDS
 from features.utterances import Table
+from features.words import counted
 
 if TYPE_CHECKING:
     from features.recipe import Recipe
@@ -122,7 +123,7 @@ def _overview_cell(found: Mapping[str, Any] | None, metric: str) -> Cell:
 
 def _few(found: Mapping[str, Any]) -> list[str]:
     speakers = found["n_speakers"]
-    return [f"{speakers} speakers"] if speakers and speakers < FEW_SPEAKERS else []
+    return [counted(speakers, "speaker")] if speakers and speakers < FEW_SPEAKERS else []
 
 
 def targets(recipe: Recipe, scored: Sequence[Scored], pages: Pages) -> Sheet | None:
@@ -292,7 +293,7 @@ def summary(result: Mapping[str, Any], where: str) -> Sheet:
         ]
         for metric, pooled in result["metrics"].items()
     ]
-    beside = [f"mean of {found['n']} folds", "deviation of folds"] if found else []
+    beside = [f"mean of {counted(found['n'], 'fold')}", "deviation of folds"] if found else []
     return Sheet(
         f"Scores, {where}",
         f"Scores, {where}: {size_text(result)}",

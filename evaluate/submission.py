@@ -28,6 +28,7 @@ from features.files import write_text
 from features.new_audio import System
 from features.recipe import Recipe
 from features.utterances import finding, read_table
+from features.words import counted
 
 TEST = "test"
 FILE_NAME = "filename"
@@ -96,8 +97,8 @@ def read_predicted(recipe: Recipe, system: System, folder: Path, stores: Path) -
     unknown = frame.loc[~frame["utterance"].isin(paths.index), "utterance"]
     if len(unknown):
         raise RunError(
-            f"{path}: {len(unknown)} utterances are not in the table of {corpus} (first "
-            f"{unknown.iloc[0]}); train anew"
+            f"{path}: {counted(len(unknown), 'utterance is', 'utterances are')} not in the "
+            f"table of {corpus} (first {unknown.iloc[0]}); train anew"
         )
     shared = os.path.commonpath([os.path.dirname(one) for one in paths])
     own = frame["utterance"].map(paths)

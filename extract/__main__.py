@@ -38,6 +38,7 @@ from features.new_audio import add_system, audio_table, corpus_name, system_of
 from features.recipe import CorpusSpec, ModelSpec, Recipe, load_recipe
 from features.store import Store, parts_path, store_path
 from features.utterances import Table, read_table, write_table
+from features.words import counted
 
 REMARK = 100
 """Characters of a remark on a corpus that are shown."""
@@ -95,8 +96,9 @@ def main(args: argparse.Namespace) -> int:
             (work.corpus, one) for work in works for one in _finish(work, machine, workers, args)
         }
     if len(failed) > args.allow_failures:
+        lacking = counted(len(failed), "utterance lacks", "utterances lack")
         print(
-            f"{len(failed)} utterances lack features; the failures files name each with its "
+            f"{lacking} features; the failures files name each with its "
             f"reason: mend or drop them, or accept them with ALLOW_FAILURES={len(failed)}",
             file=sys.stderr,
         )
@@ -250,7 +252,7 @@ def _describe_import(corpus: str, model: str, table: Table, stores: Path) -> str
     with Store(store_path(stores, corpus, model)) as store:
         rows = compare_rows(store.index, table.frame)
         source = shown_source(store.key)
-    text = f"{corpus}/{model}: {source}, {rows.n_current} of {rows.n_table} utterances"
+    text = f"{corpus}/{model}: {source}, {rows.n_current} of {counted(rows.n_table, 'utterance')}"
     state = "" if str(rows) == "complete" else f", {rows}; import it again to mend that"
     return f"{text}{state}; nothing to extract"
 

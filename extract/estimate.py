@@ -19,6 +19,7 @@ from extract.compute import (
 from extract.work import Work
 from features.command import duration
 from features.store import parts_path
+from features.words import counted
 
 N_MEASURED = 3
 """Batches that the rate is measured on, beside one to warm up."""
@@ -64,11 +65,11 @@ class Estimate:
         if not self.n_batches:
             return head
         rate = self.audio_s / self.time_s
-        batches = "batches" if self.n_tried > 1 else "batch"
         return (
-            f"{head}\n    {self.n_batches} batches on {self.device}, "
+            f"{head}\n    {counted(self.n_batches, 'batch', 'batches')} on {self.device}, "
             f"{self.padded_s / max(self.audio_s, 1e-9):.2f}x padded; {rate:,.1f} s of audio a "
-            f"second on {self.n_tried} {batches} tried: about {duration(self.time_s)}"
+            f"second on {counted(self.n_tried, 'batch', 'batches')} tried: about "
+            f"{duration(self.time_s)}"
         )
 
 

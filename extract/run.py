@@ -37,6 +37,7 @@ from features.errors import StoreError
 from features.failures import write_failures
 from features.lock import WriterLock
 from features.store import Store, key_difference, parts_path, sealed_parts, write_store
+from features.words import counted
 
 OPEN_PARTS = 200
 """Parts that are kept open during the merge; systems allow a process about a thousand files."""
@@ -117,10 +118,11 @@ def _compute_missing(
     batches = [plan.batches[number] for number in left]
     audio_s = sum(job.seconds for batch in batches for job in batch)
     padded_s = padded_seconds(batches, work.target.least_s)
+    before = counted(work.sealed_before, "utterance")
+    sealed = f", {before} sealed before" if work.sealed_before else ""
     print(
-        f"{name}: {len(left)} batches on {device}, {audio_s:,.0f} s of audio, "
-        f"{padded_s / max(audio_s, 1e-9):.2f}x padded"
-        + (f", {work.sealed_before} utterances sealed before" if work.sealed_before else ""),
+        f"{name}: {counted(len(left), 'batch', 'batches')} on {device}, {audio_s:,.0f} s of audio, "
+        f"{padded_s / max(audio_s, 1e-9):.2f}x padded{sealed}",
         flush=True,
     )
     whole = Slab(work.target, folder, plan.name, [])

@@ -26,6 +26,7 @@ from features.lint import lint_recipe
 from features.recipe import load_recipe
 from features.store import BLOCK, Store, audio_hash, file_digest, store_path
 from features.utterances import Finding, Table, differences, finding, read_table, write_table
+from features.words import counted
 
 LFS = b"version https://git-lfs"
 LFS_BYTES = 1024
@@ -173,7 +174,8 @@ def _print_table(made: Table) -> None:
     known = frame["seconds"].dropna()
     heard = f", {duration(known.sum())} of audio" if len(known) else ""
     speakers = frame["speaker"]
-    print(f"{len(frame)} utterances, {speakers[speakers != ''].nunique()} speakers{heard}")
+    n_speakers = counted(speakers[speakers != ""].nunique(), "speaker")
+    print(f"{counted(len(frame), 'utterance')}, {n_speakers}{heard}")
     if (speakers != "").any():
         print(f"speaker: {_speakers(speakers)}")
     for column in ("partition", "gender", "language", "session", *made.labels):

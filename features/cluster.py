@@ -39,6 +39,7 @@ from pydantic import Field
 
 from features.errors import ClusterError
 from features.recipe import Section, check_section
+from features.words import counted
 
 DEFAULT_TABLE = Path("cluster.toml")
 GRACE_S = 60.0
@@ -126,8 +127,8 @@ class Workers:
         lost = self._seen - now
         if lost:
             print(
-                f"warning: {len(lost)} workers were lost, {len(now)} are there; what they had "
-                f"goes to others",
+                f"warning: {counted(len(lost), 'worker was', 'workers were')} lost, {len(now)} "
+                "left; what they had goes to others",
                 file=sys.stderr,
                 flush=True,
             )
@@ -149,9 +150,9 @@ class Workers:
             return future.result()
         except KilledWorker as error:
             raise ClusterError(
-                f"{title}: {error.allowed_failures + 1} workers died that had it, one after the "
-                f"other (out of memory?); what is finished is kept: use fewer workers or give "
-                f"them more memory, and run the same command again"
+                f"{title}: {counted(error.allowed_failures + 1, 'worker')} died that had it, one "
+                f"after the other (out of memory?); what is finished is kept: use fewer workers or "
+                f"give them more memory, and run the same command again"
             ) from None
         except NoWorkerError:
             raise ClusterError(
@@ -272,7 +273,7 @@ def load_table(path: Path) -> SlurmSpec:
     faults = [f"{key}: no such table; allowed: [cluster]" for key in raw if key != "cluster"]
     spec = check_section(SlurmSpec, raw.get("cluster", {}), "[cluster] ", faults)
     if spec is None or faults:
-        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        count = counted(len(faults), "fault")
         raise ClusterError("\n  ".join([f"{path}: {count}", *faults]))
     return spec
 
@@ -326,8 +327,8 @@ def connect(where: Where) -> Iterator[Workers]:
         n = where.n_local or (where.slurm.workers if where.slurm else len(client.nthreads()))
         workers = Workers(client, where, n, _threads(where, client))
         print(
-            f"CLUSTER={where.text}: {workers.count()} workers, threads of each: {workers.threads}"
-            + (f"; {client.dashboard_link}" if not where.n_local else ""),
+            f"CLUSTER={where.text}: {counted(workers.count(), 'worker')}, threads of each: "
+            f"{workers.threads}" + (f"; {client.dashboard_link}" if not where.n_local else ""),
             flush=True,
         )
         yield workers
@@ -349,7 +350,8 @@ def _wait(client: Any, where: Where, jobs: Any) -> None:
             client.wait_for_workers(where.n_local or 1, timeout=LOOK_EVERY_S)
             break
     if refused:
-        print(f"warning: {len(refused)} jobs were refused: {refused[0]}", file=sys.stderr)
+        n_refused = counted(len(refused), "job was", "jobs were")
+        print(f"warning: {n_refused} refused: {refused[0]}", file=sys.stderr)
 
 
 def _local_threads(where: Where) -> int:

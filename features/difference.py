@@ -17,6 +17,7 @@ from features.errors import UserError
 from features.inventory import require_store
 from features.store import Float32, Store
 from features.utterances import some
+from features.words import counted
 
 STEP_VALUES = 1 << 20
 """Values that are compared at a time, in float64."""
@@ -48,7 +49,7 @@ def diff(a: Path, b: Path) -> int:
                 counts = [(len(first.index), "row"), (len(first.layers), "layer")]
                 if len(first.statistics) > 1:
                     counts.append((len(first.statistics), "statistic"))
-                named = ", ".join(f"{n} {what}{'s' if n > 1 else ''}" for n, what in counts)
+                named = ", ".join(counted(n, what) for n, what in counts)
                 print(f"equal: {named}, bit for bit")
             return DIFFERENT if different else EQUAL
     except UserError as error:
@@ -71,10 +72,10 @@ def _descriptions(a: Store, b: Store) -> Iterator[str]:
                     for s in (a, b))  # fmt: skip
     for store, lines in ((a, ours.keys() - theirs.keys()), (b, theirs.keys() - ours.keys())):
         if lines:
-            yield f"{len(lines)} rows only in {store.path}: {some(sorted(lines))}"
+            yield f"{counted(len(lines), 'row')} only in {store.path}: {some(sorted(lines))}"
     changed = [u for u, hashed in sorted(ours.items()) if theirs.get(u) not in (None, hashed)]
     if changed:
-        yield f"{len(changed)} rows of other audio: {some(changed)}"
+        yield f"{counted(len(changed), 'row')} of other audio: {some(changed)}"
 
 
 def _values(a: Store, b: Store) -> Iterator[str]:

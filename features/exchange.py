@@ -41,6 +41,7 @@ from features.store import (
     write_store,
 )
 from features.utterances import read_table, some
+from features.words import counted
 
 STATISTIC = "functionals"
 FORMATS = (".npz", ".csv", *PARQUET)
@@ -131,13 +132,16 @@ def import_features(
                 for utterance, audio, hashed in rows.itertuples()
             ],
         )
-    print(f"{path}: {len(index)} utterances x {X.shape[1]} features, {key['source']}")
+    shape = f"{counted(len(index), 'utterance')} x {counted(X.shape[1], 'feature')}"
+    print(f"{path}: {shape}, {key['source']}")
     if replaced:
         print(f"replaced: {replaced}")
     if reasons:
-        print(f"{len(reasons)} utterances lack features: see {failures_path(path)}")
+        lacking = counted(len(reasons), "utterance lacks", "utterances lack")
+        print(f"{lacking} features: see {failures_path(path)}")
     if features.unmatched:
-        print(f"{len(features.unmatched)} rows of no utterance: {some(features.unmatched, 3)}")
+        unmatched = counted(len(features.unmatched), "row")
+        print(f"{unmatched} of no utterance: {some(features.unmatched, 3)}")
     if layouts[0].left_out:
         print(f"columns left out: {', '.join(layouts[0].left_out)}")
     return 0
@@ -208,7 +212,7 @@ def _refuse_other(path: Path, key: dict[str, Any], force: bool) -> str:
             f"{path}: made from something else ({differ}: {shown_source(old)} there, "
             f"{shown_source(key)} here); choose another name with --as, or replace it with --force"
         )
-    return f"{shown_source(old)}, {len(store.index)} rows" if differ else ""
+    return f"{shown_source(old)}, {counted(len(store.index), 'row')}" if differ else ""
 
 
 def _index(rows: pd.DataFrame, root: Path) -> tuple[pd.DataFrame, dict[str, str]]:
@@ -272,12 +276,13 @@ def _shortfall(
         way_out = f"; --allow-missing {n_short} takes what there is (now {allowed})"
     lines = [f"{corpus}: the files and the table do not fit{way_out}"]
     if unmatched:
-        lines.append(f"{len(unmatched)} rows of no utterance of the table: {some(unmatched)}")
+        rows = counted(len(unmatched), "row")
+        lines.append(f"{rows} of no utterance of the table: {some(unmatched)}")
     if without:
         lines.append(f"{len(without)} of {n_table} utterances without features: {some(without)}")
     if unheard:
         lines.append(
-            f"{len(unheard)} utterances whose audio has no hash yet and cannot be read "
+            f"{counted(len(unheard), 'utterance')} whose audio has no hash yet and cannot be read "
             f"({some(unheard, 2)}): name its folder with --data or --root, or run make extract "
             f"for any model where the audio is"
         )
@@ -333,7 +338,8 @@ def export_features(
             frame = pd.DataFrame(X, columns=names)
             frame.insert(0, "utterance", utterances)
             frame.to_parquet(temporary, engine="pyarrow", index=False)
-    print(f"{to}: {X.shape[0]} utterances x {X.shape[1]} columns, layer {layer} of {path}")
+    shape = f"{counted(X.shape[0], 'utterance')} x {counted(X.shape[1], 'column')}"
+    print(f"{to}: {shape}, layer {layer} of {path}")
     return 0
 
 

@@ -32,6 +32,7 @@ from features.command import Progress
 from features.corpora.base import AUDIO_SUFFIXES, nfc
 from features.errors import UserError, nearest
 from features.utterances import EXAMPLES, some
+from features.words import counted
 
 ID_NAMES = ("filename", "name", "file", "utterance", "path")
 NOT_FEATURES = ("frametime", "start", "end")
@@ -93,8 +94,8 @@ class _Faults:
         if self.count:
             more = self.count - len(self.first)
             lines = [*self.first, *([f"and {more} more"] if more else [])]
-            count = "1 fault" if self.count == 1 else f"{self.count} faults"
-            raise UserError("\n  ".join([f"{count}; {way_out}", *lines]))
+            head = f"{counted(self.count, 'fault')}; {way_out}"
+            raise UserError("\n  ".join([head, *lines]))
 
 
 def read_layouts(files: Sequence[Path], drop: Sequence[str] = ()) -> list[Layout]:
@@ -193,7 +194,9 @@ def read_features(layouts: Sequence[Layout], frame: pd.DataFrame) -> Features:
         for where, cells in rows:
             progress.add(1)
             if len(cells) != width:
-                faults.add(f"{layout.path}, {where}: {len(cells)} cells, the header has {width}")
+                faults.add(
+                    f"{layout.path}, {where}: {counted(len(cells), 'cell')}, the header has {width}"
+                )
                 continue
             name = str(cells[layout.id_position]).strip()
             found = find(name)

@@ -24,6 +24,7 @@ from features.lock import live_holder
 from features.recipe import Recipe
 from features.store import Store, parts_path, sealed_parts, store_path
 from features.utterances import read_table
+from features.words import counted
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def status(recipe: Recipe, stores: Path) -> int:
     for note in notes:
         print(note)
     counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
-    print(f"{kinds.total()} stores: {counts}; {size(total)}")
+    print(f"{counted(kinds.total(), 'store')}: {counts}; {size(total)}")
     return 0
 
 

@@ -32,6 +32,7 @@ from features.matrix import has_truth, load_rows
 from features.recipe import OVERLAP_KINDS, Recipe, SplitSpec
 from features.splits import Fold, Plan, Positions, make_plan
 from features.utterances import AUDIO_HASH, some
+from features.words import counted
 
 WAYS_OUT: Mapping[str, str] = {
     "speaker": "choose a speaker-disjoint outer",
@@ -341,8 +342,8 @@ class _Found:
         if self.both:
             n, first = max(part.both for part in self.both), self.both[0]
             lines.append(
-                f"{where}: up to {n} rows are fitted and held out in {len(self.both)} of {n_parts} "
-                f"parts (first {_name(first)})"
+                f"{where}: up to {counted(n, 'row is', 'rows are')} fitted and held out in "
+                f"{len(self.both)} of {n_parts} parts (first {_name(first)})"
             )
         for kind, parts in self.promised.items():
             lines.append(f"{_shared(kind, parts, n_parts)}, which {where} promises not to have")
@@ -438,7 +439,7 @@ def _inner_row(inner: Sequence[Part]) -> list[str]:
     mark = "! " if any(one.unfitted for one in inner) else ""
     return [
         "inner",
-        f"{len(inner)} folds",
+        counted(len(inner), "fold"),
         span([one.fitted for one in inner]),
         span([one.held_out for one in inner]),
         *shared,

@@ -31,6 +31,7 @@ from features.errors import CorpusError, RunError, StoreError, nearest
 from features.recipe import Recipe, load_recipe, model_parts
 from features.store import Store, parts_path, store_path
 from features.utterances import Table, read_table, table_hash
+from features.words import counted
 
 
 @dataclass(frozen=True)
@@ -509,7 +510,9 @@ def select_rows(recipe: Recipe, table: Table, labels: tuple[str, ...]) -> tuple[
     other = ~label.isin([*labels, ""])
     counts = own[other].value_counts().sort_index()
     text = ", ".join(f"{name} {count}" for name, count in counts.items())
-    dropped = f"{other.sum()} rows dropped, their label is not in the recipe's list: {text}"
+    dropped = (
+        f"{counted(other.sum(), 'row')} dropped, their label is not in the recipe's list: {text}"
+    )
     return frame[~other].reset_index(drop=True), dropped if other.any() else ""
 
 
@@ -537,8 +540,8 @@ def _rows(
         named = ", ".join(frame["utterance"].to_numpy(object)[found][stale][:3])
         again = "compute its features and import them" if store.imported else "run make extract"
         raise StoreError(
-            f"{store.path}: the audio of {stale.sum()} utterances has changed since ({named}); "
-            f"{again} again"
+            f"{store.path}: the audio of {counted(stale.sum(), 'utterance')} has changed since "
+            f"({named}); {again} again"
         )
     parts = [
         store.read(layer, statistic, check=True)[rows]
@@ -564,7 +567,8 @@ def _refuse_not_finite(matrix: NDArray[np.float32], rows: pd.DataFrame, model: s
     if bad.any():
         first = rows[bad].iloc[0]
         raise StoreError(
-            f"{model}: {bad.sum()} utterances have values that are not finite, the first is "
-            f"{first['corpus']}/{first['utterance']}; run python -m features verify, and extract "
-            f"again in float32 if the store was made in a half precision"
+            f"{model}: {counted(bad.sum(), 'utterance has', 'utterances have')} values that are "
+            f"not finite, the first is {first['corpus']}/{first['utterance']}; run python -m "
+            f"features verify, and extract again in float32 if the store was made in a half "
+            "precision"
         )

@@ -33,6 +33,7 @@ from features.lock import WriterLock
 from features.recipe import Recipe
 from features.store import Float32, Store, parts_path, store_path, write_store
 from features.utterances import read_table
+from features.words import counted
 
 LEFT_AFTER_S = 3600.0
 """Age from which a temporary file counts as left behind, where no lock tells."""
@@ -150,7 +151,8 @@ def _stale(path: Path, kept: list[str]) -> list[Step]:
         return []
     if not stale.stale:
         return []
-    why = f"{len(stale.gone)} rows that the table has no more, {len(stale.changed)} of other audio"
+    gone = counted(len(stale.gone), "row")
+    why = f"{gone} that the table has no more, {len(stale.changed)} of other audio"
     if len(stale.stale) == n:
         return [Step(path, path, f"{why}: all of its rows", path.stat().st_size)]
     why += f", of {n}"

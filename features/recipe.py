@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from features.corpora import CORPORA
 from features.errors import RecipeError, nearest
+from features.words import counted
 
 Precision = Literal["float32", "bfloat16", "float16"]
 Selection = Literal["nmse", "nmae", "spearman", "uar", "wa"]
@@ -601,7 +602,7 @@ def load_recipe(
             if one not in known
         ]
     if faults or top is None:
-        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        count = counted(len(faults), "fault")
         raise RecipeError("\n  ".join([f"{path}: {count}", *faults]))
     return Recipe.model_validate(
         {

@@ -28,6 +28,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, Strat
 from features.emobox import read_emobox
 from features.errors import RunError, nearest
 from features.recipe import SplitSpec
+from features.words import counted
 
 Positions = NDArray[np.int64]
 PARTITIONS = ("train", "devel", "test")
@@ -312,11 +313,10 @@ def _group_folds(
     def parts(part: Positions) -> list[Positions]:
         n_groups = len(set(groups[part]))
         if n_groups < k:
-            several = n_groups > 1
-            way_out = f"ask for at most {n_groups} folds" if several else otherwise
+            way_out = f"ask for at most {n_groups} folds" if n_groups > 1 else otherwise
             raise RunError(
-                f"{where}: {rows['corpus'].iloc[part[0]]} has {n_groups} "
-                f"{column}{'s' if several else ''} among these {len(part)} utterances; {way_out}"
+                f"{where}: {rows['corpus'].iloc[part[0]]} has {counted(n_groups, column)} "
+                f"among these {counted(len(part), 'utterance')}; {way_out}"
             )
         if split.shuffle:
             same = np.zeros(len(part)) if strata is None else strata[part]

@@ -26,6 +26,7 @@ import pandas as pd
 
 from features.errors import CorpusError
 from features.files import parse_json, read_csv, write_text
+from features.words import counted
 
 KEY = ("corpus", "utterance")
 COLUMNS = (
@@ -231,7 +232,8 @@ def differences(old: Table, new: Table) -> list[str]:
     was, now = _by_key(old.frame, names), _by_key(new.frame, names)
     for kind, keys in (("gone", was.keys() - now.keys()), ("new", now.keys() - was.keys())):
         if keys:
-            lines.append(f"{len(keys)} rows {kind}: {some(['/'.join(k) for k in sorted(keys)])}")
+            named = some(["/".join(key) for key in sorted(keys)])
+            lines.append(f"{counted(len(keys), 'row')} {kind}: {named}")
     both = sorted(was.keys() & now.keys())
     for column, name in enumerate(names):
         changed = [
@@ -240,7 +242,7 @@ def differences(old: Table, new: Table) -> list[str]:
             if was[key][column] != now[key][column]
         ]
         if changed:
-            lines.append(f"{name} differs in {len(changed)} rows: {some(changed, 3)}")
+            lines.append(f"{name} differs in {counted(len(changed), 'row')}: {some(changed, 3)}")
     return lines
 
 

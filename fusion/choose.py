@@ -34,6 +34,7 @@ from evaluate.frames import count_speakers, has_truth, speakers, values_of
 from features.command import Progress
 from features.errors import RunError
 from features.recipe import SUBSETS, Recipe, SubsetsSpec
+from features.words import counted
 from fusion.combine import align
 from fusion.subsets import (
     TIES_KEPT,
@@ -204,7 +205,8 @@ def read_data(recipe: Recipe, runs: Path) -> Data:
         }
         aligned = align(frames, spec.missing, f"fusion {SUBSETS}: {output}")
         if aligned.n_dropped:
-            notes.append(f"{output}: {aligned.n_dropped} rows dropped that not every member has")
+            dropped = counted(aligned.n_dropped, "row")
+            notes.append(f"{output}: {dropped} dropped that not every member has")
         names = aligned.labels or files.predicted_targets(aligned.frame)
         rows[output] = Rows(aligned.frame, aligned.stack).where(has_truth(aligned.frame, names))
     held, inner = rows[files.PREDICTIONS], rows[files.INNER]

@@ -35,6 +35,7 @@ from evaluate.frames import speakers
 from features.errors import RunError
 from features.recipe import FusionSpec, Recipe
 from features.utterances import some
+from features.words import counted
 from fusion.stacking import Rows, crossfit, learn, weighted_mean
 
 Floats = NDArray[np.float64]
@@ -254,7 +255,7 @@ def fuse(recipe: Recipe, name: str, *, stores: Path, runs: Path, force: bool = F
         }
         aligned[output] = align(frames, spec.missing, f"fusion {name}: {output}")
         if n_dropped := aligned[output].n_dropped:
-            notes.append(f"{output}: {n_dropped} rows dropped that not every member has")
+            notes.append(f"{output}: {counted(n_dropped, 'row')} dropped that not every member has")
     combined, learned = _by_rule(aligned, spec, f"fusion {name}")
     (folder / "run.json").unlink(missing_ok=True)
     (folder / files.SCORES).unlink(missing_ok=True)
@@ -466,7 +467,7 @@ def _lacking(indexed: Mapping[str, Any]) -> str:
         for other, theirs in indexed.items():
             rows = theirs.index[~theirs.index.isin(frame.index)]
             if len(rows):
-                return f"{member} lacks {len(rows)} rows of {other}: " + some(
+                return f"{member} lacks {counted(len(rows), 'row')} of {other}: " + some(
                     [_name(key) for key in rows], 3
                 )
     return ""

@@ -29,6 +29,7 @@ from features.files import write_text
 from features.new_audio import System, add_system, corpus_name, system_of
 from features.recipe import FusionSpec, Recipe
 from features.utterances import read_table
+from features.words import counted
 from fusion.combine import Aligned, Floats, align, fixed_method
 from fusion.stacking import Rows, Rule, learn
 
@@ -120,7 +121,8 @@ def rule_of(recipe: Recipe, system: System, new: Aligned, runs: Path) -> tuple[A
     except RunError as error:
         raise RunError(f"fusion {system.name}: {error}") from None
     temperatures = np.asarray(rule.learned.get("temperatures", ones))
-    return Applied(rule, temperatures), f"; learned from {int(rows.known.sum())} rows of {where}"
+    told = f"; learned from {counted(rows.known.sum(), 'row')} of {where}"
+    return Applied(rule, temperatures), told
 
 
 def rows_to_learn(recipe: Recipe, name: str, spec: FusionSpec, runs: Path) -> tuple[Rows, str]:

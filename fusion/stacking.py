@@ -33,6 +33,7 @@ from evaluate import metrics
 from evaluate.calibration import probabilities, temperature
 from features.errors import RunError
 from features.recipe import FusionSpec
+from features.words import counted
 
 N_FOLDS = 5
 SEED = 0
@@ -300,8 +301,8 @@ def learn(spec: FusionSpec, fixed: Callable[[Floats], Floats] | None, rows: Rows
     n_known = int(rows.known.sum())
     if n_known < len(rows.stack):
         raise RunError(
-            f"{n_known} rows with a truth to learn '{spec.method}' of {len(rows.stack)} members "
-            "from; use a method that learns nothing, as 'mean'"
+            f"{counted(n_known, 'row')} with a truth to learn '{spec.method}' of "
+            f"{len(rows.stack)} members from; use a method that learns nothing, as 'mean'"
         )
     divide = temperatures(rows)[:, None, None] if spec.calibrate else None
     if divide is not None:

@@ -30,6 +30,7 @@ from features.new_audio import add_system, corpus_name, system_of
 from features.recipe import Recipe, model_parts
 from features.store import Store, store_path
 from features.utterances import some
+from features.words import counted
 from models.layer_weights import mix
 from models.search import apply, decide
 from models.train import HEAD, load_head
@@ -147,7 +148,7 @@ def predict(
     files.write_predictions(folder / files.PREDICTIONS, frame)
     inputs = files.new_inputs(recipe, member, corpus, runs, stores)
     files.write_run(folder, {"inputs": inputs, "stage": "predict", "versions": files.versions()})
-    print(f"{member}: {len(frame)} files")
+    print(f"{member}: {counted(len(frame), 'file')}")
     return folder
 
 

@@ -43,6 +43,7 @@ from features.recipe import Recipe, model_parts
 from features.splits import Fold, Plan, make_plan
 from features.store import Store, store_path
 from features.utterances import differences, some
+from features.words import counted
 from models.heads import cells, check_grid
 from models.layer_weights import WeightedFits
 from models.search import (
@@ -428,7 +429,8 @@ def _count_partial(y: NDArray[Any]) -> list[str]:
         return []
     masked = np.isnan(y)
     n = int((masked.any(axis=1) & ~masked.all(axis=1)).sum())
-    return [f"{n} rows have a truth for some targets only and are not fitted"] if n else []
+    rows = counted(n, "row has", "rows have")
+    return [f"{rows} a truth for some targets only; not fitted"] if n else []
 
 
 def _count_fits(problem: Problem, plan: Plan) -> int:

@@ -195,7 +195,7 @@ def test_a_killed_worker_costs_the_batch_under_way_and_no_other(place: Place) ->
     os.kill(workers_of(process)[0], signal.SIGKILL)
     code, text = finish(process)
     assert code == 0, text
-    assert "warning: 1 workers were lost" in text
+    assert "warning: 1 worker was lost" in text
     assert f"mfcc: {N} computed, 0 cached" in text
     assert place.same("killed", "mfcc")
     begun = place.log.read_text().split()

@@ -21,6 +21,7 @@ import pandas as pd
 from features.corpora.base import Corpus, Reading, make_ids, number, read_rows, segment_id
 from features.errors import CorpusError, nearest
 from features.utterances import AUDIO_HASH, COLUMNS, TIMES, finding, some
+from features.words import counted
 
 OPTIONS = ("file", "labels", "targets")
 # Columns of the table that no manifest may give: they are found out, not told.
@@ -60,8 +61,8 @@ def read_manifest(root: Path, options: Mapping[str, Any]) -> Reading:
     if faults:
         lines = [f"row {n + 1}: {', '.join(faults[n])}" for n in sorted(faults)]
         raise CorpusError(
-            f"{path}: {len(faults)} rows have faults (rows counted without the "
-            f"header): {some(lines, N_FAULTS)}"
+            f"{path}: {counted(len(faults), 'row has', 'rows have')} faults (rows counted without "
+            f"the header): {some(lines, N_FAULTS)}"
         )
 
     for name in (*COLUMNS, *labels):

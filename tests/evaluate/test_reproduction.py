@@ -86,8 +86,8 @@ def test_rows_and_columns_that_differ() -> None:
     frame = made.regression()
     assert first_difference(frame, frame.copy()) == ""
     fewer = frame.drop(index=3).reset_index(drop=True)
-    assert first_difference(frame, fewer) == "1 rows only then, first mine/u003, partition devel"
-    assert first_difference(fewer, frame) == "1 rows only now, first mine/u003, partition devel"
+    assert first_difference(frame, fewer) == "1 row only then, first mine/u003, partition devel"
+    assert first_difference(fewer, frame) == "1 row only now, first mine/u003, partition devel"
     assert first_difference(frame, frame[::-1]) == "60 rows, in another order"
     assert "columns corpus, utterance" in first_difference(frame, frame[frame.columns[:5]])
     masked = frame.assign(Anger_true=frame["Anger_true"].where(frame.index != 0))

@@ -66,7 +66,7 @@ def test_labels_are_text_in_the_order_of_the_columns(tmp_path: Path) -> None:
         (lambda f: f.drop(columns="Anger_true"), "got the columns"),
         (lambda f: f.assign(extra="1"), "got the columns .*extra"),
         (lambda f: f.assign(Anger_pred=np.nan), "Anger_pred: 60 values not finite, first at u000"),
-        (lambda f: pd.concat([f, f.iloc[[3]]]), "1 rows stand twice, first mine u003"),
+        (lambda f: pd.concat([f, f.iloc[[3]]]), "1 row stands twice, first mine u003"),
         (lambda f: f[runs.KEY], "and predictions"),
     ],
 )

@@ -98,7 +98,7 @@ def test_unreadable_audio_is_listed_and_counted(
     (tmp_path / "new/bad.wav").write_bytes(b"no audio at all")
     code, text = take(study, capsys, "--member", "mfcc")
     assert code == 1
-    assert "1 utterances lack features" in text
+    assert "1 utterance lacks features" in text
     assert take(study, capsys, "--member", "mfcc", "--allow-failures", "1")[0] == 0
     listed = tmp_path / "stores" / corpus_name([str(tmp_path / "new")]) / "mfcc.failures.csv"
     assert str(tmp_path / "new/bad.wav") in listed.read_text()

@@ -558,7 +558,7 @@ def test_labels_that_look_like_numbers_are_read_as_the_recipe_asks(extract, tmp_
 def test_a_bad_file_counts_once_for_several_models(extract, tmp_path: Path) -> None:
     (tmp_path / "data/tones/u00.wav").unlink()
     code, text = extract(models='["mfcc", "log-mel"]')
-    assert (code, "1 utterances lack features" in text) == (1, True)
+    assert (code, "1 utterance lacks features" in text) == (1, True)
     assert extract("--allow-failures", "1", models='["mfcc", "log-mel"]')[0] == 0
 
 

@@ -69,7 +69,7 @@ def test_rows_of_one_store_and_of_other_audio(tmp_path: Path, data: np.ndarray, 
         hashes = [bytes(row).hex() for row in file["audio_hash"][:]]
         frame = store.pd.DataFrame({"utterance": IDS, "audio_hash": hashes, **index})
         file["crc/index"][()] = store.zlib.crc32(store._index_bytes(frame))
-    assert features("diff", a, b) == (1, "1 rows of other audio: u04\n")
+    assert features("diff", a, b) == (1, "1 row of other audio: u04\n")
 
 
 def test_keys_are_compared_member_by_member(tmp_path: Path, data: np.ndarray, features) -> None:

@@ -233,7 +233,7 @@ def test_rows_and_utterances_without_a_partner(
     path = plain(tmp_path / "f.csv", values, ["u00", "zz", *IDS[2:]])
     code, text = bring(path)
     assert code == 1
-    assert f"1 rows of no utterance of the table: zz.wav in {path}, line 3" in text
+    assert f"1 row of no utterance of the table: zz.wav in {path}, line 3" in text
     assert "1 of 12 utterances without features: u01" in text
     assert "--allow-missing 2 takes what there is (now 0)" in text
     assert bring(path, "--allow-missing", 1)[0] == 1
@@ -346,7 +346,7 @@ def test_the_audio_is_hashed_where_the_table_has_no_hashes(
     assert "--data or --root" in text
     (tmp_path / "data/tones/u04.wav").rename(tmp_path / "u04.wav")
     code, text = bring(path)
-    assert (code, "1 utterances whose audio has no hash yet" in text) == (1, True)
+    assert (code, "1 utterance whose audio has no hash yet" in text) == (1, True)
     assert bring(path, "--allow-missing", 1)[0] == 0
     assert len(stored(tmp_path)[1].index) == 11
     (tmp_path / "u04.wav").rename(tmp_path / "data/tones/u04.wav")

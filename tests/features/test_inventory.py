@@ -160,7 +160,7 @@ def test_prune_says_what_would_go_and_changes_nothing(stores: Path, recipe: str,
     assert line in text
     assert f"would remove: {stores}/a/other.failures.csv: 7 B" in text
     assert f"would remove: {stores}/a/.toy.h5.123-0123abcd.tmp: 10 B" in text
-    assert f"would rewrite: {stores}/a/toy.h5: 120 B, 1 rows that the table has no more" in text
+    assert f"would rewrite: {stores}/a/toy.h5: 120 B, 1 row that the table has no more" in text
     total = sum(sizes) + 7 + 10 + 2 * 3 * 5 * 4
     assert text.splitlines()[-1] == f"{size(total)} would be freed; --yes does it"
 

@@ -111,7 +111,7 @@ def test_rows_on_both_sides_are_never_allowed() -> None:
     found = check(table(), plan, expect_overlap=["speaker", "session", "sentence", "audio"])
     assert [one.both for one in found.parts] == [1, 0]
     assert found.faults == [
-        "outer = 'predefined': up to 1 rows are fitted and held out in 1 of 2 parts (first devel)"
+        "outer = 'predefined': up to 1 row is fitted and held out in 1 of 2 parts (first devel)"
     ]
 
 

@@ -119,7 +119,7 @@ def test_labels_outside_the_recipe_s_list_are_dropped_and_counted(
     recipe = load_recipe(write_recipe(tmp_path, 'target = "emotion"\nlabels = ["low", "high"]'))
     matrix = load_matrix(recipe, stores, "toy")
     assert matrix.y.tolist() == ["low", "high", ""] * 2
-    assert sum("1 rows dropped" in note and "odd 1" in note for note in matrix.notes) == 2
+    assert sum("1 row dropped" in note and "odd 1" in note for note in matrix.notes) == 2
 
 
 def test_a_store_that_lacks_rows_is_an_error_unless_allowed(stores: Path, tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_stale_unfinished_missing_and_not_finite(stores: Path, tmp_path: Path) -
     table = stores / "a" / "utterances.csv"
     text = table.read_text()
     table.write_text(text.replace(f"{hash_of('a1'):032x}", "f" * 32))
-    with pytest.raises(StoreError, match=r"audio of 1 utterances has changed since \(a1\)"):
+    with pytest.raises(StoreError, match=r"audio of 1 utterance has changed since \(a1\)"):
         load_matrix(recipe, stores, "toy")
     table.write_text(text)
     parts = stores / "b" / "toy.parts"
@@ -168,7 +168,7 @@ def test_stale_unfinished_missing_and_not_finite(stores: Path, tmp_path: Path) -
     data = np.load(tmp_path / "a.npy")
     data[2, 1, 0] = np.nan
     make_store(stores, "a", data, ["a0", "a1", "a2", "a3"])
-    with pytest.raises(StoreError, match="1 utterances have values that are not finite.* a/a1"):
+    with pytest.raises(StoreError, match="1 utterance has values that are not finite.* a/a1"):
         load_matrix(recipe, stores, "toy")
 
 

@@ -151,9 +151,9 @@ def test_differences_name_rows_and_values():
     old = make_table()
     new = make_table(mood=["tense", "", "tense"], utterance=["01", "NA", "z"])
     assert differences(old, new) == [
-        '1 rows gone: c/x, "y" ä',
-        "1 rows new: c/z",
-        "mood differs in 1 rows: c/01 (calm became tense)",
+        '1 row gone: c/x, "y" ä',
+        "1 row new: c/z",
+        "mood differs in 1 row: c/01 (calm became tense)",
     ]
 
 

@@ -96,7 +96,7 @@ def test_a_member_that_lacks_rows_is_an_error_or_drops_them() -> None:
     one, two = classes([[1, 0]] * 4), classes([[0, 2]] * 3)
     two["utterance"] = ["u3", "u0", "u9"]
     frames = {"one": one, "two": two}
-    with pytest.raises(RunError, match=r"one lacks 1 rows of two: made/u9 \(test\)"):
+    with pytest.raises(RunError, match=r"one lacks 1 row of two: made/u9 \(test\)"):
         combine(frames, spec("vote"))
     with pytest.raises(RunError, match=r"two lacks 2 rows of one: made/u1 \(test\), made/u2"):
         combine({"one": one, "two": two.head(2)}, spec("vote"))

@@ -146,7 +146,7 @@ def test_too_few_rows_to_learn_from_are_named(tmp_path: Path) -> None:
     for model in recipe.models:
         at = run_folder(tmp_path / "runs", "study", model) / "inner.csv"
         at.write_text("\n".join(at.read_text().splitlines()[:2]) + "\n")
-    with pytest.raises(RunError, match="fusion both: 1 rows with a truth to learn 'nnls'"):
+    with pytest.raises(RunError, match="fusion both: 1 row with a truth to learn 'nnls'"):
         run(tmp_path, recipe)
 
 

@@ -202,7 +202,7 @@ def test_crossfit_predicts_a_speaker_by_the_others(rng: np.random.Generator) -> 
 
 def test_too_few_rows_to_learn_from_are_refused(rng: np.random.Generator) -> None:
     rows = values(rng).at(np.arange(2))
-    with pytest.raises(RunError, match="1 rows with a truth to learn 'ridge' of 3 members from"):
+    with pytest.raises(RunError, match="1 row with a truth to learn 'ridge' of 3 members from"):
         learn(spec("ridge"), None, rows)
 
 

@@ -209,7 +209,7 @@ def test_audio_that_changed_since_its_extraction_is_refused(tmp_path: Path) -> N
     frame = pd.read_csv(path, dtype=str, keep_default_na=False)
     frame.loc[3, AUDIO_HASH] = "11" * 16
     frame.to_csv(path, index=False, lineterminator="\n")
-    with pytest.raises(StoreError, match=r"the audio of 1 utterances has changed since \(u003\)"):
+    with pytest.raises(StoreError, match=r"the audio of 1 utterance has changed since \(u003\)"):
         run(tmp_path, recipe, "--member", "one")
 
 

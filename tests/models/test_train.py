@@ -228,7 +228,7 @@ def test_partly_masked_rows_are_counted(tmp_path: Path) -> None:
     frame.loc[[0, 5], "sad"] = np.nan
     retable(tmp_path, frame, targets=synthetic.TARGETS)
     notes = read_run(train(tmp_path, synthetic.recipe(tmp_path, RIDGE)))["notes"]
-    assert "2 rows have a truth for some targets only and are not fitted" in notes
+    assert "2 rows have a truth for some targets only; not fitted" in notes
 
 
 def test_inner_predictions_know_nothing_of_their_outer_fold(tmp_path: Path) -> None:
@@ -454,7 +454,7 @@ def test_labels_that_changed_in_data_stop_training(tmp_path: Path) -> None:
         check_labels(recipe, stores, data)
     text = str(caught.value)
     assert "made/b (sad became calm)" in text
-    assert "speaker differs in 1 rows: made/c (s3 became s9)" in text
+    assert "speaker differs in 1 row: made/c (s3 became s9)" in text
     assert f"python -m features table made --recipe {recipe.path}" in text
     manifest.unlink()
     (note,) = check_labels(recipe, stores, data)
