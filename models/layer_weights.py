@@ -22,7 +22,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from types import TracebackType
 
 import joblib
 import numpy as np
@@ -135,6 +134,8 @@ def mix(X: Float32, factors: Floats, rows: Positions | None = None) -> Floats:
 class WeightedFits:
     """As `models.search.Fits`, on a matrix of its own for every training part.
 
+    It keeps no process from call to call, so there is nothing to close.
+
     Parameters
     ----------
     problem : Problem
@@ -164,17 +165,6 @@ class WeightedFits:
         labels = np.array(problem.labels)
         self._Y = (problem.y[:, None] == labels).astype(float) if problem.labels else problem.y
         self._learned: dict[bytes, Floats] = {}
-
-    def __enter__(self) -> WeightedFits:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        pass  # what was learned is asked for afterwards
 
     def __call__(self, fits: Sequence[Fit]) -> list[Fitted]:
         """Run fits; results in their order."""

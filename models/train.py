@@ -23,6 +23,7 @@ import time
 import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -229,14 +230,14 @@ def train_model(
     checked.refuse(recipe.path)
     progress = Progress(f"train {member}", _count_fits(problem, plan), "fits")
     n_fits = int(progress.total)
-    fits: Fitting
+    runner: AbstractContextManager[Fits | WeightedFits]
     if n_layers > 1:
-        fits = WeightedFits(problem, n_layers, jobs, n_fits, progress)
+        runner = nullcontext(WeightedFits(problem, n_layers, jobs, n_fits, progress))
     else:
         parts = [one[known[one]] for one in _parts(plan, len(y))]
-        fits = Fits(problem, jobs, n_fits, progress, parts)
+        runner = Fits(problem, jobs, n_fits, progress, parts)
     one_fold = plan.single or recipe.split.outer == "predefined"
-    with fits:
+    with runner as fits:
         protocol = _one_fold if one_fold else _cross_validation
         outcome = protocol(problem, matrix, plan, known, fits)
     weights = _weights(fits, plan, known) if isinstance(fits, WeightedFits) else None

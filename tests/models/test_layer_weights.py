@@ -101,9 +101,9 @@ def test_every_training_part_has_a_matrix_of_its_own(kind: str) -> None:
     columns = problem.columns[0]
     parts = [(np.arange(40), np.arange(40, 80)), (np.arange(40, 80), np.arange(40))]
     fits = [Fit(pipeline(spec, cell), columns, train, (test,)) for train, test in parts]
-    with WeightedFits(problem, 3, 1, 2) as weighted:
-        found = weighted([*fits, fits[0]])
-        factors = weighted.factors([parts[0][0]])[0]
+    weighted = WeightedFits(problem, 3, 1, 2)
+    found = weighted([*fits, fits[0]])
+    factors = weighted.factors([parts[0][0]])[0]
     truth = (y[:, None] == np.array(names)).astype(float) if kind == "linear-svc" else y
     assert (factors == learn(X, truth, parts[0][0], 3)).all()
     alone = Problem(mix(X, factors).astype(np.float32), y, names, spec)
