@@ -107,7 +107,7 @@ class _Book(Book):
             f"{NAMES[metric]}, {partition}",
             f"{NAMES[metric]} of A and B, {partition}, on the rows that both hold out, and A less "
             f"B with its {self.confidence} interval; speakers are resampled and swapped, else "
-            "utterances; Holm over all rows of this table, bold below "
+            "utterances; Holm over all rows of this table, bold up to "
             f"{LEVEL:g}",
             ["run", "A", "B", "A less B", "n", "speakers", "p", "p, Holm"],
             [cells],
