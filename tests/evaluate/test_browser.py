@@ -65,7 +65,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         sf.write(root / path, np.zeros(800), 16_000)
     about = {"title": made.UNLUCKY, "licence": "", "citation": ""}
     write_table(top / "stores" / "mine", Table(table, {"emotion": made.LABELS}, (), [], about))
-    make_statistics(recipe, score.score_all(recipe, runs), runs)
+    make_statistics(recipe, score.score_all(recipe, runs, stores=top / "stores"), runs)
     return report.make_report(recipe, runs, top / "stores", top / "data").parent
 
 
