@@ -25,11 +25,13 @@ def score(args: argparse.Namespace) -> None:
     from evaluate.layers import score_sweeps
     from evaluate.score import score_all, score_protocols
     from evaluate.seeds import make_seeds
+    from evaluate.spread import make_spread
     from evaluate.statistics import make_statistics
 
     recipe = recipe_of(args)
     scored = score_all(recipe, args.runs, stores=args.stores, force=args.force)
     statistics = make_statistics(recipe, scored, args.runs, force=args.force)
+    make_spread(recipe, scored, args.runs, force=args.force)
     others = score_protocols(recipe, args.runs, stores=args.stores, force=args.force)
     repeats = make_seeds(recipe, args.runs, stores=args.stores, force=args.force)
     _print_tables(recipe, scored, others, statistics, repeats, args.runs)
@@ -51,6 +53,7 @@ def layers(args: argparse.Namespace) -> None:
 
 def report(args: argparse.Namespace) -> None:
     """Write the pages, print the table of the recipe's runs, and say what to open."""
+    from evaluate.paper import read_paper, read_results
     from evaluate.report import make_report
     from evaluate.score import read_all, read_protocols
     from evaluate.seeds import read_seeds
@@ -62,6 +65,9 @@ def report(args: argparse.Namespace) -> None:
     statistics = read_statistics(recipe, scored, args.runs)
     protocols, repeats = read_protocols(recipe, args.runs), read_seeds(recipe, args.runs)
     _print_tables(recipe, scored, protocols, statistics, repeats, args.runs)
+    results = read_results(recipe, scored, args.runs, args.stores)
+    for line in read_paper(results, args.runs, args.stores).left_out:
+        print(line)
     print(f"\n{page.resolve()}")
 
 

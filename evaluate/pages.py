@@ -22,6 +22,7 @@ from evaluate import contrasts, examples, plots, runs, sheets, tables
 from evaluate.book import Book, Shown, slug
 from evaluate.examples import Audio
 from evaluate.layers import Sweep
+from evaluate.paper import Paper
 from evaluate.score import NAMES, SHOWN, Protocols, Scored, caption
 from evaluate.tables import Sheet
 from features.command import duration
@@ -53,6 +54,8 @@ class Study:
         The content of `seeds.json`, where there are runs of other seeds.
     tables : dict
         Corpus -> its table, where there is one.
+    paper : Paper
+        Published figures beside ours.
     """
 
     recipe: Recipe
@@ -64,6 +67,7 @@ class Study:
     repeats: Mapping[str, Any] | None
     tables: Mapping[str, Table]
     audio: Audio
+    paper: Paper
 
     def by_protocol(self) -> list[tuple[Recipe, str, Sequence[Scored]]]:
         """Recipe, name and all runs of every protocol that has any; the main one has no name."""
@@ -115,6 +119,8 @@ class _Book(Book):
             self._fusion()
         if self._compared:
             self._comparisons()
+        if self.study.paper.sheets:
+            self._paper()
         if self.study.sweeps:
             self._layer_page()
         self._data()
@@ -128,6 +134,7 @@ class _Book(Book):
             *([("comparisons.html", "Comparisons")] if self._compared else []),
             *([("fusion.html", "Fusion")] if self._has_fusion else []),
             *([("layers.html", "Layers")] if self.study.sweeps else []),
+            *([("paper.html", "Paper")] if self.study.paper.sheets else []),
             ("data.html", "Data"),
             ("provenance.html", "Provenance"),
         ]
@@ -149,13 +156,12 @@ class _Book(Book):
                 for kind, member, _ in runs.run_folders(recipe, Path())
                 if (kind, member) not in done
             ],
-            main=self._keep(
-                sheets.overview(recipe, scored, study.tables, self._pages, study.statistics)
-            ),
+            left_out=() if study.paper.sheets else study.paper.left_out,
+            main=self._keep(sheets.overview(recipe, scored, self._pages, study.statistics)),
             bold=contrasts.best_notes(study.statistics),
             pictures=self._overview_pictures(),
             others=self._keep(
-                *(sheets.overview(one, more, study.tables, self._pages) for one, _, more in others),
+                *(sheets.overview(one, more, self._pages) for one, _, more in others),
                 sheets.gaps(recipe, scored, study.protocols, self._pages),
                 *sheets.seeds(recipe, study.repeats, self._titles),
                 *(sheets.transfer(one, f"pairs-{self._stems[one.folder]}") for one in scored),
@@ -321,7 +327,7 @@ class _Book(Book):
         study = self.study
         combined = {name for one in self._fused for name in one.record.get("members", ())}
         shown = [o for o in study.scored if o.kind == "fusion" or o.member in combined]
-        scores = sheets.overview(study.recipe, shown, study.tables, self._pages, study.statistics)
+        scores = sheets.overview(study.recipe, shown, self._pages, study.statistics)
         metric = SHOWN[study.recipe.task][0]
         parts = []
         for partition, found in self._complementary.items():
@@ -388,6 +394,11 @@ class _Book(Book):
                 text = f"{partition}, with {recipe.evaluate.confidence:.0%} intervals."
                 pictures.append(self._draw(f"{stem}-{partition}", picture, text))
         return pictures
+
+    def _paper(self) -> None:
+        paper = self.study.paper
+        found = self._keep(*paper.sheets)
+        self._page("paper.html", "paper.html", "Paper", sheets=found, left_out=paper.left_out)
 
     def _data(self) -> None:
         study = self.study

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING
 from evaluate import comparison_page
 from evaluate.book import slug
 from evaluate.examples import find_audio
-from evaluate.groups import read_tables
 from evaluate.layers import read_sweeps
 from evaluate.pages import Study, render
+from evaluate.paper import read_paper, read_results
 from evaluate.score import read_all, read_protocols
 from evaluate.seeds import read_seeds
-from evaluate.selection import read_subsets
 from evaluate.statistics import read_statistics
 from features.command import corpus_root
 from features.errors import RunError
@@ -59,19 +58,20 @@ def make_report(recipe: Recipe, runs_folder: Path, stores: Path, data: Path) -> 
         Where no run is finished, or a run's scores are missing or outdated.
     """
     folder = runs_folder / recipe.name / "report"
-    tables = read_tables(recipe, stores)
-    roots = {name: corpus_root(recipe, name, data) for name in recipe.corpora}
     scored = read_all(recipe, runs_folder, stores=stores)
+    results = read_results(recipe, scored, runs_folder, stores)
+    roots = {name: corpus_root(recipe, name, data) for name in recipe.corpora}
     study = Study(
         recipe,
         scored,
         read_protocols(recipe, runs_folder),
         read_sweeps(recipe, runs_folder),
         read_statistics(recipe, scored, runs_folder),
-        read_subsets(recipe, runs_folder),
+        results.subsets,
         read_seeds(recipe, runs_folder),
-        tables,
-        find_audio(roots, tables, folder),
+        results.tables,
+        find_audio(roots, results.tables, folder),
+        read_paper(results, runs_folder, stores),
     )
     _write(folder, render(study))
     return folder / FIRST

@@ -10,7 +10,8 @@ Conventions
 - So have its repeats (`[split] seeds`), named `<recipe>/protocols/seed-<seed>`; what they give
   together is in `runs/<recipe>/protocols/seeds.json`.
 - `runs/<recipe>/predict/<corpus>/<member>/` holds what a head says of new audio, the truths empty.
-- `runs/<recipe>/statistics.json` compares the runs of a recipe with one another.
+- `runs/<recipe>/statistics.json` compares the runs of a recipe with one another,
+  `runs/<recipe>/spread.json` sums up those that subsets are chosen from.
 - Files appear whole or not at all, and `run.json` is written last: a folder without it is an
   unfinished run.
 - A run is fresh while the `fingerprint` in its `run.json` equals that of what it depends on now.
@@ -130,6 +131,11 @@ def seeds_path(runs: Path, recipe_name: str) -> Path:
 def statistics_path(runs: Path, recipe_name: str) -> Path:
     """File that compares the runs of a recipe."""
     return Path(runs) / recipe_name / "statistics.json"
+
+
+def spread_path(runs: Path, recipe_name: str) -> Path:
+    """File that sums up the systems that subsets are chosen from."""
+    return Path(runs) / recipe_name / "spread.json"
 
 
 def run_folders(recipe: Recipe, runs: Path) -> Iterator[tuple[str, str, Path]]:
@@ -384,7 +390,7 @@ def subsets_settings(recipe: Recipe, runs: Path) -> dict[str, Any]:
         raise ValueError(f"{recipe.path}: no [fusion.subsets]")
     return {
         "numerics": [FUSION_NUMERICS, SUBSETS_NUMERICS],
-        "subsets": spec.model_dump(mode="json"),
+        "subsets": spec.settings(),
         "evaluate": recipe.evaluate.model_dump(mode="json"),
         "members": _member_hashes(recipe, spec.members, runs),
     }

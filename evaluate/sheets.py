@@ -19,7 +19,6 @@ from evaluate import runs
 from evaluate.contrasts import best
 from evaluate.examples import Audio
 from evaluate.layers import Sweep
-from evaluate.published import published
 from evaluate.score import (
     FEW_SPEAKERS,
     GRID,
@@ -71,21 +70,14 @@ def blocks(scored: Sequence[Scored], row: Callable[[Scored], Row]) -> list[list[
 def overview(
     recipe: Recipe,
     scored: Sequence[Scored],
-    tables: Mapping[str, Table],
     pages: Pages,
     statistics: Mapping[str, Any] | None = None,
 ) -> Sheet:
-    """Every run of a protocol by the metrics of the overview, published figures beside them.
+    """Every run of a protocol by the metrics of the overview.
 
     The best, and what `statistics` cannot tell from it, is in bold.
     """
     partitions, shown = partitions_of(scored), SHOWN[recipe.task]
-    known = {one.folder: published(recipe, one, tables) for one in scored}
-    beside = {p: any(p in one for one in known.values()) for p in partitions}
-    header = ["run"]
-    for partition in partitions:
-        header += [f"{partition}, {NAMES[metric]}" for metric in shown]
-        header += [f"{partition}, published"] * beside[partition]
 
     def row(one: Scored) -> Row:
         cells = [title_cell(one, pages)]
@@ -94,16 +86,13 @@ def overview(
             for metric in shown:
                 strong = one.name in best(statistics, partition, metric)
                 cells.append(replace(_overview_cell(found, metric), strong=strong))
-            if beside[partition]:
-                figure = known[one.folder].get(partition)
-                cells.append(Cell(NONE) if figure is None else Cell(str(figure), figure))
         return cells
 
     protocol = recipe.name.rpartition("/protocols/")[2] if "/" in recipe.name else ""
     return Sheet(
         f"Scores of every run{f', {protocol}' if protocol else ''}",
         caption(recipe, scored),
-        header,
+        ["run", *(f"{partition}, {NAMES[metric]}" for partition in partitions for metric in shown)],
         blocks(scored, row),
         f"scores-{protocol}" if protocol else "scores",
     )

@@ -79,6 +79,8 @@ class Sheet:
         Rows, each a sequence of `Cell`; a rule is between blocks.
     name : str
         Stem of its files; empty for a table of the page alone.
+    note : str
+        Stands under it, on the page and in LaTeX.
     """
 
     title: str
@@ -86,6 +88,7 @@ class Sheet:
     header: Sequence[str]
     blocks: Sequence[Sequence[Sequence[Cell]]]
     name: str = ""
+    note: str = ""
 
     @property
     def rows(self) -> list[Sequence[Cell]]:
@@ -174,7 +177,10 @@ def to_latex(sheet: Sheet) -> str:
     for block in sheet.blocks:
         lines.append(r"\midrule")
         lines += [_latex_row([_latex_cell(cell) for cell in row]) for row in block]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    if sheet.note:
+        lines.append(rf"\par\footnotesize {latex(sheet.note)}")
+    return "\n".join([*lines, r"\end{table}", ""])
 
 
 def _latex_row(cells: Sequence[str]) -> str:

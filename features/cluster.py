@@ -38,7 +38,7 @@ from urllib.parse import urlsplit
 from pydantic import Field
 
 from features.errors import ClusterError
-from features.recipe import Section, check_section
+from features.sections import Section, check_section
 from features.words import counted
 
 DEFAULT_TABLE = Path("cluster.toml")

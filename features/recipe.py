@@ -15,13 +15,14 @@ import re
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from features.corpora import CORPORA
 from features.errors import RecipeError, nearest
+from features.published import Known, PublishedTable, read_published
+from features.sections import S, Section, check_section
 from features.words import counted
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -31,12 +32,6 @@ REGRESSION_HEADS = ("linear-svr", "svr", "ridge")
 CLASSIFICATION_HEADS = ("linear-svc", "svc", "logistic")
 REGRESSION_SELECTION = ("nmse", "nmae", "spearman")
 CLASSIFICATION_SELECTION = ("uar", "wa")
-
-
-class Section(BaseModel):
-    """Base of every table of a recipe: no unknown keys, no silent conversions."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class CorpusSpec(Section):
@@ -334,7 +329,7 @@ class SubsetsSpec(Section):
 
     `k` holds sizes, or is `"all"` of them. Sizes with more than `limit` subsets are not searched
     through; a greedy path stands for them (with `greedy = true` beside the search, too). `random`
-    subsets of each size give the quantiles.
+    subsets of each size give the quantiles. `alone` repeats all of it on the rows of each corpus.
     """
 
     k: Literal["all"] | Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)] = "all"
@@ -346,11 +341,17 @@ class SubsetsSpec(Section):
     seed: Annotated[int, Field(ge=0)] = 0
     limit: Annotated[int, Field(ge=1)] = 40_000_000
     greedy: bool = False
+    alone: bool = False
 
     @property
     def sizes(self) -> list[int]:
         """The sizes to look at, rising."""
         return list(range(1, len(self.members) + 1)) if self.k == "all" else sorted(set(self.k))
+
+    def settings(self) -> dict[str, Any]:
+        """What the choices depend on, JSON-able."""
+        found = self.model_dump(mode="json", exclude={"alone"})
+        return {**found, "alone": True} if self.alone else found
 
 
 class LabelsSpec(Section):
@@ -392,6 +393,8 @@ class Recipe(Section):
         Combinations; members default to all models of the recipe, whatever `MODEL=` says.
     subsets : SubsetsSpec or None
         `[fusion.subsets]`, with members and metrics filled in.
+    published : list of PublishedTable
+        Tables of the paper; no number depends on them, and the resolved form goes without.
     """
 
     name: str
@@ -409,6 +412,7 @@ class Recipe(Section):
     fusion: dict[str, FusionSpec]
     subsets: SubsetsSpec | None = None
     evaluate: EvaluateSpec
+    published: Annotated[list[PublishedTable], Field(exclude=True)] = []
 
     @property
     def single_models(self) -> list[str]:
@@ -455,6 +459,7 @@ class Recipe(Section):
 
     def _protocol(self, name: str, changes: Mapping[str, Any]) -> Recipe:
         own: dict[str, Any] = {"name": f"{self.name}/protocols/{name}", "also": {}, "subsets": None}
+        own["published"] = []
         return self.model_copy(update={**own, **changes})
 
     def reader_options(self, corpus: str) -> dict[str, Any]:
@@ -500,9 +505,7 @@ _SECTIONS: dict[str, type[Section]] = {
 }
 # A dotted key of so many parts: tomllib takes the square of their number in time and memory.
 _DEEP_KEY = re.compile(r"""(?<![\w"'-])(?:[\w"'-]+[ \t]*\.[ \t]*){100}""")
-_KEYS = ("corpora", "models", "fusion", *_Top.model_fields, *_SECTIONS)
-
-S = TypeVar("S", bound=Section)
+_KEYS = ("corpora", "models", "fusion", "published", *_Top.model_fields, *_SECTIONS)
 
 
 def load_recipe(
@@ -529,25 +532,7 @@ def load_recipe(
         Naming every fault of the file.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        if _DEEP_KEY.search(text):
-            raise RecursionError
-        raw = tomllib.loads(text)
-    except FileNotFoundError:
-        near = nearest(path.name, [one.name for one in path.parent.glob("*.toml")])
-        raise RecipeError(
-            f"{path}: no such recipe{near}; shipped ones are in recipes/, and "
-            f"RECIPE=path names another"
-        ) from None
-    except IsADirectoryError:
-        raise RecipeError(f"{path}: is a folder; RECIPE names a TOML file") from None
-    except OSError as error:
-        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from None
-    except RecursionError:
-        raise RecipeError(f"{path}: not valid TOML: nested too deeply") from None
-    except ValueError as error:  # no TOML, no UTF-8, a number beyond all measure
-        raise RecipeError(f"{path}: not valid TOML: {error}") from None
+    raw = _read_toml(path)
     for section, values in (overrides or {}).items():
         if isinstance(raw.setdefault(section, {}), dict):
             raw[section].update(values)
@@ -595,6 +580,26 @@ def load_recipe(
         faults += _combinations(
             top, sections, corpus_specs, model_specs, fusions, subsets, maps, also
         )
+    settings = {
+        "corpora": corpus_specs,
+        "models": model_specs,
+        **flat,
+        "labels": top.labels if top else None,
+        "label_maps": maps,
+        "fusion": fusions,
+        "subsets": subsets,
+        **sections,
+    }
+    known_to_tables = Known(
+        _run_names(model_specs, sections["head"], fusions),
+        (top.targets if top else None) or (),
+        corpus_specs,
+        METRICS["classification" if "target" in flat else "regression"],
+        subsets.sizes if subsets else None,
+        len(corpus_specs) == 1 or bool(subsets and subsets.alone),
+        None if top is None or None in sections.values() else settings,
+    )
+    published = read_published(_published(raw, path, faults), known_to_tables, faults)
     for option, given, known in (("MODEL", models, model_specs), ("CORPUS", corpora, corpus_specs)):
         faults += [
             f"{option}={one}: not in the recipe's list ({', '.join(known)}){nearest(one, known)}"
@@ -617,34 +622,32 @@ def load_recipe(
             "fusion": fusions,
             "subsets": subsets,
             "also": also,
+            "published": published,
             **sections,
         }
     )
 
 
-def check_section(
-    kind: type[S],
-    values: Any,
-    where: str,
-    faults: list[str],
-    choices: Mapping[str, Sequence[str]] = MappingProxyType({}),
-) -> S | None:
-    """Validate one table; add a line to `faults` for each fault.
-
-    `choices` has what may stand for a missing key, where that is less than its type allows.
-    """
+def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        found: dict[str, str] = {}
-        for one in error.errors():
-            depth = 2 if one["loc"] and one["loc"][0] in ("grid", "fixed") else 1
-            key = ".".join(str(part) for part in one["loc"][:depth])
-            text = _fault(kind, key, one, choices)
-            # A union reports a fault a member.
-            found[key] = f"{found[key]}, or {_allowed(one)}" if key in found else text
-        faults.extend(f"{where}{text}" for text in found.values())
-        return None
+        text = path.read_text(encoding="utf-8-sig")
+        if _DEEP_KEY.search(text):
+            raise RecursionError
+        return tomllib.loads(text)
+    except FileNotFoundError:
+        near = nearest(path.name, [one.name for one in path.parent.glob("*.toml")])
+        raise RecipeError(
+            f"{path}: no such recipe{near}; shipped ones are in recipes/, and "
+            f"RECIPE=path names another"
+        ) from None
+    except IsADirectoryError:
+        raise RecipeError(f"{path}: is a folder; RECIPE names a TOML file") from None
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from None
+    except RecursionError:
+        raise RecipeError(f"{path}: not valid TOML: nested too deeply") from None
+    except ValueError as error:  # no TOML, no UTF-8, a number beyond all measure
+        raise RecipeError(f"{path}: not valid TOML: {error}") from None
 
 
 def _head_choices(top: Mapping[str, Any]) -> dict[str, Sequence[str]]:
@@ -654,38 +657,6 @@ def _head_choices(top: Mapping[str, Any]) -> dict[str, Sequence[str]]:
     if "target" in top:
         return {"kind": CLASSIFICATION_HEADS, "select": CLASSIFICATION_SELECTION}
     return {"kind": REGRESSION_HEADS, "select": REGRESSION_SELECTION}
-
-
-def _allowed(error: Any) -> str:
-    """What pydantic would have taken, in words."""
-    context = error.get("ctx", {})
-    if "expected" in context:
-        return str(context["expected"])
-    text = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
-    return text.removeprefix("a valid ")
-
-
-def _fault(kind: type[Section], key: str, error: Any, choices: Mapping[str, Sequence[str]]) -> str:
-    """One fault: the key, what came, what is allowed, and the nearest known name."""
-    if error["type"] == "extra_forbidden":
-        return f"{key}: no such key{nearest(key, kind.model_fields)}"
-    if error["type"] == "missing":
-        allowed = choices.get(key) or _choices(kind, key)
-        return f"{key}: missing" + (f"; allowed: {', '.join(allowed)}" if allowed else "")
-    if error["type"] == "value_error" and not key:  # of a table as a whole
-        return _allowed(error)
-    if error["type"] in ("model_type", "model_attributes_type"):
-        return f"got {error['input']!r}, expected a table"
-    near = ""
-    if error["type"] == "literal_error" and isinstance(error["input"], str):
-        near = nearest(error["input"], str(error["ctx"]["expected"]).replace("'", " ").split())
-    return f"{key}: got {error['input']!r}, allowed: {_allowed(error)}{near}"
-
-
-def _choices(kind: type[Section], key: str) -> list[str]:
-    """The values of a field that is a choice among words."""
-    field = kind.model_fields.get(key)
-    return [str(one) for one in getattr(field.annotation, "__args__", ())] if field else []
 
 
 def names_folder(name: str) -> bool:
@@ -730,6 +701,34 @@ SUBSETS = "subsets"
 """The one table of [fusion] that is no combination."""
 METRICS = {"classification": ("uar", "wa"), "regression": ("spearman",)}
 """By which subsets are chosen, and the default: all of them."""
+
+
+def _run_names(
+    models: Collection[str], head: Section | None, fusions: Collection[str]
+) -> list[str]:
+    """The folders that runs can have below `runs/<recipe>`."""
+    layers = _layers(head) or ["last"]
+    tagged = [m if layer == "last" else f"{m}@{layer}" for m in models for layer in layers]
+    return [*tagged, *(f"fusion/{name}" for name in fusions)]
+
+
+def _published(raw: Mapping[str, Any], path: Path, faults: list[str]) -> Any:
+    """The tables of the paper: the recipe's own, or those of the recipe beside it that it names."""
+    given = raw.get("published", [])
+    if not isinstance(given, str):
+        return given
+    if not names_folder(given):
+        faults.append(f"published: {given!r} cannot name a recipe")
+        return []
+    try:
+        theirs = _read_toml(path.with_name(f"{given}.toml")).get("published", [])
+    except RecipeError as error:
+        faults.append(f"published: {error}")
+        return []
+    if not isinstance(theirs, list):
+        faults.append(f"published: {given}.toml has none of its own; name the recipe that has them")
+        return []
+    return theirs
 
 
 def _default_members(models: list[str], head: Section | None) -> list[str] | str:

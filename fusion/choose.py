@@ -11,6 +11,7 @@ Conventions
 - A search is `exhaustive`, `greedy` or `greedy with replacement`. Its choice over all sizes has the
   size `any`; of equally good subsets the smallest is taken, then the first in the recipe's order.
 - Quantiles are of the scores of random subsets of a size (of all, where there are no more).
+- With `alone = true` all of it is repeated on the rows of each corpus: `alone` of the file.
 - A search that is stopped goes on from `progress.json`, if it is of the same inputs.
 """
 
@@ -19,7 +20,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,18 @@ class Data:
     choosers: dict[str, Rows]
     chosen_on: str
     notes: list[str]
+
+    def of(self, corpus: str) -> Data:
+        """The rows of one corpus; a fold without any to choose on leaves no honest choice."""
+        scored = self.scored.where(self.scored.frame["corpus"] == corpus)
+        choosers = {
+            fold: self.choosers[fold].where(self.choosers[fold].frame["corpus"] == corpus)
+            for fold in dict.fromkeys(scored.frame["fold"] if self.choosers else ())
+        }
+        if lacking := [fold for fold, rows in choosers.items() if rows.frame.empty]:
+            why = f"no rows of {corpus} beside {self.partition} to choose on in fold {lacking[0]}"
+            return replace(self, scored=scored, choosers={}, chosen_on=why)
+        return replace(self, scored=scored, choosers=choosers)
 
 
 @dataclass(frozen=True)
@@ -294,33 +307,52 @@ def choose(recipe: Recipe, data: Data, checkpoint: Checkpoint, jobs: int = -1) -
         Threads; they change no number.
     """
     spec = _spec(recipe)
-    n = len(spec.members)
-    sets = {"scored": data.scored, **{f"fold {f}": rows for f, rows in data.choosers.items()}}
+    corpora = sorted(data.scored.frame["corpus"].unique()) if spec.alone else []
+    parts = {"": data, **{one: data.of(one) for one in corpora if len(corpora) > 1}}
+    n_sets = sum(1 + len(part.choosers) for part in parts.values())
     exhaustive, _ = _sizes(spec)
-    wanted = sum(math.comb(n, k) for k in exhaustive) * len(sets) * len(spec.methods)
+    wanted = sum(math.comb(len(spec.members), k) for k in exhaustive) * n_sets * len(spec.methods)
     done = sum(state.n_subsets for state in checkpoint.states.values())
     progress = Progress(f"fusion {SUBSETS}", wanted - done, "subsets")
-    choices: list[dict[str, Any]] = []
-    random: list[dict[str, Any]] = []
+
+    def searched(problem: Problem, key: str) -> Choices:
+        return _search(problem, spec, key, checkpoint, progress, jobs)
+
     try:
-        for method in spec.methods:
-            found = {}
-            for name, rows in sets.items():
-                problem = problem_of(rows, method, spec.metrics)
-                key = f"{method}, {name}"
-                found[name] = _search(problem, spec, key, checkpoint, progress, jobs)
-                if name == "scored":
-                    scored = Scorer(problem, data.scored, recipe)
-                    random += [{"method": method, **one} for one in _random(problem, spec)]
-            choices += [{"method": method, **one} for one in _judge(scored, found, data, spec)]
+        found = {corpus: _of_part(recipe, part, corpus, searched) for corpus, part in parts.items()}
     except BaseException:
         checkpoint.save(now=True)
         raise
     progress.close()
+    whole = found.pop("")
     return {
         "task": recipe.task,
         "members": spec.members,
         "partition": data.partition,
+        **whole,
+        **({"alone": found} if spec.alone else {}),
+    }
+
+
+def _of_part(
+    recipe: Recipe, data: Data, corpus: str, searched: Callable[[Problem, str], Choices]
+) -> dict[str, Any]:
+    """The choices on the rows of one corpus, or of all ("")."""
+    spec = _spec(recipe)
+    sets = {"scored": data.scored, **{f"fold {f}": rows for f, rows in data.choosers.items()}}
+    choices: list[dict[str, Any]] = []
+    random: list[dict[str, Any]] = []
+    for method in spec.methods:
+        found = {}
+        for name, rows in sets.items():
+            problem = problem_of(rows, method, spec.metrics)
+            key = f"{method}, {name}"
+            found[name] = searched(problem, f"{corpus}: {key}" if corpus else key)
+            if name == "scored":
+                scored = Scorer(problem, data.scored, recipe)
+                random += [{"method": method, **one} for one in _random(problem, spec)]
+        choices += [{"method": method, **one} for one in _judge(scored, found, data, spec)]
+    return {
         "n": len(data.scored.frame),
         "n_speakers": count_speakers(data.scored.frame),
         "chosen_on": data.chosen_on if data.choosers else None,
