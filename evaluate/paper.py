@@ -31,7 +31,12 @@ if TYPE_CHECKING:
     from features.recipe import Recipe
 
 STALE, MASKED = Cell("stale"), Cell("masked")
-COLUMNS = ("published", "ours", "ours, honest choice")
+COLUMNS = (
+    ("published",),
+    ("published", "ours"),
+    ("published", "ours (the best: optimistic)", "ours, honest choice"),
+)
+"""Of a column of the paper: of it alone, with ours, and with ours that were chosen."""
 
 
 @dataclass(frozen=True)
@@ -225,7 +230,7 @@ def _sheet(
         places = [table.place(column, row) for row in table.rows]
         asked = [place for place in places if place is not None]
         extra = 0 if results is None or not asked else 1 + any(place.k for place in asked)
-        header += [f"{column.name}, {one}" for one in COLUMNS[: 1 + extra]]
+        header += [f"{column.name}, {one}" for one in COLUMNS[extra]]
         columns.append((results, places, extra))
     blocks: list[list[list[Cell]]] = []
     has_ours = False
@@ -234,7 +239,7 @@ def _sheet(
             blocks.append([])
         line = [text(row.name)]
         for (results, places, extra), figure in zip(columns, row.figures, strict=True):
-            line.append(Cell(NONE) if figure == "-" else Cell(str(figure), float(figure)))
+            line.append(Cell(NONE) if figure == "-" else _published(float(figure)))
             ours, place = (Cell(NONE), Cell(NONE)), places[i]
             if results and place and not unlike(results.recipe, row.needs):
                 ours = results.cell(place)
@@ -246,6 +251,11 @@ def _sheet(
     caption = _caption(table, shown, own)
     sheet = Sheet(table.title, caption, header, blocks, name, table.differs)
     return sheet, has_ours
+
+
+def _published(figure: float) -> Cell:
+    """A figure with the paper's digits, two decimals at least."""
+    return Cell(f"{figure:.2f}" if figure == round(figure, 2) else str(figure), figure)
 
 
 def _caption(table: PublishedTable, shown: Sequence[Results], own: Results) -> str:
