@@ -246,13 +246,15 @@ def _count_or_none(value: int | None) -> Cell:
 # -- subsets ---------------------------------------------------------------------------------
 
 
-def subsets(found: Mapping[str, Any]) -> Sheet:
+def subsets(found: Mapping[str, Any], name: str = "subsets") -> Sheet:
     """Every choice of models, beside what it is worth where it was not chosen.
 
     Parameters
     ----------
     found : mapping
-        What `evaluate.selection.read_subsets` gives.
+        One of `evaluate.selection.by_corpus`.
+    name : str
+        Stem of the table's files.
     """
     drawn = {(one["method"], one["metric"], one["k"]): one for one in found["random"]}
     rows = []
@@ -291,7 +293,7 @@ def subsets(found: Mapping[str, Any]) -> Sheet:
             "best members",
         ],
         [rows],
-        "subsets",
+        name,
     )
 
 

@@ -24,6 +24,7 @@ from evaluate.examples import Audio
 from evaluate.layers import Sweep
 from evaluate.paper import Paper
 from evaluate.score import NAMES, SHOWN, Protocols, Scored, caption
+from evaluate.selection import by_corpus
 from evaluate.tables import Sheet
 from features.command import duration
 from features.recipe import Recipe
@@ -352,8 +353,19 @@ class _Book(Book):
             parts=parts,
             subsets=study.subsets,
             curves=self._subset_pictures(metric),
-            choices=self._keep(contrasts.subsets(study.subsets) if study.subsets else None),
+            choices=self._keep(*self._subset_tables()),
         )
+
+    def _subset_tables(self) -> list[Sheet]:
+        if not self.study.subsets:
+            return []
+        whole, *alone = by_corpus(self.study.subsets)
+        corpora = self.study.subsets.get("alone", {})
+        tables_of = [
+            contrasts.subsets(found, slug(f"subsets-{corpus}"))
+            for corpus, found in zip(corpora, alone, strict=True)
+        ]
+        return [contrasts.subsets(whole), *tables_of]
 
     def _subset_pictures(self, metric: str) -> list[Shown]:
         if not self.study.subsets:

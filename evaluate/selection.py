@@ -40,11 +40,21 @@ def read_subsets(recipe: Recipe, runs_folder: Path) -> dict[str, Any] | None:
     return {**found, "stale": record["fingerprint"] != now}
 
 
+def by_corpus(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The choices on all rows, then those on the rows of each corpus that was searched alone."""
+    alone = found.get("alone", {})
+    where = found["partition"]
+    parts = [{**one, "partition": f"{where}, {corpus} alone"} for corpus, one in alone.items()]
+    return [dict(found), *({**found, **part} for part in parts)]
+
+
 def subsets_text(recipe: Recipe, runs_folder: Path) -> str:
-    """The table of the terminal; empty where no search is finished."""
+    """The tables of the terminal; empty where no search is finished."""
     found = read_subsets(recipe, runs_folder)
-    if found is None:
-        return ""
+    return "\n".join(map(_table, by_corpus(found))) if found else ""
+
+
+def _table(found: Mapping[str, Any]) -> str:
     on = f"chosen on {found['chosen_on']}" if found["chosen_on"] else found["why"]
     stale = " (stale)" if found["stale"] else ""
     head = (

@@ -14,11 +14,13 @@ from evaluate import __main__ as command
 from evaluate import report, runs, score
 from evaluate.book import slug
 from evaluate.layers import score_sweeps
+from evaluate.selection import subsets_text
 from evaluate.statistics import make_statistics
 from features.command import run_command
 from features.errors import RunError
 from features.recipe import Recipe, load_recipe
 from features.utterances import Finding, Table, write_table
+from fusion.choose import Checkpoint, choose, read_data
 from tests.evaluate import made
 from tests.evaluate.page import read
 from tests.models.synthetic import rows
@@ -182,6 +184,69 @@ def test_recordings_are_links_to_the_users_files(classified, tmp_path: Path) -> 
     said = f"1 of 60 recordings of mine are not below {root}"
     assert said in found["model-one.html"].shown
     assert said in found["data.html"].shown
+
+
+PUBLISHED = """
+[[published]]
+name = "table-1"
+title = "Table <b>1</b>"
+source = "Someone & al."
+heading = "model <i>"
+differs = "theirs is <em>tuned</em>"
+columns = [{ name = "UAR <u>" }]
+rows = [{ name = "One <s>", run = "one", figures = [0.4321] }]
+"""
+
+
+def test_the_paper_has_a_page_where_the_corpus_has_the_published_counts(tmp_path: Path) -> None:
+    recipe = made.recipe(tmp_path, "classification", PUBLISHED)
+    folder, stores = tmp_path / "runs", tmp_path / "stores"
+    made.finish(recipe, folder, "one", made.classification())
+    about = {"title": "x", "licence": "", "citation": "", "published": True}
+    frame = rows(2, "mine").assign(emotion="anger")
+    labels = {"emotion": made.LABELS}
+    write_table(stores / "mine", Table(frame, labels, (), [], about))
+    found = render(recipe, folder, stores)
+    page = found["paper.html"]
+    value = score.read_all(recipe, folder)[0].scores["partitions"]["test"]["metrics"]["uar"]
+    assert f"One <s> 0.4321 {value['value']:.3f} [{value['low']:.3f}" in page.shown
+    assert "theirs is <em>tuned</em>" in page.shown
+    assert not [tag for tag in ("b", "i", "em", "u", "s") if page.all(tag)]
+    assert "paper.html" in [one["href"] for one in found["index.html"].all("a")]
+    assert "published" not in found["index.html"].shown
+    table = outputs(folder)["tables/paper-table-1.csv"].decode().splitlines()[1]
+    assert table == f"One <s>,0.4321,{value['value']!r},{value['low']!r},{value['high']!r}"
+    assert b"theirs is \\textless{}em" in outputs(folder)["tables/paper-table-1.tex"]
+
+    odd = [Finding("counts", 1, (), "counts differ from the published ones: utterances 2")]
+    write_table(stores / "mine", Table(frame, labels, (), odd, about))
+    found = render(recipe, folder, stores)
+    assert "paper.html" not in found
+    assert "tables/paper-table-1.csv" not in outputs(folder)
+    why = "published figures are not shown (the counts of mine differ from the published ones)"
+    assert f"{why}: Table <b>1</b>" in found["index.html"].shown
+
+
+def test_subsets_of_each_corpus_have_a_table(tmp_path: Path) -> None:
+    more = "[fusion.subsets]\nalone = true"
+    recipe = made.recipe(tmp_path, "classification", more, "mine yours")
+    folder = tmp_path / "runs"
+    for i, member in enumerate(("one", "two")):
+        frame = made.classification(seed=1, right=0.5 + i / 4)
+        frame["corpus"] = np.where(frame["utterance"] < "u040", "mine", "yours")
+        made.finish(recipe, folder, member, frame)
+    where = folder / "study" / "fusion" / "subsets"
+    result = choose(recipe, read_data(recipe, folder), Checkpoint(tmp_path / "p.json", "x"))
+    runs.write_json(where / runs.SUBSETS, result)
+    runs.write_run(where, {"inputs": runs.subsets_settings(recipe, folder)})
+    shown = render(recipe, folder)["fusion.html"].shown
+    assert "Subsets of 2 models, test: the best" in shown
+    for corpus in ("mine", "yours"):
+        assert f"Subsets of 2 models, test, {corpus} alone: the best" in shown
+        assert f"tables/subsets-{corpus}.csv" in outputs(folder)
+        assert f"subsets of 2 models, test, {corpus} alone: the best" in subsets_text(
+            recipe, folder
+        )
 
 
 def test_split_and_notes_once(classified: tuple[Recipe, Path]) -> None:

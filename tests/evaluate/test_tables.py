@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 
 import pytest
 
@@ -51,6 +52,16 @@ def test_latex_is_escaped_and_ruled(sheet: Sheet) -> None:
         r"\end{tabular}",
         r"\end{table}",
     ]
+
+
+def test_a_note_stands_under_the_table(sheet: Sheet) -> None:
+    noted = replace(sheet, note="50 % & more")
+    assert tables.to_latex(noted).splitlines()[-3:] == [
+        r"\end{tabular}",
+        r"\par\footnotesize 50 \% \& more",
+        r"\end{table}",
+    ]
+    assert tables.to_csv(noted) == tables.to_csv(sheet)
 
 
 def test_a_backslash_is_escaped_once() -> None:

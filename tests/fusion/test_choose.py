@@ -342,3 +342,42 @@ def test_ctrl_c_stops_the_threads() -> None:
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "The same command goes on from here." in said
+
+
+def test_each_corpus_alone_is_as_if_it_were_all(tmp_path: Path, rng: np.random.Generator) -> None:
+    text = SUBSETS + 'k = "all"\nmethods = ["mean", "vote"]\nalone = true'
+    recipe = made.recipe(tmp_path, "classification", text, "mine yours")
+    held = made.classification(n=120, seed=1)
+    held["corpus"] = np.where(held["utterance"] < "u070", "mine", "yours")
+
+    def noisy() -> dict[str, pd.DataFrame]:
+        found = {}
+        for member in ("one", "two"):
+            scores = held.filter(like="score_") + 0.8 * rng.normal(size=(len(held), 3))
+            names = np.array(made.LABELS, dtype=object)
+            found[member] = held.assign(**scores, pred=names[scores.to_numpy().argmax(axis=1)])
+        return found
+
+    frames = noisy(), {name: one.assign(partition="inner") for name, one in noisy().items()}
+    whole = result_of(recipe, written(recipe, tmp_path / "whole", *frames))
+    assert list(whole["alone"]) == ["mine", "yours"]
+    for corpus, part in whole["alone"].items():
+        of_one = [{m: f[f["corpus"] == corpus] for m, f in one.items()} for one in frames]
+        alone = result_of(recipe, written(recipe, tmp_path / corpus, *of_one))
+        assert alone["alone"] == {}
+        assert part == {key: alone[key] for key in part}
+        assert part["chosen_on"] == "inner folds"
+        assert part["choices"] != whole["choices"]
+
+
+def test_a_corpus_without_rows_to_choose_on_has_no_honest_choice(tmp_path: Path) -> None:
+    recipe = made.recipe(tmp_path, "classification", SUBSETS + "alone = true", "mine yours")
+    held = made.classification(n=60, seed=1)
+    held["corpus"] = np.where(held["utterance"] < "u030", "mine", "yours")
+    inner = held[held["corpus"] == "mine"].assign(partition="inner")
+    both = [dict.fromkeys(("one", "two"), one) for one in (held, inner)]
+    found = result_of(recipe, written(recipe, tmp_path, *both))["alone"]
+    assert row_of(found["mine"], k=1, metric="uar")["honest"] is not None
+    assert row_of(found["yours"], k=1, metric="uar")["honest"] is None
+    assert found["yours"]["chosen_on"] is None
+    assert found["yours"]["why"].startswith("no rows of yours beside test to choose on in fold ")

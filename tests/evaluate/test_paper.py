@@ -1,0 +1,277 @@
+"""Tables of papers: our figures in their cells, and where published ones do not stand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from evaluate import runs
+from evaluate.paper import Paper, Results, read_paper
+from evaluate.score import score_all
+from evaluate.spread import make_spread
+from evaluate.tables import Sheet
+from features.corpora import CORPORA
+from features.recipe import Recipe, load_recipe
+from features.utterances import Finding, Table, write_table
+from fusion.choose import Checkpoint, choose, read_data
+from tests.evaluate import made
+from tests.models.synthetic import rows
+
+TOP = Path(__file__).resolve().parents[2]
+TABLE = """
+[[published]]
+name = "table-1"
+title = "Table <1>"
+source = "Someone"
+heading = "system"
+differs = "50 % & <more>"
+needs = { "head.select" = "uar" }
+columns = [{ name = "UAR", metric = "uar" }, { name = "WA", metric = "wa" }]
+rows = [
+    { name = "a baseline", figures = [0.4, "-"] },
+    { name = "One", run = "one", figures = [0.5123, 1] },
+    { name = "fused", rule = true, run = "fusion/mean", figures = [0.6, 0.7] },
+]
+"""
+SEARCHED = """
+[fusion.subsets]
+k = "all"
+alone = true
+[[published]]
+name = "table-2"
+title = "Table 2"
+source = "Someone"
+heading = "UAR"
+columns = [{ name = "mine", corpus = "mine" }, { name = "both" }, { name = "theirs", ours = false }]
+rows = [
+    { name = "mean", statistic = "mean", figures = [0.5, 0.6, 0.7] },
+    { name = "deviation", statistic = "deviation", figures = [0.5, 0.6, 0.7] },
+    { name = "max", k = 1, figures = [0.5, 0.6, 0.7] },
+    { name = "largest", statistic = "largest", figures = [0.5, 0.6, 0.7] },
+    { name = "best", k = "any", figures = [0.5, 0.6, 0.7] },
+]
+[[published]]
+name = "table-3"
+title = "Table 3"
+source = "Someone"
+heading = "UAR"
+columns = [{ name = "theirs" }]
+rows = [{ name = "mean", figures = [0.5] }]
+"""
+
+
+def published(recipe: Recipe, **about: Any) -> dict[str, Table]:
+    """Tables that say what those of a corpus with the published counts do."""
+    return {
+        name: Table(pd.DataFrame(), {}, (), [], {"published": True, **about})
+        for name in recipe.corpora
+    }
+
+
+def results(recipe: Recipe, folder: Path, **changes: Any) -> Results:
+    scored = score_all(recipe, folder)
+    found = Results(recipe, scored, None, None, published(recipe))
+    return replace(found, **changes)
+
+
+def paper(found: Results, folder: Path) -> Paper:
+    return read_paper(found, folder, folder / "no-stores")
+
+
+def shown(sheet: Sheet) -> list[list[str]]:
+    return [list(sheet.header), *([cell.marked for cell in row] for row in sheet.rows)]
+
+
+def finished(tmp_path: Path, more: str = TABLE, corpora: str = "mine") -> tuple[Recipe, Path]:
+    recipe = made.recipe(tmp_path, "classification", more, corpora)
+    for i, member in enumerate(("one", "two", "mean")):
+        frame = made.classification(n=90, seed=5, right=0.5 + i / 10)
+        if len(corpora.split()) > 1:
+            frame["corpus"] = np.where(frame["utterance"] < "u050", *corpora.split())
+        where = made.finish(recipe, tmp_path / "runs", member, frame, {"title": member})
+        runs.write_predictions(where / runs.INNER, frame.assign(partition="inner"))
+    return recipe, tmp_path / "runs"
+
+
+def test_ours_stand_beside_the_published_figures(tmp_path: Path) -> None:
+    recipe, folder = finished(tmp_path)
+    found = results(recipe, folder)
+    made_paper = paper(found, folder)
+    assert made_paper.left_out == []
+    (sheet,) = made_paper.sheets
+    one, fused = (
+        next(s for s in found.scored if s.name == name).scores["partitions"]["test"]["metrics"]
+        for name in ("one", "fusion/mean")
+    )
+    assert shown(sheet) == [
+        ["system", "UAR, published", "UAR, ours", "WA, published", "WA, ours"],
+        ["a baseline", "0.40", "–", "–", "–"],
+        ["One", "0.5123", f"{one['uar']['value']:.3f}", "1.00", f"{one['wa']['value']:.3f}"],
+        ["fused", "0.60", f"{fused['uar']['value']:.3f}", "0.70", f"{fused['wa']['value']:.3f}"],
+    ]
+    assert [len(block) for block in sheet.blocks] == [2, 1]
+    cell = sheet.rows[1][2]
+    assert (cell.value, cell.low, cell.high) == tuple(
+        one["uar"][k] for k in ("value", "low", "high")
+    )
+    assert cell.note == "5 speakers"
+    assert (sheet.name, sheet.note) == ("paper-table-1", "50 % & <more>")
+    assert sheet.caption == (
+        "Table <1>. Published: Someone; ours: study, with 95% bootstrap intervals over speakers"
+    )
+
+
+def test_nothing_stands_where_counts_or_settings_differ(tmp_path: Path) -> None:
+    recipe, folder = finished(tmp_path)
+    found = results(recipe, folder)
+    counts = Finding("counts", 1, (), "counts differ from the published ones: utterances 3")
+    odd = published(recipe)
+    odd["mine"].findings.append(counts)
+    wanted = {
+        "the counts of mine differ from the published ones": {"tables": odd},
+        "no table of mine beside the stores says what it holds": {"tables": {}},
+        "no figure is published for mine as it is here": {
+            "tables": published(recipe, published=False)
+        },
+        "head.select is 'wa', not 'uar'": {
+            "recipe": recipe.model_copy(
+                update={"head": recipe.head.model_copy(update={"select": "wa"})}
+            )
+        },
+    }
+    for why, change in wanted.items():
+        none = paper(replace(found, **change), folder)
+        assert none.sheets == []
+        assert none.left_out == [f"published figures are not shown ({why}): Table <1>"]
+    other = Finding("names", 1, (), "1 file named otherwise")
+    fine = published(recipe)
+    fine["mine"].findings.append(other)
+    assert paper(replace(found, tables=fine), folder).sheets
+
+
+def test_a_stale_run_has_no_figure(tmp_path: Path) -> None:
+    recipe, folder = finished(tmp_path)
+    found = results(recipe, folder)
+    one_stale = [replace(one, stale=one.name == "one") for one in found.scored]
+    (sheet,) = paper(replace(found, scored=one_stale), folder).sheets
+    assert [cell.text for cell in sheet.rows[1]] == ["One", "0.5123", "stale", "1.00", "stale"]
+    all_stale = [replace(one, stale=True) for one in found.scored]
+    none = paper(replace(found, scored=all_stale), folder)
+    assert none.sheets == []
+    assert "no finished run of today's recipe" in none.left_out[0]
+
+
+def test_what_a_row_needs_decides_on_ours_alone(tmp_path: Path) -> None:
+    text = TABLE.replace(
+        "figures = [0.6, 0.7]", 'figures = [0.6, 0.7], needs = { "fusion.mean.method" = "vote" }'
+    )
+    recipe, folder = finished(tmp_path, text)
+    (sheet,) = paper(results(recipe, folder), folder).sheets
+    assert [cell.text for cell in sheet.rows[2]] == ["fused", "0.60", "–", "0.70", "–"]
+
+
+def test_statistics_and_subsets_of_one_corpus_and_of_all(tmp_path: Path) -> None:
+    recipe, folder = finished(tmp_path, SEARCHED, "mine yours")
+    scored = score_all(recipe, folder)
+    spread = make_spread(recipe, scored, folder)
+    whole = runs.plain(
+        choose(recipe, read_data(recipe, folder), Checkpoint(folder / "p.json", "x"))
+    )
+    subsets = {**whole, "stale": False}
+    found = results(recipe, folder, subsets=subsets, spread=spread)
+    sheet, theirs = paper(found, folder).sheets
+    chosen = ["published", "ours (the best: optimistic)", "ours, honest choice"]
+    assert list(sheet.header) == [
+        "UAR", *(f"{name}, {one}" for name in ("mine", "both") for one in chosen),
+        "theirs, published",
+    ]  # fmt: skip
+    assert shown(theirs)[1:] == [["mean", "0.50"]]  # beside a table with ours
+    named = {row[0].text: row[1:] for row in sheet.rows}
+    part = spread["partitions"]["test"]
+    for at, one in ((1, part["corpora"]["mine"]), (4, part)):
+        of = one["metrics"]["uar"]
+        for name in ("mean", "deviation", "largest"):
+            assert named[name][at].value == of[name]["value"]
+            assert named[name][at].low == of[name].get("low")
+        assert named["largest"][at].marks == ["optimistic"]
+        assert named["mean"][at].marks == []
+        # The largest of the systems is the best subset of one.
+        assert named["max"][at].value == pytest.approx(of["largest"]["value"])
+    for at, one in ((1, whole["alone"]["mine"]), (4, whole)):
+        (best,) = [c for c in one["choices"] if (c["metric"], c["k"]) == ("uar", "any")]
+        assert named["best"][at].value == best["best"]["value"]
+        assert named["best"][at].marks == ["optimistic"]
+        assert named["best"][at].note == " + ".join(best["best"]["members"])
+        honest, ours = best["honest"], named["best"][at + 1]
+        assert (ours.value, ours.low, ours.high) == (honest["value"], honest["low"], honest["high"])
+        assert ours.marks == ()
+    stale = paper(replace(found, subsets={**subsets, "stale": True}), folder).sheets[0]
+    assert [row[2].text for row in stale.rows][2] == "stale"
+    assert paper(replace(found, subsets=None, spread=None), folder).sheets == []
+
+
+def shares(tmp_path: Path, name: str) -> tuple[Recipe, Path]:
+    """Runs of a shipped recipe of emotion shares, all labels of test masked."""
+    recipe = load_recipe(TOP / "recipes" / f"{name}.toml")
+    rng = np.random.default_rng(len(name))
+    n = 40
+    for member in [*recipe.models, *recipe.fusion]:
+        columns: dict[str, Any] = {
+            "corpus": "hume-prosody",
+            "utterance": [f"u{i:02}" for i in range(n)],
+            "partition": np.repeat(["devel", "test"], n // 2),
+            "fold": "",
+            "speaker": "",
+        }
+        for target in recipe.targets:
+            truth = rng.random(n)
+            columns[f"{target}_true"] = np.where(np.arange(n) < n // 2, truth, np.nan)
+            columns[f"{target}_pred"] = truth + 0.3 * rng.normal(size=n)
+        made.finish(recipe, tmp_path / "runs", member, pd.DataFrame(columns))
+    return recipe, tmp_path / "runs"
+
+
+def test_the_emotion_shares_and_the_recipe_beside_them(tmp_path: Path) -> None:
+    recipe, folder = shares(tmp_path, "emotion-share")
+    found = results(recipe, folder)
+    four, five, six = paper(found, folder).sheets
+    assert list(four.header) == ["model", "NMSE, published", "NMSE, ours", "NMAE, published"]
+    devel = found.scored[0].scores["partitions"]["devel"]["metrics"]["spearman"]
+    assert [cell.value for cell in four.rows[0][1:]] == [0.5022, devel["value"], 0.5001]
+    assert [row[-1].text for row in five.rows] == ["–"] * 5 + ["masked"]
+    assert five.rows[5][2].value is not None
+    assert [row[1].value for row in six.rows][::8] == [0.4894, 0.5867]
+    assert {row[2].text for row in six.rows} == {"masked"}
+    assert "utterances" in four.caption
+
+    # The other column is that of the other recipe, once its runs are there and its corpus, too.
+    other, _ = shares(tmp_path, "emotion-share-nmae")
+    score_all(other, folder)
+    stores = tmp_path / "stores"
+    frame = rows(2, "hume-prosody", **dict.fromkeys(recipe.targets, [0.5, 0.5]))
+    about = {"published": True, "title": "", "licence": "", "citation": ""}
+    write_table(stores / "hume-prosody", Table(frame, {}, tuple(recipe.targets), [], about))
+    four = read_paper(found, folder, stores).sheets[0]
+    assert list(four.header)[3:] == ["NMAE, published", "NMAE, ours"]
+    theirs = score_all(other, folder)[0].scores["partitions"]["devel"]["metrics"]["spearman"]
+    assert four.rows[0][4].value == theirs["value"] != devel["value"]
+    assert "ours: emotion-share, emotion-share-nmae" in four.caption
+
+    # In its own report the columns change sides, and the tables of the first recipe are not there.
+    beside = paper(results(other, folder), folder)
+    assert [one.name for one in beside.sheets] == ["paper-table-iv"]
+    assert list(beside.sheets[0].header)[-1] == "NMAE, ours"
+    assert any("head.select is 'nmae', not 'nmse'" in line for line in beside.left_out)
+
+
+def test_never_beside_the_demo(tmp_path: Path) -> None:
+    recipe, folder = finished(tmp_path)
+    demo = published(recipe, published=CORPORA["demo"].published)
+    none = paper(results(recipe, folder, tables=demo), folder)
+    assert none.sheets == []
+    assert "no figure is published for mine as it is here" in none.left_out[0]
