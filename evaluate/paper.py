@@ -14,7 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from pathlib import Path
+from statistics import multimode
 from typing import TYPE_CHECKING, Any
 
 from evaluate.groups import read_tables
@@ -232,19 +234,19 @@ def _sheet(
         extra = 0 if results is None or not asked else 1 + any(place.k for place in asked)
         header += [f"{column.name}, {one}" for one in COLUMNS[extra]]
         columns.append((results, places, extra))
+    published = [_published([row.figures[i] for row in table.rows]) for i in range(len(columns))]
     blocks: list[list[list[Cell]]] = []
     has_ours = False
     for i, row in enumerate(table.rows):
         if row.rule or not blocks:
             blocks.append([])
         line = [text(row.name)]
-        for (results, places, extra), figure in zip(columns, row.figures, strict=True):
-            line.append(Cell(NONE) if figure == "-" else _published(float(figure)))
+        for (results, places, extra), figures in zip(columns, published, strict=True):
             ours, place = (Cell(NONE), Cell(NONE)), places[i]
             if results and place and not unlike(results.recipe, row.needs):
                 ours = results.cell(place)
             has_ours |= ours[0].value is not None or ours[0] == MASKED
-            line += ours[:extra]
+            line += [figures[i], *ours[:extra]]
         blocks[-1].append(line)
     name = f"paper-{table.name}"
     shown = [results for results, _, extra in columns if results is not None and extra]
@@ -253,9 +255,26 @@ def _sheet(
     return sheet, has_ours
 
 
-def _published(figure: float) -> Cell:
-    """A figure with the paper's digits, two decimals at least."""
-    return Cell(f"{figure:.2f}" if figure == round(figure, 2) else str(figure), figure)
+def _published(figures: Sequence[float | str]) -> list[Cell]:
+    """The figures of a column, with as many decimals as most of them have, or more.
+
+    Examples
+    --------
+    >>> [cell.text for cell in _published([0.727, 0.7301, 0.739, 0.7164, 0.99995, "-", 1])]
+    ['0.7270', '0.7301', '0.7390', '0.7164', '0.99995', '–', '1.0000']
+    """
+    decimals = {
+        one: len(f"{Decimal(repr(one)):f}".partition(".")[2])
+        for one in figures
+        if not isinstance(one, str)
+    }
+    known = [decimals[one] for one in figures if not isinstance(one, str)]
+    usual = max(multimode(known), default=0)
+    return [
+        Cell(NONE) if isinstance(one, str)
+        else Cell(f"{one:.{max(2, usual, decimals[one])}f}", float(one))
+        for one in figures
+    ]  # fmt: skip
 
 
 def _caption(table: PublishedTable, shown: Sequence[Results], own: Results) -> str:

@@ -25,6 +25,7 @@ from pydantic import Field
 from features.errors import nearest
 from features.sections import Section, check_section
 
+Stem = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$")]
 Figure = Annotated[float, Field(allow_inf_nan=False)] | Literal["-"]
 Value = bool | int | float | str
 Needs = dict[str, Value | list[Value]]
@@ -61,7 +62,7 @@ class PublishedColumn(Place):
     name: str
     ours: bool = True
     needs: Needs = {}
-    recipe: str | None = None
+    recipe: Stem | None = None
 
 
 class PublishedRow(Place):
@@ -79,7 +80,7 @@ class PublishedTable(Place):
     `differs` says in a line what our procedure does otherwise.
     """
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$")]
+    name: Stem
     title: str
     source: str
     heading: str

@@ -6,7 +6,8 @@ Conventions
 - `corpora` and `models` are lists of keys, or tables of tables where one needs settings of its own:
   `[models.mine] path = "..."`. In a list a member may be an inline table with a `name`.
 - Paths in a recipe are relative to the working directory, as those on the command line are.
-- Defaults stand here and nowhere else.
+- Defaults stand here and nowhere else. Tables of papers (`[[published]]`) are in
+  `features.published`.
 """
 
 from __future__ import annotations
@@ -458,8 +459,12 @@ class Recipe(Section):
         }
 
     def _protocol(self, name: str, changes: Mapping[str, Any]) -> Recipe:
-        own: dict[str, Any] = {"name": f"{self.name}/protocols/{name}", "also": {}, "subsets": None}
-        own["published"] = []
+        own: dict[str, Any] = {
+            "name": f"{self.name}/protocols/{name}",
+            "also": {},
+            "subsets": None,
+            "published": [],
+        }
         return self.model_copy(update={**own, **changes})
 
     def reader_options(self, corpus: str) -> dict[str, Any]:

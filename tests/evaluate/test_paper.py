@@ -275,3 +275,63 @@ def test_never_beside_the_demo(tmp_path: Path) -> None:
     none = paper(results(recipe, folder, tables=demo), folder)
     assert none.sheets == []
     assert "no figure is published for mine as it is here" in none.left_out[0]
+
+
+def test_ten_layers_fill_the_tables_of_two_corpora(tmp_path: Path) -> None:
+    few = {"evaluate": {"bootstrap": 100}}
+    recipe = load_recipe(TOP / "recipes" / "iemocap-jtes.toml", overrides=few)
+    folder = tmp_path / "runs"
+    frame = made.classification(n=100, seed=2, labels=recipe.labels)
+    frame["corpus"] = np.where(frame["utterance"] < "u060", "iemocap", "jtes")
+    members = [runs.layer_tag("hubert-large", layer) for layer in recipe.head.layers]
+    for i, member in enumerate([*members, *recipe.fusion]):
+        rng = np.random.default_rng(i)
+        scores = frame.filter(like="score_") + 0.5 * rng.normal(size=(len(frame), 4))
+        names = np.array(recipe.labels, dtype=object)
+        one = frame.assign(**scores, pred=names[scores.to_numpy().argmax(axis=1)])
+        where = made.finish(recipe, folder, member, one)
+        runs.write_predictions(where / runs.INNER, one.assign(partition="inner"))
+    scored = score_all(recipe, folder)
+    whole = choose(recipe, read_data(recipe, folder), Checkpoint(folder / "p.json", "x"))
+    subsets = {**runs.plain(whole), "stale": False}
+    spread = make_spread(recipe, scored, folder)
+    assert len(spread["systems"]) == 10
+    found = results(recipe, folder, subsets=subsets, spread=spread)
+    made_paper = paper(found, folder)
+    assert [one.name for one in made_paper.sheets] == [f"paper-table-{i}" for i in (3, 4, 5, 6)]
+    (why,) = made_paper.left_out
+    assert "corpora is ['iemocap', 'jtes'], not ['iemocap']" in why
+    three, four, five, six = made_paper.sheets
+    assert [cell.text for cell in three.rows[0]][1::3][:1] == ["0.7347"]
+    assert all(row[2].value is not None for row in three.rows)
+    assert [row[3].value is not None for row in three.rows] == [False, False, True, False, True] * 2
+    assert list(three.header)[4:] == ["MTL, published", "DANN, published"]
+    means = [spread["partitions"]["test"]["corpora"][c]["metrics"]["uar"]["mean"]["value"]
+             for c in ("iemocap", "jtes")]  # fmt: skip
+    assert [three.rows[i][2].value for i in (0, 5)] == means
+    assert list(four.header) == ["UAR", *(f"{one}, published" for one in ("EM", "EF", "JM", "JF"))]
+    at = {one.name: one.scores["partitions"]["test"]["corpora"]["iemocap"] for one in scored}
+    assert [row[2].value for row in five.rows] == [
+        at[name]["metrics"]["uar"]["value"]
+        for name in ("hubert-large@6+12+18+24", "fusion/late-four", "fusion/late")
+    ]
+    best = {c["metric"]: c for c in subsets["alone"]["iemocap"]["choices"] if c["k"] == "any"}
+    assert [six.rows[4][i].value for i in (1, 2, 3, 4, 5, 6)] == [
+        0.7845, best["uar"]["best"]["value"], best["uar"]["honest"]["value"],
+        0.7769, best["wa"]["best"]["value"], best["wa"]["honest"]["value"],
+    ]  # fmt: skip
+
+    # One corpus alone, as CORPUS=iemocap has it: Table 2, and no other.
+    one = load_recipe(TOP / "recipes" / "iemocap-jtes.toml", corpora=["iemocap"], overrides=few)
+    folder = tmp_path / "alone"
+    for i, member in enumerate([*members, *recipe.fusion]):
+        own = made.classification(n=60, seed=2, right=0.5 + i / 40, labels=one.labels)
+        made.finish(one, folder, member, own.assign(corpus="iemocap"))
+    scored = score_all(one, folder)
+    spread = make_spread(one, scored, folder)
+    alone = paper(results(one, folder, spread=spread), folder)
+    (two,) = alone.sheets
+    chosen = ("published", "ours (the best: optimistic)", "ours, honest choice")
+    assert list(two.header) == ["UAR", *(f"IEMOCAP, {one}" for one in chosen), "JTES, published"]
+    value = spread["partitions"]["test"]["metrics"]["uar"]["mean"]["value"]
+    assert [two.rows[0][i].value for i in (1, 2, 4)] == [0.7311, value, 0.9991]

@@ -108,6 +108,7 @@ def test_no_number_depends_on_the_tables(tmp_path: Path) -> None:
         (("[fusion.subsets]\nk = [1, 2]\n", ""), "best: k: needs [fusion.subsets]"),
         (("[[published]]", "[published]"), "published: got {"),
         (('corpora =', 'published = "nobody"\ncorpora ='), "toy.toml: not valid TOML"),
+        (('name = "UAR"', 'name = "UAR", recipe = "../x"'), "columns, UAR: recipe: got '../x'"),
         (("rows = [", "rows = 3\nrest = ["), "table-1: rows: got 3, allowed: list"),
     ],
 )  # fmt: skip
