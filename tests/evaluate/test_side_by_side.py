@@ -213,7 +213,8 @@ def test_recipes_are_read_back_from_a_run(path: Path, tmp_path: Path) -> None:
     runs.write_run(tmp_path, {"inputs": {}, "recipe": recipe.resolved()})
     record = runs.read_run(tmp_path)
     assert record is not None
-    assert side_by_side.recipe_of(side_by_side.Run("one", tmp_path, record)) == recipe
+    read = side_by_side.recipe_of(side_by_side.Run("one", tmp_path, record))
+    assert read == recipe.model_copy(update={"published": []})  # the paper's are not in it
 
 
 def test_a_recipe_of_another_version(folders: tuple[Recipe, Recipe, Path]) -> None:
