@@ -756,6 +756,11 @@ def _fusions(raw: Any, members: list[str] | str, faults: list[str]) -> dict[str,
     if not isinstance(raw, dict):
         faults.append(f"fusion: got {raw!r}, allowed: [fusion.NAME] tables")
         return {}
+    faults += [
+        f"fusion: {name!r} cannot name a folder; no / \\ @ in a name"
+        for name in raw
+        if not names_folder(name)
+    ]
     found = {
         name: _fusion(FusionSpec, name, values, members, faults)
         for name, values in raw.items()

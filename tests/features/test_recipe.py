@@ -170,6 +170,7 @@ def test_all_faults_are_reported_at_once(tmp_path: Path) -> None:
         (('"mean"\n', '"mean"\ntrim = 1\n'), "trim: goes with method = 'trimmed'"),
         (('"mean"\n', '"vote"\ncalibrate = true\n'), "calibrate: changes nothing of 'vote'"),
         (('["mfcc", "log-mel"]', '["mfcc", "mfcc+mfcc"]'), "between + stand names of models, each"),
+        (("[fusion.mean]", '[fusion."../x"]'), "fusion: '../x' cannot name a folder; no / \\ @"),
         (('[split]', 'split = 3\n[extract]'), "[split] got 3, expected a table"),
     ],
 )  # fmt: skip
