@@ -206,6 +206,7 @@ def test_the_paper_has_a_page_where_the_corpus_has_the_published_counts(tmp_path
     frame = rows(2, "mine").assign(emotion="anger")
     labels = {"emotion": made.LABELS}
     write_table(stores / "mine", Table(frame, labels, (), [], about))
+    score.score_all(recipe, folder, stores=stores)
     found = render(recipe, folder, stores)
     page = found["paper.html"]
     value = score.read_all(recipe, folder)[0].scores["partitions"]["test"]["metrics"]["uar"]
@@ -220,6 +221,7 @@ def test_the_paper_has_a_page_where_the_corpus_has_the_published_counts(tmp_path
 
     odd = [Finding("counts", 1, (), "counts differ from the published ones: utterances 2")]
     write_table(stores / "mine", Table(frame, labels, (), odd, about))
+    score.score_all(recipe, folder, stores=stores)
     found = render(recipe, folder, stores)
     assert "paper.html" not in found
     assert "tables/paper-table-1.csv" not in outputs(folder)
