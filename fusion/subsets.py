@@ -10,8 +10,9 @@ Conventions
   are rounded to few bits, several stand in one int64, and a row counts as right unless rounding
   cannot have made it wrong. What reaches the best score known is counted again by margins of 32
   bits, and in float64 where those leave it open.
-- UAR and WA are compared as whole numbers, so that equal means equal. Spearman's rho of the screen
-  is that of exact ranks, and everything within `NEAR` of the best is computed again.
+- UAR and WA are compared as whole numbers, so that equal means equal. Spearman's rho is bounded by
+  the ranks of bins; where that reaches the best, the sums are sorted; and everything within `NEAR`
+  of the best is computed again.
 - Members are parted into a head and a tail. The sums of all subsets of the tail are a table, those
   of the head's are made from each other by one addition, and each subset of both costs one more.
   The work goes in blocks, over threads, one class of rows at a time, in pieces that fit the cache.
@@ -32,6 +33,7 @@ from typing import Any
 import joblib
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from evaluate import metrics
 from features.errors import RunError
@@ -55,8 +57,11 @@ _HEADS, _BLOCK = 64, 1 << 13
 """Most heads and subsets of a block: a few hundredths of a second, so that a stop is soon."""
 _TILE_BYTES = 1 << 19
 """Of the table, what is added to a head at one stroke: half of a core's cache."""
-_SORTED = 1 << 24
-"""Values that are sorted in a block."""
+_SORTED, _PIECE = 1 << 24, 1 << 17
+"""Values that are sorted at most in a block, and those that are sorted together."""
+_BINNED, _BINNED_ROWS = 1 << 27, 1 << 20
+"""Where all subsets have more values, bins spare more time than it takes to compile them; of more
+rows the numbers of a bin would not fit."""
 _LARGEST = 2**31 - 1
 
 
@@ -93,8 +98,11 @@ class Problem(ABC):
     parts: Parts
 
     @abstractmethod
-    def screen(self, block: Block) -> dict[str, Floats]:
-        """Bounds from above of every metric, within `NEAR`: shape (n_heads, n_tails)."""
+    def screen(self, block: Block, known: Mapping[str, float]) -> dict[str, Floats]:
+        """Bounds from above of every metric, within `NEAR`: shape (n_heads, n_tails).
+
+        Those that are below the best score of the block or the best `known` may be wider.
+        """
 
     @abstractmethod
     def exact(self, subsets: Ints, metric: str) -> tuple[list[Any], Floats]:
@@ -214,7 +222,7 @@ def search(
         if done is not None:
             done(current, n_subsets)
 
-    with ThreadPoolExecutor(threads) as pool:
+    with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
         try:
             for block in itertools.islice(problem.parts.blocks(k), current.n_blocks, None):
                 n_subsets = len(block.heads) * (block.tails.stop - block.tails.start)
@@ -233,7 +241,7 @@ def _best_of(problem: Problem, k: int, block: Block, known: Mapping[str, float])
     """The best subsets of a block, of those that are not below the best scores known."""
     result = dict.fromkeys(problem.metrics, Best())
     masks = problem.parts.masks(block).ravel()
-    for metric, bounds in problem.screen(block).items():
+    for metric, bounds in problem.screen(block, known).items():
         upper = bounds.ravel()
         floor = known[metric]
         reached = ~(upper < floor - NEAR) & ~np.isnan(upper)
@@ -460,7 +468,7 @@ class Classes(Problem):
             "wa": [1] * len(self._present),
         }
 
-    def screen(self, block: Block) -> dict[str, Floats]:
+    def screen(self, block: Block, known: Mapping[str, float]) -> dict[str, Floats]:
         """Bounds from above of every metric: shape (n_heads, n_tails)."""
         right = np.zeros(
             (len(self._present), len(block.heads), block.tails.stop - block.tails.start), np.int64
@@ -642,18 +650,22 @@ def _count(heads: Ints, tails: Ints, signs: int, right: Ints) -> None:
 class Shares(Problem):
     """Regression values of several models, combined by their mean; Spearman's rho.
 
-    Not additive: every subset's sums are sorted. A sum carries the rank of the truth in its last
-    bits, so that one sort of whole numbers gives all that rho needs. Where two sums are so near
-    that rounding could change their order, or equal, rho is computed from the values themselves.
+    Not additive: every subset has ranks of its own. In a large search those of bins bound rho from
+    above (`fusion.rank_bins`), and only what can reach the best is sorted. A sum carries the rank
+    of the truth in its last bits, so that one sort of whole numbers gives all that rho needs. Where
+    two sums are so near that rounding could change their order, or equal, rho is computed from the
+    values themselves.
 
     Parameters
     ----------
     truth : float64, shape (n, n_targets)
         NaN where masked; such a row is left out for that target.
     values : float64, shape (n_members, n, n_targets)
+    binned : bool, optional
+        Whether bins are used; by default where they are worth their compiling.
     """
 
-    def __init__(self, truth: Floats, values: Floats) -> None:
+    def __init__(self, truth: Floats, values: Floats, *, binned: bool | None = None) -> None:
         self.metrics = ("spearman",)
         self.n_members = len(values)
         self.truth, self.values = truth, values
@@ -661,29 +673,50 @@ class Shares(Problem):
         self._targets = [_Target(truth[:, t], values[:, :, t]) for t in scored]
         size = sum(len(one.ranks) for one in self._targets)
         self.parts = Parts(self.n_members, 8 * size, max(1, min(_BLOCK, _SORTED // size)))
-        self._tables = [self.parts.table(one.units) for one in self._targets]
+        worth = len(truth) <= _BINNED_ROWS and size << self.n_members > _BINNED
+        self.binned = worth if binned is None else binned
+        self._tables = [self.parts.table(one.units) for one in self._targets if self.binned]
 
-    def screen(self, block: Block) -> dict[str, Floats]:
-        """The mean rho over targets, within `NEAR`: shape (n_heads, n_tails)."""
+    def screen(self, block: Block, known: Mapping[str, float]) -> dict[str, Floats]:
+        """Bounds from above of the mean rho over targets: shape (n_heads, n_tails)."""
         masks = self.parts.masks(block)
         size = block.heads.shape[1] + len(self.parts.tails[block.tails.start])
-        subsets = members_of(masks.ravel(), self.n_members, size).reshape(*masks.shape, size)
-        total = np.zeros(masks.shape)
-        for target, table in zip(self._targets, self._tables, strict=True):
-            sums = self.parts.head_sums(target.units, block.heads)
-            for h, one in enumerate(sums):
-                total[h] += target.rho(one + table[block.tails], subsets[h])
-        return {"spearman": total / len(self._targets)}
+        subsets = members_of(masks.ravel(), self.n_members, size)
+        if self.binned:
+            upper = self._bounds(block).ravel()
+            self._tighten(upper, subsets, known["spearman"])
+        else:
+            upper = self.scores(subsets, "spearman")
+        return {"spearman": upper.reshape(masks.shape)}
+
+    def _bounds(self, block: Block) -> Floats:
+        """Bounds by the ranks of bins: shape (n_heads, n_tails)."""
+        from fusion.rank_bins import rho_bounds  # compiles: not for small searches
+
+        bounds = [
+            rho_bounds(one.units, block.heads, table[block.tails], one.ranks, one.slack << one.bits)
+            for one, table in zip(self._targets, self._tables, strict=True)
+        ]
+        return np.mean(bounds, axis=0)
+
+    def _tighten(self, upper: Floats, subsets: Ints, known: float) -> None:
+        """Put scores for bounds, from the largest, until none can reach the best score."""
+        floor = np.fmax(known, -np.inf)
+        left, step = np.argsort(-upper), 1
+        while len(some := left[:step][upper[left[:step]] >= floor - NEAR]):
+            upper[some] = self.scores(subsets[some], "spearman")
+            floor = np.fmax.reduce(upper[some], initial=floor)
+            left, step = left[step:], 2 * step
 
     def scores(self, subsets: Ints, metric: str) -> Floats:
         """Scores of subsets of one size, shape (q, k), within `NEAR`."""
         total = np.zeros(len(subsets))
         for target in self._targets:
-            step = max(1, _SORTED // len(target.ranks))
+            step = max(1, _PIECE // len(target.ranks))
             for start in range(0, len(subsets), step):
                 some = subsets[start : start + step]
-                sums = np.zeros((len(some), len(target.ranks)), np.int64)
-                for members in some.T:
+                sums = target.units[some[:, 0]]
+                for members in some.T[1:]:
                     sums += target.units[members]
                 total[start : start + step] += target.rho(sums, some)
         return total / len(self._targets)
@@ -721,18 +754,25 @@ class _Target:
         steps = 2 ** (62 - self.bits) // n_members
         units = np.rint((self.values - low) / width * steps).astype(np.int64)
         self.units = units << self.bits
-        # Half a step a member for rounding here, and what float64 may lose where it adds.
-        lost = n_members * 2.0**-51 * max(abs(low), abs(high)) / width * steps
+        # Two sums are off by half a step a member each, and by what float64 loses: three roundings
+        # a member here, those of the partial sums of a mean and of its division there.
+        largest = max(abs(low), abs(high)) / width * steps
+        lost = n_members * (n_members + 14) * 2.0**-53 * largest
         self.slack = n_members + 1 + math.ceil(lost)
         centred = self.ranks / 2 - (n + 1) / 2
         self.size = math.sqrt(n * (n * n - 1) / 12 * float(centred @ centred))
 
     def rho(self, sums: Ints, subsets: Ints) -> Floats:
-        """Spearman's rho of sums of units, shape (q, n), that belong to subsets, shape (q, k)."""
+        """Spearman's rho of sums of units, shape (q, n), that belong to subsets, shape (q, k).
+
+        The sums are changed.
+        """
         n = len(self.ranks)
-        ordered = np.sort(sums + self.ranks, axis=1)
-        products = (ordered & ((1 << self.bits) - 1)) @ np.arange(1, n + 1)
-        near = (np.diff(ordered >> self.bits, axis=1) <= self.slack).any(axis=1)
+        sums += self.ranks
+        sums.sort(axis=1)
+        products = (sums & ((1 << self.bits) - 1)) @ np.arange(1, n + 1)
+        sums >>= self.bits
+        near = (np.diff(sums, axis=1) <= self.slack).any(axis=1)
         if self.size == 0:
             return np.full(len(sums), np.nan)
         rho = (products / 2 - n * (n + 1) * (n + 1) / 4) / self.size

@@ -63,6 +63,9 @@ def test_subsets() -> None:
         rates = [float(one.replace(",", "")) for one in (library, numpy, ours)]
         assert float(by_library) == pytest.approx(rates[2] / rates[0], rel=0.02)
         assert float(by_numpy) == pytest.approx(rates[2] / rates[1], rel=0.02)
+    assert "Shares against numpy" in text
+    assert text.count("short form") == len(subsets.GOALS) + 1
+    assert "missed" not in text
     assert "All winners and ties are the same." in text
 
 

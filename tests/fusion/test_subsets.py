@@ -16,6 +16,7 @@ from features.errors import RunError
 from fusion.combine import METHODS, mean
 from fusion.subsets import (
     ADDITIVE,
+    NEAR,
     TIES_KEPT,
     Best,
     Classes,
@@ -156,11 +157,15 @@ def rho(truth: np.ndarray, prediction: np.ndarray) -> float:
     return float(np.mean([spearmanr(x[k], y[k]).statistic for x, y, k in pairs]))
 
 
+ways_to_rank = pytest.mark.parametrize("binned", [False, True], ids=["sorted", "binned"])
+
+
+@ways_to_rank
 @pytest.mark.parametrize("digits", [1, 15], ids=["tied", "free"])
-def test_spearman_of_every_subset(rng: np.random.Generator, digits: int) -> None:
+def test_spearman_of_every_subset(rng: np.random.Generator, digits: int, binned: bool) -> None:
     truth, values = shares(rng, 11, 70, 2)
     values = values.round(digits)
-    problem = Shares(truth, values)
+    problem = Shares(truth, values, binned=binned)
     for k in (1, 3, 10, 11):
         subsets = list(itertools.combinations(range(11), k))
         expected = np.array([rho(truth, mean(values[list(one)])) for one in subsets])
@@ -170,6 +175,78 @@ def test_spearman_of_every_subset(rng: np.random.Generator, digits: int) -> None
         assert best.value == pytest.approx(expected.max(), abs=1e-12)
         assert named(best, 11, k)[0] == subsets[int(expected.argmax())]
         assert best.count == 1
+
+
+def scaled(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return values * 10.0 ** rng.integers(-9, 9, (len(values), 1, 1))
+
+
+def with_one_outlier(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    values[rng.integers(len(values)), 1] = 1e9
+    return values
+
+
+@ways_to_rank
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda values, rng: values,
+        lambda values, rng: values.round(),
+        lambda values, rng: values**9,
+        lambda values, rng: 1e9 + values,
+        lambda values, rng: 1e16 + values,
+        scaled,
+        with_one_outlier,
+    ],
+    ids=["free", "tied", "heavy tails", "far from 0", "lost in 1e16", "scales", "outlier"],
+)
+@pytest.mark.parametrize("n", [3, 400])
+def test_winners_of_shares_are_those_of_brute_force(
+    rng: np.random.Generator,
+    change: Callable[[np.ndarray, np.random.Generator], np.ndarray],
+    n: int,
+    binned: bool,
+) -> None:
+    truth = rng.random((n, 2)).round(1) + np.arange(n)[:, None] % 2
+    values = change(truth + rng.normal(size=(8, n, 2)), rng)
+    values[6] = values[2]
+    truth[: n // 4, 0] = np.nan
+    problem = Shares(truth, values, binned=binned)
+    for k in (1, 2, 4, 7):
+        subsets = list(itertools.combinations(range(8), k))
+        scores = problem.exact(np.array(subsets), "spearman")[1]
+        for subset, score in zip(subsets[::9], scores[::9], strict=True):
+            if not np.isnan(score):
+                assert score == pytest.approx(rho(truth, mean(values[list(subset)])), abs=1e-12)
+        # Subsets with member 6 for 2 have the same score; of both together there is another.
+        top = np.nanmax(scores)
+        ties = [one for one, score in zip(subsets, scores, strict=True) if score == top]
+        best = search(problem, k, jobs=2).best["spearman"]
+        assert (best.value, best.count) == (top, len(ties))
+        assert named(best, 8, k) == ties[:TIES_KEPT]
+
+
+@ways_to_rank
+def test_bounds_of_shares(rng: np.random.Generator, binned: bool) -> None:
+    problem = Shares(*shares(rng, 12, 300, 3), binned=binned)
+    for known in (float("nan"), 0.1, 0.9):
+        best = -1.0
+        for block in problem.parts.blocks(5):
+            upper = problem.screen(block, {"spearman": known})["spearman"].ravel()
+            subsets = members_of(problem.parts.masks(block).ravel(), 12, 5)
+            scores = problem.exact(subsets, "spearman")[1]
+            assert (upper >= scores - NEAR).all()
+            floor = np.fmax(known, scores.max())
+            reached = upper >= floor - NEAR
+            np.testing.assert_allclose(upper[reached], scores[reached], rtol=0, atol=NEAR)
+            best = max(best, scores.max())
+        assert best == search(problem, 5).best["spearman"].value
+
+
+def test_bins_are_for_large_searches(rng: np.random.Generator) -> None:
+    assert not Shares(*shares(rng, 9, 12_241, 9)).binned
+    assert Shares(*shares(rng, 14, 9_000, 1)).binned
+    assert not Shares(*shares(rng, 8, 2**20 + 1, 1)).binned
 
 
 def test_ties_of_rho_and_targets_without_truth(rng: np.random.Generator) -> None:
@@ -182,22 +259,24 @@ def test_ties_of_rho_and_targets_without_truth(rng: np.random.Generator) -> None
     assert best.count == (2 if np.argmax(scores) == 0 else 1)
 
 
-def test_a_constant_prediction_has_no_score(rng: np.random.Generator) -> None:
+@ways_to_rank
+def test_a_constant_prediction_has_no_score(rng: np.random.Generator, binned: bool) -> None:
     truth, values = shares(rng, 3, 30, 1)
     values[1] = 0.5
-    problem = Shares(truth, values)
+    problem = Shares(truth, values, binned=binned)
     assert np.isnan(problem.scores(np.array([[1]]), "spearman")).all()
     assert search(problem, 1).best["spearman"].count == 1
-    assert search(Shares(truth, values[1:2]), 1).best["spearman"] == Best()
+    assert search(Shares(truth, values[1:2], binned=binned), 1).best["spearman"] == Best()
     assert greedy(Shares(truth, values[1:2]), "spearman", 1, replacement=True) == []
     truth[:] = 1
-    assert search(Shares(truth, values), 2).best["spearman"].count == 0
+    assert search(Shares(truth, values, binned=binned), 2).best["spearman"].count == 0
 
 
 def problems(rng: np.random.Generator) -> list[Problem]:
     return [
         Classes(*classes(rng, 14, 45, 3), "vote", ["uar", "wa"]),
         Shares(*shares(rng, 13, 20, 2)),
+        Shares(*shares(rng, 13, 20, 2), binned=True),
     ]
 
 
@@ -205,7 +284,7 @@ class Stopped(Exception):
     pass
 
 
-@pytest.mark.parametrize("which", [0, 1], ids=["classes", "shares"])
+@pytest.mark.parametrize("which", [0, 1, 2], ids=["classes", "shares", "binned"])
 def test_a_search_that_was_stopped_ends_as_one_that_was_not(
     rng: np.random.Generator, which: int
 ) -> None:
