@@ -21,7 +21,7 @@ So its value at w^2 = V is a bound, or it is above 1. There M + V is (n^3 - n) /
 Nothing is claimed (the bound is 1) where a row is so near to a border that rounding may have put it
 into the wrong bin. Ranks here are doubled, to be whole numbers: all sums are exact.
 
-Compiling takes about a second in each process; numba's cache on disk would spare it, but it is
+Compiling takes a second or two in each process; numba's cache on disk would spare it, but it is
 pickled, and nothing here unpickles files.
 """
 
