@@ -9,13 +9,13 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from evaluate import plots
 from evaluate.score import NAMES, Scored, number, too_few, units
-from evaluate.selection import ANY
+from evaluate.selection import ANY, honest_members
 from evaluate.tables import NONE, Cell, Sheet, count, difference, entry, p_value, plain, text
 from features.words import counted
 
@@ -267,34 +267,60 @@ def subsets(found: Mapping[str, Any], name: str = "subsets") -> Sheet:
         others = f"and {best['n_best'] - 1} as good" if best["n_best"] > 1 else ""
         rows.append(
             [
-                text(f"{NAMES[one['metric']]}, {one['method']}, {one['search']}"),
-                Cell(f"any: {size}" if one["k"] == ANY else str(size), size),
+                text(NAMES[one["metric"]]),
+                text(one["method"]),
+                text(one["search"]),
+                text(ANY) if one["k"] == ANY else count(size),
                 replace(plain(best["value"]), marks=["optimistic"]),
-                Cell(NONE) if one["honest"] is None else entry(one["honest"]),
+                _members(best["members"], others),
+                *_chosen(one["honest"]),
                 Cell(NONE)
                 if one["optimism"] is None
                 else difference(*(one["optimism"][key] for key in ("value", "low", "high"))),
-                Cell(f"{plain(random['0.05']).text} to {plain(random['0.95']).text}"),
-                Cell(" + ".join(best["members"]), note=others),
+                plain(random["0.05"]),
+                plain(random["0.95"]),
             ]
         )
+    on = f"chosen on {found['chosen_on']}" if found["chosen_on"] else "chosen elsewhere"
     return Sheet(
         f"Subsets of models, {found['partition']}",
         f"Subsets of {len(found['members'])} models, {found['partition']}: the best, which is "
         "chosen on the rows that it is scored on; one chosen without them; the difference of the "
-        "two; and random subsets of the size",
+        "two; and random subsets as large as the best",
         [
-            "score, method, search",
+            "score",
+            "method",
+            "search",
             "size",
             "best",
-            f"chosen on {found['chosen_on']}" if found["chosen_on"] else "chosen elsewhere",
-            "optimism",
-            "random, 5 % to 95 %",
             "best members",
+            on,
+            "chosen members",
+            "optimism",
+            "random, 5 %",
+            "random, 95 %",
         ],
         [rows],
         name,
     )
+
+
+def _members(members: Sequence[str], *notes: str, marks: Sequence[str] = ()) -> Cell:
+    note = ", ".join(filter(None, [counted(len(members), "model"), *notes]))
+    return Cell(" + ".join(members), note=note, marks=marks)
+
+
+def _chosen(honest: Mapping[str, Any] | None) -> list[Cell]:
+    """The score of what was chosen without the scored rows, and its members."""
+    if honest is None:
+        return [Cell(NONE), Cell(NONE)]
+    members, folds = honest_members(honest)
+    return [entry(honest), _members(members, marks=[folds] if folds else [])]
+
+
+def chosen_by_folds(found: Mapping[str, Any]) -> bool:
+    """Whether every fold of a cross-validation has made a choice of its own."""
+    return any(one["honest"] and len(one["honest"]["choices"]) > 1 for one in found["choices"])
 
 
 def subset_curves(found: Mapping[str, Any], metric: str) -> list[tuple[str, plots.Picture]]:

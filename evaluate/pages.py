@@ -352,6 +352,7 @@ class _Book(Book):
             fused=self._fused,
             parts=parts,
             subsets=study.subsets,
+            own_choices=study.subsets is not None and contrasts.chosen_by_folds(study.subsets),
             curves=self._subset_pictures(metric),
             choices=self._keep(*self._subset_tables()),
         )

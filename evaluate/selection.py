@@ -3,12 +3,13 @@
 Conventions
 -----------
 - A score that was chosen on the rows it is taken on is marked as optimistic, and stands beside the
-  honest one.
+  honest one, each with its own members.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from features.recipe import SUBSETS, Recipe
 FEW_ROWS = 12
 """Where there are more, the table has only the choices over all sizes."""
 ANY = "any"
-RANDOM = "random of the size, 5 % to 95 %"
+RANDOM = "random of the best's size, 5 % to 95 %"
 
 
 def read_subsets(recipe: Recipe, runs_folder: Path) -> dict[str, Any] | None:
@@ -48,6 +49,24 @@ def by_corpus(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [dict(found), *({**found, **part} for part in parts)]
 
 
+def honest_members(honest: Mapping[str, Any]) -> tuple[Sequence[str], str]:
+    """Members that were chosen without the scored rows, and in how many folds, if in several.
+
+    Where every fold has a choice of its own, it is the most frequent one, of equals the first.
+
+    Examples
+    --------
+    >>> honest_members({"choices": {"": {"members": ["a", "b"]}}})
+    (('a', 'b'), '')
+    >>> folds = {"1": ["a"], "2": ["a", "b"], "3": ["a", "b"]}
+    >>> honest_members({"choices": {fold: {"members": one} for fold, one in folds.items()}})
+    (('a', 'b'), '2 of 3 folds')
+    """
+    folds = honest["choices"]
+    ((members, n),) = Counter(tuple(one["members"]) for one in folds.values()).most_common(1)
+    return members, f"{n} of {len(folds)} folds" if len(folds) > 1 else ""
+
+
 def subsets_text(recipe: Recipe, runs_folder: Path) -> str:
     """The tables of the terminal; empty where no search is finished."""
     found = read_subsets(recipe, runs_folder)
@@ -65,7 +84,9 @@ def _table(found: Mapping[str, Any]) -> str:
     shown = [row for row in found["choices"] if row["best"] is not None]
     if len(shown) > FEW_ROWS:
         shown = [row for row in shown if row["k"] == ANY]
-    rows = [["", "size", "best (optimistic)", on, "optimism", RANDOM, "best members"]]
+    rows = [
+        ["", "size", "best (optimistic)", on, "optimism", RANDOM, "best members", "chosen members"]
+    ]
     for row in shown:
         best = row["best"]
         k = len(best["members"])
@@ -74,15 +95,27 @@ def _table(found: Mapping[str, Any]) -> str:
         rows.append(
             [
                 f"{NAMES[row['metric']]}, {row['method']}, {row['search']}",
-                f"any: {k}" if row["k"] == ANY else str(k),
+                str(row["k"]),
                 number(best["value"]),
                 _interval(row["honest"]),
                 "-" if row["optimism"] is None else gap_text({"metrics": row}, "optimism"),
                 f"{number(drawn['0.05'])} to {number(drawn['0.95'])}",
-                " + ".join(best["members"]) + others,
+                _members(best["members"]) + others,
+                _chosen_members(row["honest"]),
             ]
         )
     return "\n".join([head, *aligned(rows)])
+
+
+def _members(members: Sequence[str]) -> str:
+    return f"{len(members)}: {' + '.join(members)}"
+
+
+def _chosen_members(honest: Mapping[str, Any] | None) -> str:
+    if honest is None:
+        return "-"
+    members, folds = honest_members(honest)
+    return f"{_members(members)} ({folds})" if folds else _members(members)
 
 
 def _interval(entry: Mapping[str, Any] | None) -> str:

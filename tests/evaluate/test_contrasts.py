@@ -144,13 +144,20 @@ def test_a_report_without_comparisons_of_todays_runs_is_one_line(compared) -> No
 
 def choice(k: int | str, value: float, honest: float | None) -> dict:
     """A choice as `subsets.json` has it."""
+    folds = {"a": ["two"], "b": ["one", "two"], "c": ["two"]}
     return {
         "method": "mean",
         "metric": "uar",
         "search": "exhaustive",
         "k": k,
         "best": {"value": value, "members": ["one", "two"][: 1 if k == 1 else 2], "n_best": 2},
-        "honest": honest and {"value": honest, "low": honest - 0.1, "high": honest + 0.1},
+        "honest": honest
+        and {
+            "value": honest,
+            "low": honest - 0.1,
+            "high": honest + 0.1,
+            "choices": {fold: {"members": members} for fold, members in folds.items()},
+        },
         "optimism": honest and {"value": value - honest, "low": 0.0, "high": 0.2},
     }
 
@@ -170,15 +177,18 @@ def subsets() -> dict:
 
 def test_the_best_subset_stands_beside_one_that_was_not_chosen_on_its_rows(subsets: dict) -> None:
     sheet = contrasts.subsets(subsets)
-    assert sheet.header[3] == "chosen on inner folds"
+    assert sheet.header[6:8] == ["chosen on inner folds", "chosen members"]
     first, second, whichever = sheet.rows
-    assert [cell.text for cell in first[1:]] == [
-        "1", "0.700", "0.600", "+0.100", "0.400 to 0.610", "one",
+    assert [cell.text for cell in first] == [
+        "UAR", "mean", "exhaustive", "1", "0.700", "one", "0.600", "two", "+0.100", "0.400",
+        "0.610",
     ]  # fmt: skip
-    assert first[2].marks == ["optimistic"]
-    assert (first[3].low, first[3].high) == (0.5, 0.7)
-    assert [cell.text for cell in second[3:5]] == ["–", "–"]
-    assert whichever[1].text == "any: 2"
+    assert first[4].marks == ["optimistic"]
+    assert (first[6].low, first[6].high) == (0.5, 0.7)
+    assert [cell.text for cell in second[6:9]] == ["–", "–", "–"]
+    assert (whichever[3].text, whichever[5].text) == ("any", "one + two")
+    assert whichever[5].note == "2 models, and 1 as good"
+    assert (whichever[7].marked, whichever[7].note) == ("two (2 of 3 folds)", "1 model")
     ((kind, picture),) = contrasts.subset_curves(subsets, "uar")
     assert kind == "mean, exhaustive"
     legend = {"best (optimistic)", "chosen without these rows", "random, 5 % to 95 %"}
@@ -197,7 +207,10 @@ def test_the_page_of_fusion_shows_subsets(tmp_path: Path, subsets: dict) -> None
     index = report.make_report(recipe, tmp_path / "runs", NOWHERE, NOWHERE)
     page = read(index.parent)["fusion.html"]
     assert "Subsets of the models, test stale" in page.shown
-    assert "0.700 optimistic 0.600 [0.500, 0.700] +0.100" in page.shown
+    assert "0.700 optimistic one 1 model, and 1 as good 0.600 [0.500, 0.700] two" in page.shown
+    assert "Every fold chooses for itself, so this honest figure is of no single subset" in (
+        page.shown
+    )
     assert len(page.all("svg")) == 2  # the curve, and gains against correlation
 
 

@@ -291,6 +291,8 @@ def test_the_stage_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture
     text = subsets_text(recipe, where["runs"])
     assert "chosen on inner folds" in text
     assert f"{row_of(result, k=2)['best']['value']:.3f}" in text
+    folds = [one["members"] for one in row_of(result, k=2)["honest"]["choices"].values()]
+    assert f"2: {' + '.join(folds[0])} ({len(folds)} of {len(folds)} folds)" in text
     assert not read_subsets(recipe, where["runs"])["stale"]
     frame = runs.read_predictions(tmp_path / "runs/study/two/predictions.csv")
     runs.write_predictions(tmp_path / "runs/study/two/predictions.csv", frame.iloc[::-1])
