@@ -22,6 +22,8 @@ NONE = "–"
 """Stands where there is no value."""
 FILTER_FROM = 6
 """Tables of so many rows can be filtered on the page."""
+WIDE_FROM = 9
+"""Tables of so many columns are set closer on the page."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,11 @@ class Sheet:
     def filtered(self) -> bool:
         """Whether the page offers to filter the rows."""
         return len(self.rows) >= FILTER_FROM
+
+    @property
+    def wide(self) -> bool:
+        """Whether the page sets the table closer, to have room for its columns."""
+        return len(self.header) >= WIDE_FROM
 
     def is_number(self, column: int) -> bool:
         """Whether a column holds numbers without bounds, which align at the right."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from evaluate import report, score, side_by_side
+from evaluate import report, runs, score, side_by_side
 from evaluate.statistics import make_statistics
 from features.utterances import Table, write_table
 from tests.evaluate import made
@@ -22,6 +22,12 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))
 DRIVER = shutil.which("chromedriver")
 WIDTHS = (1280, 400)
 N = 300
+NINE = (
+    *("Anger", "Boredom", "Calmness", "Concentration", "Determination"),
+    *("Excitement", "Interest", "Sadness", "Tiredness"),
+)
+A4 = 717
+"""Width in CSS pixels between the margins that Chromium prints with."""
 LONG = "a-name-without-a-blank-that-is-longer-than-a-telephone-is-wide-" * 2
 
 
@@ -46,7 +52,7 @@ def browser() -> Iterator[object]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report of a sweep of layers and of fusions, with names that mean harm, and recordings."""
     top = tmp_path_factory.mktemp("browser")
-    runs, root = top / "runs", top / "data" / "mine"
+    made_runs, root = top / "runs", top / "data" / "mine"
     recipe = made.recipe(top, "classification")
     head = recipe.head.model_copy(update={"layer": ["last", 0, 10, 9, "mean"]})
     recipe = recipe.model_copy(update={"head": head})
@@ -56,7 +62,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         frame.loc[frame["pred"] == "sadness", "pred"] = "anger"  # a class without a single hit
         chosen = {"": [made.choice(i / 10)]}
         record = {"title": title, "notes": [made.UNLUCKY], "chosen": chosen}
-        made.finish(recipe, runs, member, frame, record)
+        made.finish(recipe, made_runs, member, frame, record)
     table = rows(N, "mine").assign(utterance=[f"u{i:03}" for i in range(N)])
     table["path"] = [f"{made.UNLUCKY.replace('/', '|')} #{i}.wav" for i in range(N)]
     table["emotion"] = [made.LABELS[i % 3] for i in range(N)]
@@ -65,8 +71,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         sf.write(root / path, np.zeros(800), 16_000)
     about = {"title": made.UNLUCKY, "licence": "", "citation": ""}
     write_table(top / "stores" / "mine", Table(table, {"emotion": made.LABELS}, (), [], about))
-    make_statistics(recipe, score.score_all(recipe, runs, stores=top / "stores"), runs)
-    return report.make_report(recipe, runs, top / "stores", top / "data").parent
+    scored = score.score_all(recipe, made_runs, stores=top / "stores")
+    make_statistics(recipe, scored, made_runs)
+    return report.make_report(recipe, made_runs, top / "stores", top / "data").parent
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +91,24 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return report.make_comparison(found)
 
 
+@pytest.fixture(scope="module")
+def nine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report on nine targets with names as long as those of Hume-Prosody."""
+    top = tmp_path_factory.mktemp("nine")
+    recipe = made.recipe(top).model_copy(update={"targets": NINE})
+    for i, member in enumerate(("one", "two", "mean")):
+        frame = made.regression(noise=0.2 + 0.1 * i, partitions=("test",))
+        for j, target in enumerate(NINE):
+            own = made.TARGETS[j % len(made.TARGETS)]
+            for side in ("true", "pred"):
+                frame[f"{target}_{side}"] = frame[f"{own}_{side}"]
+        columns = [f"{target}_{side}" for target in NINE for side in ("true", "pred")]
+        title = "a large model + a set of features + another one" if member == "two" else member
+        made.finish(recipe, top / "runs", member, frame[[*runs.KEY, *columns]], {"title": title})
+    make_statistics(recipe, score.score_all(recipe, top / "runs"), top / "runs")
+    return report.make_report(recipe, top / "runs", top / "stores", top / "data").parent
+
+
 @pytest.fixture
 def page(browser, folder: Path):
     """Open a page at a width; at the end nothing may have been said on the console.
@@ -91,12 +116,14 @@ def page(browser, folder: Path):
     A page is named by its file below `folder`, or by its whole path.
     """
 
-    def show(name: str | Path, width: int = 1280, colours: str = "light") -> object:
+    def show(
+        name: str | Path, width: int = 1280, colours: str = "light", media: str = "screen"
+    ) -> object:
         send = browser.execute_cdp_cmd
         size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
         send("Emulation.setDeviceMetricsOverride", size)
         scheme = {"name": "prefers-color-scheme", "value": colours}
-        send("Emulation.setEmulatedMedia", {"features": [scheme]})
+        send("Emulation.setEmulatedMedia", {"media": media, "features": [scheme]})
         browser.get((folder / name).as_uri())
         return browser
 
@@ -137,6 +164,38 @@ def test_no_page_overflows_or_cuts_a_text(page, folder: Path, compared: Path, wi
                .map(e => e.outerHTML.slice(0, 200))"""
         )
         assert cut == [], name
+
+
+def test_a_table_of_nine_targets_fits(page, nine: Path) -> None:
+    browser = page(nine / "index.html")
+    (region,) = find(browser, ".scroll[aria-label='Every target of every run']")
+    assert region.get_property("scrollWidth") <= region.get_property("clientWidth")
+    assert len(region.find_elements("css selector", "thead th")) == 1 + len(NINE)
+
+
+def test_names_of_rows_stay_in_sight(page, folder: Path) -> None:
+    browser = page("comparisons.html", 400)
+    region = find(browser, ".scroll")[0]
+    first = region.find_element("css selector", "tbody th")
+    assert browser.execute_script(
+        "arguments[0].scrollLeft = 1e4; return arguments[0].scrollLeft", region
+    )
+    assert first.rect["x"] == pytest.approx(region.rect["x"], abs=1)
+    assert first.value_of_css_property("font-weight") == "400"  # bold print is for the best
+
+
+def test_no_table_is_wider_than_a_printed_page(
+    page, folder: Path, compared: Path, nine: Path
+) -> None:
+    for name in (*folder.glob("*.html"), *nine.glob("*.html"), compared):
+        browser = page(name, A4, media="print")
+        wide = browser.execute_script(
+            """return [...document.querySelectorAll('table')].filter(t =>
+                 t.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
+               .map(t => t.caption.textContent)"""
+        )
+        assert wide == [], name
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= A4, name
 
 
 def test_no_label_becomes_an_element(page, folder: Path, compared: Path) -> None:
