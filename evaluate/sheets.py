@@ -254,7 +254,7 @@ def of_classes(result: Mapping[str, Any], where: str, name: str) -> Sheet:
 
 
 def confusion(result: Mapping[str, Any], labels: Sequence[str], where: str, name: str) -> Sheet:
-    """Counts, with per cent of the row behind them."""
+    """Counts, with per cent of the row behind them on the page."""
     rows = []
     for label, counts in zip(labels, result["confusion"], strict=True):
         total = sum(counts)
@@ -263,8 +263,8 @@ def confusion(result: Mapping[str, Any], labels: Sequence[str], where: str, name
         rows.append([text(label), *cells])
     return Sheet(
         f"Confusion matrix, {where}",
-        f"Confusion matrix, {where}: utterances and per cent of the row; rows are the truth, "
-        "columns the prediction",
+        f"Confusion matrix, {where}: counts of utterances; rows are the truth, columns the "
+        "prediction",
         ["true \\ predicted", *labels],
         [rows],
         name,

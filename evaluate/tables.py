@@ -3,7 +3,8 @@
 Conventions
 -----------
 - A `Sheet` holds text as it is shown beside the numbers at full precision: the page shows the text
-  and sorts by the numbers, CSV has the numbers, LaTeX the text.
+  and sorts by the numbers, CSV has the numbers, LaTeX the text. In CSV a score that is undefined or
+  not there is empty.
 - Nothing here is escaped before it is written: pages escape in their templates, `latex` here.
 """
 
@@ -20,6 +21,8 @@ from evaluate.score import number
 
 NONE = "–"
 """Stands where there is no value."""
+WITHOUT = (NONE, number(None))
+"""What cells of a column of numbers show that have none."""
 FILTER_FROM = 6
 """Tables of so many rows can be filtered on the page."""
 WIDE_FROM = 9
@@ -107,13 +110,17 @@ class Sheet:
         """Whether the page sets the table closer, to have room for its columns."""
         return len(self.header) >= WIDE_FROM
 
+    def has_numbers(self, column: int) -> bool:
+        """Whether a column holds numbers and nothing else."""
+        cells = [row[column] for row in self.rows]
+        return any(c.value is not None for c in cells) and all(
+            c.value is not None or c.text in WITHOUT for c in cells
+        )
+
     def is_number(self, column: int) -> bool:
         """Whether a column holds numbers without bounds, which align at the right."""
-        cells = [row[column] for row in self.rows]
-        known = [cell for cell in cells if cell.value is not None]
-        plain = all(cell.low is None and not cell.note for cell in cells)
-        none = (NONE, number(None))
-        return bool(known) and plain and all(c.value is not None or c.text in none for c in cells)
+        plain = all(row[column].low is None and not row[column].note for row in self.rows)
+        return plain and self.has_numbers(column)
 
 
 def text(value: Any) -> Cell:
@@ -151,27 +158,35 @@ def p_value(value: float | None, level: float = 0.0) -> Cell:
 
 
 def to_csv(sheet: Sheet) -> str:
-    """The table as CSV, numbers at full precision; bounds have columns of their own."""
-    bounded = [any(row[i].low is not None for row in sheet.rows) for i in range(len(sheet.header))]
-    head: list[str] = []
-    for name, with_bounds in zip(sheet.header, bounded, strict=True):
-        head += [name, *([f"{name}, low", f"{name}, high"] if with_bounds else [])]
+    """The table as CSV, numbers at full precision; bounds and bold print have their own columns."""
+    columns: list[list[str]] = []
+    for i, name in enumerate(sheet.header):
+        cells = [row[i] for row in sheet.rows]
+        numeric = sheet.has_numbers(i)
+        columns.append([name, *(_csv_cell(cell, numeric) for cell in cells)])
+        if any(cell.low is not None for cell in cells):
+            columns.append([f"{name}, low", *(_or_empty(cell.low) for cell in cells)])
+            columns.append([f"{name}, high", *(_or_empty(cell.high) for cell in cells)])
+        if any(cell.strong for cell in cells):
+            columns.append([f"{name}, bold", *("yes" if c.strong else "no" for c in cells)])
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(head)
-    for row in sheet.rows:
-        line: list[Any] = []
-        for cell, with_bounds in zip(row, bounded, strict=True):
-            line.append(cell.marked if cell.value is None else repr(cell.value))
-            if with_bounds:
-                line += ["" if one is None else repr(one) for one in (cell.low, cell.high)]
-        writer.writerow(line)
+    csv.writer(out, lineterminator="\n").writerows(zip(*columns, strict=True))
     return out.getvalue()
+
+
+def _csv_cell(cell: Cell, numeric: bool) -> str:
+    if cell.value is not None:
+        return repr(cell.value)
+    return "" if numeric and cell.text in WITHOUT else cell.marked
+
+
+def _or_empty(value: float | None) -> str:
+    return "" if value is None else repr(value)
 
 
 def to_latex(sheet: Sheet) -> str:
     r"""The table as a LaTeX `table` that wants `\usepackage{booktabs}` alone."""
-    columns = "".join("r" if sheet.is_number(i) else "l" for i in range(len(sheet.header)))
+    columns = "".join("r" if sheet.has_numbers(i) else "l" for i in range(len(sheet.header)))
     lines = [
         r"% \usepackage{booktabs}",
         r"\begin{table}",

@@ -26,11 +26,17 @@ def sheet() -> Sheet:
 
 def test_csv_has_the_numbers_in_full_and_bounds_apart(sheet: Sheet) -> None:
     assert list(csv.reader(io.StringIO(tables.to_csv(sheet)))) == [
-        ["run", "UAR", "UAR, low", "UAR, high", "n"],
-        [f"{made.UNLUCKY} (stale)", "0.12345", "0.1", "0.2", "7"],
-        ["[b]_%", "undefined", "", "", tables.NONE],
-        ["mean", "0.5", "", "", "12"],
+        ["run", "UAR", "UAR, low", "UAR, high", "UAR, bold", "n"],
+        [f"{made.UNLUCKY} (stale)", "0.12345", "0.1", "0.2", "no", "7"],
+        ["[b]_%", "", "", "", "no", ""],
+        ["mean", "0.5", "", "", "yes", "12"],
     ]
+
+
+def test_words_among_the_numbers_of_a_column_stay() -> None:
+    sheet = Sheet("", "", ["size", "score"], [[[Cell("1", 1), Cell("masked")],
+                                              [Cell("any"), Cell("undefined")]]])  # fmt: skip
+    assert tables.to_csv(sheet) == "size,score\n1,masked\nany,undefined\n"
 
 
 def test_latex_is_escaped_and_ruled(sheet: Sheet) -> None:
@@ -39,7 +45,7 @@ def test_latex_is_escaped_and_ruled(sheet: Sheet) -> None:
         r"\begin{table}",
         r"\centering",
         r"\caption{Scores of 5 \% \& more}",
-        r"\begin{tabular}{llr}",
+        r"\begin{tabular}{lrr}",
         r"\toprule",
         r"run & UAR & n \\",
         r"\midrule",
