@@ -81,8 +81,8 @@ class _Book(Book):
         picture = plots.scores(
             list(pairs.items()),
             names,
-            f"A less B, with {self.confidence} interval",
-            f"{' and '.join(names)} of A less those of B on {partition}, for every pair of runs; "
+            f"A minus B, with {self.confidence} interval",
+            f"{' and '.join(names)} of A minus those of B on {partition}, for every pair of runs; "
             "the numbers are in the tables",
             line_at=0,
         )
@@ -105,11 +105,11 @@ class _Book(Book):
         ]
         return Sheet(
             f"{NAMES[metric]}, {partition}",
-            f"{NAMES[metric]} of A and B, {partition}, on the rows that both hold out, and A less "
+            f"{NAMES[metric]} of A and B, {partition}, on the rows that both hold out, and A minus "
             f"B with its {self.confidence} interval; speakers are resampled and swapped, else "
             "utterances; Holm over all rows of this table, bold up to "
             f"{LEVEL:g}",
-            ["run", "A", "B", "A less B", "n", "speakers", "p", "p, Holm"],
+            ["run", "A", "B", "A minus B", "n", "speakers", "p", "p, Holm"],
             [cells],
             slug(f"differences-{partition}-{metric}"),
         )
@@ -141,7 +141,7 @@ class _Book(Book):
             title,
             f"{title}: each run on all rows that it holds out, as scored by itself; the difference "
             "is not paired",
-            ["run", kind, "A", "B", "A less B", "n of A", "n of B"],
+            ["run", kind, "A", "B", "A minus B", "n of A", "n of B"],
             [cells],
             slug(f"{kind}-{partition}"),
         )

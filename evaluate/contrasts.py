@@ -70,7 +70,7 @@ def comparisons(
     few = "" if test["can_tell"] else f". {too_few(found, test['n_pairs'], 'pair')}"
     return Sheet(
         f"Differences in {NAMES[metric]}, {partition}",
-        f"{NAMES[metric]} of the first less that of the second, {partition}, on the "
+        f"{NAMES[metric]} of the first minus that of the second, {partition}, on the "
         f"{counted(found['n'], 'row')} that all have; permutation test over "
         f"{counted(test['n_swaps'], 'swap')} ({kind}) of {units(found)}, corrected over "
         f"{counted(test['n_pairs'], 'pair')} (Holm); detectable: the smallest true "
@@ -207,7 +207,7 @@ def groups(one: Scored, partition: str, stem: str) -> list[Sheet]:
 def _group(kind: str, found: Mapping[str, Any], partition: str, stem: str) -> Sheet:
     metrics = found["metrics"]
     gaps = [
-        f"; {NAMES[metric]} of {one['best']} less that of {one['worst']}: {_plain_gap(one['gap'])}"
+        f"; {NAMES[metric]} of {one['best']} minus that of {one['worst']}: {_plain_gap(one['gap'])}"
         for metric, one in metrics.items()
         if one
     ]

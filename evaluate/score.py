@@ -320,7 +320,7 @@ class Protocols:
     scored : dict
         Protocol of `[split] also` -> its finished runs; empty where none is finished.
     gaps : dict
-        Protocol -> member -> what `paired_gap` gives for the protocol less the main one, on the
+        Protocol -> member -> what `paired_gap` gives for the protocol minus the main one, on the
         rows that both hold out in `test`.
     """
 
@@ -598,7 +598,7 @@ def paired_gap(first: pd.DataFrame, second: pd.DataFrame, recipe: Recipe) -> dic
     -------
     dict
         `n`, the rows with a truth that both have; `n_speakers`; `metrics`, the score of the first
-        less that of the second with its interval; and `scores`, those of the first and the second
+        minus that of the second with its interval; and `scores`, those of the first and the second
         on these rows. Without such rows, or where an utterance stands several times, `metrics` is
         empty and `why` says so.
     """

@@ -136,7 +136,7 @@ def targets(recipe: Recipe, scored: Sequence[Scored], pages: Pages) -> Sheet | N
 
         return Sheet(
             "Every target of every run",
-            f"{NAMES[metric]} a target on {partition}; intervals are on the pages of the runs",
+            f"{NAMES[metric]} per target on {partition}; intervals are on the pages of the runs",
             ["run", *recipe.targets],
             blocks(scored, row),
             "targets",
@@ -226,8 +226,8 @@ def of_targets(result: Mapping[str, Any], where: str, name: str) -> Sheet:
     ]
     means = [text("mean"), *map(entry, result["metrics"].values()), Cell(NONE)]
     return Sheet(
-        f"Scores a target, {where}",
-        f"Scores a target, {where}: {size_text(result)}",
+        f"Scores per target, {where}",
+        f"Scores per target, {where}: {size_text(result)}",
         ["target", *(NAMES[metric] for metric in result["metrics"]), "n"],
         [rows, [means]],
         name,
@@ -245,8 +245,8 @@ def of_classes(result: Mapping[str, Any], where: str, name: str) -> Sheet:
         for label, found in result["per_class"].items()
     ]
     return Sheet(
-        f"Scores a class, {where}",
-        f"Scores a class, {where}: {size_text(result)}",
+        f"Scores per class, {where}",
+        f"Scores per class, {where}: {size_text(result)}",
         ["class", "precision", "recall", "F1", "support"],
         [rows],
         name,

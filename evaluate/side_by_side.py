@@ -7,7 +7,7 @@ Conventions
   the highest selection score in each folder, where its name is not the same in both: that score is
   of the rows that chose the head, and knows no test row.
 - Two runs are compared on the rows with a truth that both hold out in a partition, by corpus and
-  utterance, whatever the folds. Scores are those of these rows; differences are A less B.
+  utterance, whatever the folds. Scores are those of these rows; differences are A minus B.
 - Intervals are by one draw of speakers for both (`[evaluate]` of A), p values by swaps of speakers
   (`evaluate.comparisons`), corrected over all pairs of a partition and metric (Holm).
 - Beside them stand classes, targets and groups of both runs, as the `scores.json` of each has
@@ -482,7 +482,7 @@ def comparison_text(found: Comparison) -> str:
     confidence = found.recipe.evaluate.confidence
     for (partition, metric), rows in found.by_metric().items():
         head = [f"{NAMES[metric]}, {partition}", "A", "B"]
-        body = [[*head, f"A less B, {confidence:.0%} interval", "on", "p", "p (Holm)"]]
+        body = [[*head, f"A minus B, {confidence:.0%} interval", "on", "p", "p (Holm)"]]
         lines += ["", *aligned([*body, *map(_text_row, rows)])]
         lines += filter(None, [cannot_tell(rows)])
     lines += ["", *filter(None, [best_note(found)])]

@@ -244,7 +244,7 @@ def test_two_folders_of_runs_sort_by_their_difference(page, compared: Path) -> N
     browser = page(compared)
     assert len(find(browser, "figure svg")) == 1
     table = "[aria-label^='Recall of every class'] table"
-    (button,) = (one for one in find(browser, f"{table} button") if one.text.startswith("A less"))
+    (button,) = (one for one in find(browser, f"{table} button") if one.text.startswith("A minus"))
     before = column(browser, table, 4)
     button.click()
     values = [float(one) for one in column(browser, table, 4)]
@@ -263,7 +263,7 @@ def test_layers_sort_as_numbers_above_the_rule_and_below_it(page) -> None:
 
 def test_what_has_no_number_stands_last_whichever_way(page) -> None:
     browser = page("model-one.html")
-    table = "[aria-label^='Scores a class'] table"
+    table = "[aria-label^='Scores per class'] table"
     (button,) = (one for one in find(browser, f"{table} button") if one.text.startswith("prec"))
     for reverse in (False, True):
         button.click()

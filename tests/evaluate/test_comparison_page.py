@@ -71,7 +71,7 @@ def test_its_tables_are_files_at_full_precision(folders: tuple[Path, Path]) -> N
     }
     table = pd.read_csv(tables / "differences-test-uar.csv")
     rows = [row for row in found.table if row["metric"] == "uar"]
-    for column, key in (("A", "score_a"), ("A less B", "difference"), ("A less B, high", "high"),
+    for column, key in (("A", "score_a"), ("A minus B", "difference"), ("A minus B, high", "high"),
                         ("p, Holm", "p_holm")):  # fmt: skip
         assert table[column].tolist() == [row[key] for row in rows]
     assert table["run"].tolist() == ["one", "fusion/mean"]

@@ -106,7 +106,7 @@ def test_groups_are_marked_where_they_are_best_and_worst(compared: tuple[Recipe,
     )
     assert uar.marks == ["best"]
     assert cells(sheet, ends["worst"])[2].marks == ["worst"]
-    assert f"UAR of {ends['best']} less that of {ends['worst']}: +" in sheet.caption
+    assert f"UAR of {ends['best']} minus that of {ends['worst']}: +" in sheet.caption
 
 
 def test_few_speakers_are_said_to_tell_little(tmp_path: Path) -> None:
