@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from evaluate import contrasts, examples, plots, runs, sheets, tables
+from evaluate import contrasts, examples, plots, runs, sheets, side_by_side, tables
 from evaluate.book import Book, Shown, slug
 from evaluate.examples import Audio
 from evaluate.layers import Sweep
@@ -459,8 +459,20 @@ class _Book(Book):
             "Provenance",
             times=[sheet],
             versions=list(versions.values()),
-            scored=everyone,
+            scored=[(one, self._own_recipe(one)) for one in everyone],
+            resolved=self.study.recipe.resolved(),
         )
+
+    def _own_recipe(self, one: Scored) -> list[Sheet]:
+        """What a run's recipe has other than the study's."""
+        own, whole = one.record.get("recipe", {}), self.study.recipe.resolved()
+        found = {
+            key: value
+            for key, value, _ in side_by_side.differences(own, whole)
+            if key not in ("name", "path")
+        }
+        title = "Recipe as resolved, where it differs from the one above"
+        return [sheets.pairs(found, title, ["setting", "value"])] if found else []
 
 
 class _Predictions:

@@ -410,7 +410,7 @@ def _differing(matched: Sequence[tuple[Run, Run]]) -> list[Setting]:
     """What differs; the pairs are named where it does not differ in all."""
     found: dict[tuple[str, str, str], list[str]] = {}
     for a, b in matched:
-        for key, one, other in _differences(_settings(a), _settings(b)):
+        for key, one, other in differences(_settings(a), _settings(b)):
             if key.startswith("stores.") and a.name != b.name:
                 continue  # of other models
             found.setdefault((key, one, other), []).append(pair_name(a.name, b.name))
@@ -433,20 +433,20 @@ def _settings(run: Run) -> dict[str, Any]:
     }
 
 
-def _differences(
+def differences(
     ours: Mapping[str, Any], theirs: Mapping[str, Any], above: str = ""
 ) -> Iterator[tuple[str, str, str]]:
     """Dotted keys with both values as JSON; `-` where a key is not there.
 
     Examples
     --------
-    >>> list(_differences({"a": {"b": 1, "c": [2]}}, {"a": {"b": 1}, "d": "x"}))
+    >>> list(differences({"a": {"b": 1, "c": [2]}}, {"a": {"b": 1}, "d": "x"}))
     [('a.c', '[2]', '-'), ('d', '-', '"x"')]
     """
     for name in dict.fromkeys([*ours, *theirs]):
         pair = [one.get(name, _NONE) for one in (ours, theirs)]
         if all(isinstance(one, Mapping) for one in pair):
-            yield from _differences(pair[0], pair[1], f"{above}{name}.")
+            yield from differences(pair[0], pair[1], f"{above}{name}.")
         elif pair[0] != pair[1]:
             texts = ["-" if x is _NONE else json.dumps(x, ensure_ascii=False) for x in pair]
             yield f"{above}{name}", texts[0], texts[1]

@@ -86,7 +86,11 @@ def test_a_report_of_a_classification(classified: tuple[Recipe, Path]) -> None:
     assert f"{100 * one['confusion'][0][0] / sum(one['confusion'][0]):.1f} %" in model.shown
     for expected in ("C = 0.1", "0.612", "3 of 50 fits: did not converge"):
         assert expected in model.shown
-    assert np.__version__ in found["provenance.html"].shown
+    assert "of the held-out rows, 1,000 times" in index.shown
+    provenance = found["provenance.html"].shown
+    assert np.__version__ in provenance
+    assert provenance.count("Recipe as resolved") == 1
+    assert provenance.count('"bootstrap": 1000') == 1
     assert "published" not in index.shown
     assert {page["href"] for page in index.all("a")} >= set(found) - {"index.html"}
 
@@ -138,6 +142,8 @@ def test_a_regression_with_masks_marks_and_missing_runs(tmp_path: Path) -> None:
     found = render(stale, tmp_path / "runs")
     assert "two optimistic stale" in found["index.html"].shown
     assert "made with another recipe than this one" in found["model-two.html"].shown
+    differs = "where it differs from the one above setting value head.grid"
+    assert differs in found["provenance.html"].shown
 
 
 def test_the_hardest_utterances_stand_with_what_every_run_makes_of_them(tmp_path: Path) -> None:
