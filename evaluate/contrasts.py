@@ -305,6 +305,13 @@ def subsets(found: Mapping[str, Any], name: str = "subsets") -> Sheet:
     )
 
 
+def best_subsets(found: Mapping[str, Any]) -> Sheet:
+    """The choices over all sizes alone, for the page of scores."""
+    whole = subsets(found)
+    rows = [row for row in whole.rows if row[whole.header.index("size")].text == ANY]
+    return replace(whole, blocks=[rows], name="")
+
+
 def _members(members: Sequence[str], *notes: str, marks: Sequence[str] = ()) -> Cell:
     note = ", ".join(filter(None, [counted(len(members), "model"), *notes]))
     return Cell(" + ".join(members), note=note, marks=marks)

@@ -161,6 +161,7 @@ class _Book(Book):
             main=self._keep(sheets.overview(recipe, scored, self._pages, study.statistics)),
             bold=contrasts.best_notes(study.statistics),
             pictures=self._overview_pictures(),
+            subsets=[contrasts.best_subsets(study.subsets)] if study.subsets else [],
             others=self._keep(
                 *(sheets.overview(one, more, self._pages) for one, _, more in others),
                 sheets.gaps(recipe, scored, study.protocols, self._pages),

@@ -78,6 +78,8 @@ def overview(
     The best, and what `statistics` cannot tell from it, is in bold.
     """
     partitions, shown = partitions_of(scored), SHOWN[recipe.task]
+    most = {p: max(one.scores["partitions"].get(p, {}).get("n", 0) for one in scored)
+             for p in partitions}  # fmt: skip
 
     def row(one: Scored) -> Row:
         cells = [title_cell(one, pages)]
@@ -85,7 +87,8 @@ def overview(
             found = one.scores["partitions"].get(partition)
             for metric in shown:
                 strong = one.name in best(statistics, partition, metric)
-                cells.append(replace(_overview_cell(found, metric), strong=strong))
+                cell = _overview_cell(found, metric, most[partition])
+                cells.append(replace(cell, strong=strong))
         return cells
 
     protocol = recipe.name.rpartition("/protocols/")[2] if "/" in recipe.name else ""
@@ -98,12 +101,13 @@ def overview(
     )
 
 
-def _overview_cell(found: Mapping[str, Any] | None, metric: str) -> Cell:
+def _overview_cell(found: Mapping[str, Any] | None, metric: str, most: int = 0) -> Cell:
+    """A score; its rows are counted where another run has more of them, `most`."""
     if found is None:
         return Cell(NONE)
     if not found["metrics"]:
         return Cell("masked")
-    notes = _few(found)
+    notes = [f"n = {found['n']}"] * (found["n"] < most) + _few(found)
     if found["folds"]:
         mean, std = (found["folds"][key][metric] for key in ("mean", "std"))
         notes.append(f"folds: {number(mean)} ± {number(std)} ({found['folds']['n']})")

@@ -205,6 +205,10 @@ def test_the_page_of_fusion_shows_subsets(tmp_path: Path, subsets: dict) -> None
     runs.write_json(folder / runs.SUBSETS, subsets)
     runs.write_run(folder, {"inputs": {"other": "members"}})
     index = report.make_report(recipe, tmp_path / "runs", NOWHERE, NOWHERE)
+    first = read(index.parent)["index.html"]
+    assert "Best subsets" in first.shown
+    assert "any 0.800 optimistic one + two 2 models, and 1 as good 0.650" in first.shown
+    assert "0.700 optimistic one" not in first.shown  # of one size
     page = read(index.parent)["fusion.html"]
     assert "Subsets of the models, test stale" in page.shown
     assert "0.700 optimistic one 1 model, and 1 as good 0.600 [0.500, 0.700] two" in page.shown

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from evaluate import sheets
+from evaluate import score, sheets
 from evaluate.score import Scored
 from tests.evaluate import made
 
@@ -49,6 +49,18 @@ def test_weights_of_targets_have_a_row_each() -> None:
 def test_what_learned_no_weights_has_no_table() -> None:
     assert sheets.learned(fusion({"": {"alpha": 1.0}})) == []
     assert sheets.learned(fusion({})) == []
+
+
+def test_rows_are_counted_where_another_run_has_more(tmp_path: Path) -> None:
+    recipe = made.recipe(tmp_path, "classification")
+    frame = made.classification()
+    made.finish(recipe, tmp_path / "runs", "one", frame)
+    made.finish(recipe, tmp_path / "runs", "two", frame.iloc[1:])
+    scored = score.score_all(recipe, tmp_path / "runs")
+    whole, fewer = sheets.overview(recipe, scored, {}, {}).rows
+    assert "n = " not in whole[1].note
+    assert fewer[1].note.startswith("n = 59; ")
+    assert fewer[2].note.startswith("n = 59; ")
 
 
 def test_seeds_stand_in_a_table_a_partition(tmp_path: Path) -> None:
