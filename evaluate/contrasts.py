@@ -27,6 +27,30 @@ MATRICES = {
 }
 
 
+CALIBRATED = {"plain": "as it is", "tempered": "with temperatures"}
+"""Parts of a calibration, and what tables and pictures call them."""
+
+
+_MEANINGS = {
+    "disagreement": "the share of rows that one of two models has right and the other has not.",
+    "q": "1 where two models have the same rows right, 0 where one being right says nothing of "
+    "the other, -1 where never both are right or both wrong (Yule's Q of the counts).",
+    "double_fault": "the share of rows that both models have wrong.",
+}
+_CORRELATIONS = {
+    "classification": "Pearson's r of being right, row by row: 1 where two models have the same "
+    "rows right, 0 where one says nothing of the other.",
+    "regression": "Pearson's r of prediction minus truth, row by row, the mean over targets: 1 "
+    "where two models err alike, 0 where the errors of one say nothing of the other's.",
+}
+
+
+def meanings(found: Mapping[str, Any], task: str) -> list[tuple[str, str]]:
+    """What is shown of how alike the models err, and what it is, in a sentence each."""
+    of = {"correlation": _CORRELATIONS[task], **_MEANINGS}
+    return [(MATRICES[key], of[key]) for key in MATRICES if found.get(key) is not None]
+
+
 def best(statistics: Mapping[str, Any] | None, partition: str, metric: str) -> list[str]:
     """The best system, and all that cannot be told from it; empty where none were compared."""
     found = statistics["partitions"].get(partition) if statistics else None
@@ -147,7 +171,9 @@ def contributions(
     return Sheet(
         f"What each model adds, {NAMES[metric]}, {partition}",
         f"{NAMES[metric]} of each model alone, what the mean of all loses without it, and its "
-        f"Shapley value: the mean of what it adds to every subset{sampled}; {partition}",
+        f"Shapley value: the mean of what it adds to every subset{sampled}; the empty set counts "
+        f"{number(found['empty'][metric])}, what guessing gives; "
+        f"{partition}",
         ["model", "alone", "lost without it", "Shapley value"],
         [rows, ends],
         f"contributions-{partition}-{metric}",
@@ -330,7 +356,9 @@ def chosen_by_folds(found: Mapping[str, Any]) -> bool:
     return any(one["honest"] and len(one["honest"]["choices"]) > 1 for one in found["choices"])
 
 
-def subset_curves(found: Mapping[str, Any], metric: str) -> list[tuple[str, plots.Picture]]:
+def subset_curves(
+    found: Mapping[str, Any], metric: str, chance: float | None = None
+) -> list[tuple[str, plots.Picture]]:
     """The score against the size of a subset, a picture for each method and search."""
     pictures = []
     kinds = dict.fromkeys((one["method"], one["search"]) for one in found["choices"])
@@ -357,6 +385,7 @@ def subset_curves(found: Mapping[str, Any], metric: str) -> list[tuple[str, plot
                 },
                 NAMES[metric],
                 f"{NAMES[metric]} of subsets by size, {method}, {search}, {found['partition']}",
+                chance=chance,
             )
             pictures.append((f"{method}, {search}", picture))
     return pictures
@@ -373,18 +402,26 @@ def calibration(one: Scored, partition: str) -> Mapping[str, Any] | None:
 
 def calibration_errors(found: Mapping[str, Any], partition: str, stem: str) -> Sheet:
     """The expected calibration error with and without temperatures."""
-    rows = [
-        [text("as it is"), plain(found["plain"]["error"])],
-        [text("with temperatures"), plain(found["tempered"]["error"])],
-    ]
-    values = found["temperatures"].values()
+    rows = [[text(name), plain(found[key]["error"])] for key, name in CALIBRATED.items()]
     return Sheet(
         f"Expected calibration error, {partition}",
-        f"Expected calibration error, {partition}; temperatures of the folds, fitted on their "
-        f"inner rows: {number(min(values))} to {number(max(values))}",
+        f"Expected calibration error, {partition}",
         ["class scores", "error"],
         [rows],
         f"calibration-{stem}",
+    )
+
+
+def calibration_note(found: Mapping[str, Any]) -> str:
+    """What confidence, its bins and the error are, and where temperatures come from."""
+    values = found["temperatures"].values()
+    return (
+        "Confidence is the probability of the predicted class, the softmax of the class scores. "
+        f"Rows lie in {len(found['plain']['counts'])} bins of confidence of one width, and the "
+        "area of a marker is its bin's share of them. The expected calibration error is the "
+        "distance of accuracy and confidence in a bin, averaged over all rows. Temperatures, by "
+        "which scores are divided, are fitted on the inner rows of each fold: "
+        f"{number(min(values))} to {number(max(values))}."
     )
 
 
@@ -393,11 +430,14 @@ def reliability(found: Mapping[str, Any], title: str) -> plots.Picture:
     return plots.reliability(
         {
             name: [
-                (confidence, accuracy)
-                for confidence, accuracy in zip(one["confidence"], one["accuracy"], strict=True)
-                if confidence is not None
+                bin_of
+                for bin_of in zip(
+                    *(found[key][part] for part in ("confidence", "accuracy", "counts")),
+                    strict=True,
+                )
+                if bin_of[0] is not None
             ]
-            for name, one in (("as it is", found["plain"]), ("tempered", found["tempered"]))
+            for key, name in CALIBRATED.items()
         },
         title,
     )

@@ -188,6 +188,7 @@ class _Book(Book):
             f"{NAMES[metric]} with {recipe.evaluate.confidence:.0%} interval",
             f"{NAMES[metric]} of every run on {' and '.join(shown)}; the numbers are in the table",
             rule_after=sum(one.kind == "model" for one in scored) % len(scored),
+            chance=self._chance(metric),
         )
         filled = "; the last partition is drawn filled" if len(shown) > 1 else ""
         return [self._draw("scores", picture, f"Scores with their intervals{filled}.")]
@@ -227,10 +228,13 @@ class _Book(Book):
             neighbours=self._neighbours(one),
         )
 
-    def _calibration(self, one: Scored, partition: str) -> tuple[list[Sheet], list[Shown]]:
+    def _calibration(
+        self, one: Scored, partition: str
+    ) -> tuple[list[Sheet], list[Shown], list[str]]:
+        """Table, picture, and what they show; nothing of each where scores have no calibration."""
         found = contrasts.calibration(one, partition)
         if found is None:
-            return [], []
+            return [], [], []
         stem = f"{self._stems[one.folder]}-{partition}"
         picture = contrasts.reliability(
             found, f"Accuracy of {one.marked_title} by its confidence, {partition}"
@@ -239,6 +243,7 @@ class _Book(Book):
         return (
             self._keep(contrasts.calibration_errors(found, partition, stem)),
             [self._draw(f"calibration-{stem}", picture, text)],
+            [contrasts.calibration_note(found)],
         )
 
     def _score_tables(
@@ -344,7 +349,8 @@ class _Book(Book):
                 contrasts.pair_gains(*wanted),
                 *contrasts.matrices(found, partition, self._titles),
             )
-            parts.append((partition, picture, tables_of))
+            meanings = contrasts.meanings(found, study.recipe.task)
+            parts.append((partition, picture, tables_of, meanings))
         self._page(
             "fusion.html",
             "fusion.html",
@@ -354,7 +360,7 @@ class _Book(Book):
             parts=parts,
             subsets=study.subsets,
             own_choices=study.subsets is not None and contrasts.chosen_by_folds(study.subsets),
-            curves=self._subset_pictures(metric),
+            curves=[one for m in SHOWN[study.recipe.task] for one in self._subset_pictures(m)],
             choices=self._keep(*self._subset_tables()),
         )
 
@@ -372,12 +378,20 @@ class _Book(Book):
     def _subset_pictures(self, metric: str) -> list[Shown]:
         if not self.study.subsets:
             return []
+        chance = self._chance(metric)
         return [
             self._draw(
-                slug(f"subsets-{kind.replace(', ', '-').replace(' ', '-')}"), picture, f"{kind}."
+                slug(f"subsets-{metric}-{kind.replace(', ', '-').replace(' ', '-')}"),
+                picture,
+                f"{NAMES[metric]}, {kind}.",
             )
-            for kind, picture in contrasts.subset_curves(self.study.subsets, metric)
+            for kind, picture in contrasts.subset_curves(self.study.subsets, metric, chance)
         ]
+
+    def _chance(self, metric: str) -> float | None:
+        """The UAR of guessing; other metrics have none that holds for all data."""
+        labels = self.study.scored[0].scores.get("labels") if self.study.scored else None
+        return 1 / len(labels) if metric == "uar" and labels else None
 
     def _layer_page(self) -> None:
         models = []
@@ -404,7 +418,8 @@ class _Book(Book):
             )
             if points:
                 title = f"{NAMES[metric]} of {sweep.model} by layer, {partition}"
-                picture = plots.by_layer(points, lines, NAMES[metric], title)
+                chance = self._chance(metric)
+                picture = plots.by_layer(points, lines, NAMES[metric], title, chance=chance)
                 text = f"{partition}, with {recipe.evaluate.confidence:.0%} intervals."
                 pictures.append(self._draw(f"{stem}-{partition}", picture, text))
         return pictures

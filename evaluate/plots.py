@@ -27,7 +27,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ _STAND_INS = Colours("#123451", "#123452", "#123453", "#123454")
 _CSS = Colours("currentColor", "var(--accent)", "var(--second)", "var(--paper)")
 _PRINT = Colours("#000000", "#1f5fa8", "#b3541e", "#ffffff")
 _WRAP = 24
+_LARGEST_MARKER = 160
+"""Area that a marker of all rows would have, in square points."""
 _STRONGEST_SHADE = 0.5
 """Opacity of a full cell; ink on it keeps a contrast of 4.5 on dark and light pages."""
 
@@ -149,6 +153,7 @@ def scores(
     *,
     rule_after: int = 0,
     line_at: float | None = None,
+    chance: float | None = None,
 ) -> Picture:
     """Draw a point with its interval for every run and partition.
 
@@ -164,6 +169,8 @@ def scores(
         Draw a line below so many rows; 0 for none.
     line_at : float, optional
         Draw an upright line at this score.
+    chance : float, optional
+        A score that guessing has; a line where the axis comes near to it.
     """
     names = [_wrap(name) for name, _ in rows]
     # A name of many lines takes the room of several rows.
@@ -207,6 +214,7 @@ def scores(
         if line_at is not None:
             ax.axvline(line_at, color=colours.ink, linewidth=0.6)
             ax.locator_params(axis="x", nbins=6)  # numbers with signs need more room
+        _mark_chance(ax, "x", chance, colours)
         if rule_after:
             ax.axhline(ends[rule_after - 1], color=colours.ink, linewidth=0.6)
         ax.set_ylim(ends[-1], 0)
@@ -278,6 +286,8 @@ def by_layer(
     lines: Sequence[tuple[str, Mapping[str, Any]]],
     axis: str,
     title: str,
+    *,
+    chance: float | None = None,
 ) -> Picture:
     """Draw a score against the layer, with intervals, and combinations of layers as lines.
 
@@ -289,6 +299,8 @@ def by_layer(
         Runs of no single layer, drawn across, named at the right.
     axis, title : str
         Label of the axis of scores; what the picture shows, for those who do not see it.
+    chance : float, optional
+        A score that guessing has; a line where the axis comes near to it.
     """
 
     def draw(figure: Figure, colours: Colours) -> None:
@@ -310,6 +322,7 @@ def by_layer(
             markersize=4,
             linewidth=0.8,
         )
+        _mark_chance(ax, "y", chance, colours)
         drawn = [(one["value"], name) for name, one in lines if one.get("value") is not None]
         for value, _ in drawn:
             ax.axhline(value, color=colours.second, linewidth=1, linestyle="--")
@@ -345,6 +358,8 @@ def scatter(
 ) -> Picture:
     """Draw points with a line at 0; the two highest and the lowest are named where there is room.
 
+    A name has a thin line to its point, and is left out where it would cover another point.
+
     Parameters
     ----------
     points : sequence of (x, y, name)
@@ -355,6 +370,8 @@ def scatter(
     named = [*ordered[-1:], *ordered[:1], *ordered[-2:-1]][: len(points)]
 
     def draw(figure: Figure, colours: Colours) -> None:
+        from matplotlib.text import Text
+
         ax = figure.subplots()
         ax.axhline(0, color=colours.ink, linewidth=0.6)
         ax.plot(
@@ -370,24 +387,34 @@ def scatter(
         ax.set_axisbelow(True)
         ax.set_xlabel(x_axis)
         ax.set_ylabel(y_axis)
+        figure.draw_without_rendering()  # so that places on the paper are known
         middle = sum(ax.get_xlim()) / 2
-        boxes: list[Any] = []
+        taken = [_around(*ax.transData.transform((x, y))) for x, y, _ in points]
         for x, y, name in named:
             left = x > middle  # names stay inside
-            label = ax.annotate(
-                _wrap(name),
-                (x, y),
-                xytext=(-6 if left else 6, 0),
-                textcoords="offset points",
-                ha="right" if left else "left",
-                va="center",
-                fontsize=8,
-            )
-            box = label.get_window_extent()
-            if any(box.overlaps(other) for other in boxes):
+            for height in (0, 18, -18, 36, -36):
+                label = ax.annotate(
+                    _wrap(name),
+                    (x, y),
+                    xytext=(-14 if left else 14, height),
+                    textcoords="offset points",
+                    ha="right" if left else "left",
+                    va="center",
+                    fontsize=8,
+                    arrowprops={
+                        "arrowstyle": "-", "color": colours.ink, "linewidth": 0.5, "shrinkA": 1,
+                        "shrinkB": 3,
+                    },
+                )  # fmt: skip
+                label.set_in_layout(False)
+                label.get_window_extent()  # moves it to its place
+                box = Text.get_window_extent(label)  # without the line
+                inside = ax.bbox.containsx(box.x0) and ax.bbox.containsx(box.x1)
+                inside = inside and ax.bbox.containsy(box.y0) and ax.bbox.containsy(box.y1)
+                if inside and not any(box.overlaps(other) for other in taken):
+                    taken.append(box)
+                    break
                 label.remove()
-            else:
-                boxes.append(box)
 
     return Picture(draw, (4.6, 3.4), title)
 
@@ -398,6 +425,8 @@ def by_size(
     drawn: Mapping[int, tuple[float, float, float]],
     axis: str,
     title: str,
+    *,
+    chance: float | None = None,
 ) -> Picture:
     """Draw the scores of subsets against their size.
 
@@ -411,6 +440,8 @@ def by_size(
         Of random subsets.
     axis, title : str
         Label of the axis of scores; what the picture shows, for those who do not see it.
+    chance : float, optional
+        A score that guessing has; a line where the axis comes near to it.
     """
 
     def draw(figure: Figure, colours: Colours) -> None:
@@ -437,6 +468,7 @@ def by_size(
                 list(known), [one["value"] for one in known.values()], color=colours.accent,
                 marker="o", markersize=4, label="chosen without these rows",
             )  # fmt: skip
+        _mark_chance(ax, "y", chance, colours)
         ax.locator_params(axis="x", integer=True)
         ax.grid(axis="y", color=colours.ink, alpha=0.15, linewidth=0.6)
         ax.set_axisbelow(True)
@@ -447,13 +479,13 @@ def by_size(
     return Picture(draw, (4.6, 3.4), title)
 
 
-def reliability(curves: Mapping[str, Sequence[tuple[float, float]]], title: str) -> Picture:
+def reliability(curves: Mapping[str, Sequence[tuple[float, float, int]]], title: str) -> Picture:
     """Draw accuracy against confidence, and the line on which both are equal.
 
     Parameters
     ----------
-    curves : {name: sequence of (confidence, accuracy)}
-        One or two; the last is drawn filled.
+    curves : {name: sequence of (confidence, accuracy, rows)}
+        One or two; the last is drawn filled. The area of a marker is its share of the rows.
     title : str
         What the picture shows, for those who do not see it.
     """
@@ -466,9 +498,16 @@ def reliability(curves: Mapping[str, Sequence[tuple[float, float]]], title: str)
             (colours.accent, colours.accent, "o"),
         ][-len(curves) :]
         for (name, points), (colour, face, marker) in zip(curves.items(), styles, strict=True):
+            x, y, n = zip(*points, strict=True)
+            # Markers at 0 and 1 are not cut off at the axes.
+            ax.plot(x, y, color=colour, linewidth=0.8, clip_on=False)
+            ax.scatter(
+                x, y, [4 + _LARGEST_MARKER * one / sum(n) for one in n], color=face,
+                edgecolor=colour, marker=marker, clip_on=False, zorder=3,
+            )  # fmt: skip
             ax.plot(
-                [x for x, _ in points], [y for _, y in points], color=colour, marker=marker,
-                markersize=4, markerfacecolor=face, linewidth=0.8, label=name,
+                [], [], color=colour, marker=marker, markersize=5, markerfacecolor=face,
+                linewidth=0.8, label=name,
             )  # fmt: skip
         ax.set_xlim(0, 1)
         ax.set_ylim(0, 1)
@@ -478,6 +517,36 @@ def reliability(curves: Mapping[str, Sequence[tuple[float, float]]], title: str)
         figure.legend(loc="outside upper left", ncols=2, frameon=False)
 
     return Picture(draw, (3.2, 3.4), title)
+
+
+def _mark_chance(ax: Axes, side: str, chance: float | None, colours: Colours) -> None:
+    """A dotted line at chance level, where it lies within the axis or near to it.
+
+    Near is half of what the axis shows: further off, the line would press the scores together.
+    """
+    low, high = ax.get_xlim() if side == "x" else ax.get_ylim()
+    if chance is None or not low - (high - low) / 2 <= chance <= high:
+        return
+    across = ax.axvline if side == "x" else ax.axhline
+    across(chance, color=colours.ink, linewidth=0.8, linestyle=":")
+    place = {"x": (chance, 1), "y": (1, chance)}[side]
+    ax.annotate(
+        "chance",
+        place,
+        xytext={"x": (3, -1), "y": (-1, 2)}[side],
+        xycoords=ax.get_xaxis_transform() if side == "x" else ax.get_yaxis_transform(),
+        textcoords="offset points",
+        ha="left" if side == "x" else "right",
+        va="top" if side == "x" else "bottom",
+        fontsize=7,
+    )
+
+
+def _around(x: float, y: float) -> Bbox:
+    """The room of a marker on the paper, in its units."""
+    from matplotlib.transforms import Bbox
+
+    return Bbox.from_bounds(x - 4, y - 4, 8, 8)
 
 
 def _spread(values: Sequence[float], gap: float) -> list[float]:

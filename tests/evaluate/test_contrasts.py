@@ -65,6 +65,11 @@ def test_pages_show_what_was_compared(compared: tuple[Recipe, Path]) -> None:
     oracle = found["complementarity"]["oracle"]["uar"]
     assert f"oracle: the best model of every row {oracle:.3f}" in pages["fusion.html"].shown
     assert len(pages["fusion.html"].all("svg")) == 1
+    assert "Double fault the share of rows that both models have wrong." in (
+        pages["fusion.html"].shown
+    )
+    assert "Correlation of errors Pearson's r of being right" in pages["fusion.html"].shown
+    assert "the empty set counts 0.333, what guessing gives" in pages["fusion.html"].shown
     assert "Scores by gender, test" in pages["model-one.html"].shown
     assert "Scores by speaker, test" in pages["model-one.html"].shown
 
@@ -130,6 +135,9 @@ def test_a_regression_has_no_classes_to_compare(tmp_path: Path) -> None:
     assert contrasts.mcnemar(found, "test", {}) is None
     names = [one.name for one in contrasts.matrices(found["complementarity"], "test", {})]
     assert names == ["correlation-test"]
+    ((name, meaning),) = contrasts.meanings(found["complementarity"], "regression")
+    assert name == "Correlation of errors"
+    assert "prediction minus truth" in meaning
     index = report.make_report(recipe, tmp_path / "runs", NOWHERE, NOWHERE)
     assert len(read(index.parent)["fusion.html"].all("svg")) == 2  # of devel and of test
 
@@ -201,6 +209,8 @@ def test_the_page_of_fusion_shows_subsets(tmp_path: Path, subsets: dict) -> None
     for member, right in (("one", 0.7), ("two", 0.3)):
         made.finish(recipe, tmp_path / "runs", member, made.classification(right=right))
     statistics_of(recipe, tmp_path)
+    for part in ("choices", "random"):
+        subsets[part] += [{**one, "metric": "wa"} for one in subsets[part]]
     folder = runs.fusion_folder(tmp_path / "runs", recipe.name, "subsets")
     runs.write_json(folder / runs.SUBSETS, subsets)
     runs.write_run(folder, {"inputs": {"other": "members"}})
@@ -215,7 +225,9 @@ def test_the_page_of_fusion_shows_subsets(tmp_path: Path, subsets: dict) -> None
     assert "Every fold chooses for itself, so this honest figure is of no single subset" in (
         page.shown
     )
-    assert len(page.all("svg")) == 2  # the curve, and gains against correlation
+    assert "UAR, mean, exhaustive. Figure" in page.shown
+    assert "WA, mean, exhaustive. Figure" in page.shown
+    assert len(page.all("svg")) == 3  # the curves, and gains against correlation
 
 
 def test_calibration_is_shown_with_and_without_temperatures(tmp_path: Path) -> None:
@@ -234,4 +246,6 @@ def test_calibration_is_shown_with_and_without_temperatures(tmp_path: Path) -> N
     index = report.make_report(recipe, tmp_path / "runs", NOWHERE, NOWHERE)
     page = read(index.parent)["model-one.html"]
     assert f"as it is {found['plain']['error']:.3f}" in page.shown
+    assert page.shown.count("with temperatures") == 2  # in the table and in the picture
+    assert "Rows lie in 15 bins of confidence of one width" in page.shown
     assert len(page.all("svg")) == 1

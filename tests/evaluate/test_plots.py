@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from evaluate import plots
 from tests.evaluate import made
 from tests.evaluate.page import Page
@@ -75,6 +77,40 @@ def test_a_scatter_names_its_ends() -> None:
     texts = {text.strip() for text in page.texts}
     assert {"high <b>", "second", "low", "x axis", "y axis"} <= texts
     assert "plain" not in texts
+
+
+def test_a_name_in_a_scatter_covers_no_point() -> None:
+    around = [(0.5 + x, y / 10, "") for x in (0.05, 0.1, 0.15, 0.2) for y in range(-30, 31)]
+    points = [(0.0, 3.2, "free"), *around, (0.5, 3.1, "covered"), (1.0, -3.1, "low")]
+    texts = {text.strip() for text in Page(plots.scatter(points, "x", "y", "x").inline()).texts}
+    assert {"free", "low"} <= texts
+    assert "covered" not in texts
+
+
+def test_a_bin_of_more_rows_has_a_larger_marker_and_none_is_cut() -> None:
+    picture = plots.reliability({"as it is": [(0.2, 0.1, 1), (1.0, 1.0, 99)]}, "x")
+    markers = picture.svg().split('id="PathCollection_1"')[1].split("</g>")[0]
+    heights = []
+    for path in re.findall(r' d="([^"]*)"', markers):
+        places = [float(line.split()[-1]) for line in path.strip().splitlines() if " " in line]
+        heights.append(max(places) - min(places))
+    assert len(heights) == 2
+    # Areas are 4 square points, and 160 more for all rows.
+    assert (heights[1] / heights[0]) ** 2 == pytest.approx((4 + 158.4) / (4 + 1.6))
+    assert "clip-path" not in markers
+
+
+def test_chance_is_drawn_where_the_axis_comes_near_to_it() -> None:
+    for value, drawn in ((0.3, True), (0.9, False)):
+        scores = {k: entry(value, value - 0.05, value + 0.05) for k in (1, 2)}
+        best = {1: value, 2: value + 0.1}
+        pictures = [
+            plots.by_size(best, scores, {}, "UAR", "x", chance=0.25),
+            plots.scores([("one", {"test": scores[1]})], ["test"], "UAR", "x", chance=0.25),
+            plots.by_layer([("0", scores[1]), ("1", scores[2])], [], "UAR", "x", chance=0.25),
+        ]
+        for picture in pictures:
+            assert ("chance" in {one.strip() for one in Page(picture.inline()).texts}) is drawn
 
 
 def test_files_are_for_paper_and_the_same_each_time() -> None:
