@@ -201,5 +201,5 @@ def _refusal(spec: HeadSpec, cell: Cell, labels: Sequence[str]) -> str:
         except (ValueError, TypeError) as error:
             return f"{cell}: {' '.join(str(error).split())}"
     if len(labels) > 2 and fitted.decision_function(X).shape[1] != len(labels):
-        return f"{cell}: its scores are not one a class; use decision_function_shape = 'ovr'"
+        return f"{cell}: its scores are not one per class; use decision_function_shape = 'ovr'"
     return ""

@@ -190,9 +190,10 @@ def test_no_table_is_wider_than_a_printed_page(
     for name in (*folder.glob("*.html"), *nine.glob("*.html"), compared):
         browser = page(name, A4, media="print")
         wide = browser.execute_script(
-            """return [...document.querySelectorAll('table')].filter(t =>
-                 t.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
-               .map(t => t.caption.textContent)"""
+            """document.querySelectorAll('details').forEach(d => d.open = true);
+               const end = document.querySelector('main').getBoundingClientRect().right;
+               return [...document.querySelectorAll('table, caption')].filter(e =>
+                 e.getBoundingClientRect().right > end + 1).map(e => e.textContent)"""
         )
         assert wide == [], name
         assert browser.execute_script("return document.documentElement.scrollWidth") <= A4, name
