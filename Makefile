@@ -107,9 +107,8 @@ predict: $(READY)  ## AUDIO="folder or files": finished heads and fusion on new 
 	@test -n '$(subst ','\'',$(AUDIO))' || { echo 'make predict AUDIO="folder or files" [FUSION=name | MODEL=run] [OUT=file.csv]'; exit 1; }
 	@"$(PY)" -m models predict "$(RECIPE)" $(where) $(system) --check --audio $(AUDIO)
 	@"$(PY)" -m extract "$(RECIPE)" --stores "$(STORES)" --device $(DEVICE) --jobs $(JOBS) $(system) \
-		$(if $(PRECISION),--precision $(PRECISION)) --allow-failures $(ALLOW_FAILURES) $(forced) $(locking) \
-		--audio $(AUDIO)
-	@"$(PY)" -m models predict "$(RECIPE)" $(where) $(system) --allow-failures $(ALLOW_FAILURES) --audio $(AUDIO)
+		$(if $(PRECISION),--precision $(PRECISION)) $(forced) $(locking) --audio $(AUDIO)
+	@"$(PY)" -m models predict "$(RECIPE)" $(where) $(system) --audio $(AUDIO)
 	@"$(PY)" -m fusion predict "$(RECIPE)" $(where) $(system) --allow-failures $(ALLOW_FAILURES) \
 		$(if $(OUT),--to "$(OUT)") --audio $(AUDIO)
 

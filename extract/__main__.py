@@ -95,7 +95,8 @@ def main(args: argparse.Namespace) -> int:
         failed = {
             (work.corpus, one) for work in works for one in _finish(work, machine, workers, args)
         }
-    if len(failed) > args.allow_failures:
+    # What new audio lacks is named and counted where the rest of it is predicted.
+    if len(failed) > args.allow_failures and not args.audio:
         lacking = counted(len(failed), "utterance lacks", "utterances lack")
         print(
             f"{lacking} features; the failures files name each with its "
@@ -380,7 +381,8 @@ def parser() -> argparse.ArgumentParser:
         "--audio",
         nargs="+",
         metavar="PATH",
-        help="files and folders in the place of the corpora; for `python -m models predict`",
+        help="files and folders in the place of the corpora, for `python -m models predict`; "
+        "what cannot be read is left out",
     )
     add_system(result)
     what = result.add_mutually_exclusive_group()

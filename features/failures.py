@@ -11,6 +11,8 @@ from features.errors import StoreError
 from features.files import read_csv, write_text
 
 FAILURE_COLUMNS = ["corpus", "utterance", "path", "reason", "audio_hash"]
+NAMED = 5
+"""Failures that are named on the terminal; the failures files name all."""
 
 
 def failures_path(store: Path) -> Path:
@@ -48,3 +50,24 @@ def write_failures(store: Path, rows: Iterable[tuple[str, str, str, str, str]]) 
         return
     text = frame.to_csv(index=False, lineterminator="\n")
     write_text(failures_path(store), text, StoreError)
+
+
+def named_failures(stores: Iterable[Path]) -> list[str]:
+    """The first failures of stores of one corpus in words, and how many more their files list.
+
+    Returns
+    -------
+    list of str
+        `path: reason` each, once where several models have it; the last line counts what is not
+        named, and says which files name all.
+    """
+    reasons: dict[str, str] = {}
+    listed = []
+    for store in stores:
+        frame = read_failures(store)
+        reasons = {**dict(zip(frame["path"], frame["reason"], strict=True)), **reasons}
+        listed += [str(failures_path(store))] if len(frame) else []
+    lines = [f"{path}: {reason}" for path, reason in list(reasons.items())[:NAMED]]
+    if len(reasons) > NAMED:
+        lines.append(f"and {len(reasons) - NAMED} more: see {', '.join(listed)}")
+    return lines

@@ -5,7 +5,8 @@ Conventions
 - Members are read from `runs/<recipe>/predict/<corpus>/<member>/` (`python -m models predict`).
 - What a method learns (weights, positions, temperatures, stacking) it learns here from rows that
   the predicting heads were not fitted to: of one fold the rows of `inner.csv`, of several folds all
-  held-out rows of `predictions.csv`, pooled. A file that a member lacks is left out.
+  held-out rows of `predictions.csv`, pooled.
+- A file that a member has no features of is left out, and named with its reason.
 - `spread` is the standard deviation over the members, of classes that of the probability which each
   gives to the predicted class (after its temperature, where there is one); `agree` is the share of
   members whose own choice it is. One member alone has neither.
@@ -25,9 +26,11 @@ from evaluate import runs as files
 from evaluate.calibration import probabilities
 from features.command import argument_parser, recipe_of
 from features.errors import RunError
+from features.failures import named_failures
 from features.files import write_text
 from features.new_audio import System, add_system, corpus_name, system_of
-from features.recipe import FusionSpec, Recipe
+from features.recipe import FusionSpec, Recipe, model_parts
+from features.store import store_path
 from features.utterances import read_table
 from features.words import counted
 from fusion.combine import Aligned, Floats, align, fixed_method
@@ -54,8 +57,13 @@ def main(args: argparse.Namespace) -> int:
     print(f"\n{system.name} ({method}: {', '.join(system.members)}){learned_from}")
     n_lacking = len(table) - len(result)
     if n_lacking:
-        listed = args.stores / corpus / "*.failures.csv"
-        print(f"{n_lacking} of {len(table)} files have no prediction; {listed} says why")
+        of = counted(len(table), "file")
+        lack = f"{n_lacking} of {of} {'has' if n_lacking == 1 else 'have'} no prediction:"
+        parts = [part for model in system.models for part in model_parts(model)]
+        stores = [store_path(args.stores, corpus, part) for part in dict.fromkeys(parts)]
+        print("\n  ".join([lack, *named_failures(stores)]))
+    if n_lacking > args.allow_failures:
+        print(f"mend or leave them out, or accept them with ALLOW_FAILURES={n_lacking}")
     print(to)
     return 1 if n_lacking > args.allow_failures else 0
 

@@ -6,6 +6,7 @@ Conventions
   precision, cut or numerics is an error.
 - The layer is the run's: of `best` the one chosen over all rows, of `weighted` the factors learned
   over all rows.
+- A file without features is left out; `python -m fusion predict` names and counts it.
 - What a member says lies in `runs/<recipe>/predict/<corpus>/<member>/`, for `python -m fusion
   predict`; truths are empty.
 """
@@ -24,12 +25,11 @@ from evaluate import runs as files
 from evaluate.runs import ALL
 from features.command import argument_parser, recipe_of
 from features.errors import RunError
-from features.failures import failures_path, read_failures
+from features.failures import named_failures, read_failures
 from features.matrix import load_features
 from features.new_audio import add_system, corpus_name, system_of
 from features.recipe import Recipe, model_parts
 from features.store import Store, store_path
-from features.utterances import some
 from features.words import counted
 from models.layer_weights import mix
 from models.search import apply, decide
@@ -48,10 +48,7 @@ def main(args: argparse.Namespace) -> None:
         return
     corpus = corpus_name(args.audio)
     for member, record in records.items():
-        predict(
-            recipe, member, corpus, record, stores=args.stores, runs=args.runs,
-            allow_failures=args.allow_failures,
-        )  # fmt: skip
+        predict(recipe, member, corpus, record, stores=args.stores, runs=args.runs)
 
 
 def usable_run(recipe: Recipe, member: str, runs: Path) -> dict[str, Any]:
@@ -81,7 +78,6 @@ def predict(
     *,
     stores: Path,
     runs: Path,
-    allow_failures: int = 0,
 ) -> Path:
     """Apply the saved head of one run to the features of new audio.
 
@@ -91,8 +87,6 @@ def predict(
         The corpus that the audio is (`features.new_audio.corpus_name`).
     record : mapping
         The run's `run.json`.
-    allow_failures : int
-        How many files may lack features.
 
     Returns
     -------
@@ -104,8 +98,8 @@ def predict(
     StoreError, CorpusError
         The features are missing or damaged.
     RunError
-        The features have another key than those of the run; the head cannot be loaded; more files
-        than allowed have no features.
+        The features have another key than those of the run, or no file has any; the head cannot be
+        loaded.
     """
     model, layer = files.split_member(member)
     at = files.run_folder(runs, recipe.name, member)
@@ -118,12 +112,6 @@ def predict(
         _refuse_other_key(at, trained, store_path(stores, corpus, part))
     wanted = record["layers"][0] if layer == "best" else layer
     features = load_features(stores, corpus, model, wanted, recipe.head.statistics)
-    if len(features.lacking) > allow_failures:
-        raise RunError(
-            f"{member}: {len(features.lacking)} of {len(features.lacking) + len(features.rows)} "
-            f"files have no features ({some(features.lacking, 3)}); {stores / corpus} has failures "
-            f"files that say why; mend them, or pass ALLOW_FAILURES={len(features.lacking)}"
-        )
     X = features.X
     if "layer_factors" in record:
         X = mix(X, np.array(record["layer_factors"][ALL])).astype(np.float32)
@@ -165,7 +153,7 @@ def _refuse_other_key(at: Path, trained: Mapping[str, dict[str, Any]], path: Pat
         The store of the new audio.
     """
     if not path.exists() and len(read_failures(path)):
-        raise RunError(f"{path}: no file could be read; {failures_path(path)} says why")
+        raise RunError("\n  ".join([f"{path}: no file could be read:", *named_failures([path])]))
     with Store(path) as store:
         now = store.key
     for corpus, key in trained.items():
@@ -190,9 +178,7 @@ def _shown(value: Any) -> str:
 def parser() -> argparse.ArgumentParser:
     """Of the command line."""
     description = "Apply the saved heads of a recipe's runs to new audio, extracted before."
-    result = argument_parser(
-        "python -m models predict", description, "recipe", "stores", "runs", "allow-failures"
-    )
+    result = argument_parser("python -m models predict", description, "recipe", "stores", "runs")
     result.add_argument("--audio", nargs="+", required=True, metavar="PATH", help="files, folders")
     result.add_argument(
         "--check", action="store_true", help="look for the runs alone; predict nothing"

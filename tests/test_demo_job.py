@@ -112,6 +112,13 @@ def test_new_audio_is_predicted_and_asking_again_computes_nothing(
     again = make(demo, "predict", *more)
     assert again.stdout.count("2 of 2 cached, nothing to do") == 3
     assert make(demo, "predict").stdout.startswith('make predict AUDIO="folder or files"')
+    (folder / "bad.wav").write_text("no audio")
+    (tmp_path / "new.csv").unlink()
+    for allowed, code in (("0", 2), ("1", 0)):  # 2 is make's own code for a line that failed
+        done = make(demo, "predict", *more, f"ALLOW_FAILURES={allowed}")
+        assert done.returncode == code, done.stdout
+        assert f"1 of 3 files has no prediction:\n  {folder / 'bad.wav'}: " in done.stdout
+        assert len((tmp_path / "new.csv").read_text(encoding="utf-8").splitlines()) == 3
 
 
 def test_runs_are_the_same_again(demo: Path) -> None:

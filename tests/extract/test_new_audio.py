@@ -92,23 +92,26 @@ def test_only_the_models_that_predict_are_extracted(
     assert not (tmp_path / "stores" / corpus_name([str(tmp_path / "new")]) / "log-mel.h5").exists()
 
 
-def test_unreadable_audio_is_listed_and_counted(
+def test_what_cannot_be_read_is_named_and_the_rest_is_predicted(
     study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "new/bad.wav").write_bytes(b"no audio at all")
-    code, text = take(study, capsys, "--member", "mfcc")
-    assert code == 1
-    assert "1 utterance lacks features" in text
-    assert take(study, capsys, "--member", "mfcc", "--allow-failures", "1")[0] == 0
-    listed = tmp_path / "stores" / corpus_name([str(tmp_path / "new")]) / "mfcc.failures.csv"
-    assert str(tmp_path / "new/bad.wav") in listed.read_text()
-    for name in ("as-u01.wav", "as-u07.wav"):
-        (tmp_path / "new" / name).unlink()
-    listed.with_name("mfcc.h5").unlink()
-    take(study, capsys, "--member", "mfcc")
     words = [str(study), "--stores", str(tmp_path / "stores"), "--runs", str(tmp_path / "runs")]
     audio = ["--member", "mfcc", "--audio", str(tmp_path / "new")]
-    with pytest.raises(UserError, match=r"no file could be read; .*mfcc.failures.csv says why"):
+    assert take(study, capsys, "--member", "mfcc")[0] == 0
+    heads.main(heads.parser().parse_args([*words, *audio]))
+    assert fused.main(fused.parser().parse_args([*words, *audio])) == 1
+    bad = f"\n  {tmp_path / 'new/bad.wav'}: cannot be read as audio: "
+    text = capsys.readouterr().out
+    assert "\nas-u01  " in text
+    assert f"1 of 3 files has no prediction:{bad}" in text
+    allowed = ["--allow-failures", "1", *audio]
+    assert fused.main(fused.parser().parse_args([*words, *allowed])) == 0
+    for name in ("as-u01.wav", "as-u07.wav"):
+        (tmp_path / "new" / name).unlink()
+    (tmp_path / "stores" / corpus_name([str(tmp_path / "new")]) / "mfcc.h5").unlink()
+    take(study, capsys, "--member", "mfcc")
+    with pytest.raises(UserError, match=f"mfcc.h5: no file could be read:{bad}"):
         heads.main(heads.parser().parse_args([*words, *audio]))
 
 

@@ -13,6 +13,7 @@ from sklearn.linear_model import RidgeCV
 from evaluate.calibration import temperature
 from evaluate.runs import new_folder, read_predictions, run_folder
 from features.errors import RunError
+from features.failures import write_failures
 from features.files import read_csv
 from features.new_audio import corpus_name
 from features.recipe import Recipe
@@ -154,13 +155,20 @@ def test_files_without_a_prediction_are_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = prepared(tmp_path, ONE_CELL, 'method = "vote"')
-    heads.lose_last_row(tmp_path, corpus_name([heads.AUDIO]), "two")
-    heads.run(tmp_path, recipe, "--allow-failures", "1")
+    corpus, bad = corpus_name([heads.AUDIO]), f"{heads.AUDIO}/u008.wav"
+    heads.lose_last_row(tmp_path, corpus, "two")
+    write_failures(tmp_path / corpus / "two.h5", [(corpus, "u008", bad, "too short", "")])
+    heads.run(tmp_path, recipe)
     capsys.readouterr()
     code, found = run(tmp_path, recipe)
     assert (code, len(found)) == (1, 8)
-    assert "1 of 9 files have no prediction; " in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert f"1 of 9 files has no prediction:\n  {bad}: too short\n" in text
+    assert "or accept them with ALLOW_FAILURES=1\n" in text
     assert run(tmp_path, recipe, "--allow-failures", "1")[0] == 0
+    text = capsys.readouterr().out
+    assert f"\n  {bad}: too short\n" in text
+    assert "accept them" not in text
 
 
 def test_predictions_of_another_run_or_other_audio_are_refused(tmp_path: Path) -> None:
