@@ -30,12 +30,12 @@ NUMERICS = "numerics"
 _ABSENT = "nothing"
 
 
-def recorded(folder: Path, stage: str) -> tuple[dict[str, Any], Recipe]:
+def recorded(folder: Path, *stages: str) -> tuple[dict[str, Any], Recipe]:
     """The `run.json` of a run and the recipe in it, as it was resolved.
 
     Parameters
     ----------
-    stage : "train" or "fuse"
+    stages : "train", "fuse" or "subsets"
         What the run has to be of.
 
     Raises
@@ -46,10 +46,12 @@ def recorded(folder: Path, stage: str) -> tuple[dict[str, Any], Recipe]:
     record = files.read_run(folder)
     if record is None:
         raise RunError(f"{folder}: no run.json: no finished run; RUN= names a folder below runs/")
-    if record.get("stage") != stage:
-        room = {"train": "models", "fuse": "fusion"}.get(str(record.get("stage")))
-        hint = f"; `python -m {room} reproduce {folder}` does it" if room else ""
-        raise RunError(f"{folder}: a run of stage {record.get('stage')!r}, not {stage!r}{hint}")
+    if record.get("stage") not in stages:
+        room = {"train": "models", "fuse": "fusion", "subsets": "fusion"}
+        hint = room.get(str(record.get("stage")))
+        hint = f"; `python -m {hint} reproduce {folder}` does it" if hint else ""
+        wanted = " or ".join(map(repr, stages))
+        raise RunError(f"{folder}: a run of stage {record.get('stage')!r}, not {wanted}{hint}")
     # As JSON: lists of a file stand for tuples.
     return record, Recipe.model_validate_json(json.dumps(record["recipe"]))
 
@@ -113,26 +115,54 @@ def compare(folder: Path, again: Path) -> tuple[list[str], bool]:
     ):
         if what not in first and what not in then:
             continue
-        one, two = _flat(first.get(what)), _flat(then.get(what))
-        other = [name for name in dict.fromkeys([*one, *two]) if one.get(name) != two.get(name)]
-        equal &= not other
-        lines.append(
-            f"{said}: {other[0]}: {one.get(other[0], _ABSENT)} then, {two.get(other[0], _ABSENT)} "
-            f"now ({counted(len(other), 'value differs', 'values differ')})"
-            if other
-            else f"{said}: equal"
-        )
-    numerics = [record.get("inputs", {}).get(NUMERICS) for record in (first, then)]
+        difference = _first_value(first.get(what), then.get(what))
+        equal &= not difference
+        lines.append(f"{said}: {difference or 'equal'}")
+    return lines + _other_versions(first, then), equal
+
+
+def compare_subsets(folder: Path, again: Path) -> tuple[list[str], bool]:
+    """Compare the choices of two searches of subsets and all that was computed of them.
+
+    Returns
+    -------
+    lines, equal
+        As `compare` gives them.
+
+    Raises
+    ------
+    RunError
+        A file is damaged.
+    """
+    values = [files.read_json(one / files.SUBSETS) for one in (folder, again)]
+    difference = _first_value(*values)
+    line = f"{files.SUBSETS}: {difference or counted(len(_flat(values[0])), 'value') + ', equal'}"
+    records = [files.read_run(one) or {} for one in (folder, again)]
+    return [line, *_other_versions(*records)], not difference
+
+
+def _first_value(first: Any, again: Any) -> str:
+    """The first leaf in which two JSON values differ, in words; empty where none does."""
+    one, two = _flat(first), _flat(again)
+    other = [name for name in dict.fromkeys([*one, *two]) if one.get(name) != two.get(name)]
+    if not other:
+        return ""
+    name, count = other[0], counted(len(other), "value differs", "values differ")
+    return f"{name}: {one.get(name, _ABSENT)} then, {two.get(name, _ABSENT)} now ({count})"
+
+
+def _other_versions(first: Mapping[str, Any], again: Mapping[str, Any]) -> list[str]:
+    """A line each for the numerics and versions in which two `run.json` differ."""
+    lines = []
+    numerics = [record.get("inputs", {}).get(NUMERICS) for record in (first, again)]
     if numerics[0] != numerics[1]:
         lines.append(f"numerics of this program: {numerics[0]} then, {numerics[1]} now")
-    old, new = first.get("versions", {}), then.get("versions", {})
+    old, new = first.get("versions", {}), again.get("versions", {})
     other = [name for name in dict.fromkeys([*old, *new]) if old.get(name) != new.get(name)]
     lines += [
         f"{name}: {old.get(name, _ABSENT)} then, {new.get(name, _ABSENT)} now" for name in other
     ]
-    if not other:
-        lines.append("versions: equal")
-    return lines, equal
+    return lines if other else [*lines, "versions: equal"]
 
 
 def first_difference(first: pd.DataFrame, again: pd.DataFrame) -> str:

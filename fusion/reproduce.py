@@ -1,15 +1,22 @@
-"""`python -m fusion reproduce RUN`: make a combination again from its `run.json`, and compare."""
+"""`python -m fusion reproduce RUN`: make a combination again from its `run.json`, and compare.
+
+So are the choices of `subsets`: searched again.
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import shutil
 import tempfile
 from pathlib import Path
 
 from evaluate import runs as files
-from evaluate.reproduction import compare, recorded, refuse_other_inputs
+from evaluate.reproduction import compare, compare_subsets, recorded, refuse_other_inputs
 from features.command import argument_parser
+from features.recipe import SUBSETS, FusionSpec
+from fusion.choose import make_subsets
 from fusion.combine import fuse
 
 
@@ -22,7 +29,10 @@ def main(args: argparse.Namespace) -> int:
 
 
 def reproduce(folder: Path, *, stores: Path) -> tuple[list[str], bool]:
-    """Make a combination again, as its `run.json` says, from its members' runs beside it.
+    """Make a combination or a search of subsets again, as its `run.json` says.
+
+    Its members are the runs beside it: of `x/fusion/mean` those in `x`, whatever the folders are
+    called.
 
     Returns
     -------
@@ -34,16 +44,25 @@ def reproduce(folder: Path, *, stores: Path) -> tuple[list[str], bool]:
     RunError
         There is no such run, or its members' predictions, or their stores, are others now.
     """
-    record, recipe = recorded(folder, "fuse")
-    folder = folder.absolute()
-    runs = folder.parents[1 + len(Path(recipe.name).parts)]
-    inputs = files.fusion_settings(recipe, folder.name, runs)
+    record, recipe = recorded(folder, "fuse", SUBSETS)
+    folder = Path(os.path.abspath(folder))
+    beside = folder.parent.parent
+    recipe = recipe.model_copy(update={"name": beside.name})
+    name = folder.name
+    if record["stage"] == "fuse":
+        spec = FusionSpec.model_validate_json(json.dumps(record["inputs"]["fusion"]))
+        recipe = recipe.model_copy(update={"fusion": {name: spec}})
+        inputs = files.fusion_settings(recipe, name, beside.parent)
+    else:
+        inputs = files.subsets_settings(recipe, beside.parent)
     refuse_other_inputs(folder, record["inputs"], inputs)
     with tempfile.TemporaryDirectory(prefix="serfuse-") as place:
+        there = Path(place)
         for member in record["members"]:
-            there = files.run_folder(Path(place), recipe.name, member)
-            shutil.copytree(files.run_folder(runs, recipe.name, member), there)
-        return compare(folder, fuse(recipe, folder.name, stores=stores, runs=Path(place)))
+            shutil.copytree(beside / member, there / recipe.name / member)
+        if record["stage"] == "fuse":
+            return compare(folder, fuse(recipe, name, stores=stores, runs=there))
+        return compare_subsets(folder, make_subsets(recipe, stores=stores, runs=there))
 
 
 def parser() -> argparse.ArgumentParser:

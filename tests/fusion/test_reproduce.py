@@ -7,16 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from evaluate.runs import read_predictions, write_predictions
+from evaluate.runs import read_json, read_predictions, write_json, write_predictions
 from features.command import run_command
 from features.errors import RunError
+from fusion.choose import make_subsets
 from fusion.combine import fuse
 from fusion.reproduce import main, parser, reproduce
 from models.train import train_model
 from tests.models import synthetic
 from tests.models.test_train import SVC
 
-FUSION = '[fusion.learned]\nmethod = "logistic"\ncalibrate = true\n'
+FUSION = """
+[fusion.learned]
+method = "logistic"
+calibrate = true
+[fusion.subsets]
+random = 10
+"""
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +34,7 @@ def fused(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for model in recipe.models:
         train_model(recipe, model, stores=top, runs=top / "runs", jobs=1)
     fuse(recipe, "learned", stores=top, runs=top / "runs")
+    make_subsets(recipe, stores=top, runs=top / "runs")
     return top
 
 
@@ -72,5 +80,44 @@ def test_members_that_changed_are_refused(folder: Path, tmp_path: Path) -> None:
     write_predictions(path, frame)
     with pytest.raises(RunError, match=r"members two predictions.csv: [0-9a-f]{32} then, [0-9a-f]"):
         reproduce(folder, stores=tmp_path)
-    with pytest.raises(RunError, match="of stage 'train', not 'fuse'; `python -m models"):
+    with pytest.raises(RunError, match="stage 'train', not 'fuse' or 'subsets'; `python -m models"):
         reproduce(folder.parents[1] / "two", stores=tmp_path)
+
+
+@pytest.mark.parametrize("at", ["copy", "study/protocols/seed-1", "my copy"])
+def test_a_copy_is_made_again_from_the_runs_beside_it(
+    folder: Path, tmp_path: Path, at: str
+) -> None:
+    there = tmp_path / "runs" / at
+    shutil.copytree(folder.parents[1], there)
+    copied = (there / "fusion/learned").rename(there / "fusion/renamed")
+    assert reproduce(copied, stores=tmp_path)[1]
+    frame = read_predictions(there / "two/inner.csv")
+    frame.loc[0, "score_sad"] += 1
+    write_predictions(there / "two/inner.csv", frame)
+    for name in ("renamed", "subsets"):
+        with pytest.raises(RunError, match=r"members two inner.csv: [0-9a-f]{32} then, [0-9a-f]"):
+            reproduce(there / "fusion" / name, stores=tmp_path)
+    shutil.rmtree(there / "two")
+    with pytest.raises(RunError, match=r"members two inner.csv: [0-9a-f]{32} then, nothing now"):
+        reproduce(copied, stores=tmp_path)
+    assert reproduce(folder, stores=tmp_path)[1]
+
+
+def test_subsets_are_searched_again(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    subsets = folder.with_name("subsets")
+    argv = [str(subsets), "--stores", str(tmp_path)]
+    assert run_command(main, parser(), argv) == 0
+    out = capsys.readouterr().out
+    assert " values, equal\nversions: equal\n" in out
+    assert out.endswith("fusion/subsets: the same again\n")
+    result = read_json(subsets / "subsets.json")
+    was = result["choices"][0]["best"]["value"]
+    result["choices"][0]["best"]["value"] = was + 0.25
+    write_json(subsets / "subsets.json", result)
+    assert run_command(main, parser(), argv) == 1
+    out = capsys.readouterr().out
+    assert f"subsets.json: choices 0 best value: {was + 0.25} then, {was} now (1 value dif" in out
+    assert out.endswith("fusion/subsets: NOT the same\n")
