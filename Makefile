@@ -45,6 +45,7 @@ some := $(if $(CORPUS),--corpus "$(CORPUS)")
 cluster := $(if $(CLUSTER),--cluster "$(CLUSTER)")
 compare = "$(PY)" -m evaluate compare $(or $(COMPARE),$(if $(A),"$(A)") $(if $(B),"$(B)")) $(if $(TO),--to "$(TO)")
 system := $(if $(FUSION),--fusion "$(FUSION)") $(if $(MODEL),--member "$(MODEL)")
+demonstrated = $(if $(filter command,$(firstword $(origin RECIPE))),$(RECIPE),recipes/demo.toml)
 submitted = $(or $(OUT),$(RUNS)/$(basename $(notdir $(RECIPE)))/submission/test.csv)
 where = --stores "$(STORES)" --runs "$(RUNS)"
 
@@ -61,9 +62,9 @@ help:  ## this list
 	@echo
 	@sed -n 's/^\([a-z-]*\):[^#]*## */  \1|/p' Makefile | awk -F'|' '{printf "%-14s%s\n", $$1, $$2}'
 
-demo: $(READY)  ## the whole job on a synthesised corpus: nothing to fetch, no GPU
+demo: $(READY)  ## the whole job on a synthesised corpus: nothing to fetch, no GPU [RECIPE=recipes/demo-fusion.toml]
 	@"$(PY)" -m features.corpora.demo "$(DATA)/demo"
-	@$(MAKE) --no-print-directory extract train fuse report RECIPE=recipes/demo.toml
+	@$(MAKE) --no-print-directory extract train fuse report RECIPE="$(demonstrated)"
 
 plan: $(READY)  ## what an extraction would take: audio, batches, time, disk
 	@"$(PY)" -m extract "$(RECIPE)" --plan --data "$(DATA)" --stores "$(STORES)" --device $(DEVICE) --jobs $(JOBS) \

@@ -32,6 +32,7 @@ from extract.work import (
 from features import cluster
 from features.command import argument_parser, corpus_root, duration, names_of, run_command, size
 from features.corpora import read_corpus
+from features.corpora.demo import DEMO
 from features.errors import CorpusError, ModelError, RecipeError, StoreError, UserError
 from features.inventory import compare_rows, shown_source
 from features.new_audio import add_system, audio_table, corpus_name, system_of
@@ -287,7 +288,9 @@ def _tables(recipe: Recipe, data: Path, stores: Path) -> tuple[dict[str, Table],
                 options=recipe.reader_options(name),
             )
         except CorpusError as error:
-            faults.append(str(error))
+            made = (spec.reader or name) == DEMO.key
+            hint = f"; `make demo RECIPE={recipe.path}` makes it and goes on with the whole job"
+            faults.append(f"{error}{hint if made else ''}")
             continue
         for line in _remarks(name, tables[name], stores / name):
             print(line)

@@ -121,6 +121,22 @@ def test_new_audio_is_predicted_and_asking_again_computes_nothing(
         assert len((tmp_path / "new.csv").read_text(encoding="utf-8").splitlines()) == 3
 
 
+@pytest.mark.parametrize(
+    ("words", "recipe"),
+    [
+        (["RECIPE=recipes/demo-fusion.toml"], "recipes/demo-fusion.toml"),
+        ([], "recipes/demo.toml"),
+    ],
+)
+def test_the_demo_takes_the_recipe_of_the_command_line(
+    tmp_path: Path, words: list[str], recipe: str
+) -> None:
+    commands = make(tmp_path, "--dry-run", "demo", *words).stdout
+    assert f'features.corpora.demo "{tmp_path / "data"}/demo"' in commands
+    rooms = ("extract", "models", "fusion", "evaluate report")
+    assert all(f'-m {room} "{recipe}"' in commands for room in rooms)
+
+
 def test_runs_are_the_same_again(demo: Path) -> None:
     for run in ("wav2vec2-tiny", "fusion/mean"):
         done = make(demo, "reproduce", f"RUN={demo / 'runs/demo' / run}")

@@ -69,6 +69,13 @@ def test_a_first_extraction_and_a_second_that_has_nothing_to_do(extract, tmp_pat
     ]  # fmt: skip
 
 
+def test_without_the_demo_corpus_the_command_that_makes_it_is_named(tmp_path: Path) -> None:
+    recipe = Path(__file__).resolve().parents[2] / "recipes/demo-fusion.toml"
+    words = ["--data", str(tmp_path), "--stores", str(tmp_path), "--members", "mfcc"]
+    with pytest.raises(CorpusError, match=f"no such folder: .*`make demo RECIPE={recipe}` makes"):
+        main(parser().parse_args([str(recipe), *words]))
+
+
 def test_the_table_has_lengths_and_hashes_of_the_audio(extract, tmp_path: Path) -> None:
     extract()
     frame = read_table(tmp_path / "stores" / "tones").frame
