@@ -633,6 +633,22 @@ def load_recipe(
     )
 
 
+def _lists_and_tables(text: str) -> list[str]:
+    """What TOML refuses where `corpora` or `models` is a list and has tables, too."""
+    faults = []
+    for key in ("corpora", "models"):
+        is_list = re.search(rf"^[ \t]*{key}[ \t]*=[ \t]*\[", text, re.MULTILINE)
+        table = re.search(rf"^[ \t]*\[[ \t]*{key}[ \t]*\.[ \t]*([^\]\n.]+)", text, re.MULTILINE)
+        if is_list and table:
+            name = table[1].strip(" \t\"'")
+            faults.append(
+                f"{key} is a list and has [{key}.{name}] beside it; it is one or the other: leave "
+                f"the list out and give every member a table of its own (empty where it needs no "
+                f"settings), or write {{name = '{name}', ...}} into the list"
+            )
+    return faults
+
+
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -651,8 +667,11 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise RecipeError(f"{path}: cannot be read: {error.strerror}") from None
     except RecursionError:
         raise RecipeError(f"{path}: not valid TOML: nested too deeply") from None
-    except ValueError as error:  # no TOML, no UTF-8, a number beyond all measure
+    except UnicodeDecodeError as error:
         raise RecipeError(f"{path}: not valid TOML: {error}") from None
+    except ValueError as error:  # no TOML, a number beyond all measure
+        refused = _lists_and_tables(text) or [f"not valid TOML: {error}"]
+        raise RecipeError("\n  ".join(f"{path}: {one}" for one in refused)) from None
 
 
 def _head_choices(top: Mapping[str, Any]) -> dict[str, Sequence[str]]:

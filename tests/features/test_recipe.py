@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -515,3 +516,36 @@ def test_faults_of_subsets_are_reported_together(tmp_path: Path) -> None:
     regression = GOOD.replace('target = "emotion"', 'targets = ["arousal"]')
     with pytest.raises(RecipeError, match="methods: 'vote' needs classes; use 'mean'"):
         load_recipe(write(tmp_path, regression + "\n[fusion.subsets]\nmethods = ['vote']\n"))
+
+
+@pytest.mark.parametrize(
+    ("key", "table"),
+    [
+        ("corpora", '[corpora.mine]\nreader = "manifest"'),
+        ("models", '[models."mine"]\npath = "/weights"'),
+        ("models", "[ models . mine ]"),
+        ("corpora", "[corpora.mine.labels]\nmood = 1"),
+    ],
+)
+def test_a_list_with_tables_beside_it(tmp_path: Path, key: str, table: str) -> None:
+    with pytest.raises(
+        RecipeError,
+        match=rf"toy.toml: {key} is a list and has \[{key}.mine\] beside it; .* leave the list out "
+        r".* or write \{name = 'mine', \.\.\.\} into the list$",
+    ):
+        load_recipe(write(tmp_path, f"{GOOD}{table}\n"))
+
+
+def test_both_ways_of_writing_members_are_the_same(tmp_path: Path) -> None:
+    own = 'reader = "manifest"'
+    inline = GOOD.replace('["emodb"]', f'["emodb", {{name = "mine", {own}}}]')
+    tables = GOOD.replace('corpora = ["emodb"]', "") + f"[corpora.emodb]\n[corpora.mine]\n{own}\n"
+    assert load_recipe(write(tmp_path, inline)) == load_recipe(write(tmp_path, tables))
+
+
+def test_the_recipe_of_a_manifest_in_the_readme_is_whole(tmp_path: Path) -> None:
+    text = (SHIPPED[0].parents[1] / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```toml\n([^`]*reader = \"manifest\"[^`]*)```", text)
+    recipe = load_recipe(write(tmp_path, block))
+    assert recipe.corpora["mine"].reader == "manifest"
+    assert list(recipe.fusion) == ["mean"]
