@@ -44,6 +44,9 @@ locking := $(if $(filter-out 0,$(WAIT)),--wait) $(if $(filter-out 0,$(BREAK_LOCK
 some := $(if $(CORPUS),--corpus "$(CORPUS)")
 cluster := $(if $(CLUSTER),--cluster "$(CLUSTER)")
 compare = "$(PY)" -m evaluate compare $(or $(COMPARE),$(if $(A),"$(A)") $(if $(B),"$(B)")) $(if $(TO),--to "$(TO)")
+both = test -n "$(or $(word 2,$(COMPARE)),$(and $(A),$(B)))" || { echo 'two folders of runs are compared:' \
+	'make compare A=runs/a B=runs/b [TO=table.csv], make report COMPARE="runs/a runs/b"; got' \
+	'A=$(A) B=$(B) COMPARE=$(COMPARE)'; exit 1; };
 system := $(if $(FUSION),--fusion "$(FUSION)") $(if $(MODEL),--member "$(MODEL)")
 demonstrated = $(if $(filter command,$(firstword $(origin RECIPE))),$(RECIPE),recipes/demo.toml)
 submitted = $(or $(OUT),$(RUNS)/$(basename $(notdir $(RECIPE)))/submission/test.csv)
@@ -99,13 +102,15 @@ score: $(READY)  ## score finished runs again (new statistics need no new traini
 	@"$(PY)" -m evaluate score "$(RECIPE)" $(where) $(some) --force
 
 report: $(READY)  ## pages of a recipe's runs, tables, figures; COMPARE="runs/a runs/b": a page of two recipes' runs
-	@$(if $(strip $(COMPARE)),$(compare) --report,"$(PY)" -m evaluate report "$(RECIPE)" --data "$(DATA)" $(where) $(some))
+	@$(if $(strip $(COMPARE)),$(both) $(compare) --report,"$(PY)" -m evaluate report "$(RECIPE)" --data "$(DATA)" $(where) $(some))
 
 compare: $(READY)  ## two recipes' runs side by side: A=runs/a B=runs/b [TO=table.csv]
-	@$(compare)
+	@$(both) $(compare)
 
 predict: $(READY)  ## AUDIO="folder or files": finished heads and fusion on new audio, as CSV
-	@test -n '$(subst ','\'',$(AUDIO))' || { echo 'make predict AUDIO="folder or files" [FUSION=name | MODEL=run] [OUT=file.csv]'; exit 1; }
+	@test -n '$(subst ','\'',$(AUDIO))' || { \
+		echo 'make predict AUDIO="folder or files" [FUSION=name | MODEL=run] [OUT=file.csv]'; \
+		echo 'a name with a blank is quoted twice: AUDIO="'"'new audio' 'it is.wav'"'"'; exit 1; }
 	@"$(PY)" -m models predict "$(RECIPE)" $(where) $(system) --check --audio $(AUDIO)
 	@"$(PY)" -m extract "$(RECIPE)" --stores "$(STORES)" --device $(DEVICE) --jobs $(JOBS) $(system) \
 		$(if $(PRECISION),--precision $(PRECISION)) $(forced) $(locking) --audio $(AUDIO)
@@ -114,6 +119,7 @@ predict: $(READY)  ## AUDIO="folder or files": finished heads and fusion on new 
 		$(if $(OUT),--to "$(OUT)") --audio $(AUDIO)
 
 reproduce: $(READY)  ## RUN=runs/<recipe>/<member>: make a run again and name the first number that differs
+	@test -n "$(RUN)" || { echo 'make reproduce RUN=runs/<recipe>/<member>, or RUN=runs/<recipe>/fusion/<name>'; exit 1; }
 	@case "$(RUN)" in */fusion/*) room=fusion more=;; *) room=models more="--jobs $(JOBS)";; esac; \
 		"$(PY)" -m $$room reproduce "$(RUN)" --stores "$(STORES)" $$more
 

@@ -11,12 +11,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evaluate import runs
 from features.command import add_arguments, recipe_of, run_command
+from features.errors import OutdatedError, RunError
 from features.new_audio import add_system, system_of
+from features.utterances import some
 from features.words import counted
 
 if TYPE_CHECKING:
     from evaluate.score import Protocols, Scored
+    from evaluate.side_by_side import Run
     from features.recipe import Recipe
 
 
@@ -35,6 +39,7 @@ def score(args: argparse.Namespace) -> None:
     others = score_protocols(recipe, args.runs, stores=args.stores, force=args.force)
     repeats = make_seeds(recipe, args.runs, stores=args.stores, force=args.force)
     _print_tables(recipe, scored, others, statistics, repeats, args.runs)
+    _warn_of_changed(scored)
     score_sweeps(recipe, args.runs, stores=args.stores, force=args.force)
 
 
@@ -68,7 +73,20 @@ def report(args: argparse.Namespace) -> None:
     results = read_results(recipe, scored, args.runs, args.stores)
     for line in read_paper(results, args.runs, args.stores).left_out:
         print(line)
+    _warn_of_changed(scored)
     print(f"\n{page.resolve()}")
+
+
+def _warn_of_changed(finished: Sequence[Scored] | Sequence[Run]) -> None:
+    """Say in a line which files were changed by others than the command that wrote them."""
+    named = [path for one in finished for path in runs.changed_outputs(one.folder, one.record)]
+    if named:
+        print(
+            f"changed since {'it was' if len(named) == 1 else 'they were'} written, and scored as "
+            f"{'it is' if len(named) == 1 else 'they are'}: {some(named)}; `make reproduce "
+            f"RUN={Path(named[0]).parent}` says where",
+            file=sys.stderr,
+        )
 
 
 def _print_tables(
@@ -99,6 +117,7 @@ def compare(args: argparse.Namespace) -> None:
 
     found = compare(args.a, args.b)
     print(comparison_text(found))
+    _warn_of_changed([one for pair in found.matched for one in pair])
     if args.to:
         write_table(args.to, found)
     if args.report:
@@ -121,6 +140,25 @@ def submission(args: argparse.Namespace) -> None:
     print(f"{args.to}: {sizes}, {against}")
     for path in write_authors(predicted, args.predictions) if args.predictions else []:
         print(path)
+
+
+def main(args: argparse.Namespace) -> None:
+    """Run the sub-command; what says how to score again says it with the folders that were given.
+
+    Raises
+    ------
+    RunError
+    """
+    try:
+        args.command(args)
+    except OutdatedError as error:
+        given = {
+            "STORES": (args.stores, Path("stores")),
+            "RUNS": (args.runs, Path("runs")),
+            "CORPUS": (",".join(args.corpus or []), ""),
+        }
+        more = "".join(f" {name}={value}" for name, (value, own) in given.items() if value != own)
+        raise RunError(f"{error}{more}") from None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -157,4 +195,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(lambda args: args.command(args), _parser()))
+    sys.exit(run_command(main, _parser()))

@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from features.errors import RunError
+from features.errors import OutdatedError, RunError
 from features.files import parse_json, read_csv, write_text
 from features.words import counted
 
@@ -250,10 +250,32 @@ def write_run(folder: str | Path, record: Mapping[str, Any]) -> None:
     """Write `run.json`, which finishes a run.
 
     `record["inputs"]` is what the run depends on (`train_inputs`, `fusion_inputs`); its
-    fingerprint is stored beside it.
+    fingerprint is stored beside it, and so are the hashes of its predictions (`outputs`).
     """
-    whole = {**record, "fingerprint": fingerprint(record["inputs"])}
+    paths = [Path(folder) / name for name in (PREDICTIONS, INNER, SUBSETS)]
+    whole = {
+        **record,
+        "outputs": {path.name: file_hash(path) for path in paths if path.is_file()},
+        "fingerprint": fingerprint(record["inputs"]),
+    }
     write_json(Path(folder) / "run.json", whole)
+
+
+def changed_outputs(folder: str | Path, record: Mapping[str, Any]) -> list[str]:
+    """The files of a finished run that are not as it wrote them: somebody changed them since.
+
+    Parameters
+    ----------
+    record : mapping
+        Its `run.json`; of a run that recorded no hashes nothing is known.
+    """
+    paths = {Path(folder) / name: one for name, one in record.get("outputs", {}).items()}
+    return [str(path) for path, one in paths.items() if path.is_file() and file_hash(path) != one]
+
+
+def outdated(path: Path, recipe: Recipe) -> OutdatedError:
+    """The error of scores that are missing, or older than what they are of."""
+    return OutdatedError(f"{path}: missing or outdated; run make score RECIPE={recipe.path}")
 
 
 def read_run(folder: str | Path) -> dict[str, Any] | None:

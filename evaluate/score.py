@@ -230,10 +230,7 @@ def read_scores(
     """
     scores = _up_to_date(Path(folder), recipe, _table_hashes(recipe, stores))
     if scores is None:
-        raise RunError(
-            f"{Path(folder) / runs.SCORES}: missing or outdated; run python -m evaluate score "
-            f"{recipe.path}"
-        )
+        raise runs.outdated(Path(folder) / runs.SCORES, recipe)
     return scores
 
 
@@ -368,7 +365,7 @@ def read_protocols(recipe: Recipe, runs_folder: Path) -> Protocols:
     path = runs.gaps_path(runs_folder, recipe.name)
     found = runs.read_json(path)
     if not found or found.get("inputs") != _gap_inputs(recipe, runs_folder):
-        raise RunError(f"{path}: missing or outdated; run python -m evaluate score {recipe.path}")
+        raise runs.outdated(path, recipe)
     return Protocols(scored, found["gaps"])
 
 

@@ -61,7 +61,6 @@ from evaluate.score import (
     score_all,
 )
 from evaluate.statistics import Rows, align
-from features.errors import RunError
 
 if TYPE_CHECKING:
     from features.recipe import EvaluateSpec, Recipe
@@ -130,7 +129,7 @@ def read_seeds(recipe: Recipe, runs_folder: Path) -> dict[str, Any] | None:
     path = runs.seeds_path(runs_folder, recipe.name)
     content = runs.read_json(path)
     if not content or content.get("inputs") != _inputs(recipe, found):
-        raise RunError(f"{path}: missing or outdated; run python -m evaluate score {recipe.path}")
+        raise runs.outdated(path, recipe)
     return content
 
 

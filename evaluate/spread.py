@@ -37,7 +37,6 @@ from evaluate import intervals, metrics, runs
 from evaluate.frames import count_speakers, plain_scores, resampled_scores, speakers
 from evaluate.score import PARTITIONS, SHOWN, Scored
 from evaluate.statistics import align
-from features.errors import RunError
 from features.published import asks_for_spread
 
 if TYPE_CHECKING:
@@ -91,7 +90,7 @@ def read_spread(
     path = runs.spread_path(runs_folder, recipe.name)
     found = runs.read_json(path)
     if not found or found.get("inputs") != _inputs(recipe, systems):
-        raise RunError(f"{path}: missing or outdated; run python -m evaluate score {recipe.path}")
+        raise runs.outdated(path, recipe)
     return found
 
 

@@ -63,7 +63,6 @@ from threadpoolctl import threadpool_limits
 from evaluate import comparisons, complementarity, intervals, metrics, runs
 from evaluate.frames import count_speakers, has_truth, speakers, truth_of, values_of
 from evaluate.score import SHOWN, Scored
-from features.errors import RunError
 from fusion.combine import mean_probability
 
 if TYPE_CHECKING:
@@ -131,7 +130,7 @@ def read_statistics(recipe: Recipe, scored: Sequence[Scored], runs_folder: Path)
     path = runs.statistics_path(runs_folder, recipe.name)
     found = runs.read_json(path)
     if not found or found.get("inputs") != runs.plain(_inputs(recipe, scored)):
-        raise RunError(f"{path}: missing or outdated; run python -m evaluate score {recipe.path}")
+        raise runs.outdated(path, recipe)
     return found
 
 

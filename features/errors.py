@@ -38,6 +38,10 @@ class RunError(UserError):
     """A run is missing, stale or contradicts another."""
 
 
+class OutdatedError(RunError):
+    """Scores are missing, or of other predictions; the text ends with the command that mends it."""
+
+
 class ClusterError(UserError):
     """Workers cannot be had, or were lost; or what the user said about them has faults."""
 

@@ -29,6 +29,7 @@ from features.utterances import KEY, TIMES, Table, columns_of
 
 SUFFIXES = (*AUDIO_SUFFIXES, ".aif", ".aiff", ".au", ".opus", ".avi")
 """Of the files in a folder; of videos the sound is taken."""
+SPLIT = "a name with a blank is quoted twice for make: AUDIO=\"'new audio' 'it is.wav'\""
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,8 @@ def audio_table(paths: Sequence[str]) -> tuple[Table, Path]:
         A name is not there, or is no UTF-8; a folder has no audio; two files get the same id.
     """
     found: dict[str, None] = {}
-    faults = []
+    faults: list[str] = []
+    hints: list[str] = []
     for given in paths:
         path = Path(os.path.abspath(given))
         if path.is_dir():
@@ -147,12 +149,13 @@ def audio_table(paths: Sequence[str]) -> tuple[Table, Path]:
                 faults.append(f"{given}: no audio file below it ({', '.join(SUFFIXES)})")
         elif not path.exists():
             faults.append(f"{given!r}: no such file or folder")
+            hints = [SPLIT] if len(paths) > 1 else []
         elif not _is_utf8(str(path)):
             faults.append(f"{given!a}: its name is no UTF-8; rename it")
         else:
             found[str(path)] = None
     if faults:
-        raise CorpusError("\n  ".join(faults))
+        raise CorpusError("\n  ".join([*faults, *hints]))
     files = list(found)
     root = Path(os.path.commonpath([os.path.dirname(one) for one in files]))
     ids = make_ids([os.path.relpath(one, root) for one in files])

@@ -160,6 +160,23 @@ def test_a_submission_has_the_files_of_the_label_file(demo: Path) -> None:
     assert "120 predicted files are not in the template: 0481.wav" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["compare", "A=runs/a"], "make compare A=runs/a B=runs/b [TO=table.csv], make report"),
+        (["compare", "B=runs/b"], "two folders of runs are compared: make compare A="),
+        (["report", "COMPARE=runs/a"], "; got A= B= COMPARE=runs/a"),
+        (["reproduce"], "make reproduce RUN=runs/<recipe>/<member>, or RUN=runs/<recipe>/fusion/"),
+        (["predict"], """twice: AUDIO="'new audio' 'it is.wav'\""""),
+    ],
+)
+def test_a_variable_that_is_missing_is_named(tmp_path: Path, words: list[str], said: str) -> None:
+    done = make(tmp_path, *words)
+    assert done.returncode == 2
+    assert said in done.stdout
+    assert "usage:" not in done.stdout
+
+
 def test_without_the_corpus_make_says_what_is_missing(tmp_path: Path) -> None:
     done = make(tmp_path, "extract", "MODEL=xlsr-1b")
     assert done.returncode == 2  # make's own code for a recipe line that failed

@@ -145,7 +145,9 @@ def test_a_regression_has_no_classes_to_compare(tmp_path: Path) -> None:
 def test_a_report_without_comparisons_of_todays_runs_is_one_line(compared) -> None:
     recipe, folder = compared
     score.score_all(recipe, folder / "runs")
-    with pytest.raises(RunError, match=r"statistics\.json: missing or outdated; run python -m"):
+    with pytest.raises(
+        RunError, match=r"statistics\.json: missing or outdated; run make score RECIPE="
+    ):
         report.make_report(recipe, folder / "runs", NOWHERE, NOWHERE)
     assert runs.read_json(folder / "runs/study/statistics.json") is None
 

@@ -67,7 +67,9 @@ def test_the_table_says_what_is_chosen_on_what(tmp_path: Path) -> None:
 
 def test_reading_computes_nothing(tmp_path: Path) -> None:
     recipe = sweep(tmp_path)
-    with pytest.raises(RunError, match=r"scores\.json: missing or outdated; run python -m eval"):
+    with pytest.raises(
+        RunError, match=r"scores\.json: missing or outdated; run make score RECIPE="
+    ):
         read_sweeps(recipe, tmp_path)
     score_sweeps(recipe, tmp_path)
     assert [one.model for one in read_sweeps(recipe, tmp_path)] == ["one"]

@@ -328,7 +328,9 @@ def test_a_missing_run_and_outdated_scores_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no finished run; run make train"):
         report.make_report(recipe, *where)
     made.finish(recipe, tmp_path / "runs", "one", made.regression())
-    with pytest.raises(RunError, match=r"scores\.json: missing or outdated; run python -m evalu"):
+    with pytest.raises(
+        RunError, match=r"scores\.json: missing or outdated; run make score RECIPE="
+    ):
         report.make_report(recipe, *where)
     assert not (tmp_path / "runs" / "study" / "report").exists()
 
@@ -397,7 +399,7 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     where = [recipe.path, "--runs", str(tmp_path / "runs")]
 
     def run(*argv: str) -> int:
-        return run_command(lambda args: args.command(args), command._parser(), argv)
+        return run_command(command.main, command._parser(), argv)
 
     assert run("report", *where, "--stores", str(tmp_path)) == 1
     assert "python -m evaluate: " in capsys.readouterr().err
@@ -410,3 +412,37 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     page = tmp_path / "runs" / "study" / "report" / "index.html"
     assert capsys.readouterr().out == f"{table}\n{page}\n"
     assert page.is_file()
+
+
+def test_outdated_scores_are_mended_with_the_folders_that_were_given(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = made.recipe(tmp_path)
+    made.finish(recipe, tmp_path / "runs", "one", made.regression())
+    where = ["--runs", str(tmp_path / "runs"), "--stores", str(tmp_path)]
+    for more, said in (([], ""), (["--corpus", "mine"], " CORPUS=mine")):
+        argv = ["report", recipe.path, *where, *more]
+        assert run_command(command.main, command._parser(), argv) == 1
+        again = f"RECIPE={recipe.path} STORES={tmp_path} RUNS={tmp_path / 'runs'}{said}\n"
+        assert capsys.readouterr().err.endswith(f"outdated; run make score {again}")
+
+
+def test_predictions_that_somebody_changed_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = made.recipe(tmp_path)
+    at = [made.finish(recipe, tmp_path / one, "one", made.regression(seed=3)) for one in "ab"]
+    frame = made.regression(seed=3)
+    frame.loc[1, "Anger_pred"] += 0.5
+    runs.write_predictions(at[0] / "predictions.csv", frame)
+    said = f"changed since it was written, and scored as it is: {at[0]}/predictions.csv; `make rep"
+    where = [recipe.path, "--stores", str(tmp_path), "--runs"]
+    for argv in (
+        ["score", *where, str(tmp_path / "a")],
+        ["report", *where, str(tmp_path / "a"), "--data", str(tmp_path)],
+        ["compare", str(at[1].parent), str(at[0].parent)],
+    ):
+        assert run_command(command.main, command._parser(), argv) == 0
+        assert capsys.readouterr().err.startswith(said)
+    assert run_command(command.main, command._parser(), ["score", *where, str(tmp_path / "b")]) == 0
+    assert capsys.readouterr().err == ""

@@ -259,3 +259,16 @@ def test_rows_of_another_width(tmp_path: Path, more: str, n: int) -> None:
     path.write_text("\n".join([header, *lines]))
     with pytest.raises(RunError, match=f"row 1 has {n} fields, the header 11; train or fuse anew"):
         runs.read_predictions(path)
+
+
+def test_files_that_somebody_changed_are_named(tmp_path: Path) -> None:
+    for name in (runs.PREDICTIONS, runs.INNER):
+        (tmp_path / name).write_text("a\n")
+    runs.write_run(tmp_path, {"inputs": {"a": 1}})
+    record = runs.read_run(tmp_path)
+    assert runs.changed_outputs(tmp_path, record) == []
+    (tmp_path / runs.INNER).write_text("b\n")
+    assert runs.changed_outputs(tmp_path, record) == [str(tmp_path / runs.INNER)]
+    assert runs.is_fresh(tmp_path, {"a": 1}, (runs.PREDICTIONS, runs.INNER))
+    del record["outputs"]  # as runs had it that recorded none
+    assert runs.changed_outputs(tmp_path, record) == []

@@ -174,7 +174,7 @@ def test_scores_are_made_anew_only_when_something_changed(tmp_path: Path) -> Non
     recipe = made.recipe(tmp_path)
     folder = made.finish(recipe, tmp_path / "runs", "one", made.regression())
     path = folder / runs.SCORES
-    with pytest.raises(RunError, match=r"missing or outdated; run python -m evaluate score"):
+    with pytest.raises(RunError, match=r"missing or outdated; run make score RECIPE="):
         score.read_scores(folder, recipe)
     first = score.score_run(folder, recipe)
     assert first == runs.read_json(path) == score.read_scores(folder, recipe)

@@ -89,7 +89,7 @@ def test_made_where_it_is_asked_for_and_all_systems_are_there(tmp_path: Path) ->
 def test_what_is_outdated_is_made_anew_and_never_shown(tmp_path: Path) -> None:
     recipe, folder = finished(tmp_path)
     scored = score_all(recipe, folder)
-    with pytest.raises(RunError, match=r"spread\.json: missing or outdated; run python -m evaluat"):
+    with pytest.raises(RunError, match=r"spread\.json: missing or outdated; run make score REC"):
         read_spread(recipe, scored, folder)
     before = make_spread(recipe, scored, folder)
     stamp = runs.spread_path(folder, "study").stat().st_mtime_ns

@@ -194,7 +194,9 @@ def test_statistics_are_made_anew_only_when_something_changed(tmp_path: Path) ->
     recipe, frames = finished(tmp_path, "regression")
     folder = tmp_path / "runs"
     scored = score.score_all(recipe, folder)
-    with pytest.raises(RunError, match=r"statistics\.json: missing or outdated; run python -m ev"):
+    with pytest.raises(
+        RunError, match=r"statistics\.json: missing or outdated; run make score RECIPE="
+    ):
         statistics.read_statistics(recipe, scored, folder)
     first = statistics.make_statistics(recipe, scored, folder)
     path = runs.statistics_path(folder, recipe.name)

@@ -61,10 +61,13 @@ def test_all_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     Path(odd).touch()
     with pytest.raises(CorpusError) as caught:
         audio_table([str(tmp_path / "empty"), str(tmp_path / "gone.wav"), odd])
-    first, second, third = str(caught.value).splitlines()
+    first, second, third, hint = str(caught.value).splitlines()
     assert "empty: no audio file below it (.wav, .flac" in first
     assert "gone.wav': no such file or folder" in second
     assert "xff.wav': its name is no UTF-8" in third.replace("udcff", "xff")
+    assert hint.endswith("""quoted twice for make: AUDIO="'new audio' 'it is.wav'\"""")
+    with pytest.raises(CorpusError, match=r"gone.wav': no such file or folder$"):
+        audio_table([str(tmp_path / "gone.wav")])
 
 
 def test_what_predicts(tmp_path: Path) -> None:
