@@ -240,21 +240,24 @@ class Progress:
         In `unit`.
     unit : str
         Such as `"s of audio"` or `"fits"`.
+    first_s : float
+        When the first plain line comes, in seconds from the start.
     """
 
-    def __init__(self, label: str, total: float, unit: str) -> None:
+    def __init__(self, label: str, total: float, unit: str, first_s: float = PLAIN_EVERY_S) -> None:
         self.label, self.total, self.unit = label, total, unit
         self.done = 0.0
         self._terminal = sys.stderr.isatty()
-        self._start = self._last = time.monotonic()
+        self._start = time.monotonic()
+        self._next = self._start + (REDRAW_EVERY_S if self._terminal else first_s)
         self._width = 0
 
     def add(self, amount: float) -> None:
         """Count `amount` more as done, and show it when it is time."""
         self.done += amount
         now = time.monotonic()
-        if now - self._last >= (REDRAW_EVERY_S if self._terminal else PLAIN_EVERY_S):
-            self._last = now
+        if now >= self._next:
+            self._next = now + (REDRAW_EVERY_S if self._terminal else PLAIN_EVERY_S)
             self._show(self.line(now - self._start))
 
     def line(self, elapsed_s: float) -> str:

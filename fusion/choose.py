@@ -54,6 +54,8 @@ Floats = NDArray[np.float64]
 
 PROGRESS = "progress.json"
 SAVE_EVERY_S = 10.0
+FIRST_LINE_S = 1.0
+"""When a search says how long it will take: nobody else has told before."""
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 EXHAUSTIVE, GREEDY, REPLACED = "exhaustive", "greedy", "greedy with replacement"
 ANY = "any"
@@ -313,7 +315,7 @@ def choose(recipe: Recipe, data: Data, checkpoint: Checkpoint, jobs: int = -1) -
     exhaustive, _ = _sizes(spec)
     wanted = sum(math.comb(len(spec.members), k) for k in exhaustive) * n_sets * len(spec.methods)
     done = sum(state.n_subsets for state in checkpoint.states.values())
-    progress = Progress(f"fusion {SUBSETS}", wanted - done, "subsets")
+    progress = Progress(f"fusion {SUBSETS}", wanted - done, "subsets", FIRST_LINE_S)
 
     def searched(problem: Problem, key: str) -> Choices:
         return _search(problem, spec, key, checkpoint, progress, jobs)

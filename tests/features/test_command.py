@@ -76,6 +76,19 @@ def test_plain_lines_come_every_30_s(
     assert capsys.readouterr().err == "x: 3 of 10 fits, 0.1 a second, 1:10 left\n"
 
 
+def test_a_first_plain_line_can_come_sooner(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 0.5, 2.0, 31.9, 32.1])
+    monkeypatch.setattr("features.command.time.monotonic", lambda: next(clock))
+    progress = Progress("x", 10, "fits", 1.0)
+    for _ in range(4):
+        progress.add(1)
+    assert [line.partition(",")[0] for line in capsys.readouterr().err.splitlines()] == [
+        "x: 2 of 10 fits", "x: 4 of 10 fits",
+    ]  # fmt: skip
+
+
 def test_nearest_is_case_insensitive() -> None:
     assert nearest("MFCC", ["mfcc", "egemaps"]) == "; did you mean 'mfcc'?"
 
