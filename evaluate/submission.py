@@ -161,8 +161,18 @@ def _places(
     again = [name for name, path in pairs if path is not None and counts[path] > 1]
     faults = [
         *finding("", again, "names of the template are of files that it names twice"),
-        *finding("", lost, "files of the template have no prediction"),
-        *finding("", spare, "predicted files are not in the template"),
+        *finding(
+            "",
+            lost,
+            "files of the template have no prediction",
+            "file of the template has no prediction",
+        ),
+        *finding(
+            "",
+            spare,
+            "predicted files are not in the template",
+            "predicted file is not in the template",
+        ),
     ]
     if faults:
         lines = [one.text for one in faults]

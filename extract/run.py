@@ -198,7 +198,9 @@ def _merge(work: Work, folder: Path) -> None:
             sources.append((path, here, there))
     if len(filled) != len(wanted):
         lacking = wanted["utterance"][[i for i in range(len(wanted)) if i not in filled]].tolist()
-        raise StoreError(f"{folder}: parts lack {len(lacking)} utterances, first {lacking[0]}")
+        raise StoreError(
+            f"{folder}: parts lack {counted(len(lacking), 'utterance')}, first {lacking[0]}"
+        )
 
     with contextlib.ExitStack() as stack:
         kept = {path: stack.enter_context(Store(path)) for path, _, _ in sources[:OPEN_PARTS]}

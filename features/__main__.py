@@ -155,7 +155,7 @@ def _not_audio(made: Table, root: Path) -> list[Finding]:
             pointers.append(name)
     text = "audio files stand for ones that Git LFS has not fetched (git lfs pull does)"
     return [
-        *finding("empty-files", empty, "audio files are empty"),
+        *finding("empty-files", empty, "audio files are empty", "audio file is empty"),
         *finding("lfs-pointers", pointers, text),
     ]
 
@@ -224,7 +224,8 @@ def verify(args: argparse.Namespace) -> int:
         for fault in faults:
             print(f"  {fault}")
     if n_bad:
-        print(f"{n_bad} of {len(paths)} files are not as they should be", file=sys.stderr)
+        are = "is not as it should be" if n_bad == 1 else "are not as they should be"
+        print(f"{n_bad} of {counted(len(paths), 'file')} {are}", file=sys.stderr)
     return 1 if n_bad else 0
 
 

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from features.corpora.base import nfc
 from features.errors import CorpusError, nearest
 from features.utterances import Finding, finding, some
+from features.words import counted
 
 PARTS = ("train", "valid", "test")
 FOLD = re.compile(r"fold_(\d+)")
@@ -122,15 +123,16 @@ def read_emobox(
             elif found.setdefault(utterance, key) != key:
                 twice.append(f"{utterance} ({found[utterance]} and {key})")
         if twice:
+            stand = counted(len(twice), "utterance stands", "utterances stand")
             raise CorpusError(
-                f"{path}: {len(twice)} utterances of {corpus} stand for two entries: "
-                f"{some(twice)}; the table holds a part of the corpus, or the list another one"
+                f"{path}: of {corpus} {stand} for two entries: {some(twice)}; the table holds a "
+                "part of the corpus, or the list another one"
             )
         matched[fold, part] = set(found)
     if not any(matched.values()):
         raise CorpusError(
-            f"{folder}: none of {len(unmatched)} entries is an utterance of {corpus}: "
-            f"{some(list(unmatched), 3)} against {some(ids, 3)}"
+            f"{folder}: none of {counted(len(unmatched), 'entry', 'entries')} is an utterance of "
+            f"{corpus}: {some(list(unmatched), 3)} against {some(ids, 3)}"
         )
     folds = []
     for fold in sorted({fold for fold, _ in lists}, key=int):
@@ -141,16 +143,25 @@ def read_emobox(
             | (parts["valid"] & parts["test"])
         )
         if both:
-            raise CorpusError(
-                f"{folder}: fold {fold}: {len(both)} utterances are in two lists: {some(both)}"
-            )
+            are = counted(len(both), "utterance is", "utterances are")
+            raise CorpusError(f"{folder}: fold {fold}: {are} in two lists: {some(both)}")
         train, valid, test = (tuple(one for one in ids if one in parts[part]) for part in PARTS)
         folds.append(EmoBoxFold(fold, train, valid, test))
     used = set().union(*matched.values())
     left_out = tuple(one for one in ids if one not in used)
     findings = [
-        *finding("emobox-unmatched", unmatched, "entries of EmoBox are no utterances of the table"),
-        *finding("emobox-left-out", left_out, "utterances are in no fold of EmoBox"),
+        *finding(
+            "emobox-unmatched",
+            unmatched,
+            "entries of EmoBox are no utterances of the table",
+            "entry of EmoBox is no utterance of the table",
+        ),
+        *finding(
+            "emobox-left-out",
+            left_out,
+            "utterances are in no fold of EmoBox",
+            "utterance is in no fold of EmoBox",
+        ),
         *_shared_speakers(folds, rows),
     ]
     return EmoBoxSplit(tuple(folds), tuple(unmatched), left_out, findings)
@@ -224,8 +235,9 @@ def _entries(path: Path) -> list[tuple[str, str]]:
             faults.append(f"line {place} ({line[:40]!r})")
     if faults:
         raise CorpusError(
-            f"{path}: {len(faults)} lines are no JSON object with a wav: {some(faults)}; a file "
-            "that only names its size is left over from a clone without its large files"
+            f"{path}: {counted(len(faults), 'line is', 'lines are')} no JSON object with a wav: "
+            f"{some(faults)}; a file that only names its size is left over from a clone without "
+            "its large files"
         )
     return entries
 

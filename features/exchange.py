@@ -279,7 +279,8 @@ def _shortfall(
         rows = counted(len(unmatched), "row")
         lines.append(f"{rows} of no utterance of the table: {some(unmatched)}")
     if without:
-        lines.append(f"{len(without)} of {n_table} utterances without features: {some(without)}")
+        of = counted(n_table, "utterance")
+        lines.append(f"{len(without)} of {of} without features: {some(without)}")
     if unheard:
         lines.append(
             f"{counted(len(unheard), 'utterance')} whose audio has no hash yet and cannot be read "

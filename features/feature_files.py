@@ -143,7 +143,8 @@ def _layout(path: Path, header: Sequence[Any], drop: Sequence[str]) -> Layout:
     twice = sorted(name for name, count in Counter(kept).items() if count > 1)
     if twice:
         raise UserError(
-            f"{path}: line 1: {len(twice)} columns stand twice: {some(twice)}; is it a header?"
+            f"{path}: line 1: {counted(len(twice), 'column stands', 'columns stand')} twice: "
+            f"{some(twice)}; is it a header?"
         )
     if "" in kept:
         column = positions[kept.index("")] + 1
@@ -223,8 +224,8 @@ def read_features(layouts: Sequence[Layout], frame: pd.DataFrame) -> Features:
     faults.refuse(way_out)
     if not seen:
         raise UserError(
-            f"none of {len(unmatched)} rows is of an utterance of the table: the files say "
-            f"{some(unmatched, 2)}; the table has {some(names, 2)}"
+            f"none of {counted(len(unmatched), 'row')} is of an utterance of the table: the files "
+            f"say {some(unmatched, 2)}; the table has {some(names, 2)}"
         )
     keep = [i for i, name in enumerate(names) if name in seen]
     return Features([names[i] for i in keep], X if len(keep) == len(X) else X[keep], unmatched)

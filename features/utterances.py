@@ -62,8 +62,17 @@ class Finding:
     text: str
 
 
-def finding(kind: str, items: Iterable[str], text: str) -> list[Finding]:
+def finding(kind: str, items: Iterable[str], text: str, one: str = "") -> list[Finding]:
     """Make a list of one finding, or of none where there is no item.
+
+    Parameters
+    ----------
+    kind : str
+    items : iterable of str
+    text : str
+        What stands behind their count.
+    one : str
+        The same behind 1, where it differs.
 
     Examples
     --------
@@ -73,7 +82,7 @@ def finding(kind: str, items: Iterable[str], text: str) -> list[Finding]:
     items = list(items)
     if not items:
         return []
-    line = f"{len(items)} {text}: {some(items)}"
+    line = f"{counted(len(items), one or text, text)}: {some(items)}"
     return [Finding(kind, len(items), tuple(items[:EXAMPLES]), line)]
 
 

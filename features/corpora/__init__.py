@@ -206,8 +206,13 @@ def _blank_unknown_labels(
         pairs = zip(frame.loc[odd, "utterance"], frame.loc[odd, name], strict=True)
         items = [f"{utterance} ({label})" for utterance, label in pairs]
         frame.loc[odd, name] = ""
-        text = f"rows whose {name} is none of {', '.join(classes)} count as unlabelled"
-        found += finding("labels-outside-list", items, text)
+        whose = f"whose {name} is none of {', '.join(classes)}"
+        found += finding(
+            "labels-outside-list",
+            items,
+            f"rows {whose} count as unlabelled",
+            f"row {whose} counts as unlabelled",
+        )
     return found
 
 

@@ -33,6 +33,7 @@ import pandas as pd
 from features.corpora.base import Corpus, Reading, find_place, make_ids, segment_id
 from features.errors import CorpusError, nearest
 from features.utterances import COLUMNS, Finding, finding, some
+from features.words import counted
 
 HEADER = "db.yaml"
 KINDS = ("csv", "parquet")
@@ -253,8 +254,12 @@ def _read(root: Path, base: Path, tables: _Tables, options: Mapping[str, Any]) -
     named = zip(make_ids([str(file) for file in files]), spans, strict=True)
     columns["utterance"] = [name + segment_id(*span) for name, span in named]
     lost = [path for path in dict.fromkeys(columns["path"]) if not (root / path).is_file()]
-    text = "files are not there; their rows stay in the table"
-    findings += finding("labels-without-audio", lost, text)
+    findings += finding(
+        "labels-without-audio",
+        lost,
+        "files are not there; their rows stay in the table",
+        "file is not there; its row stays in the table",
+    )
     return Reading(pd.DataFrame(columns), findings, labels, tuple(targets))
 
 
@@ -417,7 +422,8 @@ def _partition_of(
             if found.setdefault(key, name) != name:
                 twice.append(f"{key} ({found[key]} and {name})")
     if twice:
-        raise CorpusError(f"{tables.base}: {len(twice)} rows are in two partitions: {some(twice)}")
+        rows_are = counted(len(twice), "row is", "rows are")
+        raise CorpusError(f"{tables.base}: {rows_are} in two partitions: {some(twice)}")
     return [found.get(key, "") for key in keys]
 
 

@@ -18,6 +18,7 @@ import pandas as pd
 
 from features.errors import CorpusError
 from features.utterances import Finding, some
+from features.words import counted
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 # What Python makes of a file name's bytes that are no UTF-8.
@@ -122,8 +123,8 @@ def find_audio(root: Path, folder: Path, suffixes: tuple[str, ...] = AUDIO_SUFFI
     odd = [ascii(path) for path in sorted(found) if _SURROGATE.search(path)]
     if odd:
         raise CorpusError(
-            f"{folder}: {len(odd)} audio files have names that are no UTF-8: {some(odd)}; rename "
-            f"them (convmv does whole folders)"
+            f"{folder}: {counted(len(odd), 'audio file has', 'audio files have')} a name that is "
+            f"no UTF-8: {some(odd)}; rename (convmv does whole folders)"
         )
     return sorted(found)
 

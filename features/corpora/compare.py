@@ -28,6 +28,7 @@ from features.corpora.base import (
 )
 from features.errors import CorpusError
 from features.utterances import Finding, finding, some
+from features.words import counted
 
 TARGETS = (
     "Anger",
@@ -73,7 +74,12 @@ def read_compare(root: Path, options: Mapping[str, Any]) -> Reading:
         elif path.is_file():
             part = _labels(path)
         else:
-            findings += finding("partition-missing", [path.name], "label files are not there")
+            findings += finding(
+                "partition-missing",
+                [path.name],
+                "label files are not there",
+                "label file is not there",
+            )
             continue
         parts.append(part.assign(partition=partition))
     if not parts:
@@ -104,9 +110,8 @@ def _labels(path: Path) -> pd.DataFrame:
             except ValueError:
                 faults.append(f"{target} of {row[0]} is {text!r}")
     if faults:
-        raise CorpusError(
-            f"{path}: {len(faults)} values are no numbers (nor masked as ?): {some(faults, 10)}"
-        )
+        values_are = counted(len(faults), "value is no number", "values are no numbers")
+        raise CorpusError(f"{path}: {values_are} (nor masked as ?): {some(faults, 10)}")
     frame = pd.DataFrame(columns)
     return frame.astype({"name": str, **dict.fromkeys(TARGETS, float)})
 
@@ -116,7 +121,7 @@ def _same_files(masked: Path, unmasked: Path, part: pd.DataFrame) -> None:
     odd = sorted(names ^ set(part["name"]))
     if odd:
         raise CorpusError(
-            f"{masked} and {unmasked.name} differ in {len(odd)} files: {some(odd)}; "
+            f"{masked} and {unmasked.name} differ in {counted(len(odd), 'file')}: {some(odd)}; "
             "both must name the same ones"
         )
 
@@ -131,7 +136,8 @@ def _refuse_repeated(frame: pd.DataFrame, base: Path) -> None:
         }
         items = [f"{name} in {files}" for name, files in where.items()]
         raise CorpusError(
-            f"{base / 'lab'}: {len(items)} files stand in the labels more than once: "
+            f"{base / 'lab'}: {counted(len(items), 'file stands', 'files stand')} in the labels "
+            "more than once: "
             f"{some(items)}; each belongs in one partition"
         )
 
@@ -145,8 +151,18 @@ def _find_files(frame: pd.DataFrame, root: Path, folder: Path) -> list[Finding]:
     frame["path"] = [path or f"{prefix}/{name}" for name, path in both]
     lost = [name for name, path in both if path is None]
     return [
-        *finding("labels-without-audio", lost, "label rows without audio stay in the table"),
-        *finding("audio-without-labels", spare, "audio files without a label row are left out"),
+        *finding(
+            "labels-without-audio",
+            lost,
+            "label rows without audio stay in the table",
+            "label row without audio stays in the table",
+        ),
+        *finding(
+            "audio-without-labels",
+            spare,
+            "audio files without a label row are left out",
+            "audio file without a label row is left out",
+        ),
     ]
 
 
@@ -164,7 +180,12 @@ def _add_speakers(frame: pd.DataFrame, path: Path) -> list[Finding]:
     for column, name in enumerate(ABOUT_SPEAKERS):
         frame[name] = [known[one][column] if one in known else "" for one in names]
     lost = [name for name in names if name not in known]
-    return finding("speakers-missing", lost, f"label rows are not in {path.name}")
+    return finding(
+        "speakers-missing",
+        lost,
+        f"label rows are not in {path.name}",
+        f"label row is not in {path.name}",
+    )
 
 
 def counts(partitions: Sequence[int], **others: int) -> dict[str, int]:

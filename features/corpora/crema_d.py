@@ -31,6 +31,7 @@ from features.corpora.base import (
 )
 from features.errors import CorpusError
 from features.utterances import Finding, finding, some
+from features.words import counted
 
 EMOTIONS = {
     "ANG": "anger",
@@ -90,11 +91,23 @@ def read_crema_d(root: Path, options: Mapping[str, Any]) -> Reading:
     frame["intensity"] = [INTENSITIES[part["intensity"]] for part in parts]
     mp3 = {stem for stem, (path, _) in found.items() if path.lower().endswith(".mp3")}
     bad = [stem for stem in found if stem in SILENT or (stem in mp3 and stem in BAD_MP3)]
-    text = "audio files not named <actor>_<sentence>_<emotion>_<intensity> are left out"
+    form = "not named <actor>_<sentence>_<emotion>_<intensity>"
     findings = [
-        *finding("names", odd, text),
-        *finding("duplicates", again, "audio files of a name that another has are left out"),
-        *finding("known-bad", bad, "recordings are damaged as published; their rows stay"),
+        *finding(
+            "names", odd, f"audio files {form} are left out", f"audio file {form} is left out"
+        ),
+        *finding(
+            "duplicates",
+            again,
+            "audio files of a name that another has are left out",
+            "audio file of a name that another has is left out",
+        ),
+        *finding(
+            "known-bad",
+            bad,
+            "recordings are damaged as published; their rows stay",
+            "recording is damaged as published; its row stays",
+        ),
         *_add_actors(frame, _beside(root, base, ACTORS)),
         *_add_votes(frame, _beside(root, base, f"processedResults/{VOTES}", VOTES)),
     ]
@@ -134,7 +147,12 @@ def _add_actors(frame: pd.DataFrame, path: Path | None) -> list[Finding]:
     frame["gender"] = [gender for gender, _ in rows]
     frame["age"] = [age for _, age in rows]
     lost = sorted({actor for actor in frame["speaker"] if actor not in known})
-    return finding("speakers-missing", lost, f"speakers are not in {path.name}")
+    return finding(
+        "speakers-missing",
+        lost,
+        f"speakers are not in {path.name}",
+        f"speaker is not in {path.name}",
+    )
 
 
 def _add_votes(frame: pd.DataFrame, path: Path | None) -> list[Finding]:
@@ -160,8 +178,9 @@ def _add_votes(frame: pd.DataFrame, path: Path | None) -> list[Finding]:
         n = sum(votes)
         shares[clip, what] = [vote / n if n else math.nan for vote in votes]
     if faults or again:
-        text = f"{len(faults)} rows are no votes (a name of six digits, counts): {some(faults)}"
-        twice = f"{len(again)} rows stand more than once: {some(again)}"
+        text = counted(len(faults), "row is no vote", "rows are no votes")
+        text += f" (a name of six digits, counts): {some(faults)}"
+        twice = f"{counted(len(again), 'row stands', 'rows stand')} more than once: {some(again)}"
         raise CorpusError(f"{path}: {text if faults else twice}")
     nobody = [math.nan] * len(letters)
     for what in PRESENTED.values():
@@ -172,9 +191,11 @@ def _add_votes(frame: pd.DataFrame, path: Path | None) -> list[Finding]:
     here = set(frame["utterance"])
     spare = [clip for clip in frame["utterance"] if clip not in clips]
     return [
-        *finding("labels-without-audio", sorted(clips - here), f"clips of {path.name} have no "
-                 "audio and are left out"),
-        *finding("audio-without-labels", spare, f"recordings have no votes in {path.name}"),
+        *finding("labels-without-audio", sorted(clips - here),
+                 f"clips of {path.name} have no audio and are left out",
+                 f"clip of {path.name} has no audio and is left out"),
+        *finding("audio-without-labels", spare, f"recordings have no votes in {path.name}",
+                 f"recording has no votes in {path.name}"),
     ]  # fmt: skip
 
 

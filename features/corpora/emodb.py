@@ -26,6 +26,7 @@ from features.corpora.base import (
 )
 from features.errors import CorpusError
 from features.utterances import Finding, finding, some
+from features.words import counted
 
 # The letters stand for the German words: Wut, Langeweile, Ekel, Angst, Freude, Trauer.
 EMOTIONS = {
@@ -68,8 +69,12 @@ def read_emodb(root: Path, options: Mapping[str, Any]) -> Reading:
     frame["sentence"] = [parts["text"] for parts in found.values()]
     frame["emotion"] = [EMOTIONS[parts["letter"]] for parts in found.values()]
     odd = [path for path in paths if path not in found]
-    text = "audio files whose name is not SSsssEv (as 03a01Fa.wav) are left out"
-    findings = finding("names", odd, text)
+    findings = finding(
+        "names",
+        odd,
+        "audio files whose name is not SSsssEv (as 03a01Fa.wav) are left out",
+        "audio file whose name is not SSsssEv (as 03a01Fa.wav) is left out",
+    )
     return Reading(frame, findings + _add_scores(frame, root / SCORES))
 
 
@@ -81,7 +86,7 @@ def _add_scores(frame: pd.DataFrame, path: Path) -> list[Finding]:
     header, rows = read_rows(path, delimiter="\t")
     if len(header) != 4:
         raise CorpusError(
-            f"{path}: {len(header)} columns; expected four, tab-separated: "
+            f"{path}: {counted(len(header), 'column')}; expected four, tab-separated: "
             "number, file, recognised, natural (both in percent)"
         )
     stems = [PurePosixPath(nfc(row[1])).stem for row in rows]
@@ -93,15 +98,26 @@ def _add_scores(frame: pd.DataFrame, path: Path) -> list[Finding]:
         except ValueError:
             faults.append(f"{stem} ({row[2]!r}, {row[3]!r})")
     if faults:
-        raise CorpusError(f"{path}: {len(faults)} rows are no percentages: {some(faults, 10)}")
+        rows_hold = counted(len(faults), "row holds", "rows hold")
+        raise CorpusError(f"{path}: {rows_hold} no percentages: {some(faults, 10)}")
     known = frame["utterance"].map(lambda one: PurePosixPath(one).stem).tolist()
     for place, name in enumerate(TARGETS):
         frame[name] = [scores[one][place] if one in scores else float("nan") for one in known]
     lost = [stem for stem in stems if stem not in set(known)]
     spare = [one for one in known if one not in scores]
     return [
-        *finding("labels-without-audio", lost, f"rows of {SCORES} have no audio and are left out"),
-        *finding("audio-without-labels", spare, f"recordings have no scores in {SCORES}"),
+        *finding(
+            "labels-without-audio",
+            lost,
+            f"rows of {SCORES} have no audio and are left out",
+            f"row of {SCORES} has no audio and is left out",
+        ),
+        *finding(
+            "audio-without-labels",
+            spare,
+            f"recordings have no scores in {SCORES}",
+            f"recording has no scores in {SCORES}",
+        ),
     ]
 
 

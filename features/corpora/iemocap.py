@@ -28,6 +28,7 @@ import pandas as pd
 from features.corpora.base import Corpus, Reading, find_audio, find_place, match_audio, number
 from features.errors import CorpusError, nearest
 from features.utterances import finding, some
+from features.words import counted
 
 CODES = {
     "ang": "angry",
@@ -94,9 +95,24 @@ def read_iemocap(root: Path, options: Mapping[str, Any]) -> Reading:
         spare += others
         turns += found
     findings = [
-        *finding("names", odd, "turns with a name of another form are left out"),
-        *finding("labels-without-audio", lost, "turns without audio stay in the table"),
-        *finding("audio-without-labels", spare, "audio files without an evaluation are left out"),
+        *finding(
+            "names",
+            odd,
+            "turns with a name of another form are left out",
+            "turn with a name of another form is left out",
+        ),
+        *finding(
+            "labels-without-audio",
+            lost,
+            "turns without audio stay in the table",
+            "turn without audio stays in the table",
+        ),
+        *finding(
+            "audio-without-labels",
+            spare,
+            "audio files without an evaluation are left out",
+            "audio file without an evaluation is left out",
+        ),
     ]
     if style:
         other = [turn["utterance"] for turn in turns if turn["style"] != style]
@@ -157,9 +173,10 @@ def _turns(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
                 }
             )
     if faults:
+        lines_are = counted(len(faults), "line is no turn", "lines are no turns")
         raise CorpusError(
-            f"{folder}: {len(faults)} lines are no turns ([start - end] turn code [valence, "
-            f"activation, dominance]): {some(faults, 10)}"
+            f"{folder}: {lines_are} ([start - end] turn code [valence, activation, dominance]): "
+            f"{some(faults, 10)}"
         )
     return turns, odd
 

@@ -78,8 +78,18 @@ def read_manifest(root: Path, options: Mapping[str, Any]) -> Reading:
     lost = [one for one in dict.fromkeys(given["path"]) if not os.path.isfile(root / one)]
     ignored = [name for name in NOT_READ if name in header]
     findings = [
-        *finding("labels-without-audio", lost, "files are not there; their rows stay in the table"),
-        *finding("columns-ignored", ignored, "columns are found out, not read"),
+        *finding(
+            "labels-without-audio",
+            lost,
+            "files are not there; their rows stay in the table",
+            "file is not there; its row stays in the table",
+        ),
+        *finding(
+            "columns-ignored",
+            ignored,
+            "columns are found out, not read",
+            "column is found out, not read",
+        ),
     ]
     return Reading(pd.DataFrame(columns), findings, labels, targets)
 

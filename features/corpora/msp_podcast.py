@@ -36,6 +36,7 @@ from features.corpora.base import (
 )
 from features.errors import CorpusError
 from features.utterances import finding, some
+from features.words import counted
 
 CLASSES = {
     "A": "angry",
@@ -121,9 +122,24 @@ def read_msp_podcast(root: Path, options: Mapping[str, Any]) -> Reading:
     frame = pd.DataFrame(kept)
     frame["utterance"] = make_ids(frame["path"].tolist(), prefix)
     findings = [
-        *finding("labels-without-audio", lost, "label rows without audio stay in the table"),
-        *finding("audio-without-labels", spare, "audio files without a label row are left out"),
-        *finding("no-agreement", without, "rows have no class (no agreement, or labels kept back)"),
+        *finding(
+            "labels-without-audio",
+            lost,
+            "label rows without audio stay in the table",
+            "label row without audio stays in the table",
+        ),
+        *finding(
+            "audio-without-labels",
+            spare,
+            "audio files without a label row are left out",
+            "audio file without a label row is left out",
+        ),
+        *finding(
+            "no-agreement",
+            without,
+            "rows have no class (no agreement, or labels kept back)",
+            "row has no class (no agreement, or labels kept back)",
+        ),
         *finding(
             "tree-unverified",
             [path.name],
@@ -131,8 +147,11 @@ def read_msp_podcast(root: Path, options: Mapping[str, Any]) -> Reading:
         ),
     ]
     for split, names in sorted(left.items()):
-        text = f"rows of {split or 'no partition'} are left out (the option test names test sets)"
-        findings += finding("partition-left-out", names, text)
+        of = f"of {split or 'no partition'}"
+        why = "left out (the option test names test sets)"
+        findings += finding(
+            "partition-left-out", names, f"rows {of} are {why}", f"row {of} is {why}"
+        )
     return Reading(frame, findings)
 
 
@@ -175,8 +194,9 @@ def _labels(path: Path) -> dict[str, dict[str, Any]]:
                 faults.append(f"{column} of {name} is {row[column]!r}")
         rows[name] = values
     if faults or again:
-        text = f"{len(faults)} values are no numbers: {some(faults, 10)}"
-        twice = f"{len(again)} files stand more than once: {some(again)}"
+        text = counted(len(faults), "value is no number", "values are no numbers")
+        text += f": {some(faults, 10)}"
+        twice = f"{counted(len(again), 'file stands', 'files stand')} more than once: {some(again)}"
         raise CorpusError(f"{path}: {text if faults else twice}")
     return rows
 
@@ -194,7 +214,8 @@ def _partitions(base: Path) -> dict[str, str]:
         elif line.strip():
             faults.append(f"line {place} ({line.strip()[:40]!r})")
     if faults:
-        raise CorpusError(f"{path}: {len(faults)} lines are not '<set>; <file>': {some(faults)}")
+        lines_are = counted(len(faults), "line is", "lines are")
+        raise CorpusError(f"{path}: {lines_are} not '<set>; <file>': {some(faults)}")
     return splits
 
 

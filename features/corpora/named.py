@@ -66,8 +66,13 @@ def match_names(
             f"{some(odd, 3)}; {corpus.key} is expected to hold {corpus.layout}"
         )
     rows = [{"path": path, **match.groupdict("")} for path, match in matches.items() if match]
-    text = f"audio files whose name is not {form} are left out"
-    return pd.DataFrame(rows, dtype=str), finding("names", odd, text)
+    left_out = finding(
+        "names",
+        odd,
+        f"audio files whose name is not {form} are left out",
+        f"audio file whose name is not {form} is left out",
+    )
+    return pd.DataFrame(rows, dtype=str), left_out
 
 
 def drop_copies(
@@ -104,7 +109,8 @@ def drop_copies(
         alike = one.suffix.lower() != two.suffix.lower() or _size(one) == _size(two)
         (same if alike else other).append(path)
     return kept.drop(columns=["video", "depth"]).sort_values("path", ignore_index=True), [
-        *finding("copies", same, "files are copies of one that is kept, and are left out"),
+        *finding("copies", same, "files are copies of one that is kept, and are left out",
+                 "file is a copy of one that is kept, and is left out"),
         *finding(
             "copies-differ", other,
             "files are named as one that is kept but differ from it in size; the one nearest to "

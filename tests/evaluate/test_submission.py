@@ -85,7 +85,7 @@ def test_files_missing_beyond_or_twice_are_named(study: Recipe, tmp_path: Path) 
     with pytest.raises(RunError) as caught:
         submitted(study, template)
     text = str(caught.value)
-    assert "1 files of the template have no prediction: u029.wav" in text
+    assert "1 file of the template has no prediction: u029.wav" in text
     assert "2 predicted files are not in the template: u030.wav, u031.wav" in text
     assert "names of the template are of files that it names twice: " in text
     assert "u036.wav, u036" in text.replace("u035.wav, u035.wav, ", "").replace("u035.wav, ", "")

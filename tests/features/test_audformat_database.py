@@ -124,7 +124,7 @@ def test_partitions_are_the_split_of_a_table_or_an_option(tmp_path):
     assert table.frame["partition"].tolist() == ["train", "", ""]
     assert table.labels["emotion"] == ("neutral", "anger")
     options = {"partitions": {"train": "gold.train", "test": "emotion"}}
-    with pytest.raises(CorpusError, match=r"1 rows are in two partitions: wav/a.wav \(train and"):
+    with pytest.raises(CorpusError, match=r"1 row is in two partitions: wav/a.wav \(train and"):
         read_corpus("mini", tmp_path, reader="audformat", options=options)
 
 

@@ -170,7 +170,7 @@ def test_compare_missing_targets_and_broken_values(tmp_path):
         read_corpus("hume-prosody", tmp_path)
     write(tmp_path / "lab/devel.csv", f"f,{HEADER}", f"2.wav,x,{shares(1)[:-4]}")
     with pytest.raises(
-        CorpusError, match=r"devel.csv: 1 values are no numbers.*Anger of 2.wav is 'x'"
+        CorpusError, match=r"devel.csv: 1 value is no number .*Anger of 2.wav is 'x'"
     ):
         read_corpus("hume-prosody", tmp_path)
     write(tmp_path / "lab/devel.csv", f"f,{HEADER}", "2.wav,1,0")
@@ -250,7 +250,7 @@ def test_emodb_odd_names_are_left_out(tmp_path):
 def test_emodb_bad_scores(tmp_path):
     emodb_tree(tmp_path)
     write(tmp_path / "erkennung.txt", "Nr\tSatz\ta\tb", "1\t03a01Fa.wav\tviel\t1,0")
-    with pytest.raises(CorpusError, match=r"1 rows are no percentages: 03a01Fa \('viel', '1,0'\)"):
+    with pytest.raises(CorpusError, match=r"1 row holds no percentages: 03a01Fa \('viel', '1,0'\)"):
         read_corpus("emodb", tmp_path)
     write(tmp_path / "erkennung.txt", "Nr\tSatz\ta\tb", "1\t03a01Fa.wav\t120,0\t1,0")
     table = read_corpus("emodb", tmp_path)
@@ -489,7 +489,7 @@ def test_audio_whose_name_is_no_utf_8(tmp_path: Path) -> None:
     (tmp_path / "wav").mkdir()
     (tmp_path / os.fsdecode(b"wav/03a01F\xe4.wav")).write_bytes(b"")
     with pytest.raises(
-        CorpusError, match=r"1 audio files have names .* no UTF-8: .*\\udce4.*rename"
+        CorpusError, match=r"1 audio file has a name that is no UTF-8: .*\\udce4.*rename"
     ):
         read_corpus("emodb", tmp_path)
 

@@ -101,7 +101,7 @@ def test_other_names_copies_and_hidden_files_are_left_out(tmp_path):
         ('"400001",0,0,0,1,3,0,"1001_IEO_ANG_LO",4,0,""', r"row '400001' of 1001_IEO_ANG_LO"),
         ('"1",0,0,0,1,3,0,"1001_IEO_ANG_LO",4,0,""', "row '1' of 1001_IEO_ANG_LO"),
         ('"100001",0,0,0,x,3,0,"1001_IEO_ANG_LO",4,0,""', r"\(0, 0, 0, x, 3, 0\)"),
-        ('"100001",0,0,0,-1,3,0,"1001_IEO_ANG_LO",4,0,""', r"1 rows are no votes"),
+        ('"100001",0,0,0,-1,3,0,"1001_IEO_ANG_LO",4,0,""', r"1 row is no vote "),
     ],
 )
 def test_votes_that_are_none(tmp_path, line, match):

@@ -121,10 +121,12 @@ def test_lists_that_are_missing_are_named(tmp_path):
 def test_lists_that_contradict_the_table_or_each_other(tmp_path):
     one, two = crema("1001_IEO_ANG_LO", "1002_IEO_ANG_LO")
     lists(tmp_path, "cremad", 1, train=[one], test=[one])
-    with pytest.raises(CorpusError, match="fold 1: 1 utterances are in two lists: 1001_IEO_ANG_LO"):
+    with pytest.raises(CorpusError, match="fold 1: 1 utterance is in two lists: 1001_IEO_ANG_LO"):
         read_emobox(tmp_path, "cremad", table("1001_IEO_ANG_LO"))
     lists(tmp_path, "cremad", 1, train=[one, two], test=[])
-    with pytest.raises(CorpusError, match=r"stand for two entries: IEO_ANG_LO \(x-1001-IEO-ANG-LO"):
+    with pytest.raises(
+        CorpusError, match=r"1 utterance stands for two entries: IEO_ANG_LO \(x-1001-IEO-ANG-LO"
+    ):
         read_emobox(tmp_path, "cremad", table("IEO_ANG_LO"))
     lists(tmp_path, "cremad", 1, train=[one, one], test=[two])
     split = read_emobox(tmp_path, "cremad", table("1001_IEO_ANG_LO", "1002_IEO_ANG_LO"))

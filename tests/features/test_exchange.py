@@ -208,7 +208,7 @@ def test_headers_that_say_nothing_usable(
     for content, message in (
         ("", "line 1 is empty"),
         ("name\nu00\n", "no column of features"),
-        ("name,a,a,b\nu00,1,2,3\n", "1 columns stand twice: a"),
+        ("name,a,a,b\nu00,1,2,3\n", "1 column stands twice: a"),
         ("name,a,\nu00,1,2\n", "column 3 has no name"),
         ("u00.wav,1.5,2.5\nu01.wav,1,2\n", "line 1 is the row of u00.wav"),
         ("name,a\nu00,1\nu01,1,2\n", "line 3: 3 cells, the header has 2"),

@@ -10,6 +10,7 @@ from features.__main__ import main, parser
 from features.command import run_command
 from features.corpora import CORPORA
 from features.corpora.listing import describe
+from features.words import counted
 from tests.features.test_named_corpora import listing, touch
 from tests.trees import write_evaluations
 
@@ -67,7 +68,7 @@ def test_table_prints_counts_and_what_is_odd(
     odd = [line for line in lines if line.startswith("odd: ")]
     assert len(odd) == 3
     assert odd[2].startswith("odd: 3 audio files are empty: ")
-    assert odd[0].startswith("odd: 1 audio files whose name is not <OAF|YAF>_<word>_<emotion> ")
+    assert odd[0].startswith("odd: 1 audio file whose name is not <OAF|YAF>_<word>_<emotion> ")
     assert "utterances 3 (published: 2800)" in odd[1]
 
 
@@ -89,7 +90,7 @@ def test_table_prints_speakers(
     (root / "manifest.csv").write_text("\n".join(["path,speaker", *rows]), encoding="utf-8")
     lines = table(capsys, root, "mine")
     known = len({one for one in speakers if one})
-    assert lines[0] == f"{len(speakers)} utterances, {known} speakers"
+    assert lines[0] == f"{len(speakers)} utterances, {counted(known, 'speaker')}"
     assert [one for one in lines if one.startswith("speaker: ")] == ([line] if line else [])
 
 

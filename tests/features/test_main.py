@@ -51,7 +51,7 @@ def test_verify_names_damage(extracted: Path, features, tmp_path: Path) -> None:
     assert code == 1
     assert "damaged: /mean, layer 0, utterances u00, u01, u02 and 9 more" in text
     assert "make extract MODEL=mfcc VERIFY=1 computes the damaged blocks again" in text
-    assert "1 of 1 files are not as they should be" in text
+    assert "1 of 1 file is not as it should be" in text
     assert "delete" not in text
     assert "utterances u00, u01, u02, u03, u04, u05, u06," in features("verify", "--names")[1]
     path.write_bytes(raw[:1000])
@@ -134,7 +134,7 @@ def test_table_names_what_is_no_audio_and_leaves_out_targets_without_a_value(
     (folder / "09a01Fa.wav").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1")
     code, text = features("table", "emodb", "--root", str(folder))
     assert code == 0
-    assert "odd: 1 audio files are empty: 08a01Fa.wav" in text
+    assert "odd: 1 audio file is empty: 08a01Fa.wav" in text
     assert "has not fetched (git lfs pull does): 09a01Fa.wav" in text
     assert "natural" not in text
 

@@ -44,7 +44,7 @@ def test_msp_podcast(tmp_path, level, file, audio):
     assert frame["session"].tolist() == ["0001", "0002", "0003"]
     assert frame["partition"].tolist() == ["test", "train", "devel"]
     found = kinds(table)
-    assert found["partition-left-out"].text.startswith("1 rows of Test2 are left out")
+    assert found["partition-left-out"].text.startswith("1 row of Test2 is left out")
     assert found["no-agreement"].examples == (NAMES[2],)
     assert set(found) == {"partition-left-out", "no-agreement", "tree-unverified"}
 
@@ -91,7 +91,7 @@ def test_partitions_name_files_whose_labels_are_kept_back(tmp_path):
     assert masked["emotion"] == masked["speaker"] == masked["session"] == ""
     assert math.isnan(masked["arousal"])
     write(tmp_path / "Partitions.txt", "Train MSP-PODCAST_0001_0008.wav")
-    with pytest.raises(CorpusError, match=r"Partitions.txt: 1 lines are not '<set>; <file>'"):
+    with pytest.raises(CorpusError, match=r"Partitions.txt: 1 line is not '<set>; <file>'"):
         read_corpus("msp-podcast", tmp_path)
 
 
@@ -110,7 +110,7 @@ def test_sides_that_differ_are_named(tmp_path):
     [
         ([HEADER.replace("EmoVal", "Val"), *LINES], r"no column EmoVal; it has"),
         ([HEADER, LINES[0].replace("2.2", "two")], "emoact of MSP-PODCAST_0001_0008.wav is 'two'"),
-        ([HEADER, LINES[0], LINES[0]], "1 files stand more than once: MSP-PODCAST_0001_0008.wav"),
+        ([HEADER, LINES[0], LINES[0]], "1 file stands more than once: MSP-PODCAST_0001_0008.wav"),
         ([HEADER, LINES[3]], r"no row is of a partition that is asked for; there are Test2 \(1\)"),
     ],
 )
