@@ -103,11 +103,14 @@ class _Book(Book):
             ]
             for row in rows
         ]
+        lacking = "".join(
+            f"; {one}" for one in dict.fromkeys(row["lacking"] for row in rows) if one
+        )
         return Sheet(
             f"{NAMES[metric]}, {partition}",
             f"{NAMES[metric]} of A and B, {partition}, on the rows that both hold out, and A minus "
             f"B with its {self.confidence} interval; speakers are resampled and swapped, else "
-            "utterances; Holm over all rows of this table, bold up to "
+            f"utterances{lacking}; Holm over all rows of this table, bold up to "
             f"{LEVEL:g}",
             ["run", "A", "B", "A minus B", "n", "speakers", "p", "p, Holm"],
             [cells],

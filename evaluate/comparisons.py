@@ -35,7 +35,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from evaluate.intervals import units
+from evaluate.intervals import defined, units
 from evaluate.metrics import average_ranks, encode, scores_of
 
 Floats = NDArray[np.float64]
@@ -406,14 +406,15 @@ def minimum_detectable(differences: Floats, n_units: int, level: float) -> float
     Returns
     -------
     float
-        In the unit of the score; NaN with one unit, or fewer than two defined resamples.
+        In the unit of the score; NaN with one unit, with fewer than two defined resamples, and
+        where more than half are undefined.
 
     Examples
     --------
     >>> round(minimum_detectable(np.array([-0.01, 0.01, -0.01, 0.01]), 1000, 0.05), 4)
     0.0324
     """
-    known = differences[~np.isnan(differences)]
+    known = defined(differences)
     if n_units < 2 or len(known) < 2:
         return float("nan")
     quantiles = stats.t.ppf([1 - level / 2, POWER], n_units - 1)

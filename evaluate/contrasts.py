@@ -91,6 +91,7 @@ def comparisons(
     ]
     test = found["test"]
     kind = "all" if test["exact"] else "drawn"
+    lacking = f"; {one['lacking']}" if one["lacking"] else ""
     few = "" if test["can_tell"] else f". {too_few(found, test['n_pairs'], 'pair')}"
     return Sheet(
         f"Differences in {NAMES[metric]}, {partition}",
@@ -98,7 +99,7 @@ def comparisons(
         f"{counted(found['n'], 'row')} that all have; permutation test over "
         f"{counted(test['n_swaps'], 'swap')} ({kind}) of {units(found)}, corrected over "
         f"{counted(test['n_pairs'], 'pair')} (Holm); detectable: the smallest true "
-        f"difference that would be found four times in five{few}",
+        f"difference that would be found four times in five{lacking}{few}",
         ["first", "second", "difference", "p", "p, Holm", "detectable"],
         [rows],
         f"differences-{partition}-{metric}",
@@ -283,6 +284,7 @@ def subsets(found: Mapping[str, Any], name: str = "subsets") -> Sheet:
         Stem of the table's files.
     """
     drawn = {(one["method"], one["metric"], one["k"]): one for one in found["random"]}
+    lacking = f"; UAR: {found['lacking']}" if found.get("lacking") else ""
     rows = []
     for one in found["choices"]:
         best = one["best"]
@@ -312,7 +314,7 @@ def subsets(found: Mapping[str, Any], name: str = "subsets") -> Sheet:
         f"Subsets of models, {found['partition']}",
         f"Subsets of {len(found['members'])} models, {found['partition']}: the best, which is "
         "chosen on the rows that it is scored on; one chosen without them; the difference of the "
-        "two; and random subsets as large as the best",
+        f"two; and random subsets as large as the best{lacking}",
         [
             "score",
             "method",

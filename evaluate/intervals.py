@@ -7,7 +7,9 @@ Conventions
 - One resample serves all targets and metrics, so that the mean over targets has an interval of
   its own (not a mean of bounds).
 - Bounds are percentiles of the resampled scores. A resample in which a score is undefined is left
-  out of that score's percentiles and counted.
+  out of that score's percentiles and counted; where more than half are, there are no bounds.
+- A mean over classes (UAR, macro F1) is undefined in a resample that has no row of a class which
+  the whole set has rows of: over fewer classes it would be another metric. Accuracy is not.
 - The heads are not fitted anew: an interval shows what other speakers would change, not what
   other training data would.
 """
@@ -23,7 +25,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
-from evaluate.metrics import REGRESSION, encode, scores_of
+from evaluate.metrics import OVER_CLASSES, REGRESSION, encode, scores_of
 
 Floats = NDArray[np.float64]
 
@@ -33,7 +35,7 @@ _BLOCK_VALUES = 1 << 19
 
 @dataclass(frozen=True)
 class Interval:
-    """Bounds of one score; NaN where it was undefined in every resample.
+    """Bounds of one score; NaN where it was undefined in more than half of the resamples.
 
     Attributes
     ----------
@@ -166,12 +168,41 @@ def _block_scores(task: tuple[_Target, Floats, NDArray[np.int64]]) -> dict[str, 
 def classification_resampled(
     truth: ArrayLike, prediction: ArrayLike, labels: Sequence[str], resamples: Resamples
 ) -> dict[str, Floats]:
-    """UAR, WA and macro F1 in every resample: `{metric: float64, shape (n_resamples,)}`."""
+    """UAR, WA and macro F1 in every resample.
+
+    Parameters
+    ----------
+    truth, prediction : str, shape (n,)
+    labels : sequence of str
+    resamples : Resamples
+
+    Returns
+    -------
+    dict
+        `{metric: float64, shape (n_resamples,)}`: that of the resampled rows; UAR and macro F1 are
+        NaN where these lack a class that some row of the whole set is of.
+
+    Examples
+    --------
+    Of two speakers the second alone is ever sad:
+
+    >>> drawn = Resamples(np.array([0, 1, 1]), np.array([[1.0, 2.0], [1.0, 0.0]]))
+    >>> found = classification_resampled(
+    ...     ["calm", "calm", "sad"], ["calm", "sad", "sad"], ["calm", "sad"], drawn)
+    >>> found["uar"].tolist(), found["wa"].round(3).tolist()
+    ([0.75, nan], [0.667, 1.0])
+    """
     k = len(labels)
     cell = encode(truth, labels, "truth") * k + encode(prediction, labels, "prediction")
     per_unit = np.zeros((len(resamples.counts), k * k))
     np.add.at(per_unit, (resamples.unit, cell), 1)
-    return scores_of((resamples.counts.T @ per_unit).reshape(-1, k, k))
+    matrices = (resamples.counts.T @ per_unit).reshape(-1, k, k)
+    supports, whole = matrices.sum(axis=2), per_unit.sum(axis=0).reshape(k, k).sum(axis=1)
+    lacking = ((supports == 0) & (whole > 0)).any(axis=1)
+    return {
+        name: np.where(lacking & (name in OVER_CLASSES), np.nan, values)
+        for name, values in scores_of(matrices).items()
+    }
 
 
 def interval(values: Floats, confidence: float) -> Interval:
@@ -189,12 +220,40 @@ def interval(values: Floats, confidence: float) -> Interval:
     >>> interval(np.array([0.0, 1.0, 2.0, 3.0, np.nan]), 0.5)
     Interval(low=0.75, high=2.25, undefined=1)
     """
-    known = values[~np.isnan(values)]
-    undefined = len(values) - len(known)
+    known = defined(values)
+    undefined = int(np.isnan(values).sum())
     if not len(known):
         return Interval(float("nan"), float("nan"), undefined)
     low, high = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(float(low), float(high), undefined)
+
+
+def defined(values: Floats) -> Floats:
+    """The resampled scores that are not NaN; none where more than half of them are.
+
+    Examples
+    --------
+    >>> defined(np.array([1.0, np.nan])).tolist(), defined(np.array([1.0, *[np.nan] * 2])).tolist()
+    ([1.0], [])
+    """
+    known = values[~np.isnan(values)]
+    return known if 2 * len(known) >= len(values) else known[:0]
+
+
+def lacking_text(n: int, n_resamples: int) -> str:
+    """Say what became of the resamples that lack a class; empty where none does.
+
+    Examples
+    --------
+    >>> lacking_text(70, 1000)
+    '70 of 1,000 resamples lack a class and are left out'
+    >>> lacking_text(501, 1000)
+    '501 of 1,000 resamples lack a class: too few are left for an interval'
+    """
+    if not n:
+        return ""
+    end = ": too few are left for an interval" if 2 * n > n_resamples else " and are left out"
+    return f"{n:,} of {n_resamples:,} resamples lack a class{end}"
 
 
 def _blocks(n_rows: int, n_resamples: int) -> Iterator[slice]:

@@ -143,6 +143,8 @@ REGRESSION: dict[str, Callable[[ArrayLike, ArrayLike], float]] = {
     "mse": mse,
 }
 CLASSIFICATION = ("uar", "wa", "macro_f1")
+OVER_CLASSES = ("uar", "macro_f1")
+"""Those that are means over classes: over fewer of them they are another metric."""
 
 
 def regression_scores(

@@ -46,7 +46,7 @@ HEADS_NUMERICS = 3
 """Raised with every change that can move a prediction of a head."""
 FUSION_NUMERICS = 1
 """Raised with every change that can move a fused prediction."""
-SUBSETS_NUMERICS = 1
+SUBSETS_NUMERICS = 2
 """Raised with every change that can move the choice of a subset, or a score of it."""
 
 KEY = ["corpus", "utterance", "partition", "fold", "speaker"]

@@ -46,7 +46,7 @@ from features.words import counted
 if TYPE_CHECKING:
     from features.recipe import Recipe
 
-SCORES_NUMERICS = 3
+SCORES_NUMERICS = 4
 """Raised with every change that can move a score or a bound."""
 FEW_SPEAKERS = 20
 """Below this many speakers an interval is shown with their number."""
@@ -63,6 +63,7 @@ NAMES = {
     "wa": "WA",
     "macro_f1": "macro F1",
 }
+_OVER_CLASSES = " and ".join(NAMES[one] for one in metrics.OVER_CLASSES)
 PARTITIONS = ("devel", "test")
 """Of the overview; those of a cross-corpus run and of the grid have tables of their own."""
 GRID = (
@@ -501,9 +502,22 @@ def _classification(
     drawn = intervals.draw(speakers(frame), recipe.evaluate.bootstrap, recipe.evaluate.seed)
     resampled = intervals.classification_resampled(truth, prediction, labels, drawn)
     result["metrics"] = {k: _entry(values[k], resampled[k], recipe) for k in values}
+    notes += _lacking_notes(name, result["metrics"], recipe)
     result["per_class"] = metrics.per_class(matrix, labels)
     result["confusion"] = matrix.tolist()
     return result
+
+
+def _lacking_notes(name: str, found: Mapping[str, Any], recipe: Recipe) -> list[str]:
+    """Say how many resamples lack a class; nothing where none does."""
+    text = _lacking_text(found, recipe)
+    return [f"{name}, {_OVER_CLASSES}: {text}"] if text else []
+
+
+def _lacking_text(found: Mapping[str, Any], recipe: Recipe) -> str:
+    """What became of the resamples that lack a class: of the entries of a set of rows."""
+    undefined = found.get("uar", {}).get("undefined", 0)
+    return intervals.lacking_text(undefined, recipe.evaluate.bootstrap)
 
 
 def absent_classes(name: str, per_class: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -596,8 +610,9 @@ def paired_gap(first: pd.DataFrame, second: pd.DataFrame, recipe: Recipe) -> dic
     dict
         `n`, the rows with a truth that both have; `n_speakers`; `metrics`, the score of the first
         minus that of the second with its interval; and `scores`, those of the first and the second
-        on these rows. Without such rows, or where an utterance stands several times, `metrics` is
-        empty and `why` says so.
+        on these rows; `lacking` says what became of the resamples that lack a class, where some
+        do. Without such rows, or where an utterance stands several times, `metrics` is empty and
+        `why` says so.
     """
     frames = shared_rows(first, second)
     if isinstance(frames, str):
@@ -622,6 +637,7 @@ def paired_gap(first: pd.DataFrame, second: pd.DataFrame, recipe: Recipe) -> dic
         "n_speakers": count_speakers(frames[0]),
         "metrics": values,
         "scores": {metric: [one[metric] for one in plain] for metric in values},
+        "lacking": _lacking_text(values, recipe),
     }
 
 
@@ -684,7 +700,7 @@ def overview(
     single = [line for line, one in zip(lines, scored, strict=True) if one.kind == "model"]
     top = "  ".join(c.ljust(w) for c, w in zip(header, widths, strict=True))
     table = [top, rule, *single, *([rule, *fused] if fused and single else fused)]
-    notes = [*_class_notes(scored, partitions), *_star_notes(statistics, partitions)]
+    notes = [*_class_notes(recipe, scored, partitions), *_star_notes(statistics, partitions)]
     blocks = [block for one in scored for block in (transfer_text(one), grid_text(one)) if block]
     lines = [caption(recipe, scored), "", *(line.rstrip() for line in table), *notes, *blocks]
     return "\n".join(lines)
@@ -695,14 +711,16 @@ def _star(one: Scored, partition: str, metric: str, statistics: Mapping[str, Any
     return " *" if found and one.name in found["metrics"][metric]["not_worse"] else ""
 
 
-def _class_notes(scored: Sequence[Scored], partitions: Sequence[str]) -> list[str]:
-    """What the columns of UAR go without."""
+def _class_notes(recipe: Recipe, scored: Sequence[Scored], partitions: Sequence[str]) -> list[str]:
+    """What the columns of UAR, and their intervals, go without."""
     found = [
         line
         for name in partitions
         for one in scored
-        for line in absent_classes(
-            name, one.scores["partitions"].get(name, {}).get("per_class", {})
+        if (part := one.scores["partitions"].get(name))
+        for line in (
+            *absent_classes(name, part.get("per_class", {})),
+            *_lacking_notes(name, part["metrics"], recipe),
         )
     ]
     return ["", *dict.fromkeys(found)] if found else []
@@ -846,7 +864,8 @@ def gap_size(gap: Mapping[str, Any]) -> str:
     ('n = 107, 10 speakers', 'n = 107')
     """
     few = gap["n_speakers"] and gap["n_speakers"] < FEW_SPEAKERS
-    return f"n = {gap['n']}, {counted(gap['n_speakers'], 'speaker')}" if few else f"n = {gap['n']}"
+    parts = [f"n = {gap['n']}", counted(gap["n_speakers"], "speaker") if few else ""]
+    return ", ".join(filter(None, [*parts, gap.get("lacking")]))
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

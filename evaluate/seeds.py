@@ -65,7 +65,7 @@ from evaluate.statistics import Rows, align
 if TYPE_CHECKING:
     from features.recipe import EvaluateSpec, Recipe
 
-SEEDS_NUMERICS = 1
+SEEDS_NUMERICS = 2
 """Raised with every change that can move a number of `seeds.json`."""
 
 Floats = NDArray[np.float64]
@@ -288,7 +288,7 @@ def _parts(spread: dict[str, Any], resampled: Floats, confidence: float) -> dict
     [0.2, 0.141, 0.1, 0.707, 0.667]
     """
     bounds = intervals.interval(resampled, confidence)
-    known = resampled[~np.isnan(resampled)]
+    known = intervals.defined(resampled)
     error = known.std(ddof=1) if len(known) > 1 else np.nan
     seeds, both = spread["deviation"] ** 2, spread["deviation"] ** 2 + error**2
     return {

@@ -104,7 +104,8 @@ def _table(found: Mapping[str, Any]) -> str:
                 _chosen_members(row["honest"]),
             ]
         )
-    return "\n".join([head, *aligned(rows)])
+    notes = [f"UAR: {found['lacking']}"] if found.get("lacking") else []
+    return "\n".join([head, *aligned(rows), *notes])
 
 
 def _members(members: Sequence[str]) -> str:

@@ -48,9 +48,9 @@ from features.files import write_text
 from features.recipe import Recipe
 
 COLUMNS = ("partition", "metric", "a", "b", "n", "n_speakers", "score_a", "score_b", "difference",
-           "low", "high", "p", "p_holm", "smallest_p", "why")  # fmt: skip
-"""Of the table: `smallest_p` is the least p value that there can be, `why` says why a pair of runs
-has no numbers."""
+           "low", "high", "lacking", "p", "p_holm", "smallest_p", "why")  # fmt: skip
+"""Of the table: `lacking` says what became of the resamples that lack a class, `smallest_p` is the
+least p value that there can be, `why` says why a pair of runs has no numbers."""
 
 
 @dataclass(frozen=True)
@@ -271,6 +271,7 @@ def _numbers(
             "difference": entry["value"],
             "low": entry["low"],
             "high": entry["high"],
+            "lacking": gap["lacking"] if metric in metrics.OVER_CLASSES else "",
             "p": _p_value(shared, names, metric, swaps),
             "smallest_p": swaps.smallest_p,
         }

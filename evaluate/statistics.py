@@ -7,7 +7,8 @@ Conventions
   compared, nor are those with other targets, labels or truths than the first; `left_out` says why.
 - The rows of a partition are those that all its systems have, by (corpus, utterance, fold), and
   that have a truth; `n_dropped` counts the others.
-- One draw of speakers (utterances where none is known) serves all systems and targets.
+- One draw of speakers (utterances where none is known) serves all systems and targets; resamples
+  that lack a class are left out of the intervals of UAR and counted (`evaluate.intervals`).
 - P values are corrected over all pairs of systems of a partition and metric (Holm). `not_worse`
   holds the best system and all that do not differ from it at the level, over n_systems - 1
   comparisons (`comparisons.not_worse`). With few speakers no p value can be small: `can_tell` is
@@ -27,6 +28,7 @@ NaN is null. Metrics are those of the overview (`evaluate.score.SHOWN`), higher 
       test: {level, n_pairs, n_swaps, exact, smallest_p, can_tell, can_mark},
       metrics: {metric: {
         scores: {name: value}, best: name or null, not_worse: [name, ...],
+        lacking: what became of the resamples that lack a class, in words; empty where none does,
         detectable: median over the pairs of the minimum detectable difference,
         pairs: [{a, b, difference (a less b), low, high, p, p_holm, detectable}, ...]}},
       mcnemar: null (regression) or [{a, b, only_a, only_b, p, p_holm}, ...],
@@ -68,7 +70,7 @@ from fusion.combine import mean_probability
 if TYPE_CHECKING:
     from features.recipe import Recipe
 
-STATISTICS_NUMERICS = 2
+STATISTICS_NUMERICS = 3
 """Raised with every change that can move a number of `statistics.json`."""
 LEVEL = 0.05
 """Of tests, for the whole table."""
@@ -271,6 +273,7 @@ def _compare(rows: Rows, recipe: Recipe) -> dict[str, Any]:
             systems, pairs, np.array([one[metric] for one in plain]), resampled[metric],
             p_values[metric], swaps.n_units, settings.confidence,
         )
+        | {"lacking": _lacking(metric, resampled[metric])}
         for metric in SHOWN[recipe.task]
     }  # fmt: skip
     return {
@@ -344,6 +347,13 @@ def _metric(
         "detectable": float(np.median(known)) if known else None,
         "pairs": listed,
     }
+
+
+def _lacking(metric: str, resampled: Floats) -> str:
+    if metric not in metrics.OVER_CLASSES:
+        return ""
+    # The rows are the same for all systems, and so are the resamples without a class.
+    return intervals.lacking_text(int(np.isnan(resampled[0]).sum()), resampled.shape[1])
 
 
 def _corrected(p_values: Floats, pairs: Sequence[tuple[int, int]]) -> Floats:

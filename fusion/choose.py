@@ -10,6 +10,7 @@ Conventions
   with an interval over resampled speakers.
 - A search is `exhaustive`, `greedy` or `greedy with replacement`. Its choice over all sizes has the
   size `any`; of equally good subsets the smallest is taken, then the first in the recipe's order.
+- Resamples that lack a class are left out of intervals, and `lacking` says how many they are.
 - Quantiles are of the scores of random subsets of a size (of all, where there are no more).
 - With `alone = true` all of it is repeated on the rows of each corpus: `alone` of the file.
 - A search that is stopped goes on from `progress.json`, if it is of the same inputs.
@@ -342,6 +343,7 @@ def _of_part(
     """The choices on the rows of one corpus, or of all ("")."""
     spec = _spec(recipe)
     sets = {"scored": data.scored, **{f"fold {f}": rows for f, rows in data.choosers.items()}}
+    lacking = ""
     choices: list[dict[str, Any]] = []
     random: list[dict[str, Any]] = []
     for method in spec.methods:
@@ -352,6 +354,7 @@ def _of_part(
             found[name] = searched(problem, f"{corpus}: {key}" if corpus else key)
             if name == "scored":
                 scored = Scorer(problem, data.scored, recipe)
+                lacking = scored.lacking
                 random += [{"method": method, **one} for one in _random(problem, spec)]
         choices += [{"method": method, **one} for one in _judge(scored, found, data, spec)]
     return {
@@ -359,6 +362,7 @@ def _of_part(
         "n_speakers": count_speakers(data.scored.frame),
         "chosen_on": data.chosen_on if data.choosers else None,
         "why": None if data.choosers else data.chosen_on,
+        "lacking": lacking,
         "choices": choices,
         "random": random,
     }
@@ -471,6 +475,15 @@ class Scorer:
         bounds = intervals.interval(resampled, self._evaluate.confidence)
         entry: dict[str, Any] = {"value": value, "low": bounds.low, "high": bounds.high}
         return entry | ({"undefined": bounds.undefined} if bounds.undefined else {})
+
+    @property
+    def lacking(self) -> str:
+        """What became of the resamples that lack a class; empty where none does."""
+        if not self.labels:
+            return ""
+        truth = self.frame["true"].to_numpy()
+        recalls = intervals.classification_resampled(truth, truth, self.labels, self._drawn)["uar"]
+        return intervals.lacking_text(int(np.isnan(recalls).sum()), len(recalls))
 
     def _predict(self, choices: tuple[Subset, ...]) -> Floats:
         """Combined values, the rows of each fold by its choice."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 
 import numpy as np
@@ -53,13 +54,51 @@ def test_classification_equals_the_metrics_of_the_resampled_rows(rng: np.random.
     truth, prediction = rng.choice(labels, N, p=[0.6, 0.38, 0.02]), rng.choice(labels, N)
     drawn = intervals.draw([""] * N, 60, seed=3)
     found = intervals.classification_resampled(truth, prediction, labels, drawn)
+    lacked = 0
     for b in range(60):
         rows = resampled_rows(drawn, b)
         for name in metrics.CLASSIFICATION:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 value = getattr(metrics, name)(truth[rows], prediction[rows], labels)
-            assert found[name][b] == pytest.approx(value, abs=1e-12)
+            whole = name == "wa" or set(truth[rows]) == set(truth)
+            wanted = value if whole else np.nan
+            lacked += not whole
+            assert found[name][b] == pytest.approx(wanted, abs=1e-12, nan_ok=True)
+    assert 0 < lacked < 120
+
+
+def test_an_interval_of_the_uar_is_of_resamples_with_every_class() -> None:
+    """By hand: of 3 speakers the 27 resamples, of which 8 have no row of the only sad one."""
+    unit = np.array([0, 0, 1, 1, 2, 2])
+    truth = np.array(["a", "b", "a", "b", "b", "c"])
+    prediction = np.array(["a", "a", "b", "b", "b", "c"])
+    draws = list(itertools.product(range(3), repeat=3))
+    counts = np.array([[one.count(i) for one in draws] for i in range(3)], dtype=float)
+    found = intervals.classification_resampled(
+        truth, prediction, ("a", "b", "c", "never"), intervals.Resamples(unit, counts)
+    )
+    recalls, right = [], []
+    for n0, n1, n2 in counts.T:
+        right.append((n0 + n1 + 2 * n2) / 6)
+        if n2 and n0 + n1:
+            recalls.append((n0 / (n0 + n1) + (n1 + n2) / (n0 + n1 + n2) + 1) / 3)
+    assert len(recalls) == 27 - 8 - 1
+    uar = found["uar"]
+    assert uar[~np.isnan(uar)] == pytest.approx(recalls)
+    assert np.isnan(found["macro_f1"]).sum() == 9
+    assert found["wa"] == pytest.approx(right)
+    bounds = intervals.interval(uar, 0.9)
+    assert bounds.undefined == 9
+    assert (bounds.low, bounds.high) == pytest.approx(tuple(np.quantile(recalls, [0.05, 0.95])))
+
+
+def test_an_interval_of_less_than_half_of_the_resamples_is_none() -> None:
+    half = np.array([0.5, np.nan, 0.7, np.nan])
+    assert intervals.interval(half, 1.0) == intervals.Interval(0.5, 0.7, 2)
+    fewer = intervals.interval(np.append(half, np.nan), 1.0)
+    assert np.isnan([fewer.low, fewer.high]).all()
+    assert fewer.undefined == 3
 
 
 def test_the_size_of_a_block_changes_nothing(regression, monkeypatch) -> None:

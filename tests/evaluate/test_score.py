@@ -314,3 +314,61 @@ def test_the_grid_is_shown_with_its_gaps(tmp_path: Path) -> None:
     make_statistics(recipe, score.read_all(recipe, tmp_path / "runs"), tmp_path / "runs")
     index = report.make_report(recipe, tmp_path / "runs", tmp_path / "none", tmp_path / "none")
     assert f"{gap['value']:+.3f} [" in index.read_text(encoding="utf-8")
+
+
+def rare_class() -> pd.DataFrame:
+    """Five speakers, two of whom are ever sad."""
+    frame = made.classification(n=60, right=0.5)
+    rows = (frame["true"] == "sadness") & ~frame["speaker"].isin(["00", "01"])
+    return frame.assign(true=frame["true"].mask(rows, "anger"))
+
+
+def test_resamples_without_a_class_are_left_out_and_said(tmp_path: Path) -> None:
+    """The draw again by hand, each resample as rows: those without a sad one have no UAR."""
+    recipe = made.recipe(tmp_path, "classification", "[evaluate]\nbootstrap = 300")
+    frame = rare_class()
+    for member in ("one", "two"):
+        folder = made.finish(recipe, tmp_path / "runs", member, frame)
+    speakers = list(dict.fromkeys(frame["speaker"]))
+    rng = np.random.default_rng(recipe.evaluate.seed)
+    values, lacking = {"uar": [], "wa": []}, 0
+    for _ in range(300):
+        drawn = [speakers[i] for i in rng.integers(0, 5, 5)]
+        rows = pd.concat([frame[frame["speaker"] == one] for one in drawn])
+        values["wa"].append((rows["true"] == rows["pred"]).mean())
+        if "sadness" in set(rows["true"]):
+            values["uar"].append(balanced_accuracy_score(rows["true"], rows["pred"]))
+        else:
+            lacking += 1
+    assert 0 < lacking < 60
+    found = score.score_run(folder, recipe)
+    entries = found["partitions"]["test"]["metrics"]
+    for metric, each in values.items():
+        wanted = np.quantile(each, [0.025, 0.975])
+        assert [entries[metric]["low"], entries[metric]["high"]] == pytest.approx(wanted)
+    assert entries["uar"]["undefined"] == entries["macro_f1"]["undefined"] == lacking
+    assert "undefined" not in entries["wa"]
+    text = f"{lacking} of 300 resamples lack a class and are left out"
+    note = f"test, UAR and macro F1: {text}"
+    assert found["warnings"].count(note) == 1
+    both = score.score_all(recipe, tmp_path / "runs")
+    assert score.overview(recipe, both).splitlines().count(note) == 1
+    gap = score.paired_gap(frame, frame, recipe)
+    assert gap["lacking"] == text
+    assert score.gap_size(gap) == f"n = 60, 5 speakers, {text}"
+    pairs = make_statistics(recipe, both, tmp_path / "runs")["partitions"]["test"]["metrics"]
+    assert [pairs[metric]["lacking"] for metric in ("uar", "wa")] == [text, ""]
+
+
+def test_too_few_resamples_with_every_class_give_no_interval(tmp_path: Path) -> None:
+    """Two classes of one row each: (1 - 1/e)^2 of the resamples have both."""
+    frame = made.classification(n=60)
+    frame["speaker"] = [f"{i:02}" for i in range(60)]
+    frame["true"] = [made.UNLUCKY, "sadness", *["anger"] * 58]
+    found = scored(tmp_path, frame, "classification")
+    uar = found["partitions"]["test"]["metrics"]["uar"]
+    assert uar["value"] > 0
+    assert uar["low"] is None
+    (note,) = [text for text in found["warnings"] if "too few are left for an interval" in text]
+    assert uar["undefined"] == pytest.approx(600, abs=60)
+    assert note.startswith(f"test, UAR and macro F1: {uar['undefined']} of 1,000 resamples lack")

@@ -101,6 +101,22 @@ def test_the_nested_estimate_by_hand(tmp_path: Path) -> None:
     assert (drawn["n"], drawn["all"], drawn["mean"]) == (2, True, 0.5)
 
 
+def test_resamples_that_lack_a_class_are_left_out(tmp_path: Path) -> None:
+    """Of two speakers the first alone has an a: the pairs that draw the other twice are out."""
+    recipe = made.recipe(tmp_path, "classification", SUBSETS + 'k = [1]\nmetrics = ["uar"]')
+    held = {
+        one: votes("abbb", said, "test", "") for one, said in (("one", "abba"), ("two", "bbbb"))
+    }
+    inner = {one: frame.assign(partition="inner") for one, frame in held.items()}
+    result = result_of(recipe, written(recipe, tmp_path, held, inner))
+    honest = row_of(result, k=1)["honest"]
+    # (first, first) has recalls 1 and 1, a mixed pair 1 and 2/3.
+    assert (honest["low"], honest["high"]) == (pytest.approx(5 / 6), 1.0)
+    n = honest["undefined"]
+    assert 200 < n < 300
+    assert result["lacking"] == f"{n} of 1,000 resamples lack a class and are left out"
+
+
 def members(
     rng: np.random.Generator, frame: pd.DataFrame, names: tuple[str, ...]
 ) -> dict[str, pd.DataFrame]:
