@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from evaluate import plots
+from evaluate.metrics import OVER_CLASSES
 from evaluate.score import NAMES, Scored, number, too_few, units
 from evaluate.selection import ANY, honest_members
 from evaluate.tables import NONE, Cell, Sheet, count, difference, entry, p_value, plain, text
@@ -233,15 +234,12 @@ def groups(one: Scored, partition: str, stem: str) -> list[Sheet]:
 
 def _group(kind: str, found: Mapping[str, Any], partition: str, stem: str) -> Sheet:
     metrics = found["metrics"]
-    gaps = [
-        f"; {NAMES[metric]} of {one['best']} minus that of {one['worst']}: {_plain_gap(one['gap'])}"
-        for metric, one in metrics.items()
-        if one
-    ]
+    gaps = "".join(f"; {_gap_text(metric, one)}" for metric, one in metrics.items())
 
     def cell(name: str, metric: str) -> Cell:
-        ends = [end for end in ("best", "worst") if (metrics[metric] or {}).get(end) == name]
-        return replace(entry(found["groups"][name]["metrics"][metric]), marks=ends)
+        ends = [end for end in ("best", "worst") if metrics[metric].get(end) == name]
+        each = found["groups"][name]
+        return replace(entry(each["metrics"][metric], _lacking(metric, each)), marks=ends)
 
     rows = [
         [
@@ -254,16 +252,42 @@ def _group(kind: str, found: Mapping[str, Any], partition: str, stem: str) -> Sh
     ]
     return Sheet(
         f"Scores by {kind}, {partition}",
-        f"Scores by {kind}, {partition}; {found['resampled']} resampled{''.join(gaps)}",
+        f"Scores by {kind}, {partition}; {found['resampled']} resampled{_left_out(found)}{gaps}",
         [kind, "n", *([] if kind == "speaker" else ["speakers"]), *(NAMES[m] for m in metrics)],
         [rows],
         f"{kind}-{stem}",
     )
 
 
-def _plain_gap(gap: Mapping[str, Any]) -> str:
-    cell = difference(**gap)
-    return f"{cell.text} {cell.bounds}".strip()
+def _gap_text(metric: str, found: Mapping[str, Any]) -> str:
+    if "why" in found:
+        return f"{NAMES[metric]}: no best and worst: {found['why']}"
+    gap = difference(*(found["gap"][key] for key in ("value", "low", "high")))
+    ends = f"{NAMES[metric]} of {found['best']} minus that of {found['worst']}"
+    return f"{ends}: {gap.text} {gap.bounds}".strip()
+
+
+def _lacking(metric: str, group: Mapping[str, Any]) -> str:
+    """Of how many classes or targets a group's score is the mean, where it lacks some."""
+    if "targets" in group:
+        return "{has} of {of} targets".format(**group["targets"])
+    if "classes" in group and metric in OVER_CLASSES:
+        return "{has} of {of} classes".format(**group["classes"])
+    return ""
+
+
+def _left_out(found: Mapping[str, Any]) -> str:
+    """How many resamples are left out of the interval of a group at most."""
+    gaps = [one["gap"] for one in found["metrics"].values() if "gap" in one]
+    entries = [one["metrics"] for one in found["groups"].values()]
+    every = [*gaps, *(entry for each in entries for entry in each.values())]
+    most = max(one.get("undefined", 0) for one in every)
+    if not most:
+        return ""
+    return (
+        f", without those in which a score is undefined or a class is lacking (up to {most:,} of "
+        f"{found['n_resamples']:,}; no interval where more than half are)"
+    )
 
 
 def _count_or_none(value: int | None) -> Cell:

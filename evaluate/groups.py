@@ -7,12 +7,16 @@ Conventions
   two groups in a partition is left out.
 - Sessions and speakers are named `corpus/session`, `corpus/speaker`.
 - Metrics are those of the overview. A class, or a target, that a group has no truth for is left
-  out of its score.
+  out of its score; the group says how many of the partition's it has.
 - What is resampled is what groups are made of: speakers where a group holds several, else the
   utterances of each group. One draw serves all groups, so that gaps have intervals of their own.
 - `best` and `worst` are the groups with the highest and lowest defined score among those of at
   least `LEAST` rows; `gap` is their difference. They are chosen by these very scores: with many
   groups a gap is large by chance alone. Its interval is that of the two groups, chosen once.
+- A mean over classes or targets is compared among groups that have all of the partition's: over
+  fewer it is another score. Accuracy is compared among all groups.
+- Resamples in which a group lacks a class that it has are left out of its interval
+  (`evaluate.intervals`), and counted as `undefined`.
 
 The entry
 ---------
@@ -20,17 +24,22 @@ The entry
 
     groups: {partition: {kind: {
       resampled: "speakers" or "utterances",
-      metrics: {metric: {best: name, worst: name, gap: {value, low, high}}} (null for fewer than two
-        groups of `LEAST` rows),
-      groups: {name: {n, n_speakers, metrics: {metric: {value, low, high}}}}
-        (speakers, too many for intervals of their own: {value})
+      n_resamples,
+      metrics: {metric: {best: name, worst: name, gap: {value, low, high, undefined}} or
+        {why: there are no two groups to compare}},
+      groups: {name: {n, n_speakers,
+        classes or targets: {has, of} (where the group has fewer than the partition),
+        metrics: {metric: {value, low, high, undefined}}
+          (speakers, too many for intervals of their own: {value})}}
     }}}
 """
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,7 +149,15 @@ def _score_kind(
     order = sorted(set(of_row) - {""})
     rows = {one: frame[of_row == one] for one in order}
     values = {one: plain_scores(part, names) for one, part in rows.items()}
-    extremes = {metric: _extremes(values, rows, metric) for metric in shown}
+    parts = _Parts(frame, names)
+    large = [one for one in order if len(rows[one]) >= LEAST]
+    whole = [one for one in large if parts.count(rows[one]) == parts.n]
+    extremes = {
+        metric: _extremes(
+            {one: values[one][metric] for one in (whole if parts.enter(metric) else large)}
+        )
+        for metric in shown
+    }
     alone = any(count_speakers(part) == 1 for part in rows.values())
     units = np.full(len(frame), "", dtype=object) if alone else speakers(frame)
     drawn = intervals.draw(units, settings.bootstrap, settings.seed)
@@ -155,11 +172,12 @@ def _score_kind(
 
     def entry(value: float, values: np.ndarray) -> dict[str, float]:
         bounds = intervals.interval(values, settings.confidence)
-        return {"value": value, "low": bounds.low, "high": bounds.high}
+        found = {"value": value, "low": bounds.low, "high": bounds.high}
+        return found | ({"undefined": bounds.undefined} if bounds.undefined else {})
 
     gaps: dict[str, Any] = {}
     for metric, pair in extremes.items():
-        gaps[metric] = None
+        gaps[metric] = {"why": _no_two_groups(parts, metric)}
         if pair:
             best, worst = pair
             gap = entry(
@@ -169,11 +187,13 @@ def _score_kind(
             gaps[metric] = {"best": best, "worst": worst, "gap": gap}
     return {
         "resampled": "speakers" if any(units) else "utterances",
+        "n_resamples": settings.bootstrap,
         "metrics": gaps,
         "groups": {
             one: {
                 "n": len(part),
                 "n_speakers": count_speakers(part),
+                **parts.lacking(part),
                 "metrics": {
                     metric: {"value": values[one][metric]}
                     if many
@@ -186,15 +206,47 @@ def _score_kind(
     }
 
 
-def _extremes(
-    values: Mapping[str, Mapping[str, float]], rows: Mapping[str, pd.DataFrame], metric: str
-) -> tuple[str, str] | None:
-    """The best and the worst group; None with fewer than two that are large enough and defined."""
-    known = {
-        one: scores[metric]
-        for one, scores in values.items()
-        if len(rows[one]) >= LEAST and not np.isnan(scores[metric])
-    }
+@dataclass(frozen=True)
+class _Parts:
+    """What the scores of a partition are means over: its classes, or its targets."""
+
+    frame: pd.DataFrame
+    names: Sequence[str]
+
+    @property
+    def what(self) -> str:
+        """Their name."""
+        return "classes" if "true" in self.frame.columns else "targets"
+
+    @functools.cached_property
+    def n(self) -> int:
+        """How many the partition has a truth for."""
+        return self.count(self.frame)
+
+    def count(self, rows: pd.DataFrame) -> int:
+        """How many some rows have a truth for."""
+        if self.what == "classes":
+            return int(rows["true"].nunique())
+        return int(rows[[f"{one}_true" for one in self.names]].notna().any().sum())
+
+    def enter(self, metric: str) -> bool:
+        """Whether a metric is a mean over them."""
+        return self.what == "targets" or metric in metrics.OVER_CLASSES
+
+    def lacking(self, rows: pd.DataFrame) -> dict[str, dict[str, int]]:
+        """How many some rows have, where they are fewer than the partition's."""
+        has = self.count(rows)
+        return {self.what: {"has": has, "of": self.n}} if has < self.n else {}
+
+
+def _no_two_groups(parts: _Parts, metric: str) -> str:
+    all_of_them = f", all {parts.n} {parts.what}" if parts.enter(metric) else ""
+    return f"fewer than two groups have {LEAST} rows or more{all_of_them} and a defined score"
+
+
+def _extremes(known: Mapping[str, float]) -> tuple[str, str] | None:
+    """The best and the worst of some groups; None with fewer than two whose score is defined."""
+    known = {one: value for one, value in known.items() if not np.isnan(value)}
     if len(known) < 2:
         return None
     return max(known, key=known.__getitem__), min(known, key=known.__getitem__)

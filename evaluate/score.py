@@ -46,7 +46,7 @@ from features.words import counted
 if TYPE_CHECKING:
     from features.recipe import Recipe
 
-SCORES_NUMERICS = 4
+SCORES_NUMERICS = 5
 """Raised with every change that can move a score or a bound."""
 FEW_SPEAKERS = 20
 """Below this many speakers an interval is shown with their number."""

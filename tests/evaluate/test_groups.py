@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evaluate import groups, intervals, metrics, runs, score
+from evaluate import contrasts, groups, intervals, metrics, runs, score
+from evaluate.score import Scored
 from features.errors import RunError
 from features.recipe import EvaluateSpec
 from features.utterances import Table, columns_of, write_table
@@ -87,14 +88,104 @@ def test_the_best_and_the_worst_speaker() -> None:
     assert values["mine/03"] == {"value": 1.0}
     assert found["metrics"]["uar"]["worst"] == min(values, key=lambda one: values[one]["value"])
     few = scored(frame.iloc[:45])["speaker"]  # nine rows each
-    assert few["metrics"]["uar"] is None
+    assert few["metrics"]["wa"] == {
+        "why": "fewer than two groups have 10 rows or more and a defined score"
+    }
     assert len(few["groups"]) == 5
+
+
+def lacking_classes() -> pd.DataFrame:
+    """Speaker 03 is never sad and always right; 02 and 04 are of anger alone."""
+    frame = made.classification(150, right=0.6)
+    frame.loc[(frame["speaker"] == "03") & (frame["true"] == "sadness"), "true"] = "anger"
+    frame.loc[frame["speaker"].isin(["02", "04"]), "true"] = "anger"
+    frame.loc[frame["speaker"] == "03", "pred"] = frame["true"]
+    return frame
+
+
+def test_groups_without_a_class_are_neither_the_best_nor_the_worst() -> None:
+    frame = lacking_classes()
+    found = scored(frame)["speaker"]
+    assert found["groups"]["mine/03"]["classes"] == {"has": 2, "of": 3}
+    assert found["groups"]["mine/02"]["classes"] == {"has": 1, "of": 3}
+    assert "classes" not in found["groups"]["mine/00"]
+    assert found["groups"]["mine/03"]["metrics"]["uar"] == {"value": 1.0}
+    ends = found["metrics"]["uar"]
+    uar = {
+        one: metrics.uar(rows["true"], rows["pred"], made.LABELS)
+        for one, rows in frame.groupby("speaker")
+        if one in ("00", "01")
+    }
+    best, worst = sorted(uar, key=uar.__getitem__, reverse=True)
+    assert (ends["best"], ends["worst"]) == (f"mine/{best}", f"mine/{worst}")
+    assert ends["gap"]["value"] == pytest.approx(uar[best] - uar[worst])
+    assert found["metrics"]["wa"]["best"] == "mine/03"  # of accuracy among all
+
+
+def test_the_gap_leaves_out_resamples_that_lack_a_class() -> None:
+    """Brute force: the rows of the best and worst speaker in every draw of utterances."""
+    frame = lacking_classes()
+    found = scored(frame)["speaker"]["metrics"]["uar"]
+    drawn = intervals.draw([""] * len(frame), SETTINGS.bootstrap, SETTINGS.seed)
+    apart, lacking = [], 0
+    for counts in drawn.counts.T:
+        rows = frame.loc[np.repeat(frame.index, counts.astype(int))]
+        ends = [rows[rows["speaker"] == found[end][-2:]] for end in ("best", "worst")]
+        if all(one["true"].nunique() == 3 for one in ends):
+            one, other = (metrics.uar(end["true"], end["pred"], made.LABELS) for end in ends)
+            apart.append(one - other)
+        else:
+            lacking += 1
+    assert lacking == found["gap"].get("undefined", 0)
+    wanted = np.quantile(apart, [0.025, 0.975])
+    assert [found["gap"]["low"], found["gap"]["high"]] == pytest.approx(wanted)
+
+
+def test_no_two_groups_with_all_classes_have_no_gap(tmp_path: Path) -> None:
+    frame = made.classification(150)
+    alone = (frame["true"] == "sadness") & (frame["speaker"] != "00")
+    frame["true"] = frame["true"].mask(alone, "anger")
+    one = Scored(
+        "model", "one", tmp_path, False, {},
+        {"groups": {"test": runs.plain(scored(frame))}, "optimistic": False},
+    )  # fmt: skip
+    kinds = one.scores["groups"]["test"]
+    why = "fewer than two groups have 10 rows or more, all 3 classes and a defined score"
+    assert kinds["speaker"]["metrics"]["uar"] == {"why": why}
+    sheet = contrasts.groups(one, "test", "stem")[list(kinds).index("speaker")]
+    assert f"; UAR: no best and worst: {why}; WA of " in sheet.caption
+    cells = {row[0].text: row[-2:] for row in sheet.rows}
+    assert [cell.note for cell in cells["mine/01"]] == ["2 of 3 classes", ""]
+    assert cells["mine/00"][0].note == ""
+    assert not any(row[-2].marks for row in sheet.rows)
+    assert sum(len(row[-1].marks) for row in sheet.rows) == 2
+
+
+def test_resamples_that_a_group_is_not_scored_on_are_counted(tmp_path: Path) -> None:
+    frame = made.classification(60)
+    rows = (frame["true"] == "sadness") & ~frame["speaker"].isin(["00", "04"])
+    frame["true"] = frame["true"].mask(rows, "anger")
+    found = scored(frame)
+    most = max(
+        entry.get("undefined", 0)
+        for one in (*found["gender"]["groups"].values(), found["gender"]["metrics"]["uar"])
+        for entry in (one["metrics"].values() if "metrics" in one else [one["gap"]])
+    )
+    assert most > 40
+    one = Scored(
+        "model", "one", tmp_path, False, {}, {"groups": {"test": found}, "optimistic": False}
+    )
+    (sheet, *_) = contrasts.groups(one, "test", "stem")
+    assert f"a class is lacking (up to {most} of 200; no interval where more" in sheet.caption
 
 
 def test_regression_groups_leave_masked_targets_out() -> None:
     frame = made.regression(n=120, partitions=("test",))
     frame.loc[frame["speaker"] == "00", "Sadness_true"] = np.nan
-    found = scored(frame, ("spearman",))["speaker"]["groups"]["mine/00"]
+    kind = scored(frame, ("spearman",))["speaker"]
+    found = kind["groups"]["mine/00"]
+    assert found["targets"] == {"has": 2, "of": 3}
+    assert "mine/00" not in kind["metrics"]["spearman"].values()
     part = frame[frame["speaker"] == "00"]
     known = part["Calmness_true"].notna()
     expected = [
