@@ -27,6 +27,7 @@ from evaluate.score import (
     Scored,
     aligned,
     cell_text,
+    marked_partition,
     read_scores,
     score_run,
 )
@@ -138,7 +139,13 @@ def sweeps_text(recipe: Recipe, sweeps: Sequence[Sweep]) -> str:
         partitions = [p for p in PARTITIONS if any(p in r.scores["partitions"] for r in sweep.runs)]
         last = partitions[-1]
         highest = sweep.highest(last, metric)
-        rows = [["layer", f"{select}, to choose by", *(f"{p} {NAMES[metric]}" for p in partitions)]]
+        rows = [
+            [
+                "layer",
+                f"{select}, to choose by",
+                *(marked_partition(p, sweep.runs, NAMES[metric]) for p in partitions),
+            ]
+        ]
         for layer, one in sweep.layers.items():
             score = sweep.selection[layer]
             cells = _cells(one, partitions, metric)

@@ -23,7 +23,7 @@ from evaluate.book import Book, Shown, slug
 from evaluate.examples import Audio
 from evaluate.layers import Sweep
 from evaluate.paper import Paper
-from evaluate.score import NAMES, SHOWN, Protocols, Scored, caption
+from evaluate.score import NAMES, SHOWN, Protocols, Scored, caption, marked_partition, optimism
 from evaluate.selection import by_corpus
 from evaluate.tables import Sheet
 from features.command import duration
@@ -178,8 +178,15 @@ class _Book(Book):
     def _overview_pictures(self) -> list[Shown]:
         recipe, scored = self.study.recipe, self.study.scored
         metric = SHOWN[recipe.task][0]
-        rows = [(one.marked_title, _by_partition(one, metric)) for one in scored]
-        shown = [p for p in sheets.partitions_of(scored) if any(p in found for _, found in rows)]
+        names = {p: marked_partition(p, scored) for p in sheets.partitions_of(scored)}
+        rows = [
+            (
+                one.marked_title,
+                {names[p]: e for p, e in _by_partition(one, metric).items() if p in names},
+            )
+            for one in scored
+        ]
+        shown = [p for p in names.values() if any(p in found for _, found in rows)]
         if not shown:
             return []
         picture = plots.scores(
@@ -200,7 +207,11 @@ class _Book(Book):
         parts, cells = [], {}
         for partition, result in one.scores["partitions"].items():
             rows = frame[frame.index.get_level_values("partition") == partition]
-            part: dict[str, Any] = {"name": partition, "masked": not result["metrics"]}
+            part: dict[str, Any] = {
+                "name": marked_partition(partition, [one]),
+                "optimism": optimism(partition, [one]),
+                "masked": not result["metrics"],
+            }
             parts.append(part)
             if part["masked"]:
                 continue
@@ -316,7 +327,8 @@ class _Book(Book):
         metrics = SHOWN[self.study.recipe.task]
         parts = [
             (
-                partition,
+                marked_partition(partition, self.study.scored),
+                optimism(partition, self.study.scored),
                 self._keep(
                     *(contrasts.comparisons(found, partition, m, self._titles) for m in metrics),
                     contrasts.mcnemar(found, partition, self._titles),
@@ -350,7 +362,9 @@ class _Book(Book):
                 *contrasts.matrices(found, partition, self._titles),
             )
             meanings = contrasts.meanings(found, study.recipe.task)
-            parts.append((partition, picture, tables_of, meanings))
+            marked = marked_partition(partition, study.scored)
+            why = optimism(partition, study.scored)
+            parts.append((marked, why, picture, tables_of, meanings))
         self._page(
             "fusion.html",
             "fusion.html",

@@ -283,6 +283,23 @@ def read_run(folder: str | Path) -> dict[str, Any] | None:
     return read_json(Path(folder) / "run.json")
 
 
+def chosen_on_devel(folder: str | Path) -> bool:
+    """Whether settings of a run's head, or of a member's, were chosen on its devel rows.
+
+    With `inner = "devel"`, where there was a choice: of several cells, or several layers.
+    """
+    folder = Path(folder)
+    record = read_run(folder) or {}
+    if "members" in record:
+        return any(chosen_on_devel(folder.parents[1] / one) for one in record["members"])
+    if record.get("recipe", {}).get("split", {}).get("inner") != "devel":
+        return False
+    if any(len(scores) > 1 for scores in record.get("layer_scores", {}).values()):
+        return True
+    path = folder / SEARCH
+    return path.is_file() and len(set(pd.read_csv(path, usecols=["cell"])["cell"])) > 1
+
+
 def is_fresh(folder: str | Path, inputs: Mapping[str, Any], outputs: Sequence[str]) -> bool:
     """Say whether a run was finished with these inputs and all its outputs are there."""
     record = read_run(folder)

@@ -9,6 +9,8 @@ Conventions
   of the corpus, and empty where the recipe does not ask for it.
 - The conditions of the grid of speakers and sentences are compared with its partition `test` on
   the same rows, in pairs (`gaps`).
+- Devel rows that settings of the head (or of a fusion's members) were chosen on give an optimistic
+  score: `optimistic` of the partition says why (`CHOSEN_ON_DEVEL`).
 - Rows whose truth is masked are left out and counted (`n_masked`).
 - A regression's `metrics` are means over its targets. A target without any truth is left out; a
   target whose score is undefined makes the mean undefined.
@@ -46,7 +48,7 @@ from features.words import counted
 if TYPE_CHECKING:
     from features.recipe import Recipe
 
-SCORES_NUMERICS = 5
+SCORES_NUMERICS = 6
 """Raised with every change that can move a score or a bound."""
 FEW_SPEAKERS = 20
 """Below this many speakers an interval is shown with their number."""
@@ -64,6 +66,8 @@ NAMES = {
     "macro_f1": "macro F1",
 }
 _OVER_CLASSES = " and ".join(NAMES[one] for one in metrics.OVER_CLASSES)
+CHOSEN_ON_DEVEL = "the heads' settings were chosen on these rows; test is the honest figure"
+"""Why scores on devel are optimistic."""
 PARTITIONS = ("devel", "test")
 """Of the overview; those of a cross-corpus run and of the grid have tables of their own."""
 GRID = (
@@ -185,6 +189,9 @@ def score_run(
             )
         except ValueError as error:
             raise RunError(f"{folder / runs.PREDICTIONS}: {name}: {error}; train anew") from None
+        if name == "devel" and inputs["chosen_on_devel"]:
+            partitions[name]["optimistic"] = CHOSEN_ON_DEVEL
+            notes.append(f"{name}: {CHOSEN_ON_DEVEL}")
     more: dict[str, Any] = {}
     if task == "classification":
         record = runs.read_run(folder) or {}
@@ -286,6 +293,7 @@ def _inputs(folder: Path, recipe: Recipe) -> dict[str, Any]:
         "task": recipe.task,
         "outer": recipe.split.outer,
         "optimistic": bool((runs.read_run(folder) or {}).get("optimistic", False)),
+        "chosen_on_devel": runs.chosen_on_devel(folder),
     }
 
 
@@ -681,7 +689,14 @@ def overview(
     shown = SHOWN[recipe.task]
     partitions = [p for p in PARTITIONS if any(p in s.scores["partitions"] for s in scored)]
     several = len(shown) > 1
-    header = ["", *(f"{p} {NAMES[m]}" if several else p for p in partitions for m in shown)]
+    header = [
+        "",
+        *(
+            marked_partition(p, scored, NAMES[m] if several else "")
+            for p in partitions
+            for m in shown
+        ),
+    ]
     body = [
         [
             one.marked_title,
@@ -700,7 +715,7 @@ def overview(
     single = [line for line, one in zip(lines, scored, strict=True) if one.kind == "model"]
     top = "  ".join(c.ljust(w) for c, w in zip(header, widths, strict=True))
     table = [top, rule, *single, *([rule, *fused] if fused and single else fused)]
-    notes = [*_class_notes(recipe, scored, partitions), *_star_notes(statistics, partitions)]
+    notes = [*_column_notes(recipe, scored, partitions), *_star_notes(statistics, partitions)]
     blocks = [block for one in scored for block in (transfer_text(one), grid_text(one)) if block]
     lines = [caption(recipe, scored), "", *(line.rstrip() for line in table), *notes, *blocks]
     return "\n".join(lines)
@@ -711,14 +726,27 @@ def _star(one: Scored, partition: str, metric: str, statistics: Mapping[str, Any
     return " *" if found and one.name in found["metrics"][metric]["not_worse"] else ""
 
 
-def _class_notes(recipe: Recipe, scored: Sequence[Scored], partitions: Sequence[str]) -> list[str]:
-    """What the columns of UAR, and their intervals, go without."""
+def optimism(partition: str, scored: Sequence[Scored]) -> str:
+    """Why the scores of a partition are optimistic; empty where those of no run are."""
+    found = [one.scores["partitions"].get(partition, {}) for one in scored]
+    return next((one["optimistic"] for one in found if "optimistic" in one), "")
+
+
+def marked_partition(partition: str, scored: Sequence[Scored], metric: str = "") -> str:
+    """The name of a partition, and of a metric, marked where the scores are optimistic."""
+    name = f"{partition} {metric}".rstrip()
+    return f"{name} (optimistic)" if optimism(partition, scored) else name
+
+
+def _column_notes(recipe: Recipe, scored: Sequence[Scored], partitions: Sequence[str]) -> list[str]:
+    """Where a column is optimistic, and what those of UAR and their intervals go without."""
     found = [
         line
         for name in partitions
         for one in scored
         if (part := one.scores["partitions"].get(name))
         for line in (
+            *([f"{name}: {part['optimistic']}"] if "optimistic" in part else []),
             *absent_classes(name, part.get("per_class", {})),
             *_lacking_notes(name, part["metrics"], recipe),
         )

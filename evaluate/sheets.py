@@ -31,6 +31,7 @@ from evaluate.score import (
     caption,
     gap_size,
     gap_text,
+    marked_partition,
     number,
     size_text,
 )
@@ -80,6 +81,7 @@ def overview(
     partitions, shown = partitions_of(scored), SHOWN[recipe.task]
     most = {p: max(one.scores["partitions"].get(p, {}).get("n", 0) for one in scored)
              for p in partitions}  # fmt: skip
+    marked = [marked_partition(partition, scored) for partition in partitions]
 
     def row(one: Scored) -> Row:
         cells = [title_cell(one, pages)]
@@ -95,7 +97,7 @@ def overview(
     return Sheet(
         f"Scores of every run{f', {protocol}' if protocol else ''}",
         caption(recipe, scored),
-        ["run", *(f"{partition}, {NAMES[metric]}" for partition in partitions for metric in shown)],
+        ["run", *(f"{one}, {NAMES[metric]}" for one in marked for metric in shown)],
         blocks(scored, row),
         f"scores-{protocol}" if protocol else "scores",
     )
@@ -465,7 +467,7 @@ def layers(recipe: Recipe, sweep: Sweep, name: str, pages: Pages) -> Sheet:
         f"{NAMES[metric]} of {sweep.model} by layer; below the rule, runs of other kinds. Marked "
         "is the layer that is highest on the rows that it is scored on",
         ["layer", f"{recipe.head.select}, to choose by",
-         *(f"{p}, {NAMES[metric]}" for p in partitions)],
+         *(f"{marked_partition(p, sweep.runs)}, {NAMES[metric]}" for p in partitions)],
         [part for part in parts if part],
         name,
     )  # fmt: skip

@@ -13,6 +13,7 @@ from evaluate import metrics, report, runs, score
 from evaluate.statistics import make_statistics
 from features.errors import RunError
 from tests.evaluate import made
+from tests.evaluate.page import read
 
 
 def scored(tmp_path: Path, frame: pd.DataFrame, task: str, more: str = "") -> dict:
@@ -372,3 +373,65 @@ def test_too_few_resamples_with_every_class_give_no_interval(tmp_path: Path) -> 
     (note,) = [text for text in found["warnings"] if "too few are left for an interval" in text]
     assert uar["undefined"] == pytest.approx(600, abs=60)
     assert note.startswith(f"test, UAR and macro F1: {uar['undefined']} of 1,000 resamples lack")
+
+
+def on_devel(tmp_path: Path, inner: str = "devel", cells: str = "cell\n0\n1\n") -> list[Path]:
+    """Two models whose heads were chosen on devel, and their mean."""
+    recipe = made.recipe(tmp_path)
+    split = recipe.split.model_copy(update={"outer": "predefined", "inner": inner})
+    used = {"recipe": {"split": split.model_dump(mode="json")}}
+    folders = [
+        made.finish(recipe, tmp_path / "runs", "one", made.regression(), used),
+        made.finish(recipe, tmp_path / "runs", "two", made.regression(noise=0.6), used),
+        made.finish(
+            recipe, tmp_path / "runs", "mean", made.regression(noise=0.4),
+            {**used, "members": ["one", "two"], "method": "mean"},
+        ),
+    ]  # fmt: skip
+    for folder in folders[:2]:
+        (folder / runs.SEARCH).write_text(cells, encoding="utf-8")
+    return folders
+
+
+def test_devel_is_marked_where_cells_were_chosen_on_it(tmp_path: Path) -> None:
+    recipe, folders = made.recipe(tmp_path), on_devel(tmp_path)
+    note = "devel: the heads' settings were chosen on these rows; test is the honest figure"
+    for folder in folders:
+        found = score.score_run(folder, recipe)
+        assert found["partitions"]["devel"]["optimistic"] == score.CHOSEN_ON_DEVEL
+        assert "optimistic" not in found["partitions"]["test"]
+        assert note in found["warnings"]
+    scored = score.score_all(recipe, tmp_path / "runs")
+    lines = score.overview(recipe, scored).splitlines()
+    assert lines[2].split() == ["devel", "(optimistic)", "test"]
+    assert lines.count(note) == 1
+    make_statistics(recipe, scored, tmp_path / "runs")
+    index = report.make_report(recipe, tmp_path / "runs", tmp_path / "none", tmp_path / "none")
+    pages = read(index.parent)
+    assert "run devel (optimistic), Spearman's rho test, Spearman's rho" in (
+        pages["index.html"].shown
+    )
+    assert note in pages["index.html"].shown
+    for name in ("model-one", "fusion-mean", "comparisons", "fusion"):
+        shown = pages[f"{name}.html"].shown
+        assert f"devel (optimistic) Optimistic: {score.CHOSEN_ON_DEVEL}." in shown
+        assert "test (optimistic)" not in shown
+
+
+@pytest.mark.parametrize(("inner", "cells"), [("speaker-k-fold", "cell\n0\n1\n"),
+                                              ("devel", "cell\n0\n")])  # fmt: skip
+def test_devel_that_nothing_was_chosen_on_is_not_marked(
+    tmp_path: Path, inner: str, cells: str
+) -> None:
+    for folder in on_devel(tmp_path, inner, cells):
+        found = score.score_run(folder, made.recipe(tmp_path))
+        assert "optimistic" not in found["partitions"]["devel"]
+        assert not any("chosen on these rows" in text for text in found["warnings"])
+
+
+def test_a_layer_that_was_chosen_on_devel_is_a_choice(tmp_path: Path) -> None:
+    one, *_ = on_devel(tmp_path, cells="cell\n0\n")
+    assert not runs.chosen_on_devel(one)
+    record = runs.read_run(one)
+    runs.write_run(one, {**record, "layer_scores": {"": {"3": 0.1, "4": 0.2}}})
+    assert runs.chosen_on_devel(one)
