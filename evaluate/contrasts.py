@@ -15,7 +15,7 @@ from typing import Any
 
 from evaluate import plots
 from evaluate.metrics import OVER_CLASSES
-from evaluate.score import NAMES, Scored, number, too_few, units
+from evaluate.score import NAMES, Scored, least_p, least_p_of_best, number, units
 from evaluate.selection import ANY, honest_members
 from evaluate.tables import NONE, Cell, Sheet, count, difference, entry, p_value, plain, text
 from features.words import counted
@@ -69,8 +69,8 @@ def best_notes(statistics: Mapping[str, Any]) -> list[str]:
                 f"{test['level']:.0%} level (swaps of speakers, else of utterances; corrected over "
                 "comparisons with the best)."
             )
-        if not test["can_mark"]:
-            notes.append(f"{name}: {too_few(found, len(found['systems']) - 1, 'comparison')}.")
+        if text := least_p_of_best(found):
+            notes.append(f"{name}: {text}.")
     return notes
 
 
@@ -93,7 +93,8 @@ def comparisons(
     test = found["test"]
     kind = "all" if test["exact"] else "drawn"
     lacking = f"; {one['lacking']}" if one["lacking"] else ""
-    few = "" if test["can_tell"] else f". {too_few(found, test['n_pairs'], 'pair')}"
+    least = least_p(found, test["n_pairs"], "pair")
+    few = f"; {least}" if least else ""
     return Sheet(
         f"Differences in {NAMES[metric]}, {partition}",
         f"{NAMES[metric]} of the first minus that of the second, {partition}, on the "

@@ -52,6 +52,8 @@ SCORES_NUMERICS = 6
 """Raised with every change that can move a score or a bound."""
 FEW_SPEAKERS = 20
 """Below this many speakers an interval is shown with their number."""
+SMALL_P = 0.01
+"""Where no corrected p value can be as small as this, the least that there can be is said."""
 
 SHOWN = {"regression": ("spearman",), "classification": ("uar", "wa")}
 """The metrics of the overview."""
@@ -766,8 +768,8 @@ def _star_notes(statistics: Mapping[str, Any] | None, partitions: Sequence[str])
     ]
     for name in partitions:
         found = statistics["partitions"].get(name)
-        if found and not found["test"]["can_mark"]:
-            lines.append(f"  {name}: {too_few(found, len(found['systems']) - 1, 'comparison')}")
+        if found and (text := least_p_of_best(found)):
+            lines.append(f"  {name}: {text}")
     return lines
 
 
@@ -776,12 +778,31 @@ def units(found: Mapping[str, Any]) -> str:
     return counted(found["n_units"], "speaker" if found["n_speakers"] else "utterance")
 
 
-def too_few(found: Mapping[str, Any], n: int, what: str) -> str:
-    """That no difference can be shown over so many comparisons; `what` is one of them."""
-    return (
-        f"{units(found)} are too few for {counted(n, what)}: "
-        f"p is {found['test']['smallest_p']:.2g} at least"
-    )
+def least_p_of_best(found: Mapping[str, Any]) -> str:
+    """The least corrected p value of a comparison with the best; empty where it is small."""
+    return least_p(found, len(found["systems"]) - 1, "comparison", " with the best")
+
+
+def least_p(found: Mapping[str, Any], n: int, what: str, end: str = "") -> str:
+    """The least p value that there can be, corrected over `n` comparisons; empty where it is small.
+
+    Examples
+    --------
+    >>> test = {"smallest_p": 1 / 512, "level": 0.05}
+    >>> found = {"n_units": 10, "n_speakers": 10, "test": test}
+    >>> least_p(found, 13, "comparison", " with the best")
+    '10 speakers, 13 comparisons with the best: a corrected p is 0.025 at least'
+    >>> least_p(found, 45, "pair")
+    '10 speakers, 45 pairs: a corrected p is 0.088 at least: too few to tell any two apart'
+    >>> least_p(found, 5, "pair")
+    ''
+    """
+    test = found["test"]
+    least = min(1.0, test["smallest_p"] * n)
+    if least <= SMALL_P:
+        return ""
+    few = ": too few to tell any two apart" if least > test["level"] else ""
+    return f"{units(found)}, {counted(n, what)}{end}: a corrected p is {least:.2g} at least{few}"
 
 
 def transfer_text(one: Scored) -> str:

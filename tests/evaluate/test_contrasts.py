@@ -120,10 +120,11 @@ def test_few_speakers_are_said_to_tell_little(tmp_path: Path) -> None:
         made.finish(recipe, tmp_path / "runs", member, made.classification(right=right))
     found = statistics_of(recipe, tmp_path)
     assert contrasts.best_notes(found)[1] == (
-        "test: 5 speakers are too few for 2 comparisons: p is 0.062 at least."
+        "test: 5 speakers, 2 comparisons with the best: a corrected p is 0.12 at least: "
+        "too few to tell any two apart."
     )
     pairs = contrasts.comparisons(found["partitions"]["test"], "test", "uar", {})
-    assert "5 speakers are too few for 3 pairs" in pairs.caption
+    assert "; 5 speakers, 3 pairs: a corrected p is 0.19 at least: too few to" in pairs.caption
     assert contrasts.best(None, "test", "uar") == contrasts.best(found, "devel", "uar") == []
 
 
