@@ -442,13 +442,15 @@ def calibration_errors(found: Mapping[str, Any], partition: str, stem: str) -> S
 def calibration_note(found: Mapping[str, Any]) -> str:
     """What confidence, its bins and the error are, and where temperatures come from."""
     values = found["temperatures"].values()
+    plainly, tempered = (found[key]["error"] for key in CALIBRATED)
+    larger = "; here they make the error larger" if tempered > plainly else ""
     return (
         "Confidence is the probability of the predicted class, the softmax of the class scores. "
         f"Rows lie in {len(found['plain']['counts'])} bins of confidence of one width, and the "
         "area of a marker is its bin's share of them. The expected calibration error is the "
         "distance of accuracy and confidence in a bin, averaged over all rows. Temperatures, by "
         "which scores are divided, are fitted on the inner rows of each fold: "
-        f"{number(min(values))} to {number(max(values))}."
+        f"{number(min(values))} to {number(max(values))}{larger}."
     )
 
 

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
+from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.model_selection import GridSearchCV, GroupKFold, KFold
 from sklearn.pipeline import make_pipeline
@@ -241,16 +242,37 @@ def logistic(spec: FusionSpec, rows: Rows) -> Rule:
     model.fit(X, known.truth)
 
     def apply(stack: Floats) -> Floats:
-        found = model.predict_log_proba(_side_by_side(stack, seen, probability=False))
+        found = log_probabilities(model, _side_by_side(stack, seen, probability=False))
         return _spread(found, model.classes_, n_labels)
 
     return Rule(apply, {"C": model.best_params_["logisticregression__C"]} if folds else {})
 
 
+def log_probabilities(model: Any, X: Floats) -> Floats:
+    """Logarithms of a logistic regression's probabilities: finite, however small these are.
+
+    `predict_log_proba` takes the logarithm of what has been rounded, in the end to 0.
+
+    Parameters
+    ----------
+    model : estimator
+        A fitted logistic regression, or what ends with one.
+    X : float64, shape (n, n_columns)
+
+    Returns
+    -------
+    float64, shape (n, n_classes)
+    """
+    values = model.decision_function(X)
+    if values.ndim == 1:  # two classes: that of the second less that of the first
+        values = np.stack([np.zeros_like(values), values], axis=1)
+    return np.asarray(log_softmax(values, axis=1))
+
+
 def _log_loss(model: Any, X: Floats, truth: NDArray[np.int64]) -> float:
     """Higher is better; scikit-learn's own refuses folds that lack a class."""
     column = np.searchsorted(model.classes_, truth)
-    return float(model.predict_log_proba(X)[np.arange(len(X)), column].mean())
+    return float(log_probabilities(model, X)[np.arange(len(X)), column].mean())
 
 
 def _seen(rows: Rows) -> NDArray[np.int64]:

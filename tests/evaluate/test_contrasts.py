@@ -246,6 +246,14 @@ def test_calibration_is_shown_with_and_without_temperatures(tmp_path: Path) -> N
     assert [row[1].value for row in sheet.rows] == [
         found[key]["error"] for key in ("plain", "tempered")
     ]
+    ends = "here they make the error larger."
+    for plainly, tempered in ((0.140, 0.232), (0.232, 0.140)):
+        errors = {
+            "plain": {**found["plain"], "error": plainly},
+            "tempered": {**found["tempered"], "error": tempered},
+        }
+        note = contrasts.calibration_note({**found, **errors})
+        assert note.endswith(ends) == (tempered > plainly)
     index = report.make_report(recipe, tmp_path / "runs", NOWHERE, NOWHERE)
     page = read(index.parent)["model-one.html"]
     assert f"as it is {found['plain']['error']:.3f}" in page.shown

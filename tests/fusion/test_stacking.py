@@ -19,7 +19,7 @@ from features.errors import RunError
 from features.recipe import FusionSpec
 from fusion import stacking
 from fusion.combine import combine, fixed_method, fuse
-from fusion.stacking import Rows, crossfit, learn, parts
+from fusion.stacking import STRENGTHS, Rows, crossfit, learn, log_probabilities, parts
 from models.train import train_model
 from tests.fusion.test_combine import classes
 from tests.models import synthetic
@@ -135,6 +135,32 @@ def test_logistic_is_scikit_learn_s_at_the_chosen_strength(rng: np.random.Genera
     oracle.fit(scaler.transform(X[known]), rows.truth[known])
     found = rule.apply(rows.stack)
     np.testing.assert_allclose(np.exp(found), oracle.predict_proba(scaler.transform(X)))
+
+
+@pytest.mark.parametrize("n_labels", [2, 3])
+def test_log_probabilities_are_finite_where_probabilities_are_rounded_to_0(
+    rng: np.random.Generator, n_labels: int
+) -> None:
+    X, truth = rng.normal(size=(60, 4)), rng.integers(0, n_labels, 60)
+    model = LogisticRegression().fit(X, truth)
+    np.testing.assert_allclose(log_probabilities(model, X), model.predict_log_proba(X), atol=1e-12)
+    far = 1e6 * X
+    found = log_probabilities(model, far)
+    assert np.isfinite(found).all()
+    assert found.min() < -1e5
+    assert (found.argmax(axis=1) == model.predict(far)).all()
+    np.testing.assert_allclose(np.exp(found).sum(axis=1), 1)
+
+
+def test_logistic_weighs_strengths_by_a_log_loss_that_is_finite(rng: np.random.Generator) -> None:
+    """A row far off on the wrong side, whose probability is rounded to 0: no warning, no -inf."""
+    rows = scores(rng)
+    far = rows.stack.copy()
+    row = np.flatnonzero(rows.truth == 0)[0]
+    far[:, row] = [-1e4, 1e4, 0.0]
+    found = learn(spec("logistic"), None, Rows(far, rows.truth, rows.groups))
+    assert found.learned["C"] in STRENGTHS
+    assert np.isfinite(found.apply(1e3 * far)).all()
 
 
 @pytest.mark.parametrize("method", ["nnls", "ridge", "logistic", "weighted"])
