@@ -4,6 +4,8 @@ Conventions
 -----------
 - Class scores are float64, shape (n, n_labels), higher is likelier; their softmax is taken for
   probabilities. NaN is a class that the head has not seen: its probability is 0.
+- Those of a combination are of one of `KINDS`. Probabilities are taken as they are, shares divided
+  by their sum. Votes, ranks and least-squares values only order the classes: no calibration.
 - `truth` is int64, shape (n,): the index of the true class.
 - A temperature divides the scores before the softmax: it changes no decision (Guo et al. 2017,
   On Calibration of Modern Neural Networks). It is fitted where the scores are not judged.
@@ -27,6 +29,10 @@ from scipy.special import logsumexp, softmax
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
+KINDS = ("score", "probability", "share", "votes", "mean ranks", "least-squares values")
+"""Of class scores; the first is that of heads, `share` a probability but for a factor a row."""
+AS_PROBABILITIES = ("probability", "share")
+NO_PROBABILITIES = ("votes", "mean ranks", "least-squares values")
 N_BINS = 15
 """Of the paper."""
 _SPAN = 10.0
@@ -142,7 +148,7 @@ def reliability(probability: Floats, truth: Codes, n_bins: int = N_BINS) -> Reli
 
 
 def of_run(
-    frame: pd.DataFrame, inner: pd.DataFrame, labels: Sequence[str], *, probability: bool
+    frame: pd.DataFrame, inner: pd.DataFrame, labels: Sequence[str], *, kind: str = "score"
 ) -> dict[str, dict[str, Any]]:
     """Calibration of a run's predictions, as they are and with a temperature a fold.
 
@@ -151,16 +157,18 @@ def of_run(
     frame, inner : DataFrame
         `predictions.csv` and `inner.csv`: the temperature of a fold is fitted on its inner rows.
     labels : sequence of str
-    probability : bool
-        Whether the class scores are probabilities already.
+    kind : str
+        What the class scores are, of `KINDS`.
 
     Returns
     -------
     dict
         Partition -> `plain` and `tempered` (each the fields of `Reliability`) and `temperatures`
         (fold -> temperature). Partitions without a truth are left out, and so is one whose rows the
-        temperature would be fitted on (devel).
+        temperature would be fitted on (devel). Empty where the scores have no probabilities.
     """
+    if kind in NO_PROBABILITIES:
+        return {}
     codes = {label: code for code, label in enumerate(labels)}
     columns = [f"score_{label}" for label in labels]
 
@@ -168,7 +176,8 @@ def of_run(
         known = rows[rows["true"] != ""]
         values = known[columns].to_numpy(np.float64)
         truth = np.array([codes[one] for one in known["true"]], dtype=np.int64)
-        if probability:
+        if kind in AS_PROBABILITIES:
+            # The softmax of their logarithms divides a row by its sum.
             with np.errstate(divide="ignore"):
                 values = np.maximum(np.log(values), np.log(np.finfo(np.float64).tiny))
         return values, truth

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 HEADS_NUMERICS = 3
 """Raised with every change that can move a prediction of a head."""
-FUSION_NUMERICS = 2
+FUSION_NUMERICS = 3
 """Raised with every change that can move a fused prediction."""
 SUBSETS_NUMERICS = 2
 """Raised with every change that can move the choice of a subset, or a score of it."""

@@ -48,7 +48,7 @@ from features.words import counted
 if TYPE_CHECKING:
     from features.recipe import Recipe
 
-SCORES_NUMERICS = 6
+SCORES_NUMERICS = 7
 """Raised with every change that can move a score or a bound."""
 FEW_SPEAKERS = 20
 """Below this many speakers an interval is shown with their number."""
@@ -196,13 +196,11 @@ def score_run(
             notes.append(f"{name}: {CHOSEN_ON_DEVEL}")
     more: dict[str, Any] = {}
     if task == "classification":
-        record = runs.read_run(folder) or {}
-        more["calibration"] = calibration.of_run(
-            frame,
-            runs.read_predictions(folder / runs.INNER),
-            names,
-            probability=record.get("scores") == "probability",
-        )
+        kind = (runs.read_run(folder) or {}).get("scores", "score")
+        inner = runs.read_predictions(folder / runs.INNER)
+        more["calibration"] = calibration.of_run(frame, inner, names, kind=kind)
+        if kind in calibration.NO_PROBABILITIES:
+            more["no_calibration"] = f"its class scores are {kind}, no probabilities"
     if inputs["outer"] == "cross-corpus":
         more["transfer"] = _transfer(frame, names, recipe, notes)
     if inputs["outer"] == "speaker-sentence-grid":

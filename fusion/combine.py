@@ -8,8 +8,7 @@ Conventions
 - Rows are the same row where corpus, utterance, partition and fold agree.
 - A class that a member's head has not seen has NaN scores; in the combination it has none either,
   and cannot win. (Members share their folds, so they lack the same classes.)
-- `scores` of `run.json` says what the combined class scores are: "probability" (rows sum to 1, but
-  for rounding) or "score".
+- `scores` of `run.json` says what the combined class scores are (`evaluate.calibration.KINDS`).
 - Where combined scores tie, the first class of the label list wins.
 """
 
@@ -211,7 +210,17 @@ VALUE_METHODS: Mapping[str, Callable[[Floats], Floats]] = MappingProxyType(
     {"mean": mean, "median": median}
 )
 """Of regression values."""
-NOT_PROBABILITIES = ("rank-mean", "logit-sum", "vote", "nnls", "ridge", "logistic")
+SCORES: Mapping[str, str] = MappingProxyType(
+    {
+        "nnls": "share",
+        "logit-sum": "score",
+        "logistic": "score",
+        "vote": "votes",
+        "rank-mean": "mean ranks",
+        "ridge": "least-squares values",
+    }
+)
+"""What the class scores of a method are, of `evaluate.calibration.KINDS`; else probabilities."""
 
 
 def fixed_method(spec: FusionSpec, classes: bool) -> Callable[[Floats], Floats] | None:
@@ -268,7 +277,7 @@ def fuse(recipe: Recipe, name: str, *, stores: Path, runs: Path, force: bool = F
         "method": spec.method,
         "members": spec.members,
         **({"learned": learned} if learned else {}),
-        "scores": "score" if spec.method in NOT_PROBABILITIES else "probability",
+        "scores": SCORES.get(spec.method, "probability"),
         "recipe": recipe.resolved(),
         "notes": notes,
         "versions": files.versions(),

@@ -9,7 +9,7 @@ from scipy.special import softmax
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import log_loss
 
-from evaluate.calibration import of_run, probabilities, reliability, temperature
+from evaluate.calibration import KINDS, of_run, probabilities, reliability, temperature
 
 
 def logits(rng: np.random.Generator, n: int = 2000, k: int = 4) -> tuple[np.ndarray, np.ndarray]:
@@ -84,9 +84,9 @@ def frame(scores: np.ndarray, truth: np.ndarray, partition: str, fold: list[str]
     ).reset_index(drop=True)
 
 
-@pytest.mark.parametrize("probability", [False, True])
+@pytest.mark.parametrize("kind", ["score", "probability", "share"])
 def test_every_fold_has_the_temperature_of_its_inner_rows(
-    rng: np.random.Generator, probability: bool
+    rng: np.random.Generator, kind: str
 ) -> None:
     scores, truth = logits(rng, n=400)
     fold = np.repeat(["x", "y"], 200)
@@ -94,12 +94,14 @@ def test_every_fold_has_the_temperature_of_its_inner_rows(
     other, other_truth = logits(rng, n=300)
     of = np.repeat(["x", "y"], 150)
     other[of == "y"] *= 5
+    probability = kind != "score"
     if probability:
         scores, other = softmax(scores, axis=1), softmax(other, axis=1)
-    held = frame(scores, truth, "test", fold.tolist())
+    factors = (1 + rng.random((400, 1)), 1 + rng.random((300, 1))) if kind == "share" else (1, 1)
+    held = frame(scores * factors[0], truth, "test", fold.tolist())
     held.loc[7, "true"] = ""
-    inner = frame(other, other_truth, "inner", of.tolist())
-    found = of_run(held, inner, ["a", "b", "c", "d"], probability=probability)
+    inner = frame(other * factors[1], other_truth, "inner", of.tolist())
+    found = of_run(held, inner, ["a", "b", "c", "d"], kind=kind)
     logs = np.log if probability else np.asarray
     wanted = {one: temperature(logs(other[of == one]), other_truth[of == one]) for one in "xy"}
     assert found["test"]["temperatures"] == pytest.approx(wanted, rel=1e-6)
@@ -117,6 +119,26 @@ def test_devel_is_no_judge_of_what_it_fitted(rng: np.random.Generator) -> None:
     devel = frame(scores, truth, "devel", [""] * 40)
     test = frame(scores, truth, "test", [""] * 40)
     both = pd.concat([devel, test])
-    assert list(of_run(both, devel, ["a", "b", "c", "d"], probability=False)) == ["test"]
+    assert list(of_run(both, devel, ["a", "b", "c", "d"])) == ["test"]
     test["true"] = ""
-    assert of_run(pd.concat([devel, test]), devel, list("abcd"), probability=False) == {}
+    assert of_run(pd.concat([devel, test]), devel, list("abcd")) == {}
+
+
+@pytest.mark.parametrize("kind", ["votes", "mean ranks", "least-squares values"])
+def test_what_only_orders_the_classes_has_no_calibration(
+    rng: np.random.Generator, kind: str
+) -> None:
+    held = frame(*logits(rng, n=40), "test", [""] * 40)
+    assert kind in KINDS
+    assert of_run(held, held.assign(partition="inner"), list("abcd"), kind=kind) == {}
+
+
+def test_shares_are_divided_by_their_sum() -> None:
+    """By hand: 1.2 of 1.6 is 0.75, and every second row is right."""
+    shares = np.array([[1.2, 0.4]] * 4)
+    held = frame(
+        np.hstack([shares, np.full((4, 2), np.nan)]), np.array([0, 1] * 2), "test", [""] * 4
+    )
+    found = of_run(held, held.assign(partition="inner"), list("abcd"), kind="share")["test"]
+    assert found["plain"]["error"] == pytest.approx(0.25)
+    assert found["tempered"]["error"] == pytest.approx(0, abs=1e-4)

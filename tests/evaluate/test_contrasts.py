@@ -233,6 +233,24 @@ def test_the_page_of_fusion_shows_subsets(tmp_path: Path, subsets: dict) -> None
     assert len(page.all("svg")) == 3  # the curves, and gains against correlation
 
 
+def test_votes_have_no_calibration_and_a_line_why(tmp_path: Path) -> None:
+    recipe = made.recipe(tmp_path, "classification")
+    for member in ("one", "mean"):
+        record = {"scores": "votes", "members": ["one"], "method": "vote"}
+        frame = made.classification(60)
+        where = made.finish(recipe, tmp_path / "runs", member, frame,
+                            record if member == "mean" else None)  # fmt: skip
+        runs.write_predictions(where / runs.INNER, frame.assign(partition="inner"))
+    statistics_of(recipe, tmp_path)
+    index = report.make_report(recipe, tmp_path / "runs", NOWHERE, NOWHERE)
+    pages = read(index.parent)
+    line = "No calibration is shown: its class scores are votes, no probabilities."
+    assert line in pages["fusion-mean.html"].shown
+    assert "calibration error" not in pages["fusion-mean.html"].shown
+    assert line not in pages["model-one.html"].shown
+    assert "calibration error" in pages["model-one.html"].shown
+
+
 def test_calibration_is_shown_with_and_without_temperatures(tmp_path: Path) -> None:
     recipe = made.recipe(tmp_path, "classification")
     frame = made.classification(200)

@@ -13,12 +13,12 @@ from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.metrics import recall_score
 from sklearn.preprocessing import StandardScaler
 
-from evaluate.calibration import probabilities, temperature
+from evaluate.calibration import KINDS, probabilities, temperature
 from evaluate.runs import read_predictions, read_run
 from features.errors import RunError
 from features.recipe import FusionSpec
 from fusion import stacking
-from fusion.combine import combine, fixed_method, fuse
+from fusion.combine import SCORES, combine, fixed_method, fuse
 from fusion.stacking import STRENGTHS, Rows, crossfit, learn, log_probabilities, parts
 from models.train import train_model
 from tests.fusion.test_combine import classes
@@ -314,4 +314,5 @@ def test_every_outer_fold_learns_from_its_own_inner_rows(tmp_path: Path, method:
     run = read_run(folder)
     assert sorted(run["learned"]) == sorted(found["fold"].unique())
     assert run["scores"] == ("score" if method == "logistic" else "probability")
+    assert set(SCORES.values()) < set(KINDS)
     assert all(len(one["temperatures"]) == 2 for one in run["learned"].values())
