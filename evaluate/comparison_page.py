@@ -52,7 +52,8 @@ class _Book(Book):
             rows = {m: by_metric[partition, m] for m in SHOWN[found.recipe.task]}
             parts.append(
                 (
-                    partition,
+                    found.marked(partition),
+                    found.optimism(partition),
                     self._picture(partition, rows),
                     self._keep(*(self._differences(partition, *one) for one in rows.items())),
                     list(dict.fromkeys(filter(None, map(cannot_tell, rows.values())))),

@@ -285,9 +285,10 @@ def _left_out(found: Mapping[str, Any]) -> str:
     most = max(one.get("undefined", 0) for one in every)
     if not most:
         return ""
+    what = "lacks a class" if OVER_CLASSES[0] in found["metrics"] else "has no score"
     return (
-        f", without those in which a score is undefined or a class is lacking (up to {most:,} of "
-        f"{found['n_resamples']:,}; no interval where more than half are)"
+        f"; resamples in which a group {what} are left out (up to {most:,} of "
+        f"{found['n_resamples']:,})"
     )
 
 

@@ -32,6 +32,7 @@ from pydantic import ValidationError
 from evaluate import comparisons, metrics, runs
 from evaluate.frames import plain_scores, speakers, values_of
 from evaluate.score import (
+    CHOSEN_ON_DEVEL,
     NAMES,
     SHOWN,
     aligned,
@@ -128,6 +129,16 @@ class Comparison:
     def by_metric(self) -> dict[tuple[str, str], list[dict[str, Any]]]:
         """The rows of the table that have numbers, by partition and metric."""
         return _by_metric(self.table)
+
+    def optimism(self, partition: str) -> str:
+        """Why the scores of a partition are optimistic, of any run; empty where they are not."""
+        every = (one.folder for pair in self.matched for one in pair)
+        on_devel = partition == "devel" and any(map(runs.chosen_on_devel, every))
+        return CHOSEN_ON_DEVEL if on_devel else ""
+
+    def marked(self, partition: str) -> str:
+        """The name of a partition, marked where its scores are optimistic."""
+        return f"{partition} (optimistic)" if self.optimism(partition) else partition
 
     def not_compared(self) -> list[str]:
         """What has no number, and why."""
@@ -482,10 +493,10 @@ def comparison_text(found: Comparison) -> str:
     ]
     confidence = found.recipe.evaluate.confidence
     for (partition, metric), rows in found.by_metric().items():
-        head = [f"{NAMES[metric]}, {partition}", "A", "B"]
+        head = [f"{NAMES[metric]}, {found.marked(partition)}", "A", "B"]
         body = [[*head, f"A minus B, {confidence:.0%} interval", "on", "p", "p (Holm)"]]
         lines += ["", *aligned([*body, *map(_text_row, rows)])]
-        lines += filter(None, [cannot_tell(rows)])
+        lines += filter(None, [found.optimism(partition), cannot_tell(rows)])
     lines += ["", *filter(None, [best_note(found)])]
     lines += [f"not compared: {one}" for one in found.not_compared()]
     return "\n".join(lines).rstrip("\n")

@@ -157,3 +157,22 @@ def test_nothing_to_compare_leaves_no_page(folders: tuple[Path, Path], tmp_path:
     with pytest.raises(RunError, match="empty: no finished run there"):
         command(empty, folders[0], "--report")
     assert list(empty.iterdir()) == []
+
+
+def test_devel_is_marked_where_a_head_was_chosen_on_it(tmp_path: Path) -> None:
+    recipe = made.recipe(tmp_path, more="[evaluate]\nbootstrap = 100\n")
+    split = recipe.split.model_copy(update={"outer": "predefined", "inner": "devel"})
+    folders = []
+    for name, noise in (("a", 0.3), ("b", 0.6)):
+        one = recipe.model_copy(update={"name": name, "split": split})
+        where = made.finish(one, tmp_path, "one", made.regression(noise=noise))
+        folders.append(where.parent)
+    found = side_by_side.compare(*folders)
+    assert found.marked("devel") == "devel"
+    (where / "search.csv").write_text("cell\n0\n1\n", encoding="utf-8")
+    assert found.optimism("test") == ""
+    lines = side_by_side.comparison_text(found).splitlines()
+    (at,) = [i for i, one in enumerate(lines) if "devel (optimistic)" in one]
+    assert lines[at + 2] == score.CHOSEN_ON_DEVEL
+    shown = the_page(report.make_comparison(found).parent).shown
+    assert f"devel (optimistic) Optimistic: {score.CHOSEN_ON_DEVEL}." in shown

@@ -176,7 +176,7 @@ def test_resamples_that_a_group_is_not_scored_on_are_counted(tmp_path: Path) -> 
         "model", "one", tmp_path, False, {}, {"groups": {"test": found}, "optimistic": False}
     )
     (sheet, *_) = contrasts.groups(one, "test", "stem")
-    assert f"a class is lacking (up to {most} of 200; no interval where more" in sheet.caption
+    assert f"a group lacks a class are left out (up to {most} of 200)" in sheet.caption
 
 
 def test_regression_groups_leave_masked_targets_out() -> None:
