@@ -15,7 +15,7 @@ Conventions
   `scores.json`; the difference of two is taken in every seed on the rows that both hold out.
 - What stands beside the seeds are the speakers: one draw of them (of utterances where none is
   known) serves all seeds. `low, high` is the interval of the mean difference, `error` its deviation
-  over resamples.
+  over resamples; those that lack a class in any seed are left out, and `lacking` says how many.
 - Which part the seeds have: `of_gain`, their deviation as a part of the mean difference (of 1 and
   more, a single run with another seed can turn the order round), and `share`, deviation^2 /
   (deviation^2 + error^2), their part of the variance of a single run's difference. Where seeds hold
@@ -30,7 +30,7 @@ NaN is null. Metrics are those of the overview::
       same_rows,
       systems: {name: {metric: {values: {seed: value}, mean, deviation, least, largest}}},
       pairs: {metric: [{a, b, values: {seed: a less b}, mean, deviation, least, largest,
-        low, high, error, of_gain, share}, ...]}
+        low, high, error, of_gain, share, lacking}, ...]}
     }}, inputs: what the file depends on
 """
 
@@ -60,12 +60,12 @@ from evaluate.score import (
     read_all,
     score_all,
 )
-from evaluate.statistics import Rows, align
+from evaluate.statistics import Rows, align, lacking_of
 
 if TYPE_CHECKING:
     from features.recipe import EvaluateSpec, Recipe
 
-SEEDS_NUMERICS = 2
+SEEDS_NUMERICS = 3
 """Raised with every change that can move a number of `seeds.json`."""
 
 Floats = NDArray[np.float64]
@@ -248,8 +248,10 @@ def _pairs(
         for metric in shown if len(seeds) > 1 else ():
             apart = [resampled[one][a][metric] - resampled[one][b][metric] for one in seeds]
             values = {one: plain[one][a][metric] - plain[one][b][metric] for one in seeds}
-            listed = _parts(_spread(values), np.mean(apart, axis=0), settings.confidence)
-            result[metric].append({"a": a, "b": b, **listed})
+            means = np.mean(apart, axis=0)
+            listed = _parts(_spread(values), means, settings.confidence)
+            lacking = lacking_of(metric, means)
+            result[metric].append({"a": a, "b": b, **listed, "lacking": lacking})
     return result
 
 
@@ -328,6 +330,7 @@ def seeds_text(recipe: Recipe, found: Mapping[str, Any] | None) -> str:
     if gains:
         lines += ["", f"gain of {best} over", *aligned(_gain_rows(gains, best, recipe))]
         lines.append(_what_seeds_are(part["same_rows"]))
+        lines += dict.fromkeys(one["lacking"] for one in gains if one["lacking"])
     lines += [f"left out: {system}: {why}" for system, why in found["left_out"].items()]
     return "\n".join(lines)
 

@@ -273,7 +273,7 @@ def _compare(rows: Rows, recipe: Recipe) -> dict[str, Any]:
             systems, pairs, np.array([one[metric] for one in plain]), resampled[metric],
             p_values[metric], swaps.n_units, settings.confidence,
         )
-        | {"lacking": _lacking(metric, resampled[metric])}
+        | {"lacking": lacking_of(metric, resampled[metric][0])}
         for metric in SHOWN[recipe.task]
     }  # fmt: skip
     return {
@@ -349,11 +349,18 @@ def _metric(
     }
 
 
-def _lacking(metric: str, resampled: Floats) -> str:
+def lacking_of(metric: str, resampled: Floats) -> str:
+    """What became of the resamples that lack a class; empty where none does.
+
+    Parameters
+    ----------
+    metric : str
+    resampled : float64, shape (n_resamples,)
+        Of any system: all have the same rows, and so the same resamples without a class.
+    """
     if metric not in metrics.OVER_CLASSES:
         return ""
-    # The rows are the same for all systems, and so are the resamples without a class.
-    return intervals.lacking_text(int(np.isnan(resampled[0]).sum()), resampled.shape[1])
+    return intervals.lacking_text(int(np.isnan(resampled).sum()), len(resampled))
 
 
 def _corrected(p_values: Floats, pairs: Sequence[tuple[int, int]]) -> Floats:

@@ -94,6 +94,31 @@ def test_scores_and_gains_by_hand(recipe: Recipe, tmp_path: Path) -> None:
     assert seeds.read_seeds(recipe, tmp_path) == found
 
 
+def test_resamples_that_lack_a_class_are_left_out(recipe: Recipe, tmp_path: Path) -> None:
+    """One speaker alone is ever sad: (1 - 1/5)^5 of the resamples lack the class."""
+    frames = three()
+    for of in frames.values():
+        for name, frame in of.items():
+            rows = (frame["true"] == "sadness") & (frame["speaker"] != "00")
+            of[name] = frame.assign(true=frame["true"].mask(rows, "anger"))
+    finish(recipe, tmp_path, frames)
+    found = seeds.make_seeds(recipe, tmp_path)
+    assert found is not None
+    groups = [f"mine/{one}" for one in frames[1]["one"]["speaker"]]
+    drawn = intervals.draw(groups * 3, 100, recipe.evaluate.seed)
+    whole = drawn.counts[0] > 0
+    apart = [
+        np.mean([uar(of["one"], column) - uar(of["two"], column) for of in frames.values()])
+        for column in drawn.counts[drawn.unit[:60]].T[whole]
+    ]
+    pair = found["partitions"]["test"]["pairs"]["uar"][0]
+    assert (pair["low"], pair["high"]) == pytest.approx(tuple(np.quantile(apart, [0.025, 0.975])))
+    text = f"{(~whole).sum()} of 100 resamples lack a class and are left out"
+    assert pair["lacking"] == text
+    assert found["partitions"]["test"]["pairs"]["wa"][0]["lacking"] == ""
+    assert text in seeds.seeds_text(recipe, found).splitlines()
+
+
 def test_repeats_without_any_difference_leave_the_speakers(recipe: Recipe, tmp_path: Path) -> None:
     same = three()[1]
     finish(recipe, tmp_path, dict.fromkeys((1, 2, 3), same))
