@@ -42,6 +42,7 @@ from numpy.typing import NDArray
 from benchmarks.common import machine, say
 from evaluate import intervals, runs
 from evaluate.score import SHOWN, score_run
+from evaluate.tables import entry
 from extract import __main__ as extraction
 from features.corpora.demo import PARTITIONS, synthesise
 from features.recipe import Recipe, load_recipe
@@ -210,13 +211,13 @@ def fit(model: str, layer: int | str, recipe: Recipe, folder: Path) -> None:
     metric = SHOWN[recipe.task][0]
     for precision in (FULL, *HALVES):
         for part, one in scores[precision].items():
-            score = one["metrics"][metric]
+            cell = entry(one["metrics"][metric])
             apart = "-"
             if precision != FULL:
                 apart = difference(predictions[FULL], predictions[precision], part, metric, recipe)
             print(
-                f"| {model} | {layer} | {precision} | {part} | {metric} {score['value']:.3f} "
-                f"[{score['low']:.3f}, {score['high']:.3f}] | {apart} |",
+                f"| {model} | {layer} | {precision} | {part} | {metric} {cell.text} {cell.bounds} "
+                f"| {apart} |",
                 flush=True,
             )
 
