@@ -130,10 +130,10 @@ submission: $(READY)  ## OUT=file.csv [TEMPLATE=lab/test.csv]: test predictions 
 status: $(READY)  ## which stores of the recipe are complete
 	@"$(PY)" -m features status "$(RECIPE)" --stores "$(STORES)" $(some) $(if $(MODEL),--model "$(MODEL)")
 
-test: $(READY)  ## the tests that need no processes of their own (about five minutes)
-	"$(PY)" -m pytest -q -m "not process and not browser"
+test: $(READY)  ## the tests that are quick and need no processes of their own (under five minutes)
+	"$(PY)" -m pytest -q -m "not process and not browser and not slow"
 
-test-all: $(READY)  ## all tests, kills and second writers too
+test-all: $(READY)  ## all tests: slow ones, kills, second writers and the browser, too
 	"$(PY)" -m pytest -q
 
 lint: $(READY)  ## format, style and types

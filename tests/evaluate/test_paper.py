@@ -277,6 +277,7 @@ def test_never_beside_the_demo(tmp_path: Path) -> None:
     assert "no figure is published for mine as it is here" in none.left_out[0]
 
 
+@pytest.mark.slow
 def test_ten_layers_fill_the_tables_of_two_corpora(tmp_path: Path) -> None:
     few = {"evaluate": {"bootstrap": 100}}
     recipe = load_recipe(TOP / "recipes" / "iemocap-jtes.toml", overrides=few)

@@ -49,6 +49,7 @@ def trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Recipe:
     return recipe
 
 
+@pytest.mark.slow
 def test_runs_lie_beside_and_compare_on_shared_rows(trained: Recipe, tmp_path: Path) -> None:
     folder = tmp_path / "runs"
     with pytest.raises(RunError, match="scores.json: missing"):

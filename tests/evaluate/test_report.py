@@ -371,6 +371,7 @@ def test_figures_and_tables_are_files(classified: tuple[Recipe, Path]) -> None:
     assert line.split(",")[1:4] == [repr(value[key]) for key in ("value", "low", "high")]
 
 
+@pytest.mark.slow
 def test_a_report_is_the_same_each_time_and_forgets_runs_that_are_gone(classified) -> None:
     recipe, folder = classified
     render(recipe, folder)

@@ -312,6 +312,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, n_batches: int) -> None:
     monkeypatch.setattr(compute_module, "begin_batch", interrupted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["mfcc", "wav2vec2-tiny"])
 def test_an_interrupted_extraction_goes_on_and_equals_an_undisturbed_one(
     extract, tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
@@ -341,6 +342,7 @@ def test_an_interrupted_extraction_goes_on_and_equals_an_undisturbed_one(
     assert not store.with_suffix(".parts").exists()
 
 
+@pytest.mark.slow
 def test_a_damaged_part_is_redone(extract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {"extra": "[extract]\nbatch_seconds = 2.0"}
     extract(**settings)

@@ -260,11 +260,11 @@ class Interrupted(Checkpoint):
 
 
 def test_stopped_and_gone_on_with(five, tmp_path: Path) -> None:
-    recipe, folder = five('methods = ["mean", "vote"]')
+    recipe, folder = five('k = [1, 2]\nmethods = ["mean", "vote"]')
     expected = result_of(recipe, folder)
     data = read_data(recipe, folder)
     path = tmp_path / "stopped.json"
-    n_searches = 2 * (1 + len(data.choosers)) * 5
+    n_searches = 2 * (1 + len(data.choosers)) * 2
     for n_done in range(1, n_searches + 1):
         with pytest.raises(KeyboardInterrupt):
             choose(recipe, data, Interrupted(path, "same"))

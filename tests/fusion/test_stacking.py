@@ -293,6 +293,7 @@ def test_devel_is_predicted_without_itself_and_test_by_all_of_devel(tmp_path: Pa
     np.testing.assert_allclose(learned["weights"], rule.learned["weights"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["logistic", "mean"])
 def test_every_outer_fold_learns_from_its_own_inner_rows(tmp_path: Path, method: str) -> None:
     synthetic.classes(tmp_path)

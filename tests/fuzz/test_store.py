@@ -59,6 +59,7 @@ def changed(path: Path) -> set[str]:
     return set()
 
 
+@pytest.mark.slow
 def test_every_byte_flipped(folder: Path) -> None:
     """Every byte in a hunt, else some of them; the arrays and their checksums all the same."""
     path = folder / "flipped.h5"

@@ -135,6 +135,7 @@ def by_hand(X, y, outer, inner, estimators):
     return pred, cells
 
 
+@pytest.mark.slow
 def test_leave_one_speaker_out_of_svc(tmp_path: Path) -> None:
     frame = synthetic.classes(tmp_path)
     recipe = synthetic.recipe(tmp_path, CLASSES)

@@ -90,6 +90,7 @@ def test_the_head_says_of_new_audio_what_it_says_of_the_same_features(
 LAYERS = '["last", 1, "mean", "1+3", "weighted", "best"]'
 
 
+@pytest.mark.slow
 def test_every_kind_of_layer(tmp_path: Path) -> None:
     deep(tmp_path)
     text = ONE_CELL.replace("[head.grid]", f"layer = {LAYERS}\n[head.grid]")

@@ -95,6 +95,7 @@ def test_rows_that_were_allowed_to_lack_are_allowed_again(tmp_path: Path) -> Non
     assert reproduce(folder, stores=tmp_path, jobs=1)[1]
 
 
+@pytest.mark.slow
 def test_the_best_layer_is_made_of_all_layers_again(tmp_path: Path) -> None:
     deep(tmp_path)
     text = SVC.replace("[head.grid]", 'layer = ["best", "weighted"]\n[head.grid]')

@@ -715,6 +715,7 @@ def test_a_map_of_labels_that_a_table_lacks(tmp_path: Path) -> None:
         train(tmp_path, recipe)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["speaker", "corpus"])
 def test_standardised_runs_are_those_of_standardised_stores_by_both_engines(
     tmp_path: Path, by: str, capsys: pytest.CaptureFixture[str]
