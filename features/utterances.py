@@ -86,6 +86,24 @@ def finding(kind: str, items: Iterable[str], text: str, one: str = "") -> list[F
     return [Finding(kind, len(items), tuple(items[:EXAMPLES]), line)]
 
 
+def unmatched(rows: Iterable[str], files: Iterable[str]) -> list[Finding]:
+    """The findings of a corpus that its label file defines: rows without audio, and the reverse."""
+    return [
+        *finding(
+            "labels-without-audio",
+            rows,
+            "label rows without audio stay in the table",
+            "label row without audio stays in the table",
+        ),
+        *finding(
+            "audio-without-labels",
+            files,
+            "audio files without a label row are left out",
+            "audio file without a label row is left out",
+        ),
+    ]
+
+
 def some(items: Sequence[str], n: int = EXAMPLES) -> str:
     """Name the first `n` items and count the rest.
 

@@ -27,7 +27,7 @@ from features.corpora.base import (
     read_rows,
 )
 from features.errors import CorpusError
-from features.utterances import Finding, finding, some
+from features.utterances import Finding, finding, some, unmatched
 from features.words import counted
 
 TARGETS = (
@@ -150,20 +150,7 @@ def _find_files(frame: pd.DataFrame, root: Path, folder: Path) -> list[Finding]:
     both = list(zip(names, found, strict=True))
     frame["path"] = [path or f"{prefix}/{name}" for name, path in both]
     lost = [name for name, path in both if path is None]
-    return [
-        *finding(
-            "labels-without-audio",
-            lost,
-            "label rows without audio stay in the table",
-            "label row without audio stays in the table",
-        ),
-        *finding(
-            "audio-without-labels",
-            spare,
-            "audio files without a label row are left out",
-            "audio file without a label row is left out",
-        ),
-    ]
+    return unmatched(lost, spare)
 
 
 def _add_speakers(frame: pd.DataFrame, path: Path) -> list[Finding]:

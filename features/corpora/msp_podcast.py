@@ -35,7 +35,7 @@ from features.corpora.base import (
     read_rows,
 )
 from features.errors import CorpusError
-from features.utterances import finding, some
+from features.utterances import finding, some, unmatched
 from features.words import counted
 
 CLASSES = {
@@ -122,18 +122,7 @@ def read_msp_podcast(root: Path, options: Mapping[str, Any]) -> Reading:
     frame = pd.DataFrame(kept)
     frame["utterance"] = make_ids(frame["path"].tolist(), prefix)
     findings = [
-        *finding(
-            "labels-without-audio",
-            lost,
-            "label rows without audio stay in the table",
-            "label row without audio stays in the table",
-        ),
-        *finding(
-            "audio-without-labels",
-            spare,
-            "audio files without a label row are left out",
-            "audio file without a label row is left out",
-        ),
+        *unmatched(lost, spare),
         *finding(
             "no-agreement",
             without,
