@@ -20,7 +20,7 @@ from statistics import multimode
 from typing import TYPE_CHECKING, Any
 
 from evaluate.groups import read_tables
-from evaluate.score import FEW_SPEAKERS, SHOWN, Scored, read_all
+from evaluate.score import FEW_SPEAKERS, SHOWN, Scored, optimism, read_all
 from evaluate.selection import read_subsets
 from evaluate.spread import read_spread
 from evaluate.tables import NONE, Cell, Sheet, entry, plain, text
@@ -110,7 +110,9 @@ class Results:
             scores = found["per_target"].get(place.target, {})
         if not scores or scores.get("n") == 0:
             return MASKED
-        return replace(entry(scores[self._metric(place)], _few(found)), marks=one.marks)
+        chosen = ["optimistic"] if optimism(place.partition or "", [one]) else []
+        marks = list(dict.fromkeys([*one.marks, *chosen]))
+        return replace(entry(scores[self._metric(place)], _few(found)), marks=marks)
 
     def _statistic(self, place: Place) -> Cell:
         found = (self.spread or {}).get("partitions", {}).get(place.partition)

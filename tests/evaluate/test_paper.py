@@ -243,6 +243,9 @@ def test_the_emotion_shares_and_the_recipe_beside_them(tmp_path: Path) -> None:
     assert list(four.header) == ["model", "NMSE, published", "NMSE, ours", "NMAE, published"]
     devel = found.scored[0].scores["partitions"]["devel"]["metrics"]["spearman"]
     assert [cell.value for cell in four.rows[0][1:]] == [0.5022, devel["value"], 0.5001]
+    assert four.rows[0][2].marks == []
+    found.scored[0].scores["partitions"]["devel"]["optimistic"] = "chosen on these rows"
+    assert paper(found, folder).sheets[0].rows[0][2].marks == ["optimistic"]
     assert [row[-1].text for row in five.rows] == ["–"] * 5 + ["masked"]
     assert five.rows[5][2].value is not None
     assert [row[1].value for row in six.rows][::8] == [0.4894, 0.5867]
