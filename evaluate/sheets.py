@@ -142,7 +142,8 @@ def targets(recipe: Recipe, scored: Sequence[Scored], pages: Pages) -> Sheet | N
 
         return Sheet(
             "Every target of every run",
-            f"{NAMES[metric]} per target on {partition}; intervals are on the pages of the runs",
+            f"{NAMES[metric]} per target on {marked_partition(partition, scored)}; intervals are "
+            "on the pages of the runs",
             ["run", *recipe.targets],
             blocks(scored, row),
             "targets",
