@@ -159,7 +159,7 @@ def score_run(
     """
     folder = Path(folder)
     hashes = _table_hashes(recipe, stores)
-    if not force and (old := _up_to_date(folder, recipe, hashes)):
+    if not force and (old := _up_to_date(folder, recipe, hashes, strict=True)):
         return old
     inputs = _inputs(folder, recipe)
     frame = runs.read_predictions(folder / runs.PREDICTIONS)
@@ -230,13 +230,15 @@ def read_scores(
 ) -> dict[str, Any]:
     """Read a run's `scores.json`, computing nothing.
 
+    Scores that were made without a table hold where there is one.
+
     Raises
     ------
     RunError
         Where it is missing, or older than the predictions, the recipe's `[evaluate]` or the tables
         beside the stores, where these are named.
     """
-    scores = _up_to_date(Path(folder), recipe, _table_hashes(recipe, stores))
+    scores = _up_to_date(Path(folder), recipe, _table_hashes(recipe, stores), strict=False)
     if scores is None:
         raise runs.outdated(Path(folder) / runs.SCORES, recipe)
     return scores
@@ -257,13 +259,16 @@ def scores_at_hand(folder: Path) -> dict[str, Any] | None:
     return scores if now == {key: inputs.get(key) for key in now} else None
 
 
-def _up_to_date(folder: Path, recipe: Recipe, tables: Mapping[str, str]) -> dict[str, Any] | None:
+def _up_to_date(
+    folder: Path, recipe: Recipe, tables: Mapping[str, str], *, strict: bool
+) -> dict[str, Any] | None:
+    """The scores that are there; not `strict`, a table that they were made without is no matter."""
     scores = runs.read_json(folder / runs.SCORES)
     if not scores:
         return None
     inputs = dict(scores.get("inputs", {}))
     used = inputs.pop("tables", {})
-    same = all(used.get(corpus) == one for corpus, one in tables.items())
+    same = all(used.get(name, "" if strict else one) == one for name, one in tables.items())
     return scores if same and inputs == _inputs(folder, recipe) else None
 
 

@@ -240,16 +240,17 @@ class Progress:
         In `unit`.
     unit : str
         Such as `"s of audio"` or `"fits"`.
-    first_s : float
+    first_s : float, optional
         When the first plain line comes, in seconds from the start.
     """
 
-    def __init__(self, label: str, total: float, unit: str, first_s: float = PLAIN_EVERY_S) -> None:
+    def __init__(self, label: str, total: float, unit: str, first_s: float | None = None) -> None:
         self.label, self.total, self.unit = label, total, unit
         self.done = 0.0
         self._terminal = sys.stderr.isatty()
         self._start = time.monotonic()
-        self._next = self._start + (REDRAW_EVERY_S if self._terminal else first_s)
+        plain = PLAIN_EVERY_S if first_s is None else first_s
+        self._next = self._start + (REDRAW_EVERY_S if self._terminal else plain)
         self._width = 0
 
     def add(self, amount: float) -> None:
