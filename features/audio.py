@@ -1,0 +1,445 @@
+"""What the samples of an audio file are: decoded to their end, or a reason why not.
+
+Conventions
+-----------
+- Decoding is soundfile's (whatever libsndfile reads: WAV, FLAC, Ogg, MP3, ...) and, of the sound of
+  `.avi` videos, PyAV's (extra `video`); channels are averaged, the rate stays.
+- What cannot be used raises `AudioError` with the reason; nothing is replaced by zeros.
+- A header is a claim, in both directions: memory is taken for what is decoded, not for what a
+  header promises; what lies behind a promised end is decoded, too, or refused by name.
+- `start` and `end` are seconds into the file; NaN means its beginning or end.
+
+Worker processes import this module: it imports neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile as sf
+from numpy.typing import NDArray
+
+from features.errors import AudioError
+from features.parts import WHOLE, Part, View, parts_of
+from features.video import OPEN_ENDED, is_video, reason, sound_of_video
+
+DECODER = 2
+"""Version of the decoding: raised when a file's samples come to be others than before.
+
+1. The number of frames that libsndfile claims for the file, all of them.
+2. Decoded to the end: files whose header claims less than is there, or a length that nobody knew
+   when it was written, and formats that cannot be sought in.
+
+A file has the lowest version that gives its samples (`Heard.decoder`).
+"""
+
+RATES_HZ = (4_000, 768_000)
+"""Lowest and highest rate that is taken for one: below is no speech, above no recorder."""
+MAX_SECONDS = 4 * 3600.0
+"""Longest clip. Whoever has longer recordings means segments of them."""
+
+_BLOCK = 1 << 20
+"""Values (frames x channels) that are decoded at once."""
+_PROMISED = re.compile(r"^ *(?:data|SSND|Data Size) +: (\d+) \(should be (\d+)\)", re.MULTILINE)
+"""How libsndfile reports a WAV, AIFF or AU file whose samples end before its header says so."""
+_FAULTS = (sf.SoundFileError, OSError, ValueError, TypeError, MemoryError)
+
+Audio = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One utterance's place in a file.
+
+    Attributes
+    ----------
+    utterance : str
+    path : str
+        The audio file.
+    start, end : float
+        Seconds; NaN for the file's beginning or end.
+    """
+
+    utterance: str
+    path: str
+    start: float = math.nan
+    end: float = math.nan
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch of a file as it was heard.
+
+    Attributes
+    ----------
+    seconds : float
+    samples_hash : str
+        As `Heard.recording_hash`, of these samples alone.
+    silent : bool
+        Whether every sample is zero once the channels are averaged.
+    """
+
+    seconds: float
+    samples_hash: str
+    silent: bool
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A file that was decoded to its end.
+
+    Attributes
+    ----------
+    rate_hz : int
+    n_frames : int
+        As decoded, whatever the header claims.
+    container : str
+        Such as `WAV/PCM_16`, `MP3`, `OGG/OPUS`.
+    decoder : int
+        1 where the samples are those that libsndfile gives by the header's claim alone, else the
+        version of the decoding (`DECODER`) that first gave them.
+    recording_hash : str
+        BLAKE2b-128, in hexadecimal, of the rate as text, a line feed, and the mono samples as
+        little-endian float32 (no negative zeros): a WAV file and its FLAC copy have the same.
+    spans : tuple of Span or AudioError
+        One for each that was asked for; an error where that one cannot be used.
+    """
+
+    rate_hz: int
+    n_frames: int
+    container: str
+    decoder: int
+    recording_hash: str
+    spans: tuple[Span | AudioError, ...]
+
+
+def seconds(clip: Clip) -> float:
+    """Length of a clip, in seconds, without decoding more than its length takes.
+
+    Raises
+    ------
+    AudioError
+        The file is missing, its header cannot be read, or it is a video and there is no PyAV.
+    """
+    sound = _sound(clip.path)
+    start, stop = _bounds(clip.start, clip.end, sound.rate_hz, sound.n_frames)
+    return (stop - start) / sound.rate_hz
+
+
+def decode(clip: Clip) -> tuple[Audio, int]:
+    """Decode a clip and average its channels.
+
+    Returns
+    -------
+    mono : float32, shape (n_frames,)
+        Whatever it holds: NaN and infinity are not looked for.
+    rate_hz : int
+
+    Raises
+    ------
+    AudioError
+        Unreadable, empty, cut short, or a segment that is not inside the file.
+    """
+    sound = _sound(clip.path)
+    start, stop = _bounds(clip.start, clip.end, sound.rate_hz, sound.n_frames)
+    blocks = list(_blocks(clip.path, sound, start, stop))
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks), sound.rate_hz
+
+
+def listen(path: str, spans: Sequence[tuple[float, float]]) -> Heard:
+    """Decode a file once, from its beginning to its end, in bounded memory.
+
+    Parameters
+    ----------
+    path : str
+    spans : sequence of (start, end)
+        Seconds, NaN for the file's beginning or end; they may overlap.
+
+    Returns
+    -------
+    Heard
+
+    Raises
+    ------
+    AudioError
+        The file as a whole cannot be decoded. What is wrong with a span alone (outside the file,
+        empty, too long, samples that are NaN or infinite) is returned in its place.
+
+    Examples
+    --------
+    >>> import math, tempfile, numpy as np, soundfile as sf
+    >>> name = tempfile.mkdtemp() + "/a.wav"
+    >>> sf.write(name, np.zeros(8000), 16000)
+    >>> heard = listen(name, [(math.nan, math.nan), (0.1, 9.0)])
+    >>> heard.container, heard.decoder, heard.spans[0].seconds, heard.spans[0].silent
+    ('WAV/PCM_16', 1, 0.5, True)
+    >>> heard.recording_hash == heard.spans[0].samples_hash
+    True
+    >>> heard.spans[1]
+    AudioError("segment 0.1-9 s is not inside the file's 0.5 s")
+    """
+    sound = _sound(path)
+    asked: list[_Running | AudioError] = []
+    for start, end in spans:
+        try:
+            asked.append(_Running(sound.rate_hz, *_bounds(start, end, *sound.length)))
+        except AudioError as error:
+            asked.append(error)
+    whole = _Running(sound.rate_hz, 0, sound.n_frames)
+    running = [whole, *(one for one in asked if isinstance(one, _Running))]
+    at = 0
+    for block in _blocks(path, sound, 0, sound.n_frames):
+        for one in running:
+            one.hear(block, at)
+        at += len(block)
+    recording_hash = whole.digest.hexdigest()
+    return Heard(
+        sound.rate_hz,
+        sound.n_frames,
+        sound.container,
+        _decoder(path, sound, recording_hash),
+        recording_hash,
+        tuple(one.heard() if isinstance(one, _Running) else one for one in asked),
+    )
+
+
+def _bounds(start_s: float, end_s: float, rate: int, n_frames: int) -> tuple[int, int]:
+    """First and last frame of a span; one that leaves the file is refused, not cut."""
+
+    def frame(seconds: float) -> int:
+        # Far outside is outside: infinity has no frame.
+        return round(min(max(seconds * rate, -1.0), n_frames + rate))
+
+    start = 0 if math.isnan(start_s) else frame(start_s)
+    stop = n_frames if math.isnan(end_s) else frame(end_s)
+    # A segment table rounds to milliseconds: one more at the end of the file is no fault.
+    if stop > n_frames and stop - n_frames <= math.ceil(rate / 1000):
+        stop = n_frames
+    if start < 0 or stop > n_frames:
+        raise AudioError(
+            f"segment {start_s:g}-{end_s:g} s is not inside the file's {n_frames / rate:g} s"
+        )
+    if stop <= start:
+        raise AudioError("empty: no samples")
+    if stop - start > MAX_SECONDS * rate:
+        raise AudioError(
+            f"{(stop - start) / rate:,.0f} s long by its header; an utterance has at most "
+            f"{MAX_SECONDS:,.0f} s: list segments of it"
+        )
+    return start, stop
+
+
+class _Running:
+    """What is known of frames `start` to `stop` as far as they were heard."""
+
+    def __init__(self, rate_hz: int, start: int, stop: int) -> None:
+        self.rate_hz, self.start, self.stop = rate_hz, start, stop
+        self.digest = hashlib.blake2b(f"{rate_hz}\n".encode(), digest_size=16)
+        self.silent, self.n_not_finite = True, 0
+
+    def hear(self, block: Audio, at: int) -> None:
+        """Take what concerns it of a block that begins at frame `at`."""
+        mine = block[max(0, self.start - at) : max(0, self.stop - at)]
+        if len(mine):
+            self.n_not_finite += len(mine) - int(np.isfinite(mine).sum())
+            self.silent = self.silent and not mine.any()
+            # Adding zero makes negative zeros positive ones.
+            self.digest.update((mine + np.float32(0)).astype("<f4").data)
+
+    def heard(self) -> Span | AudioError:
+        """The record, once all was heard."""
+        if self.n_not_finite:
+            return not_finite(self.n_not_finite)
+        length_s = (self.stop - self.start) / self.rate_hz
+        return Span(length_s, self.digest.hexdigest(), self.silent)
+
+
+def not_finite(n_samples: int) -> AudioError:
+    """What is said of samples that are no numbers."""
+    return AudioError(f"{n_samples} samples are NaN or infinite")
+
+
+@dataclass(frozen=True)
+class _Sound:
+    """A file's sound: its parts, and how many frames each has."""
+
+    rate_hz: int
+    container: str
+    parts: tuple[tuple[Part, int], ...]
+
+    @property
+    def n_frames(self) -> int:
+        return sum(n for _, n in self.parts)
+
+    @property
+    def length(self) -> tuple[int, int]:
+        return self.rate_hz, self.n_frames
+
+
+def _sound(path: str) -> _Sound:
+    """Look at a file as far as its length takes.
+
+    Raises
+    ------
+    AudioError
+    """
+    try:
+        file = Path(path)
+        # Not opened before: what is no plain file (a pipe) may never answer.
+        if not file.is_file():
+            raise AudioError("no such file")
+        status = file.stat()
+        if status.st_size == 0:
+            raise AudioError("empty: the file has no bytes")
+        # Whoever wrote to the file changed one of these; ctime is nobody's to set.
+        stamp = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        return _look(path, (*stamp, status.st_ctime_ns))
+    except _FAULTS as error:
+        what = "video" if is_video(path) else "audio"
+        raise AudioError(f"cannot be read as {what}: {reason(error)}") from None
+
+
+@functools.lru_cache(maxsize=64)
+def _look(path: str, stamp: tuple[int, ...]) -> _Sound:
+    """Remember the last files: segments come from one file, one after the other."""
+    if is_video(path):
+        rate, codec, n_frames = 0, "", 0
+        for block_rate, block_codec, block in sound_of_video(path):
+            rate, codec, n_frames = block_rate, block_codec, n_frames + len(block)
+            if n_frames > MAX_SECONDS * _usual_rate(rate):
+                raise AudioError(
+                    f"longer than {MAX_SECONDS:,.0f} s, which an utterance has at most: cut it"
+                )
+        if not n_frames:
+            raise AudioError("empty: no samples")
+        return _Sound(rate, f"AVI/{codec}", ((WHOLE, n_frames),))
+    found = []
+    rates, containers = [], []
+    for part in parts_of(Path(path)):
+        with _opened(path, part) as file:
+            _refuse_cut(file.extra_info)
+            rates.append(_usual_rate(int(file.samplerate)))
+            containers.append(
+                file.format if file.format == "MP3" else f"{file.format}/{file.subtype}"
+            )
+            found.append((part, int(file.frames)))
+    for rate in rates:
+        if rate != rates[0]:
+            raise AudioError(
+                f"recordings of {rates[0]} and {rate} Hz joined in one file: part them"
+            )
+    return _Sound(rates[0], containers[0], tuple(found))
+
+
+def _usual_rate(rate: int) -> int:
+    if not RATES_HZ[0] <= rate <= RATES_HZ[1]:
+        raise AudioError(f"sampling rate {rate} Hz; expected {RATES_HZ[0]} to {RATES_HZ[1]} Hz")
+    return rate
+
+
+def _refuse_cut(log: str) -> None:
+    promised = _PROMISED.search(log)
+    if promised and int(promised[2]) < int(promised[1]) < OPEN_ENDED:
+        raise AudioError(
+            f"cut short: its header promises {promised[1]} bytes of samples, {promised[2]} are "
+            f"there"
+        )
+
+
+@contextlib.contextmanager
+def _opened(path: str, part: Part) -> Iterator[sf.SoundFile]:
+    """One part, as libsndfile sees it."""
+    if part == WHOLE:
+        with sf.SoundFile(path) as file:
+            yield file
+        return
+    with View(path, part) as view:
+        with sf.SoundFile(view) as file:
+            yield file
+        if view.error is not None:
+            raise view.error
+
+
+def _blocks(path: str, sound: _Sound, start: int, stop: int) -> Iterator[Audio]:
+    """Frames `start` to `stop`, channels averaged, block by block.
+
+    Yields
+    ------
+    float32, shape (n_frames,)
+
+    Raises
+    ------
+    AudioError
+        They cannot be decoded, or are not there.
+    """
+    if is_video(path):
+        at = 0
+        for _, _, block in sound_of_video(path):
+            if (mine := block[max(0, start - at) : max(0, stop - at)]).size:
+                yield mine
+            at += len(block)
+        return
+    first = 0
+    try:
+        for part, n_frames in sound.parts:
+            begin, end = max(start - first, 0), min(stop - first, n_frames)
+            if begin < end:
+                with _opened(path, part) as file:
+                    yield from _frames(file, begin, end)
+            first += n_frames
+    except _FAULTS as error:
+        raise AudioError(f"cannot be decoded: {reason(error)}") from None
+
+
+def _frames(file: sf.SoundFile, start: int, stop: int) -> Iterator[Audio]:
+    at_once = max(1, _BLOCK // file.channels)
+    skip = 0
+    if file.seekable():
+        file.seek(start)
+    else:
+        skip = start
+    at = start - skip
+    while at < stop:
+        block = file.read(min(at_once, stop - at), dtype="float32", always_2d=True)
+        if not len(block):
+            raise AudioError(
+                f"cut short: its header promises {stop - at} frames more than are there"
+            )
+        at += len(block)
+        block = block[max(0, len(block) - max(0, at - start)) :]
+        if len(block):
+            with np.errstate(over="ignore", invalid="ignore"):
+                yield block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
+
+
+def _decoder(path: str, sound: _Sound, recording_hash: str) -> int:
+    """The lowest version of the decoding that gives what was heard."""
+    if is_video(path):
+        return 1
+    try:
+        with sf.SoundFile(path) as file:
+            _refuse_cut(file.extra_info)
+            claimed, seekable = int(file.frames), file.seekable()
+    except (*_FAULTS, AudioError):
+        return DECODER
+    if not seekable or claimed != sound.n_frames:
+        return DECODER
+    if [part for part, _ in sound.parts] == [WHOLE]:
+        return 1
+    formerly = _Running(sound.rate_hz, 0, claimed)
+    at = 0
+    try:
+        for block in _blocks(path, _Sound(sound.rate_hz, "", ((WHOLE, claimed),)), 0, claimed):
+            formerly.hear(block, at)
+            at += len(block)
+    except AudioError:
+        return DECODER
+    return 1 if formerly.digest.hexdigest() == recording_hash else DECODER
