@@ -145,6 +145,31 @@ def test_products_stand_for_the_positional_convolution_on_cuda_in_half_precision
         assert positional(wide, cuda) is wide
 
 
+@pytest.mark.parametrize(("channels", "groups", "kernel"), [(24, 4, 32), (48, 4, 128), (96, 2, 19)])
+@torch.no_grad()
+def test_a_positional_convolution_in_half_precision_is_near_float32(
+    channels: int, groups: int, kernel: int
+) -> None:
+    """The convolution of oneDNN is wrong by its whole length on some processors."""
+    torch.manual_seed(0)
+    convolution = nn.Conv1d(channels, channels, kernel, padding=kernel // 2, groups=groups)
+    states = torch.randn(2, channels, 70)
+    expected = convolution(states)
+    found = positional(convolution.bfloat16(), torch.device("cpu"))(states.bfloat16()).float()
+    assert torch.linalg.norm(found - expected) < 0.02 * torch.linalg.norm(expected)
+
+
+def test_products_stand_for_a_convolution_that_is_wrong_in_half_precision() -> None:
+    class Wrong(nn.Conv1d):
+        def forward(self, states: torch.Tensor) -> torch.Tensor:
+            right = states.dtype == torch.float32
+            return super().forward(states) if right else states.new_zeros(1, 8, states.shape[2] + 1)
+
+    wrong = Wrong(8, 8, 4, groups=2, padding=2)
+    assert positional(wrong, torch.device("cpu")) is wrong
+    assert isinstance(positional(wrong.bfloat16(), torch.device("cpu")), GroupedProducts)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_linear_is_pytorchs(dtype: torch.dtype) -> None:
     states, weight, bias = (torch.randn(n).to(dtype) for n in ((50, 40), (30, 40), (30,)))
