@@ -27,9 +27,10 @@ import numpy as np
 import soundfile as sf
 from numpy.typing import NDArray
 
+from features.containers import parts_of
+from features.containers.parts import WHOLE, Part, View
+from features.containers.video import OPEN_ENDED, is_video, reason, sound_of_video
 from features.errors import AudioError
-from features.parts import WHOLE, Part, View, parts_of
-from features.video import OPEN_ENDED, is_video, reason, sound_of_video
 
 DECODER = 2
 """Version of the decoding: raised when a file's samples come to be others than before.
@@ -323,20 +324,32 @@ def _look(path: str, stamp: tuple[int, ...]) -> _Sound:
         return _Sound(rate, f"AVI/{codec}", ((WHOLE, n_frames),))
     found = []
     rates, containers = [], []
-    for part in parts_of(Path(path)):
+    for part in parts_of(path, lambda: _claimed(path)):
         with _opened(path, part) as file:
             _refuse_cut(file.extra_info)
             rates.append(_usual_rate(int(file.samplerate)))
-            containers.append(
-                file.format if file.format == "MP3" else f"{file.format}/{file.subtype}"
-            )
-            found.append((part, int(file.frames)))
+            containers.append(_container(file))
+            n_frames = part.n_frames or int(file.frames)
+            if n_frames > file.frames:
+                raise AudioError(f"its header promises {file.frames} frames, {n_frames} are there")
+            found.append((part, n_frames))
     for rate in rates:
         if rate != rates[0]:
-            raise AudioError(
-                f"recordings of {rates[0]} and {rate} Hz joined in one file: part them"
-            )
+            raise AudioError(f"recordings of {rates[0]} and {rate} Hz joined in one: part them")
     return _Sound(rates[0], containers[0], tuple(found))
+
+
+def _container(file: sf.SoundFile) -> str:
+    return "MP3" if file.subtype == "MPEG_LAYER_III" else f"{file.format}/{file.subtype}"
+
+
+def _claimed(path: str) -> int | None:
+    """Frames that libsndfile sees in a file; None where it does not know the file."""
+    try:
+        with sf.SoundFile(path) as file:
+            return int(file.frames)
+    except (sf.SoundFileError, TypeError):
+        return None
 
 
 def _usual_rate(rate: int) -> int:
@@ -424,6 +437,8 @@ def _decoder(path: str, sound: _Sound, recording_hash: str) -> int:
     """The lowest version of the decoding that gives what was heard."""
     if is_video(path):
         return 1
+    if len(sound.parts) > 1:
+        return DECODER
     try:
         with sf.SoundFile(path) as file:
             _refuse_cut(file.extra_info)
@@ -432,7 +447,7 @@ def _decoder(path: str, sound: _Sound, recording_hash: str) -> int:
         return DECODER
     if not seekable or claimed != sound.n_frames:
         return DECODER
-    if [part for part, _ in sound.parts] == [WHOLE]:
+    if sound.parts[0][0] == WHOLE:
         return 1
     formerly = _Running(sound.rate_hz, 0, claimed)
     at = 0

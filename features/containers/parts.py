@@ -12,18 +12,35 @@ from __future__ import annotations
 import io
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 
 @dataclass(frozen=True)
 class Part:
-    """Bytes `start` to `stop` of a file behind `head`; `stop` -1 is the file itself."""
+    """Bytes `start` to `stop` of a file behind `head`; `stop` -1 is the file itself.
+
+    Attributes
+    ----------
+    start, stop : int
+    head : bytes
+    tail : int
+        Bytes that it says to be longer than it is.
+    n_frames : int, optional
+        Those that it has; None: as many as libsndfile says.
+    """
 
     start: int
     stop: int
     head: bytes = b""
+    tail: int = 0
+    n_frames: int | None = None
 
+
+_WINDOW = 1 << 16
+"""Bytes that are read at once."""
+
+_LAST = 128
+"""Bytes at a file's end that are read for a tag."""
 
 WHOLE = Part(0, -1)
 """The file as it is."""
@@ -37,7 +54,8 @@ class View(io.RawIOBase):
         # Unbuffered: libsndfile asks for blocks and keeps them itself.
         self._file = open(path, "rb", buffering=0)  # noqa: SIM115
         self._part = part
-        self._size = len(part.head) + part.stop - part.start
+        self._filled = len(part.head) + part.stop - part.start
+        self._size = self._filled + part.tail
         self._at = 0
         self.error: OSError | None = None
         """What the system said when it did not read; libsndfile only sees an end."""
@@ -64,7 +82,13 @@ class View(io.RawIOBase):
         """Fill a buffer as far as there are bytes."""
         head = self._part.head
         with memoryview(buffer).cast("B") as whole:
-            wanted = min(len(whole), self._size - self._at)
+            if self._part.tail and self._at >= self._size - _LAST:
+                # A tag that is looked for at the end is not there; an error would be a fault.
+                n = min(len(whole), self._size - self._at)
+                whole[:n] = bytes(n)
+                self._at += n
+                return n
+            wanted = min(len(whole), self._filled - self._at)
             done = 0
             while done < wanted:
                 if self._at < len(head):
@@ -90,6 +114,26 @@ class View(io.RawIOBase):
         super().close()
 
 
-def parts_of(path: Path) -> list[Part]:
-    """The parts of a file by its own framing; one that is not known here is one part."""
-    return [WHOLE]
+class Bytes:
+    """A file's bytes, read where they are asked for."""
+
+    def __init__(self, path: str) -> None:
+        # Kept here: requests are small and go forward.
+        self._file = open(path, "rb", buffering=0)  # noqa: SIM115
+        self.size = os.fstat(self._file.fileno()).st_size
+        self._window, self._start = b"", 0
+
+    def __enter__(self) -> Bytes:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def at(self, start: int, n: int) -> bytes:
+        """`n` bytes from `start`, fewer where the file ends."""
+        offset = start - self._start
+        if offset >= 0 and offset + n <= len(self._window):
+            return self._window[offset : offset + n]
+        self._file.seek(start)
+        self._window, self._start = self._file.read(max(n, _WINDOW)) or b"", start
+        return self._window[:n]

@@ -1,0 +1,44 @@
+"""What an audio file is made of, by its own framing: where its sound begins and where it ends.
+
+A file's header says how long the sound is, and libsndfile decodes as much and no more. Here the
+bytes are looked at: a file that is longer than that, or of which nobody knew the length when it was
+written, is given to libsndfile in parts (`parts`) whose headers are right; one that is shorter is
+refused. One module a family of files; nothing is decoded here but the sound of videos.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from features.containers import chunks, flac, mpeg, ogg
+from features.containers.parts import WHOLE, Bytes, Part
+from features.containers.tags import after_tags
+
+
+def parts_of(path: str, claim: Callable[[], int | None]) -> list[Part]:
+    """The parts of a file; one of a kind that is not known here is one part.
+
+    Parameters
+    ----------
+    path : str
+    claim : callable
+        Gives the frames that libsndfile sees in the file as it is; None where it cannot read it.
+
+    Raises
+    ------
+    AudioError
+        The file is cut short or damaged, or holds what may be sound and may be none.
+    OSError
+    """
+    with Bytes(path) as file:
+        start = after_tags(file, 0, file.size)
+        head = file.at(start, 32)
+        if chunks.is_of_chunks(head):
+            return chunks.parts(file, start, file.size)
+        if head[:4] == b"OggS":
+            return ogg.parts(file, start, file.size)
+        if head[:4] == b"fLaC":
+            return flac.parts(file, start, file.size)
+        if start or mpeg.is_frame(head) or claim() is None:
+            return mpeg.parts(file, start, file.size, claim)
+    return [WHOLE]

@@ -1,0 +1,197 @@
+"""FLAC files (RFC 9639): streams joined in one, and how long each is by its last frame.
+
+Conventions
+-----------
+- A stream's header (STREAMINFO) may not know its length, or say a wrong one. Its last frame says
+  which it is and how many samples it has.
+- Nothing is decoded: a frame's header has a check sum of its own, and so has the whole frame.
+"""
+
+from __future__ import annotations
+
+import re
+
+from features.containers.parts import WHOLE, Bytes, Part
+from features.containers.tags import after_tags, before_tags
+from features.errors import AudioError
+
+_INFO = 42
+"""Bytes of the marker, STREAMINFO's header, and STREAMINFO."""
+_STREAM = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22", re.DOTALL)
+_SYNC = re.compile(rb"\xff[\xf8\xf9]", re.DOTALL)
+_WINDOW = 1 << 22
+_LONGEST = 1 << 21
+"""Bytes of a frame at most: 65535 samples of 8 channels, 32 bits each, as they are."""
+_MOST_STREAMS = 10_000
+
+
+def _table(polynomial: int, bits: int) -> list[int]:
+    table = []
+    for byte in range(256):
+        value = byte << (bits - 8)
+        for _ in range(8):
+            value = value << 1 ^ (polynomial if value >> (bits - 1) & 1 else 0)
+            value &= 2**bits - 1
+        table.append(value)
+    return table
+
+
+_CRC_8, _CRC_16 = _table(0x07, 8), _table(0x8005, 16)
+
+
+def _crc_8(data: bytes) -> int:
+    value = 0
+    for byte in data:
+        value = _CRC_8[value ^ byte]
+    return value
+
+
+def _crc_16(data: bytes) -> int:
+    value = 0
+    for byte in data:
+        value = value << 8 & 0xFFFF ^ _CRC_16[value >> 8 ^ byte]
+    return value
+
+
+def parts(file: Bytes, start: int, stop: int) -> list[Part]:
+    """The streams of a file, each with its true length in its header.
+
+    Raises
+    ------
+    AudioError
+        A header promises more than is there, or there is less than the last frame.
+    """
+    starts = _starts(file, start, stop)
+    found = [_part(file, *bounds) for bounds in zip(starts, [*starts[1:], stop], strict=True)]
+    if len(found) == 1 and not found[0].head:
+        return [WHOLE]
+    return found
+
+
+def _starts(file: Bytes, start: int, stop: int) -> list[int]:
+    """Where the streams begin; what looks like one within the blocks of a header is none."""
+    starts = [start]
+    at = _frames_at(file, start, stop)
+    while at < stop:
+        window = file.at(at, min(_WINDOW, stop - at))
+        match = _STREAM.search(window)
+        if match:
+            if len(starts) == _MOST_STREAMS:
+                raise AudioError(f"more than {_MOST_STREAMS:,} FLAC streams joined in one file")
+            starts.append(at + match.start())
+            at = _frames_at(file, starts[-1], stop)
+        else:
+            at += max(1, len(window) - 7)
+            if len(window) < 8:
+                break
+    return starts
+
+
+def _frames_at(file: Bytes, start: int, stop: int) -> int:
+    """Where a stream's frames begin, behind the blocks of its header."""
+    at = start + 4
+    while at < stop:
+        head = file.at(at, 4)
+        if len(head) < 4:
+            break
+        at += 4 + int.from_bytes(head[1:])
+        if head[0] & 0x80:
+            break
+    return min(at, stop)
+
+
+def _part(file: Bytes, start: int, stop: int) -> Part:
+    info = file.at(start, _INFO)
+    if len(info) < _INFO:
+        raise AudioError("cut short: its header is not there to its end")
+    counted = int.from_bytes(info[21:26]) & 2**36 - 1
+    first = _frames_at(file, start, stop)
+    end = _before_next(file, first, before_tags(file, first, stop))
+    n_frames, whole = _last_frame(file, first, end, info, counted)
+    if whole and n_frames < counted:
+        raise AudioError(
+            f"cut short: its header promises {counted} samples a channel, {n_frames} are there"
+        )
+    if not whole:
+        # Libsndfile decodes what the header counts, or does not; there may be no more than that.
+        if not counted or n_frames > counted:
+            raise AudioError("cut short: its last frame is not there to its end")
+        return Part(start, stop)
+    head = patched(info, n_frames)
+    return Part(start, stop) if head == info else Part(start + _INFO, stop, head)
+
+
+def patched(info: bytes, n_frames: int) -> bytes:
+    """Marker and STREAMINFO with another number of samples."""
+    count = n_frames & 2**36 - 1 | (info[21] >> 4) << 36
+    return info[:21] + count.to_bytes(5) + info[26:]
+
+
+def _before_next(file: Bytes, start: int, stop: int) -> int:
+    """Where the frames end: before zero bytes, and before a tag of the stream that follows."""
+    tail = file.at(max(start, stop - _LONGEST), min(_LONGEST, stop - start))
+    found = tail.rfind(b"ID3")
+    if found >= 0:
+        at = stop - len(tail) + found
+        if after_tags(file, at, stop) == stop and at < stop:
+            return before_tags(file, start, at)
+    return stop
+
+
+def _last_frame(file: Bytes, start: int, stop: int, info: bytes, counted: int) -> tuple[int, bool]:
+    """Samples up to the end of the last frame, and whether that one is there to its end."""
+    block = int.from_bytes(info[8:10])
+    channels, bits = (info[20] >> 1 & 7) + 1, ((info[20] & 1) << 4 | info[21] >> 4) + 1
+    most = int.from_bytes(info[10:12]) * channels * (bits + 7) // 8 + 256
+    window = min(2 * min(most, _LONGEST), stop - start)
+    whole = file.at(stop - window, window)
+    tail = whole.rstrip(b"\0")
+    # The check sum at a frame's end may be zero: up to two of the zeros are its own.
+    tails = [whole[: len(tail) + n] for n in range(min(2, len(whole) - len(tail)) + 1)]
+    first = file.at(start, 4)
+    beyond = 0
+    for match in reversed(list(_SYNC.finditer(tail))):
+        head = tail[match.start() : match.start() + 16]
+        # All frames are of one kind; what is not is a piece of one that looks like a head.
+        if head[1:2] != first[1:2] or len(head) < 6 or (head[2] ^ first[2]) & 15:
+            continue
+        end = _frame_end(head, block)
+        if end is None or (head[3] ^ first[3]) & 14:
+            continue
+        if end == counted and beyond <= counted:
+            return end, True
+        if any(_crc_16(one[match.start() :]) == 0 for one in tails):
+            return end, True
+        beyond = max(beyond, end)
+        if end < beyond:
+            break
+    return beyond, False
+
+
+def _frame_end(head: bytes, block: int) -> int | None:
+    """The sample behind a frame, by its header; None where it is none."""
+    if len(head) < 6 or head[3] & 1:
+        return None
+    size, rate = head[2] >> 4, head[2] & 15
+    if not size or rate == 15:
+        return None
+    number, at = head[4], 5
+    if number >= 0xC0:
+        # As many bytes in all as the first has leading ones.
+        n_more = 7 - (number ^ 0xFF).bit_length()
+        number &= (1 << (6 - n_more)) - 1 if n_more < 6 else 0
+        for byte in head[5 : 5 + n_more]:
+            if byte >> 6 != 2:
+                return None
+            number = number << 6 | byte & 0x3F
+        at += n_more
+    elif number >= 0x80:
+        return None
+    extra = {6: 1, 7: 2}.get(size, 0)
+    n = int.from_bytes(head[at : at + extra]) + 1
+    if not extra:
+        n = 192 if size == 1 else 576 << (size - 2) if size < 6 else 256 << (size - 8)
+    at += extra + {12: 1, 13: 2, 14: 2}.get(rate, 0)
+    if at >= len(head) or _crc_8(head[:at]) != head[at]:
+        return None
+    return number + n if head[1] & 1 else number * block + n

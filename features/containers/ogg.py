@@ -1,0 +1,132 @@
+"""Ogg files page by page (RFC 3533): the streams that are chained in them, one behind the other.
+
+Conventions
+-----------
+- A page that begins a stream, behind one that does not, begins the next link of the chain.
+- A stream says its end by a flag on its last page. Without it nobody can tell what is missing: the
+  file is taken for one that was cut short. In the middle of a chain the next link says it.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, field
+
+from features.containers.flac import patched
+from features.containers.parts import WHOLE, Bytes, Part
+from features.errors import AudioError
+
+_MOST_LINKS = 10_000
+_BEGINS, _ENDS = 2, 4
+_SOUND = (b"\x01vorbis", b"OpusHead", b"\x7fFLAC", b"Speex   ")
+_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+@dataclass
+class _Link:
+    """A link of the chain: where it lies, and its first stream of sound."""
+
+    start: int
+    stop: int
+    serial: bytes = b""
+    codec: bytes = b""
+    last: tuple[int, int] = (0, 0)
+    ended: bool = False
+    frames: int = 0
+    begun: bool = field(default=False)
+
+
+def parts(file: Bytes, start: int, stop: int) -> list[Part]:
+    """The links of a file; a file of one is one part.
+
+    Raises
+    ------
+    AudioError
+        The last page is not there, or not to its end, or damaged.
+    """
+    links: list[_Link] = []
+    at = start
+    while at < stop:
+        head = file.at(at, 282)
+        if head[:4] != b"OggS" or len(head) < 27:
+            if b"OggS".startswith(head) or head[:4] == b"OggS":
+                raise AudioError("cut short: its last page is not there to its end")
+            at = _next_page(file, at, stop)
+            continue
+        n_bytes = 27 + head[26] + sum(head[27 : 27 + head[26]])
+        if at + n_bytes > stop:
+            raise AudioError("cut short: its last page is not there to its end")
+        flags, serial = head[5], head[14:18]
+        if not links or (flags & _BEGINS and links[-1].begun):
+            if len(links) == _MOST_LINKS:
+                raise AudioError(f"more than {_MOST_LINKS:,} streams chained in one file")
+            links.append(_Link(at, at))
+        link = links[-1]
+        if flags & _BEGINS:
+            packet = file.at(at + 27 + head[26], 8)
+            codec = next((one for one in _SOUND if packet.startswith(one)), b"")
+            if codec and not link.codec:
+                link.codec, link.serial = codec, serial
+        else:
+            link.begun = True
+        if serial == link.serial:
+            link.last, link.ended = (at, n_bytes), bool(flags & _ENDS)
+            granule = int.from_bytes(head[6:14], "little", signed=True)
+            link.frames = max(granule, link.frames)
+        at += n_bytes
+        link.stop = at
+    found = [link for link in links if link.codec]
+    if not found:
+        return [WHOLE]
+    if not found[-1].ended:
+        raise AudioError(
+            "cut short: no page says that its stream ends (ffmpeg -i FILE -c copy NEW.ogg writes "
+            "one, if nothing is missing)"
+        )
+    for link in found:
+        if not _sound(file.at(*link.last)):
+            raise AudioError("damaged: the last page of a stream has another check sum")
+    parts = [_part(file, link) for link in found]
+    if len(parts) == 1 and not parts[0].head and (start == found[0].start == 0 or start):
+        return [WHOLE]
+    return parts
+
+
+def _next_page(file: Bytes, at: int, stop: int) -> int:
+    """Where the next page begins, or the end."""
+    while at < stop:
+        window = file.at(at + 1, 1 << 16)
+        found = window.find(b"OggS")
+        if found >= 0:
+            return at + 1 + found
+        at += max(1, len(window) - 3)
+    return stop
+
+
+def _check_sum(page: bytes) -> int:
+    """CRC-32 with the highest bit first, from 0; zlib's is the mirror image of it."""
+    mirrored = zlib.crc32(page.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return int(f"{mirrored:032b}"[::-1], 2)
+
+
+def _sound(page: bytes) -> bool:
+    return _check_sum(page[:22] + bytes(4) + page[26:]) == int.from_bytes(page[22:26], "little")
+
+
+def _part(file: Bytes, link: _Link) -> Part:
+    """A link; the count of FLAC's header is that of its last page."""
+    if link.codec != b"\x7fFLAC":
+        return Part(link.start, link.stop)
+    head = file.at(link.start, 27 + 255 + 51)
+    body = 27 + head[26]
+    # The packet: 9 bytes of its own, "fLaC", and STREAMINFO.
+    info = head[body + 9 : body + 51]
+    if head[14:18] != link.serial or head[26] != 1 or head[27] != 51 or len(info) < 42:
+        return Part(link.start, link.stop)
+    counted = patched(info, link.frames)
+    if counted == info:
+        return Part(link.start, link.stop)
+    page = head[:body] + head[body : body + 9] + counted
+    page = page[:22] + bytes(4) + page[26:]
+    page = page[:22] + _check_sum(page).to_bytes(4, "little") + page[26:]
+    return Part(link.start + len(page), link.stop, page)
