@@ -28,7 +28,7 @@ import soundfile as sf
 from numpy.typing import NDArray
 
 from features.containers import parts_of
-from features.containers.parts import WHOLE, Part, View
+from features.containers.parts import WHOLE, Part, Seen, View
 from features.containers.video import OPEN_ENDED, is_video, reason, sound_of_video
 from features.errors import AudioError
 
@@ -324,7 +324,7 @@ def _look(path: str, stamp: tuple[int, ...]) -> _Sound:
         return _Sound(rate, f"AVI/{codec}", ((WHOLE, n_frames),))
     found = []
     rates, containers = [], []
-    for part in parts_of(path, lambda: _claimed(path)):
+    for part in parts_of(path, lambda: _seen(path)):
         with _opened(path, part) as file:
             _refuse_cut(file.extra_info)
             rates.append(_usual_rate(int(file.samplerate)))
@@ -343,11 +343,11 @@ def _container(file: sf.SoundFile) -> str:
     return "MP3" if file.subtype == "MPEG_LAYER_III" else f"{file.format}/{file.subtype}"
 
 
-def _claimed(path: str) -> int | None:
-    """Frames that libsndfile sees in a file; None where it does not know the file."""
+def _seen(path: str) -> Seen | None:
+    """What libsndfile sees in a file as it is; None where it does not know it."""
     try:
         with sf.SoundFile(path) as file:
-            return int(file.frames)
+            return Seen(file.format, int(file.frames))
     except (sf.SoundFileError, TypeError):
         return None
 

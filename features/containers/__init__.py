@@ -10,19 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from features.containers import chunks, flac, mpeg, ogg
-from features.containers.parts import WHOLE, Bytes, Part
+from features.containers import chunks, flac, mpeg, ogg, sphere
+from features.containers.parts import WHOLE, Bytes, Part, Seen
 from features.containers.tags import after_tags
 
 
-def parts_of(path: str, claim: Callable[[], int | None]) -> list[Part]:
+def parts_of(path: str, seen: Callable[[], Seen | None]) -> list[Part]:
     """The parts of a file; one of a kind that is not known here is one part.
 
     Parameters
     ----------
     path : str
-    claim : callable
-        Gives the frames that libsndfile sees in the file as it is; None where it cannot read it.
+    seen : callable
+        Gives what libsndfile sees in the file as it is; None where it cannot read it.
 
     Raises
     ------
@@ -34,11 +34,16 @@ def parts_of(path: str, claim: Callable[[], int | None]) -> list[Part]:
         start = after_tags(file, 0, file.size)
         head = file.at(start, 32)
         if chunks.is_of_chunks(head):
-            return chunks.parts(file, start, file.size)
-        if head[:4] == b"OggS":
-            return ogg.parts(file, start, file.size)
-        if head[:4] == b"fLaC":
-            return flac.parts(file, start, file.size)
-        if start or mpeg.is_frame(head) or claim() is None:
-            return mpeg.parts(file, start, file.size, claim)
-    return [WHOLE]
+            found = chunks.parts(file, start, file.size)
+        elif head[:4] == b"OggS":
+            found = ogg.parts(file, start, file.size, seen)
+        elif head[:4] == b"fLaC":
+            found = flac.parts(file, start, file.size)
+        elif head[:4] == b"NIST":
+            found = sphere.parts(file, start, file.size)
+        elif mpeg.is_frame(head) or (as_it_is := seen()) is None or as_it_is.format == "MP3":
+            found = mpeg.parts(file, start, file.size, seen)
+        else:
+            found = [WHOLE]
+        # Of most kinds libsndfile takes no tag in front.
+        return [Part(start, file.size)] if start and found == [WHOLE] and not seen() else found

@@ -44,7 +44,7 @@ _KNOWN = frozenset(
 )
 """Chunks that are taken for such even where their size is wrong."""
 _HEADS = re.compile(
-    rb"(?:RIFF|RIFX|RF64)....WAVE|FORM....AIF[FC]|caff\x00\x01\x00\x00|\.snd\x00\x00..|dns\...\x00\x00"
+    rb"(?:RIFF|RIFX|RF64)....WAVE|FORM....(?:AIF[FC]|8SVX|16SV)|caff\x00\x01\x00\x00|\.snd\x00\x00..|dns\...\x00\x00"
     rb"|riff\x2e\x91\xcf\x11",
     re.DOTALL,
 )
@@ -90,6 +90,8 @@ class _Form:
 
 _WAV = _Form("little", 12, 4, 4, False, 2, b"data", 0)
 _FORMS = {
+    b"FORM8SVX": _Form("big", 12, 4, 4, False, 2, b"BODY", 0),
+    b"FORM16SV": _Form("big", 12, 4, 4, False, 2, b"BODY", 0),
     b"RIFF": _WAV,
     b"RF64": _WAV,
     b"RIFX": _Form("big", 12, 4, 4, False, 2, b"data", 0),
@@ -132,7 +134,7 @@ def _one(file: Bytes, at: int, stop: int) -> tuple[list[Part], int]:
     magic = file.at(at, 4)
     if magic in (b".snd", b"dns."):
         return _sun(file, at, stop)
-    form = _FORMS[magic]
+    form = _FORMS.get(magic + file.at(at + 8, 4)) or _FORMS[magic]
     tag, long_sizes, place = 0, 0, at + form.first
     for _ in range(_MOST_CHUNKS):
         head = file.at(place, form.head)

@@ -117,11 +117,11 @@ def _part(file: Bytes, start: int, stop: int) -> Part:
         if not counted or n_frames > counted:
             raise AudioError("cut short: its last frame is not there to its end")
         return Part(start, stop)
-    head = patched(info, n_frames)
+    head = _recounted(info, n_frames)
     return Part(start, stop) if head == info else Part(start + _INFO, stop, head)
 
 
-def patched(info: bytes, n_frames: int) -> bytes:
+def _recounted(info: bytes, n_frames: int) -> bytes:
     """Marker and STREAMINFO with another number of samples."""
     count = n_frames & 2**36 - 1 | (info[21] >> 4) << 36
     return info[:21] + count.to_bytes(5) + info[26:]

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from features.containers.parts import WHOLE, Bytes, Part
+from features.containers.parts import WHOLE, Bytes, Part, Seen
 from features.containers.tags import before_tags, tag_bytes
 from features.errors import AudioError
 
@@ -39,6 +39,8 @@ _JUNK = 1 << 20
 """Bytes that are looked through for the next frame."""
 _RATIO = 40
 """More than any frame's bytes are of any other's."""
+_SURE = 4
+"""Frames that have to follow one where none is expected."""
 _MOST_STREAMS = 10_000
 
 
@@ -138,7 +140,11 @@ def streams(file: Bytes, start: int, stop: int) -> list[Stream]:
         known = (
             current is not None and not junk and frame is not None and frame.kind == current.kind
         )
-        if frame is None or not n_bytes or not (known or _goes_on(file, at + n_bytes, stop, frame)):
+        if (
+            frame is None
+            or not n_bytes
+            or not (known or _goes_on(file, at + n_bytes, stop, frame, free))
+        ):
             if current is not None and not junk:
                 _refuse_cut_header(file.at(at, 4), current, stop - at)
             step = tag_bytes(file, at)
@@ -201,12 +207,17 @@ def _length(file: Bytes, at: int, stop: int, frame: _Frame, free: dict[Any, int]
     return free[frame.kind] + frame.padding
 
 
-def _goes_on(file: Bytes, at: int, stop: int, frame: _Frame) -> bool:
-    """Whether a frame that ends here is one: another of its kind, a tag or the end follows."""
-    after = _frame(file.at(at, 4))
-    if after is not None:
-        return after.kind[:3] == frame.kind[:3]
-    return at == stop or (at < stop and tag_bytes(file, at) > 0)
+def _goes_on(file: Bytes, at: int, stop: int, frame: _Frame, free: dict[Any, int]) -> bool:
+    """Whether a frame that ends here is one: more of its kind follow, or a tag or the end does."""
+    for _ in range(_SURE):
+        after = _frame(file.at(at, 4))
+        if after is None:
+            return at == stop or (at < stop and tag_bytes(file, at) > 0)
+        n_bytes = _length(file, at, stop, after, free)
+        if after.kind[:3] != frame.kind[:3] or not n_bytes:
+            return False
+        at += n_bytes
+    return True
 
 
 def _to_next(file: Bytes, at: int, stop: int) -> int:
@@ -233,7 +244,7 @@ def _counted(file: Bytes, at: int, n_bytes: int, frame: _Frame) -> int | None:
 
 
 def parts(
-    file: Bytes, start: int, stop: int, claim: Callable[[], int | None] | None = None
+    file: Bytes, start: int, stop: int, seen: Callable[[], Seen | None] | None = None
 ) -> list[Part]:
     """The parts to decode, each behind a frame that counts its frames where its own does not.
 
@@ -242,9 +253,9 @@ def parts(
     file : Bytes
     start, stop : int
         Where its MPEG audio lies, tags and all.
-    claim : callable, optional
-        Gives the samples that libsndfile sees in the file as it is; None where it sees none.
-        Without it the file is of another kind, and MPEG audio is what it holds.
+    seen : callable, optional
+        Gives what libsndfile sees in the file as it is; None where it cannot read it. Without it
+        the file is of another kind, and MPEG audio is what it holds.
 
     Raises
     ------
@@ -252,20 +263,26 @@ def parts(
         Frames are missing, or there is something between them that is none.
     """
     found = [one for one in streams(file, start, stop) if one.n_frames]
-    if not found:
-        raise AudioError("cannot be read as audio: no MPEG frame")
+    if not found or (seen and sum(one.stop - one.start for one in found) < (stop - start) // 2):
+        # Two bytes in four thousand look like a head: this is another kind of file.
+        if seen is None:
+            raise AudioError("cannot be read as audio: no MPEG frame")
+        return [WHOLE]
     parts = [_part(one) for one in found]
-    if len(found) == 1 and claim is not None:
+    if len(found) == 1 and seen is not None:
         (one,), (part,) = found, parts
         lengths = (part.n_frames, (one.n_frames + bool(one.counter)) * one.n_samples)
         # A frame that counts rightly libsndfile takes itself.
-        if part == Part(one.start, one.stop) or (not part.head and claim() in lengths):
+        if part == Part(one.start, one.stop):
+            return [WHOLE]
+        as_it_is = None if part.head else seen()
+        if as_it_is is not None and as_it_is.n_frames in lengths:
             return [WHOLE]
     return parts
 
 
 def _part(one: Stream) -> Part:
-    if one.counted is not None and one.counted > one.n_frames:
+    if one.counted is not None and one.counted > one.n_frames and not _complete(one):
         raise AudioError(
             f"cut short: its header promises {one.counted} MPEG frames, {one.n_frames} are there"
         )
@@ -280,6 +297,13 @@ def _part(one: Stream) -> Part:
     n_samples = one.n_frames * one.n_samples
     start = one.start + len(one.counter)
     return Part(start, one.stop, tail=_RATIO * (one.stop - start), n_frames=n_samples)
+
+
+def _complete(one: Stream) -> bool:
+    """Whether all bytes are there that the first frame counts: it counts itself as sound, then."""
+    at = max(one.counter.find(b"Xing", 0, 48), one.counter.find(b"Info", 0, 48))
+    n_bytes = int.from_bytes(one.counter[at + 12 : at + 16])
+    return at > 0 and one.counter[at + 7] & 3 == 3 and n_bytes == one.stop - one.start
 
 
 def _recounted(one: Stream) -> bytes:

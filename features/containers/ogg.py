@@ -10,15 +10,16 @@ Conventions
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from features.containers.flac import patched
-from features.containers.parts import WHOLE, Bytes, Part
+from features.containers.parts import WHOLE, Bytes, Part, Seen
 from features.errors import AudioError
 
 _MOST_LINKS = 10_000
 _BEGINS, _ENDS = 2, 4
 _SOUND = (b"\x01vorbis", b"OpusHead", b"\x7fFLAC", b"Speex   ")
+_RARE = {b"\x7fFLAC": "FLAC", b"Speex   ": "Speex"}
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
@@ -32,17 +33,17 @@ class _Link:
     codec: bytes = b""
     last: tuple[int, int] = (0, 0)
     ended: bool = False
-    frames: int = 0
-    begun: bool = field(default=False)
+    begun: bool = False
 
 
-def parts(file: Bytes, start: int, stop: int) -> list[Part]:
+def parts(file: Bytes, start: int, stop: int, seen: Callable[[], Seen | None]) -> list[Part]:
     """The links of a file; a file of one is one part.
 
     Raises
     ------
     AudioError
-        The last page is not there, or not to its end, or damaged.
+        The last page is not there, or not to its end, or damaged; or the coding is one that
+        libsndfile has not.
     """
     links: list[_Link] = []
     at = start
@@ -71,25 +72,28 @@ def parts(file: Bytes, start: int, stop: int) -> list[Part]:
             link.begun = True
         if serial == link.serial:
             link.last, link.ended = (at, n_bytes), bool(flags & _ENDS)
-            granule = int.from_bytes(head[6:14], "little", signed=True)
-            link.frames = max(granule, link.frames)
         at += n_bytes
         link.stop = at
     found = [link for link in links if link.codec]
     if not found:
         return [WHOLE]
+    if found[0].codec in _RARE and not seen():
+        name = _RARE[found[0].codec]
+        raise AudioError(
+            f"cannot be read as audio: {name} within Ogg, which libsndfile does not decode: make a "
+            "FLAC file of it (ffmpeg -i FILE NEW.flac)"
+        )
     if not found[-1].ended:
         raise AudioError(
             "cut short: no page says that its stream ends (ffmpeg -i FILE -c copy NEW.ogg writes "
             "one, if nothing is missing)"
         )
     for link in found:
-        if not _sound(file.at(*link.last)):
+        if not _is_sound(file.at(*link.last)):
             raise AudioError("damaged: the last page of a stream has another check sum")
-    parts = [_part(file, link) for link in found]
-    if len(parts) == 1 and not parts[0].head and (start == found[0].start == 0 or start):
+    if len(found) == 1:
         return [WHOLE]
-    return parts
+    return [Part(link.start, link.stop) for link in found]
 
 
 def _next_page(file: Bytes, at: int, stop: int) -> int:
@@ -109,24 +113,5 @@ def _check_sum(page: bytes) -> int:
     return int(f"{mirrored:032b}"[::-1], 2)
 
 
-def _sound(page: bytes) -> bool:
+def _is_sound(page: bytes) -> bool:
     return _check_sum(page[:22] + bytes(4) + page[26:]) == int.from_bytes(page[22:26], "little")
-
-
-def _part(file: Bytes, link: _Link) -> Part:
-    """A link; the count of FLAC's header is that of its last page."""
-    if link.codec != b"\x7fFLAC":
-        return Part(link.start, link.stop)
-    head = file.at(link.start, 27 + 255 + 51)
-    body = 27 + head[26]
-    # The packet: 9 bytes of its own, "fLaC", and STREAMINFO.
-    info = head[body + 9 : body + 51]
-    if head[14:18] != link.serial or head[26] != 1 or head[27] != 51 or len(info) < 42:
-        return Part(link.start, link.stop)
-    counted = patched(info, link.frames)
-    if counted == info:
-        return Part(link.start, link.stop)
-    page = head[:body] + head[body : body + 9] + counted
-    page = page[:22] + bytes(4) + page[26:]
-    page = page[:22] + _check_sum(page).to_bytes(4, "little") + page[26:]
-    return Part(link.start + len(page), link.stop, page)

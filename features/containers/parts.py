@@ -46,6 +46,14 @@ WHOLE = Part(0, -1)
 """The file as it is."""
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What libsndfile sees in a file as it is: the format's name, and how many frames it claims."""
+
+    format: str
+    n_frames: int
+
+
 class View(io.RawIOBase):
     """A part of a file as a file to read."""
 
@@ -53,12 +61,15 @@ class View(io.RawIOBase):
         super().__init__()
         # Unbuffered: libsndfile asks for blocks and keeps them itself.
         self._file = open(path, "rb", buffering=0)  # noqa: SIM115
-        self._part = part
+        self._path, self._part = path, part
         self._filled = len(part.head) + part.stop - part.start
         self._size = self._filled + part.tail
         self._at = 0
         self.error: OSError | None = None
         """What the system said when it did not read; libsndfile only sees an end."""
+
+    def __repr__(self) -> str:
+        return repr(self._path)  # what libsndfile's errors call it
 
     def readable(self) -> bool:
         """Views are to be read."""

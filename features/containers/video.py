@@ -69,12 +69,20 @@ def sound_of_video(path: str) -> Iterator[tuple[int, str, NDArray[np.float32]]]:
 
 
 def _refuse_cut(path: Path) -> None:
-    """FFmpeg reads what is left of a cut file without a word; its first chunk says its size."""
+    """FFmpeg reads what is left of a cut file without a word; its chunks say their sizes."""
+    n_bytes, at = path.stat().st_size, 0
     with path.open("rb") as file:
-        head = file.read(8)
-    n_bytes, promised = path.stat().st_size, 8 + int.from_bytes(head[4:], "little")
-    if head[:4] == b"RIFF" and n_bytes < promised < OPEN_ENDED:
-        raise AudioError(f"cut short: its header promises {promised} bytes, {n_bytes} are there")
+        while at + 12 <= n_bytes:
+            file.seek(at)
+            head = file.read(12)
+            size = 8 + int.from_bytes(head[4:8], "little")
+            if head[:4] != b"RIFF":
+                break
+            if n_bytes < at + size < OPEN_ENDED:
+                raise AudioError(
+                    f"cut short: its header promises {at + size} bytes, {n_bytes} are there"
+                )
+            at += size + size % 2
 
 
 def reason(error: BaseException) -> str:
