@@ -366,11 +366,19 @@ def hash_of_table(folder: Path) -> str:
         Where it is missing or damaged.
     """
     files = [folder / f"utterances.{suffix}" for suffix in ("csv", "json")]
-    return _cached_hash(folder, tuple(f.stat().st_mtime_ns if f.exists() else 0 for f in files))
+    return _cached_hash(folder.absolute(), tuple(_stamp(file) for file in files))
+
+
+def _stamp(file: Path) -> tuple[int, ...]:
+    """Tell a file from every earlier one of its name, which was renamed into place like it."""
+    if not file.exists():
+        return ()
+    status = file.stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 @functools.lru_cache
-def _cached_hash(folder: Path, times: tuple[int, ...]) -> str:
+def _cached_hash(folder: Path, stamps: tuple[tuple[int, ...], ...]) -> str:
     """Hash a table once for all models that ask: seconds each for the largest corpora."""
     from features.utterances import read_table, table_hash
 
@@ -502,19 +510,25 @@ def finished_run(recipe: Recipe, kind: str, member: str, runs: Path) -> dict[str
 def new_inputs(
     recipe: Recipe, member: str, corpus: str, runs: Path, stores: Path
 ) -> dict[str, Any]:
-    """What the predictions of new audio depend on: the run that predicts, and the audio.
+    """What the predictions of new audio depend on: the run that predicts, the audio, its features.
 
     Raises
     ------
-    CorpusError
-        There is no table of the audio.
+    CorpusError, StoreError
+        There is no table of the audio, or no store.
     """
+    from features.recipe import model_parts
+    from features.store import Store, store_path
     from features.utterances import read_table, table_hash
 
-    table = read_table(Path(stores) / corpus)
+    identities = {}
+    for part in model_parts(split_member(member)[0]):
+        with Store(store_path(Path(stores), corpus, part)) as store:
+            identities[part] = store.identity
     return {
         "run": file_hash(run_folder(runs, recipe.name, member) / "run.json"),
-        "audio": table_hash(table, ["path", "audio_hash"]),
+        "audio": table_hash(read_table(Path(stores) / corpus), ["path", "audio_hash"]),
+        "stores": identities,
     }
 
 

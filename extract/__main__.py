@@ -17,17 +17,14 @@ from extract.fetch import fetch
 from extract.registry import MODELS, Model, cached_snapshot, describe, find_model
 from extract.run import run
 from extract.work import (
-    Survey,
     Target,
     Work,
     check_disk,
     disk_free,
     disk_needed,
-    known_files,
     make_target,
     plan_work,
     summary,
-    survey,
 )
 from features import cluster
 from features.command import argument_parser, corpus_root, duration, names_of, run_command, size
@@ -38,7 +35,8 @@ from features.inventory import compare_rows, shown_source
 from features.new_audio import add_system, audio_table, corpus_name, system_of
 from features.recipe import CorpusSpec, ModelSpec, Recipe, load_recipe
 from features.store import Store, parts_path, store_path
-from features.utterances import Table, read_table, write_table
+from features.survey import Survey, survey
+from features.utterances import Finding, Table, read_table
 from features.words import counted
 
 REMARK = 100
@@ -292,18 +290,22 @@ def _tables(recipe: Recipe, data: Path, stores: Path) -> tuple[dict[str, Table],
             hint = f"; `make demo RECIPE={recipe.path}` makes it and goes on with the whole job"
             faults.append(f"{error}{hint if made else ''}")
             continue
-        for line in _remarks(name, tables[name], stores / name):
+        for line in _remarks(name, tables[name].findings, _findings(stores / name)):
             print(line)
     return tables, faults
 
 
-def _remarks(corpus: str, table: Table, folder: Path) -> list[str]:
-    """What was odd in a corpus and not in its table as it was written before, a short line each."""
+def _findings(folder: Path) -> list[str]:
+    """What a corpus's table says that was odd when it was written."""
     try:
-        before = [one.text for one in read_table(folder).findings]
+        return [one.text for one in read_table(folder).findings]
     except CorpusError:
-        before = []
-    new = [one.text for one in table.findings if one.text not in before]
+        return []
+
+
+def _remarks(corpus: str, findings: list[Finding], before: list[str]) -> list[str]:
+    """What is odd in a corpus and was not in its table before, a short line each."""
+    new = [one.text for one in findings if one.text not in before]
     lines = [f"{corpus}: {textwrap.shorten(one, REMARK, placeholder=' ...')}" for one in new]
     if any(len(one) > REMARK for one in new):
         lines.append(f"{corpus}: `python -m features table {corpus}` says all of it")
@@ -355,15 +357,12 @@ def _targets(recipe: Recipe, models: list[tuple[Model, ModelSpec]]) -> list[Targ
 
 
 def _survey(recipe: Recipe, corpus: str, table: Table, data: Path, stores: Path) -> Survey:
-    """Look at the audio, and write the table with lengths and hashes."""
+    """Look at the audio, write the table with what is found, and say what is odd."""
     folder = stores / corpus
-    try:
-        old = read_table(folder).frame
-    except CorpusError:
-        old = None
-    seen = survey(table, corpus_root(recipe, corpus, data), known_files(folder), old)
-    table.frame = seen.frame.drop(columns=["size", "mtime_ns"])
-    write_table(folder, table)
+    before = _findings(folder)
+    seen = survey(table, corpus_root(recipe, corpus, data), folder)
+    for line in _remarks(corpus, seen.findings, before):
+        print(line)
     return seen
 
 

@@ -32,7 +32,7 @@ from extract.ahead import Loaded, load_ahead
 from extract.audio import SAMPLING_RATE_HZ
 from extract.costs import budget_s
 from extract.registry import Model
-from extract.work import Item, Target, file_stamp
+from extract.work import CHANGED, Item, Target, file_stamp
 from features.errors import ModelError, StoreError
 from features.store import Store, write_store
 
@@ -343,6 +343,7 @@ def begin_batch(
     callable
         Gives the features of the good utterances, those utterances, and the others' reasons.
     """
+    results = [r if one.unchanged else CHANGED for one, r in zip(batch, results, strict=True)]
     good = [(one, r) for one, r in zip(batch, results, strict=True) if not isinstance(r, str)]
     bad = [(one, r) for one, r in zip(batch, results, strict=True) if isinstance(r, str)]
     if not good:

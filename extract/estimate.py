@@ -16,7 +16,7 @@ from extract.compute import (
     place,
     sealed_of,
 )
-from extract.work import Work
+from extract.work import Work, items_of
 from features.command import duration
 from features.store import parts_path
 from features.words import counted
@@ -99,7 +99,7 @@ def estimate(work: Work, machine: Machine, extractor: Extractor | None) -> Estim
     batches = make_batches(jobs, budget_s, target.least_s)
     chosen = np.linspace(0, len(batches) - 1, min(N_MEASURED, len(batches))).round().astype(int)
     tried = [batches[len(batches) // 2], *(batches[i] for i in chosen)]
-    items = [work.survey.items(batch) for batch in tried]
+    items = [items_of(work.survey, batch) for batch in tried]
     is_acoustic = target.model.kind == "acoustic"
     workers = machine.n_workers(device != "cpu", is_acoustic)
     # An acoustic set is computed where audio is decoded: here one process, there so many.

@@ -11,6 +11,7 @@ Conventions
 from __future__ import annotations
 
 import contextlib
+import functools
 import shutil
 import time
 from collections.abc import Iterator
@@ -30,13 +31,13 @@ from extract.compute import (
     compute,
     place,
 )
-from extract.work import Work
+from extract.work import Work, items_of
 from features.cluster import Workers
 from features.command import Progress
 from features.errors import StoreError
 from features.failures import write_failures
 from features.lock import WriterLock
-from features.store import Store, key_difference, parts_path, sealed_parts, write_store
+from features.store import Store, key_difference, key_hash, parts_path, sealed_parts, write_store
 from features.words import counted
 
 OPEN_PARTS = 200
@@ -92,7 +93,7 @@ def run(
         lock.check()
         if not work.idle:
             _merge(work, folder)
-        write_failures(work.path, work.failure_rows)
+        write_failures(work.path, work.failure_rows, key_hash(work.target.key))
         shutil.rmtree(folder, ignore_errors=True)
         work.elapsed_s = time.monotonic() - began
     return work
@@ -126,7 +127,7 @@ def _compute_missing(
         flush=True,
     )
     whole = Slab(work.target, folder, plan.name, [])
-    items = work.survey.items
+    items = functools.partial(items_of, work.survey)
     progress = Progress(name, audio_s, "s of audio")
     try:
         if workers is None:

@@ -4,45 +4,40 @@ Conventions
 -----------
 - The store is a cache: only utterances that it lacks, whose audio changed, or whose stored rows are
   damaged, are computed. What the table no longer has leaves the store.
-- An utterance that failed is not tried again while its audio stays as it is.
+- An utterance that failed is not tried again while its audio and the settings stay as they are.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import shutil
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from extract import acoustic
-from extract.audio import SAMPLING_RATE_HZ, Clip, seconds
+from extract.audio import SAMPLING_RATE_HZ, Clip
 from extract.batches import Job
 from extract.registry import Description, Model
-from features.command import Progress, duration, size
-from features.errors import AudioError, StoreError
+from features.command import duration, size
+from features.errors import StoreError
 from features.failures import failures_path, read_failures
 from features.inventory import shown_source
 from features.store import (
     Store,
-    audio_hash,
-    file_digest,
     full_key,
     key_difference,
+    key_hash,
     store_path,
 )
-from features.utterances import Table
+from features.survey import Survey, time_of
 
-FILES_AT_ONCE = 32
-"""Files that a thread looks at before it tells."""
+CHANGED = "its file was changed while it was extracted; run the same command again"
+"""The reason of a failure that the next run tries again."""
 
 
 @dataclass(frozen=True)
@@ -114,140 +109,23 @@ class Item:
     size: int
     mtime_ns: int
 
-
-@dataclass
-class Survey:
-    """What the audio folder holds now.
-
-    Attributes
-    ----------
-    frame : DataFrame
-        The table with `seconds` and `audio_hash` filled in, and columns `size` and `mtime_ns`.
-    failures : dict
-        Utterance -> reason, for files that cannot be read at all.
-    root : Path
-    """
-
-    frame: pd.DataFrame
-    failures: dict[str, str]
-    root: Path
-
-    def __post_init__(self) -> None:
-        clips = _clips(self.frame, self.root)
-        stats = zip(self.frame["size"].tolist(), self.frame["mtime_ns"].tolist(), strict=True)
-        self._files = {c.utterance: (c, *stat) for c, stat in zip(clips, stats, strict=True)}
-
-    def clip(self, utterance: str) -> Clip:
-        """Where an utterance's audio is."""
-        return self._files[utterance][0]
-
-    def items(self, batch: Sequence[Job]) -> list[Item]:
-        """A batch with all that a process needs to compute it, whatever its working directory."""
-        found = []
-        for job in batch:
-            clip, n_bytes, mtime_ns = self._files[job.utterance]
-            clip = replace(clip, path=os.path.abspath(clip.path))
-            found.append(Item(job, clip, n_bytes, mtime_ns))
-        return found
+    @property
+    def unchanged(self) -> bool:
+        """Whether the file looks as it did when it was hashed; one that is gone counts as such."""
+        with contextlib.suppress(OSError):
+            status = os.stat(self.clip.path)
+            return (status.st_size, time_of(status)) == (self.size, self.mtime_ns)
+        return True
 
 
-def _clips(frame: pd.DataFrame, root: Path) -> list[Clip]:
-    columns = (frame[name].tolist() for name in ("utterance", "path", "start", "end"))
-    return [
-        Clip(utterance, str(root / path), start, end)
-        for utterance, path, start, end in zip(*columns, strict=True)
-    ]
-
-
-def survey(table: Table, root: Path, known: pd.DataFrame, old: pd.DataFrame | None) -> Survey:
-    """Hash every file and read the length of those that are new.
-
-    Parameters
-    ----------
-    table : Table
-        As read from the corpus.
-    root : Path
-        The corpus's folder.
-    known : DataFrame
-        Columns utterance, audio_hash, size, mtime_ns of all stores of the corpus: a file whose
-        size and time are as they were is not hashed again.
-    old : DataFrame, optional
-        The table as it was written before: spares reading the headers of unchanged files.
-
-    Returns
-    -------
-    Survey
-    """
-    frame = table.frame.reset_index(drop=True).copy()
-    columns = (known[name].tolist() for name in ("utterance", "size", "mtime_ns", "audio_hash"))
-    hashes: dict[tuple[str, int, int], str] = {
-        row[:3]: row[3] for row in zip(*columns, strict=True)
-    }
-    lengths: dict[tuple[str, str], float] = {}
-    if old is not None:
-        lengths = {
-            (u, h): s
-            for u, h, s in zip(old["utterance"], old["audio_hash"], old["seconds"], strict=True)
-            if h and not math.isnan(s)
-        }
-
-    def look(rows: list[tuple[int, Clip]]) -> list[tuple[int, str, float, int, int, str]]:
-        """Look at one file and all its segments."""
-        path = Path(rows[0][1].path)
-        digest = None
-        found: list[tuple[int, str, float, int, int, str]] = []
-        for position, clip in rows:
-            try:
-                status = path.stat()
-                hashed = hashes.get((clip.utterance, status.st_size, status.st_mtime_ns))
-                if hashed is None:
-                    digest = digest or file_digest(path)
-                    hashed = audio_hash(digest, clip.start, clip.end)
-                length = lengths.get((clip.utterance, hashed))
-                if length is None:
-                    length = seconds(clip)
-                found.append((position, hashed, length, status.st_size, status.st_mtime_ns, ""))
-            except FileNotFoundError:
-                found.append((position, "", math.nan, 0, 0, "no such file"))
-            except OSError as error:
-                found.append((position, "", math.nan, 0, 0, f"cannot be read: {error.strerror}"))
-            except AudioError as error:
-                found.append((position, "", math.nan, 0, 0, str(error)))
-        return found
-
-    by_file: dict[str, list[tuple[int, Clip]]] = {}
-    for position, clip in enumerate(_clips(frame, root)):
-        by_file.setdefault(clip.path, []).append((position, clip))
-    files = list(by_file.values())
-    # A future a file would be the largest thing in memory.
-    portions = [files[i : i + FILES_AT_ONCE] for i in range(0, len(files), FILES_AT_ONCE)]
-    audio_hashes = np.full(len(frame), "", dtype=object)
-    audio_s = np.full(len(frame), np.nan)
-    sizes, times = np.zeros(len(frame), np.int64), np.zeros(len(frame), np.int64)
-    failures = {}
-    progress = Progress(f"{root}: looking at the audio", len(files), "files")
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        for portion in pool.map(lambda some: [look(rows) for rows in some], portions):
-            progress.add(len(portion))
-            for position, hashed, length, n_bytes, mtime_ns, reason in chain(*portion):
-                audio_hashes[position], audio_s[position] = hashed, length
-                sizes[position], times[position] = n_bytes, mtime_ns
-                if reason:
-                    failures[frame["utterance"].iloc[position]] = reason
-    progress.close()
-    frame["seconds"], frame["audio_hash"] = audio_s, audio_hashes
-    return Survey(frame.assign(size=sizes, mtime_ns=times), failures, root)
-
-
-def known_files(folder: Path) -> pd.DataFrame:
-    """utterance, audio_hash, size, mtime_ns of every readable store of a corpus."""
-    frames = []
-    for path in sorted(folder.glob("*.h5")):
-        with contextlib.suppress(StoreError), Store(path) as store:
-            frames.append(store.index)
-    if not frames:
-        return pd.DataFrame({c: [] for c in ("utterance", "audio_hash", "size", "mtime_ns")})
-    return pd.concat(frames, ignore_index=True).drop_duplicates()
+def items_of(seen: Survey, batch: Sequence[Job]) -> list[Item]:
+    """A batch with all that a process needs to compute it, whatever its working directory."""
+    found = []
+    for job in batch:
+        clip, n_bytes, mtime_ns = seen.file(job.utterance)
+        clip = replace(clip, path=os.path.abspath(clip.path))
+        found.append(Item(job, clip, n_bytes, mtime_ns))
+    return found
 
 
 @dataclass
@@ -386,10 +264,12 @@ def plan_work(
     if not force:
         by_hash = {u: h for u, h in zip(frame["utterance"], frame["audio_hash"], strict=True) if h}
         before = read_failures(path)
+        before = before[before["key"] == key_hash(target.key)]
         for utterance, hashed, reason in zip(
             before["utterance"], before["audio_hash"], before["reason"], strict=True
         ):
-            if by_hash.get(utterance) == hashed and (utterance, hashed) not in have:
+            again = reason == CHANGED or (utterance, hashed) in have
+            if by_hash.get(utterance) == hashed and not again:
                 failures[utterance] = (reason, hashed)
     wanted = frame[~frame["utterance"].isin(list(failures))].reset_index(drop=True)
     pairs = list(zip(wanted["utterance"], wanted["audio_hash"], strict=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pandas as pd
 
 from features import difference, exchange, inventory
 from features import prune as pruning
+from features.audio import DECODER
 from features.command import (
     add_arguments,
     corpus_root,
@@ -25,7 +27,8 @@ from features.errors import CorpusError, StoreError, UserError, nearest
 from features.lint import lint_recipe
 from features.recipe import load_recipe
 from features.store import BLOCK, Store, audio_hash, file_digest, store_path
-from features.utterances import Finding, Table, differences, finding, read_table, write_table
+from features.survey import NO_FILE, Survey, forget, survey
+from features.utterances import Finding, Table, differences, finding, read_table
 from features.words import counted
 
 LFS = b"version https://git-lfs"
@@ -107,14 +110,12 @@ def table(args: argparse.Namespace) -> int:
         old = read_table(folder)
     except CorpusError:
         old = None
-    if old is not None:
-        _keep_measured(made, old)
-        for line in differences(old, made):
-            print(f"changed: {line}")
+    for line in differences(old, made) if old is not None else []:
+        print(f"changed: {line}")
+    seen = survey(made, root, folder, keep=old)
     _print_table(made)
-    for one in _not_audio(made, root):
+    for one in _not_audio(seen):
         print(f"odd: {one.text}")
-    write_table(folder, made)
     print(f"written: {folder / 'utterances.csv'}")
     return 0
 
@@ -139,34 +140,34 @@ def _read_by_name(name: str, root: Path, reader: str | None) -> Table:
         raise CorpusError(f"{error}; {name} has no reader of its own{hint}") from None
 
 
-def _not_audio(made: Table, root: Path) -> list[Finding]:
-    """Files that hold no audio, as a copy without its large files has them."""
-    empty, pointers = [], []
-    for name in made.frame["path"].unique():
-        path = root / name
+def _not_audio(seen: Survey) -> list[Finding]:
+    """Files that hold no audio, as a copy without its large files has them, or none to be used."""
+    empty: dict[str, None] = {}
+    pointers: dict[str, None] = {}
+    unusable: dict[str, None] = {}
+    for utterance, reason in seen.failures.items():
+        path = Path(seen.clip(utterance).path)
+        name = os.path.relpath(path, seen.root)
         try:
             n_bytes = path.stat().st_size
-            head = path.read_bytes() if 0 < n_bytes <= LFS_BYTES else b""
-        except OSError:
-            continue  # the reader has named it
+            head = path.read_bytes() if 0 < n_bytes <= LFS_BYTES and path.is_file() else b""
+        except (OSError, ValueError):
+            if reason != NO_FILE:  # the reader names those that are not there
+                unusable[f"{utterance} ({reason})"] = None
+            continue
         if not n_bytes:
-            empty.append(name)
+            empty[name] = None
         elif head.startswith(LFS):
-            pointers.append(name)
+            pointers[name] = None
+        else:
+            unusable[f"{utterance} ({reason})"] = None
     text = "audio files stand for ones that Git LFS has not fetched (git lfs pull does)"
+    bad = "rows have audio that cannot be used"
     return [
         *finding("empty-files", empty, "audio files are empty", "audio file is empty"),
         *finding("lfs-pointers", pointers, text),
+        *finding("unusable-audio", unusable, bad, "row has audio that cannot be used"),
     ]
-
-
-def _keep_measured(made: Table, old: Table) -> None:
-    """Take over lengths and audio hashes, which only an extraction measures."""
-    before = old.frame.set_index(["utterance", "path"])[["seconds", "audio_hash"]]
-    same = pd.MultiIndex.from_frame(made.frame[["utterance", "path"]])
-    found = before.reindex(same)
-    made.frame["seconds"] = found["seconds"].to_numpy()
-    made.frame["audio_hash"] = found["audio_hash"].fillna("").to_numpy()
 
 
 def _print_table(made: Table) -> None:
@@ -290,6 +291,7 @@ def _audio_faults(path: Path, args: argparse.Namespace) -> tuple[list[str], int]
         return [text], 0
     frame = read_table(path.parent).frame.set_index("utterance")
     faults: list[str] = []
+    changed: list[Path] = []
     digests: dict[Path, hashlib.blake2b] = {}
     with Store(path) as store:
         for utterance, stored in zip(
@@ -305,8 +307,13 @@ def _audio_faults(path: Path, args: argparse.Namespace) -> tuple[list[str], int]
             except OSError as error:
                 faults.append(f"{utterance}: {file}: {error.strerror}")
                 continue
-            if audio_hash(digest, row["start"], row["end"]) != stored:
+            span = row["start"], row["end"]
+            versions = range(1, DECODER + 1)
+            if stored not in {audio_hash(digest, *span, decoder=one) for one in versions}:
                 faults.append(f"{utterance}: {file}: its audio has changed; run make extract")
+                changed.append(file)
+    # Else the next extraction would believe size and time of a file that changed behind them.
+    forget(path.parent, changed)
     return faults, len(digests)
 
 

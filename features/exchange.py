@@ -40,6 +40,7 @@ from features.store import (
     store_path,
     write_store,
 )
+from features.survey import decoder_of
 from features.utterances import read_table, some
 from features.words import counted
 
@@ -242,8 +243,9 @@ def _index(rows: pd.DataFrame, root: Path) -> tuple[pd.DataFrame, dict[str, str]
         except OSError as error:
             reasons |= {listed[i][0]: f"{root / name}: {error.strerror}" for i in positions}
             continue
+        decoder = decoder_of(root / name)
         for i in positions:
-            hashed = audio_hash(digest, listed[i][2], listed[i][3])
+            hashed = audio_hash(digest, listed[i][2], listed[i][3], decoder=decoder)
             found[i] = (hashed, status.st_size, status.st_mtime_ns)
     progress.close()
     index = pd.DataFrame(found, columns=["audio_hash", "size", "mtime_ns"])

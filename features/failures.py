@@ -1,4 +1,8 @@
-"""The failures file beside a store: what lacks features, and why."""
+"""The failures file beside a store: what lacks features, and why.
+
+A failure is one of an utterance's audio under a store's key: the columns `audio_hash` and `key` (a
+hash) say which. Where either is another one, the utterance is tried again.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ import pandas as pd
 from features.errors import StoreError
 from features.files import read_csv, write_text
 
-FAILURE_COLUMNS = ["corpus", "utterance", "path", "reason", "audio_hash"]
+FAILURE_COLUMNS = ["corpus", "utterance", "path", "reason", "audio_hash", "key"]
 NAMED = 5
 """Failures that are named on the terminal; the failures files name all."""
 
@@ -26,25 +30,32 @@ def read_failures(store: Path) -> pd.DataFrame:
     Without it, what failed is tried again, and the file written anew.
     """
     try:
-        return read_csv(failures_path(store))[FAILURE_COLUMNS]
+        frame = read_csv(failures_path(store))
+        if "key" not in frame:
+            frame["key"] = ""  # written before the keys were kept
+        return frame[FAILURE_COLUMNS]
     except (OSError, KeyError, ValueError):
         return pd.DataFrame({column: [] for column in FAILURE_COLUMNS})
 
 
-def write_failures(store: Path, rows: Iterable[tuple[str, str, str, str, str]]) -> None:
+def write_failures(
+    store: Path, rows: Iterable[tuple[str, str, str, str, str]], key: str = ""
+) -> None:
     """Write the failures file of a store, or remove it where nothing failed.
 
     Parameters
     ----------
     store : Path
     rows : iterable of (corpus, utterance, path, reason, audio hash)
+    key : str
+        Hash of the store's key (`features.store.key_hash`); without it nothing is looked up later.
 
     Raises
     ------
     StoreError
         The file cannot be written.
     """
-    frame = pd.DataFrame(list(rows), columns=FAILURE_COLUMNS)
+    frame = pd.DataFrame([(*row, key) for row in rows], columns=FAILURE_COLUMNS)
     if frame.empty:
         failures_path(store).unlink(missing_ok=True)
         return

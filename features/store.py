@@ -101,6 +101,11 @@ def key_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | 
     return "; ".join(named) if named else None
 
 
+def key_hash(key: Mapping[str, Any]) -> str:
+    """Hash of a key alone: BLAKE2b-128, hex."""
+    return hashlib.blake2b(json.dumps(key, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
 def identity(key: Mapping[str, Any], index: pd.DataFrame) -> str:
     """Hash of a key and of the sorted (utterance, audio hash): BLAKE2b-128, hex."""
     digest = hashlib.blake2b(json.dumps(key, sort_keys=True).encode(), digest_size=16)
@@ -627,12 +632,23 @@ def file_digest(path: Path) -> hashlib.blake2b:
     return digest
 
 
-def audio_hash(digest: hashlib.blake2b, start: float, end: float) -> str:
-    """Hash of an utterance: of its file's bytes, and of start and end (seconds) if it has any."""
-    if math.isnan(start) and math.isnan(end):
-        return digest.hexdigest()
+def audio_hash(digest: hashlib.blake2b, start: float, end: float, *, decoder: int = 1) -> str:
+    """Hash of an utterance: its file's bytes, start and end (seconds) if any, who decodes it.
+
+    Parameters
+    ----------
+    digest : hashlib object
+        Over the file's bytes (`file_digest`); it is not used up.
+    start, end : float
+    decoder : int
+        The decoder version whose samples they are (`features.audio.Heard.decoder`). A row of
+        another version is another row: its features are computed again.
+    """
     part = digest.copy()
-    part.update(f"#{float(start)!r}-{float(end)!r}".encode())
+    if not (math.isnan(start) and math.isnan(end)):
+        part.update(f"#{float(start)!r}-{float(end)!r}".encode())
+    if decoder != 1:
+        part.update(f"@decoder{decoder}".encode())
     return part.hexdigest()
 
 

@@ -6,6 +6,11 @@ nothing is known: ids, speakers and sessions are never numbers (`03` stays `03`)
 nobody has looked yet. Continuous targets are float64, NaN where the truth is masked. `path` is
 relative to the corpus root, or absolute where a manifest says so.
 
+Four columns say what is heard, for programs: `audio_hash` as FORMAT.md has it, `file_hash` of the
+file's bytes alone (BLAKE2b-128), `samples_hash` of the row's decoded samples (`silent` where all
+are zero) and `recording_hash` of those of the whole file: equal in any container that keeps them.
+They are empty where nobody has looked.
+
 On disk a table is `utterances.csv` with `utterances.json` beside it (class lists, targets, the
 corpus's record and what was found when it was read). Numbers read back to the same float64.
 """
@@ -35,8 +40,13 @@ COLUMNS = (
 )  # fmt: skip
 TIMES = ("start", "end", "seconds")
 AUDIO_HASH = "audio_hash"
+FILE_HASH, SAMPLES_HASH, RECORDING_HASH = "file_hash", "samples_hash", "recording_hash"
+CONTENT = (AUDIO_HASH, FILE_HASH, SAMPLES_HASH, RECORDING_HASH)
+"""What `features.survey` finds in the audio; empty where nobody has looked yet."""
+SILENT = "silent"
+"""The `samples_hash` of a row whose samples are all zero: it tells no recording from another."""
 # What may change without another label, split or prediction: where a file lies, and its bytes.
-INCIDENTAL = ("path", "seconds", AUDIO_HASH)
+INCIDENTAL = ("path", "seconds", *CONTENT)
 EXAMPLES = 5
 
 
@@ -123,7 +133,7 @@ class Table:
     Attributes
     ----------
     frame : pandas.DataFrame
-        `COLUMNS`, then the label sets (text), the targets (float64) and `audio_hash`.
+        `COLUMNS`, then the label sets (text), the targets (float64) and `CONTENT`.
     labels : dict
         Label set -> ordered class list.
     targets : tuple of str
@@ -148,7 +158,7 @@ class Table:
 
 def columns_of(labels: Iterable[str], targets: Iterable[str]) -> list[str]:
     """List the columns of a table with these label sets and targets."""
-    return [*COLUMNS, *labels, *targets, AUDIO_HASH]
+    return [*COLUMNS, *labels, *targets, *CONTENT]
 
 
 def write_table(folder: Path, table: Table) -> None:
@@ -202,7 +212,11 @@ def read_table(folder: Path) -> Table:
         raise CorpusError(f"{about}: not readable ({error!r}); {way_out}") from None
     try:
         frame = read_csv(rows)
-        if list(frame.columns) != columns_of(labels, targets):
+        wanted = columns_of(labels, targets)
+        # Tables of before the other three hashes end with that of the audio.
+        if list(frame.columns) == wanted[: 1 - len(CONTENT)]:
+            frame = frame.assign(**dict.fromkeys(CONTENT[1:], ""))
+        if list(frame.columns) != wanted:
             raise ValueError(f"its columns are not those that {about.name} describes")
         for name in (*TIMES, *targets):
             frame[name] = _floats(frame[name])
@@ -212,7 +226,7 @@ def read_table(folder: Path) -> Table:
 
 
 def table_hash(table: Table, columns: Sequence[str] | None = None) -> str:
-    """Hash what a head can learn from: all columns but `path`, `seconds` and `audio_hash`.
+    """Hash what a head can learn from: all columns but `INCIDENTAL`.
 
     Parameters
     ----------
@@ -240,7 +254,7 @@ def table_hash(table: Table, columns: Sequence[str] | None = None) -> str:
 def differences(old: Table, new: Table) -> list[str]:
     """Say in which rows and labels two tables differ, one line a kind of difference.
 
-    `path`, `seconds` and `audio_hash` do not count, as in `table_hash`.
+    `INCIDENTAL` columns do not count, as in `table_hash`.
 
     Returns
     -------

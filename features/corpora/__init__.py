@@ -35,7 +35,7 @@ from features.corpora.savee import SAVEE
 from features.corpora.tess import TESS
 from features.corpora.turev_db import TUREV_DB
 from features.errors import CorpusError, nearest
-from features.utterances import AUDIO_HASH, KEY, TIMES, Finding, Table, columns_of, finding, some
+from features.utterances import CONTENT, KEY, TIMES, Finding, Table, columns_of, finding, some
 
 __all__ = ["CORPORA", "Corpus", "Reading", "get_corpus", "origin", "read_corpus"]
 
@@ -193,7 +193,7 @@ def _completed(
             columns[column] = pd.Series(texts, index=frame.index, dtype=str)
     columns["corpus"] = pd.Series(name, index=frame.index, dtype=str)
     columns["utterance"] = columns["utterance"].map(nfc).astype(str)
-    columns[AUDIO_HASH] = pd.Series("", index=frame.index, dtype=str)
+    columns |= {one: pd.Series("", index=frame.index, dtype=str) for one in CONTENT}
     return pd.DataFrame(columns).sort_values(list(KEY), kind="stable", ignore_index=True)
 
 

@@ -20,12 +20,12 @@ import pandas as pd
 
 from features.corpora.base import Corpus, Reading, make_ids, number, read_rows, segment_id
 from features.errors import CorpusError, nearest
-from features.utterances import AUDIO_HASH, COLUMNS, TIMES, finding, some
+from features.utterances import COLUMNS, CONTENT, TIMES, finding, some
 from features.words import counted
 
 OPTIONS = ("file", "labels", "targets")
 # Columns of the table that no manifest may give: they are found out, not told.
-NOT_READ = ("corpus", "seconds", AUDIO_HASH)
+NOT_READ = ("corpus", "seconds", *CONTENT)
 N_FAULTS = 10
 
 
@@ -116,7 +116,7 @@ def _columns(
             f"{path}: options labels = {asked!r}, targets = {targets!r}: expected a list of "
             "columns, or for labels a table of column = [classes]"
         )
-    further = [name for name in given if name not in (*COLUMNS, AUDIO_HASH)]
+    further = [name for name in given if name not in (*COLUMNS, *CONTENT)]
     faults = [f"{n!r} is none{nearest(n, further)}" for n in (*asked, *targets) if n not in further]
     faults += [f"{name!r} is both a label set and a target" for name in targets if name in asked]
     if faults:

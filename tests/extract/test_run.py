@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -15,9 +16,12 @@ from extract.__main__ import main, parser
 from extract.audio import Clip
 from extract.batches import Job
 from extract.work import Item
+from features.__main__ import main as features_main
+from features.__main__ import parser as features_parser
+from features.command import run_command
 from features.errors import CorpusError, ModelError, RecipeError, StoreError
 from features.failures import FAILURE_COLUMNS, read_failures
-from features.store import Store
+from features.store import Store, file_digest, write_store
 from features.utterances import read_table
 
 
@@ -65,7 +69,7 @@ def test_a_first_extraction_and_a_second_that_has_nothing_to_do(extract, tmp_pat
     assert (code, "tones/mfcc: 12 of 12 cached, nothing to do" in text) == (0, True)
     assert (tmp_path / "stores/tones/mfcc.h5").stat().st_mtime_ns == before
     assert sorted(p.name for p in (tmp_path / "stores/tones").iterdir()) == [
-        "mfcc.h5", "utterances.csv", "utterances.json",
+        "files.json", "mfcc.h5", "utterances.csv", "utterances.json",
     ]  # fmt: skip
 
 
@@ -204,13 +208,14 @@ def test_bad_utterances_are_left_out_listed_and_counted(extract, tmp_path: Path)
     reasons = spoil(tmp_path)
     code, text = extract()
     assert code == 1
-    n_unreadable, n_to_do = 3, 9  # the others show when they are decoded
+    n_unreadable, n_to_do = 4, 8  # what is too short for the model shows when it is decoded
+    assert "tones: 1 row is silent (all samples zero, or channels that cancel out)" in text
     assert f"0 of 12 cached, {n_unreadable} without features (unreadable), {n_to_do} to do" in text
     assert "7 computed, 0 cached, 5 failed (see" in text
     assert "5 utterances lack features" in text
     assert "ALLOW_FAILURES=5" in text
     lines = (tmp_path / "stores/tones/mfcc.failures.csv").read_text().splitlines()
-    assert lines[0] == "corpus,utterance,path,reason,audio_hash"
+    assert lines[0] == "corpus,utterance,path,reason,audio_hash,key"
     for line, (name, reason) in zip(lines[1:], reasons.items(), strict=True):
         assert line.startswith(f"tones,{name},")
         assert f"{name}.wav" in line
@@ -580,3 +585,124 @@ def test_a_failures_file_that_cannot_be_read_counts_as_none(
     frame = read_failures(tmp_path / "toy.h5")
     assert list(frame.columns) == FAILURE_COLUMNS
     assert frame.empty
+
+
+# -- what a vector is looked up by ---------------------------------------------------------------
+
+
+def test_a_row_that_moves_inside_files_of_equal_size_and_time_is_computed_again(
+    extract, tmp_path: Path
+) -> None:
+    """What a second extraction makes of each place is what a first one makes of it."""
+    root = tmp_path / "data/tones"
+    rng = np.random.default_rng(0)
+    quiet, loud = rng.normal(0, 0.01, 8_000), rng.normal(0, 0.3, 8_000)
+    sf.write(root / "a.wav", np.r_[quiet, loud], 16_000)
+    sf.write(root / "b.wav", np.r_[loud, quiet], 16_000)
+    for name in "ab":
+        os.utime(root / f"{name}.wav", (1.6e9, 1.6e9))
+
+    def write(row: str) -> None:
+        header = "utterance,path,start,end,speaker,emotion"
+        (root / "manifest.csv").write_text(f"{header}\nu,{row},s,low\n")
+
+    places = ("a.wav,0,0.5", "a.wav,0.5,1", "b.wav,0,1", "b.wav,,", "a.wav,,", "b.wav,0.5,1")
+    seen = []
+    for row in places:
+        write(row)
+        assert extract()[0] == 0
+        seen.append(contents(tmp_path)["u"])
+    for row, found in zip(places, seen, strict=True):
+        write(row)
+        (tmp_path / "stores/tones/mfcc.h5").unlink()
+        assert extract("--force")[0] == 0
+        np.testing.assert_array_equal(contents(tmp_path)["u"], found)
+    assert len({one.tobytes() for one in seen}) == 4  # of two pairs the samples are the same
+
+
+def test_vectors_of_a_file_that_was_decoded_short_are_made_again_and_no_others(
+    extract, tmp_path: Path
+) -> None:
+    root = tmp_path / "data/tones"
+    once = tmp_path / "once.ogg"
+    sf.write(once, np.random.default_rng(0).normal(0, 0.1, 8_000), 16_000)
+    (root / "u03.ogg").write_bytes(once.read_bytes() * 2)
+    manifest(tmp_path, lambda lines: [line.replace("u03.wav", "u03.ogg") for line in lines])
+    assert extract()[0] == 0
+    right = contents(tmp_path)
+    # A store as it was written when the second half was dropped, and nothing was remembered.
+    path = tmp_path / "stores/tones/mfcc.h5"
+    with Store(path) as store:
+        index = store.index.copy()
+        values = store.read_rows(0, "mean", np.arange(12))
+        std = store.read_rows(0, "std", np.arange(12))
+        index.loc[3, "audio_hash"] = file_digest(root / "u03.ogg").hexdigest()
+        values[3] = 0
+        write_store(
+            path, store.key, index, store.layers,
+            lambda name, _, start, stop: {"mean": values, "std": std}[name][start:stop],
+            default=store.default, names=store.names,
+            columns={one: store.columns(one) for one in store.statistics},
+        )  # fmt: skip
+    (tmp_path / "stores/tones/files.json").unlink()
+    code, text = extract()
+    assert (code, "11 of 12 cached, 1 to do" in text) == (0, True)
+    for name, found in contents(tmp_path).items():
+        np.testing.assert_array_equal(found, right[name])
+    assert "12 of 12 cached, nothing to do" in extract()[1]
+
+
+def test_a_failure_is_one_of_its_settings(extract, tmp_path: Path) -> None:
+    sf.write(tmp_path / "data/tones/u02.wav", np.ones(100) / 2, 16_000)
+    assert "11 computed, 0 cached, 1 failed" in extract()[1]
+    assert "11 of 12 cached, 1 without features" in extract()[1]
+    path = tmp_path / "stores/tones/mfcc.failures.csv"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], lines[1][:-32] + "0" * 32]) + "\n")
+    assert "11 of 12 cached, 1 to do" in extract()[1]
+    assert path.read_text().splitlines() == lines
+
+
+def test_a_file_that_changes_while_it_is_extracted_fails_and_is_tried_again(
+    extract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = compute_module.load_items
+
+    def changing(target, batches, *more):
+        # Someone writes over a file after it was hashed and planned.
+        overwrite(tmp_path, "u05")
+        os.utime(tmp_path / "data/tones/u05.wav", (1.6e9, 1.6e9))
+        return load(target, batches, *more)
+
+    monkeypatch.setattr(compute_module, "load_items", changing)
+    code, text = extract()
+    assert (code, "11 computed, 0 cached, 1 failed" in text) == (1, True)
+    listed = (tmp_path / "stores/tones/mfcc.failures.csv").read_text()
+    assert "its file was changed while it was extracted" in listed
+    monkeypatch.setattr(compute_module, "load_items", load)
+    code, text = extract()
+    assert (code, "1 computed, 11 cached" in text) == (0, True)
+
+
+def test_bytes_that_change_behind_their_time_are_found_by_verify_and_then_mended(
+    extract, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def verify() -> tuple[int, str]:
+        where = ["--data", str(tmp_path / "data"), "--stores", str(tmp_path / "stores")]
+        code = run_command(features_main, features_parser(), ["verify", "--audio", *where])
+        return code, capsys.readouterr().out
+
+    assert extract()[0] == 0
+    path, memory = tmp_path / "data/tones/u07.wav", tmp_path / "stores/tones/files.json"
+    overwrite(tmp_path, "u07")
+    # The memory as it would be had the disk changed the bytes and told nobody.
+    files = json.loads(memory.read_text())
+    status = path.stat()
+    stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+    files["files"][str(path)][0] = stamp
+    memory.write_text(json.dumps(files))
+    assert "12 of 12 cached, nothing to do" in extract()[1]
+    code, text = verify()
+    assert (code, "u07.wav: its audio has changed; run make extract" in text) == (1, True)
+    assert "1 computed, 11 cached" in extract()[1]
+    assert verify()[0] == 0

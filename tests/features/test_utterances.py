@@ -37,6 +37,9 @@ def make_table(**changes):
         "mood": ["calm", "", "tense"],
         "arousal": [0.1, math.nan, 1e-17 + 1 / 3],
         "audio_hash": ["00", "", ""],
+        "file_hash": ["01", "", ""],
+        "samples_hash": ["02", "silent", ""],
+        "recording_hash": ["03", "", ""],
     }  # fmt: skip
     frame = pd.DataFrame({**rows, **changes})
     finding = Finding("names", 1, ("z",), "1 odd name: z")
@@ -105,7 +108,10 @@ def test_damaged_table_is_refused(tmp_path, name, text, match):
 def test_hash_ignores_row_order_and_incidental_columns():
     table = make_table()
     turned = Table(table.frame.iloc[::-1].reset_index(drop=True), table.labels, table.targets)
-    moved = make_table(path=["a", "b", "c"], seconds=[9.0] * 3, audio_hash=["1", "2", "3"])
+    moved = make_table(
+        path=["a", "b", "c"], seconds=[9.0] * 3, audio_hash=["1", "2", "3"],
+        file_hash=["4", "5", "6"], samples_hash=["7", "8", "9"], recording_hash=["", "x", "y"],
+    )  # fmt: skip
     assert table_hash(turned) == table_hash(moved) == table_hash(table)
 
 
@@ -143,7 +149,10 @@ def test_hash_sees_another_class_order():
 
 
 def test_no_difference_between_equal_tables():
-    moved = make_table(path=["a", "b", "c"], seconds=[9.0] * 3, audio_hash=["1", "2", "3"])
+    moved = make_table(
+        path=["a", "b", "c"], seconds=[9.0] * 3, audio_hash=["1", "2", "3"],
+        file_hash=["4", "5", "6"], samples_hash=["7", "8", "9"], recording_hash=["", "x", "y"],
+    )  # fmt: skip
     assert differences(make_table(), moved) == []
 
 
@@ -171,7 +180,7 @@ def test_rows_of_another_width_are_refused(tmp_path, more):
     header, *lines = path.read_text().splitlines()
     lines = [line + more if more else line.rpartition(",")[0] for line in lines]
     path.write_text("\n".join([header, *lines]))
-    with pytest.raises(CorpusError, match=r"utterances.csv: row 1 has 1[46] fields, the header 15"):
+    with pytest.raises(CorpusError, match=r"utterances.csv: row 1 has 1[79] fields, the header 18"):
         read_table(tmp_path)
 
 
@@ -180,3 +189,15 @@ def test_nesting_without_end_is_refused(tmp_path):
     (tmp_path / "utterances.json").write_text("[" * 100_000)
     with pytest.raises(CorpusError, match=r"utterances.json: not readable .*nested too deeply"):
         read_table(tmp_path)
+
+
+def test_a_table_of_before_the_other_hashes_is_read(tmp_path):
+    write_table(tmp_path, make_table())
+    path = tmp_path / "utterances.csv"
+    new = ("file_hash", "samples_hash", "recording_hash")
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False).drop(columns=list(new))
+    frame.to_csv(path, index=False, lineterminator="\n")
+    back = read_table(tmp_path)
+    wanted = make_table(**{name: [""] * 3 for name in new})
+    pd.testing.assert_frame_equal(back.frame, wanted.frame, check_exact=True)
+    assert table_hash(back) == table_hash(make_table())

@@ -346,6 +346,10 @@ def planted(stores: Path, leak: str) -> None:
         session=each,
         sentence=each,
         audio_hash=[f"{i:032x}" for i in range(24)],
+        **{
+            name: [f"{name}{i}" for i in range(24)]
+            for name in ("file_hash", "samples_hash", "recording_hash")
+        },
         emotion=["calm", "sad"] * 12,
     )
     if leak == "devel in train":

@@ -1,0 +1,330 @@
+"""What the audio of a corpus is now: hashes, lengths and silence of every row, kept for next time.
+
+Conventions
+-----------
+- `stores/<corpus>/files.json` remembers the hash of every file that was looked at. It is looked up
+  by the file's absolute path, size, inode, and times of change of its bytes and of its entry: a
+  file that is another one in any of these is read again. It belongs to one machine, and may be
+  deleted at any time.
+- What is heard in a row is looked up in the table as it was written before, by the hash of the
+  file's bytes, start and end, and only where the same decoder (`features.audio.DECODER`) wrote it.
+- A file that cannot be read or decoded stops nothing: its rows are failures with their reasons.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from features.audio import DECODER, Clip, listen
+from features.command import Progress
+from features.errors import AudioError, CorpusError, StoreError
+from features.files import parse_json, write_text
+from features.store import audio_hash, file_digest
+from features.utterances import (
+    CONTENT,
+    SILENT,
+    Finding,
+    Table,
+    finding,
+    read_table,
+    write_table,
+)
+
+FILES_AT_ONCE = 32
+"""Files that a thread looks at before it tells."""
+MOST_THREADS = 8
+FILES = "files.json"
+NO_FILE = "no such file"
+_INT64 = np.iinfo(np.int64)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was found in one row's file.
+
+    Attributes
+    ----------
+    position : int
+        Of the row.
+    seconds : float
+    content : tuple of str
+        As `CONTENT` has them.
+    size, mtime_ns : int
+    reason : str
+        Why there is no content; else empty.
+    """
+
+    position: int
+    seconds: float = math.nan
+    content: tuple[str, ...] = ("",) * len(CONTENT)
+    size: int = 0
+    mtime_ns: int = 0
+    reason: str = ""
+
+
+@dataclass
+class Survey:
+    """What the audio folder holds now.
+
+    Attributes
+    ----------
+    frame : DataFrame
+        The table with `seconds` and the hashes filled in, and columns `size` and `mtime_ns`.
+    failures : dict
+        Utterance -> reason, for rows whose audio cannot be used at all.
+    root : Path
+    findings : list of Finding
+        What was odd.
+    """
+
+    frame: pd.DataFrame
+    failures: dict[str, str]
+    root: Path
+    findings: list[Finding] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        clips = clips_of(self.frame, self.root)
+        stats = zip(self.frame["size"].tolist(), self.frame["mtime_ns"].tolist(), strict=True)
+        self._files = {c.utterance: (c, *stat) for c, stat in zip(clips, stats, strict=True)}
+
+    def clip(self, utterance: str) -> Clip:
+        """Where an utterance's audio is."""
+        return self._files[utterance][0]
+
+    def file(self, utterance: str) -> tuple[Clip, int, int]:
+        """An utterance's clip, and size and time of its file when it was looked at."""
+        return self._files[utterance]
+
+
+def clips_of(frame: pd.DataFrame, root: Path) -> list[Clip]:
+    """Where the audio of a table's rows is."""
+    columns = (frame[name].tolist() for name in ("utterance", "path", "start", "end"))
+    return [
+        Clip(utterance, str(root / path), start, end)
+        for utterance, path, start, end in zip(*columns, strict=True)
+    ]
+
+
+def survey(table: Table, root: Path, folder: Path, keep: Table | None = None) -> Survey:
+    """Look at the audio of a corpus, and write its table with what is found.
+
+    Parameters
+    ----------
+    table : Table
+        As read from the corpus; its frame gets `seconds` and the hashes, its findings what is odd.
+    root : Path
+        The corpus's folder.
+    folder : Path
+        Where its table and stores are.
+    keep : Table, optional
+        An older one, whose findings stand for rows whose audio is not here.
+
+    Raises
+    ------
+    StoreError, CorpusError
+        The folder cannot be written.
+    """
+    memory = _Memory(folder)
+    frame = table.frame.reset_index(drop=True).copy()
+    by_file: dict[str, list[tuple[int, Clip]]] = {}
+    for position, clip in enumerate(clips_of(frame, root)):
+        by_file.setdefault(clip.path, []).append((position, clip))
+    files = list(by_file.items())
+    # A future a file would be the largest thing in memory.
+    portions = [files[i : i + FILES_AT_ONCE] for i in range(0, len(files), FILES_AT_ONCE)]
+    found: list[Look] = []
+    progress = Progress(f"{root}: looking at the audio", len(files), "files")
+    with ThreadPoolExecutor(max_workers=min(MOST_THREADS, os.cpu_count() or 1)) as pool:
+        looks = pool.map(lambda some: [memory.look(Path(p), rows) for p, rows in some], portions)
+        for portion in looks:
+            progress.add(len(portion))
+            found.extend(chain(*portion))
+    progress.close()
+    found.sort(key=lambda one: one.position)
+    frame["seconds"] = np.array([one.seconds for one in found], dtype=np.float64)
+    for i, name in enumerate(CONTENT):
+        frame[name] = pd.Series([one.content[i] for one in found], index=frame.index, dtype=str)
+    ids = frame["utterance"].tolist()
+    seen = Survey(
+        frame.assign(
+            size=np.array([one.size for one in found], dtype=np.int64),
+            mtime_ns=np.array([one.mtime_ns for one in found], dtype=np.int64),
+        ),
+        {ids[one.position]: one.reason for one in found if one.reason},
+        root,
+        _silent(frame),
+    )
+    table.frame = frame
+    table.findings = [*table.findings, *seen.findings]
+    if keep is not None:
+        keep_measured(table, keep)
+    write_table(folder, table)
+    memory.write()
+    return seen
+
+
+def _silent(frame: pd.DataFrame) -> list[Finding]:
+    names = frame.loc[frame["samples_hash"] == SILENT, "utterance"].tolist()
+    return finding(
+        "silent-audio",
+        names,
+        "rows are silent (all samples zero, or channels that cancel out) and stay in the table",
+        "row is silent (all samples zero, or channels that cancel out) and stays in the table",
+    )
+
+
+def keep_measured(table: Table, old: Table) -> None:
+    """Take over what an earlier look found in rows whose audio is not here.
+
+    A row counts as the same where utterance, path, start and end are.
+    """
+    names = ["utterance", "path", "start", "end"]
+    columns = (old.frame[name].map(repr).tolist() for name in names)
+    before = {key: i for i, key in enumerate(zip(*columns, strict=True))}
+    columns = (table.frame[name].map(repr).tolist() for name in names)
+    at = [before.get(key, -1) for key in zip(*columns, strict=True)]
+    empty = (table.frame["audio_hash"] == "").to_numpy()
+    rows = np.flatnonzero((np.array(at, dtype=np.int64) >= 0) & empty)
+    taken = [at[row] for row in rows]
+    for name in ("seconds", *CONTENT):
+        values = table.frame[name].to_numpy(copy=True)
+        values[rows] = old.frame[name].to_numpy()[taken]
+        table.frame[name] = values
+
+
+def decoder_of(path: Path) -> int:
+    """Version of the decoding that gives a file's samples; 1 for what cannot be decoded."""
+    try:
+        return listen(str(path), []).decoder
+    except AudioError:
+        return 1
+
+
+def forget(folder: Path, paths: Iterable[Path]) -> None:
+    """Have files read again by the next look, whatever size and times say."""
+    memory = _Memory(folder)
+    gone = {os.path.abspath(one) for one in paths} & memory.files.keys()
+    for one in gone:
+        del memory.files[one]
+    if gone:
+        memory.write()
+
+
+class _Memory:
+    """What earlier looks at the audio of a corpus have found.
+
+    Attributes
+    ----------
+    files : dict
+        Absolute path -> [stamp, file_hash, recording_hash, decoder].
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / FILES
+        self.files: dict[str, list[Any]] = {}
+        self._by_hash: dict[str, list[Any]] = {}
+        self.rows: dict[tuple[str, str, str], tuple[float, str, str]] = {}
+        try:
+            about = parse_json(self.path.read_text("utf-8"))
+            files = dict(about["files"]) if about["decoder"] == DECODER else {}
+            old = read_table(folder).frame
+        except (OSError, ValueError, KeyError, TypeError, CorpusError):
+            return
+        self.files = {name: one for name, one in files.items() if _is_entry(one)}
+        self._by_hash = {one[1]: one for one in self.files.values()}
+        names = ("file_hash", "start", "end", "seconds", "samples_hash", "audio_hash")
+        for file, start, end, seconds, samples, audio in zip(
+            *(old[name].tolist() for name in names), strict=True
+        ):
+            if file and samples and audio and not math.isnan(seconds):
+                self.rows[file, repr(start), repr(end)] = seconds, samples, audio
+
+    def write(self) -> None:
+        """Write what is known, whole or not at all."""
+        text = json.dumps({"decoder": DECODER, "files": dict(sorted(self.files.items()))}, indent=0)
+        if not self.path.is_file() or self.path.read_text("utf-8") != text:
+            write_text(self.path, text, StoreError)
+
+    def look(self, path: Path, rows: list[tuple[int, Clip]]) -> list[Look]:
+        """Look at one file and all its rows."""
+        try:
+            return self._look(path, rows)
+        except FileNotFoundError:
+            reason = NO_FILE
+        except (OSError, ValueError) as error:
+            # ValueError: a name that no file can have.
+            reason = f"cannot be read: {getattr(error, 'strerror', None) or error}"
+        except AudioError as error:
+            reason = str(error)
+        self.files.pop(os.path.abspath(path), None)
+        return [Look(position, reason=reason) for position, _ in rows]
+
+    def _look(self, path: Path, rows: list[tuple[int, Clip]]) -> list[Look]:
+        name, status = os.path.abspath(path), path.stat()
+        stamp = _stamp(status)
+        entry = self.files.get(name)
+        digest = None
+        if entry is None or entry[0] != stamp:
+            digest = file_digest(path)
+            known = self._by_hash.get(digest.hexdigest())
+            entry = None if known is None else [stamp, *known[1:]]
+        spans = [(clip.start, clip.end) for _, clip in rows]
+        keys = [(repr(start), repr(end)) for start, end in spans]
+        heard: dict[tuple[str, str], tuple[float, str, str] | AudioError] = {}
+        if entry is not None:
+            kept = {key: self.rows.get((entry[1], *key)) for key in keys}
+            heard = {key: one for key, one in kept.items() if one is not None}
+        if entry is None or len(heard) < len({*keys}):
+            digest = digest or file_digest(path)
+            now = listen(str(path), spans)
+            recording = now.recording_hash
+            for key, span, one in zip(keys, spans, now.spans, strict=True):
+                if isinstance(one, AudioError):
+                    heard[key] = one
+                    continue
+                hashed = audio_hash(digest, *span, decoder=now.decoder)
+                samples = SILENT if one.silent else one.samples_hash
+                recording = SILENT if one.silent and one.samples_hash == recording else recording
+                heard[key] = one.seconds, samples, hashed
+            entry = [stamp, digest.hexdigest(), recording, now.decoder]
+            if _stamp(path.stat()) != stamp:
+                raise AudioError("was changed while it was read; run the same command again")
+        self.files[name] = entry
+        found = []
+        for (position, _), key in zip(rows, keys, strict=True):
+            result = heard[key]
+            if isinstance(result, AudioError):
+                found.append(Look(position, reason=str(result)))
+                continue
+            seconds, samples, hashed = result
+            content = hashed, entry[1], samples, entry[2]
+            found.append(Look(position, seconds, content, status.st_size, time_of(status)))
+        return found
+
+
+def time_of(status: os.stat_result) -> int:
+    """A file's time of change in nanoseconds; of one beyond int64 (the year 2262) its bound."""
+    return min(max(status.st_mtime_ns, int(_INT64.min)), int(_INT64.max))
+
+
+def _stamp(status: os.stat_result) -> list[int]:
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+
+
+def _is_entry(one: Any) -> bool:
+    return (
+        isinstance(one, list)
+        and [type(value) for value in one] == [list, str, str, int]
+        and all(type(value) is int for value in one[0])
+    )
