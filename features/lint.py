@@ -6,8 +6,8 @@ Conventions
   without a truth are not fitted. Every outer fold has a part `devel` and one `test` (or what its
   partition is called) where they have rows; inner folds are counted together.
 - Kinds of overlap: `speaker`, `session` and `sentence` of one corpus, as the table names them, and
-  `audio`: the same bytes, in whatever corpus. What the table does not know is not compared, and
-  said so.
+  `audio`: segments that intersect, the same bytes or the same samples, in whatever corpus and
+  container (`recordings`). What the table does not know is not compared, and said so.
 - A run is stopped by rows that are on both sides; by what a split promises not to share; and by
   whatever a held-out part shares that the recipe does not declare in `[split] expect_overlap`,
   unless the split is there to share it; who declares speakers declares their sessions. What inner
@@ -30,15 +30,16 @@ from numpy.typing import NDArray
 from features.errors import RunError
 from features.matrix import has_truth, load_rows
 from features.recipe import OVERLAP_KINDS, Recipe, SplitSpec
+from features.recordings import Recordings
 from features.splits import Fold, Plan, Positions, make_plan
-from features.utterances import AUDIO_HASH, some
+from features.utterances import some
 from features.words import counted
 
 WAYS_OUT: Mapping[str, str] = {
     "speaker": "choose a speaker-disjoint outer",
     "session": "choose a session-disjoint outer",
     "sentence": "choose outer = 'sentence-disjoint'",
-    "audio": "remove the copies from the corpora",
+    "audio": "remove the copies from the corpora, or keep all segments of a recording on one side",
 }
 """What to do about rows that share something, if it is not to be declared."""
 INNER_PROMISES: Mapping[str, tuple[str, ...]] = {"speaker-k-fold": ("speaker",)}
@@ -262,15 +263,18 @@ def _held_out(fold: Fold, known: NDArray[np.bool_]) -> Iterable[tuple[str, Posit
 
 
 class _Sides:
-    """Codes of speakers, sessions, sentences, audio and classes of all rows."""
+    """Codes of speakers, sessions, sentences and classes of all rows, and their recordings."""
 
     def __init__(self, rows: pd.DataFrame, y: NDArray[Any], labels: Sequence[str]) -> None:
         self.labels, self.n = list(labels), len(rows)
         self.codes: dict[str, NDArray[np.int64]] = {}
         self.names: dict[str, NDArray[Any]] = {}
+        self.recordings = Recordings(rows)
         for kind in OVERLAP_KINDS:
-            values = rows[AUDIO_HASH if kind == "audio" else kind].to_numpy(object)
-            full = values if kind == "audio" else rows["corpus"].to_numpy(object) + "/" + values
+            if kind == "audio":
+                continue
+            values = rows[kind].to_numpy(object)
+            full = rows["corpus"].to_numpy(object) + "/" + values
             names, codes = np.unique(full.astype(str), return_inverse=True)
             self.codes[kind] = np.where(values == "", -1, codes).astype(np.int64)
             self.names[kind] = names
@@ -290,12 +294,14 @@ class _Sides:
             fitted = np.zeros(len(self.names[kind]), dtype=bool)
             fitted[codes[train][codes[train] >= 0]] = True
             of[kind] = len(held)
-            names = self.names[kind][held[fitted[held]]]
-            if kind == "audio":  # a hash says nothing to people: name the utterances held out
-                hit = test[(codes[test] >= 0) & fitted[codes[test]]]
-                _, first = np.unique(codes[hit], return_index=True)
-                names = self.keys[hit[first]]
-            shared[kind] = [str(name) for name in names]
+            shared[kind] = [str(name) for name in self.names[kind][held[fitted[held]]]]
+        heard = self.recordings
+        hit = heard.shared(train, test)
+        if hit.any() or (heard.known[train].any() and heard.known[test].any()):
+            of["audio"] = len(np.unique(heard.codes[test[heard.known[test] | hit]]))
+            # A hash says nothing to people: the utterances that are held out are named.
+            _, first = np.unique(heard.codes[test[hit]], return_index=True)
+            shared["audio"] = [str(name) for name in self.keys[test[hit][first]]]
         counts = {}
         if self.classes is not None:
             two = [np.bincount(self.classes[side][self.classes[side] >= 0],
@@ -307,11 +313,18 @@ class _Sides:
     def unknown(self) -> list[str]:
         """Say which kinds could not be compared for how many rows."""
         lines = []
-        for kind, codes in self.codes.items():
-            n = int((codes < 0).sum())
+        known = {f"the {kind}": codes >= 0 for kind, codes in self.codes.items()}
+        for what, there in {**known, "the content of the audio": self.recordings.known}.items():
+            n = int((~there).sum())
             if n:
-                what = f"the {kind}" if kind != "audio" else "the content of the audio"
                 lines.append(f"{what} of {n} of {self.n} rows is unknown: not compared")
+        n = int((self.recordings.known & ~self.recordings.complete).sum())
+        if n:
+            lines.append(
+                f"the table of {n} of {self.n} rows was written before it had file_hash and "
+                "samples_hash: segments of one recording under two names, and its copies in other "
+                "containers, are not compared; make extract or python -m features table adds them"
+            )
         return lines
 
 

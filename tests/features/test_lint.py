@@ -26,6 +26,9 @@ def table(n: int = 12) -> pd.DataFrame:
         session=each,
         sentence=each,
         audio_hash=[f"{i:032x}" for i in range(n)],
+        file_hash=[f"f{i:031x}" for i in range(n)],
+        samples_hash=[f"a{i:031x}" for i in range(n)],
+        recording_hash=[f"a{i:031x}" for i in range(n)],
         emotion=["calm", "sad"] * (n // 2),
         partition=["train"] * 6 + ["devel"] * 2 + ["test"] * (n - 8),
     )
@@ -54,6 +57,7 @@ COLUMNS = {
     "sentence": "sentence",
     "audio": "audio_hash",
 }
+CONTENT = ["audio_hash", "file_hash", "samples_hash", "recording_hash"]
 
 
 @pytest.mark.parametrize("kind", COLUMNS)
@@ -238,3 +242,50 @@ select = "uar"
     assert 'expect_overlap = ["speaker"]' in out
     declared = text.replace("[head]", 'expect_overlap = ["speaker"]\n[head]')
     assert features("lint", synthetic.recipe(tmp_path, declared).path)[0] == 0
+
+
+def test_a_segment_that_is_nearly_a_fitted_one_stops_the_run() -> None:
+    frame = table()
+    # One recording, two segments, of which the held-out one ends ten milliseconds earlier.
+    frame.loc[[0, 8], ["path", "file_hash", "recording_hash"]] = ["long.wav", "f", "r"]
+    frame.loc[[0, 8], ["start", "end"]] = [[1.0, 2.0], [1.0, 1.99]]
+    found = check(frame)
+    assert [one.shared["audio"] for one in found.parts] == [[], ["made/u008"]]
+    with pytest.raises(RunError, match="audio overlap in 1 of 2 .*made/u008.*all segments of"):
+        found.refuse("recipe")
+    declared = check(frame, expect_overlap=["audio"])
+    assert declared.faults == []
+    assert "audio overlap in 1 of 2" in declared.declared[0]
+
+
+@pytest.mark.parametrize("inner", ["speaker-k-fold", "stratified-k-fold"])
+def test_segments_that_overlap_are_found_across_speakers_and_in_inner_folds(inner: str) -> None:
+    frame = table()
+    frame.loc[[0, 3], "file_hash"] = "f"
+    frame.loc[[0, 3], "emotion"] = ["calm", "sad"]
+    frame.loc[[0, 3], ["start", "end"]] = [[0.0, 2.0], [1.5, 3.0]]
+    found = check(frame, outer="leave-one-speaker-out", inner=inner, inner_folds=3)
+    hit = {one.fold: one.shared["audio"] for one in found.parts if one.shared["audio"]}
+    assert hit == {"made/00": ["made/u000"], "made/03": ["made/u003"]}
+    assert any("outer = " in one or "audio overlap" in one for one in found.faults)
+    assert any(one.shared["audio"] for one in found.inner)
+
+
+def test_tables_without_the_new_hashes_are_compared_by_path_and_it_is_said() -> None:
+    frame = table().assign(file_hash="", samples_hash="", recording_hash="")
+    frame.loc[[0, 8], "path"] = "long.wav"
+    frame.loc[[0, 8], ["start", "end"]] = [[1.0, 2.0], [1.5, 1.99]]
+    found = check(frame)
+    assert found.parts[1].shared["audio"] == ["made/u008"]
+    (note,) = (one for one in found.notes if "file_hash" in one)
+    assert note.startswith("the table of 12 of 12 rows was written before")
+    assert "features table" in note
+
+
+def test_rows_of_unknown_content_are_compared_by_their_file_and_counted() -> None:
+    frame = table()
+    frame.loc[[0, 8], CONTENT] = ""
+    frame.loc[[0, 8], "path"] = "one.wav"
+    found = check(frame)
+    assert found.parts[1].shared["audio"] == ["made/u008"]
+    assert "the content of the audio of 2 of 12 rows is unknown: not compared" in found.notes
