@@ -17,6 +17,7 @@ Conventions
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,12 +28,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from features.command import Progress
 from features.errors import RunError
+from features.folds import FIRST_S
 from features.matrix import has_truth, load_rows
 from features.recipe import OVERLAP_KINDS, Recipe, SplitSpec
 from features.recordings import Recordings
 from features.splits import Fold, Plan, Positions, make_plan
-from features.utterances import some
 from features.words import counted
 
 WAYS_OUT: Mapping[str, str] = {
@@ -45,6 +47,8 @@ WAYS_OUT: Mapping[str, str] = {
 INNER_PROMISES: Mapping[str, tuple[str, ...]] = {"speaker-k-fold": ("speaker",)}
 MOST_ROWS = 60
 """Parts that are printed; a run records all."""
+MOST_NAMES = 5
+"""Shared names that a part holds; it counts all."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +63,14 @@ class Part:
     classes : dict
         Class -> [fitted, held out]; empty for regression.
     shared : dict
-        Kind -> names on both sides; a kind that the rows do not know is absent.
+        Kind -> the first `MOST_NAMES` names on both sides; a kind that the rows do not know is
+        absent.
     of : dict
         Kind -> number of names in the held-out rows.
     both : int
         Rows that are on both sides.
+    n_shared : dict
+        Kind -> number of names on both sides.
     """
 
     fold: str
@@ -74,6 +81,7 @@ class Part:
     shared: dict[str, list[str]]
     of: dict[str, int]
     both: int
+    n_shared: dict[str, int]
 
     @property
     def unfitted(self) -> list[str]:
@@ -134,7 +142,7 @@ class Lint:
         rows = [HEADER]
         for one in self.parts[:MOST_ROWS]:
             shared = [
-                f"{len(one.shared[kind])} of {one.of[kind]}" if kind in one.shared else "-"
+                f"{one.n_shared[kind]} of {one.of[kind]}" if kind in one.shared else "-"
                 for kind in OVERLAP_KINDS
             ]
             counts = [str(one.fitted), str(one.held_out)]
@@ -214,6 +222,7 @@ def lint(
     parts: list[Part] = []
     faults = _Found()
     undeclared = {*OVERLAP_KINDS} - {*split.expect_overlap}
+    progress = Progress("lint", len(plan.folds) + plan.n_searched, "folds", FIRST_S)
     for fold in plan.folds:
         accepted = {*split.expect_overlap, *fold.allows}
         if "speaker" in accepted:
@@ -222,17 +231,20 @@ def lint(
             one = sides.compare(fold.name, name, train, test)
             parts.append(one)
             faults.add(one, {*fold.promises}, undeclared - accepted)
+        progress.add(1)
     inner = []
     inner_faults = _Found()
     promised = {*INNER_PROMISES.get(split.inner, ())}
-    every = [(fold.name, folds) for fold, folds in zip(plan.folds, plan.inner, strict=True)]
-    for name, folds in [*every, ("all", plan.final)]:
+    names = (fold.name for fold in plan.folds)
+    for name, folds in itertools.chain(zip(names, plan.inner, strict=True), [("all", plan.final)]):
         if split.inner == "devel":
             break  # it is a held-out part
         for fold in folds:
             one = sides.compare(name, f"inner {fold.name}", fold.train, fold.test)
             inner.append(one)
             inner_faults.add(one, promised, undeclared & {"audio"})
+            progress.add(1)
+    progress.close()
     result = Lint(split, parts, inner)
     result.faults = [
         *faults.lines(f"outer = '{split.outer}'", len(parts)),
@@ -285,7 +297,7 @@ class _Sides:
             self.classes = pd.Index(self.labels).get_indexer(pd.Index(y)).astype(np.int64)
 
     def compare(self, fold: str, part: str, train: Positions, test: Positions) -> Part:
-        shared, of = {}, {}
+        shared, n_shared, of = {}, {}, {}
         for kind, codes in self.codes.items():
             held = np.unique(codes[test])
             held = held[held >= 0]
@@ -294,21 +306,26 @@ class _Sides:
             fitted = np.zeros(len(self.names[kind]), dtype=bool)
             fitted[codes[train][codes[train] >= 0]] = True
             of[kind] = len(held)
-            shared[kind] = [str(name) for name in self.names[kind][held[fitted[held]]]]
+            names = self.names[kind][held[fitted[held]]]
+            n_shared[kind] = len(names)
+            shared[kind] = [str(name) for name in names[:MOST_NAMES]]
         heard = self.recordings
         hit = heard.shared(train, test)
         if hit.any() or (heard.known[train].any() and heard.known[test].any()):
             of["audio"] = len(np.unique(heard.codes[test[heard.known[test] | hit]]))
             # A hash says nothing to people: the utterances that are held out are named.
             _, first = np.unique(heard.codes[test[hit]], return_index=True)
-            shared["audio"] = [str(name) for name in self.keys[test[hit][first]]]
+            n_shared["audio"] = len(first)
+            shared["audio"] = [str(name) for name in self.keys[test[hit][first[:MOST_NAMES]]]]
         counts = {}
         if self.classes is not None:
             two = [np.bincount(self.classes[side][self.classes[side] >= 0],
                                minlength=len(self.labels)) for side in (train, test)]  # fmt: skip
             counts = {name: [int(side[i]) for side in two] for i, name in enumerate(self.labels)}
-        both = len(np.intersect1d(train, test))
-        return Part(fold, part, len(train), len(test), counts, shared, of, both)
+        fitted = np.zeros(self.n, dtype=bool)
+        fitted[train] = True
+        both = int(fitted[test].sum())
+        return Part(fold, part, len(train), len(test), counts, shared, of, both, n_shared)
 
     def unknown(self) -> list[str]:
         """Say which kinds could not be compared for how many rows."""
@@ -375,12 +392,13 @@ def _name(part: Part) -> str:
 
 def _shared(kind: str, parts: Sequence[Part], n_parts: int) -> str:
     first = parts[0]
-    names = first.shared[kind]
+    n, names = first.n_shared[kind], ", ".join(first.shared[kind][:3])
+    more = f" and {n - 3} more" if n > 3 else ""
     plural = "recordings" if kind == "audio" else f"{kind}s"
-    of = f"{len(names)} of {first.of[kind]} {plural} held out"
+    of = f"{n} of {first.of[kind]} {plural} held out"
     return (
         f"{kind} overlap in {len(parts)} of {n_parts} parts (first {_name(first)}: {of} are also "
-        f"fitted on: {some(names, 3)})"
+        f"fitted on: {names}{more})"
     )
 
 
@@ -446,8 +464,8 @@ def _inner_row(inner: Sequence[Part]) -> list[str]:
     shared = []
     for kind in OVERLAP_KINDS:
         known = [one for one in inner if kind in one.shared]
-        worst = max(known, key=lambda one: len(one.shared[kind]), default=None)
-        shared.append(f"{len(worst.shared[kind])} of {worst.of[kind]}" if worst else "-")
+        worst = max(known, key=lambda one: one.n_shared[kind], default=None)
+        shared.append(f"{worst.n_shared[kind]} of {worst.of[kind]}" if worst else "-")
     lacking = sum(bool(one.missing) for one in inner)
     mark = "! " if any(one.unfitted for one in inner) else ""
     return [
@@ -468,7 +486,7 @@ def _record(part: Part) -> dict[str, Any]:
         "held_out": part.held_out,
         "classes": part.classes,
         "shared": {
-            kind: {"n": len(names), "of": part.of[kind]} for kind, names in part.shared.items()
+            kind: {"n": part.n_shared[kind], "of": part.of[kind]} for kind in part.shared
         },
         "missing": part.missing,
     }

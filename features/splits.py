@@ -2,7 +2,8 @@
 
 Conventions
 -----------
-- Folds hold int64 positions into the rows frame, ascending.
+- Folds hold codes and make their positions when asked (`features.folds`): int64 positions into the
+  rows frame, ascending.
 - Splits are made inside each corpus and united: fold k of the whole is fold k of every corpus; when
   a group is left out, all other rows of all corpora train.
 - Speakers and sessions are named `corpus/speaker`; two corpora never share one.
@@ -16,21 +17,24 @@ import itertools
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, StratifiedShuffleSplit
+from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
 
 from features.emobox import read_emobox
 from features.errors import RunError, nearest
+from features.folds import Codes, Division, Fold, InnerFolds, Plan, Positions, smallest
+from features.group_folds import dense, drawn_groups, even_groups, stratified_groups
 from features.recipe import SplitSpec
 from features.words import counted
 
-Positions = NDArray[np.int64]
+__all__ = ["Fold", "Plan", "Positions", "inner_folds", "make_plan", "outer_folds"]
+
 PARTITIONS = ("train", "devel", "test")
 GROUPED = {
     "speaker-k-fold": "speaker",
@@ -46,67 +50,6 @@ CONDITIONS = {
     "both-seen": ("speaker", "sentence"),
 }
 """Of the grid of speakers and sentences: the partition its rows go by, and what may be shared."""
-
-
-def _none() -> Positions:
-    return np.empty(0, dtype=np.int64)
-
-
-@dataclass(frozen=True)
-class Fold:
-    """One division of rows.
-
-    Attributes
-    ----------
-    name : str
-    train, test : int64
-        Positions of rows.
-    devel : int64
-        Rows that a head fitted on `train` predicts, before `test` is predicted by a head that is
-        fitted on both; mostly none.
-    partition : str
-        What the rows of `test` go by in the predictions.
-    promises : tuple of str
-        Kinds of overlap (`features.recipe.OVERLAP_KINDS`) that the split is there to exclude.
-    allows : tuple of str
-        Kinds that it is there to have.
-    """
-
-    name: str
-    train: Positions
-    test: Positions
-    devel: Positions = field(default_factory=_none)
-    partition: str = "test"
-    promises: tuple[str, ...] = ()
-    allows: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All folds of a run.
-
-    Attributes
-    ----------
-    folds : list of Fold
-        Outer folds; `train` are the rows with a truth alone.
-    inner : list of list of Fold
-        The inner folds of each.
-    final : list of Fold
-        Inner folds of all rows with a truth, for the head that is saved; empty where the choice
-        made on `devel` serves it, too.
-    notes : list of str
-        What is worth knowing about how they were made.
-    """
-
-    folds: list[Fold]
-    inner: list[list[Fold]]
-    final: list[Fold]
-    notes: list[str]
-
-    @property
-    def single(self) -> bool:
-        """Whether there is one fold with a development part of its own."""
-        return len(self.folds) == 1 and bool(len(self.folds[0].devel))
 
 
 def make_plan(
@@ -130,10 +73,7 @@ def make_plan(
         asked for where there is none.
     """
     notes: list[str] = []
-    folds = [
-        replace(fold, train=fold.train[known[fold.train]])
-        for fold in outer_folds(rows, split, y, notes)
-    ]
+    folds = [fold.fitted_on(known) for fold in outer_folds(rows, split, y, notes)]
     if not any(len(fold.test) + len(fold.devel) for fold in folds):
         raise RunError(f"[split] outer = '{split.outer}': no row is of the partition devel or test")
     if split.inner == "devel":
@@ -146,8 +86,9 @@ def make_plan(
         if not len(fold.devel):
             raise RunError("[split] inner = 'devel', but no row is of the partition devel")
         return Plan(folds, [[Fold("devel", fold.train, fold.devel)]], [], notes)
-    inner = [inner_folds(rows, fold.train, y, split) for fold in folds]
-    return Plan(folds, inner, inner_folds(rows, np.flatnonzero(known), y, split), notes)
+    divider = _inner(rows, y, split)
+    final = np.flatnonzero(known)
+    return Plan(folds, InnerFolds(divider, folds), divider.folds(final), notes)
 
 
 def outer_folds(
@@ -198,23 +139,16 @@ def outer_folds(
         return [Fold("", train, test, devel)]
     if split.outer in ("leave-one-speaker-out", "leave-one-session-out"):
         column = "speaker" if split.outer == "leave-one-speaker-out" else "session"
-        groups = _groups(rows, everything, column, where)
-        names = sorted(set(groups))
+        names, codes = _groups(rows, column)
+        _refuse_unknown(rows, codes, everything, column, where)
         if len(names) < 2:
             raise RunError(f"{where}: only one {column}: {names[0]}")
-        return [
-            Fold(
-                name,
-                np.flatnonzero(groups != name),
-                np.flatnonzero(groups == name),
-                promises=(column,),
-            )
-            for name in names
-        ]
+        return Division(codes).folds(names, (column,))
     if split.outer in GROUPED:
         column = GROUPED[split.outer]
         where += f" of {split.outer_folds}"
-        return _group_folds(rows, everything, y, split.outer_folds, split, column, where)
+        divider = _GroupDivider(rows, y, split, split.outer_folds, column, where)
+        return divider.folds(everything)
     if split.outer in ("stratified-holdout", "four-to-one-in-five"):
         return _holdout(rows, y, split)
     if split.outer == "emobox":
@@ -250,25 +184,27 @@ def inner_folds(
     RunError
         Unknown or too few speakers, or too few utterances of every class.
     """
-    positions = np.asarray(positions, dtype=np.int64)
+    return _inner(rows, y, split).folds(np.sort(np.asarray(positions, dtype=np.int64)))
+
+
+def _inner(rows: pd.DataFrame, y: NDArray[Any], split: SplitSpec) -> _GroupDivider | _RowDivider:
+    """What divides the training rows of every outer fold."""
     if split.inner == "speaker-k-fold":
         where = f"[split] inner = 'speaker-k-fold' of {split.inner_folds}"
         otherwise = "choose another outer"
         if y.ndim == 1:
             otherwise = "choose inner = 'stratified-k-fold' or another outer"
-        return _group_folds(
-            rows, positions, y, split.inner_folds, split, "speaker", where, otherwise
-        )
+        return _GroupDivider(rows, y, split, split.inner_folds, "speaker", where, otherwise)
     if split.inner == "stratified-k-fold":
         _need_classes(y, "inner = 'stratified-k-fold'")
         where = f"[split] inner = 'stratified-k-fold' of {split.inner_folds}"
         chooser = StratifiedKFold(split.inner_folds, shuffle=True, random_state=split.seed)
-        return _united(
+        truth = _coded(y)
+        return _RowDivider(
             rows,
-            positions,
             split.inner_folds,
             where,
-            lambda part: [test for _, test in chooser.split(part, y[part])],
+            lambda part: [test for _, test in chooser.split(part, truth[part])],
         )
     raise ValueError(f"inner = '{split.inner}' is made from the table's partitions")
 
@@ -287,85 +223,86 @@ def _partitions(rows: pd.DataFrame) -> list[Positions]:
     return [np.flatnonzero(rows["partition"] == name) for name in PARTITIONS]
 
 
-def _group_folds(
-    rows: pd.DataFrame,
-    positions: Positions,
-    y: NDArray[Any],
-    k: int,
-    split: SplitSpec,
-    column: str,
-    where: str,
-    otherwise: str = "choose another outer",
-) -> list[Fold]:
-    """Divide whole groups (speakers, sessions or sentences) among k folds.
+class _GroupDivider:
+    """Divides whole groups (speakers, sessions or sentences) among k folds.
 
     Balanced by class (and gender, where asked for), or by count where the truth is no class. Those
     that are hardest to balance are given first, and the seed decides between equals alone; with
     `shuffle` it draws the order, which balances somewhat less.
     """
-    groups = np.full(len(rows), "", dtype=object)
-    groups[positions] = _groups(rows, positions, column, where)
-    strata = y if y.ndim == 1 else None
-    if split.balance_gender:
-        gender = rows["gender"].to_numpy(str)
-        strata = gender if strata is None else np.char.add(np.char.add(y.astype(str), "|"), gender)
 
-    def parts(part: Positions) -> list[Positions]:
-        n_groups = len(set(groups[part]))
-        if n_groups < k:
-            way_out = f"ask for at most {n_groups} folds" if n_groups > 1 else otherwise
+    def __init__(
+        self,
+        rows: pd.DataFrame,
+        y: NDArray[Any],
+        split: SplitSpec,
+        k: int,
+        column: str,
+        where: str,
+        otherwise: str = "choose another outer",
+    ) -> None:
+        self._rows, self._split, self._k, self._where = rows, split, k, where
+        self._column, self._otherwise = column, otherwise
+        self.names, self.promises = [str(one) for one in range(k)], (column,)
+        groups, self.group = _groups(rows, column)
+        self._n_groups = len(groups)
+        strata = y if y.ndim == 1 else None
+        if split.balance_gender:
+            gender = rows["gender"].to_numpy(str)
+            strata = (
+                gender if strata is None else np.char.add(np.char.add(y.astype(str), "|"), gender)
+            )
+        self._strata = None if strata is None else _coded(strata)
+        corpora, corpus = np.unique(rows["corpus"].to_numpy(str), return_inverse=True)
+        self._corpora, self._corpus = [str(one) for one in corpora], corpus
+
+    def codes(self, positions: Positions) -> Codes:
+        """The fold of each group.
+
+        Raises
+        ------
+        RunError
+            Unknown or too few groups.
+        """
+        _refuse_unknown(self._rows, self.group, positions, self._column, self._where)
+        fold = np.full(self._n_groups, -1, dtype=np.int64)
+        for i, corpus in enumerate(self._corpora):
+            part = positions
+            if len(self._corpora) > 1:
+                part = positions[self._corpus[positions] == i]
+            if len(part):
+                given, of = self._given(corpus, part)
+                _refuse_empty(self._where, corpus, np.bincount(of, minlength=self._k))
+                fold[given] = of
+        return smallest(fold, self._k)
+
+    def _given(self, corpus: str, part: Positions) -> tuple[Positions, Positions]:
+        """The groups of one corpus, and the fold of each."""
+        groups, member = dense(self.group[part])
+        k, seed = self._k, self._split.seed
+        if len(groups) < k:
+            n = len(groups)
+            way_out = f"ask for at most {n} folds" if n > 1 else self._otherwise
             raise RunError(
-                f"{where}: {rows['corpus'].iloc[part[0]]} has {counted(n_groups, column)} "
+                f"{self._where}: {corpus} has {counted(n, self._column)} "
                 f"among these {counted(len(part), 'utterance')}; {way_out}"
             )
-        if split.shuffle:
-            same = np.zeros(len(part)) if strata is None else strata[part]
-            return _drawn_groups(same, groups[part], k, split.seed)
-        if strata is None:
-            return _even_groups(groups[part], k, split.seed)
-        chooser = StratifiedGroupKFold(k, shuffle=True, random_state=split.seed)
-        return [test for _, test in chooser.split(part, strata[part], groups[part])]
+        stratum = np.zeros(len(part), dtype=np.int64)
+        if self._strata is not None:
+            stratum = dense(self._strata[part])[1]
+        if self._split.shuffle:
+            return groups, drawn_groups(stratum, member, k, seed)
+        if self._strata is None:
+            return groups, even_groups(member, k, seed)
+        try:
+            return groups, stratified_groups(stratum, member, k, seed)
+        except ValueError as error:  # scikit-learn's words on too few utterances of a class
+            raise RunError(f"{self._where}: {corpus}: {error}") from None
 
-    folds = _united(rows, positions, k, where, parts)
-    return [replace(fold, promises=(column,)) for fold in folds]
-
-
-def _even_groups(groups: np.ndarray, k: int, seed: int) -> list[np.ndarray]:
-    """Shuffle groups, then give each, the largest first, to the smallest fold so far."""
-    names, member, counts = np.unique(groups.astype(str), return_inverse=True, return_counts=True)
-    order = np.random.default_rng(seed).permutation(len(names))
-    order = order[np.argsort(-counts[order], kind="stable")]
-    sizes = np.zeros(k, dtype=np.int64)
-    fold = np.empty(len(names), dtype=np.int64)
-    for group in order:
-        fold[group] = np.argmin(sizes)
-        sizes[fold[group]] += counts[group]
-    return [np.flatnonzero(fold[member] == one) for one in range(k)]
-
-
-def _drawn_groups(
-    strata: NDArray[Any], groups: NDArray[Any], k: int, seed: int
-) -> list[NDArray[np.int64]]:
-    """Give each group, in an order that is drawn, to the fold that it leaves the most balanced.
-
-    That is where the shares that folds have of each stratum deviate least, on average over strata;
-    of equals the fold with the fewest rows. With k groups or more no fold is empty.
-    """
-    names, member = np.unique(groups.astype(str), return_inverse=True)
-    _, stratum = np.unique(strata, return_inverse=True)
-    shares = np.zeros((len(names), stratum.max() + 1))
-    np.add.at(shares, (member, stratum), 1 / np.bincount(stratum)[stratum])
-    sizes = np.bincount(member)
-    held, rows = np.zeros((k, shares.shape[1])), np.zeros(k, dtype=np.int64)
-    fold = np.empty(len(names), dtype=np.int64)
-    for group in np.random.default_rng(seed).permutation(len(names)):
-        given = held + np.eye(k)[:, :, None] * shares[group]
-        uneven = given.std(axis=1).mean(axis=1).round(12)
-        best = np.lexsort((rows, uneven))[0]
-        fold[group] = best
-        held[best] += shares[group]
-        rows[best] += sizes[group]
-    return [np.flatnonzero(fold[member] == one) for one in range(k)]
+    def folds(self, positions: Positions) -> list[Fold]:
+        """The folds of these rows."""
+        division = Division(self.codes(positions), self.group, positions)
+        return division.folds(self.names, self.promises)
 
 
 def _holdout(rows: pd.DataFrame, y: NDArray[Any], split: SplitSpec) -> list[Fold]:
@@ -383,7 +320,7 @@ def _holdout(rows: pd.DataFrame, y: NDArray[Any], split: SplitSpec) -> list[Fold
             chooser = StratifiedShuffleSplit(1, test_size=n, random_state=split.seed)
             return [test for _, test in chooser.split(part, y[part])]
 
-        return _united(rows, positions, 1, where, divide)[0]
+        return _RowDivider(rows, 1, where, divide).folds(positions)[0]
 
     fold = held(known, split.test_size)
     test = np.sort(np.concatenate([fold.test, np.flatnonzero(y == "")]))
@@ -466,9 +403,7 @@ def _cross_corpus(rows: pd.DataFrame, split: SplitSpec, y: NDArray[Any]) -> list
         at = np.flatnonzero(corpus == one)
         for fold in outer_folds(rows.iloc[at].reset_index(drop=True), inside, y[at]):
             name = f"within {one}/{fold.name.removeprefix(f'{one}/')}"
-            folds.append(
-                Fold(name, at[fold.train], at[fold.test], _none(), "within", fold.promises)
-            )
+            folds.append(fold.within(at, name, "within"))
     return folds
 
 
@@ -478,85 +413,147 @@ def _grid(rows: pd.DataFrame, split: SplitSpec, y: NDArray[Any]) -> list[Fold]:
     where = f"[split] outer = '{split.outer}' of {k} x {k}"
     group = {}
     for column in ("speaker", "sentence"):
-        group[column] = np.empty(len(rows), dtype=np.int64)
-        for i, fold in enumerate(_group_folds(rows, everything, y, k, split, column, where)):
-            group[column][fold.test] = i
+        divider = _GroupDivider(rows, y, split, k, column, where)
+        group[column] = divider.codes(everything)[divider.group]
     known = y != "" if y.ndim == 1 else ~np.isnan(y).any(axis=1)
-    classes = y if y.ndim == 1 else np.zeros(len(rows), dtype=np.int64)
-    keys = list(zip(rows["corpus"], rows["utterance"], strict=True))
-    by_key = np.array(sorted(everything, key=keys.__getitem__), dtype=np.int64)
-    folds: dict[str, list[Fold]] = {condition: [] for condition in CONDITIONS}
-    for i, j in itertools.product(range(k), range(k)):
-        same = {"speaker": group["speaker"] == i, "sentence": group["sentence"] == j}
-        test = same["speaker"] & same["sentence"]
-        if not test.any():
-            continue
+    classes = _coded(y) if y.ndim == 1 else np.zeros(len(rows), dtype=np.int64)
+    by_key = _by_key(rows)
+
+    def train(cell: tuple[int, int], number: int, seen: tuple[str, ...]) -> Positions:
+        same = {"speaker": group["speaker"] == cell[0], "sentence": group["sentence"] == cell[1]}
         strict = known & ~same["speaker"] & ~same["sentence"]
+        pool = known & ~(same["speaker"] & same["sentence"])
+        for column in same.keys() - set(seen):
+            pool &= ~same[column]
+        rng = np.random.default_rng([split.seed, number, *cell])
+        order = rng.permutation(by_key[pool[by_key]])
+        drawn = [
+            order[classes[order] == one][: int((classes[strict] == one).sum())]
+            for one in np.unique(classes[strict])
+        ]
+        return np.sort(np.concatenate(drawn)) if drawn else _none()
+
+    def test(cell: tuple[int, int]) -> Positions:
+        return np.flatnonzero((group["speaker"] == cell[0]) & (group["sentence"] == cell[1]))
+
+    folds: dict[str, list[Fold]] = {condition: [] for condition in CONDITIONS}
+    for cell in itertools.product(range(k), range(k)):
+        if not len(test(cell)):
+            continue
         for number, (condition, seen) in enumerate(CONDITIONS.items()):
-            pool = known & ~test
-            for column in same.keys() - set(seen):
-                pool &= ~same[column]
-            rng = np.random.default_rng([split.seed, number, i, j])
-            order = rng.permutation(by_key[pool[by_key]])
-            drawn = [
-                order[classes[order] == one][: int((classes[strict] == one).sum())]
-                for one in sorted(set(classes[strict]))
-            ]
-            train = np.sort(np.concatenate(drawn)) if drawn else _none()
             unseen = tuple(one for one in ("speaker", "sentence") if one not in seen)
             folds[condition].append(
-                Fold(f"{condition} {i}.{j}", train, np.flatnonzero(test), _none(), condition,
-                     unseen, seen)
+                Fold(f"{condition} {cell[0]}.{cell[1]}", partial(train, cell, number, seen),
+                     partial(test, cell), _none, condition, unseen, seen)
             )  # fmt: skip
     return [fold for one in folds.values() for fold in one]
 
 
-def _united(
-    rows: pd.DataFrame,
-    positions: np.ndarray,
-    k: int,
-    where: str,
-    divide: Callable[[np.ndarray], list[np.ndarray]],
-) -> list[Fold]:
-    """Divide the positions of each corpus and unite the k-th parts.
+class _RowDivider:
+    """Divides the rows of each corpus among k folds and unites the k-th parts.
 
-    `divide` gets the positions of one corpus, sorted by utterance, and returns k arrays of indices
-    into them: the test parts.
+    Parameters
+    ----------
+    rows : DataFrame
+    k : int
+    where : str
+        What errors call it.
+    divide : callable
+        Gets the positions of one corpus, sorted by utterance, and returns k arrays of indices into
+        them: the test parts.
     """
-    keys = rows.iloc[positions][["corpus", "utterance"]].set_axis(positions)
-    keys = keys.sort_values(["corpus", "utterance"])
-    tests: list[list[np.ndarray]] = [[] for _ in range(k)]
-    for corpus, of_corpus in keys.groupby("corpus", sort=True):
-        part = of_corpus.index.to_numpy(dtype=np.int64)
-        with warnings.catch_warnings():
-            # Balanced as far as possible: a class of fewer utterances than folds is no fault.
-            warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-            try:
-                divided = divide(part)
-            except ValueError as error:  # scikit-learn's words on too few utterances of a class
-                raise RunError(f"{where}: {corpus}: {error}") from None
-        for fold, (test, indices) in enumerate(zip(tests, divided, strict=True)):
-            if not len(indices):
-                raise RunError(f"{where}: {corpus}: fold {fold} is empty; ask for fewer folds")
-            test.append(part[indices])
-    folds = []
-    for fold, parts in enumerate(tests):
-        held = np.sort(np.concatenate(parts))
-        folds.append(Fold(str(fold), np.setdiff1d(positions, held), held))
-    return folds
+
+    group = None
+
+    def __init__(
+        self,
+        rows: pd.DataFrame,
+        k: int,
+        where: str,
+        divide: Callable[[Positions], list[Positions]],
+    ) -> None:
+        self._rows, self._k, self._where, self._divide = rows, k, where, divide
+        self.names, self.promises = [str(one) for one in range(k)], ()
+
+    @cached_property
+    def _order(self) -> list[tuple[str, Positions]]:
+        """The rows of each corpus, sorted by utterance."""
+        order, corpus = _by_key(self._rows), self._rows["corpus"].to_numpy(str)
+        names, starts = np.unique(corpus[order], return_index=True)
+        return list(zip(map(str, names), np.split(order, starts[1:]), strict=True))
+
+    def codes(self, positions: Positions) -> Codes:
+        """The fold of each row of the table; -1 where it is not divided.
+
+        Raises
+        ------
+        RunError
+            Too few utterances of every class.
+        """
+        fold = np.full(len(self._rows), -1, dtype=np.int64)
+        wanted = np.zeros(len(self._rows), dtype=bool)
+        wanted[positions] = True
+        for corpus, order in self._order:
+            part = order[wanted[order]]
+            if not len(part):
+                continue
+            with warnings.catch_warnings():
+                # Balanced as far as possible: a class of fewer utterances than folds is no fault.
+                warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+                try:
+                    tests = self._divide(part)
+                except ValueError as error:  # scikit-learn's words on too few utterances of a class
+                    raise RunError(f"{self._where}: {corpus}: {error}") from None
+            _refuse_empty(self._where, corpus, np.array([len(one) for one in tests]))
+            for k, test in enumerate(tests):
+                fold[part[test]] = k
+        return smallest(fold, self._k)
+
+    def folds(self, positions: Positions) -> list[Fold]:
+        """The folds of these rows."""
+        return Division(self.codes(positions), None, positions).folds(self.names)
 
 
-def _groups(rows: pd.DataFrame, positions: np.ndarray, column: str, where: str) -> np.ndarray:
-    """`corpus/value` of each position; unknown values are an error."""
-    part = rows.iloc[positions]
-    unknown = part[part[column] == ""]
+def _none() -> Positions:
+    return np.empty(0, dtype=np.int64)
+
+
+def _by_key(rows: pd.DataFrame) -> Positions:
+    return np.lexsort((rows["utterance"].to_numpy(str), rows["corpus"].to_numpy(str)))
+
+
+def _coded(values: NDArray[Any]) -> Positions:
+    """Which of the sorted values each one is."""
+    return np.unique(values.astype(str), return_inverse=True)[1].astype(np.int64)
+
+
+def _groups(rows: pd.DataFrame, column: str) -> tuple[list[str], Codes]:
+    """The sorted names `corpus/value`, and which of them each row has; -1 where it is unknown."""
+    known = (rows[column] != "").to_numpy()
+    names = (rows["corpus"] + "/" + rows[column]).to_numpy(str)[known]
+    found, member = np.unique(names, return_inverse=True)
+    codes = np.full(len(rows), -1, dtype=np.int64)
+    codes[known] = member
+    return [str(one) for one in found], smallest(codes, len(found))
+
+
+def _refuse_unknown(
+    rows: pd.DataFrame, codes: Codes, positions: Positions, column: str, where: str
+) -> None:
+    unknown = positions[codes[positions] < 0]
     if len(unknown):
-        some = ", ".join((unknown["corpus"] + "/" + unknown["utterance"]).head(3))
+        first = rows.iloc[unknown[:3]]
+        some = ", ".join(first["corpus"] + "/" + first["utterance"])
         raise RunError(
-            f"{where}: the {column} of {len(unknown)} of {len(part)} utterances is unknown ({some}"
-            f"{', ...' if len(unknown) > 3 else ''}); choose a split that needs none"
+            f"{where}: the {column} of {len(unknown)} of {len(positions)} utterances is unknown "
+            f"({some}{', ...' if len(unknown) > 3 else ''}); choose a split that needs none"
         )
-    return (part["corpus"] + "/" + part[column]).to_numpy(dtype=object)
+
+
+def _refuse_empty(where: str, corpus: str, sizes: NDArray[np.signedinteger[Any]]) -> None:
+    if not sizes.all():
+        fold = int(np.argmin(sizes))
+        raise RunError(f"{where}: {corpus}: fold {fold} is empty; ask for fewer folds")
 
 
 def _need_classes(y: np.ndarray, where: str) -> None:
