@@ -167,11 +167,22 @@ def write_predictions(path: str | Path, frame: pd.DataFrame) -> None:
     RunError
         Where `read_predictions` would refuse the file.
     """
+    write_text(path, predictions_text(path, frame), RunError)
+
+
+def predictions_text(path: str | Path, frame: pd.DataFrame) -> str:
+    """What `write_predictions` writes.
+
+    Raises
+    ------
+    RunError
+        Where `read_predictions` would refuse it.
+    """
     frame = frame.reset_index(drop=True)
     for column in frame.columns.difference(list(_TEXT)):
         frame[column] = frame[column].astype(np.float64)
     _check_predictions(Path(path), frame)
-    write_text(path, frame.to_csv(index=False, lineterminator="\n"), RunError)
+    return frame.to_csv(index=False, lineterminator="\n")
 
 
 def read_predictions(path: str | Path) -> pd.DataFrame:

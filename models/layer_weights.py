@@ -20,6 +20,7 @@ Conventions
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 
@@ -170,7 +171,7 @@ class WeightedFits:
         """Run fits; results in their order."""
         groups: dict[bytes, list[int]] = {}
         for i, fit in enumerate(fits):
-            groups.setdefault(fit.train.tobytes(), []).append(i)
+            groups.setdefault(_digest(fit.train), []).append(i)
         results: dict[int, Fitted] = {}
         trains = [fits[group[0]].train for group in groups.values()]
         for group, factors in zip(groups.values(), self.factors(trains), strict=True):
@@ -184,10 +185,20 @@ class WeightedFits:
 
     def factors(self, trains: Sequence[Positions]) -> list[Floats]:
         """What is learned on each training part, in their order; a thread a part."""
-        left = {one.tobytes(): one for one in trains if one.tobytes() not in self._learned}
+        digests = [_digest(one) for one in trains]
+        left = {
+            digest: one
+            for digest, one in zip(digests, trains, strict=True)
+            if digest not in self._learned
+        }
         with threads().limit(limits=1), Team(joblib.effective_n_jobs(self.jobs)) as team:
             learned = team.map(
                 lambda rows: learn(self.problem.X, self._Y, rows, self.n_layers), left.values()
             )
             self._learned |= zip(left, learned, strict=True)
-        return [self._learned[one.tobytes()] for one in trains]
+        return [self._learned[digest] for digest in digests]
+
+
+def _digest(rows: Positions) -> bytes:
+    """What stands for training rows: themselves they would be kept for every fold."""
+    return hashlib.blake2b(rows.tobytes(), digest_size=16).digest()

@@ -19,7 +19,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
@@ -41,6 +41,7 @@ from models import kernel_grid, linear_fits
 from models.gram import Team
 from models.heads import HEADS, Cell, cells, pipeline
 from models.linear_fits import threads
+from models.truths import check_fold, why_undefined
 
 SERIAL_WORK = 3e7
 """Rows x columns x fits below which no processes are started: about three seconds of liblinear,
@@ -48,9 +49,13 @@ which is what starting them takes. It changes no number."""
 
 MOST_VALUES = 2**25
 """Held-out predictions of all cells that searches are batched up to: 256 MB."""
+MOST_POSITIONS = 2**25
+"""Positions of rows that fits are batched up to: 256 MB."""
 EXACT, SHARED, SKLEARN = "exact path", "shared kernels", "scikit-learn"
 
 Positions = NDArray[np.int64]
+Sides = tuple[Positions, Positions]
+"""The rows that are fitted and those that are held out."""
 
 
 def way(head: Any, n_rows: int) -> tuple[str, str]:
@@ -516,70 +521,86 @@ def search(
 def searches(problem: Problem, inners: Sequence[Inner], fits: Fitting) -> list[Choice]:
     """Evaluate all cells on all inner folds of several searches, and choose in each.
 
-    As many searches as `MOST_VALUES` allows are one batch of fits, so that all cores have work.
-
     Raises
     ------
     RunError
         A fold cannot be fitted or scored, or no cell has a score.
     """
+    return list(search_each(problem, inners, fits))
+
+
+def search_each(problem: Problem, inners: Sequence[Inner], fits: Fitting) -> Iterator[Choice]:
+    """As `searches`, each choice as soon as it is made.
+
+    As many searches as `MOST_VALUES` and `MOST_POSITIONS` allow are one batch of fits, so that all
+    cores have work; the rows of their folds are made for that batch alone.
+    """
     for inner in inners:
         for fold in inner.folds:
-            check_fold(problem, fold.train, inner.at(fold))
+            check_fold(problem.y, problem.names, fold.train, inner.at(fold))
             if inner.scored is not None and not inner.scored[fold.test].any():
                 raise RunError(f"{inner.at(fold)}: no row to score the cells by has a truth")
     width = len(cells(problem.head)) * len(problem.names)
-    choices: list[Choice] = []
-    while len(choices) < len(inners):
-        batch: list[Inner] = []
-        n_values = 0
-        for inner in inners[len(choices) :]:
-            n_values += width * sum(len(fold.test) for fold in inner.folds)
-            if batch and n_values > MOST_VALUES:
+    left = list(inners)
+    while left:
+        batch: list[tuple[Inner, list[Sides]]] = []
+        n_values = n_positions = 0
+        for inner in left:
+            sides = [(fold.train, fold.test) for fold in inner.folds]
+            n_values += width * sum(len(test) for _, test in sides)
+            n_positions += sum(len(train) + len(test) for train, test in sides)
+            if batch and (n_values > MOST_VALUES or n_positions > MOST_POSITIONS):
                 break
-            batch.append(inner)
-        done = iter(fits([fit for inner in batch for fit in _plan(problem, inner)]))
-        choices += [_choose(problem, inner, done) for inner in batch]
-    return choices
+            batch.append((inner, sides))
+        left = left[len(batch) :]
+        done = iter(fits([fit for _, sides in batch for fit in _plan(problem, sides)]))
+        yield from [_choose(problem, inner, sides, done) for inner, sides in batch]
 
 
-def _plan(problem: Problem, inner: Inner) -> list[Fit]:
-    """The fits of one search: cells outermost, then folds, then columns."""
+def _plan(problem: Problem, sides: Sequence[Sides]) -> list[Fit]:
+    """The fits of one search: cells outermost, then folds, then columns.
+
+    Fits of a fold have the same arrays, which is how their work is shared.
+    """
+    parts = [(train, (test,)) for train, test in sides]
     return [
-        Fit(problem.pipeline(cell), column, fold.train, (fold.test,))
+        Fit(problem.pipeline(cell), column, train, tests)
         for cell in cells(problem.head)
-        for fold in inner.folds
+        for train, tests in parts
         for column in problem.columns
     ]
 
 
-def _choose(problem: Problem, inner: Inner, done: Iterator[Fitted]) -> Choice:
+def _choose(
+    problem: Problem, inner: Inner, sides: Sequence[Sides], done: Iterator[Fitted]
+) -> Choice:
     """Score the cells of one search, whose fits come in the order of `_plan`."""
     head, grid, columns, folds = problem.head, cells(problem.head), problem.columns, inner.folds
     held_out: list[list[NDArray[np.float64]]] = []  # cell, fold
     by_fold = np.empty((len(grid), len(folds), 1 if problem.labels else len(problem.names)))
     for cell in grid:
         held_out.append([])
-        for i, fold in enumerate(folds):
+        for i, (_, test) in enumerate(sides):
             values = np.concatenate([next(done).outputs[0] for _ in columns], axis=1)
             held_out[-1].append(values)
-            counts = slice(None) if inner.scored is None else inner.scored[fold.test]
+            counts = slice(None) if inner.scored is None else inner.scored[test]
             by_fold[cell.index, i] = selection_scores(
-                head.select, problem.y[fold.test][counts], values[counts], problem.labels
+                head.select, problem.y[test][counts], values[counts], problem.labels
             )
+    by_target = by_fold
     if not head.per_target:
         by_fold = by_fold.mean(axis=2, keepdims=True)
     mean = by_fold.mean(axis=1)
     names = problem.names if head.per_target else ("",)
     undefined = [name for name, scores in zip(names, mean.T, strict=True) if np.isnan(scores).all()]
     if undefined:
+        of = f" of {', '.join(undefined)}" if head.per_target else ""
         raise RunError(
-            f"{inner.where}: the score '{head.select}' is undefined for every cell"
-            f"{' of ' + ', '.join(undefined) if head.per_target else ''}: constant truths or "
-            f"predictions; widen [head] grid or select by another score"
+            f"{inner.where}: the score '{head.select}' is undefined for every cell{of}: "
+            f"{_reason(problem, inner, sides, np.isnan(by_target).all(axis=0))}"
         )
     best = np.nanargmax(mean, axis=0)
-    tests = [fold.test for fold in folds]
+    tests = [test for _, test in sides]
     order = np.argsort(np.concatenate(tests), kind="stable")
     chosen = [np.concatenate(held_out[index])[order] for index in best]
     if head.per_target:
@@ -591,6 +612,24 @@ def _choose(problem: Problem, inner: Inner, done: Iterator[Fitted]) -> Choice:
         np.concatenate(tests)[order],
         chosen[0],
     )
+
+
+def _reason(
+    problem: Problem, inner: Inner, sides: Sequence[Sides], undefined: NDArray[np.bool_]
+) -> str:
+    """Why no cell of a search has a score, and what to do."""
+    if not problem.labels:
+        scored = [test if inner.scored is None else test[inner.scored[test]] for _, test in sides]
+        named = [
+            (inner.at(fold), train, test)
+            for fold, (train, _), test in zip(inner.folds, sides, scored, strict=True)
+        ]
+        if found := why_undefined(problem.y, problem.names, named, undefined):
+            return (
+                f"a constant truth: {found}; leave the target out, choose another [split], or "
+                "select by another score"
+            )
+    return "constant truths or predictions; widen [head] grid or select by another score"
 
 
 def _table(
@@ -626,9 +665,14 @@ class Refit:
 
 
 def refit(
-    problem: Problem, refits: Sequence[Refit], fits: Fitting
+    problem: Problem, refits: Iterable[Refit], fits: Fitting
 ) -> list[tuple[list[NDArray[np.float64]], Any]]:
-    """Fit chosen cells, all in one batch.
+    """Fit chosen cells, as many as `MOST_POSITIONS` allows in one batch.
+
+    Parameters
+    ----------
+    refits : iterable of Refit
+        May make their rows as they are asked for.
 
     Returns
     -------
@@ -636,9 +680,25 @@ def refit(
         The head of a regression has `predict(X)` of shape (n, n_targets), that of a classification
         is its pipeline.
     """
+    results: list[tuple[list[NDArray[np.float64]], Any]] = []
+    batch: list[Refit] = []
+    n_positions = 0
+    for one in refits:
+        check_fold(problem.y, problem.names, one.train, one.where)
+        size = len(one.train) + sum(map(len, one.tests))
+        if batch and n_positions + size > MOST_POSITIONS:
+            results += _refit(problem, batch, fits)
+            batch, n_positions = [], 0
+        batch.append(one)
+        n_positions += size
+    return results + _refit(problem, batch, fits)
+
+
+def _refit(
+    problem: Problem, refits: Sequence[Refit], fits: Fitting
+) -> list[tuple[list[NDArray[np.float64]], Any]]:
     plans = []
     for one in refits:
-        check_fold(problem, one.train, one.where)
         columns = problem.columns
         if len({cell.index for cell in one.cells}) > 1:
             columns = [(target,) for target in range(len(problem.names))]
@@ -676,22 +736,3 @@ def _joined(pipelines: Sequence[Any]) -> Any:
     head.estimators_ = list(pipelines)
     head.n_features_in_ = pipelines[0][-1].n_features_in_  # a scaler may be "passthrough"
     return head
-
-
-def check_fold(problem: Problem, train: Positions, where: str) -> None:
-    """Refuse training rows that no head can be fitted on.
-
-    Raises
-    ------
-    RunError
-        No row, or rows of a single class, or a value that is not finite.
-    """
-    if not len(train):
-        raise RunError(f"{where}: no row to fit on has a truth")
-    if problem.labels:
-        found = np.unique(problem.y[train])
-        if len(found) < 2:
-            raise RunError(
-                f"{where}: all {len(train)} rows to fit on are '{found[0]}', a head needs two "
-                f"classes; choose another [split]"
-            )

@@ -22,7 +22,7 @@ from __future__ import annotations
 import time
 import zipfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -41,11 +41,12 @@ from features.files import write_bytes, write_text
 from features.lint import lint
 from features.matrix import Matrix, has_truth, load_matrix, recipe_tables
 from features.recipe import Recipe, model_parts
-from features.splits import Fold, Plan, make_plan
+from features.folds import FIRST_S, Fold, Plan
+from features.splits import make_plan
 from features.store import Store, store_path
 from features.utterances import differences, some
-from features.words import counted
-from models.heads import cells, check_grid
+from models.effort import count_fits, warning
+from models.heads import check_grid
 from models.layer_weights import WeightedFits
 from models.search import (
     Choice,
@@ -59,8 +60,12 @@ from models.search import (
     refit,
     route,
     search,
+    search_each,
     searches,
 )
+from models.spool import Spool
+from models.truths import notes as truth_notes
+from models.truths import refuse_infinite
 
 HEAD = "head.skops"
 OURS = ["models.column_weights.ColumnWeights"]
@@ -73,7 +78,6 @@ class Outcome:
     """What a protocol gives."""
 
     predictions: list[pd.DataFrame] = field(default_factory=list)
-    inner: list[pd.DataFrame] = field(default_factory=list)
     choices: dict[str, Choice] = field(default_factory=dict)
     head: Any = None
     notes: list[str] = field(default_factory=list)
@@ -224,11 +228,18 @@ def train_model(
     y = matrix.y if matrix.y.ndim == 2 else matrix.y.astype(str)
     problem = Problem(matrix.X, y, names, recipe.head, matrix.weights)
     n_layers = len(matrix.layers) if layer == "weighted" else 1
+    refuse_infinite(y, names, matrix.rows)
     known = has_truth(matrix.y)
     plan = make_plan(matrix.rows, y, known, recipe.split)
+    much = warning(problem, plan)
+    if much:
+        print(f"{member}: {much}", flush=True)
+    told = [*matrix.notes, *truth_notes(y, names, matrix.rows, known, plan.folds)]
     checked = lint(matrix.rows, y, matrix.labels, plan, recipe.split)
     checked.refuse(recipe.path)
-    progress = Progress(f"train {member}", _count_fits(problem, plan), "fits")
+    progress = Progress(
+        f"train {member}", count_fits(problem, plan), "fits", first_s=FIRST_S if much else None
+    )
     n_fits = int(progress.total)
     runner: AbstractContextManager[Fits | WeightedFits]
     if n_layers > 1:
@@ -237,26 +248,24 @@ def train_model(
         parts = [one[known[one]] for one in _parts(plan, len(y))]
         runner = Fits(problem, jobs, n_fits, progress, parts)
     one_fold = plan.single or recipe.split.outer == "predefined"
-    with runner as fits:
-        protocol = _one_fold if one_fold else _cross_validation
-        outcome = protocol(problem, matrix, plan, known, fits)
-    weights = _weights(fits, plan, known) if isinstance(fits, WeightedFits) else None
-    seconds = progress.close()
+    with Spool(folder / files.INNER) as inner:
+        with runner as fits:
+            protocol = _one_fold if one_fold else _cross_validation
+            outcome = protocol(problem, matrix, plan, known, fits, inner)
+        weights = _weights(fits, plan, known) if isinstance(fits, WeightedFits) else None
+        seconds = progress.close()
 
-    (folder / "run.json").unlink(missing_ok=True)
-    (folder / files.SCORES).unlink(missing_ok=True)
-    order = ["partition", "fold"] if one_fold else []
-    _write(folder / files.PREDICTIONS, outcome.predictions, order)
-    _write(folder / files.INNER, outcome.inner, ["fold"])
+        (folder / "run.json").unlink(missing_ok=True)
+        (folder / files.SCORES).unlink(missing_ok=True)
+        order = ["partition", "fold"] if one_fold else []
+        _write(folder / files.PREDICTIONS, outcome.predictions, order)
+        inner.write()
     table = pd.concat([one.table.assign(fold=name) for name, one in outcome.choices.items()])
     table = table[["fold", *table.columns.drop("fold")]]
     write_text(folder / files.SEARCH, table.to_csv(index=False, lineterminator="\n"), RunError)
     save_head(folder / HEAD, outcome.head)
     title = matrix.title if layer == "last" else f"{matrix.title}@{layer}"
-    notes = [
-        *(*matrix.findings, *matrix.notes, *_count_partial(matrix.y)),
-        *(*outcome.notes, *checked.notes),
-    ]
+    notes = [*matrix.findings, *told, *outcome.notes, *checked.notes]
     record = {
         "inputs": inputs,
         "stage": "train",
@@ -287,13 +296,18 @@ def train_model(
     print(f"{title}: {summary(outcome.choices, recipe.head.select)}, {duration(seconds)}, {engine}")
     for text, count in fits.warned.items():
         print(f"{title}: {count} of {fits.done} fits: {text}")
-    for note in [*matrix.notes, *outcome.notes, *checked.declared, *checked.absent]:
+    for note in [*told, *outcome.notes, *checked.declared, *checked.absent]:
         print(f"{title}: {note}")
     return folder
 
 
 def _one_fold(
-    problem: Problem, matrix: Matrix, plan: Plan, known: NDArray[np.bool_], fits: Fitting
+    problem: Problem,
+    matrix: Matrix,
+    plan: Plan,
+    known: NDArray[np.bool_],
+    fits: Fitting,
+    inner: Spool,
 ) -> Outcome:
     """One division into train, devel and test."""
     rows, outcome = matrix.rows, Outcome()
@@ -306,14 +320,13 @@ def _one_fold(
         choice = last = search(problem, plan.inner[0], fits, "devel", known)
         # The chosen cell was fitted on train and applied to devel already: no fit to repeat.
         outcome.predictions.append(_frame(problem, rows, devel, "devel", fold.name, choice.values))
-        outcome.inner = outcome.predictions[:]
+        inner.add(fold.name, outcome.predictions[0])
         outcome.choices = {fold.name: choice}
     else:
         inners = [Inner(plan.inner[0], "train"), Inner(plan.final, ALL)]
         choice, last = searches(problem, inners, fits)
-        outcome.inner.append(
-            _frame(problem, rows, choice.positions, "inner", fold.name, choice.values)
-        )
+        frame = _frame(problem, rows, choice.positions, "inner", fold.name, choice.values)
+        inner.add(fold.name, frame)
         outcome.choices = {fold.name: choice, ALL: last}
         if len(devel):
             wanted["devel"] = Refit(choice.cells, learn, (devel,), "train")
@@ -336,27 +349,39 @@ def _one_fold(
 
 
 def _cross_validation(
-    problem: Problem, matrix: Matrix, plan: Plan, known: NDArray[np.bool_], fits: Fitting
+    problem: Problem,
+    matrix: Matrix,
+    plan: Plan,
+    known: NDArray[np.bool_],
+    fits: Fitting,
+    inner: Spool,
 ) -> Outcome:
-    """Outer folds with a choice each; the refits of all of them are one batch."""
-    rows, outcome, wanted = matrix.rows, Outcome(), []
+    """Outer folds with a choice each; the refits of all of them are one batch.
+
+    The rows of a fold, and what is predicted of its inner folds, are held for the fold's own batch
+    alone: of many folds they are far more than the matrix.
+    """
+    rows, outcome = matrix.rows, Outcome()
     everything = np.flatnonzero(known)
     inners = [
         Inner(folds, f"outer fold {fold.name}")
         for fold, folds in zip(plan.folds, plan.inner, strict=True)
     ]
     inners.append(Inner(plan.final, ALL))
-    *choices, last = searches(problem, inners, fits)
-    for fold, inner, choice in zip(plan.folds, inners[:-1], choices, strict=True):
-        outcome.choices[fold.name] = choice
-        outcome.inner.append(
-            _frame(problem, rows, choice.positions, "inner", fold.name, choice.values)
-        )
-        outcome.notes += _unseen(problem, fold)
-        wanted.append(Refit(choice.cells, fold.train, (fold.test,), inner.where))
-    outcome.choices[ALL] = last
-    wanted.append(Refit(last.cells, everything, (), "all rows", keep=True))
-    *fitted, (_, outcome.head) = refit(problem, wanted, fits)
+    names = [*(fold.name for fold in plan.folds), ALL]
+    for name, choice in zip(names, search_each(problem, inners, fits), strict=True):
+        if name != ALL:
+            inner.add(name, _frame(problem, rows, choice.positions, "inner", name, choice.values))
+        nothing = choice.positions[:0], choice.values[:0]
+        outcome.choices[name] = replace(choice, positions=nothing[0], values=nothing[1])
+
+    def wanted() -> Iterator[Refit]:
+        for fold, one in zip(plan.folds, inners[:-1], strict=True):
+            outcome.notes.extend(_unseen(problem, fold))
+            yield Refit(outcome.choices[fold.name].cells, fold.train, (fold.test,), one.where)
+        yield Refit(outcome.choices[ALL].cells, everything, (), "all rows", keep=True)
+
+    *fitted, (_, outcome.head) = refit(problem, wanted(), fits)
     for fold, (values, _) in zip(plan.folds, fitted, strict=True):
         outcome.predictions.append(
             _frame(problem, rows, fold.test, fold.partition, fold.name, values[0])
@@ -366,9 +391,9 @@ def _cross_validation(
 
 def _weights(fits: WeightedFits, plan: Plan, known: NDArray[np.bool_]) -> dict[str, list[float]]:
     """The factors of the layers by outer fold, and those of the saved head (`ALL`)."""
-    trains = {fold.name: fold.train for fold in plan.folds} | {ALL: np.flatnonzero(known)}
-    found = fits.factors(list(trains.values()))
-    return {name: one.tolist() for name, one in zip(trains, found, strict=True)}
+    found = {fold.name: fits.factors([fold.train])[0] for fold in plan.folds}
+    found[ALL] = fits.factors([np.flatnonzero(known)])[0]
+    return {name: one.tolist() for name, one in found.items()}
 
 
 def _parts(plan: Plan, n: int) -> list[Positions]:
@@ -422,23 +447,6 @@ def _unseen(problem: Problem, fold: Fold) -> list[str]:
     if not unseen or not len(fold.test):
         return []
     return [f"{fold.name}: no row to fit on is of {some(unseen)}; they get no score"]
-
-
-def _count_partial(y: NDArray[Any]) -> list[str]:
-    """Say how many rows a regression leaves out because some of their targets are masked."""
-    if y.ndim == 1:
-        return []
-    masked = np.isnan(y)
-    n = int((masked.any(axis=1) & ~masked.all(axis=1)).sum())
-    rows = counted(n, "row has", "rows have")
-    return [f"{rows} a truth for some targets only; not fitted"] if n else []
-
-
-def _count_fits(problem: Problem, plan: Plan) -> int:
-    """How many fits a run takes (one or two fewer where a refit serves twice)."""
-    n_searched = sum(map(len, plan.inner)) + len(plan.final)
-    n_refits = len(plan.folds) + 1
-    return (n_searched * len(cells(problem.head)) + n_refits) * len(problem.columns)
 
 
 def _chosen(choice: Choice, problem: Problem) -> list[dict[str, Any]]:

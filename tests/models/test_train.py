@@ -223,12 +223,20 @@ def test_masked_rows_are_predicted_and_never_fitted(tmp_path: Path) -> None:
     assert read_run(folder)["corpora"]["made"] == {"utterances": 160, "with_truth": 144}
 
 
-def test_partly_masked_rows_are_counted(tmp_path: Path) -> None:
+def test_partly_masked_rows_are_counted_and_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     frame = synthetic.regression(tmp_path)
-    frame.loc[[0, 5], "sad"] = np.nan
+    frame.loc[[0, 5, 6, 8], "sad"] = np.nan
+    frame.loc[5, "keen"] = np.nan
     retable(tmp_path, frame, targets=synthetic.TARGETS)
     notes = read_run(train(tmp_path, synthetic.recipe(tmp_path, RIDGE)))["notes"]
-    assert "2 rows have a truth for some targets only; not fitted" in notes
+    text = (
+        "4 rows have a truth for some targets only; not fitted (made/u000, made/u005, made/u006 "
+        "and 1 more; lacking: sad 4, keen 1)"
+    )
+    assert text in notes
+    assert f"\none: {text}\n" in capsys.readouterr().out
 
 
 def test_inner_predictions_know_nothing_of_their_outer_fold(tmp_path: Path) -> None:

@@ -1,0 +1,85 @@
+"""Rows of a CSV file that come fold by fold and may be more than memory holds."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from types import TracebackType
+
+import pandas as pd
+
+from evaluate import runs as files
+from features.errors import RunError
+from features.files import replacing
+
+ROOM = 2**26
+"""Bytes that are kept in memory; more go to a file without a name."""
+
+
+class Spool:
+    """Predictions of one fold after the other, written in the order of the folds' names.
+
+    A context manager: leaving it gives memory and disk back.
+
+    Parameters
+    ----------
+    path : Path
+        Of the file to come. Its folder is made when memory does not hold the rows.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._header = ""
+        self._at: dict[str, tuple[int, int]] = {}
+        self._file = tempfile.SpooledTemporaryFile(ROOM, dir=path.parent)  # noqa: SIM115
+
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def add(self, fold: str, frame: pd.DataFrame) -> None:
+        """Take the rows of a fold, in their order.
+
+        Raises
+        ------
+        RunError
+            Where `read_predictions` would refuse them.
+        """
+        header, rest = files.predictions_text(self.path, frame).split("\n", 1)
+        data = rest.encode()
+        self._header = header
+        start = self._file.tell()
+        if start + len(data) > ROOM:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file.write(data)
+        self._at[fold] = start, len(data)
+
+    def write(self) -> None:
+        """Write the file whole or not at all."""
+        n_bytes = self._file.tell()
+        with replacing(self.path, RunError, n_bytes) as temporary, open(temporary, "wb") as out:
+            out.write(f"{self._header}\n".encode())
+            for fold in sorted(self._at):
+                start, length = self._at[fold]
+                self._file.seek(start)
+                shutil.copyfileobj(_Piece(self._file, length), out)
+
+
+class _Piece:
+    """The next bytes of a file, as a file."""
+
+    def __init__(self, file: tempfile.SpooledTemporaryFile[bytes], length: int) -> None:
+        self._file, self._left = file, length
+
+    def read(self, size: int) -> bytes:
+        data = self._file.read(min(size, self._left))
+        self._left -= len(data)
+        return data
