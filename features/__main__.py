@@ -65,7 +65,7 @@ def list_stores(args: argparse.Namespace) -> int:
 def prune(args: argparse.Namespace) -> int:
     """Print what can go, or remove it."""
     recipes = [load_recipe(path) for path in args.recipes]
-    return pruning.prune(recipes, args.stores, yes=args.yes)
+    return pruning.prune(recipes, args.stores, runs=args.runs, yes=args.yes, wanted=args.store)
 
 
 def diff(args: argparse.Namespace) -> int:
@@ -351,11 +351,17 @@ def parser() -> argparse.ArgumentParser:
     add_arguments(one, "stores")
     one.set_defaults(run=list_stores)
     one = commands.add_parser(
-        "prune", help="remove stores that no recipe names, stale rows, left temporary files"
-    )
+        "prune", help="remove stores that no recipe names, stale rows, left temporary files",
+        description="What the given recipes, those beside them and those in recipes/ name stays, "
+        "and what finished runs were made from; the lines `stays:` say who keeps it.",
+    )  # fmt: skip
     one.add_argument("recipes", nargs="+", metavar="RECIPE", help="what these name stays")
+    one.add_argument(
+        "--store", type=Path, action="append", default=[], metavar="FILE",
+        help="a store that goes whoever names it, e.g. stores/emodb/egemaps.h5; may be repeated",
+    )  # fmt: skip
     one.add_argument("--yes", action="store_true", help="do it; else only say what would go")
-    add_arguments(one, "stores")
+    add_arguments(one, "stores", "runs")
     one.set_defaults(run=prune)
     one = commands.add_parser(
         "diff", help="how two stores differ; exit code 0: equal, 1: different, 2: trouble"

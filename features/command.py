@@ -21,6 +21,7 @@ from types import FrameType
 
 from features.errors import UserError
 from features.files import full_disk, reason_of
+from features.memory import out_of_memory
 from features.recipe import Recipe, load_recipe
 
 DEFAULT_RECIPE = "recipes/emotion-share.toml"
@@ -145,8 +146,8 @@ def run_command(
     """Parse, run, and turn what happens into an exit code.
 
     `main` gets the parsed arguments and returns an exit code (None is 0). A `UserError` is printed
-    as it is; a full disk, wherever it shows, is one; Ctrl-C and SIGTERM say how to go on; anything
-    else keeps its traceback.
+    as it is; a full disk, and memory that ran out, wherever they show, are one; Ctrl-C and SIGTERM
+    say how to go on; anything else keeps its traceback.
     """
     args = parser.parse_args(argv)
     previous = signal.signal(signal.SIGTERM, _terminate)
@@ -165,6 +166,10 @@ def run_command(
         # The reader of our output is gone (`| head`): not a fault, and nobody to tell.
         return 1
     except Exception as error:
+        short = out_of_memory(error)
+        if short is not None:
+            _say(f"{parser.prog}: {short}")
+            return 1
         failed = full_disk(error)
         if failed is None:
             raise

@@ -2,9 +2,11 @@
 
 Conventions
 -----------
-- A store goes where none of the given recipes names its corpus and model, and its failures file
-  with it. From a store that one names, the stale rows go (see `inventory`): it is written anew
-  without them.
+- A store goes where no recipe names its corpus and model and no finished run was made from it
+  (`keepers`), and its failures file with it. From a store that a given recipe names, the stale rows
+  go (see `inventory`): it is written anew without them.
+- What another recipe or a run keeps goes where its file is named. Where one of them cannot be read,
+  nothing else goes: it might name any store.
 - Temporary files of writes that were killed go. One that no model's lock guards is taken for such
   after an hour.
 - What is under way stays, as does what cannot be read: it may be somebody else's file.
@@ -26,9 +28,11 @@ from features.inventory import (
     compare_rows,
     corpus_folders,
     models_of,
+    require_store,
     shown_source,
     under_way,
 )
+from features.keepers import find_keepers
 from features.lock import WriterLock
 from features.recipe import Recipe
 from features.store import Float32, Store, parts_path, store_path, write_store
@@ -60,14 +64,25 @@ class Step:
         return f"{self.path}: {size(self.freed)}, {self.why}"
 
 
-def prune(recipes: Sequence[Recipe], stores: Path, *, yes: bool) -> int:
+def prune(
+    recipes: Sequence[Recipe],
+    stores: Path,
+    *,
+    runs: Path,
+    yes: bool,
+    wanted: Sequence[Path] = (),
+) -> int:
     """Print what can go; with `yes`, remove it.
 
     Parameters
     ----------
     recipes : sequence of Recipe
-        What they name stays.
+        What they name stays, as does what the recipes beside them name.
     stores : Path
+    runs : Path
+        What their finished runs were made from stays.
+    wanted : sequence of Path
+        Stores that go whoever names them.
     yes : bool
         Do it; without, nothing is changed.
 
@@ -76,7 +91,7 @@ def prune(recipes: Sequence[Recipe], stores: Path, *, yes: bool) -> int:
     int
         1 where something could not be removed since a process took it meanwhile.
     """
-    steps, kept = plan(recipes, stores)
+    steps, kept = plan(recipes, stores, runs, wanted)
     for line in kept:
         print(f"stays: {line}")
     if not yes:
@@ -99,41 +114,79 @@ def prune(recipes: Sequence[Recipe], stores: Path, *, yes: bool) -> int:
     return 1 if n_refused else 0
 
 
-def plan(recipes: Sequence[Recipe], stores: Path) -> tuple[list[Step], list[str]]:
-    """What would go, and a line for each thing that stays although no recipe names it."""
+def plan(
+    recipes: Sequence[Recipe], stores: Path, runs: Path, wanted: Sequence[Path] = ()
+) -> tuple[list[Step], list[str]]:
+    """What would go, and a line for each thing that stays although no given recipe names it.
+
+    Raises
+    ------
+    StoreError
+        One that is wanted is no store there.
+    """
     named = {
         (corpus, model) for one in recipes for corpus in one.corpora for model in one.single_models
     }
+    keepers = find_keepers(recipes, runs)
+    asked = _asked(wanted, stores)
     steps: list[Step] = []
-    kept: list[str] = []
+    kept = [
+        f"every store that no given recipe names, but for those named with --store: {fault}"
+        for fault in keepers.unread
+    ]
     for folder in corpus_folders(stores):
         for model in models_of(folder):
             path = store_path(stores, folder.name, model)
+            given, keeper = (folder.name, model) in named, keepers.why(folder.name, model)
             if under_way(path):
                 kept.append(f"{path}: under way")
-            elif (folder.name, model) in named:
+            elif path in asked:
+                who = "a given recipe names it" if given else keeper or "no recipe names it"
+                steps += _unnamed(path, kept, f"asked for, {who}")
+            elif given:
                 steps += _stale(path, kept)
-            else:
-                steps += _unnamed(path, kept)
+            elif keeper:
+                kept.append(f"{path}: {keeper}; --store {path} takes it all the same")
+            elif not keepers.unread:
+                steps += _unnamed(path, kept, "no recipe names it")
         steps += _leftovers(folder)
     return steps, kept
 
 
-def _unnamed(path: Path, kept: list[str]) -> list[Step]:
-    """A store that no recipe names, and its failures file."""
+def _asked(wanted: Sequence[Path], stores: Path) -> list[Path]:
+    """The paths of wanted stores as they stand below the folder of the stores.
+
+    Raises
+    ------
+    StoreError
+        One is not there, or lies elsewhere.
+    """
+    found = []
+    for one in wanted:
+        require_store(one)
+        path = stores / one.parent.name / one.name
+        if one.suffix != ".h5" or not path.exists() or not path.samefile(one):
+            raise StoreError(f"{one}: no store of a corpus below {stores}; --stores names another")
+        found.append(path)
+    return found
+
+
+def _unnamed(path: Path, kept: list[str], reason: str) -> list[Step]:
+    """A store that goes for a reason, and its failures file."""
     steps = []
     failures = path.with_suffix(".failures.csv")
     if path.exists():
         try:
             with Store(path) as store:
                 again = ", only an import brings it back" if store.imported else ""
-                why = f"no recipe names it (source {shown_source(store.key)}{again})"
+                why = f"{reason} (source {shown_source(store.key)}{again})"
         except StoreError as error:
-            kept.append(f"{error} (no recipe names it)")
+            kept.append(f"{error} ({reason})")
             return []
         steps.append(Step(path, path, why, path.stat().st_size))
     if failures.exists():
-        steps.append(Step(failures, path, "no recipe names its store", failures.stat().st_size))
+        why = f"beside a store that goes: {reason}" if path.exists() else "its store is gone"
+        steps.append(Step(failures, path, why, failures.stat().st_size))
     return steps
 
 
