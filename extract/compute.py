@@ -33,6 +33,7 @@ from extract.audio import SAMPLING_RATE_HZ
 from extract.costs import budget_s
 from extract.registry import Model
 from extract.work import CHANGED, Item, Target, file_stamp
+from features.ending import in_full
 from features.errors import ModelError, StoreError
 from features.store import Store, write_store
 
@@ -290,8 +291,8 @@ def compute(
             part.seal()
         progress(sum(item.job.seconds for item in batch))
 
-    try:
-        with contextlib.closing(loaded):
+    with contextlib.closing(loaded):
+        try:
             for (number, batch), results in zip(slab.batches, loaded, strict=True):
                 under_way.append((number, batch, begin_batch(extractor, batch, results)))
                 # One batch lies queued behind the one that is waited for: the device never idles.
@@ -299,9 +300,10 @@ def compute(
                     finish()
             while under_way:
                 finish()
-    finally:
-        # Also on Ctrl-C and SIGTERM: what is finished is kept, what is under way is dropped.
-        part.seal()
+        finally:
+            # Also on Ctrl-C and SIGTERM: what is finished is kept, what is under way is dropped.
+            # Before the decoders are waited for: one that never ends is ended with the command.
+            part.seal()
     return outcome
 
 
@@ -446,8 +448,9 @@ class _Part:
         path = _part_path(self._slab.folder, self._slab.plan, self._batches[0][0])
         if file_stamp(path) == self._before:
             try:
-                self._may_write()
-                self._write(path)
+                with in_full():
+                    self._may_write()
+                    self._write(path)
             except StoreError:
                 self._clear()  # it fails once: whoever catches it finds nothing left to seal
                 raise

@@ -37,6 +37,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
+from features.ending import in_full
 from features.errors import ClusterError
 from features.sections import Section, check_section
 from features.words import counted
@@ -170,7 +171,7 @@ class Workers:
 
     def stop(self, futures: Sequence[Any], key: str) -> None:
         """Cancel tasks, and wait for those under way to leave at their next check."""
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception), in_full():
             self.client.cancel(futures)
             began = time.monotonic()
             said = False

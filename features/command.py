@@ -3,7 +3,8 @@
 Exit codes
 ----------
 0 done; 1 something is the user's to mend (one line on stderr says what); 2 the command line is
-wrong; 130 stopped by Ctrl-C; 143 stopped by SIGTERM. After 130 and 143 the same command goes on.
+wrong; 129, 130, 143 stopped by SIGHUP, Ctrl-C, SIGTERM (`features.ending`). After these the same
+command goes on.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ import argparse
 import contextlib
 import os
 import re
+import shutil
 import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import FrameType
 
+from features.ending import Ending, Terminated, ending
 from features.errors import UserError
 from features.files import full_disk, reason_of
 from features.memory import out_of_memory
@@ -27,10 +30,8 @@ from features.recipe import Recipe, load_recipe
 DEFAULT_RECIPE = "recipes/emotion-share.toml"
 PLAIN_EVERY_S = 30.0
 REDRAW_EVERY_S = 0.2
-
-
-class Terminated(BaseException):
-    """SIGTERM arrived: seal what is finished and leave with 143."""
+TELL_AFTER_S = 10.0
+"""When the first plain line about something that takes long may come."""
 
 
 def names_of(text: str) -> list[str]:
@@ -146,47 +147,63 @@ def run_command(
     """Parse, run, and turn what happens into an exit code.
 
     `main` gets the parsed arguments and returns an exit code (None is 0). A `UserError` is printed
-    as it is; a full disk, and memory that ran out, wherever they show, are one; Ctrl-C and SIGTERM
-    say how to go on; anything else keeps its traceback.
+    as it is; a full disk, and memory that ran out, wherever they show, are one; Ctrl-C, SIGTERM and
+    SIGHUP say how to go on, once nothing runs any more; anything else keeps its traceback.
     """
     args = parser.parse_args(argv)
-    previous = signal.signal(signal.SIGTERM, _terminate)
+    with ending(parser.prog) as command:
+        try:
+            code: int | None = None
+            with contextlib.suppress(KeyboardInterrupt, Terminated):  # told a second time
+                code = _code_of(main, args, parser.prog, command)
+            while code is None:
+                with contextlib.suppress(KeyboardInterrupt, Terminated):
+                    # Out here nothing holds what the traceback held: generators close their pools.
+                    command.settle()
+                    _say(
+                        f"\n{parser.prog}: stopped; what is finished is kept. The same command "
+                        f"goes on from here."
+                    )
+                    code = command.code
+            return code
+        finally:
+            _empty_output()
+
+
+def _code_of(
+    main: Callable[[argparse.Namespace], int | None],
+    args: argparse.Namespace,
+    prog: str,
+    command: Ending,
+) -> int | None:
+    """The exit code of what is not stopped; None where it is."""
     try:
         code = main(args) or 0
         sys.stdout.flush()
         return code
     except UserError as error:
-        _say(f"{parser.prog}: {error}")
+        _say(f"{prog}: {error}")
         return 1
     except KeyboardInterrupt:
-        return _stopped(parser.prog, 130)
+        command.number = command.number or signal.SIGINT
+        return None
     except Terminated:
-        return _stopped(parser.prog, 143)
+        return None
     except BrokenPipeError:
         # The reader of our output is gone (`| head`): not a fault, and nobody to tell.
         return 1
     except Exception as error:
         short = out_of_memory(error)
         if short is not None:
-            _say(f"{parser.prog}: {short}")
+            _say(f"{prog}: {short}")
             return 1
         failed = full_disk(error)
-        if failed is None:
-            raise
-        _say(f"{parser.prog}: {reason_of(failed.filename, failed)}")
-        return 1
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-        _empty_output()
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise Terminated
-
-
-def _stopped(prog: str, code: int) -> int:
-    _say(f"\n{prog}: stopped; what is finished is kept. The same command goes on from here.")
-    return code
+        if failed is not None:
+            _say(f"{prog}: {reason_of(failed.filename, failed)}")
+            return 1
+        if command.number:
+            return None  # of a pool whose processes were ended
+        raise
 
 
 def _say(text: str) -> None:
@@ -257,6 +274,7 @@ class Progress:
         plain = PLAIN_EVERY_S if first_s is None else first_s
         self._next = self._start + (REDRAW_EVERY_S if self._terminal else plain)
         self._width = 0
+        self._now: Callable[[], str] | None = None
 
     def add(self, amount: float) -> None:
         """Count `amount` more as done, and show it when it is time."""
@@ -266,13 +284,42 @@ class Progress:
             self._next = now + (REDRAW_EVERY_S if self._terminal else PLAIN_EVERY_S)
             self._show(self.line(now - self._start))
 
+    @contextlib.contextmanager
+    def tell(self, now: Callable[[], str]) -> Iterator[None]:
+        """Say what is under way, in a body where little may be done for long.
+
+        Parameters
+        ----------
+        now : callable
+            What is under way, or an empty text; called from another thread.
+        """
+        over = threading.Event()
+
+        def tick() -> None:
+            pause = REDRAW_EVERY_S if self._terminal else TELL_AFTER_S
+            while not over.wait(pause):
+                if now():
+                    self._show(self.line(time.monotonic() - self._start))
+                    pause = REDRAW_EVERY_S if self._terminal else PLAIN_EVERY_S
+
+        ticking = threading.Thread(target=tick, daemon=True)
+        self._now = now
+        ticking.start()
+        try:
+            yield
+        finally:
+            self._now = None
+            over.set()
+            ticking.join()
+
     def line(self, elapsed_s: float) -> str:
         """The text of the line after `elapsed_s` seconds."""
         rate = self.done / elapsed_s if elapsed_s > 0 else 0.0
         left = f", {duration((self.total - self.done) / rate)} left" if rate > 0 else ""
+        now = self._now() if self._now else ""
         return (
             f"{self.label}: {self.done:,.0f} of {self.total:,.0f} {self.unit}"
-            f", {rate:.1f} a second{left}"
+            f", {rate:.1f} a second{left}{'; ' + now if now else ''}"
         )
 
     def close(self) -> float:
@@ -284,6 +331,7 @@ class Progress:
 
     def _show(self, text: str) -> None:
         if self._terminal:
+            text = text[: shutil.get_terminal_size().columns - 1]  # a second line would stay
             sys.stderr.write("\r" + text.ljust(self._width))
             self._width = len(text)
         else:
