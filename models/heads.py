@@ -32,6 +32,7 @@ from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR
 from features.errors import RecipeError, nearest
 from features.recipe import HeadSpec
 from models.column_weights import ColumnWeights
+from models.limits import limited
 
 SCALERS: Mapping[str, type | None] = MappingProxyType(
     {"standard": StandardScaler, "minmax": MinMaxScaler, "robust": RobustScaler, "none": None}
@@ -197,7 +198,9 @@ def _refusal(spec: HeadSpec, cell: Cell, labels: Sequence[str]) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            fitted = pipeline(spec, cell).fit(X, y)
+            fitted = pipeline(spec, cell)
+            with limited(fitted["head"], len(X)):
+                fitted.fit(X, y)
         except (ValueError, TypeError) as error:
             return f"{cell}: {' '.join(str(error).split())}"
     if len(labels) > 2 and fitted.decision_function(X).shape[1] != len(labels):

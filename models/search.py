@@ -20,10 +20,10 @@ import functools
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import joblib
 import numpy as np
@@ -37,9 +37,10 @@ from evaluate import metrics
 from features.errors import RecipeError, RunError
 from features.recipe import HeadSpec
 from features.splits import Fold
-from models import kernel_grid, linear_fits
+from models import kernel_grid, limits, linear_fits
 from models.gram import Team
 from models.heads import HEADS, Cell, cells, pipeline
+from models.limits import UnderWay
 from models.linear_fits import threads
 from models.truths import check_fold, why_undefined
 
@@ -53,9 +54,12 @@ MOST_POSITIONS = 2**25
 """Positions of rows that fits are batched up to: 256 MB."""
 EXACT, SHARED, SKLEARN = "exact path", "shared kernels", "scikit-learn"
 
+LIBSVM_LIMIT = "Solver terminated early (max_iter="
+
 Positions = NDArray[np.int64]
 Sides = tuple[Positions, Positions]
 """The rows that are fitted and those that are held out."""
+Result = TypeVar("Result")
 
 
 def way(head: Any, n_rows: int) -> tuple[str, str]:
@@ -159,25 +163,50 @@ class Problem:
         """The unfitted pipeline of one cell."""
         return pipeline(self.head, cell, self.weights)
 
+    def fit(
+        self,
+        cell: Cell,
+        columns: tuple[int, ...],
+        train: Positions,
+        tests: tuple[Positions, ...],
+        where: str,
+        keep: bool = False,
+    ) -> Fit:
+        """One fit of a cell."""
+        target = f", {self.names[columns[0]]}" if len(columns) == 1 < len(self.names) else ""
+        limited = "max_iter" not in {**self.head.fixed, **self.head.grid}
+        title = f"{where}{target}: {cell}"
+        return Fit(self.pipeline(cell), columns, train, tests, keep, title, limited)
+
 
 @dataclass(frozen=True)
 class Fit:
-    """One fit: a pipeline on `columns` of y at `train`, applied at each array of `tests`."""
+    """One fit: a pipeline on `columns` of y at `train`, applied at each array of `tests`.
+
+    `title` is what the line of progress calls it; `limited` says whether a solver without a limit
+    of iterations gets the default one.
+    """
 
     pipeline: Pipeline
     columns: tuple[int, ...]
     train: Positions
     tests: tuple[Positions, ...]
     keep: bool = False
+    title: str = ""
+    limited: bool = True
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a fit gives: predictions at each of `tests`, the pipeline if kept, warnings counted."""
+    """What a fit gives: predictions at each of `tests`, the pipeline if kept, warnings counted.
+
+    `stopped` says whether it ended at a limit of iterations, before its minimum.
+    """
 
     outputs: list[NDArray[np.float64]]
     pipeline: Pipeline | None
     warned: Counter[str]
+    stopped: bool = False
 
 
 Fitting = Callable[[Sequence[Fit]], list[Fitted]]
@@ -189,6 +218,9 @@ class Counting(Protocol):
 
     def add(self, amount: float) -> None:
         """Count `amount` more as done."""
+
+    def tell(self, now: Callable[[], str]) -> AbstractContextManager[None]:
+        """Say what is under way, in a body where little may be done for long."""
 
 
 class Fits:
@@ -251,9 +283,16 @@ class Fits:
 
     def __call__(self, fits: Sequence[Fit]) -> list[Fitted]:
         """Run fits; results in their order."""
+        now = UnderWay()
+        with self.progress.tell(now.text) if self.progress else nullcontext():
+            return self._run(fits, now)
+
+    def _run(self, fits: Sequence[Fit], now: UnderWay) -> list[Fitted]:
         linear, shared, alone = self._groups(fits)
         results: dict[int, Fitted] = {}
-        for i, done in self._paths.run([[fits[i] for i in one] for one in linear], self.threads):
+        paths = self._paths.run([[fits[i] for i in one] for one in linear], self.threads)
+        titles = [fits[one[0]].title for one in linear]
+        for i, done in _awaited(paths, titles, now):
             for position, fitted in zip(linear[i], done, strict=True):
                 if fitted.done:
                     results[position] = Fitted(fitted.outputs, fitted.pipeline, Counter())
@@ -261,7 +300,8 @@ class Fits:
                 else:
                     alone.append(position)
                     self.warned[linear_fits.LOST] += 1
-        for group, fitted_group in self._shared([[fits[i] for i in one] for one in shared], shared):
+        groups = [[fits[i] for i in one] for one in shared]
+        for group, fitted_group in self._shared(groups, shared, now):
             for position, one in zip(group, fitted_group, strict=True):
                 if one:
                     results[position] = one
@@ -271,14 +311,18 @@ class Fits:
                     self.warned[kernel_grid.LOST] += 1
         X, y, labels = self.problem.X, self.problem.y, self.problem.labels
         todo = [joblib.delayed(run_fit)(X, y, labels, fits[i]) for i in alone]
-        for i, fitted in zip(alone, self._parallel(todo) if todo else [], strict=True):
+        titles = [fits[i].title for i in alone]
+        fitting = _awaited(self._parallel(todo) if todo else [], titles, now)
+        for i, fitted in zip(alone, fitting, strict=True):
             results[i] = fitted
             self.warned += fitted.warned
             self._finish(1)
+        n_stopped = sum(one.stopped for one in results.values())
+        self.warned += Counter({limits.REACHED: n_stopped} if n_stopped else {})
         return [results[i] for i in range(len(fits))]
 
     def _shared(
-        self, groups: Sequence[Sequence[Fit]], positions: Sequence[list[int]]
+        self, groups: Sequence[Sequence[Fit]], positions: Sequence[list[int]], now: UnderWay
     ) -> Iterator[tuple[list[int], list[Fitted | None]]]:
         """Run groups over shared kernels, in threads: libsvm and BLAS let the others run."""
         X, y, labels = self.problem.X, self.problem.y, self.problem.labels
@@ -288,7 +332,7 @@ class Fits:
             warnings.catch_warnings(record=True) as caught,
         ):
             warnings.simplefilter("always")
-            done = team.map(lambda group: run_shared(X, y, labels, group), groups)
+            done = team.map(lambda group: run_shared(X, y, labels, group, now), groups)
             yield from zip(positions, done, strict=True)
         self.warned += _count(caught)
 
@@ -326,17 +370,36 @@ class Fits:
         return list(linear.values()), parts, alone
 
 
+def _awaited(results: Iterable[Result], titles: Sequence[str], now: UnderWay) -> Iterator[Result]:
+    """Pass results on; the one that is waited for is under way: they come in order."""
+    coming = iter(results)
+    for title in titles:
+        with now.fitting(title):
+            result = next(coming)
+        yield result
+
+
 def run_fit(X: NDArray[np.float32], y: NDArray[Any], labels: tuple[str, ...], fit: Fit) -> Fitted:
     """Fit one pipeline and apply it, in float64 and one thread."""
-    with threads().limit(limits=1), warnings.catch_warnings(record=True) as caught:
+    head, n = fit.pipeline["head"], len(fit.train)
+    with (
+        threads().limit(limits=1),
+        warnings.catch_warnings(record=True) as caught,
+        limits.limited(head, n, fit.limited),
+    ):
         warnings.simplefilter("always")
         fit.pipeline.fit(X[fit.train].astype(np.float64), _truth(y, fit))
+        stopped = limits.reached(head, n)
         values = [apply(fit.pipeline, X[test], labels) for test in fit.tests]
-    return Fitted(values, fit.pipeline if fit.keep else None, _count(caught))
+    return Fitted(values, fit.pipeline if fit.keep else None, _count(caught), stopped)
 
 
 def run_shared(
-    X: NDArray[np.float32], y: NDArray[Any], labels: tuple[str, ...], fits: Sequence[Fit]
+    X: NDArray[np.float32],
+    y: NDArray[Any],
+    labels: tuple[str, ...],
+    fits: Sequence[Fit],
+    now: UnderWay,
 ) -> list[Fitted | None]:
     """Run fits of one scaler, `train` and `tests` over shared kernels, in float64.
 
@@ -352,9 +415,11 @@ def run_shared(
             done[i] = None
             continue
         head = clone(heads[i]).set_params(kernel="precomputed")
-        head.fit(matrices[0], _truth(y, fits[i]))
+        with now.fitting(fits[i].title), limits.limited(head, len(train), fits[i].limited):
+            head.fit(matrices[0], _truth(y, fits[i]))
+            stopped = limits.reached(head, len(train))
         values = [apply(head, one, labels) for one in matrices[1:]]
-        done[i] = Fitted(values, None, Counter())
+        done[i] = Fitted(values, None, Counter(), stopped)
     return [done[i] for i in range(len(fits))]
 
 
@@ -366,7 +431,12 @@ def _truth(y: NDArray[Any], fit: Fit) -> NDArray[Any]:
 
 
 def _count(caught: Sequence[warnings.WarningMessage]) -> Counter[str]:
-    return Counter(f"{one.category.__name__}: {str(one.message).splitlines()[0]}" for one in caught)
+    # What libsvm says of its limit is counted as `limits.REACHED`.
+    return Counter(
+        f"{one.category.__name__}: {text}"
+        for one in caught
+        if not (text := str(one.message).splitlines()[0]).startswith(LIBSVM_LIMIT)
+    )
 
 
 def apply(head: Any, X: NDArray[Any], labels: tuple[str, ...] = ()) -> NDArray[np.float64]:
@@ -469,7 +539,8 @@ class Choice:
         Selection score of each.
     table : DataFrame
         One row a cell (and target): cell, scaler, parameters, [target], score, a column
-        `score_<fold>` each inner fold, chosen.
+        `score_<fold>` each inner fold, chosen; where fits have stopped at the limit of iterations,
+        `at_limit` counts them.
     positions : int64, shape (m,)
         The inner folds' test rows, ascending.
     values : float64, shape (m, n_targets) or (m, n_labels)
@@ -553,20 +624,23 @@ def search_each(problem: Problem, inners: Sequence[Inner], fits: Fitting) -> Ite
                 break
             batch.append((inner, sides))
         left = left[len(batch) :]
-        done = iter(fits([fit for _, sides in batch for fit in _plan(problem, sides)]))
+        done = iter(fits([fit for one, sides in batch for fit in _plan(problem, one, sides)]))
         yield from [_choose(problem, inner, sides, done) for inner, sides in batch]
 
 
-def _plan(problem: Problem, sides: Sequence[Sides]) -> list[Fit]:
+def _plan(problem: Problem, inner: Inner, sides: Sequence[Sides]) -> list[Fit]:
     """The fits of one search: cells outermost, then folds, then columns.
 
     Fits of a fold have the same arrays, which is how their work is shared.
     """
-    parts = [(train, (test,)) for train, test in sides]
+    parts = [
+        (train, (test,), inner.at(fold))
+        for fold, (train, test) in zip(inner.folds, sides, strict=True)
+    ]
     return [
-        Fit(problem.pipeline(cell), column, train, tests)
+        problem.fit(cell, column, train, tests, where)
         for cell in cells(problem.head)
-        for train, tests in parts
+        for train, tests, where in parts
         for column in problem.columns
     ]
 
@@ -577,12 +651,15 @@ def _choose(
     """Score the cells of one search, whose fits come in the order of `_plan`."""
     head, grid, columns, folds = problem.head, cells(problem.head), problem.columns, inner.folds
     held_out: list[list[NDArray[np.float64]]] = []  # cell, fold
+    stopped = [0] * len(grid)
     by_fold = np.empty((len(grid), len(folds), 1 if problem.labels else len(problem.names)))
     for cell in grid:
         held_out.append([])
         for i, (_, test) in enumerate(sides):
-            values = np.concatenate([next(done).outputs[0] for _ in columns], axis=1)
+            fitted = [next(done) for _ in columns]
+            values = np.concatenate([one.outputs[0] for one in fitted], axis=1)
             held_out[-1].append(values)
+            stopped[cell.index] += sum(one.stopped for one in fitted)
             counts = slice(None) if inner.scored is None else inner.scored[test]
             by_fold[cell.index, i] = selection_scores(
                 head.select, problem.y[test][counts], values[counts], problem.labels
@@ -608,7 +685,7 @@ def _choose(
     return Choice(
         [grid[index] for index in best],
         [float(mean[index, i]) for i, index in enumerate(best)],
-        _table(grid, [fold.name for fold in folds], by_fold, best, names),
+        _table(grid, [fold.name for fold in folds], by_fold, best, names, stopped),
         np.concatenate(tests)[order],
         chosen[0],
     )
@@ -638,6 +715,7 @@ def _table(
     by_fold: NDArray[np.float64],
     best: NDArray[np.int64],
     names: Sequence[str],
+    stopped: Sequence[int],
 ) -> pd.DataFrame:
     rows = []
     for cell in grid:
@@ -649,6 +727,8 @@ def _table(
             row["score"] = scores.mean()
             row.update((f"score_{fold}", value) for fold, value in zip(folds, scores, strict=True))
             row["chosen"] = bool(best[i] == cell.index)
+            if any(stopped):  # elsewhere the table has no such column
+                row["at_limit"] = stopped[cell.index]
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -704,11 +784,12 @@ def _refit(
             columns = [(target,) for target in range(len(problem.names))]
         plans.append(
             [
-                Fit(
-                    problem.pipeline(one.cells[column[0] if len(one.cells) > 1 else 0]),
+                problem.fit(
+                    one.cells[column[0] if len(one.cells) > 1 else 0],
                     column,
                     one.train,
                     one.tests,
+                    f"{one.where}, chosen",
                     one.keep,
                 )
                 for column in columns
