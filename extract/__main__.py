@@ -156,6 +156,8 @@ def _new_audio(
             "none of; name a FUSION= or a MODEL= without them"
         )
     table, root = audio_table(paths)
+    for one in table.findings:
+        print(one.text)
     name = corpus_name(paths)
     corpora = {name: CorpusSpec(root=str(root))}
     return recipe.model_copy(update={"corpora": corpora}), {name: table}

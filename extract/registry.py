@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 from extract.audio import SAMPLING_RATE_HZ
 from features.errors import ModelError, nearest
+from features.walk import existing
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 # transformers' `model_type` of the families whose forward is made exact under padding.
@@ -351,7 +352,7 @@ def describe(
     folder: Path | None = None
     files: list[str] = []
     if path is not None:
-        folder = Path(path)
+        folder = existing(path)
         files = checkpoint_files(model.key, folder)
         source = f"sha256:{_sha256(folder, files)}"
     elif model.hub is not None:

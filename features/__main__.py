@@ -28,7 +28,9 @@ from features.lint import lint_recipe
 from features.recipe import load_recipe
 from features.store import BLOCK, Store, audio_hash, file_digest, store_path
 from features.survey import NO_FILE, Survey, forget, survey
+from features.text import clean
 from features.utterances import Finding, Table, differences, finding, read_table
+from features.walk import existing
 from features.words import counted
 
 LFS = b"version https://git-lfs"
@@ -78,7 +80,7 @@ def export(args: argparse.Namespace) -> int:
     first, *model = args.store
     if len(model) > 1:
         raise UserError("export takes a store, or a corpus and a model")
-    path = store_path(args.stores, first, model[0]) if model else Path(first)
+    path = store_path(args.stores, clean(first), clean(model[0])) if model else Path(first)
     return exchange.export_features(path, args.to, layer=args.layer, statistics=args.statistic)
 
 
@@ -86,7 +88,7 @@ def import_(args: argparse.Namespace) -> int:
     """Make a store of features of other programs."""
     return exchange.import_features(
         args.files, args.corpus, args.model, stores=args.stores,
-        root=args.root or args.data / args.corpus, drop=args.drop,
+        root=existing(args.root or args.data / args.corpus), drop=args.drop,
         allow_missing=args.allow_missing, force=args.force,
     )  # fmt: skip
 
@@ -103,7 +105,7 @@ def table(args: argparse.Namespace) -> int:
             options=recipe.reader_options(args.name),
         )  # fmt: skip
     else:
-        root = args.root or args.data / args.name
+        root = existing(args.root or args.data / args.name)
         made = _read_by_name(args.name, root, args.reader)
     folder = args.stores / args.name
     try:
@@ -333,7 +335,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("names", nargs="*", metavar="CORPUS", help="(default: all)")
     one.set_defaults(run=lambda args: print_corpora(args.names))
     one = commands.add_parser("table", help="read a corpus and print and write its table")
-    one.add_argument("name", help="corpus, or a name of your own for a manifest")
+    one.add_argument("name", type=clean, help="corpus, or a name of your own for a manifest")
     one.add_argument("--root", type=Path, help="its folder (default: DATA/<name>)")
     one.add_argument("--reader", help="who reads it (default: its own reader, else manifest)")
     one.add_argument("--recipe", help="take root, reader and options from this recipe")
@@ -394,8 +396,10 @@ def parser() -> argparse.ArgumentParser:
         help="CSV (; or ,) or Parquet: the name of the utterance, then a column a feature; "
         "several are stacked",
     )  # fmt: skip
-    one.add_argument("--corpus", required=True, help="whose utterances they are")
-    one.add_argument("--as", required=True, dest="model", metavar="MODEL", help="name in recipes")
+    one.add_argument("--corpus", type=clean, required=True, help="whose utterances they are")
+    one.add_argument(
+        "--as", type=clean, required=True, dest="model", metavar="MODEL", help="name in recipes"
+    )
     one.add_argument(
         "--drop", type=names_of, default=[], metavar="A,B", help="columns that are no features"
     )

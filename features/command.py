@@ -26,6 +26,8 @@ from features.errors import UserError
 from features.files import full_disk, reason_of
 from features.memory import out_of_memory
 from features.recipe import Recipe, load_recipe
+from features.text import clean
+from features.walk import existing
 
 DEFAULT_RECIPE = "recipes/emotion-share.toml"
 PLAIN_EVERY_S = 30.0
@@ -36,7 +38,7 @@ TELL_AFTER_S = 10.0
 
 def names_of(text: str) -> list[str]:
     """Split `a, b` at the commas."""
-    return [one.strip() for one in text.split(",") if one.strip()]
+    return [clean(one) for one in text.split(",") if clean(one)]
 
 
 def _processes(text: str) -> int:
@@ -136,7 +138,7 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
 def corpus_root(recipe: Recipe, name: str, data: Path) -> Path:
     """Where a corpus of the recipe lies: its own `root`, else `DATA/<name>`."""
     root = recipe.corpora[name].root
-    return Path(root).expanduser() if root else data / name
+    return existing(Path(root).expanduser() if root else data / name)
 
 
 def run_command(

@@ -27,9 +27,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.corpora.base import nfc
 from features.errors import CorpusError, nearest
+from features.text import clean
 from features.utterances import Finding, finding, some
+from features.walk import existing
 from features.words import counted
 
 PARTS = ("train", "valid", "test")
@@ -107,7 +108,7 @@ def read_emobox(
         in two lists of a fold; or no entry at all matches.
     """
     name = name or _name_of(corpus)
-    folder = _folder(Path(root), name)
+    folder = _folder(existing(root), name)
     lists = _lists(folder, name)
     ids = rows["utterance"].tolist()
     known = _by_tokens(ids, corpus)
@@ -177,7 +178,7 @@ def emobox_hash(root: Path, corpus: str, name: str | None = None) -> str:
     """
     name = name or _name_of(corpus)
     digest = hashlib.blake2b(digest_size=16)
-    for (fold, part), path in sorted(_lists(_folder(Path(root), name), name).items()):
+    for (fold, part), path in sorted(_lists(_folder(existing(root), name), name).items()):
         content = path.read_bytes()
         digest.update(f"{fold} {part} {len(content)}\n".encode() + content)
     return digest.hexdigest()
@@ -243,7 +244,7 @@ def _entries(path: Path) -> list[tuple[str, str]]:
 
 
 def _tokens(path: str) -> tuple[str, ...]:
-    return tuple(one for one in SEPARATORS.split(nfc(path).casefold()) if one)
+    return tuple(one for one in SEPARATORS.split(clean(path).casefold()) if one)
 
 
 def _by_tokens(ids: Sequence[str], corpus: str) -> dict[tuple[str, ...], str]:

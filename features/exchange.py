@@ -41,6 +41,7 @@ from features.store import (
     write_store,
 )
 from features.survey import decoder_of
+from features.text import clean
 from features.utterances import read_table, some
 from features.words import counted
 
@@ -90,6 +91,7 @@ def import_features(
     StoreError
         A store that was extracted or has another key is there, or one is being written.
     """
+    corpus, model, drop = clean(corpus), clean(model), [clean(one) for one in drop]
     if not names_folder(model):
         raise UserError(f"--as {model!r}: cannot name a file; no / \\ @ in a name")
     frame = read_table(stores / corpus).frame

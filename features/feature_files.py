@@ -8,6 +8,7 @@ Conventions
   columns are features.
 - An utterance is named by its id, or by a path that ends as its file's does (or the other way
   round); suffixes of audio files do not count.
+- Ids and names of columns are compared in the clean form (`features.text`).
 - Values are finite float32. Every fault is found before anything is refused: it is named by file,
   line (row of a Parquet file) and column.
 """
@@ -29,8 +30,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from features.command import Progress
-from features.corpora.base import AUDIO_SUFFIXES, nfc
+from features.corpora.base import AUDIO_SUFFIXES
 from features.errors import UserError, nearest
+from features.text import clean
 from features.utterances import EXAMPLES, some
 from features.words import counted
 
@@ -130,7 +132,7 @@ def read_layouts(files: Sequence[Path], drop: Sequence[str] = ()) -> list[Layout
 
 
 def _layout(path: Path, header: Sequence[Any], drop: Sequence[str]) -> Layout:
-    names = [str(one).strip() for one in header]
+    names = [clean(str(one)) for one in header]
     id_position = next((i for i, n in enumerate(names[:2]) if n.lower() in ID_NAMES), 0)
     unknown = [one for one in drop if one not in names]
     if unknown:
@@ -199,7 +201,7 @@ def read_features(layouts: Sequence[Layout], frame: pd.DataFrame) -> Features:
                     f"{layout.path}, {where}: {counted(len(cells), 'cell')}, the header has {width}"
                 )
                 continue
-            name = str(cells[layout.id_position]).strip()
+            name = clean(str(cells[layout.id_position]))
             found = find(name)
             if not isinstance(found, str):
                 reason = f" (could be {' or '.join(sorted(found)[:2])})" if found else ""
@@ -276,8 +278,8 @@ class Matcher:
     """
 
     def __init__(self, frame: pd.DataFrame) -> None:
-        self._ids = set(frame["utterance"])
-        paths = [nfc(path) for path in frame["path"]]
+        self._ids = {clean(one): one for one in frame["utterance"]}
+        paths = [clean(path) for path in frame["path"]]
         self._suffixes = {*AUDIO_SUFFIXES, *(PurePosixPath(one).suffix.lower() for one in paths)}
         self._paths: dict[str, set[str]] = defaultdict(set)
         self._tails: dict[str, set[str]] = defaultdict(set)
@@ -289,17 +291,17 @@ class Matcher:
 
     def __call__(self, name: str) -> str | set[str]:
         """The utterance, or the set of those that it could be: of none, or of several."""
-        name = nfc(name).strip().replace("\\", "/").removeprefix("./")
+        name = clean(name).replace("\\", "/").removeprefix("./")
         if name in self._ids:
-            return name
+            return self._ids[name]
         bare = self._bare(name)
         if bare in self._ids:
-            return bare
+            return self._ids[bare]
         could = self._tails.get(bare, set())
         for tail in _tails(bare):
             could = could or self._paths.get(tail, set())
             if not could and tail in self._ids:
-                return tail
+                return self._ids[tail]
         return next(iter(could)) if len(could) == 1 else could
 
     def _bare(self, name: str) -> str:

@@ -30,6 +30,7 @@ from features.corpora import get_corpus, origin
 from features.errors import CorpusError, RunError, StoreError, nearest
 from features.recipe import Recipe, load_recipe, model_parts
 from features.store import Store, parts_path, store_path
+from features.text import clean
 from features.utterances import Table, read_table, table_hash
 from features.words import counted
 
@@ -334,7 +335,12 @@ def _load_single(
                 notes.append(f"{path}: {store.other_numerics}")
             columns[corpus] = store.columns_of(layer)
             block, found = _rows(store, columns[corpus], recipe.head.statistics, frame)
-            names |= {corpus: [store.names.get(s) for s in recipe.head.statistics or store.default]}
+            names |= {
+                corpus: [
+                    own and [clean(one) for one in own]
+                    for own in map(store.names.get, recipe.head.statistics or store.default)
+                ]
+            }
             identities[corpus] = {
                 "store": store.identity,
                 "key": store.key,

@@ -5,8 +5,8 @@ Conventions
 - The names that are given, made absolute, name a corpus `predict-<digest>` below the stores: its
   stores are caches as those of any corpus. Asked again for the same names, what has not changed is
   not computed again.
-- A folder stands for all audio below it; a file is taken whatever its suffix. A file that is named
-  twice counts once.
+- A folder stands for all audio below it, as `features.walk` finds it; a file is taken whatever its
+  suffix. A file that is named twice counts once.
 - Ids are made as those of corpora: below the folder that all files share. `path` is absolute.
 """
 
@@ -22,10 +22,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from features.corpora.base import AUDIO_SUFFIXES, find_audio, make_ids, nfc, refuse_duplicates
+from features.corpora.base import AUDIO_SUFFIXES, find_audio, make_ids, refuse_duplicates
 from features.errors import CorpusError, RecipeError, nearest
 from features.recipe import Recipe
-from features.utterances import KEY, TIMES, Table, columns_of
+from features.text import clean, nfc
+from features.utterances import KEY, TIMES, Finding, Table, columns_of
+from features.walk import existing
 
 SUFFIXES = (*AUDIO_SUFFIXES, ".aif", ".aiff", ".au", ".opus", ".avi")
 """Of the files in a folder; of videos the sound is taken."""
@@ -59,10 +61,16 @@ def add_system(parser: argparse.ArgumentParser) -> None:
     """Add `--fusion NAME | --member NAME` to a parser."""
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
-        "--fusion", metavar="NAME", help="[fusion.NAME] of the recipe (default: its first)"
+        "--fusion",
+        metavar="NAME",
+        type=clean,
+        help="[fusion.NAME] of the recipe (default: its first)",
     )
     which.add_argument(
-        "--member", metavar="NAME", help="one run alone, by its folder's name: mfcc, xlsr-1b@12"
+        "--member",
+        metavar="NAME",
+        type=clean,
+        help="one run alone, by its folder's name: mfcc, xlsr-1b@12",
     )
 
 
@@ -112,7 +120,7 @@ def corpus_name(paths: Sequence[str]) -> str:
     >>> corpus_name(["/speech/a", "/speech/b/"]) == corpus_name(["/speech/b", "/speech/a"])
     True
     """
-    names = sorted({os.path.abspath(one) for one in paths})
+    names = sorted({nfc(os.path.abspath(one)) for one in paths})
     text = "\n".join(names).encode("utf-8", "surrogateescape")
     return f"predict-{hashlib.blake2b(text, digest_size=5).hexdigest()}"
 
@@ -138,15 +146,20 @@ def audio_table(paths: Sequence[str]) -> tuple[Table, Path]:
         A name is not there, or is no UTF-8; a folder has no audio; two files get the same id.
     """
     found: dict[str, None] = {}
+    findings: list[Finding] = []
     faults: list[str] = []
     hints: list[str] = []
     for given in paths:
-        path = Path(os.path.abspath(given))
+        path = existing(os.path.abspath(given))
         if path.is_dir():
-            below = [str(path / one) for one in find_audio(path, path, SUFFIXES)]
-            found |= dict.fromkeys(below)
+            below, passed = find_audio(path, path, SUFFIXES)
+            findings += passed
+            found |= dict.fromkeys(str(path / one) for one in below)
             if not below:
-                faults.append(f"{given}: no audio file below it ({', '.join(SUFFIXES)})")
+                none = f"{given}: no audio file below it ({', '.join(SUFFIXES)})"
+                faults.append("; ".join([none, *(one.text for one in passed)]))
+        elif path.exists() and not path.is_file():
+            faults.append(f"{given!r}: a pipe, socket or device; name files and folders")
         elif not path.exists():
             faults.append(f"{given!r}: no such file or folder")
             hints = [SPLIT] if len(paths) > 1 else []
@@ -158,16 +171,15 @@ def audio_table(paths: Sequence[str]) -> tuple[Table, Path]:
         raise CorpusError("\n  ".join([*faults, *hints]))
     files = list(found)
     root = Path(os.path.commonpath([os.path.dirname(one) for one in files]))
-    ids = make_ids([os.path.relpath(one, root) for one in files])
+    ids = [clean(one) for one in make_ids([os.path.relpath(one, root) for one in files])]
     refuse_duplicates(ids, files, root)
     frame = pd.DataFrame({"corpus": corpus_name(paths), "utterance": ids, "path": files})
     for column in columns_of((), ()):
         if column not in frame:
             frame[column] = np.nan if column in TIMES else ""
     frame = frame[columns_of((), ())].sort_values(list(KEY), kind="stable", ignore_index=True)
-    return Table(
-        frame, {}, (), [], {"key": corpus_name(paths), "title": "audio of no corpus"}
-    ), root
+    about = {"key": corpus_name(paths), "title": "audio of no corpus"}
+    return Table(frame, {}, (), list(dict.fromkeys(findings)), about), root
 
 
 def _is_utf8(name: str) -> bool:

@@ -24,6 +24,8 @@ from features.corpora import CORPORA
 from features.errors import RecipeError, nearest
 from features.published import Known, PublishedTable, read_published
 from features.sections import S, Section, check_section
+from features.text import clean, clean_all, nfc
+from features.walk import existing
 from features.words import counted
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -536,15 +538,19 @@ def load_recipe(
     RecipeError
         Naming every fault of the file.
     """
-    path = Path(path)
-    raw = _read_toml(path)
+    path = existing(path)
+    twice: list[str] = []
+    raw = _clean(_read_toml(path), twice)
+    models, corpora = ([clean(one) for one in names or ()] for names in (models, corpora))
     for section, values in (overrides or {}).items():
         if isinstance(raw.setdefault(section, {}), dict):
             raw[section].update(values)
 
     faults: list[str] = [
-        f"{key}: no such key{nearest(key, _KEYS)}" for key in raw if key not in _KEYS
+        f"'{key}' stands twice, in spellings that differ in accents, blanks or what is invisible"
+        for key in twice
     ]
+    faults += [f"{key}: no such key{nearest(key, _KEYS)}" for key in raw if key not in _KEYS]
     flat = {k: raw[k] for k in _Top.model_fields if k in raw}
     mapped = None
     if isinstance(raw.get("labels"), dict):
@@ -616,7 +622,7 @@ def load_recipe(
         raise RecipeError("\n  ".join([f"{path}: {count}", *faults]))
     return Recipe.model_validate(
         {
-            "name": path.stem,
+            "name": nfc(path.stem),
             "path": str(path),
             "corpora": {k: v for k, v in corpus_specs.items() if not corpora or k in corpora},
             "models": {k: v for k, v in model_specs.items() if not models or k in models},
@@ -631,6 +637,20 @@ def load_recipe(
             **sections,
         }
     )
+
+
+_PATHS = {"corpora": ("root", "file"), "models": ("path",), "split": ("emobox",)}
+"""What names files in each section."""
+
+
+def _clean(raw: Mapping[str, Any], twice: list[str]) -> dict[str, Any]:
+    """All texts in the one form but paths, which are looked up in either."""
+    found: dict[str, Any] = {}
+    for key, one in raw.items():
+        name = clean(key)
+        twice += [name] if name in found else []
+        found[name] = clean_all(one, twice, _PATHS.get(name, ()))
+    return found
 
 
 def _lists_and_tables(text: str) -> list[str]:
@@ -745,7 +765,9 @@ def _published(raw: Mapping[str, Any], path: Path, faults: list[str]) -> Any:
         faults.append(f"published: {given!r} cannot name a recipe")
         return []
     try:
-        theirs = _read_toml(path.with_name(f"{given}.toml")).get("published", [])
+        theirs = _clean(_read_toml(existing(path.with_name(f"{given}.toml"))), []).get(
+            "published", []
+        )
     except RecipeError as error:
         faults.append(f"published: {error}")
         return []
@@ -832,6 +854,9 @@ def _combinations(
             'or targets = ["..."] (regression)'
         )
     classification = top.target is not None
+    for key, names in (("labels", top.labels), ("targets", top.targets)):
+        again = sorted({one for one in names or () if (names or []).count(one) > 1})
+        faults += [f"{key}: '{one}' is named twice" for one in again]
     if top.labels and not classification:
         faults.append("labels: goes with target (classification), not with targets")
     head, split, extract = sections["head"], sections["split"], sections["extract"]

@@ -16,7 +16,7 @@ from features.lint import lint_recipe
 from models import predict, reproduce
 from models.cluster import train_on
 from models.layers import BEST, train_layer, work_of
-from models.train import check_labels, check_stores, is_done
+from models.train import check_labels, check_stores, is_done, odd_rows
 
 
 def main(args: argparse.Namespace) -> None:
@@ -25,6 +25,8 @@ def main(args: argparse.Namespace) -> None:
     recipe = recipe_of(args)
     for note in check_labels(recipe, args.stores, args.data):
         print(note)
+    for line in odd_rows(recipe, args.stores):
+        print(f"odd: {line}")
     protocols = [recipe] if args.layers else recipe.protocols()
     for one in protocols:
         lint_recipe(one, args.stores).refuse(recipe.path)

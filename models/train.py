@@ -39,7 +39,15 @@ from features.corpora import read_corpus
 from features.errors import CorpusError, RunError, StoreError
 from features.files import write_bytes, write_text
 from features.lint import lint
-from features.matrix import Matrix, has_truth, load_matrix, recipe_tables
+from features.matrix import (
+    Matrix,
+    class_list,
+    has_truth,
+    load_matrix,
+    recipe_tables,
+    select_rows,
+)
+from features.oddities import SPELLINGS, columns_near, oddities
 from features.recipe import Recipe, model_parts
 from features.folds import FIRST_S, Fold, Plan
 from features.splits import make_plan
@@ -125,6 +133,38 @@ def check_labels(recipe: Recipe, stores: Path, data: Path) -> list[str]:
             )
         )
     return notes
+
+
+def odd_rows(recipe: Recipe, stores: Path) -> list[str]:
+    """What is odd in the rows that a recipe trains on, from the tables beside the stores alone.
+
+    Names that the recipe maps to one label, or leaves out, are not odd to it. Of spellings that
+    became one when the table was written, the table knows.
+
+    Returns
+    -------
+    list of str
+        A line each, with the corpus.
+
+    Raises
+    ------
+    CorpusError
+        A table is missing, or lacks the recipe's target.
+    """
+    tables = recipe_tables(recipe, stores)
+    labels = class_list(recipe, tables)
+    wanted = [recipe.target] if recipe.target else list(recipe.targets)
+    lines = []
+    for corpus, table in tables.items():
+        frame, _ = select_rows(recipe, table, labels)
+        looked_at = [recipe.target] if recipe.target else []
+        found = [
+            *(one for one in table.findings if one.kind == SPELLINGS),
+            *columns_near((*table.labels, *table.targets), wanted),
+            *oddities(frame, looked_at, table.corpus.get("reader", "")),
+        ]
+        lines += [f"{corpus}: {one.text}" for one in found]
+    return lines
 
 
 def check_stores(recipe: Recipe, work: Sequence[tuple[str, int | str]], stores: Path) -> None:

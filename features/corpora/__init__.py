@@ -8,7 +8,6 @@ side has beyond it is counted and named. No audio is opened here, not even its h
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -18,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from features.corpora.audformat_database import AUDFORMAT
-from features.corpora.base import Corpus, Reading, nfc, refuse_duplicates
+from features.corpora.base import Corpus, Reading, refuse_duplicates
 from features.corpora.crema_d import CREMA_D
 from features.corpora.demo import DEMO
 from features.corpora.ema import EMA
@@ -35,7 +34,10 @@ from features.corpora.savee import SAVEE
 from features.corpora.tess import TESS
 from features.corpora.turev_db import TUREV_DB
 from features.errors import CorpusError, nearest
+from features.oddities import columns_near, merged, oddities, spellings
+from features.text import clean, clean_all
 from features.utterances import CONTENT, KEY, TIMES, Finding, Table, columns_of, finding, some
+from features.walk import existing
 
 __all__ = ["CORPORA", "Corpus", "Reading", "get_corpus", "origin", "read_corpus"]
 
@@ -129,18 +131,19 @@ def read_corpus(
             raise CorpusError(
                 f"[corpora.{name}]: {record.key} has no option {option!r}{hint} ({known})"
             )
+    root, options = existing(root), clean_all(options, [], ("file",))
     if not os.path.isdir(root):
         raise CorpusError(
             f"{root}: no such folder: the corpus {name} ({record.title}) is missing. "
             f"{origin(record, root)}, or pass DATA=<the folder that holds {root.name}/>"
         )
     reading = record.read(root, options)
-    labels = dict(record.labels if reading.labels is None else reading.labels)
-    targets = record.targets if reading.targets is None else reading.targets
+    labels, targets, own = _columns(record, reading)
     findings = list(reading.findings)
     if reading.frame.empty:
         raise CorpusError(_not_here("no utterance of it is there", record, root, findings))
-    frame = _completed(reading.frame, name, labels, targets)
+    frame, folded = _completed(reading.frame.rename(columns=own), name, labels, targets)
+    findings += folded
     refuse_duplicates(frame["utterance"], frame["path"], root)
     findings += _blank_unknown_labels(frame, labels)
     unlabelled = [one for one in findings if one.kind == "labels-outside-list"]
@@ -152,6 +155,9 @@ def read_corpus(
     findings += counts
     if counts and strict_counts:
         raise CorpusError(f"{root}: {counts[0].text}; strict_counts = true refuses that")
+    asked = [*options.get("labels", ()), *options.get("targets", ())]
+    findings += columns_near((*labels, *targets), asked)
+    findings += oddities(frame, labels, record.key)
     about = {
         "key": name,
         "reader": record.key,
@@ -176,11 +182,28 @@ def _not_here(what: str, record: Corpus, root: Path, findings: Iterable[Finding]
     )
 
 
+def _columns(
+    record: Corpus, reading: Reading
+) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...], dict[str, str]]:
+    """Label sets with their classes, and targets, in the clean form; and the names they had."""
+    labels = record.labels if reading.labels is None else reading.labels
+    targets = record.targets if reading.targets is None else reading.targets
+    named = {one: clean(one) for one in (*labels, *targets)}
+    if len(set(named.values())) < len(named):
+        raise CorpusError(
+            f"{record.key}: columns differ in accents' forms, blanks or invisible characters "
+            f"alone: {some([ascii(one) for one in named if one != named[one]])}; rename them"
+        )
+    classes = {named[one]: tuple(dict.fromkeys(map(clean, names))) for one, names in labels.items()}
+    return classes, tuple(named[one] for one in targets), named
+
+
 def _completed(
     frame: pd.DataFrame, name: str, labels: Mapping[str, Any], targets: Iterable[str]
-) -> pd.DataFrame:
-    """Give the frame all columns of a table, as text and float64, and sort it by key."""
+) -> tuple[pd.DataFrame, list[Finding]]:
+    """Give the frame all columns of a table, as clean text and float64, and sort it by key."""
     columns = {}
+    folded: list[str] = []
     for column in columns_of(labels, targets):
         if column in (*TIMES, *targets):
             values = frame.get(column, np.nan)
@@ -188,13 +211,15 @@ def _completed(
         else:
             texts = frame[column].tolist() if column in frame else [""] * len(frame)
             if column != "path":
-                # A line break inside a field would break the files that are read line by line.
-                texts = [re.sub(r"[\r\n\t]+", " ", text) for text in texts]
+                form = {text: clean(text) for text in set(texts)}
+                if column != "utterance" and len(set(form.values())) < len(form):
+                    folded += merged(column, texts)
+                texts = [form[text] for text in texts]
             columns[column] = pd.Series(texts, index=frame.index, dtype=str)
     columns["corpus"] = pd.Series(name, index=frame.index, dtype=str)
-    columns["utterance"] = columns["utterance"].map(nfc).astype(str)
     columns |= {one: pd.Series("", index=frame.index, dtype=str) for one in CONTENT}
-    return pd.DataFrame(columns).sort_values(list(KEY), kind="stable", ignore_index=True)
+    made = pd.DataFrame(columns).sort_values(list(KEY), kind="stable", ignore_index=True)
+    return made, spellings(folded)
 
 
 def _blank_unknown_labels(

@@ -24,15 +24,17 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import warnings
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from features.corpora.base import Corpus, Reading, find_place, make_ids, segment_id
+from features.corpora.base import Corpus, Reading, make_ids, segment_id
 from features.errors import CorpusError, nearest
+from features.text import clean, nfc, shown
 from features.utterances import COLUMNS, Finding, finding, some
+from features.walk import Lookup, find_place
 from features.words import counted
 
 HEADER = "db.yaml"
@@ -85,9 +87,11 @@ def _database(base: Path) -> Iterator[Any]:
         tables = [*(header.get("misc_tables") or {}), *(header.get("tables") or {})]
     except (OSError, ValueError, AttributeError, TypeError, yaml.YAMLError) as error:
         raise CorpusError(f"{base / HEADER}: no header of a database: {_line(error)}") from None
-    lost = [
-        name for name in tables if not any((base / f"db.{name}.{kind}").is_file() for kind in KINDS)
-    ]
+    look_up = Lookup(base)
+    files = {
+        f"db.{one}.{kind}": look_up.file(f"db.{one}.{kind}") for one in tables for kind in KINDS
+    }
+    lost = [name for name in tables if not any(files[f"db.{name}.{kind}"] for kind in KINDS)]
     if lost:
         raise CorpusError(
             f"{base}: {len(lost)} tables are not there as .csv or .parquet: {some(lost)}; a .pkl "
@@ -95,9 +99,9 @@ def _database(base: Path) -> Iterator[Any]:
         )
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / HEADER).symlink_to((base / HEADER).resolve())
-        for path in base.glob("db.*"):
-            if path.suffix[1:] in KINDS:
-                (Path(folder) / path.name).symlink_to(path.resolve())
+        for name, file in files.items():
+            if file:
+                (Path(folder) / name).symlink_to((base / file).resolve())
         with _loading(base / HEADER):
             db = audformat.Database.load(folder)
         yield db
@@ -115,31 +119,50 @@ def _loading(path: Path) -> Iterator[None]:
         raise CorpusError(f"{path}: audformat cannot read it: {_line(error)}") from error
 
 
+def _by_clean(base: Path, what: str, names: Iterable[str]) -> dict[str, str]:
+    """Names in the clean form -> as the header has them."""
+    names = list(names)
+    found = {clean(name): name for name in names}
+    if len(found) < len(names):
+        twice = [name for name in names if name not in found.values()]
+        raise CorpusError(f"{base / HEADER}: {what} with one name in two forms: {shown(twice)}")
+    return found
+
+
 class _Tables:
     """The tables of a database as columns: row's key -> value.
 
     A key is the file, or (file, start in seconds, end in seconds) of a segment, NaN being None.
+    Files are composed (NFC) and names of tables and columns clean, as options of a recipe are.
     """
 
     def __init__(self, db: Any, base: Path) -> None:
         self.db, self.base = db, base
         self._frames: dict[str, tuple[list[Key], pd.DataFrame]] = {}
+        self._names = _by_clean(base, "tables", self.db.tables)
+        self._columns = {
+            name: _by_clean(base, f"columns of {own}", self.db.tables[own].columns)
+            for name, own in self._names.items()
+        }
 
     def names(self) -> list[str]:
-        return list(self.db.tables)
+        return list(self._names)
+
+    def table(self, name: str) -> Any:
+        return self.db.tables[self._names[name]]
 
     def keys(self, table: str) -> list[Key]:
         return self._loaded(table)[0]
 
     def columns(self, table: str) -> list[str]:
-        return list(self.db.tables[table].columns)
+        return list(self._columns[table])
 
     def values(self, table: str, column: str) -> Values:
         keys, frame = self._loaded(table)
-        return dict(zip(keys, frame[column].tolist(), strict=True))
+        return dict(zip(keys, frame[self._columns[table][column]].tolist(), strict=True))
 
     def scheme(self, table: str, column: str) -> Any:
-        name = self.db.tables[table].columns[column].scheme_id
+        name = self.table(table).columns[self._columns[table][column]].scheme_id
         return None if name is None else self.db.schemes[name]
 
     def classes(self, scheme: Any) -> list[str] | None:
@@ -164,7 +187,7 @@ class _Tables:
         else:
             return {}
         return {
-            label: next((_text(about[name]) for name in names if name in about), "")
+            clean(label): next((_text(about[name]) for name in names if name in about), "")
             for label, about in rows.items()
             if isinstance(about, Mapping)
         }
@@ -183,11 +206,20 @@ class _Tables:
 
     def _loaded(self, table: str) -> tuple[list[Key], pd.DataFrame]:
         if table not in self._frames:
-            with _loading(self.base / f"db.{table}"):
-                frame = self.db.tables[table].get()
-            keys: list[Key] = list(frame.index)
-            if self.db.tables[table].is_segmented:
-                keys = [(file, _seconds(start), _seconds(end)) for file, start, end in frame.index]
+            with _loading(self.base / f"db.{self._names[table]}"):
+                frame = self.table(table).get()
+            if self.table(table).is_segmented:
+                keys: list[Key] = [
+                    (nfc(str(file)), _seconds(start), _seconds(end))
+                    for file, start, end in frame.index
+                ]
+            else:
+                keys = [nfc(str(file)) for file in frame.index]
+            if len(set(keys)) < len(frame.index.unique()):
+                raise CorpusError(
+                    f"{self.base}: table {table} names files in both Unicode forms, composed and "
+                    "decomposed; name each in one"
+                )
             self._frames[table] = keys, frame
         return self._frames[table]
 
@@ -249,11 +281,15 @@ def _read(root: Path, base: Path, tables: _Tables, options: Mapping[str, Any]) -
         times = [(None, None)] * len(keys)
     columns["start"] = [float("nan") if start is None else start for start, _ in times]
     columns["end"] = [float("nan") if end is None else end for _, end in times]
-    columns["path"] = [_path(root, base, file) for file in files]
+    paths = {file: _path(root, base, str(file)) for file in dict.fromkeys(files)}
+    columns["path"] = [paths[file] for file in files]
     spans = zip(columns["start"], columns["end"], strict=True)
     named = zip(make_ids([str(file) for file in files]), spans, strict=True)
     columns["utterance"] = [name + segment_id(*span) for name, span in named]
-    lost = [path for path in dict.fromkeys(columns["path"]) if not (root / path).is_file()]
+    look_up = Lookup(root)
+    on_disk = {path: look_up.file(path) for path in dict.fromkeys(columns["path"])}
+    columns["path"] = [on_disk[path] or path for path in columns["path"]]
+    lost = [path for path, found in on_disk.items() if found is None]
     findings += finding(
         "labels-without-audio",
         lost,
@@ -318,7 +354,7 @@ def _chosen(
                 f"{base}: {len(chosen)} tables {which}; say which with the option table = ...; "
                 f"there are {tables.listed()}"
             )
-    if len({tables.db.tables[one].is_segmented for one in chosen}) > 1:
+    if len({tables.table(one).is_segmented for one in chosen}) > 1:
         raise CorpusError(
             f"{base}: of the tables {', '.join(chosen)} some hold files and some segments; choose "
             "either kind with the option table"
@@ -381,7 +417,7 @@ def _about(
             scheme = tables.scheme(table, column)
             for name in ("gender", "language"):
                 told = tables.told(scheme, ABOUT[name])
-                _fill(found[name], [told.get(one, "") for one in found["speaker"]])
+                _fill(found[name], [told.get(clean(one), "") for one in found["speaker"]])
     spoken = list(tables.db.languages)
     if len(spoken) == 1:
         _fill(found["language"], spoken * len(keys))
@@ -393,7 +429,7 @@ def _about(
 def _looked_up(tables: _Tables, table: str, column: str, keys: Sequence[Key]) -> list[str]:
     """Values of another table for these rows: of the same segment, or of the file."""
     values = tables.values(table, column)
-    if tables.db.tables[table].is_segmented:
+    if tables.table(table).is_segmented:
         return [_text(values.get(key)) for key in keys]
     return [_text(values.get(key[0] if isinstance(key, tuple) else key)) for key in keys]
 
@@ -412,7 +448,7 @@ def _partition_of(
     of: dict[str, str] = {one: name for name, names in partitions.items() for one in names}
     if not partitions:
         for table in chosen:
-            split = tables.db.tables[table].split_id
+            split = tables.table(table).split_id
             if split is not None:
                 of[table] = SPLITS.get(str(tables.db.splits[split].type), "")
     found: dict[Key, str] = {}
@@ -427,9 +463,9 @@ def _partition_of(
     return [found.get(key, "") for key in keys]
 
 
-def _path(root: Path, base: Path, file: Any) -> str:
+def _path(root: Path, base: Path, file: str) -> str:
     """A file relative to the root; absolute ones stay."""
-    path = base / str(file)
+    path = base / file
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 

@@ -7,7 +7,6 @@ import io
 import math
 import os
 import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +16,9 @@ from typing import Any
 import pandas as pd
 
 from features.errors import CorpusError
+from features.text import clean, nfc, shown
 from features.utterances import Finding, some
+from features.walk import walk
 from features.words import counted
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
@@ -97,57 +98,29 @@ class Corpus:
     label_maps: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
-def nfc(text: str) -> str:
-    """Compose a name's accents, so that it is the same text on every file system."""
-    return unicodedata.normalize("NFC", text)
-
-
-def find_audio(root: Path, folder: Path, suffixes: tuple[str, ...] = AUDIO_SUFFIXES) -> list[str]:
+def find_audio(
+    root: Path, folder: Path, suffixes: tuple[str, ...] = AUDIO_SUFFIXES
+) -> tuple[list[str], list[Finding]]:
     """List the audio files at any depth below `folder`, sorted, relative to `root`, with `/`.
 
-    Hidden files and folders (`._a.wav`, `.DS_Store`) are passed over, links are followed.
+    Hidden files and folders (`._a.wav`, `.DS_Store`) are passed over; links are followed as
+    `features.walk` says, and what it passes over is in the findings.
 
     Raises
     ------
     CorpusError
-        A name is no UTF-8: neither a table nor a store can hold it.
+        A name is no UTF-8: neither a table nor a store can hold it; or a folder holds both forms
+        of one name.
     """
-    found = []
-    for place, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
-            Path(place, name).relative_to(root).as_posix()
-            for name in files
-            if name.lower().endswith(suffixes) and not name.startswith(".")
-        ]
-    odd = [ascii(path) for path in sorted(found) if _SURROGATE.search(path)]
+    files, findings = walk(folder, suffixes)
+    found = [Path(folder, name).relative_to(root).as_posix() for name in files]
+    odd = [ascii(path) for path in found if _SURROGATE.search(path)]
     if odd:
         raise CorpusError(
             f"{folder}: {counted(len(odd), 'audio file has', 'audio files have')} a name that is "
             f"no UTF-8: {some(odd)}; rename (convmv does whole folders)"
         )
-    return sorted(found)
-
-
-def find_place(root: Path, holds: Callable[[Path], bool], depth: int = 2) -> Path | None:
-    """Find the folder that holds what is looked for: `root`, or one at most `depth` below it.
-
-    The nearest one is taken, of several on one level the first by name: an archive that was
-    unpacked into a folder of its own name is found like one that was not.
-    """
-    level = [root]
-    for below in range(depth + 1):
-        for folder in level:
-            if holds(folder):
-                return folder
-        if below < depth:
-            level = sorted(
-                Path(child.path)
-                for folder in level
-                for child in os.scandir(folder)
-                if child.is_dir() and not child.name.startswith(".")
-            )
-    return None
+    return sorted(found), findings
 
 
 def match_audio(
@@ -155,8 +128,9 @@ def match_audio(
 ) -> tuple[list[str | None], list[str]]:
     """Look up the audio files that a label file names.
 
-    A name is compared as it stands, then without its suffix, then, where it names no folder, with
-    the stems that only one file has.
+    A name is compared under NFC as it stands, then without its suffix, then, where it names no
+    folder, with the stems that only one file has; then the same in the clean form, since no-break
+    and doubled blanks get lost.
 
     Parameters
     ----------
@@ -178,6 +152,22 @@ def match_audio(
     (['wav/a.flac', 'wav/x/b.wav', None], ['d.wav'])
     """
     below = {path: nfc(path).removeprefix(f"{nfc(folder)}/") for path in paths}
+    found = _matched([nfc(name) for name in names], below)
+    lost = [place for place, path in enumerate(found) if path is None]
+    if lost:
+        forms: dict[str, list[str]] = defaultdict(list)
+        for path, name in below.items():
+            forms[clean(name)].append(path)
+        folded = {same[0]: name for name, same in forms.items() if len(same) == 1}
+        again = _matched([clean(names[place]) for place in lost], folded)
+        for place, one in zip(lost, again, strict=True):
+            found[place] = one
+    used = set(found)
+    return found, [name for path, name in below.items() if path not in used]
+
+
+def _matched(names: Sequence[str], below: Mapping[str, str]) -> list[str | None]:
+    """The path of each name, `below` having the names of paths."""
     exact = {name: path for path, name in below.items()}
     loose = {name.rpartition(".")[0]: path for path, name in below.items()}
     stems: dict[str, str | None] = {}
@@ -185,12 +175,11 @@ def match_audio(
         stem = name.rpartition("/")[2]
         stems[stem] = None if stem in stems else path
     found = []
-    for name in map(nfc, names):
+    for name in names:
         bare = name.rpartition(".")[0] or name
         one = exact.get(name) or loose.get(name) or loose.get(bare)
         found.append(one or stems.get(name) or stems.get(bare))
-    used = set(found)
-    return found, [name for path, name in below.items() if path not in used]
+    return found
 
 
 def segment_id(start: float, end: float) -> str:
@@ -233,7 +222,9 @@ def refuse_duplicates(ids: Iterable[str], sources: Iterable[str], where: object)
     found: dict[str, list[str]] = defaultdict(list)
     for one, source in zip(ids, sources, strict=True):
         found[one].append(source)
-    twice = [f"{one} ({' and '.join(s[:3])})" for one, s in sorted(found.items()) if len(s) > 1]
+    twice = [
+        f"{one} ({' and '.join(shown(s[:3]))})" for one, s in sorted(found.items()) if len(s) > 1
+    ]
     if twice:
         raise CorpusError(
             f"{where}: {len(twice)} utterance ids stand more than once: "
@@ -245,7 +236,8 @@ def read_rows(path: Path, delimiter: str = ",") -> tuple[list[str], list[list[st
     """Read a delimited text file as text: the header, and rows of the same width.
 
     UTF-8 with or without a mark, else Latin-1 where the file is no UTF-8. Blank lines are passed
-    over, fields are stripped (of no-break spaces, too).
+    over, fields are stripped (of no-break spaces, too). The names of the columns are clean
+    (`features.text`); of the fields, those that name no file have to be made so.
 
     Raises
     ------
@@ -253,6 +245,8 @@ def read_rows(path: Path, delimiter: str = ",") -> tuple[list[str], list[list[st
         If the file cannot be read or rows have another number of fields than the header; all
         such rows are named by line.
     """
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):  # may never end
+        raise CorpusError(f"{path}: cannot be read: a pipe, socket or device")
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -272,7 +266,7 @@ def read_rows(path: Path, delimiter: str = ",") -> tuple[list[str], list[list[st
         raise CorpusError(f"{path}: line {reader.line_num}: {error}") from None
     if not lines:
         raise CorpusError(f"{path}: empty; a header line and a row an utterance are expected")
-    header = lines[0][1]
+    header = [clean(name) for name in lines[0][1]]
     odd = [f"line {n} has {len(row)}" for n, row in lines[1:] if len(row) != len(header)]
     if odd:
         raise CorpusError(f"{path}: the header has {len(header)} fields: {some(odd, 10)}")
@@ -292,6 +286,7 @@ def number(text: str) -> float:
     >>> number("0.25"), number("?")
     (0.25, nan)
     """
+    text = clean(text)
     if text.lower() in MASKED:
         return math.nan
     if "_" in text:

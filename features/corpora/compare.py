@@ -19,15 +19,15 @@ import pandas as pd
 from features.corpora.base import (
     Reading,
     find_audio,
-    find_place,
     make_ids,
     match_audio,
-    nfc,
     number,
     read_rows,
 )
 from features.errors import CorpusError
+from features.text import clean
 from features.utterances import Finding, finding, some, unmatched
+from features.walk import find_place
 from features.words import counted
 
 TARGETS = (
@@ -117,8 +117,8 @@ def _labels(path: Path) -> pd.DataFrame:
 
 
 def _same_files(masked: Path, unmasked: Path, part: pd.DataFrame) -> None:
-    names = {row[0] for row in read_rows(masked)[1]}
-    odd = sorted(names ^ set(part["name"]))
+    names = {clean(row[0]) for row in read_rows(masked)[1]}
+    odd = sorted(names ^ set(part["name"].map(clean)))
     if odd:
         raise CorpusError(
             f"{masked} and {unmasked.name} differ in {counted(len(odd), 'file')}: {some(odd)}; "
@@ -127,7 +127,7 @@ def _same_files(masked: Path, unmasked: Path, part: pd.DataFrame) -> None:
 
 
 def _refuse_repeated(frame: pd.DataFrame, base: Path) -> None:
-    names = frame["name"].map(nfc)
+    names = frame["name"].map(clean)
     again = frame[names.duplicated(keep=False)]
     if len(again):
         where = {
@@ -146,11 +146,12 @@ def _find_files(frame: pd.DataFrame, root: Path, folder: Path) -> list[Finding]:
     """Add `path`; a row whose audio is not there gets the one that it should have."""
     prefix = folder.relative_to(root).as_posix()
     names = frame["name"].tolist()
-    found, spare = match_audio(names, find_audio(root, folder), prefix)
+    paths, passed = find_audio(root, folder)
+    found, spare = match_audio(names, paths, prefix)
     both = list(zip(names, found, strict=True))
     frame["path"] = [path or f"{prefix}/{name}" for name, path in both]
     lost = [name for name, path in both if path is None]
-    return unmatched(lost, spare)
+    return [*passed, *unmatched(lost, spare)]
 
 
 def _add_speakers(frame: pd.DataFrame, path: Path) -> list[Finding]:
@@ -162,8 +163,8 @@ def _add_speakers(frame: pd.DataFrame, path: Path) -> list[Finding]:
     if missing:
         raise CorpusError(f"{path}: no column {', '.join(missing)}; it has {', '.join(header)}")
     places = [header.index(name) for name in wanted]
-    known = {nfc(row[places[0]]): [row[place] for place in places[1:]] for row in rows}
-    names = frame["name"].map(nfc).tolist()
+    known = {clean(row[places[0]]): [row[place] for place in places[1:]] for row in rows}
+    names = frame["name"].map(clean).tolist()
     for column, name in enumerate(ABOUT_SPEAKERS):
         frame[name] = [known[one][column] if one in known else "" for one in names]
     lost = [name for name in names if name not in known]

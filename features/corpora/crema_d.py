@@ -23,14 +23,14 @@ from features.corpora.base import (
     Corpus,
     Reading,
     find_audio,
-    find_place,
-    nfc,
     no_audio,
     number,
     read_rows,
 )
 from features.errors import CorpusError
+from features.text import clean
 from features.utterances import Finding, finding, some
+from features.walk import find_place
 from features.words import counted
 
 EMOTIONS = {
@@ -68,13 +68,13 @@ def read_crema_d(root: Path, options: Mapping[str, Any]) -> Reading:
     """
     base = find_place(root, lambda place: any((place / name).is_dir() for name in FOLDERS)) or root
     folder = next((base / name for name in FOLDERS if (base / name).is_dir()), base)
-    paths = find_audio(root, folder)
+    paths, passed = find_audio(root, folder)
     if not paths:
         raise no_audio(root, folder, CREMA_D)
     found: dict[str, tuple[str, re.Match[str]]] = {}
     odd, again = [], []
     for path in paths:
-        stem = nfc(PurePosixPath(path).stem)
+        stem = clean(PurePosixPath(path).stem)
         match = NAME.fullmatch(stem)
         if match is None:
             odd.append(path)
@@ -93,6 +93,7 @@ def read_crema_d(root: Path, options: Mapping[str, Any]) -> Reading:
     bad = [stem for stem in found if stem in SILENT or (stem in mp3 and stem in BAD_MP3)]
     form = "not named <actor>_<sentence>_<emotion>_<intensity>"
     findings = [
+        *passed,
         *finding(
             "names", odd, f"audio files {form} are left out", f"audio file {form} is left out"
         ),
@@ -126,7 +127,7 @@ def _columns(path: Path, wanted: tuple[str, ...]) -> list[list[str]]:
     if missing:
         raise CorpusError(f"{path}: no column {', '.join(missing)}; it has {', '.join(header)}")
     places = [0, *(header.index(name) for name in wanted)]
-    return [[row[place] for place in places] for row in rows]
+    return [[clean(row[place]) for place in places] for row in rows]
 
 
 def _add_actors(frame: pd.DataFrame, path: Path | None) -> list[Finding]:

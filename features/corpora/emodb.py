@@ -19,12 +19,12 @@ from features.corpora.base import (
     Reading,
     find_audio,
     make_ids,
-    nfc,
     no_audio,
     read_rows,
     refuse_duplicates,
 )
 from features.errors import CorpusError
+from features.text import clean
 from features.utterances import Finding, finding, some
 from features.words import counted
 
@@ -55,10 +55,10 @@ def read_emodb(root: Path, options: Mapping[str, Any]) -> Reading:
         If there is no audio, or a row of `erkennung.txt` has no number.
     """
     folder = next((root / n for n in ("wav", "wav_corpus") if (root / n).is_dir()), root)
-    paths = find_audio(root, folder)
+    paths, passed = find_audio(root, folder)
     if not paths:
         raise no_audio(root, folder, EMODB)
-    matches = {path: NAME.fullmatch(nfc(PurePosixPath(path).stem)) for path in paths}
+    matches = {path: NAME.fullmatch(clean(PurePosixPath(path).stem)) for path in paths}
     found = {path: match.groupdict() for path, match in matches.items() if match}
     frame = pd.DataFrame({"path": list(found)})
     frame["utterance"] = make_ids(list(found), folder.relative_to(root).as_posix())
@@ -75,7 +75,7 @@ def read_emodb(root: Path, options: Mapping[str, Any]) -> Reading:
         "audio files whose name is not SSsssEv (as 03a01Fa.wav) are left out",
         "audio file whose name is not SSsssEv (as 03a01Fa.wav) is left out",
     )
-    return Reading(frame, findings + _add_scores(frame, root / SCORES))
+    return Reading(frame, passed + findings + _add_scores(frame, root / SCORES))
 
 
 def _add_scores(frame: pd.DataFrame, path: Path) -> list[Finding]:
@@ -89,7 +89,7 @@ def _add_scores(frame: pd.DataFrame, path: Path) -> list[Finding]:
             f"{path}: {counted(len(header), 'column')}; expected four, tab-separated: "
             "number, file, recognised, natural (both in percent)"
         )
-    stems = [PurePosixPath(nfc(row[1])).stem for row in rows]
+    stems = [PurePosixPath(clean(row[1])).stem for row in rows]
     refuse_duplicates(stems, (f"row {row[0]}" for row in rows), path)
     scores, faults = {}, []
     for stem, row in zip(stems, rows, strict=True):
@@ -100,7 +100,7 @@ def _add_scores(frame: pd.DataFrame, path: Path) -> list[Finding]:
     if faults:
         rows_hold = counted(len(faults), "row holds", "rows hold")
         raise CorpusError(f"{path}: {rows_hold} no percentages: {some(faults, 10)}")
-    known = frame["utterance"].map(lambda one: PurePosixPath(one).stem).tolist()
+    known = frame["utterance"].map(lambda one: clean(PurePosixPath(one).stem)).tolist()
     for place, name in enumerate(TARGETS):
         frame[name] = [scores[one][place] if one in scores else float("nan") for one in known]
     lost = [stem for stem in stems if stem not in set(known)]

@@ -25,9 +25,10 @@ from typing import Any
 
 import pandas as pd
 
-from features.corpora.base import Corpus, Reading, find_audio, find_place, match_audio, number
+from features.corpora.base import Corpus, Reading, find_audio, match_audio, number
 from features.errors import CorpusError, nearest
-from features.utterances import finding, some
+from features.utterances import Finding, finding, some
+from features.walk import find_place
 from features.words import counted
 
 CODES = {
@@ -81,20 +82,23 @@ def read_iemocap(root: Path, options: Mapping[str, Any]) -> Reading:
     odd: list[str] = []
     lost: list[str] = []
     spare: list[str] = []
+    findings: list[Finding] = []
     for session in _sessions(base):
         found, faulty = _turns(session / LABELS)
         odd += faulty
         folder = session / "sentences/wav"
         prefix = folder.relative_to(root).as_posix()
         names = [turn["utterance"] for turn in found]
-        paths, others = match_audio(names, find_audio(root, folder), prefix)
+        files, passed = find_audio(root, folder)
+        findings += passed
+        paths, others = match_audio(names, files, prefix)
         for turn, name, path in zip(found, names, paths, strict=True):
             turn["path"] = path or f"{prefix}/{turn['dialogue']}/{name}.wav"
             if path is None:
                 lost.append(name)
         spare += others
         turns += found
-    findings = [
+    findings += [
         *finding(
             "names",
             odd,
@@ -139,7 +143,7 @@ def _turns(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """Read the evaluation files of a session: its turns, and names that are of another form."""
     turns, odd, faults = [], [], []
     for path in sorted(folder.glob("*.txt")):
-        if path.name.startswith("."):
+        if path.name.startswith(".") or not path.is_file():
             continue
         try:
             lines = path.read_text("latin-1").splitlines()

@@ -5,13 +5,13 @@ speaker, gender, language, session, sentence, partition. Every further column is
 where all that stands in it is numbers, else a label set whose classes are its sorted values. The
 recipe's options say otherwise: `labels = ["mood"]` or `labels.mood = ["calm", "tense"]` (an order),
 `targets = ["arousal"]`; `file` names the CSV, `manifest.csv` by default. The CSV defines the set: a
-row whose audio is missing stays, and extraction will say that it failed.
+row whose audio is missing stays, and extraction will say that it failed. A path is looked up as it
+is written and in the other Unicode form.
 """
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,9 @@ import pandas as pd
 
 from features.corpora.base import Corpus, Reading, make_ids, number, read_rows, segment_id
 from features.errors import CorpusError, nearest
+from features.text import clean
 from features.utterances import COLUMNS, CONTENT, TIMES, finding, some
+from features.walk import Lookup, existing
 from features.words import counted
 
 OPTIONS = ("file", "labels", "targets")
@@ -37,7 +39,7 @@ def read_manifest(root: Path, options: Mapping[str, Any]) -> Reading:
     CorpusError
         If an option names no column, or rows have faults; all of them are listed by line.
     """
-    path = root / _option(options, "file", str, "manifest.csv")
+    path = existing(root / _option(options, "file", str, "manifest.csv"))
     header, rows = read_rows(path)
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice or "path" not in header:
@@ -73,9 +75,12 @@ def read_manifest(root: Path, options: Mapping[str, Any]) -> Reading:
         name + segment_id(start, end)
         for name, (start, end) in zip(make_ids(given["path"]), times, strict=True)
     ]
+    look_up = Lookup(root)
+    there = {one: look_up.file(one) for one in dict.fromkeys(given["path"])}
+    columns["path"] = [there[one] or one for one in given["path"]]
     own = given.get("utterance", [""] * len(rows))
     columns["utterance"] = [mine or ours for mine, ours in zip(own, made, strict=True)]
-    lost = [one for one in dict.fromkeys(given["path"]) if not os.path.isfile(root / one)]
+    lost = [one for one, found in there.items() if found is None]
     ignored = [name for name in NOT_READ if name in header]
     findings = [
         *finding(
@@ -132,7 +137,7 @@ def _columns(
         if name not in asked and _all_numbers(given[name]):
             found.append(name)
         else:
-            labels[name] = tuple(sorted({text for text in given[name] if text}))
+            labels[name] = tuple(sorted({clean(text) for text in set(given[name])} - {""}))
     return labels, tuple(found)
 
 

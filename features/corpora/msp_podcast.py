@@ -28,14 +28,15 @@ from features.corpora.base import (
     Corpus,
     Reading,
     find_audio,
-    find_place,
     make_ids,
     match_audio,
     number,
     read_rows,
 )
 from features.errors import CorpusError
+from features.text import clean
 from features.utterances import finding, some, unmatched
+from features.walk import find_place
 from features.words import counted
 
 CLASSES = {
@@ -85,7 +86,8 @@ def read_msp_podcast(root: Path, options: Mapping[str, Any]) -> Reading:
         rows.setdefault(name, {})
     folder = next((base / name for name in AUDIO_FOLDERS if (base / name).is_dir()), base)
     prefix = folder.relative_to(root).as_posix()
-    found, spare = match_audio(list(rows), find_audio(root, folder), prefix)
+    paths, passed = find_audio(root, folder)
+    found, spare = match_audio(list(rows), paths, prefix)
 
     kept: list[dict[str, Any]] = []
     left: dict[str, list[str]] = defaultdict(list)
@@ -122,6 +124,7 @@ def read_msp_podcast(root: Path, options: Mapping[str, Any]) -> Reading:
     frame = pd.DataFrame(kept)
     frame["utterance"] = make_ids(frame["path"].tolist(), prefix)
     findings = [
+        *passed,
         *unmatched(lost, spare),
         *finding(
             "no-agreement",
@@ -168,7 +171,8 @@ def _labels(path: Path) -> dict[str, dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {}
     faults, again = [], []
     for name, row in pairs:
-        row = {key.lower(): text for key, text in row.items()}
+        name = clean(name)
+        row = {clean(key).lower(): clean(text) for key, text in row.items()}
         lacking = [column for column in ("EmoClass", *TARGETS) if column.lower() not in row]
         if lacking:
             raise CorpusError(f"{path}: {name}: no column {', '.join(lacking)}; it has "
@@ -199,7 +203,7 @@ def _partitions(base: Path) -> dict[str, str]:
     for place, line in enumerate(path.read_text("utf-8-sig").splitlines(), 1):
         split, separator, name = (part.strip() for part in line.partition(";"))
         if separator and name:
-            splits[name] = split
+            splits[clean(name)] = clean(split)
         elif line.strip():
             faults.append(f"line {place} ({line.strip()[:40]!r})")
     if faults:

@@ -14,8 +14,9 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from features.corpora.base import AUDIO_SUFFIXES, Corpus, find_audio, make_ids, nfc, no_audio
+from features.corpora.base import AUDIO_SUFFIXES, Corpus, find_audio, make_ids, no_audio
 from features.errors import CorpusError
+from features.text import clean, nfc
 from features.utterances import Finding, finding, some
 
 
@@ -46,18 +47,18 @@ def match_names(
     frame : pandas.DataFrame
         `path` and the groups, as text, one row a file that matches.
     findings : list of Finding
-        Files that do not match.
+        What was passed over, and files that do not match.
 
     Raises
     ------
     CorpusError
         If there is no audio, or none of it is named so.
     """
-    paths = find_audio(root, root, suffixes)
+    paths, passed = find_audio(root, root, suffixes)
     if not paths:
         raise no_audio(root, root, corpus)
     matches = {
-        path: pattern.fullmatch(nfc(str(PurePosixPath(path).with_suffix("")))) for path in paths
+        path: pattern.fullmatch(clean(str(PurePosixPath(path).with_suffix("")))) for path in paths
     }
     odd = [path for path, match in matches.items() if match is None]
     if len(odd) == len(paths):
@@ -72,7 +73,7 @@ def match_names(
         f"audio files whose name is not {form} are left out",
         f"audio file whose name is not {form} is left out",
     )
-    return pd.DataFrame(rows, dtype=str), left_out
+    return pd.DataFrame(rows, dtype=str), passed + left_out
 
 
 def drop_copies(

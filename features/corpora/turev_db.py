@@ -13,7 +13,8 @@ from typing import Any
 
 import pandas as pd
 
-from features.corpora.base import Corpus, Reading, find_audio, make_ids, nfc, no_audio
+from features.corpora.base import Corpus, Reading, find_audio, make_ids, no_audio
+from features.text import clean
 from features.utterances import finding
 
 FOLDER = "Sound Source"
@@ -31,17 +32,17 @@ def read_turev_db(root: Path, options: Mapping[str, Any]) -> Reading:
         If there is no audio.
     """
     folder = root / FOLDER if (root / FOLDER).is_dir() else root
-    paths = find_audio(root, folder)
+    paths, passed = find_audio(root, folder)
     if not paths:
         raise no_audio(root, folder, TUREV_DB)
-    matches = {path: NAME.fullmatch(nfc(PurePosixPath(path).stem)) for path in paths}
+    matches = {path: NAME.fullmatch(clean(PurePosixPath(path).stem)) for path in paths}
     found = {path: match.groupdict() for path, match in matches.items() if match}
     frame = pd.DataFrame({"path": list(found)})
     frame["utterance"] = make_ids(list(found), folder.relative_to(root).as_posix())
     frame["speaker"] = [parts["speaker"] for parts in found.values()]
     frame["language"] = "tr"
     frame["sentence"] = [parts["word"] for parts in found.values()]
-    frame["emotion"] = [PurePosixPath(path).parent.name.lower() for path in found]
+    frame["emotion"] = [clean(PurePosixPath(path).parent.name).lower() for path in found]
     odd = [path for path in paths if path not in found]
     disagree = [
         path
@@ -51,6 +52,7 @@ def read_turev_db(root: Path, options: Mapping[str, Any]) -> Reading:
     return Reading(
         frame,
         [
+            *passed,
             *finding("names", odd, "audio files not named <speaker>_<tag>_<word> are left out"),
             *finding(
                 "labels-disagree", disagree, "tags contradict their folder, which is the label"

@@ -72,7 +72,7 @@ def test_iemocap(tmp_path, level):
     assert first[["valence", "activation", "dominance"]].tolist() == [1.5, 4.0, 4.5]
     assert kinds(table)["no-agreement"].examples == ("Ses01F_impro05a_M003",)
     assert kinds(table)["labels-outside-list"].examples == ("Ses02M_script01_1b_M000 (new)",)
-    assert set(kinds(table)) == {"no-agreement", "labels-outside-list"}
+    assert set(kinds(table)) == {"no-agreement", "labels-outside-list", "class-rare"}
     (counts,) = [one.text for one in table.findings if one.kind == "counts"]
     assert "speakers 4 (published: 10; missing: Ses03F, Ses03M, Ses04F, Ses04M, Ses05F" in counts
     assert "rows without emotion 2 (published: 2507)" in counts

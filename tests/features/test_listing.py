@@ -66,8 +66,9 @@ def test_table_prints_counts_and_what_is_odd(
     assert "gender: female 3" in lines
     assert "emotion: anger 1, pleasant surprise 2" in lines
     odd = [line for line in lines if line.startswith("odd: ")]
-    assert len(odd) == 3
-    assert odd[2].startswith("odd: 3 audio files are empty: ")
+    assert len(odd) == 4
+    assert odd[2] == "odd: 1 class of emotion has one row: anger"
+    assert odd[3].startswith("odd: 3 audio files are empty: ")
     assert odd[0].startswith("odd: 1 audio file whose name is not <OAF|YAF>_<word>_<emotion> ")
     assert "utterances 3 (published: 2800)" in odd[1]
 

@@ -46,7 +46,7 @@ def test_msp_podcast(tmp_path, level, file, audio):
     found = kinds(table)
     assert found["partition-left-out"].text.startswith("1 row of Test2 is left out")
     assert found["no-agreement"].examples == (NAMES[2],)
-    assert set(found) == {"partition-left-out", "no-agreement", "tree-unverified"}
+    assert set(found) == {"partition-left-out", "no-agreement", "tree-unverified", "class-rare"}
 
 
 def test_the_json_of_the_labels_reads_alike(tmp_path):

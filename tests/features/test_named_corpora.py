@@ -151,7 +151,7 @@ def test_ravdess_songs_and_videos_are_counted(tmp_path: Path) -> None:
     table = read_corpus("ravdess", tmp_path)
     assert rows(table, "utterance", "emotion") == [("03-01-05-01-01-01-01", "angry")]
     assert {kind: n for kind, (n, _) in kinds(table).items()} == {
-        "videos": 3, "songs": 2, "names": 2
+        "videos": 3, "songs": 2, "names": 2, "class-rare": 1
     }  # fmt: skip
     (tmp_path / "Actor_01/03-01-05-01-01-01-01.wav").unlink()
     with pytest.raises(CorpusError, match="no audio file below it"):
