@@ -306,7 +306,9 @@ class Matcher:
 
     def _bare(self, name: str) -> str:
         suffix = PurePosixPath(name).suffix
-        return name[: -len(suffix)] if suffix and suffix.lower() in self._suffixes else name
+        if not suffix or suffix.lower() not in self._suffixes:
+            return name
+        return name[: -len(suffix)].rstrip()  # as ids are clean
 
 
 def _tails(path: str) -> Iterator[str]:

@@ -108,7 +108,7 @@ def load(
     """
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe)
-    matrix = load_matrix(recipe, Path(stores), model, layer)
+    matrix = load_matrix(recipe, Path(stores), clean(model), layer)
     known = has_truth(matrix.y)
     return matrix.X[known], matrix.y[known], matrix.groups[known]
 

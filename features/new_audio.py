@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from features.corpora.base import AUDIO_SUFFIXES, find_audio, make_ids, refuse_d
 from features.errors import CorpusError, RecipeError, nearest
 from features.recipe import Recipe
 from features.text import clean, nfc
-from features.utterances import KEY, TIMES, Finding, Table, columns_of
+from features.utterances import KEY, TIMES, Finding, Table, columns_of, finding
 from features.walk import existing
 
 SUFFIXES = (*AUDIO_SUFFIXES, ".aif", ".aiff", ".au", ".opus", ".avi")
@@ -169,7 +169,8 @@ def audio_table(paths: Sequence[str]) -> tuple[Table, Path]:
             found[str(path)] = None
     if faults:
         raise CorpusError("\n  ".join([*faults, *hints]))
-    files = list(found)
+    files, again = _each_once(found)
+    findings += again
     root = Path(os.path.commonpath([os.path.dirname(one) for one in files]))
     ids = [clean(one) for one in make_ids([os.path.relpath(one, root) for one in files])]
     refuse_duplicates(ids, files, root)
@@ -180,6 +181,20 @@ def audio_table(paths: Sequence[str]) -> tuple[Table, Path]:
     frame = frame[columns_of((), ())].sort_values(list(KEY), kind="stable", ignore_index=True)
     about = {"key": corpus_name(paths), "title": "audio of no corpus"}
     return Table(frame, {}, (), list(dict.fromkeys(findings)), about), root
+
+
+def _each_once(paths: Iterable[str]) -> tuple[list[str], list[Finding]]:
+    """Leave out files of a folder that was named twice, by a link."""
+    first: dict[str, str] = {}
+    again = []
+    for path in paths:
+        folder, name = os.path.split(path)
+        kept = first.setdefault(os.path.join(os.path.realpath(folder), name), path)
+        if kept != path:
+            again.append(f"{path} (is {kept})")
+    text = "files are named a second time, by links to folders, and are passed over"
+    one = "file is named a second time, by a link to a folder, and is passed over"
+    return list(first.values()), finding("links-passed-over", again, text, one)
 
 
 def _is_utf8(name: str) -> bool:

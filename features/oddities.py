@@ -18,8 +18,9 @@ from collections.abc import Collection, Iterable, Sequence
 
 import pandas as pd
 
-from features.text import alike, clean, one_letter_apart, shown
+from features.text import alike, one_letter_apart, shown
 from features.utterances import COLUMNS, Finding, finding
+from features.words import counted
 
 NAMES = ("speaker", "gender", "language", "session", "sentence", "partition")
 """Columns whose values are compared with each other, beside the label sets."""
@@ -27,8 +28,6 @@ NAMES = ("speaker", "gender", "language", "session", "sentence", "partition")
 
 COMMON = ("emotion", "arousal", "valence", "dominance", "activation")
 """Label sets and targets that many corpora have."""
-SPELLINGS = "spellings"
-"""The kind of the finding that names were made one."""
 OWN_READERS = ("manifest", "audformat")
 """Of corpora that only the user knows: all others say themselves which rows have no label."""
 
@@ -160,34 +159,5 @@ def columns_near(names: Iterable[str], asked: Collection[str] = ()) -> list[Find
     )
 
 
-def merged(column: str, texts: Iterable[str]) -> list[str]:
-    r"""Say which values became one as they were made clean, for `spellings`.
-
-    Examples
-    --------
-    >>> merged("speaker", ["Zo\u00eb", "Zoe\u0308", "Zoe\u0308", "Bo"])
-    ["speaker 'Zoe\\u0308' (2 rows) = 'Zo\\xeb' (1 row)"]
-    """
-    counts = Counter(texts)
-    groups: dict[str, list[str]] = defaultdict(list)
-    for text in counts:
-        groups[clean(text)].append(text)
-    return [
-        f"{column} " + " = ".join(f"{ascii(one)} ({_rows(counts[one])})" for one in sorted(group))
-        for name, group in groups.items()
-        if len(group) > 1 and name
-    ]
-
-
-def spellings(items: Iterable[str]) -> list[Finding]:
-    """The finding of values that `merged` names."""
-    return finding(
-        SPELLINGS,
-        items,
-        "names stood in several spellings (accents, blanks, invisible characters) and are one each",
-        "name stood in several spellings (accents, blanks, invisible characters) and is one",
-    )
-
-
 def _rows(n: int) -> str:
-    return f"{n} row" if n == 1 else f"{n} rows"
+    return counted(n, "row")

@@ -19,8 +19,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
+
+from features.words import counted
 
 DROPPED = dict.fromkeys(map(ord, "\u00ad\u061c\u180e\u200b\u200e\u200f\u2060\ufeff"))
 """What shows nowhere: soft hyphen, Arabic letter mark, Mongolian vowel separator, zero-width blank,
@@ -56,6 +59,26 @@ def alike(text: str) -> str:
     (True, True, False)
     """
     return _IGNORED.sub("", clean(text)).casefold()
+
+
+def merged(column: str, texts: Iterable[str]) -> list[str]:
+    r"""Say which values became one as they were made clean, and from what.
+
+    Examples
+    --------
+    >>> merged("speaker", ["Zo\u00eb", "Zoe\u0308", "Zoe\u0308", "Bo"])
+    ["speaker 'Zoe\\u0308' (2 rows) = 'Zo\\xeb' (1 row)"]
+    """
+    counts = Counter(texts)
+    groups: dict[str, list[str]] = defaultdict(list)
+    for text in counts:
+        groups[clean(text)].append(text)
+    return [
+        f"{column} "
+        + " = ".join(f"{ascii(one)} ({counted(counts[one], 'row')})" for one in sorted(group))
+        for name, group in groups.items()
+        if len(group) > 1 and name
+    ]
 
 
 def shown(texts: Iterable[str]) -> list[str]:

@@ -21,7 +21,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ import pandas as pd
 
 from features.errors import CorpusError
 from features.files import parse_json, read_csv, write_text
+from features.text import clean, merged
 from features.words import counted
 
 KEY = ("corpus", "utterance")
@@ -112,6 +113,24 @@ def unmatched(rows: Iterable[str], files: Iterable[str]) -> list[Finding]:
             "audio file without a label row is left out",
         ),
     ]
+
+
+SPELLINGS = "spellings"
+
+
+def make_clean(columns: Mapping[str, list[str]]) -> tuple[dict[str, list[str]], list[Finding]]:
+    """Bring the texts of columns into the one form, and tell which of them became one."""
+    found, folded = {}, []
+    for name, texts in columns.items():
+        form = {text: clean(text) for text in set(texts)}
+        folded += merged(name, texts) if len(set(form.values())) < len(form) else []
+        found[name] = [form[text] for text in texts]
+    return found, finding(
+        SPELLINGS,
+        folded,
+        "names stood in several spellings (accents, blanks, invisible characters) and are one each",
+        "name stood in several spellings (accents, blanks, invisible characters) and is one",
+    )
 
 
 def some(items: Sequence[str], n: int = EXAMPLES) -> str:
@@ -201,7 +220,10 @@ def read_table(folder: Path) -> Table:
             raise CorpusError(f"{path}: no utterance table there; {way_out}")
     try:
         info = parse_json(about.read_text("utf-8"))
-        labels = {name: tuple(classes) for name, classes in info["labels"].items()}
+        labels = {
+            name: tuple(dict.fromkeys(map(clean, classes)))
+            for name, classes in info["labels"].items()
+        }
         targets = tuple(info["targets"])
         findings = [
             Finding(one["kind"], one["count"], tuple(one["examples"]), one["text"])
@@ -220,9 +242,14 @@ def read_table(folder: Path) -> Table:
             raise ValueError(f"its columns are not those that {about.name} describes")
         for name in (*TIMES, *targets):
             frame[name] = _floats(frame[name])
+        # Of older versions, or by hand: ids stay, stores know them.
+        names = [name for name in (*COLUMNS, *labels) if name not in (*KEY, "path", *TIMES)]
+        texts, folded = make_clean({name: frame[name].tolist() for name in names})
+        for name in names:
+            frame[name] = pd.Series(texts[name], dtype=str)
     except (ValueError, OSError) as error:
         raise CorpusError(f"{rows}: {error}; {way_out}") from None
-    return Table(frame, labels, targets, findings, corpus)
+    return Table(frame, labels, targets, findings + folded, corpus)
 
 
 def table_hash(table: Table, columns: Sequence[str] | None = None) -> str:

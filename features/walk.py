@@ -168,7 +168,7 @@ def _findings(found: _Found) -> list[Finding]:
     return [
         *finding(
             "links-passed-over",
-            found.again,
+            sorted(found.again),
             "links or folders lead to what is listed already and are passed over",
             "link or folder leads to what is listed already and is passed over",
         ),
@@ -180,19 +180,19 @@ def _findings(found: _Found) -> list[Finding]:
         ),
         *finding(
             "links-dangling",
-            found.dangling,
+            sorted(found.dangling),
             "links lead to nothing that is there (datalad get, git annex get or a copy brings it)",
             "link leads to nothing that is there (datalad get, git annex get or a copy brings it)",
         ),
         *finding(
             "no-files",
-            found.no_files,
+            sorted(found.no_files),
             "pipes, sockets or devices are named as audio and are passed over",
             "pipe, socket or device is named as audio and is passed over",
         ),
         *finding(
             "folders-unreadable",
-            found.unreadable,
+            sorted(found.unreadable),
             "folders cannot be read and are passed over",
             "folder cannot be read and is passed over",
         ),

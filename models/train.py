@@ -38,6 +38,7 @@ from features.command import Progress, corpus_root, duration
 from features.corpora import read_corpus
 from features.errors import CorpusError, RunError, StoreError
 from features.files import write_bytes, write_text
+from features.folds import FIRST_S, Fold, Plan
 from features.lint import lint
 from features.matrix import (
     Matrix,
@@ -47,12 +48,11 @@ from features.matrix import (
     recipe_tables,
     select_rows,
 )
-from features.oddities import SPELLINGS, columns_near, oddities
+from features.oddities import columns_near, oddities
 from features.recipe import Recipe, model_parts
-from features.folds import FIRST_S, Fold, Plan
 from features.splits import make_plan
 from features.store import Store, store_path
-from features.utterances import differences, some
+from features.utterances import SPELLINGS, differences, some
 from models.effort import count_fits, warning
 from models.heads import check_grid
 from models.layer_weights import WeightedFits

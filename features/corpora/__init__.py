@@ -34,9 +34,19 @@ from features.corpora.savee import SAVEE
 from features.corpora.tess import TESS
 from features.corpora.turev_db import TUREV_DB
 from features.errors import CorpusError, nearest
-from features.oddities import columns_near, merged, oddities, spellings
+from features.oddities import columns_near, oddities
 from features.text import clean, clean_all
-from features.utterances import CONTENT, KEY, TIMES, Finding, Table, columns_of, finding, some
+from features.utterances import (
+    CONTENT,
+    KEY,
+    TIMES,
+    Finding,
+    Table,
+    columns_of,
+    finding,
+    make_clean,
+    some,
+)
 from features.walk import existing
 
 __all__ = ["CORPORA", "Corpus", "Reading", "get_corpus", "origin", "read_corpus"]
@@ -203,23 +213,21 @@ def _completed(
 ) -> tuple[pd.DataFrame, list[Finding]]:
     """Give the frame all columns of a table, as clean text and float64, and sort it by key."""
     columns = {}
-    folded: list[str] = []
+    texts = {}
     for column in columns_of(labels, targets):
         if column in (*TIMES, *targets):
             values = frame.get(column, np.nan)
             columns[column] = pd.Series(values, index=frame.index, dtype=np.float64)
         else:
-            texts = frame[column].tolist() if column in frame else [""] * len(frame)
-            if column != "path":
-                form = {text: clean(text) for text in set(texts)}
-                if column != "utterance" and len(set(form.values())) < len(form):
-                    folded += merged(column, texts)
-                texts = [form[text] for text in texts]
-            columns[column] = pd.Series(texts, index=frame.index, dtype=str)
+            texts[column] = frame[column].tolist() if column in frame else [""] * len(frame)
+    names, folded = make_clean({one: texts[one] for one in texts if one not in (*KEY, "path")})
+    names |= {"utterance": list(map(clean, texts["utterance"])), "path": texts["path"]}
+    for column in set(texts) - {"corpus"}:
+        columns[column] = pd.Series(names[column], index=frame.index, dtype=str)
     columns["corpus"] = pd.Series(name, index=frame.index, dtype=str)
     columns |= {one: pd.Series("", index=frame.index, dtype=str) for one in CONTENT}
-    made = pd.DataFrame(columns).sort_values(list(KEY), kind="stable", ignore_index=True)
-    return made, spellings(folded)
+    made = pd.DataFrame(columns)[columns_of(labels, targets)]
+    return made.sort_values(list(KEY), kind="stable", ignore_index=True), folded
 
 
 def _blank_unknown_labels(

@@ -132,11 +132,16 @@ def read_iemocap(root: Path, options: Mapping[str, Any]) -> Reading:
 
 def _sessions(base: Path) -> list[Path]:
     """List `Session<n>` with evaluation files."""
-    return sorted(
+    found = [
         path
         for path in base.glob("Session*")
         if SESSION.fullmatch(path.name) and (path / LABELS).is_dir()
-    )
+    ]
+    # A link to another session is that session again.
+    real = {
+        path.resolve(): path for path in sorted(found, key=lambda one: (not one.is_symlink(), one))
+    }
+    return sorted(real.values())
 
 
 def _turns(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:

@@ -572,3 +572,35 @@ def test_without_pyarrow_parquet_says_how_to_get_it(
     assert (code, "pip install pyarrow" in text) == (1, True)
     code, text = bring(tmp_path / "x.parquet")
     assert (code, "pip install pyarrow" in text) == (1, True)
+
+
+def test_names_on_the_command_line_and_in_the_header_are_in_one_form(
+    table: Path, values: np.ndarray, tmp_path: Path, features
+) -> None:
+    header = "file\u200bname,a\u0308,b\u00a0 b,\ufeffc"
+    path = write_csv(tmp_path / "f.csv", values, IDS, header, "\u200b{}.wav,{},{},{}")
+    where = ["--corpus", "to\u200bnes", "--data", str(tmp_path / "data")]
+    code, text = features("import", str(path), "--as", "mi\u200bne e\u0301", *where)
+    assert code == 0, text
+    with Store(store_path(tmp_path / "stores", "tones", "mine \u00e9")) as store:
+        np.testing.assert_array_equal(store.read("last", "functionals"), values)
+        assert store.names == {"functionals": ["\u00e4", "b b", "c"]}
+    assert features("verify", "--model", "mine\u00a0e\u0301")[0] == 0
+    to = tmp_path / "x.npz"
+    code, text = features("export", "tones", "mine\u202f\u00e9", "--to", str(to))
+    assert code == 0, text
+    assert np.load(to)["names"].tolist() == ["\u00e4", "b b", "c"]
+
+
+def test_columns_and_rows_of_a_file_that_become_one_are_refused(
+    table: Path, values: np.ndarray, tmp_path: Path, bring
+) -> None:
+    path = write_csv(tmp_path / "f.csv", values, IDS, "name,\u00e4,a\u0308,c", "{},{},{},{}")
+    code, text = bring(path)
+    assert (code, "line 1: 1 column stands twice: \u00e4" in text) == (1, True)
+    ids = [*IDS[:11], "u00\u00a0"]
+    code, text = bring(plain(tmp_path / "g.csv", values, ids))
+    assert code == 1
+    assert (
+        f"g.csv, line 13: u00 .wav is u00, which stands in {tmp_path}/g.csv, line 2 already" in text
+    )
