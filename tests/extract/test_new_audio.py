@@ -135,3 +135,17 @@ def test_imported_features_cannot_be_made_of_new_audio(
 def test_what_predicts_goes_with_audio_alone(study: Path) -> None:
     with pytest.raises(UserError, match="--fusion and --member go with --audio"):
         main(parser().parse_args([str(study), "--fusion", "both"]))
+
+
+def test_what_a_folder_passes_over_is_said(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "new/self").symlink_to(".")
+    (tmp_path / "new/gone.wav").symlink_to("nowhere.wav")
+    _, text = take(study, capsys, "--member", "mfcc")
+    lines = text.splitlines()
+    assert lines[0] == (
+        "1 link or folder leads to what is listed already and is passed over: self (is .)"
+    )
+    assert lines[1].startswith("1 link leads to nothing that is there (datalad get, ")
+    assert any("/mfcc: 2 computed, 0 cached" in line for line in lines)

@@ -259,3 +259,39 @@ def test_without_the_package_the_error_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "meta_path", [Blocked(), *sys.meta_path])
     with pytest.raises(CorpusError, match="needs the package audformat, which is not installed"):
         read_corpus("mini", tmp_path, reader="audformat")
+
+
+def test_names_and_files_in_the_other_form(tmp_path):
+    """Table, column, speaker and file of a database that was written on another system."""
+    composed, decomposed = "zo\u00eb", "zoe\u0308"
+    db = audformat.Database("mini", source="here", usage="research", languages=["deu"])
+    db.schemes["mood"] = audformat.Scheme(labels=["ru\u0308hrig", "still"])
+    db.schemes["who"] = audformat.Scheme("str")
+    files = [f"wav/{decomposed}.wav", "wav/b.wav"]
+    add(db, decomposed, audformat.filewise_index(files), **{
+        f"{decomposed}mood": ("mood", ["ru\u0308hrig", "still"]),
+        "who": ("who", [decomposed, "b\u00a0b"]),
+    })  # fmt: skip
+    add(db, "files", audformat.filewise_index([f"wav/{composed}.wav"]), session=("who", [composed]))
+    db.save(str(tmp_path), storage_format="csv")
+    touch(tmp_path, f"wav/{composed}.wav", "wav/b.wav")
+    options = {"table": composed, "labels": [f"{composed}mood"], "speaker": "who"}
+    table = read_corpus("mine", tmp_path, reader="audformat", options=options)
+    assert table.labels == {f"{composed}mood": ("r\u00fchrig", "still")}
+    one = row(table, composed)
+    assert one["path"] == f"wav/{composed}.wav"
+    assert one[["speaker", "session", f"{composed}mood"]].tolist() == [
+        composed, composed, "r\u00fchrig",
+    ]  # fmt: skip
+    assert row(table, "b")["speaker"] == "b b"
+    assert "labels-without-audio" not in kinds(table)
+
+
+def test_a_table_that_names_one_file_in_both_forms_is_refused(tmp_path):
+    db = audformat.Database("mini", source="here", usage="research", languages=["deu"])
+    db.schemes["mood"] = audformat.Scheme(labels=["calm"])
+    files = audformat.filewise_index(["zo\u00eb.wav", "zoe\u0308.wav"])
+    add(db, "mood", files, mood=("mood", ["calm", "calm"]))
+    db.save(str(tmp_path), storage_format="csv")
+    with pytest.raises(CorpusError, match="table mood names files in both Unicode forms"):
+        read_corpus("mine", tmp_path, reader="audformat")

@@ -150,3 +150,11 @@ def test_four_classes_as_published(tmp_path):
     assert set(zip(prefix, frame["speaker"].str[-1], strict=True)) == {
         ("F", "F"), ("F", "M"), ("M", "F"), ("M", "M"),
     }  # fmt: skip
+
+
+def test_a_link_to_a_session_is_that_session(tmp_path):
+    iemocap_tree(tmp_path)
+    alone = read_corpus("iemocap", tmp_path)
+    (tmp_path / "Session0").symlink_to("Session1")
+    (tmp_path / "Session7").symlink_to("Session2")
+    assert read_corpus("iemocap", tmp_path).frame.equals(alone.frame)
