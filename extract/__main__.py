@@ -14,8 +14,9 @@ from extract import acoustic
 from extract.compute import Machine, load_extractor, resolve_device
 from extract.estimate import estimate
 from extract.fetch import fetch
-from extract.registry import MODELS, Model, cached_snapshot, describe, find_model
+from extract.registry import MODELS, Model, describe, find_model
 from extract.run import run
+from extract.weights import cached_snapshot
 from extract.work import (
     Target,
     Work,

@@ -40,6 +40,14 @@ from features.store import Store, write_store
 # Batches of other lengths have other shapes, and oneDNN keeps code for a thousand of them: memory
 # that grows with the corpus. It looks once, when torch is imported.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")
+# A key says float32: what computes it in fewer digits behind the program's back is set to nothing.
+for _name in (
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "DNNL_DEFAULT_FPMATH_MODE",
+    "NVIDIA_TF32_OVERRIDE",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+):
+    os.environ.pop(_name, None)
 
 SEAL_AFTER_S = 60.0
 SEAL_AFTER_BYTES = 256_000_000

@@ -36,6 +36,7 @@ from extract.audio import SAMPLING_RATE_HZ
 from extract.costs import CHUNK_S
 from extract.forward import Block, FrontEnd, Layout, Run, equal_runs, plain_convolution, positional
 from extract.registry import TINY_CONFIG, TINY_SEED, Description
+from extract.weights import sha256
 from features.errors import ModelError
 
 MAX_RUNS = 8
@@ -195,7 +196,7 @@ class Encoder:
 
     def _normalised(self, samples: np.ndarray) -> np.ndarray:
         """Scale one utterance, whole and before any padding, as its extractor does."""
-        if self._whisper or not self._extractor.do_normalize:
+        if self._whisper or not self.description.preprocessor["do_normalize"]:
             return samples
         scaled: np.ndarray = (samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)
         return scaled
@@ -230,13 +231,15 @@ class Encoder:
             return tensor.to(self.device)
         return tensor.pin_memory().to(self.device, non_blocking=True)
 
-    def _waveform(self, pieces: Sequence[np.ndarray], length: int) -> torch.Tensor:
-        """Rows with zeros behind their samples, float32, shape (n_pieces, length)."""
+    def _waveform(
+        self, pieces: Sequence[np.ndarray], length: int, padding: float = 0
+    ) -> torch.Tensor:
+        """Rows with zeros, or `padding`, behind their samples, float32, (n_pieces, length)."""
         on_cuda = self.device.type == "cuda"
         rows = torch.empty(len(pieces), length, dtype=torch.float32, pin_memory=on_cuda)
         for row, piece in zip(rows.numpy(), pieces, strict=True):
             row[: len(piece)] = piece
-            row[len(piece) :] = 0
+            row[len(piece) :] = padding
         return rows.to(self.device, non_blocking=on_cuda)
 
     @torch.inference_mode()
@@ -288,7 +291,7 @@ class Encoder:
     def _device_mel(self, pieces: Sequence[np.ndarray]) -> torch.Tensor:
         """The extractor's spectrum on the device, float32: its own hands it back to the CPU."""
         extractor, filters = self._extractor, self._mel_filters
-        waveform = self._waveform(pieces, extractor.n_samples)
+        waveform = self._waveform(pieces, extractor.n_samples, extractor.padding_value)
         spectrum = torch.stft(
             waveform, extractor.n_fft, extractor.hop_length,
             window=torch.hann_window(extractor.n_fft, device=self.device), return_complex=True,
@@ -389,18 +392,18 @@ class Encoder:
 
 def _load(description: Description, dtype: torch.dtype) -> tuple[Any, Any]:
     """Bare encoder, on the CPU, and the extractor that prepares its input."""
-    from transformers import AutoFeatureExtractor, AutoModel, Wav2Vec2FeatureExtractor
+    import transformers
 
+    # Of the settings that the key was made of, not of files read once more.
+    settings = dict(description.preprocessor)
+    extractor = getattr(transformers, settings.pop("feature_extractor_type"))(**settings)
     folder = description.folder
     if folder is None:
-        return _tiny().to(dtype), Wav2Vec2FeatureExtractor(do_normalize=True)
+        return _tiny().to(dtype), extractor
     name = description.key["model"]
     with _refused_in_one_line(f"{name}: {folder}"), _quiet_transformers():
-        extractor = AutoFeatureExtractor.from_pretrained(
-            folder, trust_remote_code=False, local_files_only=True
-        )
         # Without `dtype` the weights come in the precision that the config names.
-        model, loading = AutoModel.from_pretrained(
+        model, loading = transformers.AutoModel.from_pretrained(
             folder,
             dtype=dtype,
             use_safetensors=description.safetensors,
@@ -410,6 +413,15 @@ def _load(description: Description, dtype: torch.dtype) -> tuple[Any, Any]:
             ignore_mismatched_sizes=True,  # so that they are named below
             output_loading_info=True,
         )
+    source = description.key["source"]
+    if source.startswith("sha256:"):
+        # Between planning and now a training may have written the folder anew.
+        now = f"sha256:{sha256(name, folder, description.files)}"
+        if now != source:
+            raise ModelError(
+                f"{name}: {folder} is not what it was when the work was planned ({source[:19]}..., "
+                f"now {now[:19]}...): let nothing write to it, and extract again"
+            )
     prefix = ""
     if description.key["family"] == "whisper":
         model, prefix = model.get_encoder(), "encoder."

@@ -1,7 +1,8 @@
 """Weights from the Hub to its cache, with the hashes of what came: afterwards no network is needed.
 
 `stores/weights.json` records what was fetched: model -> source (`org/repo@commit`), folder, time,
-and the bytes and SHA-256 of every file. Fetching again compares what lies in the cache with it.
+the bytes and SHA-256 of every file that is read, and which files the repository does not have.
+Fetching again compares what lies in the cache with it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from extract.registry import Model, checkpoint_files, snapshot
+from extract.registry import Model
+from extract.weights import MAY_BE_THERE, checkpoint_files, complete_snapshot, snapshot
 from features.command import size
 from features.errors import ModelError
 from features.files import write_text
@@ -44,22 +46,34 @@ def fetch(models: Sequence[Model], stores: Path) -> None:
             continue
         folder = snapshot(model)
         source = f"{model.hub}@{folder.name}"
-        files = {name: _file(folder / name) for name in checkpoint_files(model.key, folder)}
         before = recorded.get(model.key)
-        if before is not None and before["source"] == source:
-            differ = [name for name, one in files.items() if before["files"].get(name) != one]
+        if before is not None and before["source"] != source:
+            before = None
+        absent = before and before.get("absent")
+        if absent is None:
+            absent = complete_snapshot(model, folder)
+        files = {name: _file(folder / name) for name in checkpoint_files(model.key, folder)}
+        if before is not None:
+            # What a record that was made without asking the repository cannot know.
+            new = () if "absent" in before else set(MAY_BE_THERE) - set(before["files"])
+            differ = [
+                name
+                for name in dict.fromkeys([*before["files"], *files])
+                if before["files"].get(name) != files.get(name) and name not in new
+            ]
             if differ:
                 raise ModelError(
                     f"{model.key}: {folder}: {', '.join(differ)} not as fetched on "
                     f"{before['fetched']} ({path}): delete that folder and fetch again, or delete "
                     f"the record if the change is wanted"
                 )
-        else:
+        if before is None or (absent is not None and "absent" not in before):
             recorded[model.key] = {
                 "source": source,
                 "folder": str(folder),
                 "fetched": time.strftime("%Y-%m-%d %H:%M:%S"),
                 "files": files,
+                **({} if absent is None else {"absent": absent}),
             }
             write_text(path, json.dumps(recorded, indent=1, sort_keys=True) + "\n", ModelError)
         n_bytes = sum(one["bytes"] for one in files.values())

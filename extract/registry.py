@@ -1,9 +1,10 @@
 """The speech models and feature sets that are known, and what stands in a checkpoint's files.
 
 Imports neither torch nor transformers: planning reads JSON and needs no weights in memory. A
-checkpoint is a folder with `config.json`, `preprocessor_config.json` and weights, either the
-user's own or a snapshot in the Hub's cache. Everything that changes an embedding ends up in
-`Description.key`, which is what a store is made and compared with.
+checkpoint is a folder with `config.json`, the settings of its feature extractor and weights (see
+`extract.weights` and `extract.preprocessor`), either the user's own or a snapshot in the Hub's
+cache. Everything that changes an embedding ends up in `Description.key`, which is what a store is
+made and compared with.
 
 Layers are counted as everywhere here: 0 is what enters the first transformer block, k < L what
 leaves block k, L the model's `last_hidden_state`.
@@ -11,7 +12,6 @@ leaves block k, L the model's `last_hidden_state`.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
@@ -21,6 +21,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from extract.audio import SAMPLING_RATE_HZ
+from extract.preprocessor import (
+    WHISPER_REDUCTION,
+    complete,
+    extractor_of,
+    read_json,
+    read_settings,
+)
+from extract.weights import CONFIG, checkpoint_files, refuse_config, sha256, snapshot
 from features.errors import ModelError, nearest
 from features.walk import existing
 
@@ -31,11 +39,6 @@ FAMILIES = (*CONVOLUTIONAL, "whisper")
 # Defaults of all six configuration classes in transformers, for keys that a config.json omits.
 CONV_KERNEL = (10, 3, 3, 3, 3, 2, 2)  # samples, then frames of the layer below
 CONV_STRIDE = (5, 2, 2, 2, 2, 2, 2)
-WHISPER_STRIDE = 320  # samples a position: a hop of 160, halved by the second convolution
-WEIGHTS = (
-    ("model.safetensors", "model.safetensors.index.json"),
-    ("pytorch_model.bin", "pytorch_model.bin.index.json"),
-)
 
 TINY_SEED = 0
 TINY_CONFIG: dict[str, Any] = {
@@ -253,7 +256,7 @@ class Description:
     key : dict
         What a store is keyed by; JSON-able.
     folder : Path or None
-        Where config, preprocessor file and weights lie; None for the untrained model.
+        Where its files lie; None for the untrained model.
     safetensors : bool
         Which of the two weight formats is read.
     hidden_size, n_layers : int
@@ -268,6 +271,10 @@ class Description:
         Samples that a forward computes however short its audio is: 30 s for whisper, else 0.
     trained : bool
         False for random weights.
+    preprocessor : dict
+        Settings of the feature extractor, all of them: what the encoder makes its own of.
+    files : tuple of str
+        What of the folder is read.
     """
 
     key: dict[str, Any]
@@ -280,6 +287,8 @@ class Description:
     stride: int
     padded_samples: int
     trained: bool
+    preprocessor: dict[str, Any]
+    files: tuple[str, ...]
 
 
 def find_model(key: str, spec: Any = None) -> Model:
@@ -351,41 +360,32 @@ def describe(
         raise ModelError(f"precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
     folder: Path | None = None
     files: list[str] = []
+    mended = "in that folder"
     if path is not None:
         folder = existing(path)
         files = checkpoint_files(model.key, folder)
-        source = f"sha256:{_sha256(folder, files)}"
+        source = f"sha256:{sha256(model.key, folder, files)}"
     elif model.hub is not None:
         folder = snapshot(model)
         files = checkpoint_files(model.key, folder)
         source = f"{model.hub}@{folder.name}"
+        mended = f"in a copy of the folder that [models.{model.key}] path = ... names"
     else:
         source = f"untrained:{_json_sha256(TINY_CONFIG)}:seed={TINY_SEED}"
-    if folder is None:
-        config, preprocessor = TINY_CONFIG, {"do_normalize": True}
-    else:
-        config = _read_json(model.key, folder / "config.json")
-        preprocessor = _read_json(model.key, folder / "preprocessor_config.json")
     where = model.key if folder is None else f"{model.key}: {folder}"
-
+    config = TINY_CONFIG if folder is None else read_json(model.key, folder / CONFIG)
     family = config.get("model_type")
     if family not in FAMILIES:
         raise ModelError(
             f"{where}: config.json is of model_type {family!r}; expected one of "
             f"{', '.join(FAMILIES)}"
         )
+    refuse_config(where, config)
     whisper = family == "whisper"
-    extractor = "WhisperFeatureExtractor" if whisper else "Wav2Vec2FeatureExtractor"
-    if preprocessor.get("feature_extractor_type", extractor) != extractor:
-        raise ModelError(
-            f"{where}: preprocessor_config.json is of feature_extractor_type "
-            f"{preprocessor['feature_extractor_type']!r}; {family} models take {extractor}"
-        )
-    rate = preprocessor.get("sampling_rate", SAMPLING_RATE_HZ)
-    if rate != SAMPLING_RATE_HZ:
-        raise ModelError(
-            f"{where}: takes audio at {rate} Hz; only {SAMPLING_RATE_HZ} Hz is supported"
-        )
+    if folder is None:
+        preprocessor = complete({}, extractor_of(family))
+    else:
+        preprocessor = read_settings(model.key, folder, config, mended=mended)
     if config.get("add_adapter"):
         raise ModelError(
             f"{where}: add_adapter is set in config.json: frames behind an adapter are not those "
@@ -407,8 +407,8 @@ def describe(
 
     max_samples = math.floor(max_seconds * SAMPLING_RATE_HZ)
     if whisper:
-        stride, min_samples = WHISPER_STRIDE, int(preprocessor.get("n_fft", 400))
-        padded_samples = int(preprocessor.get("chunk_length", 30)) * SAMPLING_RATE_HZ
+        stride = WHISPER_REDUCTION * preprocessor["hop_length"]
+        min_samples, padded_samples = preprocessor["n_fft"], preprocessor["n_samples"]
         max_samples = min(max_samples, padded_samples)
     else:
         kernels = config.get("conv_kernel", CONV_KERNEL)
@@ -427,9 +427,7 @@ def describe(
     if whisper:
         normalisation = "log-mel (whisper)"
     else:
-        # True is the extractor's own default, for files that do not write it.
-        normalise = preprocessor.get("do_normalize", True)
-        normalisation = "zero-mean-unit-variance" if normalise else "none"
+        normalisation = "zero-mean-unit-variance" if preprocessor["do_normalize"] else "none"
     key = {
         "model": model.key,
         "source": source,
@@ -452,6 +450,8 @@ def describe(
         stride=stride,
         padded_samples=padded_samples,
         trained=folder is not None,
+        preprocessor=preprocessor,
+        files=tuple(files),
     )
 
 
@@ -465,131 +465,5 @@ def _stored_layers(where: str, layers: str | Sequence[int], n_layers: int) -> li
     return wanted
 
 
-def _weights(key: str, folder: Path) -> tuple[list[str], list[str]]:
-    """Weight files of a folder, in the order in which transformers prefers them, and the lacking.
-
-    Returns
-    -------
-    found, missing : list of str
-        File names; with an index, the index first. Both are empty where there is neither.
-    """
-    for single, index in WEIGHTS:
-        if (folder / single).is_file():
-            return [single], []
-        if (folder / index).is_file():
-            shards = sorted(set(_read_json(key, folder / index).get("weight_map", {}).values()))
-            return [index, *shards], [one for one in shards if not (folder / one).is_file()]
-    return [], []
-
-
-def _missing(key: str, folder: Path) -> list[str]:
-    """Name what a checkpoint folder lacks."""
-    lacking = [
-        name
-        for name in ("config.json", "preprocessor_config.json")
-        if not (folder / name).is_file()
-    ]
-    found, shards = _weights(key, folder)
-    return lacking + (shards if found else ["weights (model.safetensors or pytorch_model.bin)"])
-
-
-def checkpoint_files(key: str, folder: Path) -> list[str]:
-    """File names of a checkpoint: config, preprocessor file, weights.
-
-    Raises
-    ------
-    ModelError
-        One of them is missing.
-    """
-    if not folder.is_dir():
-        raise ModelError(f"{key}: no folder {folder}: give one with [models.{key}] path = ...")
-    lacking = _missing(key, folder)
-    if lacking:
-        raise ModelError(
-            f"{key}: {folder} lacks {', '.join(lacking)}: copy the whole repository of the "
-            "checkpoint there; how a model wants its input is not guessed"
-        )
-    return ["config.json", "preprocessor_config.json", *_weights(key, folder)[0]]
-
-
-def snapshot(model: Model) -> Path:
-    """Folder of a Hub checkpoint, `.../snapshots/<commit>`, from the cache or else fetched.
-
-    What lies in the cache is used as it is, without asking the network: a branch that moved on
-    does not change an experiment under way.
-    """
-    from huggingface_hub import HfApi, snapshot_download
-
-    repo, revision = str(model.hub), model.revision
-    where = f"{repo} at {revision or 'its newest revision'}"
-    cached = cached_snapshot(model)
-    if cached is not None:
-        return cached
-    try:
-        info = HfApi().model_info(repo, revision=revision, timeout=10)
-        wanted = _hub_patterns({one.rfilename for one in info.siblings or ()})
-        if wanted:
-            return Path(snapshot_download(repo, revision=revision, allow_patterns=wanted))
-    # The Hub's client changes the types of its errors with its HTTP library.
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200] or "no reason given"
-        raise ModelError(
-            f"{model.key}: no weights of {where} in the Hub's cache, and the Hub cannot be reached "
-            f"or refuses ({type(error).__name__}: {reason}): run once with a network, or give a "
-            f"local folder with [models.{model.key}] path = ..."
-        ) from error
-    raise ModelError(f"{model.key}: {where} has no model.safetensors or pytorch_model.bin")
-
-
-def cached_snapshot(model: Model) -> Path | None:
-    """Folder of a complete checkpoint in the Hub's cache; None where it has to be fetched."""
-    from huggingface_hub import snapshot_download
-
-    # Not in the cache, or no name of a repository (which the fetch then reports).
-    with contextlib.suppress(OSError, ValueError):
-        # One file's pattern: what else we need of it is looked for here.
-        folder = Path(
-            snapshot_download(
-                str(model.hub),
-                revision=model.revision,
-                local_files_only=True,
-                allow_patterns=["config.json"],
-            )
-        )
-        if not _missing(model.key, folder):
-            return folder
-    return None
-
-
-def _hub_patterns(names: set[str]) -> list[str]:
-    """Choose what to fetch of a repository's files; empty where it has no weights."""
-    for single, index in WEIGHTS:
-        stem, suffix = single.split(".")
-        chosen = [single] if single in names else [index, f"{stem}-*.{suffix}"]
-        if chosen[0] in names:
-            return ["config.json", "preprocessor_config.json", *chosen]
-    return []
-
-
-def _read_json(key: str, path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{key}: {path} is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{key}: {path} holds a {type(content).__name__}, expected an object")
-    return content
-
-
 def _json_sha256(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _sha256(folder: Path, files: Sequence[str]) -> str:
-    """Hash names and bytes of a checkpoint's files, wherever the folder lies."""
-    digest = hashlib.sha256()
-    for name in sorted(files):
-        with (folder / name).open("rb") as file:
-            one = hashlib.file_digest(file, "sha256").hexdigest()
-        digest.update(f"{one}  {name}\n".encode())
-    return digest.hexdigest()

@@ -7,10 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +18,7 @@ import pytest
 from extract.registry import MODELS, Model, _register, describe, find_model
 from features.errors import ModelError
 from tests.checkpoints import save
+from tests.hub import serve
 
 TOP = Path(__file__).resolve().parents[2]
 COMMIT = "35eaea9a0ed0f97592277d79208e40ab8917d1e3"
@@ -289,47 +288,8 @@ def hub(checkpoint: Path) -> Iterator[tuple[str, list[str]]]:
     """A Hub on this machine that holds one repository, and the files asked of it."""
     files = {path.name: path.read_bytes() for path in checkpoint.iterdir()}
     files |= {"pytorch_model.bin": b"old", "README.md": b"card", "flax_model.msgpack": b"other"}
-    asked: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            path = self.path.partition("?")[0]
-            if path.startswith("/api/models/me/mine/tree/"):
-                rows = [
-                    {"type": "file", "path": name, "size": len(one), "oid": f"{len(one):040x}"}
-                    for name, one in files.items()
-                ]
-                return self.answer(json.dumps(rows).encode())
-            if path.startswith("/api/models/me/mine"):
-                siblings = [{"rfilename": name} for name in files]
-                about = {"id": "me/mine", "sha": COMMIT, "siblings": siblings}
-                return self.answer(json.dumps(about).encode())
-            if path.startswith("/me/mine/resolve/"):
-                name = path.rpartition("/")[2]
-                if self.command == "GET":
-                    asked.append(name)
-                return self.answer(files[name])
-            return self.send_error(404)
-
-        do_HEAD = do_GET
-
-        def answer(self, content: bytes) -> None:
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(content)))
-            self.send_header("X-Repo-Commit", COMMIT)
-            self.send_header("ETag", f'"{len(content):040x}"')
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(content)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", asked
-    server.shutdown()
-    server.server_close()
+    with serve(files, COMMIT) as served:
+        yield served
 
 
 def test_a_download_takes_what_is_needed_and_is_found_again(
