@@ -1,4 +1,9 @@
-"""Files that are there whole or not at all, and reading back what others may have changed."""
+"""Files that are there whole or not at all, and reading back what others may have changed.
+
+Whoever shares a folder can put a pipe, a device or a link to one into it, which keeps a reader
+waiting or never ends. What is read from a folder is opened by `open_regular`, and by what stands on
+it here: `read_bytes`, `read_text`, `read_csv`.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +18,12 @@ import os
 import re
 import shutil
 import socket
+import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 import pandas as pd
 
@@ -28,6 +34,100 @@ _FULL = {
     errno.EDQUOT: "the disk quota is used up",
     errno.EFBIG: "no file may be so large here (ulimit -f, or the file system's own limit)",
 }
+READ_BYTES = 1 << 30
+"""Most that is read of a file which is read whole; a label file of 10 million rows is smaller."""
+_IRREGULAR = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+class IrregularFileError(UserError, OSError):
+    """What has a file's name is none that can be read to its end.
+
+    An OSError for those who take a file that cannot be read for one that is not there or damaged;
+    else one line for the user.
+    """
+
+    def __init__(self, path: str | Path, what: str, way_out: str) -> None:
+        super().__init__(errno.EINVAL, f"is {what}: {way_out}", str(path))
+
+    def __str__(self) -> str:
+        return f"{self.filename}: {self.strerror}"
+
+
+def open_regular(path: str | Path, mode: str = "r", **more: Any) -> IO[Any]:
+    """Open a regular file for reading, as `open` does; never wait for a pipe or a device.
+
+    What was opened is asked, not what the name led to a moment ago.
+
+    Raises
+    ------
+    IrregularFileError
+        It is a pipe, a socket or a device, or a link to one.
+    OSError
+        It is missing, a folder, or cannot be read.
+    """
+    return open(path, mode, opener=_only_regular, **more)
+
+
+def _only_regular(path: str, flags: int) -> int:
+    try:
+        handle = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError as error:
+        # A socket cannot be opened, nor a device that nothing stands behind.
+        what = _what(os.stat(path).st_mode) if error.errno in (errno.ENXIO, errno.ENODEV) else None
+        if what is None:
+            raise
+        raise IrregularFileError(path, what, "remove it or put the file there") from None
+    what = _what(os.fstat(handle).st_mode)
+    if what is not None:
+        os.close(handle)
+        raise IrregularFileError(path, what, "remove it or put the file there")
+    return handle
+
+
+def _what(mode: int) -> str | None:
+    """What it is instead of a file; None for a file, and for a folder, which `open` refuses."""
+    return _IRREGULAR.get(stat.S_IFMT(mode))
+
+
+def read_bytes(path: str | Path, most: int = READ_BYTES) -> bytes:
+    """Read a regular file whole.
+
+    Raises
+    ------
+    IrregularFileError
+        It is no regular file, or has more than `most` bytes.
+    OSError
+        It is missing or cannot be read.
+    """
+    data = bytearray()
+    with open_regular(path, "rb") as file:
+        _check_size(path, os.fstat(file.fileno()).st_size, most)
+        while piece := file.read(1 << 24):
+            data += piece
+            _check_size(path, len(data), most)
+    return bytes(data)
+
+
+def _check_size(path: str | Path, n_bytes: int, most: int = READ_BYTES) -> None:
+    if n_bytes > most:
+        way_out = f"at most {most:,} bytes of such a file are read: is it the right one?"
+        raise IrregularFileError(path, "too large", way_out)
+
+
+def read_text(path: str | Path, encoding: str = "utf-8", most: int = READ_BYTES) -> str:
+    r"""Read a regular text file whole, every line end as `\n`; raises as `read_bytes` does.
+
+    Raises
+    ------
+    UnicodeDecodeError
+        It is not in that encoding.
+    """
+    return io.TextIOWrapper(io.BytesIO(read_bytes(path, most)), encoding).read()
 
 
 @contextlib.contextmanager
@@ -105,7 +205,8 @@ def read_csv(path: str | Path) -> pd.DataFrame:
     ValueError
         It is no CSV, no UTF-8, or has rows of another width than its header.
     """
-    with open(path, encoding="utf-8-sig", newline="") as file:
+    with open_regular(path, encoding="utf-8-sig", newline="") as file:
+        _check_size(path, os.fstat(file.fileno()).st_size)
         reader = csv.reader(file, strict=True)
         try:
             header, *rows = [row for row in reader if row] or [[]]

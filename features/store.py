@@ -5,13 +5,14 @@ Conventions
 - A store is written once, under a temporary name, synced and renamed; readers never see half a
   file. Parts of an extraction under way have the same format and lie in `<model>.parts/`.
 - The key (root attributes) holds all that changes a number. Stores of different keys never mix.
-- This module alone imports h5py. It does not use HDF5's file locking, which network file systems
-  often lack; a writer holds `<model>.lock` (see `features.lock`).
+- This module alone imports h5py, to write. What it wrote is read by `features.hdf5`: HDF5 itself
+  follows links out of a file, and takes memory without bound for, or loops in, a damaged one.
+- HDF5's file locking is not used, which network file systems often lack; a writer holds
+  `<model>.lock` (see `features.lock`).
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import math
@@ -29,8 +30,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from features import hdf5
 from features.errors import StoreError, nearest
-from features.files import Sink, replacing
+from features.files import IrregularFileError, Sink, open_regular, replacing
 from features.recipe import side_by_side
 
 FORMAT_VERSION = 1
@@ -51,19 +53,30 @@ _DAMAGE = (
     KeyError, ValueError, OSError, RuntimeError, TypeError, AttributeError, IndexError, MemoryError,
     OverflowError,
 )  # fmt: skip
-"""What h5py and a value of another type raise on a damaged file."""
+"""What the bytes of a damaged file and a value of another type raise."""
+MAX_BRACKETS = 10_000
+"""In the JSON of an attribute: an empty list takes thirty times its text."""
 
 Float32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Damage:
-    """A block whose bytes are not those that were written."""
+    """A block whose bytes are not those that were written; or rows of it that no model gives.
+
+    Attributes
+    ----------
+    utterances : tuple of str
+        Those of the block; of values that are not finite, those that have them.
+    finite : bool
+        False where the values are those that were written, and not finite.
+    """
 
     statistic: str
     layer: int
     block: int
     utterances: tuple[str, ...]
+    finite: bool = True
 
     def __str__(self) -> str:
         return self.naming(3)
@@ -73,7 +86,8 @@ class Damage:
         rest = len(self.utterances) - n
         more = f" and {rest} more" if rest > 0 else ""
         named = ", ".join(self.utterances[:n])
-        return f"/{self.statistic}, layer {self.layer}, utterances {named}{more}"
+        why = "" if self.finite else ": values that are not finite"
+        return f"/{self.statistic}, layer {self.layer}, utterances {named}{more}{why}"
 
 
 def store_path(stores: Path, corpus: str, model: str) -> Path:
@@ -135,30 +149,31 @@ class Store:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         try:
-            self._file = h5py.File(self.path, "r", locking=False)
+            self._file = hdf5.File(self.path)
         except FileNotFoundError:
             state = "not finished: run" if parts_path(self.path).is_dir() else "no such store: run"
             raise StoreError(
                 f"{self.path}: {state} make extract MODEL={self.path.stem}"
                 f"{nearest(self.path.stem, [one.stem for one in self.path.parent.glob('*.h5')])}"
             ) from None
-        except OSError as error:
+        except IrregularFileError as error:
+            raise StoreError(str(error)) from None
+        except hdf5.LayoutError as error:
+            raise StoreError(f"{self.path}: {error}; {_anew(self.path)}") from None
+        except (OSError, *_DAMAGE) as error:
             if self.path.suffix != ".h5":
                 raise StoreError(f"{self.path}: is no store (no HDF5 file)") from None
-            if "file locking flag" in str(error):  # HDF5's words, where another handle locks
-                raise StoreError(
-                    f"{self.path}: is open elsewhere in this process, with locking; close it there "
-                    "(or open it with h5py.File(..., locking=False))"
-                ) from None
             raise StoreError(
                 f"{self.path}: cannot be opened as HDF5 ({_first_line(error)}); {_anew(self.path)}"
             ) from None
         try:
-            self._n_bytes = self.path.stat().st_size
             self._read_index()
         except StoreError:
             self._file.close()
             raise
+        except hdf5.LayoutError as error:
+            self._file.close()
+            raise StoreError(f"{self.path}: {error}; {_anew(self.path)}") from None
         except _DAMAGE as error:
             self._file.close()
             raise StoreError(
@@ -166,8 +181,8 @@ class Store:
             ) from None
 
     def _read_index(self) -> None:
-        self._refuse_damaged_heaps()
-        attributes = {name: self._attribute(name) for name in self._file.attrs}
+        file = self._file
+        attributes = {name: _decode(value) for name, value in file.attributes().items()}
         version = attributes.get("format_version")
         if attributes.get("format") != "serfuse" or version is None:
             raise StoreError(f"{self.path}: is no store (no attribute format = 'serfuse')")
@@ -184,36 +199,33 @@ class Store:
         self.default: list[str] = _texts("statistics_default", attributes["statistics_default"])
         if not set(self.default) <= set(self.statistics):
             raise ValueError(f"statistics {self.statistics}, of which by default {self.default}")
-        self.layers = [int(one) for one in self._array("layers", (None,), "<i8")[:]]
+        arrays = self._arrays()
+        self._data = {statistic: arrays[statistic] for statistic in self.statistics}
+        self._sums = {statistic: arrays[f"crc/{statistic}"] for statistic in self.statistics}
+        self.layers = [int(one) for one in file.numbers(arrays["layers"])]
         named = self.key.get("layers", self.layers)
         if not self.layers or self.layers != named:
             raise ValueError(f"/layers is {self.layers}, attribute layers {named}")
         if not isinstance(self.key.get("n_layers", 0), int):
             raise ValueError(f"attribute n_layers is {self.key['n_layers']!r}")
         self.failed: list[list[str]] = []
-        if "failed" in self._file:
-            rows = self._array("failed", (None,), "O").asstr()[:]
-            self.failed = [_texts("/failed", json.loads(one), 3) for one in rows]
-        n = self._array("utterance", (None,), "O").shape[0]
+        if "failed" in arrays:
+            self.failed = [
+                _texts("/failed", _loads(one), 3) for one in file.texts(arrays["failed"])
+            ]
         self.index = pd.DataFrame(
             {
-                "utterance": self._file["utterance"].asstr()[:].astype(object),
-                "audio_hash": [bytes(r).hex() for r in self._array("audio_hash", (n, 16), "u1")[:]],
-                "size": self._array("size", (n,), "<i8")[:],
-                "mtime_ns": self._array("mtime_ns", (n,), "<i8")[:],
+                "utterance": pd.Series(file.texts(arrays["utterance"]), dtype=object),
+                "audio_hash": [one.tobytes().hex() for one in file.numbers(arrays["audio_hash"])],
+                "size": file.numbers(arrays["size"]),
+                "mtime_ns": file.numbers(arrays["mtime_ns"]),
             }
         )
-        n_layers = len(self.layers)
-        self._data = {
-            statistic: self._array(statistic, (n_layers, n, None), "<f4")
-            for statistic in self.statistics
+        self.names = {
+            name.removeprefix("names/"): file.texts(array)
+            for name, array in arrays.items()
+            if name.startswith("names/")
         }
-        for statistic in self.statistics:
-            self._array(f"crc/{statistic}", (n_layers, -(-n // BLOCK)), "<u4")
-        self.names: dict[str, list[str]] = {}
-        for statistic in self._file.get("names", ()):
-            of = (self.columns(statistic),) if statistic in self.statistics else (None,)
-            self.names[statistic] = list(self._array(f"names/{statistic}", of, "O").asstr()[:])
         sealed = {
             "index": ("/utterance, /audio_hash, /size, /mtime_ns", _index_bytes(self.index)),
             "key": (
@@ -222,52 +234,57 @@ class Store:
             ),
         }
         for name, (what, found) in sealed.items():
-            if name == "key" and name not in self._file["crc"]:
+            if f"crc/{name}" not in arrays:
                 continue  # written before there was one
-            if zlib.crc32(found) != int(self._array(f"crc/{name}", (), "<u4")[()]):
+            if zlib.crc32(found) != int(file.numbers(arrays[f"crc/{name}"])[()]):
                 raise StoreError(f"{self.path}: damaged (checksum of {what}); {_anew(self.path)}")
 
-    def _attribute(self, name: str) -> Any:
-        """One attribute, decoded; HDF5 crashes on values of a type that a flipped bit made up."""
-        one = self._file.attrs.get_id(name)
-        kinds = (h5py.h5t.TypeStringID, h5py.h5t.TypeIntegerID, h5py.h5t.TypeFloatID)
-        if not isinstance(name, str) or one.shape != () or not isinstance(one.get_type(), kinds):
-            raise ValueError(f"attribute {name!r} is neither text nor a number")
-        return _decode(self._file.attrs[name])
+    def _arrays(self) -> dict[str, hdf5.Array]:
+        """All arrays by their names; their shapes and types fit each other and the file's bytes.
 
-    def _array(self, name: str, shape: tuple[int | None, ...], dtype: str) -> Any:
-        """A dataset of this shape (None is any length) and type, which the file's bytes fill."""
-        found = self._file[name]
-        if not isinstance(found, h5py.Dataset) or found.shape is None:
-            raise ValueError(f"/{name} is no array")
+        A shape is a claim, so that nothing is read before all of them agree.
+        """
+        first, *_ = self.statistics
+        n_layers, n, _ = self._array(first, (None, None, None), "<f4").shape
+        wanted: dict[str, tuple[tuple[int | None, ...], str]] = {
+            "layers": ((n_layers,), "<i8"),
+            "utterance": ((n,), "text"),
+            "audio_hash": ((n, 16), "|u1"),
+            "size": ((n,), "<i8"),
+            "mtime_ns": ((n,), "<i8"),
+            "crc/index": ((), "<u4"),
+        }
+        for statistic in self.statistics:
+            wanted[statistic] = (n_layers, n, None), "<f4"
+            wanted[f"crc/{statistic}"] = (n_layers, -(-n // BLOCK)), "<u4"
+        if "key" in self._file.members("crc"):
+            wanted["crc/key"] = (), "<u4"
+        if "failed" in self._file.members():
+            wanted["failed"] = (None,), "text"
+        found = {name: self._array(name, *one) for name, one in wanted.items()}
+        for statistic in self._file.members("names"):
+            if statistic not in self.statistics:
+                raise ValueError(f"/names/{statistic} names the columns of no statistic")
+            name = f"names/{statistic}"
+            found[name] = self._array(name, found[statistic].shape[2:], "text")
+        return found
+
+    def _array(self, name: str, shape: tuple[int | None, ...], kind: str) -> hdf5.Array:
+        """An array of this shape (None is any length) and type, which the file's bytes fill."""
+        found = self._file.array(name)
         fits = len(found.shape) == len(shape) and all(
             wanted in (None, length) for length, wanted in zip(found.shape, shape, strict=True)
         )
-        if not fits or found.dtype != np.dtype(dtype):
-            raise ValueError(
-                f"/{name} has shape {found.shape} and type {found.dtype}, expected "
-                f"{str(shape).replace('None', 'any')} and {np.dtype(dtype)}"
+        if found.kind.name != kind:
+            raise hdf5.LayoutError(
+                f"/{name} holds {found.kind}; FORMAT.md wants {hdf5.Kind(kind, 0)}: write the "
+                f"file again so"
             )
-        # A declared shape is a claim: one without bytes behind it would be filled up in memory.
-        if math.prod(found.shape) * found.dtype.itemsize > self._n_bytes:
-            raise ValueError(f"/{name} has shape {found.shape}, more than the file's bytes")
-        if found.is_virtual or found.external is not None:
-            raise ValueError(f"/{name} lies in another file")
+        if not fits:
+            expected = str(shape).replace("None", "any")
+            raise ValueError(f"/{name} has shape {found.shape}, expected {expected}")
+        self._file.check_filled(found)
         return found
-
-    def _refuse_damaged_heaps(self) -> None:
-        """Walk the heaps that hold texts: HDF5 (2.0) may loop in a damaged one without end."""
-        arrays = []
-        for name in self._file:
-            one = self._file.get(name)
-            if isinstance(one, h5py.Dataset) and one.ndim == 3 and one.id.get_offset() is not None:
-                arrays.append((one.id.get_offset(), one.id.get_storage_size()))
-        start = 0
-        with self.path.open("rb") as file:
-            for offset, size in [*sorted(arrays), (self._n_bytes, 0)]:
-                file.seek(start)
-                _walk_heaps(file.read(max(0, offset - start)))
-                start = max(start, offset + size)
 
     def __enter__(self) -> Store:
         return self
@@ -381,6 +398,11 @@ class Store:
         Returns
         -------
         float32, shape (n_utterances, n_columns)
+
+        Raises
+        ------
+        StoreError
+            A value is not finite, or (with `check`) a block is damaged.
         """
         if statistic not in self.statistics:
             raise StoreError(
@@ -396,8 +418,8 @@ class Store:
 
     def read_position(self, position: int, statistic: str, *, check: bool = False) -> Float32:
         """The matrix at one position of the layer axis: one sequential read."""
-        matrix, found = self._read(position, statistic, 0, len(self.index), sums=check)
-        if check and (damaged := self._damaged(found, position, statistic, 0)):
+        matrix, sums, odd = self._read(position, statistic, 0, len(self.index), sums=check)
+        if damaged := self._damaged(sums, odd, position, statistic, 0):
             raise self._heal(damaged[0])
         return matrix
 
@@ -416,46 +438,47 @@ class Store:
         Raises
         ------
         StoreError
-            A block with one of the rows is damaged; damage elsewhere is no matter.
+            A block with one of the rows is damaged, or a row is not finite; what is elsewhere is
+            no matter.
         """
         start = int(rows.min()) // BLOCK * BLOCK
         stop = min((int(rows.max()) // BLOCK + 1) * BLOCK, len(self.index))
-        matrix, found = self._read(position, statistic, start, stop, sums=True)
+        matrix, sums, odd = self._read(position, statistic, start, stop, sums=True)
         needed = set((rows // BLOCK).tolist())
-        for damage in self._damaged(found, position, statistic, start):
+        odd = odd[np.isin(odd + start, rows)]
+        for damage in self._damaged(sums, odd, position, statistic, start):
             if damage.block in needed:
                 raise self._heal(damage)
         return matrix[rows - start]
 
     def _read(
         self, position: int, statistic: str, start: int, stop: int, *, sums: bool
-    ) -> tuple[Float32, NDArray[np.uint32]]:
-        """Rows start..stop of a layer and, with `sums`, the checksums of what was read.
+    ) -> tuple[Float32, NDArray[np.uint32], NDArray[np.int64]]:
+        """Rows start..stop of a layer, with `sums` their checksums, and which are not finite.
 
-        The bytes are read past HDF5, which lets one thread in at a time: a checksum takes longer
-        than its read, so threads take runs of blocks.
+        A checksum takes longer than its read, so threads take runs of blocks.
         """
-        dataset = self._data[statistic]
-        n, width = dataset.shape[1:]
-        matrix = np.empty((stop - start, width), dtype=dataset.dtype)
+        array = self._data[statistic]
+        n, width = array.shape[1:]
+        matrix = np.empty((stop - start, width), dtype=np.float32)
         row_bytes = width * matrix.itemsize
-        step = BLOCK * max(1, RUN_BYTES // (BLOCK * row_bytes)) if sums else max(1, len(matrix))
+        step = BLOCK * max(1, RUN_BYTES // (BLOCK * max(1, row_bytes)))
         if not matrix.size:
-            return matrix, checksums(matrix)
+            return matrix, checksums(matrix), np.empty(0, np.int64)
+        offset = array.start + (position * n + start) * row_bytes
+
+        def run(first: int) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+            rows = matrix[first : first + step]
+            _read_into(rows, self._file.handle, offset + first * row_bytes)
+            return checksums(rows) if sums else np.empty(0, np.uint32), first + _not_finite(rows)
+
+        firsts = range(0, len(matrix), step)
         try:
-            handle = self._file.id.get_vfd_handle()
-            offset = dataset.id.get_offset() + (position * n + start) * row_bytes
-
-            def run(first: int) -> NDArray[np.uint32]:
-                rows = matrix[first : first + step]
-                _read_into(rows, handle, offset + first * row_bytes)
-                return checksums(rows) if sums else np.empty(0, np.uint32)
-
-            firsts = range(0, len(matrix), step)
             if len(firsts) == 1:
-                return matrix, run(0)
+                return matrix, *run(0)
             with ThreadPoolExecutor(min(MAX_READERS, os.cpu_count() or 1)) as pool:
-                return matrix, np.concatenate(list(pool.map(run, firsts)))
+                found, odd = zip(*pool.map(run, firsts), strict=True)
+            return matrix, np.concatenate(found), np.concatenate(odd)
         except _DAMAGE as error:
             raise StoreError(
                 f"{self.path}: /{statistic}, layer {self.layers[position]}: cannot be read "
@@ -466,26 +489,48 @@ class Store:
         return StoreError(f"{self.path}: damaged: {damage}; {self.mending}")
 
     def _damaged(
-        self, found: NDArray[np.uint32], position: int, statistic: str, start: int
+        self,
+        sums: NDArray[np.uint32],
+        odd: NDArray[np.int64],
+        position: int,
+        statistic: str,
+        start: int,
     ) -> list[Damage]:
-        first = start // BLOCK
-        stored = self._file[f"crc/{statistic}"][position, first : first + len(found)]
-        return [
+        """What is wrong with rows from `start` on, as `_read` gives it; block by block."""
+        first, layer = start // BLOCK, self.layers[position]
+        stored = self._stored_sums(position, statistic, first, len(sums))
+        wrong = set(np.flatnonzero(sums != stored).tolist())
+        names = self.index["utterance"].iloc[start:]
+        found = [
             Damage(
-                statistic,
-                self.layers[position],
-                first + int(block),
-                tuple(
-                    self.index["utterance"].iloc[
-                        (first + block) * BLOCK : (first + block + 1) * BLOCK
-                    ]
-                ),
+                statistic, layer, first + block,
+                tuple(names.iloc[block * BLOCK : (block + 1) * BLOCK]),
             )
-            for block in np.flatnonzero(found != stored)
-        ]
+            for block in wrong
+        ]  # fmt: skip
+        blocks = odd // BLOCK
+        for block in set(blocks.tolist()) - wrong:
+            named = tuple(names.iloc[odd[blocks == block]])
+            found.append(Damage(statistic, layer, first + block, named, finite=False))
+        return sorted(found, key=lambda one: one.block)
+
+    def _stored_sums(self, position: int, statistic: str, first: int, n: int) -> NDArray[np.uint32]:
+        """The checksums of `n` blocks of a layer as the file has them."""
+        array = self._sums[statistic]
+        stored = np.empty(n, dtype="<u4")
+        try:
+            _read_into(
+                stored, self._file.handle, array.start + 4 * (position * array.shape[1] + first)
+            )
+        except OSError as error:
+            raise StoreError(
+                f"{self.path}: /{array.name}: cannot be read ({_first_line(error)}); "
+                f"{_anew(self.path)}"
+            ) from None
+        return stored
 
     def verify(self) -> list[Damage]:
-        """Compare all blocks with their checksums."""
+        """Compare all blocks with their checksums, and look for values that are not finite."""
         n = len(self.index)
         return [
             damage
@@ -493,7 +538,7 @@ class Store:
             for position in range(len(self.layers))
             for start, stop in _steps(n, self.columns(statistic))
             for damage in self._damaged(
-                self._read(position, statistic, start, stop, sums=True)[1],
+                *self._read(position, statistic, start, stop, sums=True)[1:],
                 position,
                 statistic,
                 start,
@@ -501,7 +546,13 @@ class Store:
         ]
 
 
-def _read_into(rows: Float32, handle: int, start: int) -> None:
+def _not_finite(rows: Float32) -> NDArray[np.int64]:
+    """Numbers of the rows with a value that is not finite."""
+    finite = np.isfinite(rows)
+    return np.empty(0, np.int64) if finite.all() else np.flatnonzero(~finite.all(axis=1))
+
+
+def _read_into(rows: NDArray[Any], handle: int, start: int) -> None:
     """Fill rows, whole and contiguous, from a byte of a file on.
 
     Raises
@@ -622,11 +673,8 @@ def file_digest(path: Path) -> hashlib.blake2b:
     OSError
         The file is missing or cannot be read.
     """
-    # A pipe or a device may never answer, or never end.
-    if not path.is_file() and not path.is_dir():
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     digest = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as file:
+    with open_regular(path, "rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest
@@ -691,11 +739,16 @@ def _encode(value: Any) -> Any:
 
 
 def _decode(value: Any) -> Any:
-    if isinstance(value, bytes):
-        value = value.decode()
-    if isinstance(value, str):
-        return json.loads(value[5:]) if value.startswith("json:") else value
-    return value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, str) and value.startswith("json:"):
+        return _loads(value[5:])
+    return value
+
+
+def _loads(text: str) -> Any:
+    """Read JSON text that takes little more memory than the text."""
+    if text.count("[") + text.count("{") > MAX_BRACKETS:
+        raise ValueError(f"JSON with more than {MAX_BRACKETS} brackets")
+    return json.loads(text)
 
 
 def _texts(name: str, value: Any, n: int | None = None) -> list[str]:
@@ -704,27 +757,6 @@ def _texts(name: str, value: Any, n: int | None = None) -> list[str]:
     if wrong or n not in (None, len(value)):
         raise ValueError(f"{name} is {value!r}, expected a list of {n or ''} texts")
     return value
-
-
-def _walk_heaps(data: bytes) -> None:
-    """Raise ValueError where a global heap's objects do not fill it.
-
-    HDF5 File Format Specification 3.0, III.E: a collection is `GCOL`, version, its size; an object
-    its index, its size and its bytes, padded to 8; the object 0 is the space that is left.
-    """
-    at = data.find(b"GCOL")
-    while at >= 0:
-        end = at + int.from_bytes(data[at + 8 : at + 16], "little")
-        place = at + 16
-        while place + 16 <= end <= len(data):
-            n_bytes = int.from_bytes(data[place + 8 : place + 16], "little")
-            if data[place : place + 2] == b"\0\0":
-                place += n_bytes
-                break
-            place += 16 + -(-n_bytes // 8) * 8
-        if place > end or end - place >= 16 or end > len(data):
-            raise ValueError("a heap of texts")
-        at = data.find(b"GCOL", end)
 
 
 def _is_part(path: Path) -> bool:

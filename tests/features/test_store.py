@@ -355,7 +355,7 @@ def test_a_byte_at_which_hdf5_crashes_or_loops(tmp_path: Path, place: int, value
     data = bytearray(TINY.read_bytes())
     data[place] = value
     (tmp_path / "toy.h5").write_bytes(data)
-    with pytest.raises(StoreError, match=r"toy.h5: damaged \((attribute 'format'|a heap of texts)"):
+    with pytest.raises(StoreError, match=r"toy.h5: damaged \((attribute 'format'|a text that)"):
         Store(tmp_path / "toy.h5")
 
 
@@ -373,21 +373,13 @@ def changed(path: Path, name: str, shape: tuple[int, ...], kind: str) -> Path:
         ("mean", (2, 3, 10**9), "<f4"),
         ("mean", (10**6, 10**6, 10**6), "<f4"),
         ("mean", (2, 3), "<f4"),
-        ("mean", (2, 3, 4), "<f8"),
         ("size", (10**12,), "<i8"),
         ("layers", (10**12,), "<i8"),
         ("crc/mean", (2, 2), "<u4"),
-        ("names/mean", (10**9,), "u1"),
     ],
 )
 def test_a_shape_is_a_claim(tmp_path: Path, name: str, shape: tuple[int, ...], kind: str) -> None:
-    path = tmp_path / "toy.h5"
-    if name == "names/mean":
-        path.write_bytes(TINY.read_bytes())
-        with h5py.File(path, "r+", locking=False) as file:
-            file.create_dataset(name, shape, dtype=kind)
-    else:
-        changed(path, name, shape, kind)
+    path = changed(tmp_path / "toy.h5", name, shape, kind)
     with pytest.raises(StoreError, match=rf"toy.h5: damaged \(/{name} has shape"):
         Store(path)
 
@@ -395,7 +387,7 @@ def test_a_shape_is_a_claim(tmp_path: Path, name: str, shape: tuple[int, ...], k
 def test_texts_that_no_file_holds(tmp_path: Path) -> None:
     path = tmp_path / "toy.h5"
     changed(path, "utterance", (10**12,), h5py.string_dtype())
-    with pytest.raises(StoreError, match=r"/utterance has shape .* more than the file's bytes"):
+    with pytest.raises(StoreError, match=r"/utterance has shape \(10{12},\), expected \(3,\)"):
         Store(path)
 
 
@@ -425,7 +417,7 @@ def test_an_attribute_of_another_type(tmp_path: Path, name: str, value: object) 
 def test_a_pipe_is_not_waited_for_and_a_device_not_read_to_its_end(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.wav")
     for path in (tmp_path / "a.wav", Path("/dev/zero")):
-        with pytest.raises(FileNotFoundError, match="No such file"):
+        with pytest.raises(OSError, match="is a (pipe|device): remove it"):
             file_digest(path)
 
 
@@ -439,13 +431,9 @@ def test_a_layer_that_the_model_does_not_have(tmp_path: Path, data: np.ndarray) 
         store.columns_of(2)
 
 
-def test_a_store_that_is_open_elsewhere_is_not_called_damaged(
+def test_a_store_that_is_open_elsewhere_with_locking_is_read(
     tmp_path: Path, data: np.ndarray
 ) -> None:
     write(tmp_path / "toy.h5", data)
-    with (
-        h5py.File(tmp_path / "toy.h5", "r", locking=True),
-        pytest.raises(StoreError, match="is open elsewhere in this process") as caught,
-    ):
-        Store(tmp_path / "toy.h5")
-    assert "FORCE" not in str(caught.value)
+    with h5py.File(tmp_path / "toy.h5", "r", locking=True), Store(tmp_path / "toy.h5") as store:
+        np.testing.assert_array_equal(store.read(1, "mean", check=True), data[1])

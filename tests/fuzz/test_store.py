@@ -192,5 +192,5 @@ def test_a_dataset_that_is_none_or_lies_elsewhere(
     with h5py.File(path, "r+", locking=False, libver=("earliest", "v110")) as file:
         del file["mean"]
         make(file)
-    with bounded(), pytest.raises(StoreError, match=r"elsewhere.h5: damaged"):
+    with bounded(), pytest.raises(StoreError, match=r"elsewhere.h5: (damaged|/(mean)? ?(is|lies))"):
         content(path)
