@@ -3,7 +3,8 @@
 Conventions
 -----------
 - A book's `files` are what is to be written: name relative to the report's folder -> content.
-- Whatever comes from data is escaped by the templates; names of files are made harmless by `slug`.
+- Whatever comes from data is escaped by the templates, and what is not seen but turns or hides the
+  text around it is written out in every page; names of files are made harmless by `slug`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from markupsafe import Markup
 from evaluate import plots, tables
 from evaluate.tables import Sheet
 from features.command import duration
+from features.terminal import shown
 
 TEMPLATES = Path(__file__).parent / "templates"
 ASSETS = ("report.css", "report.js")
@@ -80,7 +82,7 @@ class Book:
 
     def _page(self, name: str, template: str, title: str, **context: Any) -> None:
         found = self._environment.get_template(template)
-        self._files[name] = found.render(page=name, title=title, **context)
+        self._files[name] = shown(found.render(page=name, title=title, **context))
 
     def _keep(self, *found: Sheet | None) -> list[Sheet]:
         """Put tables that have a name into files; what is there is given back."""
@@ -96,7 +98,7 @@ class Book:
         return Shown(Markup(picture.inline()), stem, text)
 
     def _picture_files(self, stem: str, picture: plots.Picture) -> None:
-        self._files[f"figures/{stem}.svg"] = picture.svg()
+        self._files[f"figures/{stem}.svg"] = shown(picture.svg())
         self._files[f"figures/{stem}.pdf"] = picture.pdf()
 
 

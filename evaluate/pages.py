@@ -28,6 +28,7 @@ from evaluate.selection import by_corpus
 from evaluate.tables import Sheet
 from features.command import duration
 from features.recipe import Recipe
+from features.terminal import shown
 from features.utterances import Table
 
 UTTERANCES = "utterances.js"
@@ -305,7 +306,10 @@ class _Book(Book):
     def _utterance_script(self) -> str:
         several = len({corpus for corpus, _ in self._utterances}) > 1
         listed = [
-            [f"{corpus}/{name}" if several else name, self.study.audio.links.get((corpus, name))]
+            [
+                shown(f"{corpus}/{name}" if several else name),
+                self.study.audio.links.get((corpus, name)),
+            ]
             for corpus, name in self._utterances
         ]
         return f"const utterances = {json.dumps(listed)};\n"

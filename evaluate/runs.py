@@ -36,7 +36,14 @@ import numpy as np
 import pandas as pd
 
 from features.errors import OutdatedError, RunError
-from features.files import parse_json, read_csv, write_text
+from features.files import (
+    IrregularFileError,
+    open_regular,
+    parse_json,
+    read_csv,
+    read_text,
+    write_text,
+)
 from features.words import counted
 
 if TYPE_CHECKING:
@@ -199,6 +206,8 @@ def read_predictions(path: str | Path) -> pd.DataFrame:
         frame = read_csv(path)
     except FileNotFoundError:
         raise RunError(f"{path}: no such predictions; run make train (or make fuse)") from None
+    except IrregularFileError as error:
+        raise RunError(str(error)) from None
     except (ValueError, OSError) as error:
         raise RunError(f"{path}: not readable as CSV: {error}; train or fuse anew") from None
     for column in frame.columns:
@@ -308,7 +317,7 @@ def chosen_on_devel(folder: str | Path) -> bool:
     if any(len(scores) > 1 for scores in record.get("layer_scores", {}).values()):
         return True
     path = folder / SEARCH
-    return path.is_file() and len(set(pd.read_csv(path, usecols=["cell"])["cell"])) > 1
+    return path.is_file() and len(set(read_csv(path)["cell"])) > 1
 
 
 def is_fresh(folder: str | Path, inputs: Mapping[str, Any], outputs: Sequence[str]) -> bool:
@@ -557,7 +566,7 @@ def fingerprint(settings: Any) -> str:
 
 def file_hash(path: str | Path) -> str:
     """BLAKE2b-128 of a file's bytes, as hex."""
-    with open(path, "rb") as file:
+    with open_regular(path, "rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
@@ -591,12 +600,14 @@ def read_json(path: str | Path) -> dict[str, Any] | None:
         Where the file is damaged, or is not what was written.
     """
     try:
-        value = parse_json(Path(path).read_text(encoding="utf-8"))
+        value = parse_json(read_text(path))
         if not isinstance(value, dict) or value.pop("digest", None) != fingerprint(value):
             raise ValueError("not as it was written")
         return value
     except FileNotFoundError:
         return None
+    except IrregularFileError as error:
+        raise RunError(str(error)) from None
     except (ValueError, OSError, RecursionError) as error:
         raise RunError(f"{path}: damaged: {error}; remove it and run the command again") from None
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evaluate.score import number
+from features.terminal import shown
 
 NONE = "–"
 """Stands where there is no value."""
@@ -238,4 +239,4 @@ def latex(text: str) -> str:
     >>> print(latex('50% of <a_b> & {c}'))
     50\% of \textless{}a\_b\textgreater{} \& \{c\}
     """
-    return _SPECIAL.sub(lambda found: _LATEX[found.group()], " ".join(text.split()))
+    return _SPECIAL.sub(lambda found: _LATEX[found.group()], shown(" ".join(text.split())))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from features.errors import StoreError
-from features.files import parse_json, write_text
+from features.files import parse_json, read_text, write_text
 from features.store import key_difference
 
 PLAN_FILE = "plan.json"
@@ -101,7 +101,7 @@ def read_plan(folder: Path) -> Plan | None:
     """
     path = folder / PLAN_FILE
     try:
-        raw = parse_json(path.read_text(encoding="utf-8"))
+        raw = parse_json(read_text(path))
         return Plan(dict(raw["key"]), [[_job(*job) for job in b] for b in _filled(raw["batches"])])
     except FileNotFoundError:
         return None

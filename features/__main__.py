@@ -24,6 +24,7 @@ from features.command import (
 from features.corpora import CORPORA, read_corpus
 from features.corpora.listing import print_corpora
 from features.errors import CorpusError, StoreError, UserError, nearest
+from features.files import read_bytes
 from features.lint import lint_recipe
 from features.recipe import load_recipe
 from features.store import BLOCK, Store, audio_hash, file_digest, store_path
@@ -152,7 +153,7 @@ def _not_audio(seen: Survey) -> list[Finding]:
         name = os.path.relpath(path, seen.root)
         try:
             n_bytes = path.stat().st_size
-            head = path.read_bytes() if 0 < n_bytes <= LFS_BYTES and path.is_file() else b""
+            head = read_bytes(path, LFS_BYTES) if 0 < n_bytes <= LFS_BYTES else b""
         except (OSError, ValueError):
             if reason != NO_FILE:  # the reader names those that are not there
                 unusable[f"{utterance} ({reason})"] = None

@@ -39,6 +39,7 @@ from pydantic import Field
 
 from features.ending import in_full
 from features.errors import ClusterError
+from features.files import TOML_BYTES, read_text
 from features.sections import Section, check_section
 from features.words import counted
 
@@ -263,7 +264,7 @@ def load_table(path: Path) -> SlurmSpec:
         Naming every fault of the file.
     """
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = tomllib.loads(read_text(path, "utf-8", TOML_BYTES))
     except OSError as error:
         raise ClusterError(
             f"{path}: cannot be read: {error.strerror}; CLUSTER=slurm reads [cluster] from "

@@ -26,6 +26,7 @@ from features.errors import UserError
 from features.files import full_disk, reason_of
 from features.memory import out_of_memory
 from features.recipe import Recipe, load_recipe
+from features.terminal import shown_streams
 from features.text import clean
 from features.walk import existing
 
@@ -141,6 +142,7 @@ def corpus_root(recipe: Recipe, name: str, data: Path) -> Path:
     return existing(Path(root).expanduser() if root else data / name)
 
 
+@shown_streams()
 def run_command(
     main: Callable[[argparse.Namespace], int | None],
     parser: argparse.ArgumentParser,

@@ -28,6 +28,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from features.errors import CorpusError, nearest
+from features.files import read_bytes, read_text
 from features.text import clean
 from features.utterances import Finding, finding, some
 from features.walk import existing
@@ -179,7 +180,7 @@ def emobox_hash(root: Path, corpus: str, name: str | None = None) -> str:
     name = name or _name_of(corpus)
     digest = hashlib.blake2b(digest_size=16)
     for (fold, part), path in sorted(_lists(_folder(existing(root), name), name).items()):
-        content = path.read_bytes()
+        content = read_bytes(path)
         digest.update(f"{fold} {part} {len(content)}\n".encode() + content)
     return digest.hexdigest()
 
@@ -223,7 +224,7 @@ def _entries(path: Path) -> list[tuple[str, str]]:
     """Read (key, wav) of each line."""
     entries, faults = [], []
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise CorpusError(f"{path}: cannot be read: {error}") from None
     for place, line in enumerate(lines, 1):

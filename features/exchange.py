@@ -26,7 +26,7 @@ from features.feature_files import (
     read_layouts,
     require_parquet,
 )
-from features.files import replacing
+from features.files import open_regular, replacing
 from features.inventory import require_store, shown_source
 from features.lock import WriterLock
 from features.recipe import names_folder
@@ -174,7 +174,7 @@ def source_hash(files: Sequence[Path]) -> str:
     """
     hashes = []
     for path in files:
-        with path.open("rb") as file:
+        with open_regular(path, "rb") as file:
             hashes.append(hashlib.file_digest(file, "sha256").hexdigest())
     if len(hashes) == 1:
         return hashes[0]

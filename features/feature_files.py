@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from features.command import Progress
 from features.corpora.base import AUDIO_SUFFIXES
 from features.errors import UserError, nearest
+from features.files import open_regular
 from features.text import clean
 from features.utterances import EXAMPLES, some
 from features.words import counted
@@ -334,7 +335,7 @@ def _rows(path: Path) -> Iterator[tuple[str, Sequence[Any]]]:
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, Sequence[Any]]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with open_regular(path, encoding="utf-8-sig", newline="") as file:
         try:
             head, second = file.readline(), file.readline()
             file.seek(0)
@@ -360,7 +361,8 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, Sequence[Any]]]:
 def _parquet_rows(path: Path) -> Iterator[tuple[str, Sequence[Any]]]:
     require_parquet(path)
     try:
-        frame = pd.read_parquet(path, engine="pyarrow")
+        with open_regular(path, "rb") as file:
+            frame = pd.read_parquet(file, engine="pyarrow")
     except ValueError as error:
         raise UserError(f"{path}: no Parquet file ({str(error).splitlines()[0]})") from None
     if any(name is not None for name in frame.index.names):

@@ -23,7 +23,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 import pandas as pd
 
@@ -36,6 +36,8 @@ _FULL = {
 }
 READ_BYTES = 1 << 30
 """Most that is read of a file which is read whole; a label file of 10 million rows is smaller."""
+TOML_BYTES = 1 << 24
+"""Most that is read of a recipe or another file that a person writes."""
 _IRREGULAR = {
     stat.S_IFIFO: "a pipe",
     stat.S_IFSOCK: "a socket",
@@ -58,8 +60,10 @@ class IrregularFileError(UserError, OSError):
         return f"{self.filename}: {self.strerror}"
 
 
-def open_regular(path: str | Path, mode: str = "r", **more: Any) -> IO[Any]:
+def open_regular(path: str | Path, mode: str = "r", **more: Any) -> Any:
     """Open a regular file for reading, as `open` does; never wait for a pipe or a device.
+
+    The file object is of `open`'s type for that mode.
 
     What was opened is asked, not what the name led to a moment ago.
 

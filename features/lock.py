@@ -23,13 +23,15 @@ from pathlib import Path
 from types import TracebackType
 
 from features.errors import StoreError
-from features.files import process_lives, reason_of
+from features.files import IrregularFileError, process_lives, read_bytes, reason_of
 
 HEARTBEAT_S = 60.0
 DEAD_AFTER_S = 600.0
 LOOK_EVERY_S = 1.0
 FILL_S = 0.5
 """A kill between creation and writing leaves an empty lock; a live writer fills it before this."""
+LOCK_BYTES = 1 << 16
+"""Most that is read of a lock."""
 BLINK_S = 0.2
 """Another process that looks for a dead holder may move the file aside and back."""
 
@@ -137,9 +139,11 @@ class WriterLock:
     def _live_holder(self) -> str | None:
         """Who holds the lock; None where nobody does any more, and the file is gone."""
         try:
-            held, touched_s = self.path.read_bytes(), self.path.stat().st_mtime
+            held, touched_s = read_bytes(self.path, LOCK_BYTES), self.path.stat().st_mtime
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise StoreError(f"{self.path}: cannot be read: {error.strerror}") from None
         age_s = self._now() - touched_s
         told = _told(held, age_s)
         if told is None:
@@ -172,7 +176,7 @@ class WriterLock:
         aside = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
         with contextlib.suppress(FileNotFoundError):
             os.rename(self.path, aside)
-            if aside.read_bytes() != held:
+            if read_bytes(aside, LOCK_BYTES) != held:
                 with contextlib.suppress(FileExistsError):
                     os.link(aside, self.path)
             aside.unlink()
@@ -197,8 +201,8 @@ def live_holder(path: Path) -> str | None:
         It cannot be read.
     """
     try:
-        held, age_s = path.read_bytes(), time.time() - path.stat().st_mtime
-    except FileNotFoundError:
+        held, age_s = read_bytes(path, LOCK_BYTES), time.time() - path.stat().st_mtime
+    except (FileNotFoundError, IrregularFileError):
         return None
     told = _told(held, age_s)
     if told is None:
@@ -241,7 +245,7 @@ def _lost(path: Path) -> StoreError:
 def _says(path: Path, text: str) -> bool:
     for pause_s in (BLINK_S, 0.0):
         with contextlib.suppress(OSError):
-            if text and path.read_bytes() == text.encode():
+            if text and read_bytes(path, LOCK_BYTES) == text.encode():
                 return True
         time.sleep(pause_s)
     return False

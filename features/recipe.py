@@ -22,6 +22,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from features.corpora import CORPORA
 from features.errors import RecipeError, nearest
+from features.files import TOML_BYTES, read_text
 from features.published import Known, PublishedTable, read_published
 from features.sections import S, Section, check_section
 from features.text import clean, clean_all, nfc
@@ -671,7 +672,7 @@ def _lists_and_tables(text: str) -> list[str]:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, "utf-8-sig", TOML_BYTES)
         if _DEEP_KEY.search(text):
             raise RecursionError
         return tomllib.loads(text)

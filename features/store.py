@@ -262,6 +262,9 @@ class Store:
         if "failed" in self._file.members():
             wanted["failed"] = (None,), "text"
         found = {name: self._array(name, *one) for name, one in wanted.items()}
+        for statistic in self.statistics:
+            if not found[statistic].shape[2]:
+                raise ValueError(f"/{statistic} has no columns")
         for statistic in self._file.members("names"):
             if statistic not in self.statistics:
                 raise ValueError(f"/names/{statistic} names the columns of no statistic")

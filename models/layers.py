@@ -22,7 +22,7 @@ import pandas as pd
 from evaluate import runs as files
 from evaluate.runs import ALL
 from features.errors import RunError
-from features.files import write_bytes, write_text
+from features.files import read_bytes, read_csv, write_bytes, write_text
 from features.recipe import Recipe, model_parts
 from features.store import Store, store_path
 from models.train import HEAD, is_done, train_model
@@ -159,7 +159,7 @@ def assemble(folders: dict[int, Path], folder: Path) -> dict[str, Any]:
         files.write_predictions(folder / name, pd.concat(parts).sort_index(kind="stable"))
     tables = []
     for layer, at in folders.items():
-        table = pd.read_csv(at / files.SEARCH, dtype=str, keep_default_na=False)
+        table = read_csv(at / files.SEARCH)
         table.insert(1, "layer", str(layer))
         table["chosen"] = [
             str(one == "True" and chosen[fold] == layer)
@@ -169,7 +169,7 @@ def assemble(folders: dict[int, Path], folder: Path) -> dict[str, Any]:
     table = pd.concat(tables).sort_values("fold", kind="stable")
     write_text(folder / files.SEARCH, table.to_csv(index=False, lineterminator="\n"), RunError)
     final = chosen[ALL if ALL in chosen else next(iter(chosen))]
-    write_bytes(folder / HEAD, (folders[final] / HEAD).read_bytes(), RunError)
+    write_bytes(folder / HEAD, read_bytes(folders[final] / HEAD), RunError)
     common = records[final]
     return {
         **{key: common[key] for key in _COMMON if key in common},

@@ -32,6 +32,7 @@ import pandas as pd
 
 from features.corpora.base import Corpus, Reading, make_ids, segment_id
 from features.errors import CorpusError, nearest
+from features.files import read_text
 from features.text import clean, nfc, shown
 from features.utterances import COLUMNS, Finding, finding, some
 from features.walk import Lookup, find_place
@@ -83,7 +84,7 @@ def _database(base: Path) -> Iterator[Any]:
         ) from None
     try:
         # audformat's own loader would run what a header's tags ask for.
-        header = yaml.safe_load((base / HEADER).read_text("utf-8"))
+        header = yaml.safe_load(read_text(base / HEADER))
         tables = [*(header.get("misc_tables") or {}), *(header.get("tables") or {})]
     except (OSError, ValueError, AttributeError, TypeError, yaml.YAMLError) as error:
         raise CorpusError(f"{base / HEADER}: no header of a database: {_line(error)}") from None

@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from features.errors import CorpusError
+from features.files import read_bytes
 from features.text import clean, nfc, shown
 from features.utterances import Finding, some
 from features.walk import walk
@@ -248,7 +249,7 @@ def read_rows(path: Path, delimiter: str = ",") -> tuple[list[str], list[list[st
     if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):  # may never end
         raise CorpusError(f"{path}: cannot be read: a pipe, socket or device")
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
     except OSError as error:
         raise CorpusError(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError as error:  # a NUL in its name

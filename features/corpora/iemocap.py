@@ -27,6 +27,7 @@ import pandas as pd
 
 from features.corpora.base import Corpus, Reading, find_audio, match_audio, number
 from features.errors import CorpusError, nearest
+from features.files import read_text
 from features.utterances import Finding, finding, some
 from features.walk import find_place
 from features.words import counted
@@ -151,7 +152,7 @@ def _turns(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
         if path.name.startswith(".") or not path.is_file():
             continue
         try:
-            lines = path.read_text("latin-1").splitlines()
+            lines = read_text(path, "latin-1").splitlines()
         except OSError as error:
             raise CorpusError(f"{path}: cannot be read: {error.strerror}") from None
         for place, line in enumerate(lines, 1):

@@ -34,6 +34,7 @@ from features.corpora.base import (
     read_rows,
 )
 from features.errors import CorpusError
+from features.files import read_text
 from features.text import clean
 from features.utterances import finding, some, unmatched
 from features.walk import find_place
@@ -156,7 +157,7 @@ def _labels(path: Path) -> dict[str, dict[str, Any]]:
     """Read the consensus labels: file name -> lower-case column -> text, or number of a target."""
     if path.suffix == ".json":
         try:
-            data = json.loads(path.read_text("utf-8"))
+            data = json.loads(read_text(path))
             pairs = [
                 (name, {key: "" if one is None else str(one) for key, one in row.items()})
                 for name, row in data.items()
@@ -200,7 +201,7 @@ def _partitions(base: Path) -> dict[str, str]:
     if path is None:
         return {}
     splits, faults = {}, []
-    for place, line in enumerate(path.read_text("utf-8-sig").splitlines(), 1):
+    for place, line in enumerate(read_text(path, "utf-8-sig").splitlines(), 1):
         split, separator, name = (part.strip() for part in line.partition(";"))
         if separator and name:
             splits[clean(name)] = clean(split)

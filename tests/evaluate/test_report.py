@@ -95,6 +95,29 @@ def test_a_report_of_a_classification(classified: tuple[Recipe, Path]) -> None:
     assert {page["href"] for page in index.all("a")} >= set(found) - {"index.html"}
 
 
+def test_names_that_turn_the_text_around_are_written_out(tmp_path: Path) -> None:
+    recipe = made.recipe(tmp_path, "classification")
+    turned = "sad\u202egnp"
+    for i, member in enumerate(("one", "two", "mean")):
+        frame = made.classification(seed=i, labels=("anger", turned, "joy\u2066"))
+        frame["utterance"] = "\u200f" + frame["utterance"]
+        record = {"title": f"{member}\x9b\u202e", "notes": [f"{turned} is odd"]}
+        made.finish(recipe, tmp_path / "runs", member, frame, record)
+    found = render(recipe, tmp_path / "runs")
+    model = found["model-one.html"].shown
+    for expected in ("sad\\u202egnp", "joy\\u2066", "one\\x9b\\u202e", "sad\\u202egnp is odd"):
+        assert expected in model
+    for name, data in outputs(tmp_path / "runs").items():
+        if name.endswith((".html", ".svg", ".js", ".tex")):
+            assert not re.search("[\u200f\u202e\u2066\x9b]", data.decode()), name
+    # The list of utterances is a script: what it holds is read as JSON first.
+    listing = (tmp_path / "runs/study/report/utterances.js").read_text(encoding="utf-8")
+    listed = json.loads(listing.removeprefix("const utterances = ").rstrip(";\n"))
+    assert {name[:7] for name, _ in listed} == {"\\u200fu"}
+    written = (tmp_path / "runs/study/report/tables").glob("*.csv")
+    assert any(turned in one.read_text(encoding="utf-8") for one in written)  # data stays data
+
+
 def test_every_cell_of_a_confusion_matrix_has_its_utterances(classified) -> None:
     recipe, folder = classified
     found = render(recipe, folder)["model-two.html"]

@@ -285,7 +285,7 @@ def test_any_byte_of_the_metadata_may_be_another(tmp_path: Path, hunt: bool) -> 
     def sweep() -> None:
         for place in range(0, len(WHOLE), 1 if hunt else 41):
             byte = WHOLE[place]
-            for value in {0, 255, 127, byte ^ 1, byte ^ 128, byte ^ 4} if hunt else {255 - byte}:
+            for value in {0, 255, byte ^ 1, byte ^ 128} if hunt else {255 - byte}:
                 path.write_bytes(changed(place, bytes([value])))
                 try:
                     with Store(path) as store:

@@ -375,6 +375,7 @@ def changed(path: Path, name: str, shape: tuple[int, ...], kind: str) -> Path:
         ("mean", (2, 3), "<f4"),
         ("size", (10**12,), "<i8"),
         ("layers", (10**12,), "<i8"),
+        ("mean", (2, 4, 4), "<f4"),
         ("crc/mean", (2, 2), "<u4"),
     ],
 )
@@ -419,6 +420,54 @@ def test_a_pipe_is_not_waited_for_and_a_device_not_read_to_its_end(tmp_path: Pat
     for path in (tmp_path / "a.wav", Path("/dev/zero")):
         with pytest.raises(OSError, match="is a (pipe|device): remove it"):
             file_digest(path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("run_bytes", [1, 1 << 22])
+def test_values_that_are_not_finite_are_refused_with_their_place(
+    tmp_path: Path, data: np.ndarray, monkeypatch: pytest.MonkeyPatch, value: float, run_bytes: int
+) -> None:
+    """The checksums are those of what was written: they say nothing."""
+    monkeypatch.setattr("features.store.RUN_BYTES", run_bytes)
+    data[1, 70, 3] = data[1, 149, 0] = data[2, 149, 6] = value
+    write(tmp_path / "toy.h5", data)
+    with Store(tmp_path / "toy.h5") as store:
+        np.testing.assert_array_equal(store.read(0, "mean"), data[0])
+        for check in (False, True):
+            with pytest.raises(StoreError, match=(
+                r"toy.h5: damaged: /mean, layer 1, utterances ü0070: values that are not finite; "
+                r"make extract MODEL=toy VERIFY=1 computes"
+            )):  # fmt: skip
+                store.read(1, "mean", check=check)
+        with pytest.raises(StoreError, match="layer 1, utterances ü0070: values that are not"):
+            store.read("mean", "mean")
+        with pytest.raises(StoreError, match="layer 2, utterances ü0149: values that are not"):
+            store.read_rows(2, "mean", np.array([3, 149]))
+        rows = np.array([148, 71, 69, 64])  # of the same blocks, and finite
+        np.testing.assert_array_equal(store.read_rows(1, "mean", rows), data[1, rows])
+        found = [(one.layer, one.block, one.utterances, one.finite) for one in store.verify()]
+    assert found == [
+        (1, 1, ("ü0070",), False), (1, 2, ("ü0149",), False), (2, 2, ("ü0149",), False),
+    ]  # fmt: skip
+
+
+def test_a_block_that_is_damaged_into_infinity_is_named_once(
+    tmp_path: Path, data: np.ndarray
+) -> None:
+    path = tmp_path / "toy.h5"
+    write(path, data)
+    raw = bytearray(path.read_bytes())
+    at = raw.index(data[1, 70].tobytes())
+    raw[at : at + 4] = np.float32(np.inf).tobytes()
+    path.write_bytes(raw)
+    with Store(path) as store:
+        (damage,) = store.verify()
+    assert (damage.block, damage.finite, len(damage.utterances)) == (1, True, 64)
+
+
+def test_an_array_without_columns_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="/mean has no columns"):
+        Store(changed(tmp_path / "toy.h5", "mean", (2, 3, 0), "<f4"))
 
 
 def test_a_layer_that_the_model_does_not_have(tmp_path: Path, data: np.ndarray) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from features.corpora.base import Corpus
 from features.corpora.compare import ABOUT_SPEAKERS, LAYOUT, TARGETS, counts, read_compare
 from features.errors import UserError
+from features.files import read_bytes, read_text
 
 # Raised with every change of the plan or the sound: a corpus of another version is made anew.
 VERSION = 1
@@ -100,7 +101,7 @@ def synthesise(root: Path, sizes: Sequence[int] = PARTITIONS) -> None:
 def is_complete(root: Path, sizes: Sequence[int] = PARTITIONS) -> bool:
     """Tell whether `root` holds what this version makes: its stamp, label files and audio."""
     try:
-        stamp = json.loads((Path(root) / STAMP).read_text("utf-8"))
+        stamp = json.loads(read_text(Path(root) / STAMP))
     except (OSError, ValueError):
         return False
     wanted = {"version": VERSION, "sizes": list(sizes), "labels": _hash(Path(root))}
@@ -110,7 +111,7 @@ def is_complete(root: Path, sizes: Sequence[int] = PARTITIONS) -> bool:
 def _hash(root: Path) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for path in sorted(root.glob("lab/*.csv")):
-        digest.update(path.name.encode() + path.read_bytes())
+        digest.update(path.name.encode() + read_bytes(path))
     return digest.hexdigest()
 
 
