@@ -29,7 +29,7 @@ import pandas as pd
 from features.audio import DECODER, Clip, listen
 from features.command import Progress
 from features.errors import AudioError, CorpusError, StoreError
-from features.files import parse_json, write_text
+from features.files import parse_json, read_text, write_text
 from features.store import audio_hash, file_digest
 from features.utterances import (
     CONTENT,
@@ -236,7 +236,7 @@ class _Memory:
         self._by_hash: dict[str, list[Any]] = {}
         self.rows: dict[tuple[str, str, str], tuple[float, str, str]] = {}
         try:
-            about = parse_json(self.path.read_text("utf-8"))
+            about = parse_json(read_text(self.path))
             files = dict(about["files"]) if about["decoder"] == DECODER else {}
             old = read_table(folder).frame
         except (OSError, ValueError, KeyError, TypeError, CorpusError):
@@ -253,7 +253,7 @@ class _Memory:
     def write(self) -> None:
         """Write what is known, whole or not at all."""
         text = json.dumps({"decoder": DECODER, "files": dict(sorted(self.files.items()))}, indent=0)
-        if not self.path.is_file() or self.path.read_text("utf-8") != text:
+        if not self.path.is_file() or read_text(self.path) != text:
             write_text(self.path, text, StoreError)
 
     def look(self, path: Path, rows: list[tuple[int, Clip]]) -> list[Look]:

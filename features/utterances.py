@@ -30,7 +30,7 @@ import numpy as np
 import pandas as pd
 
 from features.errors import CorpusError
-from features.files import parse_json, read_csv, write_text
+from features.files import parse_json, read_bytes, read_csv, read_text, write_text
 from features.text import clean, merged
 from features.words import counted
 
@@ -201,7 +201,7 @@ def write_table(folder: Path, table: Table) -> None:
     about_text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
     for name, content in (("utterances.json", about_text), ("utterances.csv", text.getvalue())):
         path = folder / name
-        if not path.is_file() or path.read_bytes() != content.encode():
+        if not path.is_file() or read_bytes(path) != content.encode():
             write_text(path, content)
 
 
@@ -219,7 +219,7 @@ def read_table(folder: Path) -> Table:
         if not path.is_file():
             raise CorpusError(f"{path}: no utterance table there; {way_out}")
     try:
-        info = parse_json(about.read_text("utf-8"))
+        info = parse_json(read_text(about))
         labels = {
             name: tuple(dict.fromkeys(map(clean, classes)))
             for name, classes in info["labels"].items()
