@@ -37,6 +37,8 @@ _ROUNDING = 8
 """Bytes behind the samples that are too few for a chunk."""
 _MPEG = (0x50, 0x55)
 """Codings of WAV that are MPEG audio: layer 1 or 2, and 3."""
+_GSM = (0x31, 65, 320)
+"""Coding of WAV that is GSM 6.10: bytes and samples of a block."""
 _KNOWN = frozenset(
     (b"LIST", b"fact", b"bext", b"cue ", b"smpl", b"inst", b"PEAK", b"iXML", b"axml", b"_PMX")
     + (b"ID3 ", b"id3 ", b"JUNK", b"junk", b"PAD ", b"FLLR", b"DISP", b"afsp", b"cart", b"umid")
@@ -161,8 +163,10 @@ def _one(file: Bytes, at: int, stop: int) -> tuple[list[Part], int]:
     end, after = _end(file, begin, promised, stop, form, at)
     if tag in _MPEG and form.samples == b"data":
         return mpeg.parts(file, begin, min(end, stop)), after
+    # Libsndfile takes the byte that makes a chunk's size even for one block more.
+    n_frames = (end - begin) // _GSM[1] * _GSM[2] if tag == _GSM[0] and form is _WAV else None
     if end == begin + promised:
-        return [Part(at, after)], after
+        return [Part(at, after, n_frames=n_frames)], after
     if begin - at > _MOST_HEADER:
         raise AudioError(f"its length is unknown, and its header has {begin - at} bytes")
     new = bytearray(file.at(at, begin - at))
@@ -180,7 +184,7 @@ def _one(file: Bytes, at: int, stop: int) -> tuple[list[Part], int]:
         put(long_sizes + 16, 8, 0)
         n_bytes = 2**32 - 1
     put(place + form.id_bytes, form.size_bytes, n_bytes)
-    return [Part(begin, end, bytes(new))], after
+    return [Part(begin, end, bytes(new), n_frames=n_frames)], after
 
 
 def _sun(file: Bytes, at: int, stop: int) -> tuple[list[Part], int]:

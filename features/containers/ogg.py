@@ -3,8 +3,8 @@
 Conventions
 -----------
 - A page that begins a stream, behind one that does not, begins the next link of the chain.
-- A stream says its end by a flag on its last page. Without it nobody can tell what is missing: the
-  file is taken for one that was cut short. In the middle of a chain the next link says it.
+- A stream should say its end by a flag on its last page. What Android records does not: a file
+  without it is read as far as there are pages. One that ends within a page was cut short.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from features.containers.parts import WHOLE, Bytes, Part, Seen
 from features.errors import AudioError
 
 _MOST_LINKS = 10_000
-_BEGINS, _ENDS = 2, 4
+_BEGINS = 2
 _SOUND = (b"\x01vorbis", b"OpusHead", b"\x7fFLAC", b"Speex   ")
 _RARE = {b"\x7fFLAC": "FLAC", b"Speex   ": "Speex"}
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
@@ -32,7 +32,6 @@ class _Link:
     serial: bytes = b""
     codec: bytes = b""
     last: tuple[int, int] = (0, 0)
-    ended: bool = False
     begun: bool = False
 
 
@@ -57,6 +56,10 @@ def parts(file: Bytes, start: int, stop: int, seen: Callable[[], Seen | None]) -
         n_bytes = 27 + head[26] + sum(head[27 : 27 + head[26]])
         if at + n_bytes > stop:
             raise AudioError("cut short: its last page is not there to its end")
+        behind = file.at(at + n_bytes, 4)
+        if behind not in (b"OggS", b"") and not _is_sound(file.at(at, n_bytes)):
+            # The next may begin within what was left of this one.
+            raise AudioError("damaged: a page has another check sum, or is not there to its end")
         flags, serial = head[5], head[14:18]
         if not links or (flags & _BEGINS and links[-1].begun):
             if len(links) == _MOST_LINKS:
@@ -71,7 +74,7 @@ def parts(file: Bytes, start: int, stop: int, seen: Callable[[], Seen | None]) -
         else:
             link.begun = True
         if serial == link.serial:
-            link.last, link.ended = (at, n_bytes), bool(flags & _ENDS)
+            link.last = (at, n_bytes)
         at += n_bytes
         link.stop = at
     found = [link for link in links if link.codec]
@@ -82,11 +85,6 @@ def parts(file: Bytes, start: int, stop: int, seen: Callable[[], Seen | None]) -
         raise AudioError(
             f"cannot be read as audio: {name} within Ogg, which libsndfile does not decode: make a "
             "FLAC file of it (ffmpeg -i FILE NEW.flac)"
-        )
-    if not found[-1].ended:
-        raise AudioError(
-            "cut short: no page says that its stream ends (ffmpeg -i FILE -c copy NEW.ogg writes "
-            "one, if nothing is missing)"
         )
     for link in found:
         if not _is_sound(file.at(*link.last)):

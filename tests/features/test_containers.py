@@ -1,0 +1,380 @@
+"""Files whose headers say too little, too much, or nothing: decoded to their end, or refused."""
+
+from __future__ import annotations
+
+import math
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from features.audio import Clip, decode, listen, seconds
+from features.errors import AudioError
+from tests.features.sounds import (
+    APE,
+    ID3V1,
+    ID3V2,
+    flac_of_length,
+    mp3_frames,
+    mp3_without_count,
+    noise,
+    ogg_pages,
+    pcm,
+    put,
+    wav,
+    written,
+)
+
+WHOLE = (math.nan, math.nan)
+A, B = noise(8_000)[:, 0], noise(6_000, seed=1)[:, 0]
+AB = np.concatenate([A, B])
+
+
+def heard(tmp_path: Path, data: bytes) -> tuple[np.ndarray, int]:
+    """Samples and version of the decoding; `seconds`, `decode` and `listen` have to agree."""
+    path = tmp_path / "a.audio"
+    path.write_bytes(data)
+    mono, rate = decode(Clip("a", str(path)))
+    whole = listen(str(path), [WHOLE, (0.1, 0.2)])
+    assert whole.n_frames == len(mono) == round(rate * seconds(Clip("a", str(path))))
+    assert [one.seconds for one in whole.spans] == [len(mono) / rate, 0.1]  # type: ignore[union-attr]
+    assert whole.spans[0].samples_hash == whole.recording_hash  # type: ignore[union-attr]
+    part, _ = decode(Clip("a", str(path), 0.1, 0.2))
+    np.testing.assert_allclose(part, mono[rate // 10 : rate // 5], atol=2e-7)
+    return mono, whole.decoder
+
+
+def listen_to_all(path: Path) -> None:
+    (span,) = listen(str(path), [WHOLE]).spans
+    if isinstance(span, AudioError):
+        raise span
+
+
+def refused(tmp_path: Path, data: bytes, why: str) -> None:
+    path = tmp_path / "a.audio"
+    path.write_bytes(data)
+    with pytest.raises(AudioError, match=why):
+        decode(Clip("a", str(path)))
+    with pytest.raises(AudioError, match=why):
+        listen_to_all(path)
+
+
+@pytest.mark.parametrize(
+    ("data", "version"),
+    [
+        (0x7FFF_F000, 2),  # sox
+        (0x7FFF_FFDB, 2),
+        (0x7FFF_FFFE, 2),
+        (0x7FFF_FFFF, 1),
+        (0x8000_0000, 1),  # arecord
+        (0xFFFF_FFFF, 1),  # ffmpeg
+        (0, 2),  # never closed
+    ],
+)
+def test_wav_files_that_were_written_to_a_pipe(tmp_path: Path, data: int, version: int) -> None:
+    samples, decoder = heard(tmp_path, wav(pcm(A), data, riff=min(data + 36, 2**32 - 1)))
+    np.testing.assert_array_equal(samples, A)
+    assert decoder == version
+    joined, decoder = heard(tmp_path, wav(pcm(A), data) + wav(pcm(B), data))
+    np.testing.assert_array_equal(joined, AB)
+    assert decoder == 2
+
+
+def test_a_wav_file_that_is_empty_stays_it(tmp_path: Path) -> None:
+    refused(tmp_path, wav(b"", tail=b"LIST\x04\0\0\0INFO"), "empty: no samples")
+
+
+def of_unknown_length(kind: str) -> bytes:
+    """A file with the length that programs write to a pipe."""
+    if kind in ("aiff", "aiff-0"):  # sox, ffmpeg
+        data = written(A, "AIFF", "PCM_16")
+        at = data.index(b"SSND") + 4
+        return put(data, at, 0 if kind == "aiff-0" else 0x7F00_0008, 4, "big")
+    if kind == "aifc-ulaw":
+        data = written(A, "AIFF", "ULAW")
+        return put(data, data.index(b"SSND") + 4, 0x7F00_0008, 4, "big")
+    if kind == "wav-ulaw":
+        data = written(A, "WAV", "ULAW")
+        return put(data, data.index(b"data") + 4, 0x7FFF_F000, 4)
+    if kind == "wav-gsm":
+        data = written(A, "WAV", "GSM610")
+        return put(data, data.index(b"data") + 4, 0x7FFF_F000, 4)
+    if kind in ("au", "au-0"):
+        return put(written(A, "AU", "PCM_16"), 8, 0 if kind == "au-0" else 0xFFFF_FFFF, 4, "big")
+    if kind == "au-alaw":
+        return put(written(A, "AU", "ALAW"), 8, 0x7FFF_F000, 4, "big")
+    if kind in ("w64", "w64-0"):
+        data = written(A, "W64", "PCM_16")
+        return put(data, data.index(b"data") + 16, 24 if kind == "w64-0" else 2**64 - 1, 8)
+    if kind in ("rf64", "rf64-0"):
+        data = written(A, "RF64", "PCM_16")
+        at = data.index(b"ds64") + 16
+        return put(data, at, 0 if kind == "rf64-0" else 2**64 - 1, 8)
+    assert kind == "caf"
+    data = written(A, "CAF", "PCM_16")
+    return put(data, data.index(b"data") + 4, 2**64 - 1, 8, "big")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["aiff", "aiff-0", "aifc-ulaw", "wav-ulaw", "wav-gsm", "au", "au-0", "au-alaw", "w64", "w64-0"]
+    + ["rf64", "rf64-0", "caf"],
+)
+def test_other_files_that_were_written_to_a_pipe(tmp_path: Path, kind: str) -> None:
+    whole = {
+        "aifc-ulaw": ("AIFF", "ULAW"),
+        "wav-ulaw": ("WAV", "ULAW"),
+        "wav-gsm": ("WAV", "GSM610"),
+        "au-alaw": ("AU", "ALAW"),
+    }.get(kind, ("WAV", "PCM_16"))
+    path = tmp_path / "right"
+    path.write_bytes(written(A, *whole))
+    samples, _ = heard(tmp_path, of_unknown_length(kind))
+    np.testing.assert_array_equal(samples, decode(Clip("a", str(path)))[0])
+
+
+@pytest.mark.parametrize(
+    ("promised", "why"),
+    [
+        (16_001, "cut short: its header promises 16001 bytes of samples, 16000 are there"),
+        (10**6, "cut short: its header promises 1000000 bytes of samples"),
+        (0x9000_0000, "cut short: its header promises 2415919104 bytes of samples"),
+        (8_000, r"promises 8000 bytes of samples, and behind them are 8000 that are no chunk"),
+    ],
+)
+def test_a_wav_file_with_another_length(tmp_path: Path, promised: int, why: str) -> None:
+    refused(tmp_path, wav(pcm(A), promised), why)
+
+
+@pytest.mark.parametrize("kind", ["RF64", "W64", "CAF", "AU", "AIFF", "NIST", "SVX"])
+def test_files_of_other_kinds_that_were_cut(tmp_path: Path, kind: str) -> None:
+    refused(tmp_path, written(A, kind, "PCM_16")[:-100], "cut short: its header promises 16000")
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        b"LIST\x04\0\0\0INFO",
+        b"LIST\x40\0\0\0INFO",  # a tag that was cut
+        b"id3 \x1a\0\0\0" + ID3V2,
+        ID3V1,
+        ID3V2,
+        bytes(5_000),
+        b"\0\0\0",
+        b"bext\x04\0\0\0abcdPAD \x02\0\0\0xy",
+    ],
+)
+def test_what_may_stand_behind_the_samples(tmp_path: Path, tail: bytes) -> None:
+    samples, decoder = heard(tmp_path, wav(pcm(A), tail=tail))
+    np.testing.assert_array_equal(samples, A)
+    assert decoder == 1
+
+
+@pytest.mark.parametrize("filling", [b"", b"\0"])
+def test_samples_of_an_odd_number_of_bytes(tmp_path: Path, filling: bytes) -> None:
+    tail = filling + b"LIST\x04\0\0\0INFO"
+    samples, decoder = heard(tmp_path, wav(pcm(A)[:-1], tail=tail))
+    np.testing.assert_array_equal(samples, A[:-1])
+    assert decoder == 1
+
+
+@pytest.mark.parametrize("riff", [0, 100, 10**6, 2**32 - 1])
+def test_a_wrong_size_of_the_file_is_no_fault(tmp_path: Path, riff: int) -> None:
+    samples, decoder = heard(tmp_path, wav(pcm(A), riff=riff))
+    np.testing.assert_array_equal(samples, A)
+    assert decoder == 1
+
+
+def test_two_chunks_of_samples(tmp_path: Path) -> None:
+    tail = b"data" + struct.pack("<I", 2 * len(B)) + pcm(B)
+    refused(tmp_path, wav(pcm(A), tail=tail), "two chunks of samples: part them")
+
+
+@pytest.mark.parametrize(
+    ("form", "subtype"),
+    [("WAV", "PCM_16"), ("WAV", "FLOAT"), ("RF64", "PCM_16"), ("W64", "PCM_16"), ("CAF", "PCM_16")]
+    + [("AIFF", "PCM_16"), ("AU", "PCM_16"), ("FLAC", "PCM_16"), ("MP3", None)]
+    + [("OGG", "VORBIS"), ("OGG", "OPUS")],
+)
+def test_files_joined_in_one(tmp_path: Path, form: str, subtype: str | None) -> None:
+    one, two = written(A, form, subtype), written(B, form, subtype)
+    alone = [heard(tmp_path, data)[0] for data in (one, two)]
+    assert [len(samples) for samples in alone] == [8_000, 6_000]
+    samples, decoder = heard(tmp_path, one + two)
+    np.testing.assert_array_equal(samples, np.concatenate(alone))
+    assert decoder == 2
+    thrice, _ = heard(tmp_path, one * 3)  # links of one serial number, headers of one length
+    np.testing.assert_array_equal(thrice, np.concatenate([alone[0]] * 3))
+    stereo = np.stack([B, -B / 2], axis=1)
+    mixed, _ = heard(tmp_path, one + written(stereo, form, subtype))
+    assert len(mixed) == 14_000
+    slow = written(B, form, subtype, 8_000)
+    refused(tmp_path, one + slow, "recordings of 16000 and 8000 Hz joined in one")
+    if form not in ("OGG", "MP3"):
+        refused(tmp_path, one + two[:-50], "cut short|cannot be decoded")
+
+
+@pytest.mark.parametrize(
+    ("form", "subtype", "n_frames"),
+    # Their blocks are filled up: 320 samples of GSM in WAV, 160 else and of NMS, 120 of G.72x.
+    [("WAV", "GSM610", 8_000), ("AIFF", "GSM610", 8_000), ("W64", "GSM610", 8_000)]
+    + [("AU", "G721_32", 8_040), ("AU", "G723_24", 8_040), ("WAV", "NMS_ADPCM_16", 8_000)]
+    + [("WAV", "G721_32", 8_040), ("AU", "G723_40", 8_040), ("WAV", "NMS_ADPCM_32", 8_000)],
+)
+def test_formats_that_cannot_be_sought_in(
+    tmp_path: Path, form: str, subtype: str, n_frames: int
+) -> None:
+    data = written(A, form, subtype)
+    (tmp_path / "whole").write_bytes(data)
+    with sf.SoundFile(tmp_path / "whole") as file:
+        known = file.read(file.frames, dtype="float32")
+    samples, decoder = heard(tmp_path, data)
+    assert (len(samples), decoder) == (n_frames, 2)
+    np.testing.assert_array_equal(samples, known[:n_frames])
+
+
+def test_flac_files_of_unknown_or_wrong_length(tmp_path: Path) -> None:
+    right = written(A, "FLAC", "PCM_16")
+    for length in (0, 100, 4_096, 7_999):
+        for data in (flac_of_length(right, length), flac_of_length(right, length) + ID3V1):
+            samples, decoder = heard(tmp_path, data)
+            np.testing.assert_array_equal(samples, A)
+            assert decoder == 2
+    joined, _ = heard(tmp_path, flac_of_length(right, 0) + ID3V1 + ID3V2 + flac_of_length(right, 9))
+    np.testing.assert_array_equal(joined, np.concatenate([A, A]))
+    refused(
+        tmp_path, flac_of_length(right, 8_001), "promises 8001 samples a channel, 8000 are there"
+    )
+    for cut in (1, 100, 3_000):
+        refused(tmp_path, flac_of_length(right, 0)[:-cut], "cut short: its last frame is not there")
+        refused(tmp_path, flac_of_length(right, 100)[:-cut], "cut short: its last frame is not the")
+        refused(tmp_path, right[:-cut], "cut short|cannot be decoded")
+
+
+@pytest.mark.parametrize("kind", ["zeros", "stereo", "24", "ends-in-zeros"])
+def test_the_last_frame_of_a_flac_file_is_found(tmp_path: Path, kind: str) -> None:
+    samples = {
+        "zeros": np.zeros((20_000, 1)),
+        "stereo": noise(9_000, 2),
+        "24": noise(9_000, 2) / 7,
+        "ends-in-zeros": np.concatenate([noise(5_000), np.zeros((5_000, 1))]),
+    }[kind]
+    right = written(samples, "FLAC", "PCM_24" if kind == "24" else "PCM_16")
+    expected, decoder = heard(tmp_path, right)
+    assert (len(expected), decoder) == (len(samples), 1)
+    found, decoder = heard(tmp_path, flac_of_length(right, 0))
+    np.testing.assert_array_equal(found, expected)
+    assert decoder == 2
+
+
+@pytest.mark.parametrize("before", [b"", ID3V2, b"junk" * 100, bytes(3_000)])
+@pytest.mark.parametrize("behind", [b"", ID3V1, b"x" * 8 + APE, ID3V1 + ID3V1, b"junk" * 10])
+def test_an_mp3_without_a_count(tmp_path: Path, before: bytes, behind: bytes) -> None:
+    # Loud after quiet: the first frame's length says nothing of the others.
+    sound = np.concatenate([A * 0.001, np.repeat(B, 2) * 3])
+    data, n_frames = mp3_without_count(sound)
+    counted, _ = heard(tmp_path, written(sound, "MP3"))
+    samples, _ = heard(tmp_path, before + data + behind)
+    assert len(samples) == n_frames
+    # The encoder's delay, which the count tells, is 576 samples, the decoder's 529.
+    np.testing.assert_allclose(samples[1_105:][: len(counted)], counted, atol=1e-5)
+
+
+def test_an_mp3_without_a_count_twice(tmp_path: Path) -> None:
+    data, n_frames = mp3_without_count(A)
+    assert len(heard(tmp_path, data * 2)[0]) == 2 * n_frames
+    samples, _ = heard(tmp_path, data + ID3V1 + ID3V2 + written(B, "MP3"))
+    assert len(samples) == n_frames + len(B)
+
+
+def test_an_mp3_that_was_cut(tmp_path: Path) -> None:
+    data, n_frames = mp3_without_count(A)
+    refused(tmp_path, data[:-10], "cut short: its last MPEG frame promises")
+    frames = mp3_frames(data)
+    refused(tmp_path, b"".join(frames[:-1]) + frames[-1][:3], "cut short: its last MPEG frame")
+    counted = mp3_frames(written(A, "MP3"))
+    n = len(counted) - 1
+    refused(tmp_path, b"".join(counted[:-1]), f"promises {n} MPEG frames, {n - 1} are there")
+    middle = b"".join(frames[:5]) + b"\1" * 300 + b"".join(frames[5:])
+    refused(tmp_path, middle, "damaged: 300 bytes between its MPEG frames are none")
+    assert len(heard(tmp_path, b"".join(frames[:-1]))[0]) == n_frames - 576
+
+
+def test_an_mp3_that_counts_too_few_frames(tmp_path: Path) -> None:
+    counted = written(A, "MP3")
+    at = max(counted.find(b"Xing"), counted.find(b"Info"))
+    n = int.from_bytes(counted[at + 8 : at + 12])
+    samples, decoder = heard(tmp_path, put(counted, at + 8, n - 3, 4, "big"))
+    known, _ = heard(tmp_path, counted)
+    # All frames but the encoder's and decoder's delay; what fills the last is not told from sound.
+    assert len(samples) == 576 * n - 1_105
+    np.testing.assert_array_equal(samples[: len(known)], known)
+    assert decoder == 2
+
+
+def test_an_mp3_of_free_format(tmp_path: Path) -> None:
+    data, n_frames = mp3_without_count(A, bitrate_mode="CONSTANT", compression_level=0.5)
+    frames = [bytearray(one) for one in mp3_frames(data)]
+    for one in frames:
+        one[2] &= 0x0F  # no bit rate
+    samples, _ = heard(tmp_path, b"".join(frames))
+    assert len(samples) == n_frames
+    np.testing.assert_array_equal(samples, heard(tmp_path, data)[0])
+
+
+def test_mp3_within_wav(tmp_path: Path) -> None:
+    data, n_frames = mp3_without_count(A)
+    form = struct.pack("<HHIIHH", 0x55, 1, 16_000, 8_000, 1, 0) + b"\x0c\0" + bytes(12)
+    head = b"WAVEfmt " + struct.pack("<I", len(form)) + form
+    body = b"data" + struct.pack("<I", len(data)) + data
+    file = b"RIFF" + struct.pack("<I", len(head + body)) + head + body
+    alone, _ = heard(tmp_path, data)
+    samples, decoder = heard(tmp_path, file)
+    assert (len(samples), decoder) == (n_frames, 2)
+    np.testing.assert_array_equal(samples, alone)
+    refused(tmp_path, file[:-20], "cut short")
+
+
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+def test_ogg_files_that_were_cut_or_damaged(tmp_path: Path, subtype: str) -> None:
+    data = written(np.repeat(A, 8), "OGG", subtype)
+    pages = ogg_pages(data)
+    assert len(pages) > 4
+    refused(tmp_path, data[:-1], "cut short: its last page is not there to its end")
+    refused(tmp_path, data[:-1] + data, "damaged: a page")
+    flipped = data[:-5] + bytes([data[-5] ^ 1]) + data[-4:]
+    refused(tmp_path, flipped, "damaged: the last page of a stream has another check sum")
+    refused(tmp_path, b"".join(pages[:-2] + pages[-1:]), "cut short|malformed")
+    # What Android records ends without the flag that says so, and cannot be told from this.
+    samples, decoder = heard(tmp_path, b"".join(pages[:-1]))
+    known, _ = heard(tmp_path, data)
+    np.testing.assert_array_equal(samples, known[: len(samples)])
+    assert decoder == 1
+
+
+def test_a_count_of_nist_sphere(tmp_path: Path) -> None:
+    data = written(A, "NIST", "PCM_16")
+    np.testing.assert_array_equal(heard(tmp_path, data)[0], A)
+    np.testing.assert_array_equal(heard(tmp_path, data + bytes(999))[0], A)
+    refused(tmp_path, data + pcm(B), "behind them are 12000 that may be samples, too")
+
+
+@pytest.mark.parametrize("kind", ["RF64", "W64", "CAF", "FLAC", "OGG", "NIST", "WAV", "AIFF"])
+def test_a_tag_in_front(tmp_path: Path, kind: str) -> None:
+    data = written(A, kind)
+    samples, _ = heard(tmp_path, ID3V2 + data)
+    np.testing.assert_array_equal(samples, heard(tmp_path, data)[0])
+
+
+@pytest.mark.parametrize(
+    "data", [b"text " * 1_000, bytes(5_000), b"OggS", b"fLaC", b"RIFF\0\0\0\0WAVE"]
+)
+def test_what_is_no_audio(tmp_path: Path, data: bytes) -> None:
+    refused(tmp_path, data, "cannot be read as audio|cut short")
+
+
+def test_noise_is_no_mp3(tmp_path: Path) -> None:
+    data = np.random.default_rng(3).integers(0, 256, 300_000, dtype=np.uint8).tobytes()
+    refused(tmp_path, data, "cannot be read as audio")
