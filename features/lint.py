@@ -485,8 +485,6 @@ def _record(part: Part) -> dict[str, Any]:
         "fitted": part.fitted,
         "held_out": part.held_out,
         "classes": part.classes,
-        "shared": {
-            kind: {"n": part.n_shared[kind], "of": part.of[kind]} for kind in part.shared
-        },
+        "shared": {kind: {"n": part.n_shared[kind], "of": part.of[kind]} for kind in part.shared},
         "missing": part.missing,
     }

@@ -13,6 +13,7 @@ Conventions
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -201,6 +202,36 @@ def keep_measured(table: Table, old: Table) -> None:
         values = table.frame[name].to_numpy(copy=True)
         values[rows] = old.frame[name].to_numpy()[taken]
         table.frame[name] = values
+
+
+def pointed_elsewhere(old: Table, new: Table, root: Path) -> list[str]:
+    """Utterances whose path has become another file's, whose bytes are others.
+
+    A file that is not there, or lies somewhere else as it was, is none of them.
+
+    Parameters
+    ----------
+    old : Table
+        With the hashes of the audio, as it was extracted.
+    new : Table
+        As the corpus has it now.
+    root : Path
+        Its folder.
+    """
+    columns = (old.frame[name].tolist() for name in ("utterance", "path", "audio_hash"))
+    before = {utterance: (path, hashed) for utterance, path, hashed in zip(*columns, strict=True)}
+    found = []
+    columns = (new.frame[name].tolist() for name in ("utterance", "path", "start", "end"))
+    for utterance, path, start, end in zip(*columns, strict=True):
+        was, hashed = before.get(utterance, (path, ""))
+        if path == was or not hashed:
+            continue
+        with contextlib.suppress(OSError, ValueError):
+            digest = file_digest(root / path)
+            versions = range(1, DECODER + 1)
+            if hashed not in {audio_hash(digest, start, end, decoder=one) for one in versions}:
+                found.append(utterance)
+    return found
 
 
 def decoder_of(path: Path) -> int:

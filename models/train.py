@@ -53,7 +53,9 @@ from features.oddities import columns_near, oddities
 from features.recipe import Recipe, model_parts
 from features.splits import make_plan
 from features.store import Store, store_path
+from features.survey import pointed_elsewhere
 from features.utterances import SPELLINGS, differences, some
+from features.words import counted
 from models.effort import count_fits, warning
 from models.heads import check_grid
 from models.layer_weights import WeightedFits
@@ -95,7 +97,8 @@ class Outcome:
 def check_labels(recipe: Recipe, stores: Path, data: Path) -> list[str]:
     """Compare the tables beside the stores with the corpora they were read from.
 
-    No audio is read, and a corpus that is not there is passed over: training needs stores alone.
+    No audio is read but that of rows whose path has changed, and a corpus that is not there is
+    passed over: training needs stores alone.
 
     Returns
     -------
@@ -119,6 +122,10 @@ def check_labels(recipe: Recipe, stores: Path, data: Path) -> list[str]:
             notes.append(f"{name}: the labels in {root} were not compared: {error}")
             continue
         faults += [f"{name}: {line}" for line in differences(tables[name], new)]
+        moved = pointed_elsewhere(tables[name], new, root)
+        if moved:
+            rows = counted(len(moved), "row names", "rows name")
+            faults.append(f"{name}: {rows} another recording: {some(moved)}")
     if faults:
         refresh = "; ".join(
             f"`python -m features table {name} --recipe {recipe.path}`" for name in recipe.corpora
@@ -129,7 +136,7 @@ def check_labels(recipe: Recipe, stores: Path, data: Path) -> list[str]:
                     f"the corpora on disk give other tables than {stores} has:",
                     *faults,
                     f"to train on the new ones: {refresh} (where only labels changed), or make "
-                    f"extract (where there are new utterances)",
+                    f"extract (where there are new utterances or recordings)",
                 ]
             )
         )
@@ -413,7 +420,7 @@ def _cross_validation(
     for name, choice in zip(names, search_each(problem, inners, fits), strict=True):
         if name != ALL:
             inner.add(name, _frame(problem, rows, choice.positions, "inner", name, choice.values))
-        nothing = choice.positions[:0], choice.values[:0]
+        nothing = choice.positions[:0], choice.values[:0]  # noqa: PD011 (no frame)
         outcome.choices[name] = replace(choice, positions=nothing[0], values=nothing[1])
 
     def wanted() -> Iterator[Refit]:

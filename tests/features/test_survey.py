@@ -15,7 +15,7 @@ import soundfile as sf
 from features import survey as module
 from features.audio import DECODER
 from features.store import audio_hash, file_digest
-from features.survey import FILES, Survey, forget, keep_measured, survey
+from features.survey import FILES, Survey, forget, keep_measured, pointed_elsewhere, survey
 from features.utterances import Table, read_table, write_table
 from tests.models import synthetic
 
@@ -274,3 +274,16 @@ def test_what_is_forgotten_is_read_again(tmp_path: Path) -> None:
     assert look(tmp_path, ("a.wav", *WHOLE)).frame["file_hash"].tolist() == ["0" * 32]
     forget(tmp_path / "stores", [tmp_path / "audio/a.wav"])
     assert look(tmp_path, ("a.wav", *WHOLE)).frame["file_hash"].tolist() == [right]
+
+
+def test_rows_that_name_another_recording_are_told_from_files_that_moved(tmp_path: Path) -> None:
+    for i, name in enumerate("abc"):
+        write(tmp_path / f"audio/{name}.wav", wave(seed=i))
+    rows = [("a.wav", *WHOLE), ("b.wav", 0.0, 0.5), ("c.wav", *WHOLE)]
+    look(tmp_path, *rows)
+    old = read_table(tmp_path / "stores")
+    (tmp_path / "audio/moved").mkdir()
+    write(tmp_path / "audio/moved/b.wav", wave(seed=1))
+    now = [("c.wav", *WHOLE), ("moved/b.wav", 0.0, 0.5), ("gone.wav", *WHOLE)]
+    assert pointed_elsewhere(old, table_of(*now), tmp_path / "audio") == ["u000"]
+    assert pointed_elsewhere(old, table_of(*rows), tmp_path / "audio") == []

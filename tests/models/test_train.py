@@ -22,9 +22,11 @@ from evaluate.score import overview, score_all, score_run
 from features.__main__ import main as features
 from features.__main__ import parser as features_parser
 from features.command import run_command
+from features.corpora import read_corpus
 from features.errors import CorpusError, RecipeError, RunError, StoreError
 from features.matrix import load_matrix, standardised
 from features.recipe import Recipe, load_recipe
+from features.survey import survey
 from features.utterances import Table, read_table, write_table
 from models.search import apply, decide
 from models.train import (
@@ -799,3 +801,22 @@ def test_a_store_of_other_numerics_is_noted_with_the_run(
     note = f"{tmp_path / 'made' / 'one.h5'}: made with numerics 1, this version computes"
     assert any(one.startswith(note) for one in read_run(folder)["notes"])
     assert f"one: {note}" in capsys.readouterr().out
+
+
+def test_rows_that_name_another_recording_stop_the_training(
+    tmp_path: Path, make_corpus, tones_recipe
+) -> None:
+    root, stores = make_corpus(), tmp_path / "stores"
+    recipe = load_recipe(tones_recipe('["mfcc"]'))
+    survey(read_corpus("tones", root, reader="manifest"), root, stores / "tones")
+    assert check_labels(recipe, stores, tmp_path / "data") == []
+    (root / "moved").mkdir()
+    (root / "u03.wav").rename(root / "moved/u03.wav")
+    manifest = root / "manifest.csv"
+    lines = manifest.read_text().replace("path,", "utterance,path,").splitlines()
+    ids = [line if not i else f"u{i - 1:02},{line}" for i, line in enumerate(lines)]
+    manifest.write_text("\n".join(ids).replace("u03.wav", "moved/u03.wav"))
+    assert check_labels(recipe, stores, tmp_path / "data") == []  # it lies elsewhere, as it was
+    manifest.write_text(manifest.read_text().replace("u05.wav", "u06.wav"))
+    with pytest.raises(CorpusError, match="tones: 1 row names another recording: u05"):
+        check_labels(recipe, stores, tmp_path / "data")
