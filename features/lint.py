@@ -28,6 +28,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from features import truths
 from features.command import Progress
 from features.errors import RunError
 from features.folds import FIRST_S
@@ -195,7 +196,9 @@ def lint_recipe(recipe: Recipe, stores: Path) -> Lint:
         plan = make_plan(rows, y, has_truth(y), recipe.split)
     except RunError as error:
         raise RunError(f"{recipe.path}: {error}") from None
-    return lint(rows, y, labels, plan, recipe.split)
+    found = lint(rows, y, labels, plan, recipe.split)
+    found.notes += truths.notes(y, labels or recipe.targets, rows, has_truth(y), plan.folds)
+    return found
 
 
 def lint(

@@ -42,7 +42,7 @@ from models.gram import Team
 from models.heads import HEADS, Cell, cells, pipeline
 from models.limits import UnderWay
 from models.linear_fits import threads
-from models.truths import check_fold, why_undefined
+from features.truths import check_fold, why_undefined
 
 SERIAL_WORK = 3e7
 """Rows x columns x fits below which no processes are started: about three seconds of liblinear,

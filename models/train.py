@@ -75,8 +75,8 @@ from models.search import (
     searches,
 )
 from models.spool import Spool
-from models.truths import notes as truth_notes
-from models.truths import refuse_infinite
+from features.truths import notes as truth_notes
+from features.truths import refuse_infinite
 
 HEAD = "head.skops"
 OURS = ["models.column_weights.ColumnWeights"]

@@ -5,7 +5,6 @@ Conventions
 - `names` are the targets of a regression (`y` is float64 of shape (n, n_targets), NaN where masked)
   or the ordered label list (`y` is text of shape (n,), empty where masked).
 - A row counts as known where it has a truth for every target: what lacks one is fitted for none.
-- Must not import `models.search`, which calls this.
 """
 
 from __future__ import annotations
