@@ -302,12 +302,12 @@ class _Sides:
     def compare(self, fold: str, part: str, train: Positions, test: Positions) -> Part:
         shared, n_shared, of = {}, {}, {}
         for kind, codes in self.codes.items():
-            held = np.unique(codes[test])
-            held = held[held >= 0]
-            if not len(held) or (codes[train] < 0).all():
+            # Unknown is -1: the last entry.
+            fitted, held_out = np.zeros((2, len(self.names[kind]) + 1), dtype=bool)
+            fitted[codes[train]] = held_out[codes[test]] = True
+            held = np.flatnonzero(held_out[:-1])
+            if not len(held) or not fitted[:-1].any():
                 continue
-            fitted = np.zeros(len(self.names[kind]), dtype=bool)
-            fitted[codes[train][codes[train] >= 0]] = True
             of[kind] = len(held)
             names = self.names[kind][held[fitted[held]]]
             n_shared[kind] = len(names)
@@ -315,7 +315,8 @@ class _Sides:
         heard = self.recordings
         hit = heard.shared(train, test)
         if hit.any() or (heard.known[train].any() and heard.known[test].any()):
-            of["audio"] = len(np.unique(heard.codes[test[heard.known[test] | hit]]))
+            rows_of = np.bincount(heard.codes[test[heard.known[test] | hit]])
+            of["audio"] = int(np.count_nonzero(rows_of))
             # A hash says nothing to people: the utterances that are held out are named.
             _, first = np.unique(heard.codes[test[hit]], return_index=True)
             n_shared["audio"] = len(first)

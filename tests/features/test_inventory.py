@@ -269,3 +269,137 @@ def test_a_damaged_block_keeps_the_store_as_it_is(stores: Path, recipe: str, fea
     assert code == 1
     assert "damaged: /mean, layer 0" in text
     assert path.read_bytes() == raw
+
+
+# -- prune: who keeps what no given recipe names -------------------------------------------------
+
+
+def beside(folder: Path, name: str, text: str) -> Path:
+    """A recipe (or whatever) beside the given one, over another of the fixture's models."""
+    path = folder / name
+    path.write_text(text or write_recipe(folder).read_text().replace('["toy"]', '["other"]'))
+    return path
+
+
+def run_of(runs: Path, folder: str, record: dict[str, object]) -> None:
+    (runs / folder).mkdir(parents=True)
+    (runs / folder / "run.json").write_text(json.dumps(record))
+
+
+def test_what_a_recipe_beside_the_given_one_names_stays(
+    stores: Path, recipe: str, tmp_path: Path, features
+) -> None:
+    second = beside(tmp_path, "second.toml", "")
+    write_recipe(tmp_path)
+    before = snapshot(stores)
+    code, text = features("prune", recipe, "--yes")
+    assert (code, text.splitlines()[-1]) == (0, "nothing can go")
+    assert snapshot(stores) == before
+    for corpus in "ab":
+        path = store_path(stores, corpus, "other")
+        assert f"stays: {path}: {second} names it; --store {path} takes it all the same\n" in text
+
+
+def test_what_a_recipe_of_the_working_directory_names_stays(
+    stores: Path, recipe: str, tmp_path: Path, features, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere" / "recipes").mkdir(parents=True)
+    beside(tmp_path, "second.toml", "").rename(tmp_path / "elsewhere" / "recipes" / "mine.toml")
+    write_recipe(tmp_path)
+    assert "would remove" in features("prune", recipe)[1]
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    text = features("prune", recipe)[1]
+    assert "recipes/mine.toml names it" in text
+    assert "would remove" not in text
+
+
+@pytest.mark.parametrize(
+    ("folder", "record"),
+    [
+        ("study/other", {"stage": "train", "model": "other"}),
+        ("study/protocols/held-out/other+toy@3", {"stage": "train", "model": "other+toy"}),
+    ],
+)
+def test_what_a_finished_run_was_made_from_stays(
+    stores: Path, recipe: str, tmp_path: Path, features, folder: str, record: dict[str, object]
+) -> None:
+    runs = tmp_path / "of mine"
+    run_of(runs, folder, {**record, "inputs": {"corpora": {"a": {}}}})
+    (stores / "a" / "other.failures.csv").write_text("corpus\n")
+    text = features("prune", recipe, "--yes", "--runs", str(runs))[1]
+    assert f"other.h5: the run {runs / folder} was made from it" in text
+    assert store_path(stores, "a", "other").exists()
+    assert (stores / "a" / "other.failures.csv").exists()
+    assert not store_path(stores, "b", "other").exists()
+
+
+def test_features_of_new_audio_stay_while_their_predictions_do(
+    stores: Path, recipe: str, tmp_path: Path, features
+) -> None:
+    (stores / "b").rename(stores / "predict-0123456789")
+    runs = tmp_path / "runs"
+    for name in ("toy@2", "fusion"):
+        run_of(runs, f"study/predict/predict-0123456789/{name}", {"stage": "predict", "inputs": {}})
+    features("prune", recipe, "--yes", "--runs", str(runs))
+    assert store_path(stores, "predict-0123456789", "toy").exists()
+    assert not store_path(stores, "predict-0123456789", "other").exists()
+
+
+@pytest.mark.parametrize("text", ['models = ["other"', 'models = ["other"]\nsplit = 3\n', "\xff"])
+def test_a_recipe_that_cannot_be_read_might_name_any_store(
+    stores: Path, recipe: str, tmp_path: Path, features, text: str
+) -> None:
+    broken = tmp_path / "broken.toml"
+    broken.write_bytes(text.encode("latin-1"))
+    left = stores / "a" / ".toy.h5.123-0123abcd.tmp"
+    left.write_bytes(b"x")
+    code, said = features("prune", recipe, "--yes")
+    assert code == 0
+    assert f"stays: every store that no given recipe names, but for those named with --store: "\
+           f"{broken}: " in said  # fmt: skip
+    assert all(store_path(stores, corpus, "other").exists() for corpus in "ab")
+    assert not left.exists()  # no recipe names what a killed write has left
+    path = store_path(stores, "a", "other")
+    features("prune", recipe, "--yes", "--store", str(path))
+    assert [store_path(stores, corpus, "other").exists() for corpus in "ab"] == [False, True]
+
+
+def test_a_run_that_cannot_be_read_might_be_made_from_any_store(
+    stores: Path, recipe: str, tmp_path: Path, features
+) -> None:
+    run_of(tmp_path / "runs", "study/x", {"model": "other"})
+    text = features("prune", recipe, "--yes", "--runs", str(tmp_path / "runs"))[1]
+    assert "runs/study/x/run.json: no run's record" in text
+    assert all(store_path(stores, corpus, "other").exists() for corpus in "ab")
+
+
+def test_toml_files_that_are_no_recipes_keep_nothing(
+    stores: Path, recipe: str, tmp_path: Path, features
+) -> None:
+    beside(tmp_path, "pyproject.toml", '[project]\nname = "study"\n')
+    assert "stays" not in features("prune", recipe)[1]
+
+
+def test_a_store_that_is_named_goes_whoever_keeps_it(
+    stores: Path, recipe: str, tmp_path: Path, features, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = beside(tmp_path, "second.toml", "")
+    write_recipe(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (stores / "a" / "other.failures.csv").write_text("corpus\n")
+    text = features("prune", recipe, "--store", "stores/a/other.h5", "--store", "stores/b/toy.h5")[1]
+    assert f"{stores}/a/other.h5: " in text
+    assert f"asked for, {second} names it" in text
+    assert f"would remove: {stores}/a/other.failures.csv: " in text
+    assert "b/toy.h5: " in text
+    assert "asked for, a given recipe names it" in text
+    features("prune", recipe, "--yes", "--store", "stores/a/other.h5")
+    assert sorted(str(one.relative_to(stores)) for one in stores.glob("*/*.*")
+                  if one.suffix == ".h5" or "failures" in one.name) == [
+        "a/toy.h5", "b/other.h5", "b/toy.h5",
+    ]  # fmt: skip
+    code, text = features("prune", recipe, "--yes", "--store", "stores/a/othre.h5")
+    assert (code, "no such store" in text) == (1, True)
+    (tmp_path / "toy.h5").write_bytes(b"")
+    code, text = features("prune", recipe, "--yes", "--store", "toy.h5")
+    assert (code, "no store of a corpus below" in text) == (1, True)
