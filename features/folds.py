@@ -152,9 +152,17 @@ class Division:
 class Divider(Protocol):
     """Whatever divides rows of a table among folds: `features.splits`."""
 
-    group: Codes | None
-    names: list[str]
-    promises: tuple[str, ...]
+    @property
+    def group(self) -> Codes | None:
+        """The group of each row of the table, where groups have codes."""
+
+    @property
+    def names(self) -> list[str]:
+        """Of the folds."""
+
+    @property
+    def promises(self) -> tuple[str, ...]:
+        """Kinds of overlap that the folds are there to exclude."""
 
     def codes(self, positions: Positions) -> Codes:
         """The codes of a `Division` of these rows."""

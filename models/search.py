@@ -21,7 +21,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType, TracebackType
 from typing import Any, Protocol, TypeVar
 
@@ -37,12 +37,12 @@ from evaluate import metrics
 from features.errors import RecipeError, RunError
 from features.recipe import HeadSpec
 from features.splits import Fold
+from features.truths import check_fold, why_undefined
 from models import kernel_grid, limits, linear_fits
 from models.gram import Team
 from models.heads import HEADS, Cell, cells, pipeline
 from models.limits import UnderWay
 from models.linear_fits import threads
-from features.truths import check_fold, why_undefined
 
 SERIAL_WORK = 3e7
 """Rows x columns x fits below which no processes are started: about three seconds of liblinear,
@@ -553,6 +553,10 @@ class Choice:
     positions: Positions
     values: NDArray[np.float64]
 
+    def without_rows(self) -> Choice:
+        """The same choice, for whoever keeps those of many folds."""
+        return replace(self, positions=np.empty(0, np.int64), values=np.empty((0, 0)))
+
 
 @dataclass(frozen=True)
 class Inner:
@@ -674,7 +678,7 @@ def _choose(
         of = f" of {', '.join(undefined)}" if head.per_target else ""
         raise RunError(
             f"{inner.where}: the score '{head.select}' is undefined for every cell{of}: "
-            f"{_reason(problem, inner, sides, np.isnan(by_target).all(axis=0))}"
+            f"{_reason(problem, inner, sides, np.asarray(np.isnan(by_target).all(axis=0)))}"
         )
     best = np.nanargmax(mean, axis=0)
     tests = [test for _, test in sides]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +14,8 @@ from features.files import replacing
 
 ROOM = 2**26
 """Bytes that are kept in memory; more go to a file without a name."""
+COPIED = 2**20
+"""Bytes that are copied at a time."""
 
 
 class Spool:
@@ -32,7 +33,7 @@ class Spool:
         self.path = path
         self._header = ""
         self._at: dict[str, tuple[int, int]] = {}
-        self._file = tempfile.SpooledTemporaryFile(ROOM, dir=path.parent)  # noqa: SIM115
+        self._file = tempfile.SpooledTemporaryFile(ROOM, dir=str(path.parent))  # noqa: SIM115
 
     def __enter__(self) -> Spool:
         return self
@@ -70,16 +71,5 @@ class Spool:
             for fold in sorted(self._at):
                 start, length = self._at[fold]
                 self._file.seek(start)
-                shutil.copyfileobj(_Piece(self._file, length), out)
-
-
-class _Piece:
-    """The next bytes of a file, as a file."""
-
-    def __init__(self, file: tempfile.SpooledTemporaryFile[bytes], length: int) -> None:
-        self._file, self._left = file, length
-
-    def read(self, size: int) -> bytes:
-        data = self._file.read(min(size, self._left))
-        self._left -= len(data)
-        return data
+                for left in range(length, 0, -COPIED):
+                    out.write(self._file.read(min(left, COPIED)))

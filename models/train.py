@@ -54,6 +54,8 @@ from features.recipe import Recipe, model_parts
 from features.splits import make_plan
 from features.store import Store, store_path
 from features.survey import pointed_elsewhere
+from features.truths import notes as truth_notes
+from features.truths import refuse_infinite
 from features.utterances import SPELLINGS, differences, some
 from features.words import counted
 from models.effort import count_fits, warning
@@ -75,8 +77,6 @@ from models.search import (
     searches,
 )
 from models.spool import Spool
-from features.truths import notes as truth_notes
-from features.truths import refuse_infinite
 
 HEAD = "head.skops"
 OURS = ["models.column_weights.ColumnWeights"]
@@ -420,8 +420,7 @@ def _cross_validation(
     for name, choice in zip(names, search_each(problem, inners, fits), strict=True):
         if name != ALL:
             inner.add(name, _frame(problem, rows, choice.positions, "inner", name, choice.values))
-        nothing = choice.positions[:0], choice.values[:0]  # noqa: PD011 (no frame)
-        outcome.choices[name] = replace(choice, positions=nothing[0], values=nothing[1])
+        outcome.choices[name] = choice.without_rows()
 
     def wanted() -> Iterator[Refit]:
         for fold, one in zip(plan.folds, inners[:-1], strict=True):

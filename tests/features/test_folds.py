@@ -21,7 +21,6 @@ from features.recipe import SplitSpec
 from features.splits import Plan, make_plan
 from tests.models.synthetic import rows
 
-
 TOP = Path(__file__).resolve().parents[2]
 
 
@@ -43,8 +42,8 @@ def test_groups_are_given_as_scikit_learn_gives_them(seed: int) -> None:
     group = np.concatenate([np.arange(n_groups), rng.integers(0, n_groups, n_groups * 9)])
     y = rng.integers(0, n_classes, len(group)) if seed % 4 else group % n_classes
     if seed % 3 == 0:  # ties everywhere: every speaker says everything equally often
-        group, y = np.repeat(np.arange(n_groups), n_classes * 3), np.tile(np.arange(n_classes * 3),
-                                                                          n_groups) // 3  # fmt: skip
+        group = np.repeat(np.arange(n_groups), n_classes * 3)
+        y = np.tile(np.arange(n_classes * 3), n_groups) // 3
     theirs = StratifiedGroupKFold(int(k), shuffle=True, random_state=seed).split(group, y, group)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)

@@ -387,7 +387,8 @@ def test_a_store_that_is_named_goes_whoever_keeps_it(
     write_recipe(tmp_path)
     monkeypatch.chdir(tmp_path)
     (stores / "a" / "other.failures.csv").write_text("corpus\n")
-    text = features("prune", recipe, "--store", "stores/a/other.h5", "--store", "stores/b/toy.h5")[1]
+    two = ("--store", "stores/a/other.h5", "--store", "stores/b/toy.h5")
+    text = features("prune", recipe, *two)[1]
     assert f"{stores}/a/other.h5: " in text
     assert f"asked for, {second} names it" in text
     assert f"would remove: {stores}/a/other.failures.csv: " in text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
@@ -12,7 +14,21 @@ import models.search
 from features.errors import RunError
 from features.recipe import HeadSpec
 from features.splits import Fold
-from models.search import Fits, Problem, Refit, apply, decide, refit, search, selection_scores
+from models.heads import cells
+from models.search import (
+    Fit,
+    Fits,
+    Fitted,
+    Inner,
+    Problem,
+    Refit,
+    apply,
+    decide,
+    refit,
+    search,
+    searches,
+    selection_scores,
+)
 
 
 def problem(kind: str = "ridge", n: int = 60, **values: object) -> Problem:
@@ -111,6 +127,42 @@ def test_rows_without_a_truth_are_predicted_and_not_scored() -> None:
     assert len(choice.values) == 20
     with pytest.raises(RunError, match="no row to score the cells by has a truth"):
         run(masked, [Fold("devel", np.arange(40), np.arange(50, 60))], scored=known)
+
+
+@pytest.mark.parametrize("engine", ["auto", "sklearn"])
+def test_the_rows_of_few_folds_are_held_at_once(
+    monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    one = problem(grid={"alpha": [1.0, 10.0]}, engine=engine)
+    inners = [Inner(folds(), f"{i}") for i in range(4)]
+    some = cells(one.head)
+    wanted = [Refit([some[i % 2]], fold.train, (fold.test,)) for i, fold in enumerate(folds(60, 6))]
+    held: list[int] = []
+
+    def found() -> list[np.ndarray]:
+        with Fits(one, 1, 60) as fits:
+
+            def counted(batch: Sequence[Fit]) -> list[Fitted]:
+                arrays = {id(rows): len(rows) for fit in batch for rows in (fit.train, *fit.tests)}
+                held.append(sum(arrays.values()))
+                return fits(batch)
+
+            choices = searches(one, inners, counted)
+            return [
+                *(choice.values for choice in choices),
+                *(values[0] for values, _ in refit(one, iter(wanted), counted)),
+            ]
+
+    whole = found()
+    n = sum(len(fold.train) + len(fold.test) for fold in folds())
+    assert held == [4 * n, 6 * 60]
+    held.clear()
+    monkeypatch.setattr(models.search, "MOST_POSITIONS", n)
+    pieces = found()
+    assert held[:4] == [n] * 4
+    assert max(held) <= n
+    for ours, theirs in zip(pieces, whole, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9)
 
 
 @pytest.mark.process

@@ -82,9 +82,7 @@ def test_an_infinite_truth_is_named(tmp_path: Path, value: str) -> None:
         train(tmp_path, synthetic.recipe(tmp_path, RIDGE))
 
 
-def test_a_class_without_a_row_is_said(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_class_without_a_row_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     frame = synthetic.classes(tmp_path)
     retable(tmp_path, frame, {"emotion": (*synthetic.LABELS, "bored")})
     train(tmp_path, synthetic.recipe(tmp_path, SVC))
