@@ -188,27 +188,28 @@ def listen(path: str, spans: Sequence[tuple[float, float]]) -> Heard:
     AudioError("segment 0.1-9 s is not inside the file's 0.5 s")
     """
     sound = _sound(path)
-    asked: list[_Running | AudioError] = []
+    bounds = (0, sound.n_frames)
+    running = {bounds: _Running(sound.rate_hz, *bounds)}
+    asked: list[tuple[int, int] | AudioError] = []
     for start, end in spans:
         try:
-            asked.append(_Running(sound.rate_hz, *_bounds(start, end, *sound.length)))
+            asked.append(span := _bounds(start, end, sound.rate_hz, sound.n_frames))
+            running.setdefault(span, _Running(sound.rate_hz, *span))
         except AudioError as error:
             asked.append(error)
-    whole = _Running(sound.rate_hz, 0, sound.n_frames)
-    running = [whole, *(one for one in asked if isinstance(one, _Running))]
     at = 0
     for block in _blocks(path, sound, 0, sound.n_frames):
-        for one in running:
+        for one in running.values():
             one.hear(block, at)
         at += len(block)
-    recording_hash = whole.digest.hexdigest()
+    recording_hash = running[bounds].digest.hexdigest()
     return Heard(
         sound.rate_hz,
         sound.n_frames,
         sound.container,
         _decoder(path, sound, recording_hash),
         recording_hash,
-        tuple(one.heard() if isinstance(one, _Running) else one for one in asked),
+        tuple(running[one].heard() if isinstance(one, tuple) else one for one in asked),
     )
 
 
@@ -280,10 +281,6 @@ class _Sound:
     def n_frames(self) -> int:
         return sum(n for _, n in self.parts)
 
-    @property
-    def length(self) -> tuple[int, int]:
-        return self.rate_hz, self.n_frames
-
 
 def _sound(path: str) -> _Sound:
     """Look at a file as far as its length takes.
@@ -308,9 +305,9 @@ def _sound(path: str) -> _Sound:
         raise AudioError(f"cannot be read as {what}: {reason(error)}") from None
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=10_000)
 def _look(path: str, stamp: tuple[int, ...]) -> _Sound:
-    """Remember the last files: segments come from one file, one after the other."""
+    """Remember what the files are: every segment asks, and some kinds are read through for it."""
     if is_video(path):
         rate, codec, n_frames = 0, "", 0
         for block_rate, block_codec, block in sound_of_video(path):
@@ -335,7 +332,7 @@ def _look(path: str, stamp: tuple[int, ...]) -> _Sound:
             found.append((part, n_frames))
     for rate in rates:
         if rate != rates[0]:
-            raise AudioError(f"recordings of {rates[0]} and {rate} Hz joined in one: part them")
+            raise AudioError(f"recordings of {rates[0]} and {rate} Hz joined in one: cut them apart")
     return _Sound(rates[0], containers[0], tuple(found))
 
 

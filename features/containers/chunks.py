@@ -256,7 +256,7 @@ def _walk(file: Bytes, at: int, stop: int, form: _Form | None, first: int) -> in
             n_bytes = int.from_bytes(head[form.id_bytes : form.head], form.order)
             n_bytes += 0 if form.all else form.head
             if name == form.samples and n_bytes > form.head + form.before:
-                raise AudioError("it has two chunks of samples: part them")
+                raise AudioError("it has two chunks of samples: cut them apart")
             printable = all(32 <= one < 127 for one in name[:4])
             if not printable or n_bytes < form.head:
                 return None

@@ -189,7 +189,7 @@ def test_a_wrong_size_of_the_file_is_no_fault(tmp_path: Path, riff: int) -> None
 
 def test_two_chunks_of_samples(tmp_path: Path) -> None:
     tail = b"data" + struct.pack("<I", 2 * len(B)) + pcm(B)
-    refused(tmp_path, wav(pcm(A), tail=tail), "two chunks of samples: part them")
+    refused(tmp_path, wav(pcm(A), tail=tail), "two chunks of samples: cut")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from extract.ahead import load_one
 from extract.audio import Clip, load, seconds
+from features.audio import Heard, Span, listen
 from features.errors import AudioError
 from tests.fuzz.tools import damaged, read_or_refused
 
@@ -26,6 +27,8 @@ FORMATS = {
     "opus": {"format": "OGG", "subtype": "OPUS"},
     "mp3": {"format": "MP3"},
     "aiff": {"format": "AIFF"},
+    "w64": {"format": "W64", "subtype": "MS_ADPCM"},
+    "caf": {"format": "CAF", "subtype": "ULAW"},
 }
 
 
@@ -41,6 +44,13 @@ def _files() -> dict[str, bytes]:
 
 
 FILES = _files()
+JOINED = {
+    "wavs": FILES["wav"] * 2,
+    "flacs": FILES["flac"] * 2,
+    "chain": FILES["vorbis"] * 2,
+    "mp3s": FILES["mp3"] * 2,
+    "uncounted": FILES["mp3"].replace(b"Xing", bytes(4)).replace(b"Info", bytes(4)),
+}
 
 
 def read(path: Path, start: float = math.nan, end: float = math.nan) -> None:
@@ -50,7 +60,15 @@ def read(path: Path, start: float = math.nan, end: float = math.nan) -> None:
     with read_or_refused(AudioError):
         length = seconds(clip)
         loaded = load_one(clip, 1, None)
+    heard: Heard | None = None
+    if math.isnan(start) and math.isnan(end):
+        with read_or_refused(AudioError):
+            heard = listen(str(path), [(start, end)])
     if isinstance(loaded, np.ndarray):
+        if heard is not None:
+            assert isinstance(heard.spans[0], Span)
+            assert heard.spans[0].seconds == length
+        assert heard is not None or not (math.isnan(start) and math.isnan(end))
         assert loaded.dtype == np.float32
         assert loaded.ndim == 1
         assert np.isfinite(loaded).all()
@@ -59,8 +77,8 @@ def read(path: Path, start: float = math.nan, end: float = math.nan) -> None:
         assert "allocate" not in str(loaded), "refused for want of memory alone"
 
 
-@settings(max_examples=settings.default.max_examples * len(FILES))
-@given(data=damaged(*FILES.values()))
+@settings(max_examples=settings.default.max_examples * 8)
+@given(data=damaged(*FILES.values(), *JOINED.values()))
 def test_a_damaged_file(folder: Path, data: bytes) -> None:
     path = folder / "damaged"
     path.write_bytes(data)
