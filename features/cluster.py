@@ -48,6 +48,10 @@ GRACE_S = 60.0
 """How long a stopped command waits for the batches under way, which may then be sealed."""
 SAY_AFTER_S = 2.0
 NO_WORKERS_S = 300
+LOOPBACK = "127.0.0.1"
+"""Where all of `local:N` listens, and the dashboard of a scheduler that is started for SLURM."""
+DASHBOARD_PORT = 8787
+"""Dask's own; where it is taken, Dask takes another."""
 REACH_S = 10.0
 """How long a scheduler that was just started may take to listen."""
 LOOK_EVERY_S = 1.0
@@ -330,10 +334,20 @@ def connect(where: Where) -> Iterator[Workers]:
         workers = Workers(client, where, n, _threads(where, client))
         print(
             f"CLUSTER={where.text}: {counted(workers.count(), 'worker')}, threads of each: "
-            f"{workers.threads}" + (f"; {client.dashboard_link}" if not where.n_local else ""),
+            f"{workers.threads}{_dashboard(where, client)}",
             flush=True,
         )
         yield workers
+
+
+def _dashboard(where: Where, client: Any) -> str:
+    """Where the dashboard is, for the line that names the workers; empty where there is none."""
+    port = client.scheduler_info(n_workers=0)["services"].get("dashboard")
+    if where.n_local or port is None:
+        return ""
+    if where.slurm:
+        return f"; http://{LOOPBACK}:{port}/status, on this machine alone"
+    return f"; {client.dashboard_link}"
 
 
 def _wait(client: Any, where: Where, jobs: Any) -> None:
@@ -391,7 +405,7 @@ def _local(n: int) -> Any:
     from distributed import Nanny, Scheduler, SpecCluster
 
     devices = gpus()
-    host = "127.0.0.1"
+    host = LOOPBACK
     preload = [*dask.config.get("distributed.worker.preload"), "features.cluster"]
     # Dask's own limit would stop workers at a share of the memory that it has guessed.
     options = {"nthreads": 1, "host": host, "memory_limit": 0, "preload": preload}
@@ -399,7 +413,9 @@ def _local(n: int) -> Any:
     for i in range(n):
         env = {"CUDA_VISIBLE_DEVICES": devices[i % len(devices)]} if devices else {}
         workers[i] = {"cls": Nanny, "options": {**options, "env": env}}
-    scheduler = {"cls": Scheduler, "options": {"host": host, "port": 0, "dashboard_address": ":0"}}
+    # Without a dashboard, what is left of its server (health, metrics) listens all the same.
+    web = {"dashboard": False, "dashboard_address": f"{host}:0"}
+    scheduler = {"cls": Scheduler, "options": {"host": host, "port": 0, **web}}
     return SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.CRITICAL)
 
 
@@ -418,6 +434,7 @@ def gpus() -> list[str]:
 def slurm_cluster(spec: SlurmSpec) -> Any:
     """The scheduler here, and a way to submit workers; `job_script()` is what sbatch gets."""
     interrupt = signal.getsignal(signal.SIGINT)
+    import dask
     from dask_jobqueue import SLURMCluster
 
     signal.signal(signal.SIGINT, interrupt)  # its import makes Ctrl-C a plain exit
@@ -427,8 +444,11 @@ def slurm_cluster(spec: SlurmSpec) -> Any:
         "DASK_DISTRIBUTED__WORKER__DAEMON": "False",
         "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
     }
+    # The jobs must reach the scheduler, nobody its dashboard, unless the user's settings say so.
+    options = dask.config.get("jobqueue.slurm.scheduler-options", {})
     return SLURMCluster(
         job_cls=_job_class(),
+        scheduler_options={"dashboard_address": f"{LOOPBACK}:{DASHBOARD_PORT}", **options},
         queue=spec.partition,
         account=spec.account,
         walltime=spec.walltime,

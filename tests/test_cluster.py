@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import ipaddress
 import json
 import os
 import signal
@@ -357,3 +359,33 @@ def test_without_distributed_the_extra_is_named(place: Place) -> None:
     assert exit_code == 1
     assert "CLUSTER=local:2: needs distributed; install the extra `cluster`" in text
     assert not (place.folder / "none").exists()
+
+
+def listening(pid: int) -> set[str]:
+    """Addresses that a process listens on, as the kernel has them."""
+    sockets = set()
+    for one in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            sockets.add(os.readlink(one))
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            _, local, _, state, *_, inode = line.split()[:10]
+            if state == "0A" and f"socket:[{inode}]" in sockets:
+                raw = bytes.fromhex(local.split(":")[0])
+                words = [raw[i : i + 4][::-1] for i in range(0, len(raw), 4)]
+                found.add(str(ipaddress.ip_address(b"".join(words))))
+    return found
+
+
+@pytest.mark.skipif(sys.byteorder == "big", reason="reads the kernel's words")
+def test_nothing_of_a_local_cluster_can_be_reached_from_outside(place: Place) -> None:
+    process = place.extract("mfcc", "alone", "local:2", slow=0.4)
+    wait_for_parts(place.parts("alone"), 1, process)
+    pids = [process.pid, *descendants(process.pid)]
+    found = {pid: listening(pid) for pid in pids}
+    process.kill()
+    process.communicate()
+    assert sum(map(bool, found.values())) == 3  # the scheduler with the nannies, and each worker
+    assert set().union(*found.values()) == {"127.0.0.1"}
+    wait_until_gone(pids)
