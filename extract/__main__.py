@@ -34,6 +34,7 @@ from features.corpora.demo import DEMO
 from features.errors import CorpusError, ModelError, RecipeError, StoreError, UserError
 from features.inventory import compare_rows, shown_source
 from features.new_audio import add_system, audio_table, corpus_name, system_of
+from features.oddities import ODD
 from features.recipe import CorpusSpec, ModelSpec, Recipe, load_recipe
 from features.store import Store, parts_path, store_path
 from features.survey import Survey, survey
@@ -307,12 +308,17 @@ def _findings(folder: Path) -> list[str]:
 
 
 def _remarks(corpus: str, findings: list[Finding], before: list[str]) -> list[str]:
-    """What is odd in a corpus and was not in its table before, a short line each."""
-    new = [one.text for one in findings if one.text not in before]
+    """What was found in a corpus and not in its table as it was written before, a short line each.
+
+    Names and labels that are odd, and silent rows, are told each time.
+    """
+    odd = [f"odd: {corpus}: {one.text}" for one in findings if one.kind in ODD]
+    told = [one.text for one in findings if one.kind not in ODD]
+    new = [text for text in told if text not in before]
     lines = [f"{corpus}: {textwrap.shorten(one, REMARK, placeholder=' ...')}" for one in new]
     if any(len(one) > REMARK for one in new):
         lines.append(f"{corpus}: `python -m features table {corpus}` says all of it")
-    return lines
+    return [*lines, *odd]
 
 
 def _weights_to_fetch(models: list[tuple[Model, ModelSpec]]) -> list[str]:

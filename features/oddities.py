@@ -19,7 +19,7 @@ from collections.abc import Collection, Iterable, Sequence
 import pandas as pd
 
 from features.text import alike, one_letter_apart, shown
-from features.utterances import COLUMNS, Finding, finding
+from features.utterances import COLUMNS, SILENT_AUDIO, SPELLINGS, Finding, finding
 from features.words import counted
 
 NAMES = ("speaker", "gender", "language", "session", "sentence", "partition")
@@ -28,6 +28,11 @@ NAMES = ("speaker", "gender", "language", "session", "sentence", "partition")
 
 COMMON = ("emotion", "arousal", "valence", "dominance", "activation")
 """Label sets and targets that many corpora have."""
+ODD = (
+    *(SPELLINGS, SILENT_AUDIO, "columns-near", "names-alike", "class-rare", "rows-unlabelled"),
+    "speaker-genders",
+)
+"""The kinds of findings that are told whole, and again whenever rows are used."""
 OWN_READERS = ("manifest", "audformat")
 """Of corpora that only the user knows: all others say themselves which rows have no label."""
 
@@ -73,8 +78,8 @@ def _alike(frame: pd.DataFrame, columns: Sequence[str]) -> list[Finding]:
     return finding(
         "names-alike",
         items,
-        "groups of names differ in case, blanks or what cannot be seen alone and count as several",
-        "group of names differs in case, blanks or what cannot be seen alone and counts as several",
+        "groups of names differ in case, blanks or what cannot be seen alone",
+        "group of names differs in case, blanks or what cannot be seen alone",
     )
 
 

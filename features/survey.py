@@ -35,6 +35,7 @@ from features.store import audio_hash, file_digest
 from features.utterances import (
     CONTENT,
     SILENT,
+    SILENT_AUDIO,
     Finding,
     Table,
     finding,
@@ -178,7 +179,7 @@ def survey(table: Table, root: Path, folder: Path, keep: Table | None = None) ->
 def _silent(frame: pd.DataFrame) -> list[Finding]:
     names = frame.loc[frame["samples_hash"] == SILENT, "utterance"].tolist()
     return finding(
-        "silent-audio",
+        SILENT_AUDIO,
         names,
         "rows are silent (all samples zero, or channels that cancel out) and stay in the table",
         "row is silent (all samples zero, or channels that cancel out) and stays in the table",

@@ -115,7 +115,7 @@ def unmatched(rows: Iterable[str], files: Iterable[str]) -> list[Finding]:
     ]
 
 
-SPELLINGS = "spellings"
+SPELLINGS, SILENT_AUDIO = "spellings", "silent-audio"
 
 
 def make_clean(columns: Mapping[str, list[str]]) -> tuple[dict[str, list[str]], list[Finding]]:

@@ -77,7 +77,11 @@ def walk(folder: Path, suffixes: tuple[str, ...]) -> tuple[list[str], list[Findi
         return [], []
     _walk_real(str(folder), "", found)
     for name in found.links:  # grows while it is gone through
-        identity = _identity(os.path.join(folder, name))
+        try:
+            identity = _identity(os.path.join(folder, name))
+        except OSError:  # gone since it was listed
+            found.dangling.append(name)
+            continue
         if identity in above:
             found.again.append(f"{name} (a folder above)")
         elif identity in found.folders:

@@ -56,7 +56,7 @@ from features.store import Store, store_path
 from features.survey import pointed_elsewhere
 from features.truths import notes as truth_notes
 from features.truths import refuse_infinite
-from features.utterances import SPELLINGS, differences, some
+from features.utterances import SILENT_AUDIO, SPELLINGS, differences, some
 from features.words import counted
 from models.effort import count_fits, warning
 from models.heads import check_grid
@@ -147,7 +147,7 @@ def odd_rows(recipe: Recipe, stores: Path) -> list[str]:
     """What is odd in the rows that a recipe trains on, from the tables beside the stores alone.
 
     Names that the recipe maps to one label, or leaves out, are not odd to it. Of spellings that
-    became one when the table was written, the table knows.
+    became one, and of silent rows, the table knows.
 
     Returns
     -------
@@ -167,7 +167,7 @@ def odd_rows(recipe: Recipe, stores: Path) -> list[str]:
         frame, _ = select_rows(recipe, table, labels)
         looked_at = [recipe.target] if recipe.target else []
         found = [
-            *(one for one in table.findings if one.kind == SPELLINGS),
+            *(one for one in table.findings if one.kind in (SPELLINGS, SILENT_AUDIO)),
             *columns_near((*table.labels, *table.targets), wanted),
             *oddities(frame, looked_at, table.corpus.get("reader", "")),
         ]

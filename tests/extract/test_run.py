@@ -209,7 +209,7 @@ def test_bad_utterances_are_left_out_listed_and_counted(extract, tmp_path: Path)
     code, text = extract()
     assert code == 1
     n_unreadable, n_to_do = 4, 8  # what is too short for the model shows when it is decoded
-    assert "tones: 1 row is silent (all samples zero, or channels that cancel out)" in text
+    assert "odd: tones: 1 row is silent (all samples zero, or channels that cancel out)" in text
     assert f"0 of 12 cached, {n_unreadable} without features (unreadable), {n_to_do} to do" in text
     assert "7 computed, 0 cached, 5 failed (see" in text
     assert "5 utterances lack features" in text
@@ -706,3 +706,31 @@ def test_bytes_that_change_behind_their_time_are_found_by_verify_and_then_mended
     assert (code, "u07.wav: its audio has changed; run make extract" in text) == (1, True)
     assert "1 computed, 11 cached" in extract()[1]
     assert verify()[0] == 0
+
+
+def test_odd_names_are_told_whole_every_time(extract, tmp_path: Path) -> None:
+    """One label in capitals and in two Unicode forms, a speaker with a no-break blank."""
+
+    def change(lines: list[str]) -> list[str]:
+        cells = [line.split(",") for line in lines]
+        speaker, emotion = cells[0].index("speaker"), cells[0].index("emotion")
+        for row in cells[1:]:
+            row[emotion] = f"{row[emotion]} \u00e9"
+        cells[1][emotion] = cells[1][emotion].upper()
+        cells[2][emotion] = cells[2][emotion].replace("\u00e9", "e\u0301")
+        cells[3][speaker] = f"{cells[3][speaker]}\u00a0"
+        cells[4][speaker] = "a\u00a0b"
+        cells[5][speaker] = "a b"
+        return [",".join(row) for row in cells]
+
+    manifest(tmp_path, change)
+    for _ in range(2):
+        code, text = extract()
+        assert code == 0
+        odd = [line for line in text.splitlines() if line.startswith("odd: tones: ")]
+        assert len(odd) == 3
+        assert odd[0].startswith("odd: tones: 2 names stood in several spellings (accents, blanks")
+        assert "speaker 'a b' (1 row) = 'a\\xa0b' (1 row)" in odd[0]
+        assert "e\\u0301' (1 row)" in odd[0]
+        assert odd[1].startswith("odd: tones: 1 group of names differs in case, blanks or")
+        assert odd[2].startswith("odd: tones: 1 class of emotion has one row: ")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
-from features.command import Progress, argument_parser, run_command
+from features.command import Progress, argument_parser, corpus_root, names_of, run_command
 from features.errors import UserError, nearest
+from features.recipe import load_recipe
 
 
 def run(main: object, *argv: str) -> int:
@@ -102,3 +104,21 @@ def test_a_count_of_processes_is_asked_for_in_words(
     expected = f"got {text!r}, expected a count of processes, or -1 for all cores"
     assert expected in capsys.readouterr().err
     assert argument_parser("x", "y", "jobs").parse_args(["--jobs=-1"]).jobs == -1
+
+
+def test_names_are_read_in_one_form() -> None:
+    assert names_of("a\u200b b, e\u0301,\u00a0,c\u00a0 d") == ["a b", "\u00e9", "c d"]
+
+
+def test_a_corpus_lies_in_a_folder_of_either_form(tmp_path: Path) -> None:
+    (tmp_path / "data/Zoe\u0308").mkdir(parents=True)
+    (tmp_path / "elsewhere\u0301").mkdir()
+    text = (
+        'models = ["mfcc"]\ntarget = "mood"\n[corpora."Zo\u00eb"]\nreader = "manifest"\n'
+        f'[corpora.b]\nreader = "manifest"\nroot = "{tmp_path}/elsewher\u00e9"\n'
+        '[split]\nouter = "leave-one-speaker-out"\n[head]\nkind = "svc"\nselect = "uar"\n'
+    )
+    (tmp_path / "r.toml").write_text(text, encoding="utf-8")
+    recipe = load_recipe(tmp_path / "r.toml")
+    assert corpus_root(recipe, "Zo\u00eb", tmp_path / "data") == tmp_path / "data/Zoe\u0308"
+    assert corpus_root(recipe, "b", tmp_path / "data") == tmp_path / "elsewhere\u0301"

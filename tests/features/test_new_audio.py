@@ -87,3 +87,14 @@ def test_what_predicts(tmp_path: Path) -> None:
     lone = plain.model_copy(update={"models": {"one": plain.models["one"]}})
     assert system_of(lone).members == ["one"]
     assert np.unique(first.models).tolist() == ["one", "two"]
+
+
+def test_names_are_found_in_either_unicode_form(tmp_path: Path) -> None:
+    touch(tmp_path, "Zoe\u0308/e\u0301.wav")
+    for form in ("Zo\u00eb", "Zoe\u0308"):
+        table, _ = audio_table([str(tmp_path / form)])
+        assert table.frame["utterance"].tolist() == ["\u00e9"]
+        assert table.frame["path"].tolist() == [str(tmp_path / "Zoe\u0308/e\u0301.wav")]
+        assert table.corpus["key"] == corpus_name([str(tmp_path / "Zo\u00eb")])
+    table, _ = audio_table([str(tmp_path / "Zo\u00eb/\u00e9.wav")])
+    assert table.frame["path"].tolist() == [str(tmp_path / "Zoe\u0308/e\u0301.wav")]

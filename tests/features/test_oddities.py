@@ -42,8 +42,8 @@ def test_names_that_differ_in_case_or_blanks_alone() -> None:
     )  # fmt: skip
     (text,) = found(table, "mood")["names-alike"]
     assert text == (
-        "3 groups of names differ in case, blanks or what cannot be seen alone and count as "
-        "several: speaker S1 (1 row) beside s 1 (1 row) beside s1 (1 row), partition Train (1 row) "
+        "3 groups of names differ in case, blanks or what cannot be seen alone: "
+        "speaker S1 (1 row) beside s 1 (1 row) beside s1 (1 row), partition Train (1 row) "
         "beside train (2 rows), mood Anger (1 row) beside anger (2 rows)"
     )
     assert "names-alike" not in found(table[table["utterance"] > "u001"].assign(mood="x"), "mood")

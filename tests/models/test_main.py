@@ -64,8 +64,8 @@ def test_training_says_what_is_odd_in_its_rows(
         "is one: speaker 'Zoe\\u0308' (4 rows) = 'Zo\\xeb' (4 rows)",
         "odd: made: 1 column became a label set or target and is nearly named as a known one: "
         "sesion (session?)",
-        "odd: made: 2 groups of names differ in case, blanks or what cannot be seen alone and "
-        "count as several: speaker S1 (4 rows) beside s1 (4 rows), emotion Anger (1 row) beside "
+        "odd: made: 2 groups of names differ in case, blanks or what cannot be seen alone: "
+        "speaker S1 (4 rows) beside s1 (4 rows), emotion Anger (1 row) beside "
         "anger (11 rows)",
         "odd: made: 1 class of emotion has one row: Anger",
         "odd: made: 1 row has no emotion: u007",
