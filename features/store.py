@@ -14,6 +14,7 @@ Conventions
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -618,7 +619,8 @@ def write_store(
     Raises
     ------
     StoreError
-        When the disk is full or the folder cannot be written; nothing is left behind.
+        When the disk is full or the folder cannot be written, or a text is longer than a store
+        can hold; nothing is left behind.
     """
     attributes: dict[str, Any] = {
         **key,
@@ -627,6 +629,15 @@ def write_store(
         "statistics_default": list(default),
     }
     named = {statistic: list(given) for statistic, given in (names or {}).items()}
+    rows = [json.dumps(list(one)) for one in failed]
+    encoded = {name: _encode(value) for name, value in attributes.items()}
+    whole = "".join(one for one in encoded.values() if isinstance(one, str))
+    for one in (whole, *index["utterance"], *itertools.chain(*named.values()), *rows):
+        if len(one.encode()) > hdf5.MAX_TEXT:
+            raise StoreError(
+                f"{path}: a text of {len(one.encode()):,} bytes ({one[:40]!r}...); a store holds "
+                f"at most {hdf5.MAX_TEXT:,}: use shorter names"
+            )
     n = len(index)
     n_bytes = n * sum(columns.values()) * len(layers) * 4
     with (
@@ -634,8 +645,8 @@ def write_store(
         Sink(temporary) as sink,
         h5py.File(sink, "w", libver="earliest", locking=False) as file,
     ):
-        for name, value in attributes.items():
-            file.attrs[name] = _encode(value)
+        for name, value in encoded.items():
+            file.attrs[name] = value
         text = h5py.string_dtype("utf-8")
         file.create_dataset("utterance", data=list(index["utterance"]), dtype=text, shape=(n,))
         hashes = b"".join(bytes.fromhex(one) for one in index["audio_hash"])
@@ -646,7 +657,6 @@ def write_store(
         for statistic, given in named.items():
             file.create_dataset(f"names/{statistic}", data=given, dtype=text)
         if failed:
-            rows = [json.dumps(list(one)) for one in failed]
             file.create_dataset("failed", data=rows, dtype=text)
         file["crc/index"] = np.uint32(zlib.crc32(_index_bytes(index)))
         file["crc/key"] = np.uint32(zlib.crc32(_key_bytes(attributes, layers, named, failed)))

@@ -79,6 +79,20 @@ def test_what_h5py_reads(tmp_path: Path, rng: np.random.Generator, n: int) -> No
     ours.close()
 
 
+@pytest.mark.parametrize("over", [0, 1])
+def test_what_is_written_can_be_read(tmp_path: Path, over: int) -> None:
+    """The limit of a text holds for both; an ä has two bytes."""
+    text = "ä" * (hdf5.MAX_TEXT // 2) + "x" * over
+    reason = "y" * (hdf5.MAX_TEXT - len('["", "", ""]') + over)
+    for more in ({"ids": [text]}, {"ids": ["a"], "failed": [("", "", reason)]}):
+        if over:
+            with pytest.raises(StoreError, match=r"a text of 4,194,305 bytes .* at most 4,194,304"):
+                write(tmp_path / "a.h5", **more)
+            continue
+        with Store(write(tmp_path / "a.h5", **more)) as store:
+            assert store.index["utterance"].tolist() == more["ids"]
+
+
 def test_attributes_of_other_writers(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.attrs["fixed"] = np.bytes_("abc")
