@@ -72,7 +72,9 @@ class Recordings:
         -------
         bool, shape (len(held_out),)
         """
-        hit = np.isin(held_out, fitted)
+        both = np.zeros(len(self.codes), dtype=bool)
+        both[fitted] = True
+        hit = both[held_out]
         at = np.flatnonzero(self._partners[held_out])
         rows, fitted = held_out[at], fitted[self._partners[fitted]]
         if len(rows) and len(fitted):

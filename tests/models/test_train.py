@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import soundfile as sf
 from sklearn.linear_model import Ridge
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.pipeline import make_pipeline
@@ -35,6 +36,7 @@ from models.train import (
     check_stores,
     is_done,
     load_head,
+    odd_rows,
     train_model,
 )
 from tests.features.test_matrix import make_store
@@ -801,6 +803,19 @@ def test_a_store_of_other_numerics_is_noted_with_the_run(
     note = f"{tmp_path / 'made' / 'one.h5'}: made with numerics 1, this version computes"
     assert any(one.startswith(note) for one in read_run(folder)["notes"])
     assert f"one: {note}" in capsys.readouterr().out
+
+
+def test_silent_rows_of_the_table_are_named_by_the_training(
+    tmp_path: Path, make_corpus, tones_recipe
+) -> None:
+    root, stores = make_corpus(), tmp_path / "stores"
+    sf.write(root / "u03.wav", np.zeros((8_000, 2)), 16_000)
+    recipe = load_recipe(tones_recipe('["mfcc"]'))
+    survey(read_corpus("tones", root, reader="manifest"), root, stores / "tones")
+    assert [one for one in odd_rows(recipe, stores) if "silent" in one] == [
+        "tones: 1 row is silent (all samples zero, or channels that cancel out) and stays in the "
+        "table: u03"
+    ]
 
 
 def test_rows_that_name_another_recording_stop_the_training(
