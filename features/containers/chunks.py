@@ -13,6 +13,7 @@ Conventions
 from __future__ import annotations
 
 import re
+import struct
 from dataclasses import dataclass
 from typing import Literal
 
@@ -178,12 +179,21 @@ def _one(file: Bytes, at: int, stop: int) -> tuple[list[Part], int]:
     if form.first > 8:
         outer = (16, 8, end - at) if form.all else (4, 4, end - at - 8)
         put(at + outer[0], outer[1], outer[2])
+    put(place + form.id_bytes, form.size_bytes, n_bytes)
     if magic == b"RF64" and long_sizes:
+        put(place + form.id_bytes, 4, 2**32 - 1)
         put(long_sizes, 8, end - at - 8)
         put(long_sizes + 8, 8, n_bytes)
         put(long_sizes + 16, 8, 0)
-        n_bytes = 2**32 - 1
-    put(place + form.id_bytes, form.size_bytes, n_bytes)
+    elif end - at >= 2**32 and magic == b"RIFF":
+        # 32 bits cannot say it; the form of EBU Tech 3306 can.
+        put(at + 4, 4, 2**32 - 1)
+        sizes = struct.pack("<4sIQQQI", b"ds64", 28, end - at + 28, n_bytes, 0, 0)
+        new[:12] = b"RF64" + new[4:12] + sizes
+    elif end - at >= 2**32 and form.size_bytes == 4:
+        raise AudioError(
+            "more than 4 GB, which its kind of file cannot say: make a FLAC file of it"
+        )
     return [Part(begin, end, bytes(new), n_frames=n_frames)], after
 
 
@@ -206,26 +216,28 @@ def _end(
 ) -> tuple[int, int]:
     """Where samples end, and where the next file begins (or this one ends)."""
     there = stop - begin
+    unknown = any(promised in numbers for numbers in _UNKNOWN)
     if 0 < promised <= there:
         after = _behind(file, begin + promised, stop, form, first)
-        if after is None:
+        if after is not None:
+            return begin + promised, after
+        if not unknown:
             raise AudioError(
                 f"its header promises {promised} bytes of samples, and behind them are "
                 f"{there - promised} that are no chunk and may be samples, too: with sox "
                 f"--ignore-length they are, else cut them off"
             )
-        return begin + promised, after
-    if promised <= 0:
-        empty = _behind(file, begin, stop, form, first)
-        if empty is not None and there < _ROUNDING + (form.head if form else 0) or empty == begin:
-            return begin + max(promised, 0), empty or stop
-        if empty is not None and form is not None and any(file.at(begin, form.head)):
-            return begin + promised, empty
-    elif not any(promised in numbers for numbers in _UNKNOWN):
+    elif promised <= 0:
+        after = _behind(file, begin, stop, form, first)
+        head = file.at(begin, form.head if form else _ROUNDING)
+        # Zeros may be silence, or filling: where no length was written, they are silence.
+        if after == begin or (after is not None and (any(head) or there < _ROUNDING)):
+            return begin + promised, after
+    elif not unknown:
         raise AudioError(
             f"cut short: its header promises {promised} bytes of samples, {max(there, 0)} are there"
         )
-    after = _next_file(file, begin, stop)
+    after = _next_file(file, first, begin, stop)
     return before_tags(file, begin, after), after
 
 
@@ -279,12 +291,16 @@ def _zeros(file: Bytes, at: int, stop: int) -> int:
     return n if n >= _ROUNDING or at + n >= stop else 0
 
 
-def _next_file(file: Bytes, at: int, stop: int) -> int:
-    """Where another file begins in samples whose end nobody knows; else the end."""
+def _next_file(file: Bytes, first: int, at: int, stop: int) -> int:
+    """Where another file of this kind begins in samples whose end nobody knows; else the end."""
+    magic = file.at(first, 4)
     while at < stop:
         window = file.at(at, min(_WINDOW, stop - at))
-        if match := _HEADS.search(window):
-            return at + match.start()
+        found = window.find(magic)
+        while found >= 0:
+            if _HEADS.match(window, found):
+                return at + found
+            found = window.find(magic, found + 1)
         if at + len(window) >= stop or len(window) < _HEAD_BYTES:
             break
         at += len(window) - _HEAD_BYTES

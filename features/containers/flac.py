@@ -74,16 +74,18 @@ def _starts(file: Bytes, start: int, stop: int) -> list[int]:
     at = _frames_at(file, start, stop)
     while at < stop:
         window = file.at(at, min(_WINDOW, stop - at))
-        match = _STREAM.search(window)
-        if match:
+        found = window.find(b"fLaC")
+        while found >= 0 and not _STREAM.match(window, found):
+            found = window.find(b"fLaC", found + 1)
+        if found >= 0:
             if len(starts) == _MOST_STREAMS:
                 raise AudioError(f"more than {_MOST_STREAMS:,} FLAC streams joined in one file")
-            starts.append(at + match.start())
+            starts.append(at + found)
             at = _frames_at(file, starts[-1], stop)
+        elif at + len(window) >= stop or len(window) < 8:
+            break
         else:
-            at += max(1, len(window) - 7)
-            if len(window) < 8:
-                break
+            at += len(window) - 7
     return starts
 
 
