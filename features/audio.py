@@ -149,6 +149,13 @@ def decode(clip: Clip) -> tuple[Audio, int]:
     AudioError
         Unreadable, empty, cut short, or a segment that is not inside the file.
     """
+    if is_video(clip.path):
+        # Its length is not known before it is decoded: once is enough.
+        _stamp(clip.path)
+        heard = list(_of_video(clip.path))
+        mono, rate = np.concatenate([block for _, _, block in heard]), heard[0][0]
+        start, stop = _bounds(clip.start, clip.end, rate, len(mono))
+        return mono[start:stop], rate
     sound = _sound(clip.path)
     start, stop = _bounds(clip.start, clip.end, sound.rate_hz, sound.n_frames)
     blocks = list(_blocks(clip.path, sound, start, stop))
@@ -290,19 +297,44 @@ def _sound(path: str) -> _Sound:
     AudioError
     """
     try:
-        file = Path(path)
-        # Not opened before: what is no plain file (a pipe) may never answer.
-        if not file.is_file():
-            raise AudioError("no such file")
-        status = file.stat()
-        if status.st_size == 0:
-            raise AudioError("empty: the file has no bytes")
-        # Whoever wrote to the file changed one of these; ctime is nobody's to set.
-        stamp = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-        return _look(path, (*stamp, status.st_ctime_ns))
+        return _look(path, _stamp(path))
     except _FAULTS as error:
-        what = "video" if is_video(path) else "audio"
-        raise AudioError(f"cannot be read as {what}: {reason(error)}") from None
+        raise AudioError(f"cannot be read as audio: {reason(error)}") from None
+
+
+def _stamp(path: str) -> tuple[int, ...]:
+    """What changes when somebody writes to a file; ctime is nobody's to set.
+
+    Raises
+    ------
+    AudioError
+        There is no file, or nothing in it.
+    """
+    try:
+        # Not opened before: what is no plain file (a pipe) may never answer.
+        if not Path(path).is_file():
+            raise AudioError("no such file")
+        status = Path(path).stat()
+    except (OSError, ValueError) as error:
+        raise AudioError(f"cannot be read as audio: {reason(error)}") from None
+    if status.st_size == 0:
+        raise AudioError("empty: the file has no bytes")
+    times = (status.st_mtime_ns, status.st_ctime_ns)
+    return (status.st_dev, status.st_ino, status.st_size, *times)
+
+
+def _of_video(path: str) -> Iterator[tuple[int, str, Audio]]:
+    """Rate, coding and next block of a video's sound; refused where it is none or too long."""
+    n_frames = 0
+    for rate, codec, block in sound_of_video(path):
+        n_frames += len(block)
+        if n_frames > MAX_SECONDS * _usual_rate(rate):
+            raise AudioError(
+                f"longer than {MAX_SECONDS:,.0f} s, which an utterance has at most: cut it"
+            )
+        yield rate, codec, block
+    if not n_frames:
+        raise AudioError("empty: no samples")
 
 
 @functools.lru_cache(maxsize=10_000)
@@ -310,14 +342,8 @@ def _look(path: str, stamp: tuple[int, ...]) -> _Sound:
     """Remember what the files are: every segment asks, and some kinds are read through for it."""
     if is_video(path):
         rate, codec, n_frames = 0, "", 0
-        for block_rate, block_codec, block in sound_of_video(path):
-            rate, codec, n_frames = block_rate, block_codec, n_frames + len(block)
-            if n_frames > MAX_SECONDS * _usual_rate(rate):
-                raise AudioError(
-                    f"longer than {MAX_SECONDS:,.0f} s, which an utterance has at most: cut it"
-                )
-        if not n_frames:
-            raise AudioError("empty: no samples")
+        for rate_hz, coding, block in _of_video(path):
+            rate, codec, n_frames = rate_hz, coding, n_frames + len(block)
         return _Sound(rate, f"AVI/{codec}", ((WHOLE, n_frames),))
     found = []
     rates, containers = [], []
@@ -326,7 +352,7 @@ def _look(path: str, stamp: tuple[int, ...]) -> _Sound:
             _refuse_cut(file.extra_info)
             rates.append(_usual_rate(int(file.samplerate)))
             containers.append(_container(file))
-            n_frames = part.n_frames or int(file.frames)
+            n_frames = int(file.frames) if part.n_frames is None else part.n_frames
             if n_frames > file.frames:
                 raise AudioError(f"its header promises {file.frames} frames, {n_frames} are there")
             found.append((part, n_frames))
