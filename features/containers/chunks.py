@@ -167,7 +167,10 @@ def _one(file: Bytes, at: int, stop: int) -> tuple[list[Part], int]:
     # Libsndfile takes the byte that makes a chunk's size even for one block more.
     n_frames = (end - begin) // _GSM[1] * _GSM[2] if tag == _GSM[0] and form is _WAV else None
     if end == begin + promised:
-        return [Part(at, after, n_frames=n_frames)], after
+        # Of some kinds libsndfile takes all that lies behind for samples, whatever the size says.
+        open_ended = form.all or form.samples == b"BODY"
+        last = end if open_ended and end > begin and after - end >= _ROUNDING else after
+        return [Part(at, last, n_frames=n_frames)], after
     if begin - at > _MOST_HEADER:
         raise AudioError(f"its length is unknown, and its header has {begin - at} bytes")
     new = bytearray(file.at(at, begin - at))

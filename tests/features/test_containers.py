@@ -172,6 +172,13 @@ def test_what_may_stand_behind_the_samples(tmp_path: Path, tail: bytes) -> None:
     assert decoder == 1
 
 
+@pytest.mark.parametrize("kind", ["W64", "SVX", "RF64", "CAF", "AIFF", "AU"])
+@pytest.mark.parametrize("tail", [ID3V1, ID3V2, bytes(5_000)])
+def test_what_stands_behind_is_no_sound(tmp_path: Path, kind: str, tail: bytes) -> None:
+    samples, _ = heard(tmp_path, written(A, kind, "PCM_16") + tail)
+    np.testing.assert_array_equal(samples, A)
+
+
 @pytest.mark.parametrize("filling", [b"", b"\0"])
 def test_samples_of_an_odd_number_of_bytes(tmp_path: Path, filling: bytes) -> None:
     tail = filling + b"LIST\x04\0\0\0INFO"
