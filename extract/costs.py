@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from extract.audio import SAMPLING_RATE_HZ
-from extract.registry import CONV_KERNEL, CONV_STRIDE, TINY_CONFIG, Description
+from extract.registry import CONV_DIM, CONV_KERNEL, CONV_STRIDE, TINY_CONFIG, Description
 
 PRECISION_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 MOST_S = 480.0
@@ -161,7 +161,7 @@ def read_sizes(description: Description) -> Sizes:
         n_layers=description.n_layers,
         n_heads=config.get("num_attention_heads", 12),
         intermediate_size=config.get("intermediate_size", 3072),
-        conv_dim=tuple(config.get("conv_dim", (512,) * 7)),
+        conv_dim=tuple(config.get("conv_dim", CONV_DIM)),
         conv_kernel=tuple(config.get("conv_kernel", CONV_KERNEL)),
         conv_stride=tuple(config.get("conv_stride", CONV_STRIDE)),
         positional_kernel=config.get("conv_pos_kernel_size", 19) if stacked else kernel,

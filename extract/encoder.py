@@ -364,7 +364,10 @@ class Encoder:
     def _prepare(self) -> None:
         """Put our parts in the place of transformers', whose weights they take over."""
         stack, config = self._stack, self._model.config
-        self._norm_first = self._whisper or bool(getattr(config, "do_stable_layer_norm", False))
+        # The blocks of data2vec-audio have their norms behind, whatever its config.json asks for.
+        stable = self.key["family"] != "data2vec-audio"
+        stable = stable and bool(getattr(config, "do_stable_layer_norm", False))
+        self._norm_first = self._whisper or stable
         self._relative: Any = None
         if self.layers[-1] < len(stack.layers):
             stack.layers = stack.layers[: max(1, self.layers[-1])]
@@ -396,12 +399,13 @@ def _load(description: Description, dtype: torch.dtype) -> tuple[Any, Any]:
 
     # Of the settings that the key was made of, not of files read once more.
     settings = dict(description.preprocessor)
-    extractor = getattr(transformers, settings.pop("feature_extractor_type"))(**settings)
+    make_extractor = getattr(transformers, settings.pop("feature_extractor_type"))
     folder = description.folder
     if folder is None:
-        return _tiny().to(dtype), extractor
+        return _tiny().to(dtype), make_extractor(**settings)
     name = description.key["model"]
     with _refused_in_one_line(f"{name}: {folder}"), _quiet_transformers():
+        extractor = make_extractor(**settings)
         # Without `dtype` the weights come in the precision that the config names.
         model, loading = transformers.AutoModel.from_pretrained(
             folder,
@@ -425,6 +429,12 @@ def _load(description: Description, dtype: torch.dtype) -> tuple[Any, Any]:
     prefix = ""
     if description.key["family"] == "whisper":
         model, prefix = model.get_encoder(), "encoder."
+        if extractor.feature_size != model.config.num_mel_bins:
+            raise ModelError(
+                f"{name}: {folder}: the settings of its feature extractor make "
+                f"{extractor.feature_size} bands (feature_size), config.json takes "
+                f"{model.config.num_mel_bins} (num_mel_bins): they belong to another checkpoint"
+            )
     wrong = sorted(
         [key for key in loading["missing_keys"] if key.split(".")[-1] != NOT_NEEDED]
         + [entry[0] for entry in loading["mismatched_keys"]]

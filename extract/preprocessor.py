@@ -106,7 +106,7 @@ def complete(settings: Mapping[str, Any], kind: str) -> dict[str, Any]:
     whole = {**DEFAULTS[kind], **found, "feature_extractor_type": kind}
     if kind == "WhisperFeatureExtractor":
         numbers = [whole[name] for name in ("chunk_length", "sampling_rate", "hop_length")]
-        if all(_is_count(one) for one in numbers):
+        if all(is_count(one) for one in numbers):
             whole["n_samples"] = numbers[0] * numbers[1]
             whole["nb_max_frames"] = whole["n_samples"] // numbers[2]
     return whole
@@ -170,7 +170,7 @@ def read_settings(
             f"{where}: {name}: takes audio at {whole['sampling_rate']} Hz; only "
             f"{SAMPLING_RATE_HZ} Hz is supported"
         )
-    faults = _faults(whole, config)
+    faults = _faults(settings, whole, config)
     if faults:
         raise ModelError(
             f"{where}: {name}: {'; '.join(faults)}: mend it {mended}, or take another checkpoint"
@@ -207,7 +207,7 @@ def _nested(key: str, folder: Path) -> tuple[str, dict[str, Any] | None]:
     settings = processor[member] if member else None
     if settings is not None and not isinstance(settings, dict):
         raise ModelError(
-            f"{key}: {folder / PROCESSOR}: {member} is {_shown(settings)}, expected an object with "
+            f"{key}: {folder / PROCESSOR}: {member} is {shown(settings)}, expected an object with "
             "the settings of a feature extractor"
         )
     return member, settings
@@ -243,51 +243,56 @@ def _refuse_conflict(
 
 
 def _said(name: str, file: Mapping[str, Any], whole: Mapping[str, Any]) -> str:
-    return _shown(whole[name]) + ("" if name in file else " (not given)")
+    return shown(whole[name]) + ("" if name in file else " (not given)")
 
 
-def _faults(whole: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
+def _faults(
+    settings: Mapping[str, Any], whole: Mapping[str, Any], config: Mapping[str, Any]
+) -> list[str]:
     """Settings that cannot be honoured, each with what was expected."""
     whisper = whole["feature_extractor_type"] == "WhisperFeatureExtractor"
     faults = []
     if not _is_number(dither := whole.get("dither", 0.0)) or dither != 0:
         faults.append(
-            f"dither is {_shown(dither)}, which adds noise: no two runs would give the same "
+            f"dither is {shown(dither)}, which adds noise: no two runs would give the same "
             "vectors; expected 0"
         )
     if not whisper:
         if whole["feature_size"] != 1:
-            faults.append(f"feature_size is {_shown(whole['feature_size'])}; a waveform has 1")
+            faults.append(f"feature_size is {shown(whole['feature_size'])}; a waveform has 1")
         if not isinstance(whole["do_normalize"], bool):
-            faults.append(f"do_normalize is {_shown(whole['do_normalize'])}; true or false")
+            faults.append(f"do_normalize is {shown(whole['do_normalize'])}; true or false")
         return faults
 
     counts = ("sampling_rate", "feature_size", "hop_length", "chunk_length", "n_fft")
-    wrong = [name for name in counts if not _is_count(whole[name])]
-    faults += [f"{name} is {_shown(whole[name])}; expected a positive integer" for name in wrong]
+    wrong = [name for name in counts if not is_count(whole[name])]
+    faults += [f"{name} is {shown(whole[name])}; expected a positive integer" for name in wrong]
     if not _is_number(whole["padding_value"]):
-        faults.append(f"padding_value is {_shown(whole['padding_value'])}; expected a number")
+        faults.append(f"padding_value is {shown(whole['padding_value'])}; expected a number")
     if whole["padding_side"] != "right":
         faults.append(
-            f"padding_side is {_shown(whole['padding_side'])}; the positions of the audio are "
+            f"padding_side is {shown(whole['padding_side'])}; the positions of the audio are "
             'taken to stand first: "right"'
         )
     n_mels = config.get("num_mel_bins", 80)
-    if "feature_size" not in wrong and whole["feature_size"] != n_mels:
+    # Where the file does not say it, the encoder does when it is loaded: a plan needs no spectrum.
+    said = "feature_size" in settings and "feature_size" not in wrong
+    if said and whole["feature_size"] != n_mels:
         faults.append(f"feature_size is {whole['feature_size']}; num_mel_bins in config.json is "
-                      f"{_shown(n_mels)}")  # fmt: skip
+                      f"{shown(n_mels)}")  # fmt: skip
     n_positions = config.get("max_source_positions", 1500)
-    fits = _is_count(n_positions) and whole.get("nb_max_frames") == WHISPER_REDUCTION * n_positions
+    fits = is_count(n_positions) and whole.get("nb_max_frames") == WHISPER_REDUCTION * n_positions
     if not wrong and not fits:
         faults.append(
             f"chunk_length {whole['chunk_length']} and hop_length {whole['hop_length']} make "
-            f"{whole['nb_max_frames']} frames; max_source_positions {_shown(n_positions)} in "
+            f"{whole['nb_max_frames']} frames; max_source_positions {shown(n_positions)} in "
             f"config.json takes {WHISPER_REDUCTION} each"
         )
     return faults
 
 
-def _is_count(value: Any) -> bool:
+def is_count(value: Any) -> bool:
+    """Whether a value of a JSON file is a positive integer."""
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
@@ -295,7 +300,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _shown(value: Any) -> str:
-    """A value as the file has it, cut where it is long."""
+def shown(value: Any) -> str:
+    """Give a value as a JSON file has it, cut where it is long."""
     text = json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

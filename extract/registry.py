@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -25,8 +25,10 @@ from extract.preprocessor import (
     WHISPER_REDUCTION,
     complete,
     extractor_of,
+    is_count,
     read_json,
     read_settings,
+    shown,
 )
 from extract.weights import CONFIG, checkpoint_files, refuse_config, sha256, snapshot
 from features.errors import ModelError, nearest
@@ -39,6 +41,8 @@ FAMILIES = (*CONVOLUTIONAL, "whisper")
 # Defaults of all six configuration classes in transformers, for keys that a config.json omits.
 CONV_KERNEL = (10, 3, 3, 3, 3, 2, 2)  # samples, then frames of the layer below
 CONV_STRIDE = (5, 2, 2, 2, 2, 2, 2)
+CONV_DIM = (512,) * 7
+MOST = 1_000_000  # of any size in config.json: what is larger is no model's
 
 TINY_SEED = 0
 TINY_CONFIG: dict[str, Any] = {
@@ -391,10 +395,11 @@ def describe(
             f"{where}: add_adapter is set in config.json: frames behind an adapter are not those "
             "of the blocks before it; use a checkpoint without one"
         )
-    hidden_size = int(config.get("d_model", 384) if whisper else config.get("hidden_size", 768))
-    n_layers = int(
-        config.get("encoder_layers" if whisper else "num_hidden_layers", 4 if whisper else 12)
+    width, depth = (
+        ("d_model", "encoder_layers") if whisper else ("hidden_size", "num_hidden_layers")
     )
+    hidden_size = _size(where, width, config.get(width, 384 if whisper else 768))
+    n_layers = _size(where, depth, config.get(depth, 4 if whisper else 12))
     for name, found, registered in (
         ("hidden size", hidden_size, model.hidden_size),
         ("number of layers", n_layers, model.n_layers),
@@ -411,12 +416,11 @@ def describe(
         min_samples, padded_samples = preprocessor["n_fft"], preprocessor["n_samples"]
         max_samples = min(max_samples, padded_samples)
     else:
-        kernels = config.get("conv_kernel", CONV_KERNEL)
-        strides = config.get("conv_stride", CONV_STRIDE)
+        kernels, strides, _ = _convolutions(where, config)
         # A frame sees the kernel of the first layer, widened by every later one.
         min_samples, stride, padded_samples = 1, 1, 0
-        for width, step in zip(kernels, strides, strict=True):
-            min_samples += (width - 1) * stride
+        for kernel, step in zip(kernels, strides, strict=True):
+            min_samples += (kernel - 1) * stride
             stride *= step
     if max_samples < min_samples:
         raise ModelError(
@@ -439,6 +443,9 @@ def describe(
         "max_seconds": float(max_seconds),
         "input_normalisation": normalisation,
     }
+    if family == "data2vec-audio" and config.get("do_stable_layer_norm"):
+        # transformers' model has no such setting: a store that lacks this member has followed it.
+        key["norms"] = "behind"
     return Description(
         key=key,
         folder=folder,
@@ -453,6 +460,38 @@ def describe(
         preprocessor=preprocessor,
         files=tuple(files),
     )
+
+
+def _size(where: str, name: str, value: Any) -> int:
+    """A size in config.json, checked: JSON holds anything."""
+    if not is_count(value) or value > MOST:
+        raise ModelError(
+            f"{where}: {name} is {shown(value)} in config.json; expected an integer from 1 to "
+            f"{MOST}"
+        )
+    return int(value)
+
+
+def _convolutions(where: str, config: Mapping[str, Any]) -> list[list[int]]:
+    """Kernels, strides and channels of the convolutions, as many of each."""
+    lists = []
+    for name, default in (
+        ("conv_kernel", CONV_KERNEL),
+        ("conv_stride", CONV_STRIDE),
+        ("conv_dim", CONV_DIM),
+    ):
+        values = config.get(name, default)
+        if not isinstance(values, list | tuple) or not values:
+            raise ModelError(
+                f"{where}: {name} is {shown(values)} in config.json; expected a list of integers"
+            )
+        lists.append([_size(where, f"{name}[{i}]", one) for i, one in enumerate(values)])
+    if len({len(one) for one in lists}) > 1:
+        raise ModelError(
+            f"{where}: conv_kernel, conv_stride and conv_dim in config.json have "
+            f"{', '.join(str(len(one)) for one in lists)} members; expected as many of each"
+        )
+    return lists
 
 
 def _stored_layers(where: str, layers: str | Sequence[int], n_layers: int) -> list[int]:

@@ -49,6 +49,18 @@ def test_a_padded_batch_equals_each_file_alone(form: str, tmp_path: Path) -> Non
         assert worst(mean, expected) <= TOLERANCE
 
 
+def test_a_setting_that_a_family_does_not_have_is_not_honoured(tmp_path: Path) -> None:
+    model = save(tmp_path, "data2vec-audio")
+    assert "norms" not in described(tmp_path).key
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "do_stable_layer_norm": True}))
+    description = described(tmp_path)
+    assert description.key["norms"] == "behind"
+    audio = speechlike((0.4, 1.0))
+    expected = np.stack([alone(model, tmp_path, one) for one in audio], axis=1)
+    assert worst(Encoder(description).embed(audio)["mean"], expected) <= TOLERANCE
+
+
 @pytest.mark.parametrize("form", ["wav2vec2-layer-stable", "hubert-batch-norm", "data2vec-audio"])
 def test_positions_by_matrix_products(
     form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

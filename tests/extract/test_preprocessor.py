@@ -255,6 +255,16 @@ def test_whisper_in_other_steps_is_transformers_own(tmp_path: Path) -> None:
     torch.testing.assert_close(encoder._device_mel(audio), encoder._mel(audio), rtol=0, atol=2e-4)
 
 
+def test_bands_that_the_model_does_not_take_are_named(tmp_path: Path) -> None:
+    save(tmp_path, "whisper", num_mel_bins=128)
+    path = tmp_path / FILES[0]
+    settings = json.loads(path.read_text())
+    del settings["feature_size"]
+    write(tmp_path, FILES[0], settings)
+    with pytest.raises(ModelError, match=r"m: .*80 bands \(feature_size\), config.json takes 128"):
+        Encoder(described(tmp_path))
+
+
 RANDOM = {
     "mask_time_prob": 0.9,
     "mask_time_length": 2,

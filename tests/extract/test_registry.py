@@ -184,6 +184,23 @@ def test_what_cannot_be_computed_exactly_is_refused(
         describe(Model("m", "transformers"), copy, **SETTINGS)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hidden_size": "24"}, r'hidden_size is "24" in config.json; expected an integer from 1'),
+        ({"num_hidden_layers": 10**30}, r"num_hidden_layers is 10+ in .* to 1000000"),
+        ({"num_hidden_layers": None}, "num_hidden_layers is null"),
+        ({"conv_kernel": None}, "conv_kernel is null in config.json; expected a list"),
+        ({"conv_stride": [5, 2, 2, 2, 2, 2, 0]}, r"conv_stride\[6\] is 0 in config.json"),
+        ({"conv_dim": [16] * 6}, "have 7, 7, 6 members; expected as many of each"),
+    ],
+)
+def test_sizes_that_are_none_are_named(changes: dict[str, Any], message: str, copy: Path) -> None:
+    edit(copy / "config.json", **changes)
+    with pytest.raises(ModelError, match=f"^m: {copy}: .*{message}"):
+        describe(Model("m", "transformers"), copy, **SETTINGS)
+
+
 def test_a_broken_config_is_named(copy: Path) -> None:
     (copy / "config.json").write_text("{")
     with pytest.raises(ModelError, match=r"config.json is not JSON"):
