@@ -38,7 +38,7 @@ from evaluate.runs import ALL
 from features.command import Progress, corpus_root, duration
 from features.corpora import read_corpus
 from features.errors import CorpusError, RunError, StoreError
-from features.files import open_regular, write_bytes, write_text
+from features.files import IrregularFileError, open_regular, write_bytes, write_text
 from features.folds import FIRST_S, Fold, Plan
 from features.lint import lint
 from features.matrix import (
@@ -550,6 +550,8 @@ def load_head(path: Path) -> Any:
             if claimed > os.fstat(file.fileno()).st_size:
                 raise ValueError(f"its parts claim {claimed} bytes")
             return io.load(file, trusted=OURS)
+    except IrregularFileError as error:
+        raise RunError(str(error)) from None
     except (
         OSError,
         ValueError,
