@@ -258,7 +258,6 @@ def load_features(
         found &= there
     X = np.concatenate([block[found[there]] for block, there in blocks], axis=1)
     rows = frame[found].reset_index(drop=True)
-    _refuse_not_finite(X, rows, model)
     return Features(X, rows, frame.loc[~found, "utterance"].tolist())
 
 
@@ -375,7 +374,6 @@ def _load_single(
     rows = rows.iloc[order].reset_index(drop=True)
     if (order != np.arange(len(order))).any():
         matrix = matrix[order]
-    _refuse_not_finite(matrix, rows, model)
     speakers = rows["speaker"].to_numpy(object)
     groups = np.where(speakers == "", "", rows["corpus"].to_numpy(object) + "/" + speakers)
     return Matrix(
@@ -566,15 +564,3 @@ def _refuse_other_columns(model: str, names: dict[str, list[list[str] | None]]) 
                 f"{model}: the columns of the stores of {first} and {other} have other names, or "
                 f"another order; bring them into one order and import again"
             )
-
-
-def _refuse_not_finite(matrix: NDArray[np.float32], rows: pd.DataFrame, model: str) -> None:
-    bad = ~np.isfinite(matrix).all(axis=1)
-    if bad.any():
-        first = rows[bad].iloc[0]
-        raise StoreError(
-            f"{model}: {counted(bad.sum(), 'utterance has', 'utterances have')} values that are "
-            f"not finite, the first is {first['corpus']}/{first['utterance']}; run python -m "
-            f"features verify, and extract again in float32 if the store was made in a half "
-            "precision"
-        )

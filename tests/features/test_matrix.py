@@ -168,7 +168,7 @@ def test_stale_unfinished_missing_and_not_finite(stores: Path, tmp_path: Path) -
     data = np.load(tmp_path / "a.npy")
     data[2, 1, 0] = np.nan
     make_store(stores, "a", data, ["a0", "a1", "a2", "a3"])
-    with pytest.raises(StoreError, match="1 utterance has values that are not finite.* a/a1"):
+    with pytest.raises(StoreError, match="layer 2, utterances a1: values that are not finite"):
         load_matrix(recipe, stores, "toy")
 
 
