@@ -358,9 +358,7 @@ def _look(path: str, stamp: tuple[int, ...]) -> _Sound:
             found.append((part, n_frames))
     for rate in rates:
         if rate != rates[0]:
-            raise AudioError(
-                f"recordings of {rates[0]} and {rate} Hz joined in one: cut them apart"
-            )
+            raise AudioError(f"recordings of {rates[0]} and {rate} Hz joined in one: part them")
     return _Sound(rates[0], containers[0], tuple(found))
 
 
