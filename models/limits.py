@@ -71,12 +71,11 @@ def limited(head: Any, n_rows: int, default: bool = True) -> Iterator[None]:
             head.set_params(max_iter=-1)
 
 
-def reached(head: Any, n_rows: int) -> bool:
-    """Whether a fitted SVC or SVR has stopped at its limit."""
-    if not isinstance(head, HEADS):
+def reached(head: Any) -> bool:
+    """Whether a fitted SVC or SVR has stopped at the limit that it has now."""
+    if not isinstance(head, HEADS) or head.max_iter == -1:
         return False
-    limit = limit_of(n_rows) if head.max_iter == -1 else head.max_iter
-    return bool(np.max(head.n_iter_) >= limit)
+    return bool(np.max(head.n_iter_) >= head.max_iter)
 
 
 class UnderWay:

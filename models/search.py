@@ -389,7 +389,7 @@ def run_fit(X: NDArray[np.float32], y: NDArray[Any], labels: tuple[str, ...], fi
     ):
         warnings.simplefilter("always")
         fit.pipeline.fit(X[fit.train].astype(np.float64), _truth(y, fit))
-        stopped = limits.reached(head, n)
+        stopped = limits.reached(head)
         values = [apply(fit.pipeline, X[test], labels) for test in fit.tests]
     return Fitted(values, fit.pipeline if fit.keep else None, _count(caught), stopped)
 
@@ -417,7 +417,7 @@ def run_shared(
         head = clone(heads[i]).set_params(kernel="precomputed")
         with now.fitting(fits[i].title), limits.limited(head, len(train), fits[i].limited):
             head.fit(matrices[0], _truth(y, fits[i]))
-            stopped = limits.reached(head, len(train))
+            stopped = limits.reached(head)
         values = [apply(head, one, labels) for one in matrices[1:]]
         done[i] = Fitted(values, None, Counter(), stopped)
     return [done[i] for i in range(len(fits))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,7 @@ def test_ctrl_c_and_sigterm_say_how_to_go_on(capsys: pytest.CaptureFixture[str])
     assert run(kill(signal.SIGINT)) == 130
     assert "The same command goes on" in capsys.readouterr().err
     assert run(kill(signal.SIGTERM)) == 143
+    assert run(kill(signal.SIGHUP)) == 129
     assert signal.getsignal(signal.SIGTERM) == handler
 
 
@@ -89,6 +91,25 @@ def test_a_first_plain_line_can_come_sooner(
     assert [line.partition(",")[0] for line in capsys.readouterr().err.splitlines()] == [
         "x: 2 of 10 fits", "x: 4 of 10 fits",
     ]  # fmt: skip
+
+
+def test_what_takes_long_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("features.command.TELL_AFTER_S", 0.0)
+    progress, asked = Progress("train a", 42, "fits"), threading.Semaphore(0)
+
+    def now() -> str:
+        asked.release()
+        return "fitting fold s0: none, C 1.0 for 12 s"
+
+    with progress.tell(now):
+        for _ in range(2):  # whether there is anything to say, and what
+            asked.acquire()
+    first, *_ = capsys.readouterr().err.splitlines()
+    assert first.startswith("train a: 0 of 42 fits")
+    assert first.endswith("; fitting fold s0: none, C 1.0 for 12 s")
+    assert "fitting" not in progress.line(1.0)
 
 
 def test_nearest_is_case_insensitive() -> None:
