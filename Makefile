@@ -43,7 +43,7 @@ forced := $(if $(filter-out 0,$(FORCE)),--force)
 locking := $(if $(filter-out 0,$(WAIT)),--wait) $(if $(filter-out 0,$(BREAK_LOCK)),--break-lock)
 some := $(if $(CORPUS),--corpus "$(CORPUS)")
 cluster := $(if $(CLUSTER),--cluster "$(CLUSTER)")
-compare = "$(PY)" -m evaluate compare $(or $(COMPARE),$(if $(A),"$(A)") $(if $(B),"$(B)")) $(if $(TO),--to "$(TO)")
+compare = exec "$(PY)" -m evaluate compare $(or $(COMPARE),$(if $(A),"$(A)") $(if $(B),"$(B)")) $(if $(TO),--to "$(TO)")
 both = test -n "$(or $(word 2,$(COMPARE)),$(and $(A),$(B)))" || { echo 'two folders of runs are compared:' \
 	'make compare A=runs/a B=runs/b [TO=table.csv], make report COMPARE="runs/a runs/b"; got' \
 	'A=$(A) B=$(B) COMPARE=$(COMPARE)'; exit 1; };
@@ -52,6 +52,7 @@ demonstrated = $(if $(filter command,$(firstword $(origin RECIPE))),$(RECIPE),re
 submitted = $(or $(OUT),$(RUNS)/$(basename $(notdir $(RECIPE)))/submission/test.csv)
 where = --stores "$(STORES)" --runs "$(RUNS)"
 
+# `exec` in recipes: a command is make's own child, and a SIGTERM to make reaches it.
 .DEFAULT_GOAL := help
 .PHONY: help demo plan fetch extract lint-split train layers fuse score report compare predict reproduce \
 	submission status test test-all lint bench fuzz clean
@@ -66,43 +67,43 @@ help:  ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## */  \1|/p' Makefile | awk -F'|' '{printf "%-14s%s\n", $$1, $$2}'
 
 demo: $(READY)  ## the whole job on a synthesised corpus: nothing to fetch, no GPU [RECIPE=recipes/demo-fusion.toml]
-	@"$(PY)" -m features.corpora.demo "$(DATA)/demo"
-	@$(MAKE) --no-print-directory extract train fuse report RECIPE="$(demonstrated)"
+	@exec "$(PY)" -m features.corpora.demo "$(DATA)/demo"
+	@exec $(MAKE) --no-print-directory extract train fuse report RECIPE="$(demonstrated)"
 
 plan: $(READY)  ## what an extraction would take: audio, batches, time, disk
-	@"$(PY)" -m extract "$(RECIPE)" --plan --data "$(DATA)" --stores "$(STORES)" --device $(DEVICE) --jobs $(JOBS) \
+	@exec "$(PY)" -m extract "$(RECIPE)" --plan --data "$(DATA)" --stores "$(STORES)" --device $(DEVICE) --jobs $(JOBS) \
 		$(some) $(forced) $(if $(MODEL),--members "$(MODEL)") $(if $(PRECISION),--precision $(PRECISION))
 
 fetch: $(READY)  ## download weights and record their hashes; then no network is needed
-	@"$(PY)" -m extract "$(RECIPE)" --fetch --stores "$(STORES)" $(if $(MODEL),--members "$(MODEL)")
+	@exec "$(PY)" -m extract "$(RECIPE)" --fetch --stores "$(STORES)" $(if $(MODEL),--members "$(MODEL)")
 
 extract: $(READY)  ## audio -> stores: all layers of each model (the only step for a GPU)
-	@"$(PY)" -m extract "$(RECIPE)" --data "$(DATA)" --stores "$(STORES)" --device $(DEVICE) --jobs $(JOBS) \
+	@exec "$(PY)" -m extract "$(RECIPE)" --data "$(DATA)" --stores "$(STORES)" --device $(DEVICE) --jobs $(JOBS) \
 		--allow-failures $(ALLOW_FAILURES) $(some) $(forced) $(locking) $(cluster) $(if $(filter-out 0,$(VERIFY)),--verify) \
 		$(if $(MODEL),--members "$(MODEL)") $(if $(PRECISION),--precision $(PRECISION))
 
 lint-split: $(READY)  ## what the sides of a recipe's folds share; training checks it, too
-	@"$(PY)" -m features lint "$(RECIPE)" --stores "$(STORES)" $(some)
+	@exec "$(PY)" -m features lint "$(RECIPE)" --stores "$(STORES)" $(some)
 
 train: $(READY)  ## stores -> heads and predictions, on the CPU
-	@"$(PY)" -m models "$(RECIPE)" --data "$(DATA)" $(where) --jobs $(JOBS) $(some) $(forced) \
+	@exec "$(PY)" -m models "$(RECIPE)" --data "$(DATA)" $(where) --jobs $(JOBS) $(some) $(forced) \
 		--allow-failures $(ALLOW_FAILURES) $(cluster) $(if $(MODEL),--model "$(MODEL)")
-	@"$(PY)" -m evaluate score "$(RECIPE)" $(where) $(some)
+	@exec "$(PY)" -m evaluate score "$(RECIPE)" $(where) $(some)
 
 layers: $(READY)  ## heads on every layer of the stores; which layer is best
-	@"$(PY)" -m models "$(RECIPE)" --layers --data "$(DATA)" $(where) --jobs $(JOBS) $(some) $(forced) \
+	@exec "$(PY)" -m models "$(RECIPE)" --layers --data "$(DATA)" $(where) --jobs $(JOBS) $(some) $(forced) \
 		--allow-failures $(ALLOW_FAILURES) $(cluster) $(if $(MODEL),--model "$(MODEL)")
-	@"$(PY)" -m evaluate layers "$(RECIPE)" $(where) $(some) $(if $(MODEL),--model "$(MODEL)")
+	@exec "$(PY)" -m evaluate layers "$(RECIPE)" $(where) $(some) $(if $(MODEL),--model "$(MODEL)")
 
 fuse: $(READY)  ## predictions -> fused predictions and scores
-	@"$(PY)" -m fusion "$(RECIPE)" $(where) $(some) $(forced)
-	@"$(PY)" -m evaluate score "$(RECIPE)" $(where) $(some)
+	@exec "$(PY)" -m fusion "$(RECIPE)" $(where) $(some) $(forced)
+	@exec "$(PY)" -m evaluate score "$(RECIPE)" $(where) $(some)
 
 score: $(READY)  ## score finished runs again (new statistics need no new training)
-	@"$(PY)" -m evaluate score "$(RECIPE)" $(where) $(some) --force
+	@exec "$(PY)" -m evaluate score "$(RECIPE)" $(where) $(some) --force
 
 report: $(READY)  ## pages of a recipe's runs, tables, figures; COMPARE="runs/a runs/b": a page of two recipes' runs
-	@$(if $(strip $(COMPARE)),$(both) $(compare) --report,"$(PY)" -m evaluate report "$(RECIPE)" --data "$(DATA)" $(where) $(some))
+	@$(if $(strip $(COMPARE)),$(both) $(compare) --report,exec "$(PY)" -m evaluate report "$(RECIPE)" --data "$(DATA)" $(where) $(some))
 
 compare: $(READY)  ## two recipes' runs side by side: A=runs/a B=runs/b [TO=table.csv]
 	@$(both) $(compare)
@@ -111,47 +112,47 @@ predict: $(READY)  ## AUDIO="folder or files": finished heads and fusion on new 
 	@test -n '$(subst ','\'',$(AUDIO))' || { \
 		echo 'make predict AUDIO="folder or files" [FUSION=name | MODEL=run] [OUT=file.csv]'; \
 		echo 'a name with a blank is quoted twice: AUDIO="'"'new audio' 'it is.wav'"'"'; exit 1; }
-	@"$(PY)" -m models predict "$(RECIPE)" $(where) $(system) --check --audio $(AUDIO)
-	@"$(PY)" -m extract "$(RECIPE)" --stores "$(STORES)" --device $(DEVICE) --jobs $(JOBS) $(system) \
+	@exec "$(PY)" -m models predict "$(RECIPE)" $(where) $(system) --check --audio $(AUDIO)
+	@exec "$(PY)" -m extract "$(RECIPE)" --stores "$(STORES)" --device $(DEVICE) --jobs $(JOBS) $(system) \
 		$(if $(PRECISION),--precision $(PRECISION)) $(forced) $(locking) --audio $(AUDIO)
-	@"$(PY)" -m models predict "$(RECIPE)" $(where) $(system) --audio $(AUDIO)
-	@"$(PY)" -m fusion predict "$(RECIPE)" $(where) $(system) --allow-failures $(ALLOW_FAILURES) \
+	@exec "$(PY)" -m models predict "$(RECIPE)" $(where) $(system) --audio $(AUDIO)
+	@exec "$(PY)" -m fusion predict "$(RECIPE)" $(where) $(system) --allow-failures $(ALLOW_FAILURES) \
 		$(if $(OUT),--to "$(OUT)") --audio $(AUDIO)
 
 reproduce: $(READY)  ## RUN=runs/<recipe>/<member>: make a run again and name the first number that differs
 	@test -n "$(RUN)" || { echo 'make reproduce RUN=runs/<recipe>/<member>, or RUN=runs/<recipe>/fusion/<name>'; exit 1; }
 	@case "$(RUN)" in */fusion/*) room=fusion more=;; *) room=models more="--jobs $(JOBS)";; esac; \
-		"$(PY)" -m $$room reproduce "$(RUN)" --stores "$(STORES)" $$more
+		exec "$(PY)" -m $$room reproduce "$(RUN)" --stores "$(STORES)" $$more
 
 submission: $(READY)  ## OUT=file.csv [TEMPLATE=lab/test.csv]: test predictions as ComParE takes them
-	@"$(PY)" -m evaluate submission "$(RECIPE)" $(where) $(system) $(if $(TEMPLATE),--template "$(TEMPLATE)") \
+	@exec "$(PY)" -m evaluate submission "$(RECIPE)" $(where) $(system) $(if $(TEMPLATE),--template "$(TEMPLATE)") \
 		--to "$(submitted)" --predictions "$$(dirname "$(submitted)")"
 
 status: $(READY)  ## which stores of the recipe are complete
-	@"$(PY)" -m features status "$(RECIPE)" --stores "$(STORES)" $(some) $(if $(MODEL),--model "$(MODEL)")
+	@exec "$(PY)" -m features status "$(RECIPE)" --stores "$(STORES)" $(some) $(if $(MODEL),--model "$(MODEL)")
 
 test: $(READY)  ## the tests that are quick and need no processes of their own (under five minutes)
-	"$(PY)" -m pytest -q -m "not process and not browser and not slow"
+	exec "$(PY)" -m pytest -q -m "not process and not browser and not slow"
 
 test-all: $(READY)  ## all tests: slow ones, kills, second writers and the browser, too
-	"$(PY)" -m pytest -q
+	exec "$(PY)" -m pytest -q
 
 lint: $(READY)  ## format, style and types
-	"$(PY)" -m ruff format --check .
-	"$(PY)" -m ruff check .
-	"$(PY)" -m mypy
+	exec "$(PY)" -m ruff format --check .
+	exec "$(PY)" -m ruff check .
+	exec "$(PY)" -m mypy
 
 bench: $(READY)  ## the benchmarks in a short form
-	"$(PY)" -m benchmarks.extract --small
-	"$(PY)" -m benchmarks.audio --small
-	"$(PY)" -m benchmarks.precision --small
-	"$(PY)" -m benchmarks.memory --small
-	"$(PY)" -m benchmarks.store --small
-	"$(PY)" -m benchmarks.cluster --small
-	"$(PY)" -m benchmarks.kill_storm --small
-	"$(PY)" -m benchmarks.heads --small
-	"$(PY)" -m benchmarks.subsets --small
-	"$(PY)" -m benchmarks.resampling --small
+	exec "$(PY)" -m benchmarks.extract --small
+	exec "$(PY)" -m benchmarks.audio --small
+	exec "$(PY)" -m benchmarks.precision --small
+	exec "$(PY)" -m benchmarks.memory --small
+	exec "$(PY)" -m benchmarks.store --small
+	exec "$(PY)" -m benchmarks.cluster --small
+	exec "$(PY)" -m benchmarks.kill_storm --small
+	exec "$(PY)" -m benchmarks.heads --small
+	exec "$(PY)" -m benchmarks.subsets --small
+	exec "$(PY)" -m benchmarks.resampling --small
 
 fuzz: $(READY)  ## hunt for files that crash a reader (many minutes)
 	SERFUSE_FUZZ=2000 "$(PY)" -m pytest -q tests/fuzz

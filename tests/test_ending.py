@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from benchmarks.kill_storm import members
 from features.store import Store
 from features.watchdog import GRACE_S
 from tests.test_cluster import descendants, wait_until_gone
-from tests.test_processes import environment, finish, wait_for_parts
+from tests.test_processes import TOP, environment, finish, wait_for_parts
 
 pytestmark = pytest.mark.process
 
@@ -113,7 +114,7 @@ CASES = {
 
 def begin(argv: list[str], cwd: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, *argv], cwd=cwd, env=environment(), text=True, process_group=0,
+        argv if argv[0] == "make" else [sys.executable, *argv], cwd=cwd, env=environment(), text=True, process_group=0,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
 
@@ -231,6 +232,17 @@ def test_a_fit_without_an_end(endless: Path, argv: list[str], number: signal.Sig
     assert "python -m models: stopped" in text
     assert "Traceback" not in text
     assert not list(endless.glob("runs-*/*"))
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is missing")
+def test_make_passes_a_signal_on(endless: Path) -> None:
+    variables = [f"PYTHON={sys.executable}", "RECIPE=auto.toml", "RUNS=runs-make", "JOBS=1"]
+    argv = ["make", "-f", str(TOP / "Makefile"), "train", *variables]
+    process = begin(argv, endless)
+    wait_for(process, "; fitting outer fold")
+    _, text = ended(process, signal.SIGTERM)
+    assert "python -m models: stopped" in text
+    assert "Error 143" in text
 
 
 def seconds_computed(pid: int) -> float:
