@@ -27,6 +27,7 @@ from typing import Any
 
 from extract.audio import SAMPLING_RATE_HZ
 from features.errors import ModelError
+from features.files import parse_json, read_text
 
 PROCESSOR = "processor_config.json"
 PREPROCESSOR = "preprocessor_config.json"
@@ -187,10 +188,10 @@ def read_json(key: str, path: Path) -> dict[str, Any]:
         It cannot be read or holds something else.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(read_text(path))
     except OSError as error:
         raise ModelError(f"{key}: {path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ModelError(f"{key}: {path} is not JSON: {error}") from error
     if not isinstance(content, dict):
         raise ModelError(f"{key}: {path} holds a {type(content).__name__}, expected an object")

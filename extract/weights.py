@@ -23,6 +23,7 @@ from extract.preprocessor import (
     settings_files,
 )
 from features.errors import ModelError
+from features.files import open_regular
 
 if TYPE_CHECKING:
     from extract.registry import Model
@@ -217,7 +218,7 @@ def sha256(key: str, folder: Path, files: Sequence[str]) -> str:
     digest = hashlib.sha256()
     for name in sorted(files):
         try:
-            with (folder / name).open("rb") as file:
+            with open_regular(folder / name, "rb") as file:
                 one = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise ModelError(f"{key}: {folder / name} cannot be read: {error.strerror}") from error
