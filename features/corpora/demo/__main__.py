@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from features.corpora.demo import is_complete, synthesise
+from features.ending import Terminated, ending
 from features.errors import UserError
 
 
@@ -19,20 +20,22 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("root", type=Path, help="folder to make, e.g. data/demo")
     root = parser.parse_args(arguments).root
-    try:
-        if is_complete(root):
-            print(f"{root}: the demo corpus is there")
-            return 0
-        print(f"{root}: synthesising the demo corpus ...", flush=True)
-        start = time.monotonic()
-        synthesise(root)
-        print(f"{root}: made in {time.monotonic() - start:.0f} s")
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; the same command starts the demo corpus anew", file=sys.stderr)
-        return 130
+    with ending(parser.prog) as command:
+        try:
+            if is_complete(root):
+                print(f"{root}: the demo corpus is there")
+                return 0
+            print(f"{root}: synthesising the demo corpus ...", flush=True)
+            start = time.monotonic()
+            synthesise(root)
+            print(f"{root}: made in {time.monotonic() - start:.0f} s")
+        except UserError as error:
+            print(error, file=sys.stderr)
+            return 1
+        except (KeyboardInterrupt, Terminated):
+            command.settle()
+            print("stopped; the same command starts the demo corpus anew", file=sys.stderr)
+            return command.code
     return 0
 
 
