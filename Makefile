@@ -155,7 +155,7 @@ bench: $(READY)  ## the benchmarks in a short form
 	exec "$(PY)" -m benchmarks.resampling --small
 
 fuzz: $(READY)  ## hunt for files that crash a reader (many minutes)
-	SERFUSE_FUZZ=2000 "$(PY)" -m pytest -q tests/fuzz
+	SERFUSE_FUZZ=2000 "$(PY)" -m pytest -q tests/fuzz tests/features/test_hdf5.py
 
 clean:  ## remove .venv and caches; data, stores and runs stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build *.egg-info

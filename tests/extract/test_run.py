@@ -276,6 +276,30 @@ def test_damage_is_healed_by_computing_the_rows_of_the_damaged_block_again(
     assert (code, "nothing to do" in text) == (0, True)
 
 
+def test_values_that_are_not_finite_are_named_and_computed_again(
+    seventy, extract, tmp_path: Path
+) -> None:
+    """Their checksums are right: they are what was written."""
+    extract()
+    path = tmp_path / "stores/tones/mfcc.h5"
+    undisturbed = path.read_bytes()
+    with Store(path) as store:
+        values = {one: store.read("last", one) for one in store.statistics}
+        values["mean"][[5, 65], 3] = np.inf, np.nan
+        write_store(
+            path, store.key, store.index, store.layers,
+            lambda statistic, _, start, stop: values[statistic][start:stop],
+            default=store.default, names=store.names,
+            columns={one: store.columns(one) for one in store.statistics},
+        )  # fmt: skip
+    code, text = extract("--verify")
+    assert code == 0, text
+    for name in ("u05", "u65"):
+        assert f"damaged: /mean, layer 0, utterances {name}: values that are not finite" in text
+    assert "68 of 70 cached, 2 damaged, 2 to do" in text
+    assert path.read_bytes() == undisturbed
+
+
 def test_damage_that_a_merge_meets_stops_it_and_is_healed_with_what_is_sealed(
     seventy, extract, tmp_path: Path
 ) -> None:
