@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from features.errors import RecipeError
-from features.files import parse_json
+from features.files import parse_json, read_bytes, read_text
 from features.recipe import Recipe, load_recipe, model_parts
 
 FOLDER = Path("recipes")
@@ -57,7 +57,7 @@ def find_keepers(given: Sequence[Recipe], runs: Path) -> Keepers:
     keepers = Keepers()
     for path in _recipes(given):
         try:
-            text = path.read_bytes()
+            text = read_bytes(path)
             raw = tomllib.loads(text.decode("utf-8-sig"))
             if not {"corpora", "models"} & raw.keys():
                 continue  # pyproject.toml and its like
@@ -103,7 +103,7 @@ def _run_files(runs: Path) -> Iterator[Path]:
 
 def _stores_of(path: Path) -> Iterator[tuple[str, str]]:
     """(corpus, model) of the stores that a run was made from; none of a fusion."""
-    record = parse_json(path.read_text("utf-8"))
+    record = parse_json(read_text(path))
     if "model" in record:
         for corpus in record["inputs"]["corpora"]:
             for model in model_parts(record["model"]):

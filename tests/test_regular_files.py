@@ -30,6 +30,9 @@ READ_ELSEWHERE = {
 MAY = {
     ("features/command.py", "os.open(os.devnull, os.O_WRONLY)"),
     ("features/lock.py", "os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 420)"),
+    ("features/containers/video.py", "av.open(path, metadata_errors='ignore')"),
+    ("features/watchdog.py", "(one / 'cmdline').read_bytes()"),
+    ("features/watchdog.py", "(one / 'environ').read_bytes()"),
     ("features/lock.py", "Path(f'/proc/{pid}/stat').read_text(encoding='utf-8')"),
 }
 

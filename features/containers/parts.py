@@ -14,6 +14,8 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from features.files import open_regular
+
 
 @dataclass(frozen=True)
 class Part:
@@ -60,7 +62,7 @@ class View(io.RawIOBase):
     def __init__(self, path: str, part: Part) -> None:
         super().__init__()
         # Unbuffered: libsndfile asks for blocks and keeps them itself.
-        self._file = open(path, "rb", buffering=0)  # noqa: SIM115
+        self._file = open_regular(path, "rb", buffering=0)
         self._path, self._part = path, part
         self._filled = len(part.head) + part.stop - part.start
         self._size = self._filled + part.tail
@@ -130,7 +132,7 @@ class Bytes:
 
     def __init__(self, path: str) -> None:
         # Kept here: requests are small and go forward.
-        self._file = open(path, "rb", buffering=0)  # noqa: SIM115
+        self._file = open_regular(path, "rb", buffering=0)
         self.size = os.fstat(self._file.fileno()).st_size
         self._window, self._start = b"", 0
 

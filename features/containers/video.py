@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import AudioError
+from features.files import open_regular
 
 OPEN_ENDED = 2**31 - 1
 """Length that streaming programs write who do not know it."""
@@ -71,7 +72,7 @@ def sound_of_video(path: str) -> Iterator[tuple[int, str, NDArray[np.float32]]]:
 def _refuse_cut(path: Path) -> None:
     """FFmpeg reads what is left of a cut file without a word; its chunks say their sizes."""
     n_bytes, at = path.stat().st_size, 0
-    with path.open("rb") as file:
+    with open_regular(path, "rb") as file:
         while at + 12 <= n_bytes:
             file.seek(at)
             head = file.read(12)
