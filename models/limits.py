@@ -3,9 +3,9 @@
 Conventions
 -----------
 - scikit-learn's SVC and SVR iterate until they converge, on columns of very unequal size for days.
-  Here they stop where libsvm itself does, unless the recipe gives `max_iter`: `[head.fixed]
-  max_iter = -1` is without a limit. The other heads have limits of their own (`models.heads`, and
-  scikit-learn's).
+  Here they have a limit that no fit of the recipes comes near, unless the recipe gives `max_iter`:
+  `[head.fixed] max_iter = -1` is without one. The other heads have limits of their own
+  (`models.heads`, and scikit-learn's).
 - The limit is set for the fit alone: heads, recipes and fingerprints do not know it. Predictions of
   a fit that converges do not depend on it.
 - A fit that has stopped at a limit is used, counted and said.
@@ -25,9 +25,14 @@ from sklearn.svm import SVC, SVR
 
 from features.command import duration
 
-LEAST_ITERATIONS, ITERATIONS_A_ROW = 10_000_000, 100
-"""Of each two classes or target: those of libsvm's `svm.cpp`, which scikit-learn takes out. Of the
-recipes here the longest fit takes 4.4 million (1,300 rows of TurEV-DB, egemaps, C = 10)."""
+LEAST_ITERATIONS = 10_000_000
+"""Of each two classes or target; that of libsvm's own `svm.cpp`, which scikit-learn takes out."""
+ITERATIONS_A_ROW = 20_000
+"""Of the recipes here the longest fit takes 3,400: 4.4 million (1,300 rows of TurEV-DB, egemaps,
+C = 10). An iteration looks at every row."""
+MOST_LOOKS = 10**12
+"""Iterations times rows, about an hour; from 100,000 rows on the limit is libsvm's 100 a row."""
+LIBSVM_A_ROW = 100
 MOST_ITERATIONS = 2**31 - 1
 LONG_S = 5.0
 """A fit that takes longer is named in the line of progress."""
@@ -43,10 +48,11 @@ def limit_of(n_rows: int) -> int:
 
     Examples
     --------
-    >>> limit_of(80), limit_of(200_000)
-    (10000000, 20000000)
+    >>> limit_of(80), limit_of(1_300), limit_of(50_000), limit_of(200_000)
+    (10000000, 26000000, 20000000, 20000000)
     """
-    return min(max(LEAST_ITERATIONS, ITERATIONS_A_ROW * n_rows), MOST_ITERATIONS)
+    generous = min(ITERATIONS_A_ROW * n_rows, MOST_LOOKS // max(n_rows, 1))
+    return min(max(LEAST_ITERATIONS, generous, LIBSVM_A_ROW * n_rows), MOST_ITERATIONS)
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ def low(monkeypatch: pytest.MonkeyPatch) -> int:
     """A default limit that these problems reach."""
     monkeypatch.setattr(limits, "LEAST_ITERATIONS", 7)
     monkeypatch.setattr(limits, "ITERATIONS_A_ROW", 0)
+    monkeypatch.setattr(limits, "LIBSVM_A_ROW", 0)
     return 7
 
 
@@ -32,11 +33,15 @@ def with_engine(problem: Problem, engine: str) -> Problem:
     return Problem(problem.X, problem.y, problem.names, head)
 
 
-def test_the_limit_is_libsvms_own() -> None:
+def test_the_limit_is_never_below_libsvms_own_and_bounded_in_time() -> None:
+    sizes = (1, 500, 501, 1_300, 7_071, 100_000, 100_001, 2**31)
+    limit = [limit_of(n) for n in sizes]
     # svm.cpp: max(10000000, l > INT_MAX/100 ? INT_MAX : 100*l)
-    assert [limit_of(n) for n in (1, 100_000, 100_001, 2**31)] == [
-        10_000_000, 10_000_000, 10_000_100, 2**31 - 1,
-    ]  # fmt: skip
+    libsvm = [max(10_000_000, min(100 * n, 2**31 - 1)) for n in sizes]
+    assert all(ours >= theirs for ours, theirs in zip(limit, libsvm, strict=True))
+    assert limit[:4] == [10_000_000, 10_000_000, 10_020_000, 26_000_000]
+    assert limit[5:] == libsvm[5:]
+    assert all(ours * n <= 1.001e12 for ours, n in zip(limit[:6], sizes, strict=False))
 
 
 def test_only_heads_without_a_limit_get_one_and_for_the_fit_alone() -> None:
