@@ -22,6 +22,7 @@ from features.errors import StoreError, UserError
 from features.exchange import source_hash
 from features.failures import failures_path, read_failures
 from features.feature_files import read_layouts
+from features.keepers import find_keepers
 from features.lock import WriterLock, check_held, live_holder
 from features.recipe import load_recipe
 from features.store import Store, file_digest, sealed_parts
@@ -140,6 +141,24 @@ def test_what_is_none_is_passed_over_where_a_missing_file_would_be(
     parts.mkdir()
     make(parts / "part-0-0.h5")
     assert list(sealed_parts(parts)) == [(parts / "part-0-0.h5", None)]
+
+
+@pytest.mark.parametrize("make", KINDS, ids=lambda one: one.__name__)
+def test_a_recipe_that_is_none_might_name_any_store(
+    tmp_path: Path, make: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipes").mkdir()
+    path = tmp_path / "recipes" / "other.toml"
+    if make in (pipe, a_socket):
+        make(tmp_path / "recipes" / "it")
+        path.symlink_to("it")
+    else:
+        make(path)
+    (tmp_path / "runs").mkdir()
+    make(tmp_path / "runs" / "run.json")  # no run at all
+    (unread,) = find_keepers([], tmp_path / "runs").unread
+    assert unread.startswith("recipes/other.toml: cannot be read: " + KINDS[make])
 
 
 @pytest.mark.parametrize("read", [file_digest, runs.file_hash, files.read_csv, files.read_text])

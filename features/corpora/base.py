@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -246,8 +245,6 @@ def read_rows(path: Path, delimiter: str = ",") -> tuple[list[str], list[list[st
         If the file cannot be read or rows have another number of fields than the header; all
         such rows are named by line.
     """
-    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):  # may never end
-        raise CorpusError(f"{path}: cannot be read: a pipe, socket or device")
     try:
         data = read_bytes(path)
     except OSError as error:

@@ -134,7 +134,7 @@ def test_pipes_sockets_and_loops_of_links_do_not_hang(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"pipe.wav': a pipe, socket or device"):
         audio_table([str(root / "pipe.wav")])
     os.mkfifo(root / "manifest.csv")
-    with pytest.raises(CorpusError, match=r"manifest.csv: cannot be read: a pipe"):
+    with pytest.raises(CorpusError, match=r"manifest.csv: cannot be read: is a pipe"):
         read_corpus("mine", root, reader="manifest")
 
 
