@@ -47,6 +47,14 @@ RATES_HZ = (4_000, 768_000)
 MAX_SECONDS = 4 * 3600.0
 """Longest clip. Whoever has longer recordings means segments of them."""
 
+OPUS_WHOLE_S = 600.0
+"""A segment of Opus that begins up to here is decoded from the file's beginning: its coder
+remembers without end. A later one may differ from the whole by some 1e-3 of full scale."""
+_WARM_UP_S = {"OPUS": 3.0, "MPEG_LAYER_I": 1.0, "MPEG_LAYER_II": 1.0, "MPEG_LAYER_III": 1.0}
+"""What is decoded before a segment: an MP3 frame borrows bits of those before it. After a second
+its samples are those of the whole file but for the last bit of float32."""
+_COLD = ("MP3", "OGG/OPUS")
+"""Containers whose segments were formerly decoded without."""
 _BLOCK = 1 << 20
 """Values (frames x channels) that are decoded at once."""
 _PROMISED = re.compile(r"^ *(?:data|SSND|Data Size) +: (\d+) \(should be (\d+)\)", re.MULTILINE)
@@ -85,12 +93,17 @@ class Span:
     samples_hash : str
         As `Heard.recording_hash`, of these samples alone.
     silent : bool
-        Whether every sample is zero once the channels are averaged.
+        Whether all samples are the same once the channels are averaged: zero, or what a coding
+        makes of it.
+    decoder : int
+        As `Heard.decoder`, of this stretch: one of MP3 or Opus that begins later than its file was
+        formerly decoded without what its coding remembers of the samples before it.
     """
 
     seconds: float
     samples_hash: str
     silent: bool
+    decoder: int = 1
 
 
 @dataclass(frozen=True)
@@ -210,13 +223,16 @@ def listen(path: str, spans: Sequence[tuple[float, float]]) -> Heard:
             one.hear(block, at)
         at += len(block)
     recording_hash = running[bounds].digest.hexdigest()
+    decoder = _decoder(path, sound, recording_hash)
+    found: list[Span | AudioError] = []
+    for place in asked:
+        if isinstance(place, AudioError):
+            found.append(place)
+            continue
+        cold = place[0] > 0 and sound.container.startswith(_COLD)
+        found.append(running[place].heard(DECODER if cold else decoder))
     return Heard(
-        sound.rate_hz,
-        sound.n_frames,
-        sound.container,
-        _decoder(path, sound, recording_hash),
-        recording_hash,
-        tuple(running[one].heard() if isinstance(one, tuple) else one for one in asked),
+        sound.rate_hz, sound.n_frames, sound.container, decoder, recording_hash, tuple(found)
     )
 
 
@@ -253,22 +269,24 @@ class _Running:
         self.rate_hz, self.start, self.stop = rate_hz, start, stop
         self.digest = hashlib.blake2b(f"{rate_hz}\n".encode(), digest_size=16)
         self.silent, self.n_not_finite = True, 0
+        self.level: float | None = None
 
     def hear(self, block: Audio, at: int) -> None:
         """Take what concerns it of a block that begins at frame `at`."""
         mine = block[max(0, self.start - at) : max(0, self.stop - at)]
         if len(mine):
             self.n_not_finite += len(mine) - int(np.isfinite(mine).sum())
-            self.silent = self.silent and not mine.any()
+            self.level = float(mine[0]) if self.level is None else self.level
+            self.silent = self.silent and bool((mine == self.level).all())
             # Adding zero makes negative zeros positive ones.
             self.digest.update((mine + np.float32(0)).astype("<f4").data)
 
-    def heard(self) -> Span | AudioError:
+    def heard(self, decoder: int) -> Span | AudioError:
         """The record, once all was heard."""
         if self.n_not_finite:
             return not_finite(self.n_not_finite)
         length_s = (self.stop - self.start) / self.rate_hz
-        return Span(length_s, self.digest.hexdigest(), self.silent)
+        return Span(length_s, self.digest.hexdigest(), self.silent, decoder)
 
 
 def not_finite(n_samples: int) -> AudioError:
@@ -435,13 +453,18 @@ def _blocks(path: str, sound: _Sound, start: int, stop: int) -> Iterator[Audio]:
         raise AudioError(f"cannot be decoded: {reason(error)}") from None
 
 
+def _warm_up(file: sf.SoundFile, start: int) -> int:
+    """Frames that are decoded before `start` and passed over, for what the coding remembers."""
+    if file.subtype == "OPUS" and start <= OPUS_WHOLE_S * file.samplerate:
+        return start
+    return round(_WARM_UP_S.get(file.subtype, 0.0) * file.samplerate)
+
+
 def _frames(file: sf.SoundFile, start: int, stop: int) -> Iterator[Audio]:
     at_once = max(1, _BLOCK // file.channels)
-    skip = 0
-    if file.seekable():
-        file.seek(start)
-    else:
-        skip = start
+    skip = min(start, _warm_up(file, start)) if file.seekable() else start
+    if skip < start:
+        file.seek(start - skip)
     at = start - skip
     while at < stop:
         block = file.read(min(at_once, stop - at), dtype="float32", always_2d=True)

@@ -40,7 +40,7 @@ from features.store import (
     store_path,
     write_store,
 )
-from features.survey import decoder_of
+from features.survey import decoders_of
 from features.text import clean
 from features.utterances import read_table, some
 from features.words import counted
@@ -245,9 +245,10 @@ def _index(rows: pd.DataFrame, root: Path) -> tuple[pd.DataFrame, dict[str, str]
         except OSError as error:
             reasons |= {listed[i][0]: f"{root / name}: {error.strerror}" for i in positions}
             continue
-        decoder = decoder_of(root / name)
-        for i in positions:
-            hashed = audio_hash(digest, listed[i][2], listed[i][3], decoder=decoder)
+        spans = [(listed[i][2], listed[i][3]) for i in positions]
+        versions = decoders_of(root / name, spans)
+        for i, span, version in zip(positions, spans, versions, strict=True):
+            hashed = audio_hash(digest, *span, decoder=version)
             found[i] = (hashed, status.st_size, status.st_mtime_ns)
     progress.close()
     index = pd.DataFrame(found, columns=["audio_hash", "size", "mtime_ns"])

@@ -29,8 +29,16 @@ from features.text import clean, nfc
 from features.utterances import KEY, TIMES, Finding, Table, columns_of, finding
 from features.walk import existing
 
-SUFFIXES = (*AUDIO_SUFFIXES, ".aif", ".aiff", ".au", ".opus", ".avi")
+SUFFIXES = (
+    *(*AUDIO_SUFFIXES, ".wave", ".rf64", ".w64", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf"),
+    *(".sph", ".nist", ".oga", ".opus", ".mp2", ".mpga", ".avi"),
+)
 """Of the files in a folder; of videos the sound is taken."""
+UNREAD = (
+    *(".m4a", ".m4b", ".aac", ".wma", ".amr", ".3gp", ".ape", ".wv", ".spx", ".voc", ".ircam"),
+    *(".mp4", ".m4v", ".mov", ".webm", ".mka", ".mkv"),
+)
+"""Sound of kinds that are not read: passed over, and named."""
 SPLIT = "a name with a blank is quoted twice for make: AUDIO=\"'new audio' 'it is.wav'\""
 
 
@@ -153,7 +161,7 @@ def audio_table(paths: Sequence[str]) -> tuple[Table, Path]:
         path = existing(os.path.abspath(given))
         if path.is_dir():
             below, passed = find_audio(path, path, SUFFIXES)
-            findings += passed
+            findings += [*passed, *_unread(path)]
             found |= dict.fromkeys(str(path / one) for one in below)
             if not below:
                 none = f"{given}: no audio file below it ({', '.join(SUFFIXES)})"
@@ -181,6 +189,15 @@ def audio_table(paths: Sequence[str]) -> tuple[Table, Path]:
     frame = frame[columns_of((), ())].sort_values(list(KEY), kind="stable", ignore_index=True)
     about = {"key": corpus_name(paths), "title": "audio of no corpus"}
     return Table(frame, {}, (), list(dict.fromkeys(findings)), about), root
+
+
+def _unread(folder: Path) -> list[Finding]:
+    """The sound below a folder that is of kinds that are not read."""
+    names, _ = find_audio(folder, folder, UNREAD)
+    way_out = "(ffmpeg -i FILE NEW.wav converts it)"
+    text = f"files are of kinds that are not read, and are passed over {way_out}"
+    one = f"file is of a kind that is not read, and is passed over {way_out}"
+    return finding("unread-audio", names, text, one)
 
 
 def _each_once(paths: Iterable[str]) -> tuple[list[str], list[Finding]]:

@@ -7,7 +7,7 @@ Conventions
 - Two rows of one recording share audio where their intervals [start, end) intersect by a
   millisecond or more; a whole file has all of its segments. Segments that touch share nothing.
 - Rows of the same samples (`samples_hash`, else `audio_hash`) share audio wherever they lie. Rows
-  that are silent are the same in nothing but their file.
+  that are silent share it where they lie in one file, by its name, and nowhere else.
 """
 
 from __future__ import annotations
@@ -47,13 +47,16 @@ class Recordings:
         n = len(rows)
         text = {name: rows[name].to_numpy(object) for name in ("corpus", "path", *_HASHES)}
         paths = np.array([f"{c}\n{p}" for c, p in zip(text["corpus"], text["path"], strict=True)])
-        samples = np.where(text[SAMPLES_HASH] == SILENT, "", text[SAMPLES_HASH])
+        silent = text[SAMPLES_HASH] == SILENT
+        samples, sounding, bytes_of = (
+            np.where(silent, "", text[name]) for name in (SAMPLES_HASH, AUDIO_HASH, FILE_HASH)
+        )
         whole = np.where(text[RECORDING_HASH] == SILENT, "", text[RECORDING_HASH])
         starts_s, ends_s = (rows[name].to_numpy(np.float64) for name in ("start", "end"))
         self.known = np.asarray((text[AUDIO_HASH] != "") | (text[SAMPLES_HASH] != ""), dtype=bool)
         self.complete = np.asarray(text[FILE_HASH] != "", dtype=bool)
-        self.codes = _joined([text[AUDIO_HASH], samples], n)
-        recordings = _joined([np.where(text["path"] == "", "", paths), text[FILE_HASH], whole], n)
+        self.codes = _joined([sounding, samples], n)
+        recordings = _joined([np.where(text["path"] == "", "", paths), bytes_of, whole], n)
         offsets = recordings * LONGEST_MS
         self._starts = offsets + _milliseconds(starts_s, 0)
         self._ends = offsets + _milliseconds(ends_s, LONGEST_MS - 1)

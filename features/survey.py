@@ -17,7 +17,7 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain
@@ -181,8 +181,8 @@ def _silent(frame: pd.DataFrame) -> list[Finding]:
     return finding(
         SILENT_AUDIO,
         names,
-        "rows are silent (all samples zero, or channels that cancel out) and stay in the table",
-        "row is silent (all samples zero, or channels that cancel out) and stays in the table",
+        "rows are silent (all samples alike, or channels that cancel out) and stay in the table",
+        "row is silent (all samples alike, or channels that cancel out) and stays in the table",
     )
 
 
@@ -235,12 +235,13 @@ def pointed_elsewhere(old: Table, new: Table, root: Path) -> list[str]:
     return found
 
 
-def decoder_of(path: Path) -> int:
-    """Version of the decoding that gives a file's samples; 1 for what cannot be decoded."""
+def decoders_of(path: Path, spans: Sequence[tuple[float, float]]) -> list[int]:
+    """Versions of the decoding that give the samples of spans; 1 for what cannot be decoded."""
     try:
-        return listen(str(path), []).decoder
+        found = listen(str(path), spans).spans
     except AudioError:
-        return 1
+        return [1] * len(spans)
+    return [1 if isinstance(one, AudioError) else one.decoder for one in found]
 
 
 def forget(folder: Path, paths: Iterable[Path]) -> None:
@@ -325,7 +326,7 @@ class _Memory:
                 if isinstance(one, AudioError):
                     heard[key] = one
                     continue
-                hashed = audio_hash(digest, *span, decoder=now.decoder)
+                hashed = audio_hash(digest, *span, decoder=one.decoder)
                 samples = SILENT if one.silent else one.samples_hash
                 recording = SILENT if one.silent and one.samples_hash == recording else recording
                 heard[key] = one.seconds, samples, hashed

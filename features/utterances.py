@@ -8,8 +8,8 @@ relative to the corpus root, or absolute where a manifest says so.
 
 Four columns say what is heard, for programs: `audio_hash` as FORMAT.md has it, `file_hash` of the
 file's bytes alone (BLAKE2b-128), `samples_hash` of the row's decoded samples (`silent` where all
-are zero) and `recording_hash` of those of the whole file: equal in any container that keeps them.
-They are empty where nobody has looked.
+are the same) and `recording_hash` of those of the whole file: equal in any container that keeps
+them. They are empty where nobody has looked.
 
 On disk a table is `utterances.csv` with `utterances.json` beside it (class lists, targets, the
 corpus's record and what was found when it was read). Numbers read back to the same float64.
@@ -45,7 +45,7 @@ FILE_HASH, SAMPLES_HASH, RECORDING_HASH = "file_hash", "samples_hash", "recordin
 CONTENT = (AUDIO_HASH, FILE_HASH, SAMPLES_HASH, RECORDING_HASH)
 """What `features.survey` finds in the audio; empty where nobody has looked yet."""
 SILENT = "silent"
-"""The `samples_hash` of a row whose samples are all zero: it tells no recording from another."""
+"""The `samples_hash` of a row whose samples are all the same, which tells no recordings apart."""
 # What may change without another label, split or prediction: where a file lies, and its bytes.
 INCIDENTAL = ("path", "seconds", *CONTENT)
 EXAMPLES = 5

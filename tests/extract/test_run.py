@@ -209,7 +209,7 @@ def test_bad_utterances_are_left_out_listed_and_counted(extract, tmp_path: Path)
     code, text = extract()
     assert code == 1
     n_unreadable, n_to_do = 4, 8  # what is too short for the model shows when it is decoded
-    assert "odd: tones: 1 row is silent (all samples zero, or channels that cancel out)" in text
+    assert "odd: tones: 1 row is silent (all samples alike, or channels that cancel out)" in text
     assert f"0 of 12 cached, {n_unreadable} without features (unreadable), {n_to_do} to do" in text
     assert "7 computed, 0 cached, 5 failed (see" in text
     assert "5 utterances lack features" in text

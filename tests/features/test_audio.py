@@ -158,3 +158,52 @@ def test_a_file_that_cannot_be_decoded(tmp_path: Path) -> None:
             hear(tmp_path / "a.wav", data)
     with pytest.raises(AudioError, match="no such file"):
         listen(str(tmp_path / "b.wav"), [WHOLE])
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "within", "decoder"),
+    [
+        ("a.wav", {}, 0.0, 1),
+        ("a.flac", {}, 0.0, 1),
+        ("a.ogg", {}, 0.0, 1),
+        ("a.mp3", {"bitrate_mode": "CONSTANT"}, 1e-6, 2),
+        ("a.mp3", {"bitrate_mode": "VARIABLE", "compression_level": 0.3}, 1e-6, 2),
+        ("a.opus", {"format": "OGG", "subtype": "OPUS"}, 0.0, 2),
+    ],
+)
+def test_a_segment_has_the_samples_that_the_whole_file_has_there(
+    tmp_path: Path, name: str, more: dict[str, object], within: float, decoder: int
+) -> None:
+    time = np.arange(16_000 * 12) / 16_000
+    glide = np.sin(2 * np.pi * (150 * time + 90 * time**2)) * (0.2 + 0.3 * np.sin(3 * time) ** 2)
+    noise = np.random.default_rng(0).normal(0, 0.05, len(time)) * (time % 2 < 1)
+    path = str(tmp_path / name)
+    sf.write(path, glide + noise, 16_000, **more)
+    whole, rate = decode(Clip("u", path))
+    spans = [(0.3, 0.9), (1.37, 2.0), (5.01, 5.77), (8.3, 11.9)]
+    for start, end in spans:
+        found, _ = decode(Clip("u", path, start, end))
+        expected = whole[round(start * rate) : round(end * rate)]
+        np.testing.assert_allclose(found, expected, rtol=0, atol=within)
+    heard = listen(path, [(math.nan, math.nan), (0.0, 1.0), *spans])
+    versions = [one.decoder for one in heard.spans if isinstance(one, Span)]
+    assert versions == [1, 1, *[decoder] * 4]
+
+
+@pytest.mark.parametrize("level", [0.0, -0.0, 0.25])
+def test_samples_that_never_change_are_silence(tmp_path: Path, level: float) -> None:
+    path = str(tmp_path / "a.wav")
+    sound = np.full(16_000, level, dtype=np.float32)
+    sound[12_000:] = np.sin(np.arange(4_000)) / 2
+    sf.write(path, sound, 16_000, subtype="FLOAT")
+    found = listen(path, [(0.0, 0.75), (0.0, 0.7501), (0.75, 1.0)]).spans
+    assert [one.silent for one in found if isinstance(one, Span)] == [True, False, False]
+
+
+def test_a_silent_telephone_line_is_silent(tmp_path: Path) -> None:
+    for subtype in ("ALAW", "ULAW"):  # their least level is not zero
+        path = str(tmp_path / f"{subtype}.wav")
+        sf.write(path, np.zeros(8_000), 8_000, subtype=subtype)
+        (span,) = listen(path, [(math.nan, math.nan)]).spans
+        assert isinstance(span, Span)
+        assert span.silent

@@ -98,3 +98,13 @@ def test_names_are_found_in_either_unicode_form(tmp_path: Path) -> None:
         assert table.corpus["key"] == corpus_name([str(tmp_path / "Zo\u00eb")])
     table, _ = audio_table([str(tmp_path / "Zo\u00eb/\u00e9.wav")])
     assert table.frame["path"].tolist() == [str(tmp_path / "Zoe\u0308/e\u0301.wav")]
+
+
+def test_sound_of_kinds_that_are_not_read_is_named(tmp_path: Path) -> None:
+    for name in ("a.wav", "b.w64", "c.CAF", "d.sph", "e.oga", "f.m4a", "g.webm", "notes.txt"):
+        (tmp_path / name).write_bytes(b"sound")
+    table, _ = audio_table([str(tmp_path)])
+    assert table.frame["utterance"].tolist() == ["a", "b", "c", "d", "e"]
+    (found,) = table.findings
+    assert (found.kind, found.examples) == ("unread-audio", ("f.m4a", "g.webm"))
+    assert "passed over (ffmpeg -i FILE NEW.wav converts it)" in found.text

@@ -813,7 +813,7 @@ def test_silent_rows_of_the_table_are_named_by_the_training(
     recipe = load_recipe(tones_recipe('["mfcc"]'))
     survey(read_corpus("tones", root, reader="manifest"), root, stores / "tones")
     assert [one for one in odd_rows(recipe, stores) if "silent" in one] == [
-        "tones: 1 row is silent (all samples zero, or channels that cancel out) and stays in the "
+        "tones: 1 row is silent (all samples alike, or channels that cancel out) and stays in the "
         "table: u03"
     ]
 
