@@ -467,12 +467,14 @@ def _frames(file: sf.SoundFile, start: int, stop: int) -> Iterator[Audio]:
         file.seek(start - skip)
     at = start - skip
     while at < stop:
-        block = file.read(min(at_once, stop - at), dtype="float32", always_2d=True)
-        if not len(block):
-            raise AudioError(
-                f"cut short: its header promises {stop - at} frames more than are there"
-            )
+        asked = min(at_once, stop - at)
+        block = file.read(asked, dtype="float32", always_2d=True)
         at += len(block)
+        if len(block) < asked:
+            # Asked again, libsndfile gives the last frames of a damaged Ogg file once more.
+            raise AudioError(
+                f"cut short or damaged: it promises {stop - at} frames more than can be decoded"
+            )
         block = block[max(0, len(block) - max(0, at - start)) :]
         if len(block):
             with np.errstate(over="ignore", invalid="ignore"):

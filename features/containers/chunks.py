@@ -19,7 +19,7 @@ from typing import Literal
 
 from features.containers import mpeg
 from features.containers.parts import WHOLE, Bytes, Part
-from features.containers.tags import before_tags, tag_bytes
+from features.containers.tags import before_tags, tag_bytes, zeros
 from features.errors import AudioError
 
 _UNKNOWN = (
@@ -284,13 +284,7 @@ def _walk(file: Bytes, at: int, stop: int, form: _Form | None, first: int) -> in
 
 def _zeros(file: Bytes, at: int, stop: int) -> int:
     """Zero bytes from here on, where there are as many as a chunk's header."""
-    n = 0
-    while at + n < stop:
-        window = file.at(at + n, min(1 << 16, stop - at - n))
-        rest = window.lstrip(b"\0")
-        n += len(window) - len(rest)
-        if rest or not window:
-            break
+    n = zeros(file, at, stop)
     return n if n >= _ROUNDING or at + n >= stop else 0
 
 

@@ -46,5 +46,17 @@ def before_tags(file: Bytes, start: int, stop: int) -> int:
             return stop
 
 
+def zeros(file: Bytes, start: int, stop: int) -> int:
+    """Zero bytes from here on."""
+    at = start
+    while at < stop:
+        window = file.at(at, min(1 << 16, stop - at))
+        rest = window.lstrip(b"\0")
+        at += len(window) - len(rest)
+        if rest or not window:
+            break
+    return at - start
+
+
 def _synchsafe(size: bytes) -> int:
     return size[0] << 21 | size[1] << 14 | size[2] << 7 | size[3]

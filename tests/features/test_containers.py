@@ -350,14 +350,56 @@ def test_ogg_files_that_were_cut_or_damaged(tmp_path: Path, subtype: str) -> Non
     pages = ogg_pages(data)
     assert len(pages) > 4
     refused(tmp_path, data[:-1], "cut short: its last page is not there to its end")
-    refused(tmp_path, data[:-1] + data, "damaged: a page")
+    refused(tmp_path, data[:-1] + data, "damaged: its page at byte .*, or is not there to its end")
     flipped = data[:-5] + bytes([data[-5] ^ 1]) + data[-4:]
-    refused(tmp_path, flipped, "damaged: the last page of a stream has another check sum")
-    refused(tmp_path, b"".join(pages[:-2] + pages[-1:]), "cut short|malformed")
+    last = len(data) - len(pages[-1])
+    refused(tmp_path, flipped, f"damaged: its page at byte {last:,} has another check sum")
+    refused(tmp_path, b"".join(pages[:-2] + pages[-1:]), "damaged: .* pages are missing")
     # What Android records ends without the flag that says so, and cannot be told from this.
     samples, decoder = heard(tmp_path, b"".join(pages[:-1]))
     known, _ = heard(tmp_path, data)
     np.testing.assert_array_equal(samples, known[: len(samples)])
+    assert decoder == 1
+
+
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+def test_a_page_in_the_middle_of_an_ogg_file(tmp_path: Path, subtype: str) -> None:
+    pages = ogg_pages(written(np.repeat(A, 16), "OGG", subtype))
+    k = len(pages) // 2
+    before, behind = b"".join(pages[:k]), b"".join(pages[k + 1 :])
+    number, at = int.from_bytes(pages[k][18:22], "little"), len(before)
+    flipped = put(pages[k], 200, pages[k][200] ^ 255, 1)
+    refused(tmp_path, before + flipped + behind, f"page at byte {at:,} has another check sum")
+    gone = f"damaged: its page at byte {at:,} is numbered {number + 1}, the one before it {number - 1}"
+    refused(tmp_path, before + behind, gone)
+    twice = f"is numbered {number}, the one before it {number}: pages are missing, or there twice"
+    refused(tmp_path, before + pages[k] * 2 + behind, twice)
+    zeroed = f"damaged: zeros from byte {at:,} on"
+    refused(tmp_path, before + bytes(len(pages[k])) + behind, zeroed)
+    refused(tmp_path, before + bytes(len(pages[k])), zeroed)
+    refused(tmp_path, before + b"junk" + pages[k] + behind, f"from byte {at:,} on, behind a page")
+    refused(tmp_path, pages[0] * 2 + b"".join(pages[1:]), "page|malformed")
+
+
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+def test_what_may_stand_behind_an_ogg_stream(tmp_path: Path, subtype: str) -> None:
+    data = written(np.repeat(A, 8), "OGG", subtype)
+    known, _ = heard(tmp_path, data)
+    for tail in (bytes(1_000), ID3V1, ID3V2, b"x" * 8 + APE, ID3V2 + bytes(50) + ID3V1):
+        samples, decoder = heard(tmp_path, data + tail)
+        np.testing.assert_array_equal(samples, known)
+        assert decoder == 1
+    joined, _ = heard(tmp_path, data + ID3V1 + data)
+    np.testing.assert_array_equal(joined, np.concatenate([known, known]))
+
+
+def test_a_live_stream_begins_anywhere(tmp_path: Path) -> None:
+    pages = ogg_pages(written(np.repeat(A, 16), "OGG", "VORBIS"))
+    heads = [one for one in pages if not any(one[6:14])]
+    known, _ = heard(tmp_path, b"".join(pages))
+    samples, decoder = heard(tmp_path, b"".join(heads + pages[len(pages) // 2 :]))
+    assert 0 < len(samples) < len(known)
+    np.testing.assert_allclose(samples[-4_000:], known[-4_000:], atol=1e-6)
     assert decoder == 1
 
 
