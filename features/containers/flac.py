@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 
 from features.containers.parts import WHOLE, Bytes, Part
-from features.containers.tags import after_tags, before_tags
+from features.containers.tags import after_tags, before_tags, zeros
 from features.errors import AudioError
 
 _INFO = 42
@@ -51,6 +51,16 @@ def _crc_16(data: bytes) -> int:
     for byte in data:
         value = value << 8 & 0xFFFF ^ _CRC_16[value >> 8 ^ byte]
     return value
+
+
+def _may_end(data: bytes) -> list[int]:
+    """Where a frame that begins here may end: its check sum is right, and one in 65,536 others."""
+    value, found = 0, []
+    for i, byte in enumerate(data, 1):
+        value = value << 8 & 0xFFFF ^ _CRC_16[value >> 8 ^ byte]
+        if not value:
+            found.append(i)
+    return found
 
 
 def parts(file: Bytes, start: int, stop: int) -> list[Part]:
@@ -110,6 +120,8 @@ def _part(file: Bytes, start: int, stop: int) -> Part:
     first = _frames_at(file, start, stop)
     end = _before_next(file, first, before_tags(file, first, stop))
     n_frames, whole = _last_frame(file, first, end, info, counted)
+    if not whole and n_frames <= counted:
+        _refuse_behind(file, first, end, info, counted)
     if whole and n_frames < counted:
         raise AudioError(
             f"cut short: its header promises {counted} samples a channel, {n_frames} are there"
@@ -154,20 +166,46 @@ def _last_frame(file: Bytes, start: int, stop: int, info: bytes, counted: int) -
     beyond = 0
     for match in reversed(list(_SYNC.finditer(tail))):
         head = tail[match.start() : match.start() + 16]
-        # All frames are of one kind; what is not is a piece of one that looks like a head.
-        if head[1:2] != first[1:2] or len(head) < 6 or (head[2] ^ first[2]) & 15:
+        end = _frame_end(head, block) if _of_kind(head, first) else None
+        if end is None:
             continue
-        end = _frame_end(head, block)
-        if end is None or (head[3] ^ first[3]) & 14:
-            continue
-        if end == counted and beyond <= counted:
-            return end, True
         if any(_crc_16(one[match.start() :]) == 0 for one in tails):
             return end, True
         beyond = max(beyond, end)
         if end < beyond:
             break
     return beyond, False
+
+
+def _of_kind(head: bytes, first: bytes) -> bool:
+    """Whether a frame is of the first one's kind; all are, else a piece of one looks like a head."""
+    like = len(head) >= 6 and head[1] == first[1]
+    return like and not (head[2] ^ first[2]) & 15 and not (head[3] ^ first[3]) & 14
+
+
+def _refuse_behind(file: Bytes, start: int, stop: int, info: bytes, counted: int) -> None:
+    """Refuse what lies behind the frame that is the last by the header's count.
+
+    Where there is no such frame, or a damaged one, libsndfile says it.
+
+    Raises
+    ------
+    AudioError
+    """
+    first, block = file.at(start, 4), int.from_bytes(info[8:10])
+    for at in range(start, stop, _WINDOW):
+        window = file.at(at, min(_WINDOW + 16, stop - at))
+        for match in _SYNC.finditer(window):
+            head = window[match.start() : match.start() + 16]
+            if not _of_kind(head, first) or _frame_end(head, block) != counted:
+                continue
+            place = at + match.start()
+            ends = [place + n for n in _may_end(file.at(place, min(_LONGEST, stop - place)))]
+            if ends and all(end + zeros(file, end, stop) < stop for end in ends):
+                raise AudioError(
+                    f"{stop - ends[0]:,} bytes from byte {ends[0]:,} on, behind the last frame, are "
+                    "no tag: sound of another kind, or damaged: cut them off"
+                )
 
 
 def _frame_end(head: bytes, block: int) -> int | None:

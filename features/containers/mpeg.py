@@ -6,7 +6,9 @@ Conventions
   13818-3; version 2.5 for rates below 16 kHz).
 - A stream may begin with a frame without sound that counts the others, "Xing" or "Info" (LAME's
   with the encoder's delay), or "VBRI". The next such frame begins the next stream: files joined.
-- Tags (ID3v1, ID3v2, APEv2, Lyrics3) lie before, between and behind the streams.
+- Tags (ID3v1, ID3v2, APEv2, Lyrics3) and zeros lie before, between and behind the streams. Of other
+  bytes there may be fewer than the longest frame has: a recorder begins and ends within a frame.
+  More than that may be sound of another kind, which no decoder of MPEG takes.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from features.containers.parts import WHOLE, Bytes, Part, Seen
-from features.containers.tags import before_tags, tag_bytes
+from features.containers.tags import before_tags, tag_bytes, zeros
 from features.errors import AudioError
 
 _KBIT = {
@@ -33,10 +35,13 @@ _KBIT[False, 3] = _KBIT[False, 2]
 _RATES_HZ = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
 """By the two bits of the version: MPEG 1, 2, 2.5."""
 _SYNC = re.compile(rb"\xff[\xe2-\xff]", re.DOTALL)
+_NEXT = re.compile(_SYNC.pattern + rb"|ID3[\x02-\x04]\x00", re.DOTALL)
 _FREE_BYTES = 1 << 13
 """Longest frame of free format that is looked for."""
 _JUNK = 1 << 20
 """Bytes that are looked through for the next frame."""
+_LONGEST = 1441
+"""Bytes of the longest frame that is not of free format."""
 _RATIO = 40
 """More than any frame's bytes are of any other's."""
 _SURE = 4
@@ -108,6 +113,8 @@ class Stream:
         The header of the first frame with sound.
     broken : int
         Bytes between its frames that are none.
+    longest : int
+        Bytes of its longest frame.
     """
 
     start: int
@@ -119,10 +126,19 @@ class Stream:
     counter: bytes = b""
     head: bytes = b""
     broken: int = 0
+    longest: int = 0
 
 
-def streams(file: Bytes, start: int, stop: int) -> list[Stream]:
-    """Find the streams between two places of a file.
+@dataclass(frozen=True)
+class Gap:
+    """Bytes around streams that are neither zeros nor a tag: where they begin, and how many."""
+
+    start: int
+    n_bytes: int
+
+
+def streams(file: Bytes, start: int, stop: int) -> tuple[list[Stream], list[Gap]]:
+    """Find the streams between two places of a file, and what else lies around them.
 
     Raises
     ------
@@ -130,9 +146,10 @@ def streams(file: Bytes, start: int, stop: int) -> list[Stream]:
         The last frame is not there to its end.
     """
     found: list[Stream] = []
+    gaps: list[Gap] = []
     at, stop = start, before_tags(file, start, stop)
     free: dict[tuple[int, int, int, int], int] = {}
-    junk = 0
+    junk, gap = 0, Gap(0, 0)
     while at < stop:
         current = found[-1] if found else None
         frame = _frame(file.at(at, 4))
@@ -149,7 +166,10 @@ def streams(file: Bytes, start: int, stop: int) -> list[Stream]:
                 _refuse_cut_header(file.at(at, 4), current, stop - at)
             step = tag_bytes(file, at)
             if not step:
-                step = _to_next(file, at, stop)
+                step = zeros(file, at, stop)
+                if not step:
+                    step = _to_next(file, at, stop)
+                    gap = Gap(gap.start if gap.n_bytes else at, gap.n_bytes + step)
                 junk += step
             at += step
             continue
@@ -161,17 +181,18 @@ def streams(file: Bytes, start: int, stop: int) -> list[Stream]:
                 raise AudioError(f"more than {_MOST_STREAMS:,} MPEG streams joined in one file")
             current = Stream(at, at, frame.kind, frame.n_samples)
             found.append(current)
+            gaps.append(gap)
             if counted is not None:
                 current.counted, current.counter = counted, file.at(at, n_bytes)
         else:
             current.broken += junk
-        junk = 0
+        junk, gap = 0, Gap(0, 0)
         if counted is None:
             current.n_frames += 1
             current.head = current.head or file.at(at, 4)
         at += n_bytes
-        current.stop = at
-    return found
+        current.stop, current.longest = at, max(current.longest, n_bytes)
+    return found, [one for one in (*gaps, gap) if one.n_bytes]
 
 
 def _cut(promised: int, there: int) -> AudioError:
@@ -221,9 +242,9 @@ def _goes_on(file: Bytes, at: int, stop: int, frame: _Frame, free: dict[Any, int
 
 
 def _to_next(file: Bytes, at: int, stop: int) -> int:
-    """Bytes to the next place where a frame may begin."""
+    """Bytes to the next place where a frame may begin, or a tag."""
     window = file.at(at + 1, min(_JUNK, stop - at - 1))
-    match = _SYNC.search(window)
+    match = _NEXT.search(window)
     return 1 + (match.start() if match else len(window))
 
 
@@ -262,11 +283,18 @@ def parts(
     AudioError
         Frames are missing, or there is something between them that is none.
     """
-    found = [one for one in streams(file, start, stop) if one.n_frames]
-    if not found or (seen and sum(one.stop - one.start for one in found) < (stop - start) // 2):
-        # Two bytes in four thousand look like a head: this is another kind of file.
-        if seen is None:
-            raise AudioError("cannot be read as audio: no MPEG frame")
+    all_streams, gaps = streams(file, start, stop)
+    found = [one for one in all_streams if one.n_frames]
+    if not found and seen is None:
+        raise AudioError("cannot be read as audio: no MPEG frame")
+    inside, outside = sum(one.stop - one.start for one in found), sum(one.n_bytes for one in gaps)
+    if not found or (seen and inside < outside):
+        # Two bytes in four thousand look like a head: this may be another kind of file.
+        as_it_is = seen() if seen else None
+        if as_it_is is None or as_it_is.format != "MP3":
+            return [WHOLE]
+    _refuse_gaps(gaps, max((one.longest for one in found), default=_SURE * _LONGEST))
+    if not found:
         return [WHOLE]
     parts = [_part(one) for one in found]
     if len(found) == 1 and seen is not None:
@@ -274,11 +302,20 @@ def parts(
         lengths = (part.n_frames, (one.n_frames + bool(one.counter)) * one.n_samples)
         # A frame that counts rightly libsndfile takes itself.
         if part == Part(one.start, one.stop):
-            return [WHOLE]
+            return [WHOLE] if one.start == start or seen() else parts
         as_it_is = None if part.head else seen()
         if as_it_is is not None and as_it_is.n_frames in lengths:
             return [WHOLE]
     return parts
+
+
+def _refuse_gaps(gaps: list[Gap], most: int) -> None:
+    for gap in gaps:
+        if gap.n_bytes > most:
+            raise AudioError(
+                f"{gap.n_bytes:,} bytes from byte {gap.start:,} on are neither MPEG frames nor a "
+                "tag: sound of another kind, or damaged: cut them off"
+            )
 
 
 def _part(one: Stream) -> Part:
@@ -286,10 +323,10 @@ def _part(one: Stream) -> Part:
         raise AudioError(
             f"cut short: its header promises {one.counted} MPEG frames, {one.n_frames} are there"
         )
-    if one.counted == one.n_frames and b"VBRI" not in one.counter[36:40]:
-        return Part(one.start, one.stop)
     if one.broken:
         raise AudioError(f"damaged: {one.broken} bytes between its MPEG frames are none")
+    if one.counted == one.n_frames and b"VBRI" not in one.counter[36:40]:
+        return Part(one.start, one.stop)
     if one.counted is not None and one.counted >= 0 and (head := _recounted(one)):
         return Part(one.start + len(head), one.stop, head)
     # Without a count libsndfile takes the length from the number of bytes and the first frame's,

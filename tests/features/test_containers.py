@@ -260,6 +260,25 @@ def test_flac_files_of_unknown_or_wrong_length(tmp_path: Path) -> None:
         refused(tmp_path, right[:-cut], "cut short|cannot be decoded")
 
 
+def test_sound_of_another_kind_behind_flac(tmp_path: Path) -> None:
+    noisy = np.random.default_rng(5).integers(0, 256, 5_000, dtype=np.uint8).tobytes()
+    for sound in (A, np.repeat(AB, 9)):
+        data = written(sound, "FLAC")
+        other = [written(B, kind) for kind in ("MP3", "WAV", "OGG", "AIFF")]
+        for one in (*other, noisy, b"\1" * 20, b"\1", wav(bytes(200_000))):
+            why = (
+                rf"{len(one):,} bytes from byte {len(data):,} on, behind the last frame, are no tag"
+            )
+            for tail in (b"", ID3V1, b"x" * 8 + APE):
+                refused(tmp_path, data + one + tail, why)
+            refused(tmp_path, data + one + data, why)
+        for tail in (bytes(5_000), bytes(3), ID3V1, ID3V2, ID3V1 + ID3V1, bytes(900_000)):
+            samples, decoder = heard(tmp_path, data + tail)
+            np.testing.assert_array_equal(samples, sound)
+            assert decoder == 1
+        refused(tmp_path, data[: len(data) // 2] + other[1], "cannot be decoded|cut short")
+
+
 @pytest.mark.parametrize("kind", ["zeros", "stereo", "24", "ends-in-zeros"])
 def test_the_last_frame_of_a_flac_file_is_found(tmp_path: Path, kind: str) -> None:
     samples = {
@@ -294,6 +313,35 @@ def test_an_mp3_without_a_count_twice(tmp_path: Path) -> None:
     assert len(heard(tmp_path, data * 2)[0]) == 2 * n_frames
     samples, _ = heard(tmp_path, data + ID3V1 + ID3V2 + written(B, "MP3"))
     assert len(samples) == n_frames + len(B)
+
+
+def test_sound_of_another_kind_around_an_mp3(tmp_path: Path) -> None:
+    uncounted, _ = mp3_without_count(A)
+    noisy = np.random.default_rng(5).integers(0, 256, 5_000, dtype=np.uint8).tobytes()
+    for data in (written(A, "MP3"), uncounted):
+        for other in (written(B, "FLAC"), written(AB, "WAV"), written(B, "OGG"), noisy):
+            why = f"{len(other):,} bytes from byte {len(data):,} on are neither MPEG frames nor a"
+            for tail in (b"", bytes(99), ID3V1, b"x" * 8 + APE + ID3V1):
+                refused(tmp_path, data + other + tail, why if not tail else "neither MPEG frames")
+            refused(tmp_path, data + ID3V1 + other + data, "neither MPEG frames|between its MPEG")
+        refused(tmp_path, b"junk" * 300 + data, "1,200 bytes from byte 0 on are|not recognised")
+    # So long that the MP3 is not half of the file.
+    refused(tmp_path, uncounted + wav(bytes(10) + pcm(np.repeat(AB, 9))), "neither MPEG frames")
+
+
+def test_an_mp3_with_tags_zeros_and_a_piece_of_a_frame(tmp_path: Path) -> None:
+    data = written(A, "MP3")
+    known, _ = heard(tmp_path, data)
+    longest = max(map(len, mp3_frames(data)))
+    big = b"ID3\x03\0\0\0\0\x7f\0" + b"picture" * 2_322 + b"\1\2"  # 127 * 128 bytes
+    for behind in (bytes(5_000), b"\1" * longest, big + bytes(9), b"\1" * 9 + big, bytes(9) + big):
+        samples, decoder = heard(tmp_path, big + data + behind)
+        np.testing.assert_array_equal(samples, known)
+        assert decoder == 1
+        samples, _ = heard(tmp_path, big + bytes(3_000) + data + behind)
+        np.testing.assert_array_equal(samples, known)
+    twice, _ = heard(tmp_path, data + b"\1" * 20 + big + data)
+    np.testing.assert_array_equal(twice, np.concatenate([known, known]))
 
 
 def test_an_mp3_that_was_cut(tmp_path: Path) -> None:
@@ -370,7 +418,9 @@ def test_a_page_in_the_middle_of_an_ogg_file(tmp_path: Path, subtype: str) -> No
     number, at = int.from_bytes(pages[k][18:22], "little"), len(before)
     flipped = put(pages[k], 200, pages[k][200] ^ 255, 1)
     refused(tmp_path, before + flipped + behind, f"page at byte {at:,} has another check sum")
-    gone = f"damaged: its page at byte {at:,} is numbered {number + 1}, the one before it {number - 1}"
+    gone = (
+        f"damaged: its page at byte {at:,} is numbered {number + 1}, the one before it {number - 1}"
+    )
     refused(tmp_path, before + behind, gone)
     twice = f"is numbered {number}, the one before it {number}: pages are missing, or there twice"
     refused(tmp_path, before + pages[k] * 2 + behind, twice)
