@@ -7,8 +7,9 @@ import re
 from features.containers.parts import WHOLE, Bytes, Part
 from features.errors import AudioError
 
+# Libsndfile writes one of them as text (-s1).
 _FIELD = re.compile(
-    rb"^(sample_count|sample_n_bytes|channel_count) -i (\d{1,18})\s*$", re.MULTILINE
+    rb"^(sample_count|sample_n_bytes|channel_count) -(?:i|s\d+) (\d{1,18})\s*$", re.MULTILINE
 )
 
 
