@@ -55,6 +55,13 @@ _WARM_UP_S = {"OPUS": 3.0, "MPEG_LAYER_I": 1.0, "MPEG_LAYER_II": 1.0, "MPEG_LAYE
 its samples are those of the whole file but for the last bit of float32."""
 _COLD = ("MP3", "OGG/OPUS")
 """Containers whose segments were formerly decoded without."""
+_KINDS = frozenset(
+    ("WAV", "WAVEX", "RF64", "W64", "AIFF", "CAF", "AU", "SVX", "NIST", "FLAC", "OGG", "MP3")
+)
+"""Formats whose ends are looked for (`features.containers`); of others libsndfile takes any."""
+_CONVERT = "ffmpeg -i FILE NEW.wav"
+_UNKNOWN = (1, 18)
+"""Libsndfile's errors for a format that it does not know, or not in this form."""
 _BLOCK = 1 << 20
 """Values (frames x channels) that are decoded at once."""
 _PROMISED = re.compile(r"^ *(?:data|SSND|Data Size) +: (\d+) \(should be (\d+)\)", re.MULTILINE)
@@ -317,7 +324,9 @@ def _sound(path: str) -> _Sound:
     try:
         return _look(path, _stamp(path))
     except _FAULTS as error:
-        raise AudioError(f"cannot be read as audio: {reason(error)}") from None
+        unknown = isinstance(error, sf.LibsndfileError) and error.code in _UNKNOWN
+        way_out = f" (where it is sound, {_CONVERT} converts it)" if unknown else ""
+        raise AudioError(f"cannot be read as audio: {reason(error)}{way_out}") from None
 
 
 def _stamp(path: str) -> tuple[int, ...]:
@@ -367,6 +376,11 @@ def _look(path: str, stamp: tuple[int, ...]) -> _Sound:
     rates, containers = [], []
     for part in parts_of(path, lambda: _seen(path)):
         with _opened(path, part) as file:
+            if file.format not in _KINDS:
+                raise AudioError(
+                    f"{file.format} files do not tell where they end: convert it, {_CONVERT} or "
+                    "sox FILE NEW.wav"
+                )
             _refuse_cut(file.extra_info)
             rates.append(_usual_rate(int(file.samplerate)))
             containers.append(_container(file))

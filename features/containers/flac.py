@@ -178,7 +178,7 @@ def _last_frame(file: Bytes, start: int, stop: int, info: bytes, counted: int) -
 
 
 def _of_kind(head: bytes, first: bytes) -> bool:
-    """Whether a frame is of the first one's kind; all are, else a piece of one looks like a head."""
+    """Whether a frame is of the first one's kind: what is not is a piece that looks like a head."""
     like = len(head) >= 6 and head[1] == first[1]
     return like and not (head[2] ^ first[2]) & 15 and not (head[3] ^ first[3]) & 14
 
@@ -203,8 +203,8 @@ def _refuse_behind(file: Bytes, start: int, stop: int, info: bytes, counted: int
             ends = [place + n for n in _may_end(file.at(place, min(_LONGEST, stop - place)))]
             if ends and all(end + zeros(file, end, stop) < stop for end in ends):
                 raise AudioError(
-                    f"{stop - ends[0]:,} bytes from byte {ends[0]:,} on, behind the last frame, are "
-                    "no tag: sound of another kind, or damaged: cut them off"
+                    f"{stop - ends[0]:,} bytes from byte {ends[0]:,} on, behind the last frame, "
+                    "are no tag: sound of another kind, or damaged: cut them off"
                 )
 
 

@@ -16,6 +16,7 @@ from tests.features.sounds import (
     APE,
     ID3V1,
     ID3V2,
+    RATE_HZ,
     flac_of_length,
     mp3_frames,
     mp3_without_count,
@@ -458,6 +459,25 @@ def test_a_count_of_nist_sphere(tmp_path: Path) -> None:
     np.testing.assert_array_equal(heard(tmp_path, data)[0], A)
     np.testing.assert_array_equal(heard(tmp_path, data + bytes(999))[0], A)
     refused(tmp_path, data + pcm(B), "behind them are 12000 that may be samples, too")
+    for law in ("ULAW", "ALAW"):  # one byte a sample, which libsndfile writes as text
+        data = written(A, "NIST", law)
+        assert len(heard(tmp_path, data)[0]) == len(A)
+        refused(tmp_path, data[:-100], "cut short: its header promises 8000 bytes")
+        refused(tmp_path, data + data, "behind them are 9024 that may be samples, too")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["MAT4", "MAT5", "SDS", "IRCAM", "VOC", "PAF", "PVF", "AVR", "MPC2K", "HTK", "WVE", "XI"],
+)
+def test_kinds_that_do_not_tell_where_they_end(tmp_path: Path, kind: str) -> None:
+    subtype = {"WVE": "ALAW", "XI": "DPCM_16"}.get(kind, "PCM_16")
+    data = written(A, kind, subtype, 8_000 if kind == "WVE" else RATE_HZ)
+    why = f"^{kind} files do not tell where they end: convert it, ffmpeg -i FILE NEW.wav or sox"
+    refused(tmp_path, data, why)
+    with pytest.raises(AudioError, match=why):
+        seconds(Clip("a", str(tmp_path / "a.audio")))
+    refused(tmp_path, data * 2, f"{why}|not recognised")  # HTK has no other mark than its length
 
 
 @pytest.mark.parametrize("kind", ["RF64", "W64", "CAF", "FLAC", "OGG", "NIST", "WAV", "AIFF"])
@@ -472,6 +492,18 @@ def test_a_tag_in_front(tmp_path: Path, kind: str) -> None:
 )
 def test_what_is_no_audio(tmp_path: Path, data: bytes) -> None:
     refused(tmp_path, data, "cannot be read as audio|cut short")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\0\0\0\x20ftypM4A " + bytes(500),
+        b"\x1a\x45\xdf\xa3" + bytes(500),
+        b"#!AMR\n" + b"\x3c" * 500,
+    ],
+)
+def test_a_kind_that_is_not_decoded_has_a_way_out(tmp_path: Path, data: bytes) -> None:
+    refused(tmp_path, data, r"where it is sound, ffmpeg -i FILE NEW.wav converts it")
 
 
 def test_noise_is_no_mp3(tmp_path: Path) -> None:
