@@ -46,6 +46,8 @@ _KNOWN = frozenset(
     + (b"COMM", b"MARK", b"INST", b"NAME", b"AUTH", b"ANNO", b"COMT", b"APPL", b"(c) ", b"INFO")
 )
 """Chunks that are taken for such even where their size is wrong."""
+_OTHERS = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"caff", b"OggS", b"fLaC")
+"""How files of other kinds begin, too: no names of chunks."""
 _HEADS = re.compile(
     rb"(?:RIFF|RIFX|RF64)....WAVE|FORM....(?:AIF[FC]|8SVX|16SV)|caff\x00\x01\x00\x00|\.snd\x00\x00..|dns\...\x00\x00"
     rb"|riff\x2e\x91\xcf\x11",
@@ -273,7 +275,7 @@ def _walk(file: Bytes, at: int, stop: int, form: _Form | None, first: int) -> in
             if name == form.samples and n_bytes > form.head + form.before:
                 raise AudioError("it has two chunks of samples: cut them apart")
             printable = all(32 <= one < 127 for one in name[:4])
-            if not printable or n_bytes < form.head:
+            if not printable or n_bytes < form.head or name[:4] in _OTHERS:
                 return None
             if at + n_bytes > stop and name[:4] not in _KNOWN:
                 return None

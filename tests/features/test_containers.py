@@ -180,6 +180,12 @@ def test_what_stands_behind_is_no_sound(tmp_path: Path, kind: str, tail: bytes) 
     np.testing.assert_array_equal(samples, A)
 
 
+@pytest.mark.parametrize("kind", ["WAV", "RF64"])
+@pytest.mark.parametrize("other", [b"RIFF\x08\0\0\0AVI abcd", b"FORM\x08\0\0\0ILBMabcd"])
+def test_a_file_of_another_kind_is_no_chunk(tmp_path: Path, kind: str, other: bytes) -> None:
+    refused(tmp_path, written(A, kind, "PCM_16") + other, "behind them are 16 that are no chunk")
+
+
 @pytest.mark.parametrize("filling", [b"", b"\0"])
 def test_samples_of_an_odd_number_of_bytes(tmp_path: Path, filling: bytes) -> None:
     tail = filling + b"LIST\x04\0\0\0INFO"
