@@ -10,6 +10,7 @@ Conventions
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from features.containers.parts import WHOLE, Bytes, Part
 from features.containers.tags import after_tags, before_tags, zeros
@@ -23,6 +24,8 @@ _WINDOW = 1 << 22
 _LONGEST = 1 << 21
 """Bytes of a frame at most: 65535 samples of 8 channels, 32 bits each, as they are."""
 _MOST_STREAMS = 10_000
+_MOST_OTHERS = 100
+"""Places within a frame that look like the head of another: usually there is none."""
 
 
 def _table(polynomial: int, bits: int) -> list[int]:
@@ -120,7 +123,9 @@ def _part(file: Bytes, start: int, stop: int) -> Part:
     first = _frames_at(file, start, stop)
     end = _before_next(file, first, before_tags(file, first, stop))
     n_frames, whole = _last_frame(file, first, end, info, counted)
-    if not whole and n_frames <= counted:
+    if whole:
+        _refuse_holes(file, first, end, info, n_frames)
+    elif n_frames <= counted:
         _refuse_behind(file, first, end, info, counted)
     if whole and n_frames < counted:
         raise AudioError(
@@ -183,6 +188,49 @@ def _of_kind(head: bytes, first: bytes) -> bool:
     return like and not (head[2] ^ first[2]) & 15 and not (head[3] ^ first[3]) & 14
 
 
+def _heads(file: Bytes, start: int, stop: int, block: int) -> Iterator[tuple[int, int, int, int]]:
+    """Where frames may begin, and what `_frame` says of each."""
+    first = file.at(start, 4)
+    for at in range(start, stop, _WINDOW):
+        window = file.at(at, min(_WINDOW + 16, stop - at))
+        for match in _SYNC.finditer(window, 0, _WINDOW + 1):
+            head = window[match.start() : match.start() + 16]
+            if _of_kind(head, first) and (frame := _frame(head, block)):
+                yield at + match.start(), *frame
+
+
+def _refuse_holes(file: Bytes, start: int, stop: int, info: bytes, n_frames: int) -> None:
+    """Refuse frames that do not follow one another.
+
+    Libsndfile fills a hole with zeros, and leaves out as much at the end as there is twice.
+
+    Raises
+    ------
+    AudioError
+    """
+    expected, reached = -1, 0
+    others: list[int] = []
+    for place, number, after, end in _heads(file, start, stop, int.from_bytes(info[8:10])):
+        if expected < 0 or number == expected:
+            _refuse_frames(file, others, place)
+            others.clear()
+            expected, reached = after, end
+        else:
+            others.append(place)
+    if reached != n_frames:
+        raise AudioError(f"damaged: the frame behind its first {reached:,} samples is missing")
+    _refuse_frames(file, others, stop)
+
+
+def _refuse_frames(file: Bytes, places: list[int], stop: int) -> None:
+    """Refuse what begins within a frame and is one by its check sum, too."""
+    for place in places[:_MOST_OTHERS]:
+        if not _crc_16(file.at(place, min(_LONGEST, stop - place))):
+            raise AudioError(
+                f"damaged: its frame at byte {place:,} is there twice, or out of place"
+            )
+
+
 def _refuse_behind(file: Bytes, start: int, stop: int, info: bytes, counted: int) -> None:
     """Refuse what lies behind the frame that is the last by the header's count.
 
@@ -192,14 +240,8 @@ def _refuse_behind(file: Bytes, start: int, stop: int, info: bytes, counted: int
     ------
     AudioError
     """
-    first, block = file.at(start, 4), int.from_bytes(info[8:10])
-    for at in range(start, stop, _WINDOW):
-        window = file.at(at, min(_WINDOW + 16, stop - at))
-        for match in _SYNC.finditer(window):
-            head = window[match.start() : match.start() + 16]
-            if not _of_kind(head, first) or _frame_end(head, block) != counted:
-                continue
-            place = at + match.start()
+    for place, _, _, last in _heads(file, start, stop, int.from_bytes(info[8:10])):
+        if last == counted:
             ends = [place + n for n in _may_end(file.at(place, min(_LONGEST, stop - place)))]
             if ends and all(end + zeros(file, end, stop) < stop for end in ends):
                 raise AudioError(
@@ -210,6 +252,12 @@ def _refuse_behind(file: Bytes, start: int, stop: int, info: bytes, counted: int
 
 def _frame_end(head: bytes, block: int) -> int | None:
     """The sample behind a frame, by its header; None where it is none."""
+    frame = _frame(head, block)
+    return frame[2] if frame else None
+
+
+def _frame(head: bytes, block: int) -> tuple[int, int, int] | None:
+    """A frame's number, that of the next one, and the sample behind it; None where it is none."""
     if len(head) < 6 or head[3] & 1:
         return None
     size, rate = head[2] >> 4, head[2] & 15
@@ -234,4 +282,6 @@ def _frame_end(head: bytes, block: int) -> int | None:
     at += extra + {12: 1, 13: 2, 14: 2}.get(rate, 0)
     if at >= len(head) or _crc_8(head[:at]) != head[at]:
         return None
-    return number + n if head[1] & 1 else number * block + n
+    if head[1] & 1:
+        return number, number + n, number + n
+    return number, number + 1, number * block + n

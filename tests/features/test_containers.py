@@ -286,6 +286,24 @@ def test_sound_of_another_kind_behind_flac(tmp_path: Path) -> None:
         refused(tmp_path, data[: len(data) // 2] + other[1], "cannot be decoded|cut short")
 
 
+def test_flac_frames_that_are_missing_or_there_twice(tmp_path: Path) -> None:
+    data = written(np.repeat(AB, 3), "FLAC")  # 42,000 samples, 4,096 a frame
+    # A head of a fixed block size whose number is one byte.
+    start = data.index(b"\xff\xf8", 42)
+    heads = [data.index(data[start : start + 4] + bytes([i]), start) for i in range(10)]
+    assert heads == sorted(heads)
+    a, b, c = heads[4:7]
+    for length in (42_000, 0):
+        missing = flac_of_length(data[:a] + data[b:], length)
+        refused(tmp_path, missing, "damaged: the frame behind its first 16,384 samples is missing")
+        twice = flac_of_length(data[:b] + data[a:], length)
+        refused(tmp_path, twice, f"damaged: its frame at byte {b:,} is there twice")
+        swapped = flac_of_length(data[:a] + data[b:c] + data[a:b] + data[c:], length)
+        refused(
+            tmp_path, swapped, f"damaged: its frame at byte {a:,} is there twice, or out of place"
+        )
+
+
 @pytest.mark.parametrize("kind", ["zeros", "stereo", "24", "ends-in-zeros"])
 def test_the_last_frame_of_a_flac_file_is_found(tmp_path: Path, kind: str) -> None:
     samples = {
