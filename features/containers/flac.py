@@ -208,10 +208,10 @@ def _refuse_holes(file: Bytes, start: int, stop: int, info: bytes, n_frames: int
     ------
     AudioError
     """
-    expected, reached = -1, 0
+    expected = reached = 0
     others: list[int] = []
     for place, number, after, end in _heads(file, start, stop, int.from_bytes(info[8:10])):
-        if expected < 0 or number == expected:
+        if number == expected:
             _refuse_frames(file, others, place)
             others.clear()
             expected, reached = after, end

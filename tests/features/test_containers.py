@@ -296,6 +296,8 @@ def test_flac_frames_that_are_missing_or_there_twice(tmp_path: Path) -> None:
     for length in (42_000, 0):
         missing = flac_of_length(data[:a] + data[b:], length)
         refused(tmp_path, missing, "damaged: the frame behind its first 16,384 samples is missing")
+        begun_late = flac_of_length(data[: heads[0]] + data[heads[1] :], length)
+        refused(tmp_path, begun_late, "damaged: the frame behind its first 0 samples is missing")
         twice = flac_of_length(data[:b] + data[a:], length)
         refused(tmp_path, twice, f"damaged: its frame at byte {b:,} is there twice")
         swapped = flac_of_length(data[:a] + data[b:c] + data[a:b] + data[c:], length)
