@@ -477,8 +477,8 @@ def _warm_up(file: sf.SoundFile, start: int) -> int:
 def _frames(file: sf.SoundFile, start: int, stop: int) -> Iterator[Audio]:
     at_once = max(1, _BLOCK // file.channels)
     skip = min(start, _warm_up(file, start)) if file.seekable() else start
-    if skip < start:
-        file.seek(start - skip)
+    if file.seekable():
+        file.seek(start - skip)  # to 0, too: MP3 comes out otherwise in its last bit
     at = start - skip
     while at < stop:
         asked = min(at_once, stop - at)
