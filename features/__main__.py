@@ -355,8 +355,8 @@ def parser() -> argparse.ArgumentParser:
     one.set_defaults(run=list_stores)
     one = commands.add_parser(
         "prune", help="remove stores that no recipe names, stale rows, left temporary files",
-        description="What the given recipes, those beside them and those in recipes/ name stays, "
-        "and what finished runs were made from; the lines `stays:` say who keeps it.",
+        description="What the given recipes, those in or below their folders and recipes/ name "
+        "stays, and what finished runs were made from; the lines `stays:` say who keeps it.",
     )  # fmt: skip
     one.add_argument("recipes", nargs="+", metavar="RECIPE", help="what these name stays")
     one.add_argument(

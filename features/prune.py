@@ -6,7 +6,7 @@ Conventions
   (`keepers`), and its failures file with it. From a store that a given recipe names, the stale rows
   go (see `inventory`): it is written anew without them.
 - What another recipe or a run keeps goes where its file is named. Where one of them cannot be read,
-  nothing else goes: it might name any store.
+  or there is no folder of runs, nothing else goes: it might name any store.
 - Temporary files of writes that were killed go. One that no model's lock guards is taken for such
   after an hour.
 - What is under way stays, as does what cannot be read: it may be somebody else's file.
@@ -80,7 +80,8 @@ def prune(
         What they name stays, as does what the recipes beside them name.
     stores : Path
     runs : Path
-        What their finished runs were made from stays.
+        What their finished runs were made from stays, as does what those in `runs/` beside the
+        stores were made from.
     wanted : sequence of Path
         Stores that go whoever names them.
     yes : bool
@@ -127,7 +128,8 @@ def plan(
     named = {
         (corpus, model) for one in recipes for corpus in one.corpora for model in one.single_models
     }
-    keepers = find_keepers(recipes, runs)
+    keepers = find_keepers(recipes, runs, stores)
+    nobody = f"no recipe names it and no run was made from it ({keepers.searched})"
     asked = _asked(wanted, stores)
     steps: list[Step] = []
     kept = [
@@ -141,14 +143,14 @@ def plan(
             if under_way(path):
                 kept.append(f"{path}: under way")
             elif path in asked:
-                who = "a given recipe names it" if given else keeper or "no recipe names it"
+                who = "a given recipe names it" if given else keeper or nobody
                 steps += _unnamed(path, kept, f"asked for, {who}")
             elif given:
                 steps += _stale(path, kept)
             elif keeper:
                 kept.append(f"{path}: {keeper}; --store {path} takes it all the same")
             elif not keepers.unread:
-                steps += _unnamed(path, kept, "no recipe names it")
+                steps += _unnamed(path, kept, nobody)
         steps += _leftovers(folder)
     return steps, kept
 

@@ -71,14 +71,14 @@ def walk(folder: Path, suffixes: tuple[str, ...]) -> tuple[list[str], list[Findi
     """
     found = _Found(suffixes)
     try:
-        found.folders[_identity(folder)] = "."
-        above = {_identity(one) for one in Path(os.path.realpath(folder)).parents}
+        found.folders[identity_of(folder)] = "."
+        above = {identity_of(one) for one in Path(os.path.realpath(folder)).parents}
     except OSError:
         return [], []
     _walk_real(str(folder), "", found)
     for name in found.links:  # grows while it is gone through
         try:
-            identity = _identity(os.path.join(folder, name))
+            identity = identity_of(os.path.join(folder, name))
         except OSError:  # gone since it was listed
             found.dangling.append(name)
             continue
@@ -152,13 +152,14 @@ def _kind(entry: os.DirEntry[str], device: int) -> tuple[str, Identity | None]:
         status = entry.stat()
     except OSError:
         return "nothing", None
-    identity = _identity(entry.path, status)
+    identity = identity_of(entry.path, status)
     if stat.S_ISDIR(status.st_mode):
         return "link" if entry.is_symlink() else "folder", identity
     return "file" if stat.S_ISREG(status.st_mode) else "other", identity
 
 
-def _identity(path: str | Path, status: os.stat_result | None = None) -> Identity:
+def identity_of(path: str | Path, status: os.stat_result | None = None) -> Identity:
+    """Tell a file or folder from every other, whatever it is called."""
     status = status or os.stat(path)
     return (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(path)
 
@@ -231,7 +232,7 @@ def _folders_in(folder: Path) -> Iterable[tuple[bool, str, Identity]]:
     try:
         with os.scandir(folder) as entries:
             return [
-                (entry.is_symlink(), entry.path, _identity(entry.path, entry.stat()))
+                (entry.is_symlink(), entry.path, identity_of(entry.path, entry.stat()))
                 for entry in entries
                 if not entry.name.startswith(".") and entry.is_dir()
             ]
@@ -321,7 +322,7 @@ def existing(path: str | Path) -> Path:
 
 def _real(folder: str, name: str) -> Identity:
     try:
-        return _identity(os.path.join(folder, name))
+        return identity_of(os.path.join(folder, name))
     except OSError:
         return name
 

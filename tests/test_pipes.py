@@ -144,7 +144,7 @@ def test_what_is_none_is_passed_over_where_a_missing_file_would_be(
 
 
 @pytest.mark.parametrize("make", KINDS, ids=lambda one: one.__name__)
-def test_a_recipe_that_is_none_might_name_any_store(
+def test_a_recipe_or_run_that_is_none_might_name_any_store(
     tmp_path: Path, make: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -156,9 +156,10 @@ def test_a_recipe_that_is_none_might_name_any_store(
     else:
         make(path)
     (tmp_path / "runs").mkdir()
-    make(tmp_path / "runs" / "run.json")  # no run at all
-    (unread,) = find_keepers([], tmp_path / "runs").unread
-    assert unread.startswith("recipes/other.toml: cannot be read: " + KINDS[make])
+    make(tmp_path / "runs" / "run.json")
+    recipe, run = find_keepers([], tmp_path / "runs").unread
+    assert recipe.startswith("recipes/other.toml: cannot be read: " + KINDS[make])
+    assert run.startswith(f"{tmp_path}/runs/run.json: {KINDS[make]}")
 
 
 @pytest.mark.parametrize("read", [file_digest, runs.file_hash, files.read_csv, files.read_text])

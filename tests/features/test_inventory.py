@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from features import keepers
 from features.command import size
 from features.inventory import compare_rows
 from features.lock import WriterLock
@@ -25,8 +26,9 @@ DEAD = 2**22 + 1
 
 @pytest.fixture
 def stores(tmp_path: Path, rng: np.random.Generator) -> Path:
-    """Corpora a and b with a store of toy, which the recipe names, and one of other."""
+    """Corpora a and b with a store of toy, which the recipe names, and one of other; no run."""
     folder = tmp_path / "stores"
+    (tmp_path / "runs").mkdir()
     for corpus in "ab":
         ids = [f"{corpus}{i}" for i in range(70)]
         make_table(folder, corpus, ids, ["low"] * 70)
@@ -36,7 +38,9 @@ def stores(tmp_path: Path, rng: np.random.Generator) -> Path:
 
 
 @pytest.fixture
-def recipe(tmp_path: Path) -> str:
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The given recipe; the working directory is its folder."""
+    monkeypatch.chdir(tmp_path)
     return str(write_recipe(tmp_path))
 
 
@@ -147,7 +151,9 @@ def test_list_without_stores(features, tmp_path: Path) -> None:
 # -- prune -------------------------------------------------------------------------------------
 
 
-def test_prune_says_what_would_go_and_changes_nothing(stores: Path, recipe: str, features) -> None:
+def test_prune_says_what_would_go_and_changes_nothing(
+    stores: Path, recipe: str, tmp_path: Path, features
+) -> None:
     change_table(stores, "a", ["a1"], ["a3"])
     (stores / "a" / "other.failures.csv").write_text("corpus\n")
     (stores / "a" / ".toy.h5.123-0123abcd.tmp").write_bytes(b"x" * 10)
@@ -156,8 +162,10 @@ def test_prune_says_what_would_go_and_changes_nothing(stores: Path, recipe: str,
     assert code == 0
     assert snapshot(stores) == before
     sizes = [store_path(stores, corpus, "other").stat().st_size for corpus in "ab"]
-    line = f"would remove: {stores}/a/other.h5: {size(sizes[0])}, no recipe names it (source x)"
+    line = f"would remove: {stores}/a/other.h5: {size(sizes[0])}, no recipe names it and no run was"
     assert line in text
+    looked = f"recipes in {tmp_path}, runs in runs"
+    assert f"no run was made from it ({looked}) (source x)\n" in text
     assert f"would remove: {stores}/a/other.failures.csv: 7 B" in text
     assert f"would remove: {stores}/a/.toy.h5.123-0123abcd.tmp: 10 B" in text
     assert f"would rewrite: {stores}/a/toy.h5: 120 B, 1 row that the table has no more" in text
@@ -199,7 +207,7 @@ def test_what_any_of_the_recipes_names_stays(stores: Path, tmp_path: Path, featu
         )
     )  # fmt: skip
     assert set(load_recipe(second).corpora) == {"b"}
-    text = features("prune", str(first), str(second))[1]
+    text = features("prune", str(first), str(second), "--runs", str(tmp_path / "runs"))[1]
     assert "a/other.h5" in text
     assert "b/other.h5" not in text
     assert "toy" not in text
@@ -282,6 +290,7 @@ def beside(folder: Path, name: str, text: str) -> Path:
 
 
 def run_of(runs: Path, folder: str, record: dict[str, object]) -> None:
+    """A run's folder with its record."""
     (runs / folder).mkdir(parents=True)
     (runs / folder / "run.json").write_text(json.dumps(record))
 
@@ -301,14 +310,20 @@ def test_what_a_recipe_beside_the_given_one_names_stays(
 
 
 def test_what_a_recipe_of_the_working_directory_names_stays(
-    stores: Path, recipe: str, tmp_path: Path, features, monkeypatch: pytest.MonkeyPatch
+    stores: Path,
+    recipe: str,
+    tmp_path: Path,
+    features,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    (tmp_path / "elsewhere" / "recipes").mkdir(parents=True)
-    beside(tmp_path, "second.toml", "").rename(tmp_path / "elsewhere" / "recipes" / "mine.toml")
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "recipes").mkdir()
+    beside(tmp_path, "second.toml", "").rename(elsewhere / "recipes" / "mine.toml")
     write_recipe(tmp_path)
     assert "would remove" in features("prune", recipe)[1]
-    monkeypatch.chdir(tmp_path / "elsewhere")
-    text = features("prune", recipe)[1]
+    monkeypatch.chdir(elsewhere)
+    text = features("prune", recipe, "--runs", str(tmp_path / "runs"))[1]
     assert "recipes/mine.toml names it" in text
     assert "would remove" not in text
 
@@ -404,3 +419,168 @@ def test_a_store_that_is_named_goes_whoever_keeps_it(
     (tmp_path / "toy.h5").write_bytes(b"")
     code, text = features("prune", recipe, "--yes", "--store", "toy.h5")
     assert (code, "no store of a corpus below" in text) == (1, True)
+
+
+# -- prune: what is looked through ---------------------------------------------------------------
+
+TRAINED = {"stage": "train", "model": "other", "inputs": {"corpora": {"a": {}, "b": {}}}}
+UNSURE = "stays: every store that no given recipe names, but for those named with --store: "
+
+
+def both_kept(stores: Path, text: str) -> bool:
+    return "would remove" not in text and "removed" not in text and all(
+        store_path(stores, corpus, "other").exists() for corpus in "ab"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("deep", ["study", "study/other", "study/protocols/held-out/fusion/x"])
+def test_runs_behind_links_keep_their_stores(
+    stores: Path, recipe: str, tmp_path: Path, features, deep: str
+) -> None:
+    big = tmp_path / "big"
+    run_of(big, "x", TRAINED)
+    link = tmp_path / "runs" / deep
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(big)
+    (big / "loop").symlink_to(tmp_path / "runs")
+    (big / "again").symlink_to(".")
+    text = features("prune", recipe, "--yes")[1]
+    assert f"other.h5: the run runs/{deep}/x was made from it; " in text
+    assert "more name it" not in text  # each real folder once
+    assert both_kept(stores, text)
+
+
+def test_a_folder_of_runs_that_is_a_link_is_looked_through(
+    stores: Path, recipe: str, tmp_path: Path, features
+) -> None:
+    run_of(tmp_path / "big", "study/x", TRAINED)
+    (tmp_path / "runs").rmdir()
+    (tmp_path / "runs").symlink_to("big")
+    text = features("prune", recipe, "--yes")[1]
+    assert "the run runs/study/x was made from it" in text
+    assert both_kept(stores, text)
+
+
+def test_without_a_folder_of_runs_no_store_is_offered(
+    stores: Path, recipe: str, tmp_path: Path, features
+) -> None:
+    text = features("prune", recipe, "--yes", "--runs", "rnus")[1]
+    told = "rnus: not there: no finished run was looked for; name the folder with --runs\n"
+    assert f"{UNSURE}{told}" in text
+    assert both_kept(stores, text)
+    (tmp_path / "rnus").touch()
+    text = features("prune", recipe, "--yes", "--runs", "rnus")[1]
+    assert f"{UNSURE}rnus: is no folder: no finished run was looked for; " in text
+    assert both_kept(stores, text)
+    (tmp_path / "rnus").unlink()
+    path = store_path(stores, "a", "other")
+    assert f"removed: {path}" in features(
+        "prune", recipe, "--yes", "--runs", "rnus", "--store", str(path)
+    )[1]  # fmt: skip
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_what_lies_beside_the_stores_is_looked_through_from_anywhere(
+    recipe: str,
+    stores: Path,
+    tmp_path: Path,
+    features,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
+    linked: bool,
+) -> None:
+    away = tmp_path_factory.mktemp("away")
+    (away / "runs").mkdir()
+    given = write_recipe(away)
+    if linked:
+        (away / "stores").symlink_to(stores)
+    monkeypatch.chdir(away)
+    where = str(away / "stores") if linked else "stores"
+    run_of(tmp_path / "runs", "study/x", {**TRAINED, "inputs": {"corpora": {"a": {}}}})
+    (tmp_path / "recipes" / "mine").mkdir(parents=True)
+    beside(tmp_path, "b.toml", "").rename(tmp_path / "recipes" / "mine" / "b.toml")
+    text = features("prune", str(given), "--yes", stores=where)[1]
+    assert f"a/other.h5: {tmp_path}/recipes/mine/b.toml names it (and 1 more name it)" in text
+    (tmp_path / "recipes" / "mine" / "b.toml").unlink()
+    text = features("prune", str(given), stores=where)[1]
+    assert f"a/other.h5: the run {tmp_path}/runs/study/x was made from it" in text
+    assert "b/other.h5: " in text
+    assert f"(recipes in ., {tmp_path}/recipes, runs in runs, {tmp_path}/runs)" in text.replace(
+        f"recipes in {away}", "recipes in ."
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["recipes/mine/emodb.toml", "mine/deep/emodb.toml", "emodb.TOML", "recipes/a.Toml"]
+)
+def test_recipes_in_subfolders_and_of_any_case_count(
+    stores: Path, recipe: str, tmp_path: Path, features, name: str
+) -> None:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    beside(tmp_path, "second", "").rename(tmp_path / name)
+    write_recipe(tmp_path)
+    text = features("prune", recipe, "--yes")[1]
+    assert f"{name} names it; " in text
+    assert both_kept(stores, text)
+
+
+def a_link_to_nothing(path: Path) -> None:
+    path.symlink_to("nowhere")
+
+
+def a_folder(path: Path) -> None:
+    path.mkdir()
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, a_link_to_nothing, a_folder])
+@pytest.mark.parametrize(
+    "name", ["mine.toml", "recipes/mine.TOML", "runs/study/other/run.json", "runs/run.json"]
+)
+def test_what_is_no_file_might_name_any_store(
+    stores: Path, recipe: str, tmp_path: Path, features, name: str, make
+) -> None:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    make(tmp_path / name)
+    text = features("prune", recipe, "--yes")[1]
+    (line,) = (one for one in text.splitlines() if one.startswith(UNSURE))
+    assert name in line
+    assert both_kept(stores, text)
+
+
+@pytest.mark.parametrize("name", ["runs/study", "recipes/mine", "recipes"])
+def test_a_link_to_a_folder_that_is_not_there_might_hold_any_run_or_recipe(
+    stores: Path, recipe: str, tmp_path: Path, features, name: str
+) -> None:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).symlink_to("/nowhere/at all")
+    text = features("prune", recipe, "--yes")[1]
+    assert f"{name}: leads to nothing that is there; mount it, or remove the link\n" in text
+    assert both_kept(stores, text)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root lists every folder")
+@pytest.mark.parametrize("name", ["runs/study", "recipes/mine"])
+def test_folders_that_cannot_be_listed_might_hold_any(
+    stores: Path, recipe: str, tmp_path: Path, features, name: str
+) -> None:
+    (tmp_path / name).mkdir(parents=True)
+    (tmp_path / name).chmod(0)
+    text = features("prune", recipe, "--yes")[1]
+    (tmp_path / name).chmod(0o700)
+    assert f"{name}: cannot be listed: Permission denied" in text
+    assert both_kept(stores, text)
+
+
+@pytest.mark.parametrize("name", ["runs", "mine"])
+def test_a_tree_without_end_is_looked_through_up_to_a_bound(
+    stores: Path, recipe: str, tmp_path: Path, features, monkeypatch, name: str
+) -> None:
+    monkeypatch.setattr(keepers, "MOST_FOLDERS", 20)
+    for i in range(15):
+        (tmp_path / name / str(i)).mkdir(parents=True)
+    assert "would remove" in features("prune", recipe)[1]
+    for i in range(15, 30):
+        (tmp_path / name / str(i)).mkdir()
+    text = features("prune", recipe, "--yes")[1]
+    assert "more than 20 folders (now at " in text
+    assert both_kept(stores, text)
