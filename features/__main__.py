@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from features import difference, exchange, inventory
@@ -30,6 +31,7 @@ from features.recipe import load_recipe
 from features.store import BLOCK, Store, audio_hash, file_digest, store_path
 from features.survey import NO_FILE, Survey, forget, survey
 from features.text import clean
+from features.truths import constant
 from features.utterances import Finding, Table, differences, finding, read_table
 from features.walk import existing
 from features.words import counted
@@ -199,6 +201,9 @@ def _print_table(made: Table) -> None:
             f"{target}: {values.notna().sum()} known, {values.min():.3g} to {values.max():.3g}, "
             f"{(values == 0).mean():.0%} zero"
         )
+        flat = constant(target, values.to_numpy(dtype=np.float64))
+        if flat:
+            print(f"odd: {flat}")
     for one in made.findings:
         print(f"odd: {one.text}")
 

@@ -40,13 +40,38 @@ def check_fold(y: NDArray[Any], names: Sequence[str], train: Positions, where: s
 
 
 def _lacking(y: NDArray[Any], names: Sequence[str]) -> str:
-    """Name the targets that no row at all has."""
-    lacking = [] if y.ndim == 1 else [
-        name for name, values in zip(names, y.T, strict=True) if np.isnan(values).all()
-    ]  # fmt: skip
-    if not lacking:
+    """Name the targets that no row at all has, or that leave no row with all of them."""
+    if y.ndim == 1:
         return ""
-    return f" (in no row of the tables is there one of {', '.join(lacking)}: leave it out)"
+    masked = np.isnan(y)
+    counts = zip(names, masked.sum(axis=0).tolist(), strict=True)
+    lacking = ", ".join(f"{name} {n}" for name, n in counts if n)
+    empty = [name for name, none in zip(names, masked.all(axis=0), strict=True) if none]
+    if empty:
+        return f" (in no row of the tables is there one of {', '.join(empty)}: leave it out)"
+    if masked.any(axis=1).all() and lacking:
+        return (
+            f": no row has a truth of all targets; lacking of {counted(len(y), 'row')}: {lacking}; "
+            "leave targets out, or give each a recipe of its own"
+        )
+    if lacking:
+        whole = counted(int((~masked.any(axis=1)).sum()), "row has", "rows have")
+        return (
+            f" of all targets; of {counted(len(y), 'row')} in all {whole} one, lacking: {lacking}; "
+            "leave targets out, or choose another [split]"
+        )
+    return ""
+
+
+def constant(name: str, values: NDArray[np.float64]) -> str:
+    """Say that the truths of a target, NaN where masked, do not vary; empty where they do."""
+    known = values[~np.isnan(values)]
+    if not len(known) or (known != known[0]).any():
+        return ""
+    return (
+        f"{name} is {known[0]:g} in all {counted(len(known), 'row')} with a truth: "
+        "nothing can be learned of it"
+    )
 
 
 def why_undefined(
@@ -140,10 +165,9 @@ def notes(
             f"{lack})"
         )
     for i, name in enumerate(names):
-        values = y[known, i]
-        if len(values) and (values == values[0]).all():
-            lines.append(f"{name} is {values[0]:g} in all {len(values)} rows with a truth: "
-                         "nothing can be learned of it")  # fmt: skip
+        flat_everywhere = constant(name, y[known, i])
+        if flat_everywhere:
+            lines.append(flat_everywhere)
             continue
         flat = [fold.name for fold in folds if _constant(y[fold.train, i])]
         if flat:

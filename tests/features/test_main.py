@@ -150,3 +150,22 @@ def test_table_of_a_root_that_is_no_folder_and_of_a_name_that_is_none(
     text = features("table", "emodbb", "--root", str(tmp_path))[1]
     assert "manifest.csv: cannot be read" in text
     assert "emodbb has no reader of its own; did you mean 'emodb'" in text
+
+
+def test_table_names_a_target_that_does_not_vary(make_corpus, features, tmp_path: Path) -> None:
+    make_corpus(4)
+    manifest = tmp_path / "data/tones/manifest.csv"
+    header, *rows = manifest.read_text().splitlines()
+
+    def told(*flat: str) -> str:
+        lines = [
+            f"{row},{i / 4},{one}" for i, (row, one) in enumerate(zip(rows, flat, strict=True))
+        ]
+        manifest.write_text("\n".join([f"{header},va,flat", *lines]) + "\n")
+        return features("table", "tones", "--root", str(manifest.parent))[1]
+
+    text = told("0.5", "0.5", "", "0.5")
+    assert "odd: flat is 0.5 in all 3 rows with a truth: nothing can be learned of it\n" in text
+    assert "odd: va is" not in text
+    assert read_table(tmp_path / "stores/tones").findings == []  # printed alone
+    assert "odd: flat is" not in told("0.5", "0.25", "", "0.5")

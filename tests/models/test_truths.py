@@ -87,3 +87,33 @@ def test_a_class_without_a_row_is_said(tmp_path: Path, capsys: pytest.CaptureFix
     retable(tmp_path, frame, {"emotion": (*synthetic.LABELS, "bored")})
     train(tmp_path, synthetic.recipe(tmp_path, SVC))
     assert "one: no row at all is of bored: never predicted\n" in capsys.readouterr().out
+
+
+def test_targets_that_no_row_has_all_of_are_named_with_what_they_lack(tmp_path: Path) -> None:
+    frame = synthetic.regression(tmp_path, masked_test=False)
+    frame.loc[frame.index[:100], "sad"] = np.nan
+    frame.loc[frame.index[90:], "keen"] = np.nan
+    retable(tmp_path, frame, targets=synthetic.TARGETS)
+    n = len(frame)
+    for text in (RIDGE, CROSSED):
+        with pytest.raises(RunError) as caught:
+            train(tmp_path, synthetic.recipe(tmp_path, text))
+        told = str(caught.value)
+        assert "no row to fit on has a truth: no row has a truth of all targets; " in told
+        assert f"lacking of {n} rows: " in told
+        found = dict(one.split() for one in told.split("rows: ")[1].split(";")[0].split(", "))
+        assert found == {"sad": "100", "keen": str(n - 90)}
+
+
+def test_targets_that_rows_to_fit_on_lack_are_named(tmp_path: Path) -> None:
+    frame = synthetic.regression(tmp_path, masked_test=False)
+    fitted = frame["partition"] == "train"
+    frame.loc[fitted, "sad"] = np.nan
+    retable(tmp_path, frame, targets=synthetic.TARGETS)
+    n = int((~fitted).sum())
+    with pytest.raises(RunError) as caught:
+        train(tmp_path, synthetic.recipe(tmp_path, RIDGE))
+    assert (
+        f"no row to fit on has a truth of all targets; of {len(frame)} rows in all {n} rows have "
+        f"one, lacking: sad {len(frame) - n}; leave targets out, or choose another [split]"
+    ) in str(caught.value)
