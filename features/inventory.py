@@ -126,8 +126,10 @@ def status(recipe: Recipe, stores: Path) -> int:
     for corpus in recipe.corpora:
         try:
             frame = read_table(stores / corpus).frame
-        except CorpusError:
+        except CorpusError as error:
             frame = None
+            if any((stores / corpus / f"utterances.{one}").exists() for one in ("csv", "json")):
+                notes.append(str(error))
         for model in recipe.single_models:
             row, n_bytes = _status_row(stores, corpus, model, frame, notes)
             rows.append(row)

@@ -30,7 +30,14 @@ import numpy as np
 import pandas as pd
 
 from features.errors import CorpusError
-from features.files import parse_json, read_bytes, read_csv, read_text, write_text
+from features.files import (
+    IrregularFileError,
+    parse_json,
+    read_bytes,
+    read_csv,
+    read_text,
+    write_text,
+)
 from features.text import clean, merged
 from features.words import counted
 
@@ -216,7 +223,9 @@ def read_table(folder: Path) -> Table:
     rows, about = Path(folder) / "utterances.csv", Path(folder) / "utterances.json"
     way_out = "write it anew with `make extract` or `python -m features table`"
     for path in (rows, about):
-        if not path.is_file():
+        if path.is_dir():
+            raise CorpusError(f"{path}: is a folder: remove it or put the file there")
+        if not path.exists():
             raise CorpusError(f"{path}: no utterance table there; {way_out}")
     try:
         info = parse_json(read_text(about))
@@ -230,7 +239,9 @@ def read_table(folder: Path) -> Table:
             for one in info["findings"]
         ]
         corpus = info["corpus"]
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+    except OSError as error:
+        raise CorpusError(_unread(about, error)) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorpusError(f"{about}: not readable ({error!r}); {way_out}") from None
     try:
         frame = read_csv(rows)
@@ -247,9 +258,18 @@ def read_table(folder: Path) -> Table:
         texts, folded = make_clean({name: frame[name].tolist() for name in names})
         for name in names:
             frame[name] = pd.Series(texts[name], dtype=str)
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        raise CorpusError(_unread(rows, error)) from None
+    except ValueError as error:
         raise CorpusError(f"{rows}: {error}; {way_out}") from None
     return Table(frame, labels, targets, findings + folded, corpus)
+
+
+def _unread(path: Path, error: OSError) -> str:
+    """Say why a file that is there is not read; writing it anew may not be the way out."""
+    if isinstance(error, IrregularFileError):
+        return str(error)
+    return f"{path}: cannot be read: {error.strerror or error}"
 
 
 def table_hash(table: Table, columns: Sequence[str] | None = None) -> str:

@@ -91,6 +91,16 @@ def test_status_without_a_table_and_of_what_is_under_way(stores: Path, recipe: s
     assert "70 of 70 sealed" in lines["b"]
 
 
+def test_status_says_what_stands_in_the_place_of_a_table(stores: Path, recipe: str, features):
+    (stores / "a" / "utterances.csv").unlink()
+    os.mkfifo(stores / "a" / "utterances.csv")
+    text = features("status", recipe)[1]
+    assert f"\n{stores}/a/utterances.csv: is a pipe: remove it or put the file there\n" in text
+    for name in ("utterances.csv", "utterances.json"):
+        (stores / "a" / name).unlink()
+    assert "utterances" not in features("status", recipe)[1].partition("\n")[2]
+
+
 def test_a_lock_is_under_way_while_its_process_lives(stores: Path, recipe: str, features) -> None:
     lock = stores / "a" / "toy.lock"
     with WriterLock(lock):

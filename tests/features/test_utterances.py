@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 
 import numpy as np
 import pandas as pd
@@ -201,3 +202,40 @@ def test_a_table_of_before_the_other_hashes_is_read(tmp_path):
     wanted = make_table(**{name: [""] * 3 for name in new})
     pd.testing.assert_frame_equal(back.frame, wanted.frame, check_exact=True)
     assert table_hash(back) == table_hash(make_table())
+
+
+def a_pipe(path):
+    os.mkfifo(path)
+
+
+def a_device(path):
+    path.symlink_to("/dev/zero")
+
+
+def a_folder(path):
+    path.mkdir()
+
+
+def too_large(path):
+    path.touch()
+    os.truncate(path, 1 << 42)
+
+
+@pytest.mark.parametrize("name", ["utterances.csv", "utterances.json"])
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (a_pipe, "is a pipe: remove it or put the file there"),
+        (a_device, "is a device: remove it or put the file there"),
+        (a_folder, "is a folder: remove it or put the file there"),
+        (too_large, f"is too large: at most {1 << 30:,} bytes of such a file are read: is it the "
+                    "right one?"),
+    ],
+)  # fmt: skip
+def test_what_stands_in_the_place_of_a_table_is_named(tmp_path, name, make, told):
+    write_table(tmp_path, make_table())
+    (tmp_path / name).unlink()
+    make(tmp_path / name)
+    with pytest.raises(CorpusError) as caught:
+        read_table(tmp_path)
+    assert str(caught.value) == f"{tmp_path / name}: {told}"
