@@ -10,13 +10,14 @@ from __future__ import annotations
 import argparse
 import sys
 
+from evaluate.runs import layer_tag, run_folder
 from features import cluster
 from features.command import argument_parser, recipe_of, run_command
 from features.lint import lint_recipe
 from models import predict, reproduce
 from models.cluster import train_on
 from models.layers import BEST, train_layer, work_of
-from models.train import check_labels, check_stores, is_done, odd_rows
+from models.train import check_labels, check_outputs, check_stores, is_done, odd_rows
 
 
 def main(args: argparse.Namespace) -> None:
@@ -32,6 +33,9 @@ def main(args: argparse.Namespace) -> None:
         lint_recipe(one, args.stores).refuse(recipe.path)
     work = work_of(recipe, args.stores, sweep=args.layers)
     check_stores(recipe, work, args.stores)
+    for one in protocols:
+        for model, layer in work:
+            check_outputs(run_folder(args.runs, one.name, layer_tag(model, layer)))
     folders = {
         "stores": args.stores,
         "runs": args.runs,

@@ -196,6 +196,20 @@ def check_stores(recipe: Recipe, work: Sequence[tuple[str, int | str]], stores: 
         raise StoreError("\n  ".join(faults))
 
 
+def check_outputs(folder: Path, names: Sequence[str] = OUTPUTS) -> None:
+    """Refuse folders where a run is to write its files: the fits would be lost.
+
+    Raises
+    ------
+    RunError
+        Naming all of them.
+    """
+    paths = [folder / name for name in (*names, files.SCORES, "run.json")]
+    faults = [f"{path}: is a folder: remove it" for path in paths if path.is_dir()]
+    if faults:
+        raise RunError("\n  ".join(faults))
+
+
 def is_done(
     recipe: Recipe,
     model: str,
@@ -213,6 +227,7 @@ def is_done(
         The finished run lacks more than `allow_failures` rows of the tables.
     """
     folder = files.run_folder(runs, recipe.name, files.layer_tag(model, layer))
+    check_outputs(folder)
     if not files.is_fresh(folder, files.train_inputs(recipe, model, layer, stores), OUTPUTS):
         return False
     if (files.read_run(folder) or {}).get("lacking", 0) > allow_failures:
@@ -262,6 +277,7 @@ def train_model(
     """
     member = files.layer_tag(model, layer)
     folder = files.run_folder(runs, recipe.name, member)
+    check_outputs(folder)
     if not force and is_done(
         recipe, model, layer, stores=stores, runs=runs, allow_failures=allow_failures
     ):

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from features.errors import RunError
 from features.utterances import Table, read_table, table_hash, write_table
 from models.__main__ import main, parser
 from models.train import odd_rows
 from tests.models import synthetic
+from tests.models.test_train import RIDGE
 
 RECIPE = """
 target = "emotion"
@@ -89,3 +91,17 @@ def test_what_a_recipe_maps_to_one_label_is_not_odd(made: Table, tmp_path: Path)
     odd = odd_rows(synthetic.recipe(tmp_path, text), tmp_path / "stores")
     assert not any("Anger" in line for line in odd)
     assert any("speaker S1 (4 rows) beside s1 (4 rows)" in line for line in odd)
+
+
+def test_a_folder_in_the_place_of_an_output_is_said_before_any_model_is_fitted(
+    tmp_path: Path,
+) -> None:
+    synthetic.regression(tmp_path / "stores")
+    recipe = synthetic.recipe(tmp_path, RIDGE)
+    assert list(recipe.models) == ["one", "two"]
+    (tmp_path / "runs/study/two/inner.csv").mkdir(parents=True)
+    where = ["--stores", str(tmp_path / "stores"), "--runs", str(tmp_path / "runs")]
+    data = ["--data", str(tmp_path / "nowhere"), "--jobs", "1"]
+    with pytest.raises(RunError, match=r"two/inner\.csv: is a folder: remove it"):
+        main(parser().parse_args([recipe.path, *where, *data]))
+    assert not (tmp_path / "runs/study/one").exists()

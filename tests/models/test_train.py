@@ -835,3 +835,19 @@ def test_rows_that_name_another_recording_stop_the_training(
     manifest.write_text(manifest.read_text().replace("u05.wav", "u06.wav"))
     with pytest.raises(CorpusError, match="tones: 1 row names another recording: u05"):
         check_labels(recipe, stores, tmp_path / "data")
+
+
+@pytest.mark.parametrize("name", [*OUTPUTS, "scores.json"])
+def test_a_folder_where_a_file_is_to_be_written_is_said_before_the_fits(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    synthetic.regression(tmp_path)
+    recipe = synthetic.recipe(tmp_path, RIDGE)
+    folder = tmp_path / "runs" / "study" / "one"
+    (folder / name).mkdir(parents=True)
+    (folder / "run.json").write_text("not looked at yet")
+    for force in (False, True):
+        with pytest.raises(RunError, match=rf"study/one/{name}: is a folder: remove it$"):
+            train(tmp_path, recipe, force=force)
+    assert sorted(one.name for one in folder.iterdir()) == sorted([name, "run.json"])
+    assert "fit" not in "".join(capsys.readouterr())
