@@ -117,7 +117,7 @@ def find_keepers(given: Sequence[Recipe], runs: Path, stores: Path | None = None
             keepers.unread.append(f"{path}: no run's record ({error!r})")
     keepers.searched = (
         f"recipes in {', '.join(map(str, of_recipes.values())) or 'no folder'}, "
-        f"runs in {', '.join(map(str, of_runs.values())) or 'no folder'}"
+        f"runs in {', '.join(map(str, of_runs.values())) or 'no folder'}, {DEPTH} folders deep"
     )
     return keepers
 
@@ -137,7 +137,7 @@ def _different(folders: Iterable[Path]) -> dict[Identity, Path]:
 
 
 def _below(
-    folders: Sequence[Path], seen: set[Identity], faults: list[str], *, hidden: bool
+    folders: Sequence[Path], seen: set[Identity], faults: list[str], *, thorough: bool
 ) -> Iterator[os.DirEntry[str]]:
     """What is in folders and below them, by names.
 
@@ -148,8 +148,9 @@ def _below(
         Folders that are passed over; what is listed is added.
     faults : list of str
         What cannot be listed is added.
-    hidden : bool
-        Whether hidden folders below are looked through, too.
+    thorough : bool
+        Look through hidden folders, too, and say which lie too deep: among recipes there may be
+        whole programs.
     """
     for top in folders:
         level, n_folders = [str(top)], 0
@@ -176,10 +177,13 @@ def _below(
                 for entry in entries:
                     if not _is_folder(entry):
                         yield entry
-                    elif hidden or not entry.name.startswith("."):
+                    elif thorough or not entry.name.startswith("."):
                         yield entry
                         waiting.append(entry.path)
             level = waiting
+        deeper = [one for one in level if identity_of(one) not in seen] if thorough else []
+        if deeper:
+            faults.append(f"{some(deeper, 1)}: deeper than any run lies, not looked through")
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -195,7 +199,7 @@ def _recipes(
     """The recipes in and below folders, without the given ones."""
     known = {Path(one.path).resolve() for one in given}
     found, dangling = [], []
-    for entry in _below(folders, passed, faults, hidden=False):
+    for entry in _below(folders, passed, faults, thorough=False):
         path = Path(entry.path)
         if path.suffix.lower() != ".toml":
             if not path.suffix and _leads_nowhere(path):
@@ -214,7 +218,7 @@ def _recipes(
 
 def _run_files(folders: Sequence[Path], faults: list[str]) -> Iterator[Path]:
     dangling = []
-    for entry in _below(folders, set(), faults, hidden=True):
+    for entry in _below(folders, set(), faults, thorough=True):
         if entry.name == "run.json":
             if _is_folder(entry):
                 faults.append(f"{entry.path}: is a folder: remove it or put the file there")

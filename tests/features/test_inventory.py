@@ -174,7 +174,7 @@ def test_prune_says_what_would_go_and_changes_nothing(
     sizes = [store_path(stores, corpus, "other").stat().st_size for corpus in "ab"]
     line = f"would remove: {stores}/a/other.h5: {size(sizes[0])}, no recipe names it and no run was"
     assert line in text
-    looked = f"recipes in {tmp_path}, runs in runs"
+    looked = f"recipes in {tmp_path}, runs in runs, 8 folders deep"
     assert f"no run was made from it ({looked}) (source x)\n" in text
     assert f"would remove: {stores}/a/other.failures.csv: 7 B" in text
     assert f"would remove: {stores}/a/.toy.h5.123-0123abcd.tmp: 10 B" in text
@@ -515,7 +515,7 @@ def test_what_lies_beside_the_stores_is_looked_through_from_anywhere(
     text = features("prune", str(given), stores=where)[1]
     assert f"a/other.h5: the run {tmp_path}/runs/study/x was made from it" in text
     assert "b/other.h5: " in text
-    assert f"(recipes in ., {tmp_path}/recipes, runs in runs, {tmp_path}/runs)" in text.replace(
+    assert f"(recipes in ., {tmp_path}/recipes, runs in runs, {tmp_path}/runs, 8 " in text.replace(
         f"recipes in {away}", "recipes in ."
     )
 
@@ -593,4 +593,17 @@ def test_a_tree_without_end_is_looked_through_up_to_a_bound(
         (tmp_path / name / str(i)).mkdir()
     text = features("prune", recipe, "--yes")[1]
     assert "more than 20 folders (now at " in text
+    assert both_kept(stores, text)
+
+
+def test_a_folder_that_lies_deeper_than_any_run_might_hold_one(
+    stores: Path, recipe: str, tmp_path: Path, features
+) -> None:
+    deep = tmp_path.joinpath("runs", *"abcdefgh")
+    deep.mkdir(parents=True)
+    (deep / "loop").symlink_to(tmp_path / "runs")
+    assert "would remove" in features("prune", recipe)[1]
+    run_of(deep, "i", TRAINED)
+    text = features("prune", recipe, "--yes")[1]
+    assert "runs/a/b/c/d/e/f/g/h/i: deeper than any run lies, not looked through\n" in text
     assert both_kept(stores, text)
