@@ -410,7 +410,7 @@ def reference(storm: Storm, model: str, corpus: str) -> Reference:
     mine = {
         name: data
         for name, data in first.finished().items()
-        if name.startswith((f"{model}.", "utterances."))
+        if name.startswith((f"{model}.", "utterances.", "files."))
     }
     return Reference(mine, rows_of(first.store)[0], took)
 

@@ -184,7 +184,9 @@ def test_two_workers_make_the_store_of_one_process_bit_for_bit(place: Place) -> 
     assert f"mfcc: {N} computed, 0 cached" in text
     assert place.same("two", "mfcc", "wav2vec2-tiny")
     left = {path.name for path in (place.folder / "two/tones").iterdir()}
-    assert left == {"mfcc.h5", "wav2vec2-tiny.h5", "utterances.csv", "utterances.json"}
+    assert left == {
+        "mfcc.h5", "wav2vec2-tiny.h5", "utterances.csv", "utterances.json", "files.json",
+    }  # fmt: skip
     code, text = finish(place.extract("both", "two", "local:2"))
     assert code == 0
     assert "nothing to do" in text

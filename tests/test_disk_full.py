@@ -57,7 +57,7 @@ COMMANDS = {
 OTHERS = {"models": [[*EXTRACT, "log-mel"], [*TRAIN, "log-mel"]]}
 """What is done before a command, so that there is something to combine."""
 WRITES = {
-    "table": {"utterances.json", "utterances.csv"},
+    "table": {"utterances.json", "utterances.csv", "files.json"},
     "extract": {"utterances.csv", "part-", "mfcc.h5"},
     "models": {"predictions.csv", "inner.csv", "head.skops"},
     "fusion": {"predictions.csv", "inner.csv"},

@@ -108,7 +108,7 @@ def test_kill_9_in_the_middle_loses_nothing_sealed(job, tmp_path: Path, model: s
     other = tmp_path / f"undisturbed/tones/{model}.h5"
     assert store.read_bytes() == other.read_bytes()
     left = {path.name for path in store.parent.iterdir()}
-    assert left == {f"{model}.h5", "utterances.csv", "utterances.json"}
+    assert left == {f"{model}.h5", "utterances.csv", "utterances.json", "files.json"}
     verify = subprocess.run(
         [sys.executable, "-m", "features", "verify", "--stores", "stores"],
         cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False,
