@@ -276,6 +276,7 @@ def test_damage_is_healed_by_computing_the_rows_of_the_damaged_block_again(
     assert (code, "nothing to do" in text) == (0, True)
 
 
+@pytest.mark.slow
 def test_values_that_are_not_finite_are_named_and_computed_again(
     seventy, extract, tmp_path: Path
 ) -> None:
