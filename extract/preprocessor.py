@@ -208,8 +208,8 @@ def _nested(key: str, folder: Path) -> tuple[str, dict[str, Any] | None]:
     settings = processor[member] if member else None
     if settings is not None and not isinstance(settings, dict):
         raise ModelError(
-            f"{key}: {folder / PROCESSOR}: {member} is {shown(settings)}, expected an object with "
-            "the settings of a feature extractor"
+            f"{key}: {folder / PROCESSOR}: {member} is {as_json(settings)}, expected an object "
+            "with the settings of a feature extractor"
         )
     return member, settings
 
@@ -244,7 +244,7 @@ def _refuse_conflict(
 
 
 def _said(name: str, file: Mapping[str, Any], whole: Mapping[str, Any]) -> str:
-    return shown(whole[name]) + ("" if name in file else " (not given)")
+    return as_json(whole[name]) + ("" if name in file else " (not given)")
 
 
 def _faults(
@@ -255,24 +255,24 @@ def _faults(
     faults = []
     if not _is_number(dither := whole.get("dither", 0.0)) or dither != 0:
         faults.append(
-            f"dither is {shown(dither)}, which adds noise: no two runs would give the same "
+            f"dither is {as_json(dither)}, which adds noise: no two runs would give the same "
             "vectors; expected 0"
         )
     if not whisper:
         if whole["feature_size"] != 1:
-            faults.append(f"feature_size is {shown(whole['feature_size'])}; a waveform has 1")
+            faults.append(f"feature_size is {as_json(whole['feature_size'])}; a waveform has 1")
         if not isinstance(whole["do_normalize"], bool):
-            faults.append(f"do_normalize is {shown(whole['do_normalize'])}; true or false")
+            faults.append(f"do_normalize is {as_json(whole['do_normalize'])}; true or false")
         return faults
 
     counts = ("sampling_rate", "feature_size", "hop_length", "chunk_length", "n_fft")
     wrong = [name for name in counts if not is_count(whole[name])]
-    faults += [f"{name} is {shown(whole[name])}; expected a positive integer" for name in wrong]
+    faults += [f"{name} is {as_json(whole[name])}; expected a positive integer" for name in wrong]
     if not _is_number(whole["padding_value"]):
-        faults.append(f"padding_value is {shown(whole['padding_value'])}; expected a number")
+        faults.append(f"padding_value is {as_json(whole['padding_value'])}; expected a number")
     if whole["padding_side"] != "right":
         faults.append(
-            f"padding_side is {shown(whole['padding_side'])}; the positions of the audio are "
+            f"padding_side is {as_json(whole['padding_side'])}; the positions of the audio are "
             'taken to stand first: "right"'
         )
     n_mels = config.get("num_mel_bins", 80)
@@ -280,13 +280,13 @@ def _faults(
     said = "feature_size" in settings and "feature_size" not in wrong
     if said and whole["feature_size"] != n_mels:
         faults.append(f"feature_size is {whole['feature_size']}; num_mel_bins in config.json is "
-                      f"{shown(n_mels)}")  # fmt: skip
+                      f"{as_json(n_mels)}")  # fmt: skip
     n_positions = config.get("max_source_positions", 1500)
     fits = is_count(n_positions) and whole.get("nb_max_frames") == WHISPER_REDUCTION * n_positions
     if not wrong and not fits:
         faults.append(
             f"chunk_length {whole['chunk_length']} and hop_length {whole['hop_length']} make "
-            f"{whole['nb_max_frames']} frames; max_source_positions {shown(n_positions)} in "
+            f"{whole['nb_max_frames']} frames; max_source_positions {as_json(n_positions)} in "
             f"config.json takes {WHISPER_REDUCTION} each"
         )
     return faults
@@ -303,7 +303,7 @@ def _is_number(value: Any) -> bool:
     return number and abs(value) <= sys.float_info.max
 
 
-def shown(value: Any) -> str:
+def as_json(value: Any) -> str:
     """Give a value as a JSON file has it, cut where it is long."""
     text = json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -23,12 +23,12 @@ from typing import Any, Literal
 from extract.audio import SAMPLING_RATE_HZ
 from extract.preprocessor import (
     WHISPER_REDUCTION,
+    as_json,
     complete,
     extractor_of,
     is_count,
     read_json,
     read_settings,
-    shown,
 )
 from extract.weights import CONFIG, checkpoint_files, refuse_config, sha256, snapshot
 from features.errors import ModelError, nearest
@@ -466,7 +466,7 @@ def _size(where: str, name: str, value: Any) -> int:
     """A size in config.json, checked: JSON holds anything."""
     if not is_count(value) or value > MOST:
         raise ModelError(
-            f"{where}: {name} is {shown(value)} in config.json; expected an integer from 1 to "
+            f"{where}: {name} is {as_json(value)} in config.json; expected an integer from 1 to "
             f"{MOST}"
         )
     return int(value)
@@ -483,7 +483,7 @@ def _convolutions(where: str, config: Mapping[str, Any]) -> list[list[int]]:
         values = config.get(name, default)
         if not isinstance(values, list | tuple) or not values:
             raise ModelError(
-                f"{where}: {name} is {shown(values)} in config.json; expected a list of integers"
+                f"{where}: {name} is {as_json(values)} in config.json; expected a list of integers"
             )
         lists.append([_size(where, f"{name}[{i}]", one) for i, one in enumerate(values)])
     if len({len(one) for one in lists}) > 1:

@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 import pandas as pd
 
-from features.text import alike, one_letter_apart, shown
+from features.text import alike, one_letter_apart, told_apart
 from features.utterances import COLUMNS, SILENT_AUDIO, SPELLINGS, Finding, finding
 from features.words import counted
 
@@ -72,7 +72,7 @@ def _alike(frame: pd.DataFrame, columns: Sequence[str]) -> list[Finding]:
             groups[alike(name)].append(name)
         for names in groups.values():
             if len(names) > 1:
-                pairs = zip(shown(names), names, strict=True)
+                pairs = zip(told_apart(names), names, strict=True)
                 sides = [f"{text} ({_rows(counts[name])})" for text, name in pairs]
                 items.append(f"{column} {' beside '.join(sides)}")
     return finding(

@@ -81,12 +81,12 @@ def merged(column: str, texts: Iterable[str]) -> list[str]:
     ]
 
 
-def shown(texts: Iterable[str]) -> list[str]:
+def told_apart(texts: Iterable[str]) -> list[str]:
     r"""Write names so that a reader can tell them apart.
 
     Examples
     --------
-    >>> shown(["a", "b"]), shown(["Zo\u00eb", "Zoe\u0308"])
+    >>> told_apart(["a", "b"]), told_apart(["Zo\u00eb", "Zoe\u0308"])
     (['a', 'b'], ["'Zo\\xeb'", "'Zoe\\u0308'"])
     """
     texts = list(texts)

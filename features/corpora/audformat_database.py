@@ -33,7 +33,7 @@ import pandas as pd
 from features.corpora.base import Corpus, Reading, make_ids, segment_id
 from features.errors import CorpusError, nearest
 from features.files import read_text
-from features.text import clean, nfc, shown
+from features.text import clean, nfc, told_apart
 from features.utterances import COLUMNS, Finding, finding, some
 from features.walk import Lookup, find_place
 from features.words import counted
@@ -126,7 +126,9 @@ def _by_clean(base: Path, what: str, names: Iterable[str]) -> dict[str, str]:
     found = {clean(name): name for name in names}
     if len(found) < len(names):
         twice = [name for name in names if name not in found.values()]
-        raise CorpusError(f"{base / HEADER}: {what} with one name in two forms: {shown(twice)}")
+        raise CorpusError(
+            f"{base / HEADER}: {what} with one name in two forms: {told_apart(twice)}"
+        )
     return found
 
 

@@ -16,7 +16,7 @@ import pandas as pd
 
 from features.errors import CorpusError
 from features.files import read_bytes
-from features.text import clean, nfc, shown
+from features.text import clean, nfc, told_apart
 from features.utterances import Finding, some
 from features.walk import walk
 from features.words import counted
@@ -223,7 +223,9 @@ def refuse_duplicates(ids: Iterable[str], sources: Iterable[str], where: object)
     for one, source in zip(ids, sources, strict=True):
         found[one].append(source)
     twice = [
-        f"{one} ({' and '.join(shown(s[:3]))})" for one, s in sorted(found.items()) if len(s) > 1
+        f"{one} ({' and '.join(told_apart(s[:3]))})"
+        for one, s in sorted(found.items())
+        if len(s) > 1
     ]
     if twice:
         raise CorpusError(

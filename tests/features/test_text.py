@@ -6,7 +6,7 @@ import unicodedata
 
 import pytest
 
-from features.text import DROPPED, alike, clean, clean_all, merged, one_letter_apart, shown
+from features.text import DROPPED, alike, clean, clean_all, merged, one_letter_apart, told_apart
 
 COMPOSED, DECOMPOSED = "Zo\u00eb", "Zoe\u0308"
 BLANKS = "\u00a0\u1680\u2000\u2002\u2007\u2009\u202f\u205f\u3000\t\n\r\v\f\u0085\u2028\u2029"
@@ -57,8 +57,8 @@ def test_clean_is_clean(rng) -> None:
 
 
 def test_names_are_shown_so_that_they_differ() -> None:
-    assert shown(["a", "b", "a"]) == ["a", "b", "a"]
-    assert shown([COMPOSED, DECOMPOSED]) == ["'Zo\\xeb'", "'Zoe\\u0308'"]
+    assert told_apart(["a", "b", "a"]) == ["a", "b", "a"]
+    assert told_apart([COMPOSED, DECOMPOSED]) == ["'Zo\\xeb'", "'Zoe\\u0308'"]
 
 
 def test_what_became_one_is_counted() -> None:
