@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,11 @@ def save(
     else:
         Wav2Vec2FeatureExtractor(do_normalize=normalise).save_pretrained(folder)
     return model
+
+
+def edit(path: Path, **changes: Any) -> None:
+    """Change members of a JSON file."""
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
 def speechlike(seconds: tuple[float, ...], seed: int = 0) -> list[np.ndarray]:

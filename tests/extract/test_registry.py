@@ -17,7 +17,7 @@ import pytest
 
 from extract.registry import MODELS, Model, _register, describe, find_model
 from features.errors import ModelError
-from tests.checkpoints import save
+from tests.checkpoints import edit, save
 from tests.hub import serve
 
 TOP = Path(__file__).resolve().parents[2]
@@ -27,22 +27,6 @@ SETTINGS: dict[str, Any] = {"precision": "float32", "max_seconds": 60.0}
 
 def spec(**given: str) -> SimpleNamespace:
     return SimpleNamespace(**{"hub": None, "revision": None, "path": None, **given})
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("checkpoint")
-    save(folder, "wav2vec2-layer-stable")
-    return folder
-
-
-@pytest.fixture
-def copy(checkpoint: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(checkpoint, tmp_path / "copy"))
-
-
-def edit(path: Path, **changes: Any) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
 def test_every_model_is_whole() -> None:

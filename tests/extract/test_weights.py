@@ -19,25 +19,13 @@ from extract.fetch import fetch
 from extract.registry import Description, Model, describe
 from extract.weights import checkpoint_files
 from features.errors import ModelError
-from tests.checkpoints import save, speechlike
+from tests.checkpoints import edit, save, speechlike
 from tests.hub import serve
 
 TOP = Path(__file__).resolve().parents[2]
 COMMIT = "35eaea9a0ed0f97592277d79208e40ab8917d1e3"
 PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
 PLAIN = ["config.json", "model.safetensors", PREPROCESSOR]
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("checkpoint")
-    save(folder, "wav2vec2-layer-stable")
-    return folder
-
-
-@pytest.fixture
-def copy(checkpoint: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(checkpoint, tmp_path / "copy"))
 
 
 def described(folder: Path) -> Description:
@@ -54,10 +42,6 @@ def as_processor(folder: Path) -> None:
     """Say the settings as a processor does, beside the extractor's own file."""
     settings = json.loads((folder / PREPROCESSOR).read_text())
     (folder / PROCESSOR).write_text(json.dumps({"feature_extractor": settings}))
-
-
-def edit(path: Path, **changes: Any) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
 def test_the_hash_is_over_the_files_that_are_read(copy: Path) -> None:
