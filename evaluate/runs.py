@@ -38,6 +38,8 @@ import pandas as pd
 from features.errors import OutdatedError, RunError
 from features.files import (
     IrregularFileError,
+    Stamp,
+    file_stamp,
     open_regular,
     parse_json,
     read_csv,
@@ -386,19 +388,11 @@ def hash_of_table(folder: Path) -> str:
         Where it is missing or damaged.
     """
     files = [folder / f"utterances.{suffix}" for suffix in ("csv", "json")]
-    return _cached_hash(folder.absolute(), tuple(_stamp(file) for file in files))
-
-
-def _stamp(file: Path) -> tuple[int, ...]:
-    """Tell a file from every earlier one of its name, which was renamed into place like it."""
-    if not file.exists():
-        return ()
-    status = file.stat()
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    return _cached_hash(folder.absolute(), tuple(file_stamp(file) for file in files))
 
 
 @functools.lru_cache
-def _cached_hash(folder: Path, stamps: tuple[tuple[int, ...], ...]) -> str:
+def _cached_hash(folder: Path, stamps: tuple[Stamp | None, ...]) -> str:
     """Hash a table once for all models that ask: seconds each for the largest corpora."""
     from features.utterances import read_table, table_hash
 

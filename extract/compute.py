@@ -32,9 +32,10 @@ from extract.ahead import Loaded, load_ahead
 from extract.audio import SAMPLING_RATE_HZ
 from extract.costs import budget_s
 from extract.registry import Model
-from extract.work import CHANGED, Item, Target, file_stamp
+from extract.work import CHANGED, Item, Target
 from features.ending import in_full
 from features.errors import ModelError, StoreError
+from features.files import Stamp, file_stamp
 from features.store import Store, write_store
 
 # Batches of other lengths have other shapes, and oneDNN keeps code for a thousand of them: memory
@@ -429,7 +430,7 @@ class _Part:
     def _clear(self) -> None:
         self._since = time.monotonic()
         self._batches: list[tuple[int, Features, list[Item], list[tuple[Item, str]]]] = []
-        self._before: tuple[int, int, int] | None = None
+        self._before: Stamp | None = None
 
     @property
     def full(self) -> bool:

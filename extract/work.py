@@ -26,6 +26,7 @@ from extract.registry import Description, Model
 from features.command import duration, size
 from features.errors import StoreError
 from features.failures import failures_path, read_failures
+from features.files import Stamp, file_stamp
 from features.inventory import shown_source
 from features.store import (
     Store,
@@ -162,7 +163,7 @@ class Work:
     n_cached: int
     n_damaged: int
     force: bool
-    stamp: tuple[int, int, int] | None
+    stamp: Stamp | None
     computed: int = 0
     computed_s: float = 0.0
     sealed_before: int = 0
@@ -284,15 +285,6 @@ def plan_work(
         leaving=len(leaving), n_cached=len(pairs) - len(jobs),
         n_damaged=len(damaged & set(wanted["utterance"])), force=force, stamp=stamp,
     )  # fmt: skip
-
-
-def file_stamp(path: Path) -> tuple[int, int, int] | None:
-    """Tell a file from an earlier or later one of its name; None where there is none."""
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return None
-    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def disk_needed(works: Sequence[Work]) -> int:

@@ -13,7 +13,6 @@ import pandas as pd
 
 from features import difference, exchange, inventory
 from features import prune as pruning
-from features.audio import DECODER
 from features.command import (
     add_arguments,
     corpus_root,
@@ -28,8 +27,8 @@ from features.errors import CorpusError, StoreError, UserError, nearest
 from features.files import read_bytes
 from features.lint import lint_recipe
 from features.recipe import load_recipe
-from features.store import BLOCK, Store, audio_hash, file_digest, store_path
-from features.survey import NO_FILE, Survey, forget, survey
+from features.store import BLOCK, Store, file_digest, store_path
+from features.survey import NO_FILE, Survey, forget, is_hash_of, survey
 from features.text import clean
 from features.truths import constant
 from features.utterances import Finding, Table, differences, finding, read_table
@@ -315,9 +314,7 @@ def _audio_faults(path: Path, args: argparse.Namespace) -> tuple[list[str], int]
             except OSError as error:
                 faults.append(f"{utterance}: {file}: {error.strerror}")
                 continue
-            span = row["start"], row["end"]
-            versions = range(1, DECODER + 1)
-            if stored not in {audio_hash(digest, *span, decoder=one) for one in versions}:
+            if not is_hash_of(stored, digest, row["start"], row["end"]):
                 faults.append(f"{utterance}: {file}: its audio has changed; run make extract")
                 changed.append(file)
     # Else the next extraction would believe size and time of a file that changed behind them.

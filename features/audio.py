@@ -31,13 +31,15 @@ from features.containers import parts_of
 from features.containers.parts import WHOLE, Part, Seen, View
 from features.containers.video import OPEN_ENDED, is_video, reason, sound_of_video
 from features.errors import AudioError
+from features.files import Stamp, stamp_of
 
 DECODER = 2
 """Version of the decoding: raised when a file's samples come to be others than before.
 
 1. The number of frames that libsndfile claims for the file, all of them.
 2. Decoded to the end: files whose header claims less than is there, or a length that nobody knew
-   when it was written, and formats that cannot be sought in.
+   when it was written, and formats that cannot be sought in; segments of MP3 and Opus with what
+   their coding remembers of the samples before them.
 
 A file has the lowest version that gives its samples (`Heard.decoder`).
 """
@@ -58,7 +60,7 @@ _COLD = ("MP3", "OGG/OPUS")
 _KINDS = frozenset(
     ("WAV", "WAVEX", "RF64", "W64", "AIFF", "CAF", "AU", "SVX", "NIST", "FLAC", "OGG", "MP3")
 )
-"""Formats whose ends are looked for (`features.containers`); of others libsndfile takes any."""
+"""Formats whose ends are looked for (`features.containers`); others are refused."""
 _CONVERT = "ffmpeg -i FILE NEW.wav"
 _UNKNOWN = (1, 18)
 """Libsndfile's errors for a format that it does not know, or not in this form."""
@@ -329,8 +331,8 @@ def _sound(path: str) -> _Sound:
         raise AudioError(f"cannot be read as audio: {reason(error)}{way_out}") from None
 
 
-def _stamp(path: str) -> tuple[int, ...]:
-    """What changes when somebody writes to a file; ctime is nobody's to set.
+def _stamp(path: str) -> Stamp:
+    """What changes when somebody writes to a file.
 
     Raises
     ------
@@ -346,8 +348,7 @@ def _stamp(path: str) -> tuple[int, ...]:
         raise AudioError(f"cannot be read as audio: {reason(error)}") from None
     if status.st_size == 0:
         raise AudioError("empty: the file has no bytes")
-    times = (status.st_mtime_ns, status.st_ctime_ns)
-    return (status.st_dev, status.st_ino, status.st_size, *times)
+    return stamp_of(status)
 
 
 def _of_video(path: str) -> Iterator[tuple[int, str, Audio]]:
@@ -365,7 +366,7 @@ def _of_video(path: str) -> Iterator[tuple[int, str, Audio]]:
 
 
 @functools.lru_cache(maxsize=10_000)
-def _look(path: str, stamp: tuple[int, ...]) -> _Sound:
+def _look(path: str, stamp: Stamp) -> _Sound:
     """Remember what the files are: every segment asks, and some kinds are read through for it."""
     if is_video(path):
         rate, codec, n_frames = 0, "", 0
@@ -476,8 +477,9 @@ def _warm_up(file: sf.SoundFile, start: int) -> int:
 
 def _frames(file: sf.SoundFile, start: int, stop: int) -> Iterator[Audio]:
     at_once = max(1, _BLOCK // file.channels)
-    skip = min(start, _warm_up(file, start)) if file.seekable() else start
+    skip = start
     if file.seekable():
+        skip = min(start, _warm_up(file, start))
         file.seek(start - skip)  # to 0, too: MP3 comes out otherwise in its last bit
     at = start - skip
     while at < stop:

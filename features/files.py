@@ -29,6 +29,8 @@ import pandas as pd
 
 from features.errors import UserError
 
+Stamp = tuple[int, int, int, int]
+"""See `stamp_of`."""
 _FULL = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -91,6 +93,19 @@ def _only_regular(path: str, flags: int) -> int:
         os.close(handle)
         raise IrregularFileError(path, what, "remove it or put the file there")
     return handle
+
+
+def file_stamp(path: str | Path) -> Stamp | None:
+    """Tell a file from an earlier or later one of its name; None where there is none."""
+    try:
+        return stamp_of(os.stat(path))
+    except FileNotFoundError:
+        return None
+
+
+def stamp_of(status: os.stat_result) -> Stamp:
+    """Size, times of change of its bytes and of its entry (which is nobody's to set), inode."""
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def _what(mode: int) -> str | None:

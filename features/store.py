@@ -118,12 +118,16 @@ def key_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | 
 
 def key_hash(key: Mapping[str, Any]) -> str:
     """Hash of a key alone: BLAKE2b-128, hex."""
-    return hashlib.blake2b(json.dumps(key, sort_keys=True).encode(), digest_size=16).hexdigest()
+    return _key_digest(key).hexdigest()
+
+
+def _key_digest(key: Mapping[str, Any]) -> hashlib.blake2b:
+    return hashlib.blake2b(json.dumps(key, sort_keys=True).encode(), digest_size=16)
 
 
 def identity(key: Mapping[str, Any], index: pd.DataFrame) -> str:
     """Hash of a key and of the sorted (utterance, audio hash): BLAKE2b-128, hex."""
-    digest = hashlib.blake2b(json.dumps(key, sort_keys=True).encode(), digest_size=16)
+    digest = _key_digest(key)
     for utterance, audio_hash in sorted(zip(index["utterance"], index["audio_hash"], strict=True)):
         digest.update(f"\n{utterance}\t{audio_hash}".encode())
     return digest.hexdigest()

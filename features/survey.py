@@ -14,6 +14,7 @@ Conventions
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -30,7 +31,7 @@ import pandas as pd
 from features.audio import DECODER, Clip, listen
 from features.command import Progress
 from features.errors import AudioError, CorpusError, StoreError
-from features.files import parse_json, read_text, write_text
+from features.files import parse_json, read_text, stamp_of, write_text
 from features.store import audio_hash, file_digest
 from features.utterances import (
     CONTENT,
@@ -170,7 +171,8 @@ def survey(table: Table, root: Path, folder: Path, keep: Table | None = None) ->
     table.frame = frame
     table.findings = [*table.findings, *seen.findings]
     if keep is not None:
-        keep_measured(table, keep)
+        absent = [one.position for one in found if one.reason == NO_FILE]
+        keep_measured(table, keep, absent)
     write_table(folder, table)
     memory.write()
     return seen
@@ -186,19 +188,27 @@ def _silent(frame: pd.DataFrame) -> list[Finding]:
     )
 
 
-def keep_measured(table: Table, old: Table) -> None:
+def keep_measured(table: Table, old: Table, absent: Sequence[int]) -> None:
     """Take over what an earlier look found in rows whose audio is not here.
 
     A row counts as the same where utterance, path, start and end are.
+
+    Parameters
+    ----------
+    table, old : Table
+    absent : sequence of int
+        Positions of those rows.
     """
     names = ["utterance", "path", "start", "end"]
     columns = (old.frame[name].map(repr).tolist() for name in names)
     before = {key: i for i, key in enumerate(zip(*columns, strict=True))}
-    columns = (table.frame[name].map(repr).tolist() for name in names)
-    at = [before.get(key, -1) for key in zip(*columns, strict=True)]
-    empty = (table.frame["audio_hash"] == "").to_numpy()
-    rows = np.flatnonzero((np.array(at, dtype=np.int64) >= 0) & empty)
-    taken = [at[row] for row in rows]
+    columns = (table.frame[name].iloc[list(absent)].map(repr).tolist() for name in names)
+    known = [
+        (row, before[key])
+        for row, key in zip(absent, zip(*columns, strict=True), strict=True)
+        if key in before
+    ]
+    rows, taken = [row for row, _ in known], [at for _, at in known]
     for name in ("seconds", *CONTENT):
         values = table.frame[name].to_numpy(copy=True)
         values[rows] = old.frame[name].to_numpy()[taken]
@@ -228,11 +238,15 @@ def pointed_elsewhere(old: Table, new: Table, root: Path) -> list[str]:
         if path == was or not hashed:
             continue
         with contextlib.suppress(OSError, ValueError):
-            digest = file_digest(root / path)
-            versions = range(1, DECODER + 1)
-            if hashed not in {audio_hash(digest, start, end, decoder=one) for one in versions}:
+            if not is_hash_of(hashed, file_digest(root / path), start, end):
                 found.append(utterance)
     return found
+
+
+def is_hash_of(hashed: str, digest: hashlib.blake2b, start: float, end: float) -> bool:
+    """Whether an audio hash is of these bytes and this span, whichever decoder heard them."""
+    versions = range(1, DECODER + 1)
+    return hashed in {audio_hash(digest, start, end, decoder=one) for one in versions}
 
 
 def decoders_of(path: Path, spans: Sequence[tuple[float, float]]) -> list[int]:
@@ -266,6 +280,7 @@ class _Memory:
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILES
         self.files: dict[str, list[Any]] = {}
+        self._written: dict[str, list[Any]] | None = None
         self._by_hash: dict[str, list[Any]] = {}
         self.rows: dict[tuple[str, str, str], tuple[float, str, str]] = {}
         try:
@@ -275,6 +290,7 @@ class _Memory:
         except (OSError, ValueError, KeyError, TypeError, CorpusError):
             return
         self.files = {name: one for name, one in files.items() if _is_entry(one)}
+        self._written = files if about["decoder"] == DECODER else None
         self._by_hash = {one[1]: one for one in self.files.values()}
         names = ("file_hash", "start", "end", "seconds", "samples_hash", "audio_hash")
         for file, start, end, seconds, samples, audio in zip(
@@ -285,9 +301,10 @@ class _Memory:
 
     def write(self) -> None:
         """Write what is known, whole or not at all."""
-        text = json.dumps({"decoder": DECODER, "files": dict(sorted(self.files.items()))}, indent=0)
-        if not self.path.is_file() or read_text(self.path) != text:
-            write_text(self.path, text, StoreError)
+        if self.files == self._written:
+            return
+        about = {"decoder": DECODER, "files": dict(sorted(self.files.items()))}
+        write_text(self.path, json.dumps(about, indent=0), StoreError)
 
     def look(self, path: Path, rows: list[tuple[int, Clip]]) -> list[Look]:
         """Look at one file and all its rows."""
@@ -305,7 +322,7 @@ class _Memory:
 
     def _look(self, path: Path, rows: list[tuple[int, Clip]]) -> list[Look]:
         name, status = os.path.abspath(path), path.stat()
-        stamp = _stamp(status)
+        stamp = [*stamp_of(status)]
         entry = self.files.get(name)
         digest = None
         if entry is None or entry[0] != stamp:
@@ -331,7 +348,7 @@ class _Memory:
                 recording = SILENT if one.silent and one.samples_hash == recording else recording
                 heard[key] = one.seconds, samples, hashed
             entry = [stamp, digest.hexdigest(), recording, now.decoder]
-            if _stamp(path.stat()) != stamp:
+            if [*stamp_of(path.stat())] != stamp:
                 raise AudioError("was changed while it was read; run the same command again")
         self.files[name] = entry
         found = []
@@ -349,10 +366,6 @@ class _Memory:
 def time_of(status: os.stat_result) -> int:
     """A file's time of change in nanoseconds; of one beyond int64 (the year 2262) its bound."""
     return min(max(status.st_mtime_ns, int(_INT64.min)), int(_INT64.max))
-
-
-def _stamp(status: os.stat_result) -> list[int]:
-    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
 def _is_entry(one: Any) -> bool:

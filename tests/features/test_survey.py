@@ -254,8 +254,18 @@ def test_rows_whose_audio_is_not_here_keep_what_was_measured(tmp_path: Path) -> 
     assert now.frame["audio_hash"].tolist() == [*before.frame["audio_hash"][:2], ""]
     assert now.frame["seconds"].tolist()[:2] == [1.0, 0.5]
     lone = table_of(*rows)
-    keep_measured(lone, before)
+    keep_measured(lone, before, [0, 1, 2])
     assert lone.frame.equals(before.frame)
+
+
+def test_a_row_whose_audio_is_here_and_bad_does_not_keep_what_was_measured(tmp_path: Path) -> None:
+    write(tmp_path / "audio/a.wav", wave())
+    seen = look(tmp_path, ("a.wav", *WHOLE)).frame
+    before = Table(seen.drop(columns=["size", "mtime_ns"]), {}, ())
+    (tmp_path / "audio/a.wav").write_text("no audio any more")
+    now = table_of(("a.wav", *WHOLE))
+    survey(now, tmp_path / "audio", tmp_path / "stores", keep=before)
+    assert now.frame["audio_hash"].tolist() == [""]
 
 
 def test_what_is_forgotten_is_read_again(tmp_path: Path) -> None:
