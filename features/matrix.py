@@ -31,7 +31,7 @@ from features.errors import CorpusError, RunError, StoreError, nearest
 from features.recipe import Recipe, load_recipe, model_parts
 from features.store import Store, parts_path, store_path
 from features.text import clean
-from features.utterances import Table, read_table, table_hash
+from features.utterances import Table, key_order, read_table, table_hash
 from features.words import counted
 
 
@@ -156,12 +156,8 @@ def load_rows(recipe: Recipe, stores: Path) -> tuple[pd.DataFrame, NDArray[Any],
     labels = class_list(recipe, tables)
     frames = [select_rows(recipe, table, labels)[0] for table in tables.values()]
     rows = pd.concat(frames, ignore_index=True)
-    rows = rows.iloc[_by_key(rows)].reset_index(drop=True)
+    rows = rows.iloc[key_order(rows)].reset_index(drop=True)
     return rows, _truth(recipe, rows), labels
-
-
-def _by_key(rows: pd.DataFrame) -> NDArray[np.int64]:
-    return np.lexsort((rows["utterance"].to_numpy(str), rows["corpus"].to_numpy(str)))
 
 
 def _truth(recipe: Recipe, rows: pd.DataFrame) -> NDArray[Any]:
@@ -370,7 +366,7 @@ def _load_single(
     _refuse_other_columns(model, names)
     rows = pd.concat(frames, ignore_index=True)
     matrix = np.concatenate(blocks) if len(blocks) > 1 else blocks[0]
-    order = _by_key(rows)
+    order = key_order(rows)
     rows = rows.iloc[order].reset_index(drop=True)
     if (order != np.arange(len(order))).any():
         matrix = matrix[order]

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from features.folds import Positions
 from features.utterances import AUDIO_HASH, FILE_HASH, RECORDING_HASH, SAMPLES_HASH, SILENT
 
-Positions = NDArray[np.int64]
 LONGEST_MS = 1 << 40
 """Longer than any recording; the key of a moment is recording * LONGEST_MS + its milliseconds."""
 

@@ -31,6 +31,7 @@ from features.errors import RunError, nearest
 from features.folds import Codes, Division, Fold, InnerFolds, Plan, Positions, smallest
 from features.group_folds import dense, drawn_groups, even_groups, stratified_groups
 from features.recipe import SplitSpec
+from features.utterances import key_order
 from features.words import counted
 
 __all__ = ["Fold", "Plan", "Positions", "inner_folds", "make_plan", "outer_folds"]
@@ -417,7 +418,7 @@ def _grid(rows: pd.DataFrame, split: SplitSpec, y: NDArray[Any]) -> list[Fold]:
         group[column] = divider.codes(everything)[divider.group]
     known = y != "" if y.ndim == 1 else ~np.isnan(y).any(axis=1)
     classes = _coded(y) if y.ndim == 1 else np.zeros(len(rows), dtype=np.int64)
-    by_key = _by_key(rows)
+    by_key = key_order(rows)
 
     def train(cell: tuple[int, int], number: int, seen: tuple[str, ...]) -> Positions:
         same = {"speaker": group["speaker"] == cell[0], "sentence": group["sentence"] == cell[1]}
@@ -478,7 +479,7 @@ class _RowDivider:
     @cached_property
     def _order(self) -> list[tuple[str, Positions]]:
         """The rows of each corpus, sorted by utterance."""
-        order, corpus = _by_key(self._rows), self._rows["corpus"].to_numpy(str)
+        order, corpus = key_order(self._rows), self._rows["corpus"].to_numpy(str)
         names, starts = np.unique(corpus[order], return_index=True)
         return list(zip(map(str, names), np.split(order, starts[1:]), strict=True))
 
@@ -516,10 +517,6 @@ class _RowDivider:
 
 def _none() -> Positions:
     return np.empty(0, dtype=np.int64)
-
-
-def _by_key(rows: pd.DataFrame) -> Positions:
-    return np.lexsort((rows["utterance"].to_numpy(str), rows["corpus"].to_numpy(str)))
 
 
 def _coded(values: NDArray[Any]) -> Positions:

@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from features.errors import CorpusError
 from features.files import (
@@ -180,6 +181,11 @@ class Table:
     def columns(self) -> list[str]:
         """All columns in their order."""
         return columns_of(self.labels, self.targets)
+
+
+def key_order(rows: pd.DataFrame) -> NDArray[np.int64]:
+    """Positions of rows in the order of their key, shape (n,)."""
+    return np.lexsort((rows["utterance"].to_numpy(str), rows["corpus"].to_numpy(str)))
 
 
 def columns_of(labels: Iterable[str], targets: Iterable[str]) -> list[str]:
