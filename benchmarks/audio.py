@@ -5,8 +5,8 @@ soundfile can write here) go through
 
 - `librosa`: `librosa.load(path, sr=16000)`, whose resampler is soxr's HQ by default;
 - `load`: `extract.audio.load`, file by file in this process;
-- `ahead 1`, `ahead 2`: `extract.ahead.load_ahead` with one and two worker processes, in batches of
-  eight. A first round over the files is not timed: the start of processes is paid once an
+- `ahead 1`, `ahead 2`: `extract.job.ahead.load_ahead` with one and two worker processes, in batches
+  of eight. A first round over the files is not timed: the start of processes is paid once an
   extraction. This process takes the audio and does nothing with it.
 
 The ways take turns, each repeat in another order; rates are medians. Without librosa the others are
@@ -39,8 +39,8 @@ import soxr
 from numpy.typing import NDArray
 
 from benchmarks.common import machine, speechlike
-from extract.ahead import load_ahead
 from extract.audio import SAMPLING_RATE_HZ, Clip, load
+from extract.job.ahead import load_ahead
 
 KINDS = [(one, rate) for one in ("WAV", "FLAC", "OGG", "MP3") for rate in (16_000, 44_100, 48_000)]
 SMALL_KINDS = [("WAV", 44_100), ("FLAC", 48_000), ("MP3", 16_000)]

@@ -41,11 +41,11 @@ from benchmarks.extract import (
     make_checkpoint,
 )
 from extract.audio import Clip, seconds
-from extract.batches import Job, Plan, make_batches
-from extract.cluster import cut
-from extract.compute import BATCH_SECONDS, Slab
-from extract.work import Item, make_target
-from features.store import Store
+from extract.job.cluster import cut
+from extract.job.compute import BATCH_SECONDS, Slab
+from extract.plan.batches import Job, Plan, make_batches
+from extract.plan.work import Item, make_target
+from features.stores.read import Store
 
 MODEL = "wav2vec2-base"
 SMALL_SECONDS = 40.0

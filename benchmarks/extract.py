@@ -10,8 +10,8 @@ weights left out:
   computed. All layers.
 
 All three in the precision that is asked for. Beside them: the operations that the configuration
-counts (`extract.costs.Sizes.operations`) a second of `ours`, as a share of what the same device
-does in plain matrix products in the same run.
+counts (`extract.encoders.costs.Sizes.operations`) a second of `ours`, as a share of what the same
+device does in plain matrix products in the same run.
 
 The weights are random, of the true size: speed and rounding do not depend on training. The audio
 is noise in the shape of syllables, with lengths as in Hume-Prosody (1.2 to 7.98 s, mean 2.9 s).
@@ -45,12 +45,12 @@ import numpy as np
 import soundfile as sf
 
 from benchmarks.common import fresh, peak_bytes, speechlike
-from extract.ahead import load_ahead
 from extract.audio import SAMPLING_RATE_HZ, Clip, load, seconds
-from extract.batches import Job, make_batches, padded_seconds
-from extract.compute import BATCH_SECONDS, Machine
-from extract.costs import budget_s, read_sizes
-from extract.registry import MODELS, PRECISIONS, Description, describe
+from extract.encoders.costs import budget_s, read_sizes
+from extract.encoders.registry import MODELS, PRECISIONS, Description, describe
+from extract.job.ahead import load_ahead
+from extract.job.compute import BATCH_SECONDS, Machine
+from extract.plan.batches import Job, make_batches, padded_seconds
 
 XLSR: dict[str, Any] = {
     "feat_extract_norm": "layer",
@@ -195,7 +195,7 @@ def matrix_rate(device: str, precision: str) -> tuple[float, int]:
     """
     import torch
 
-    from extract.forward import linear
+    from extract.encoders.forward import linear
 
     best, size = 0.0, 0
     for n in SQUARES[device.split(":")[0]]:
@@ -299,7 +299,7 @@ def plan(clips: Sequence[Clip], description: Description, budget: float) -> list
 
 def ours(key: str, on: On, budget: float) -> Embed:
     """Embed by the project's code: clips -> float32, shape (n_layers + 1, n_clips, hidden)."""
-    from extract.encoder import Encoder
+    from extract.encoders.encoder import Encoder
 
     encoder = Encoder(describe_checkpoint(key, on), on.device)
     workers = Machine(on.device).n_workers(on.device != "cpu", is_acoustic=False)
@@ -398,8 +398,8 @@ def parts(key: str, on: On, clips: list[Clip], budget: float) -> dict[str, Any]:
     dict
         `spent`: part -> seconds; `total_s`: of the same pass, decoding left out.
     """
-    from extract import forward
-    from extract.encoder import Encoder
+    from extract.encoders import forward
+    from extract.encoders.encoder import Encoder
 
     encoder = Encoder(describe_checkpoint(key, on), on.device)
     audio = [
@@ -469,7 +469,7 @@ def compiled(key: str, on: On, clips: list[Clip], budget: float, mode: str) -> d
     """
     import torch
 
-    from extract.encoder import Encoder
+    from extract.encoders.encoder import Encoder
 
     encoder = Encoder(describe_checkpoint(key, on), on.device)
     clip_of = {clip.utterance: clip for clip in clips}

@@ -49,9 +49,9 @@ from sklearn.svm import SVC, LinearSVC, LinearSVR
 from threadpoolctl import threadpool_limits
 
 from benchmarks.common import fresh, goal_verdict, machine, peak_bytes, say, say_short, spread
-from evaluate import metrics
-from features.recipe import HeadSpec, SplitSpec
-from features.splits import Fold, inner_folds, outer_folds
+from evaluate.metrics import metrics
+from features.recipe.load import HeadSpec, SplitSpec
+from features.splits.plan import Fold, inner_folds, outer_folds
 from models.heads import cells, pipeline
 from models.search import Fit, Fits, Inner, Positions, Problem, Refit, decide, refit
 from models.search import searches as searched

@@ -57,14 +57,20 @@ if not __package__:  # run as a file: this folder would hide the package `extrac
 import numpy as np
 import soundfile as sf
 
-from features.command import Progress
+from features.common.command import Progress
 
 TOP = Path(__file__).resolve().parents[1]
 STAGES = ("start", "compute", "seal", "merge", "train")
 MODELS = ("mfcc", "wav2vec2-tiny")
 SHARES = {"merge": 0.25, "train": 0.2}
 """Of the kills; the extractions get the others."""
-PACKAGES = ("extract.run", "models.train", "fusion.combine", "evaluate.score", "skops.io")
+PACKAGES = (
+    "extract.job.run",
+    "models.train",
+    "fusion.combine",
+    "evaluate.scores.score",
+    "skops.io",
+)
 STARTED_EVERY = 10
 ORPHANS_S = 60.0
 RECIPE = """
@@ -255,7 +261,7 @@ def seal_every_batch() -> None:
     RuntimeError
         The constant that says when to seal has another name now.
     """
-    importlib.import_module("extract.run")
+    importlib.import_module("extract.job.run")
     sealing = [
         one
         for name, one in sys.modules.items()
@@ -281,7 +287,7 @@ def import_packages(chosen: Sequence[str]) -> None:
         import torch
         from transformers import Wav2Vec2Config, Wav2Vec2Model  # noqa: F401
 
-        importlib.import_module("extract.encoder")
+        importlib.import_module("extract.encoders.encoder")
         torch.set_num_threads(1)
     seal_every_batch()
     threads = [(one / "comm").read_text().strip() for one in Path("/proc/self/task").iterdir()]
@@ -375,8 +381,8 @@ def rows_of(path: Path) -> tuple[dict[tuple[str, str], bytes], set[tuple[str, st
     Violation
         The file is damaged.
     """
-    from features.errors import StoreError
-    from features.store import Store
+    from features.common.errors import StoreError
+    from features.stores.read import Store
 
     try:
         with Store(path) as store:

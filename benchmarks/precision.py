@@ -40,13 +40,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.common import machine, say
-from evaluate import intervals, runs
-from evaluate.score import SHOWN, score_run
-from evaluate.tables import entry
+from evaluate.report.tables import entry
+from evaluate.runs import record as runs
+from evaluate.scores.score import SHOWN, score_run
+from evaluate.statistics import resampling as intervals
 from extract import __main__ as extraction
 from features.corpora.demo import PARTITIONS, synthesise
-from features.recipe import Recipe, load_recipe
-from features.store import Store, store_path
+from features.recipe.load import Recipe, load_recipe
+from features.stores.read import Store, store_path
 from models.train import train_model
 
 TOP = Path(__file__).resolve().parents[1]

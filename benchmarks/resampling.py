@@ -6,9 +6,9 @@ equal, predictions of ten systems without ties, no speakers.
 - The reference takes the rows of a resample and calls `scipy.stats.spearmanr` for each target and
   system, one after the other. A sample of the resamples is timed before and after ours and scaled:
   every resample costs the same.
-- Ours is `evaluate.intervals.systems_resampled`, which gives Pearson's r, CCC, MAE and MSE in the
-  same pass, in threads on all cores. Its first call, which compiles, is not timed. The median of
-  the repeats counts.
+- Ours is `evaluate.statistics.resampling.systems_resampled`, which gives Pearson's r, CCC, MAE and
+  MSE in the same pass, in threads on all cores. Its first call, which compiles, is not timed. The
+  median of the repeats counts.
 - Both sides see the same resamples, and every sampled value is compared.
 - Below it stand the permutation test of every two systems and the Shapley values of all but one of
   them as they are computed for `statistics.json`, ours alone.
@@ -38,8 +38,10 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from benchmarks.common import machine, spread
-from evaluate import comparisons, complementarity, intervals
-from evaluate.statistics import N_SWAPS, value_of_values
+from evaluate.metrics import complementarity
+from evaluate.scores.pairs import N_SWAPS, value_of_values
+from evaluate.statistics import permutations as comparisons
+from evaluate.statistics import resampling as intervals
 
 GOAL = 50
 TOLERANCE = 1e-12

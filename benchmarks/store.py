@@ -1,9 +1,9 @@
 """Reading one layer of a store: `Store.read` beside `numpy.fromfile` over the same bytes.
 
-Stores of several sizes are written by `features.store.write_store`, a layer at a time, and their
-first, middle and last layer read in three ways: `numpy.fromfile` (same offset and count of the same
-file), `Store.read`, and `Store.read` with `check=True`, which compares every block with its
-checksum and is what training does.
+Stores of several sizes are written by `features.stores.read.write_store`, a layer at a time, and
+their first, middle and last layer read in three ways: `numpy.fromfile` (same offset and count of
+the same file), `Store.read`, and `Store.read` with `check=True`, which compares every block with
+its checksum and is what training does.
 
 - `cold`: the file's pages are dropped from the page cache before each read (after fsync, by
   posix_fadvise); what the disk or the host beneath it caches is out of reach. How much then came
@@ -41,7 +41,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.common import goal_verdict, machine, say, say_short
-from features.store import Store, full_key, write_store
+from features.stores.read import Store, full_key, write_store
 
 ROWS, LAYERS, COLUMNS = (1_000, 10_000, 50_000), 25, 1024
 SMALL_ROWS, SMALL_LAYERS = (500, 4_000), 5

@@ -1,11 +1,11 @@
-"""The best k of n models: `fusion.subsets` beside a subset after the other.
+"""The best k of n models: `fusion.subsets.search` beside a subset after the other.
 
 Class scores of many models and shares of several are made; three ways score subsets of them:
 
 - `scikit-learn`: the members' scores are summed (their softmax was taken before the clock runs) or
   voted on, and `recall_score(average="macro")` is called; for shares scipy's `spearmanr` a target.
 - `numpy`: the same combination, then recalls from counts; for shares ranks by `argsort`.
-- `ours`: `fusion.subsets.search` over all subsets of the size, on all cores and on one.
+- `ours`: `fusion.subsets.search.search` over all subsets of the size, on all cores and on one.
 
 The references score random subsets of the size one after the other, as many as the time allows, and
 so does ours but for the first row, which is searched to its end. The ways take turns; ratios are of
@@ -39,7 +39,7 @@ from sklearn.metrics import recall_score
 
 from benchmarks.common import goal_verdict, machine, say, say_short
 from fusion.combine import logit_sum, mean, vote
-from fusion.subsets import ADDITIVE, Classes, Problem, Shares, State, members_of, search
+from fusion.subsets.search import ADDITIVE, Classes, Problem, Shares, State, members_of, search
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

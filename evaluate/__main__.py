@@ -11,26 +11,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evaluate import runs
-from features.command import add_arguments, recipe_of, run_command
-from features.errors import OutdatedError, RunError
+from evaluate.runs import record as runs
+from features.common.command import add_arguments, recipe_of, run_command
+from features.common.errors import OutdatedError, RunError
+from features.common.words import counted
 from features.new_audio import add_system, system_of
 from features.utterances import some
-from features.words import counted
 
 if TYPE_CHECKING:
-    from evaluate.score import Protocols, Scored
-    from evaluate.side_by_side import Run
-    from features.recipe import Recipe
+    from evaluate.scores.score import Protocols, Scored
+    from evaluate.scores.side_by_side import Run
+    from features.recipe.load import Recipe
 
 
 def score(args: argparse.Namespace) -> None:
     """Score what is new and print the table of the recipe's runs."""
-    from evaluate.layers import score_sweeps
-    from evaluate.score import score_all, score_protocols
-    from evaluate.seeds import make_seeds
-    from evaluate.spread import make_spread
-    from evaluate.statistics import make_statistics
+    from evaluate.scores.pairs import make_statistics
+    from evaluate.scores.score import score_all, score_protocols
+    from evaluate.scores.seeds import make_seeds
+    from evaluate.scores.spread import make_spread
+    from evaluate.scores.sweeps import score_sweeps
 
     recipe = recipe_of(args)
     scored = score_all(recipe, args.runs, stores=args.stores, force=args.force)
@@ -45,7 +45,7 @@ def score(args: argparse.Namespace) -> None:
 
 def layers(args: argparse.Namespace) -> None:
     """Score the sweeps over layers and print them."""
-    from evaluate.layers import score_sweeps, single_layers, sweeps_text
+    from evaluate.scores.sweeps import score_sweeps, single_layers, sweeps_text
 
     recipe = recipe_of(args)
     sweeps = score_sweeps(recipe, args.runs, stores=args.stores, force=args.force)
@@ -58,11 +58,11 @@ def layers(args: argparse.Namespace) -> None:
 
 def report(args: argparse.Namespace) -> None:
     """Write the pages, print the table of the recipe's runs, and say what to open."""
-    from evaluate.paper import read_paper, read_results
-    from evaluate.report import make_report
-    from evaluate.score import read_all, read_protocols
-    from evaluate.seeds import read_seeds
-    from evaluate.statistics import read_statistics
+    from evaluate.report.paper import read_paper, read_results
+    from evaluate.report.write import make_report
+    from evaluate.scores.pairs import read_statistics
+    from evaluate.scores.score import read_all, read_protocols
+    from evaluate.scores.seeds import read_seeds
 
     recipe = recipe_of(args)
     page = make_report(recipe, args.runs, args.stores, args.data)
@@ -97,9 +97,9 @@ def _print_tables(
     repeats: Mapping[str, Any] | None,
     runs_folder: Path,
 ) -> None:
-    from evaluate.score import overview, protocols_text
-    from evaluate.seeds import seeds_text
-    from evaluate.selection import subsets_text
+    from evaluate.scores.score import overview, protocols_text
+    from evaluate.scores.seeds import seeds_text
+    from evaluate.scores.subsets import subsets_text
 
     print(f"\n{overview(recipe, scored, statistics)}")
     for text in (
@@ -113,7 +113,7 @@ def _print_tables(
 
 def compare(args: argparse.Namespace) -> None:
     """Compare two folders of runs, such as runs/a runs/b, run by run."""
-    from evaluate.side_by_side import compare, comparison_text, write_table
+    from evaluate.scores.side_by_side import compare, comparison_text, write_table
 
     found = compare(args.a, args.b)
     print(comparison_text(found))
@@ -121,7 +121,7 @@ def compare(args: argparse.Namespace) -> None:
     if args.to:
         write_table(args.to, found)
     if args.report:
-        from evaluate.report import make_comparison
+        from evaluate.report.write import make_comparison
 
         print(f"\n{make_comparison(found).resolve()}")
 

@@ -21,14 +21,14 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from evaluate import runs
+from evaluate.runs import record as runs
+from features.common.errors import RunError
+from features.common.files import write_text
+from features.common.words import counted
 from features.corpora.base import match_audio, read_rows
-from features.errors import RunError
-from features.files import write_text
 from features.new_audio import System
-from features.recipe import Recipe
+from features.recipe.load import Recipe
 from features.utterances import finding, read_table
-from features.words import counted
 
 TEST = "test"
 FILE_NAME = "filename"

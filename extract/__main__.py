@@ -11,13 +11,13 @@ from itertools import groupby
 from pathlib import Path
 
 from extract import acoustic
-from extract.compute import Machine, load_extractor, resolve_device
-from extract.estimate import estimate
-from extract.fetch import fetch
-from extract.registry import MODELS, Model, describe, find_model
-from extract.run import run
-from extract.weights import cached_snapshot
-from extract.work import (
+from extract.encoders.fetch import fetch
+from extract.encoders.registry import MODELS, Model, describe, find_model
+from extract.encoders.weights import cached_snapshot
+from extract.job.compute import Machine, load_extractor, resolve_device
+from extract.job.estimate import estimate
+from extract.job.run import run
+from extract.plan.work import (
     Target,
     Work,
     check_disk,
@@ -27,19 +27,26 @@ from extract.work import (
     plan_work,
     summary,
 )
-from features import cluster
-from features.command import argument_parser, corpus_root, duration, names_of, run_command, size
+from features.common import workers as cluster
+from features.common.command import (
+    argument_parser,
+    corpus_root,
+    duration,
+    names_of,
+    run_command,
+    size,
+)
+from features.common.errors import CorpusError, ModelError, RecipeError, StoreError, UserError
+from features.common.words import counted
 from features.corpora import read_corpus
 from features.corpora.demo import DEMO
-from features.errors import CorpusError, ModelError, RecipeError, StoreError, UserError
-from features.inventory import compare_rows, shown_source
+from features.corpora.oddities import ODD
 from features.new_audio import add_system, audio_table, corpus_name, system_of
-from features.oddities import ODD
-from features.recipe import CorpusSpec, ModelSpec, Recipe, load_recipe
-from features.store import Store, parts_path, store_path
+from features.recipe.load import CorpusSpec, ModelSpec, Recipe, load_recipe
+from features.stores.inventory import compare_rows, shown_source
+from features.stores.read import Store, parts_path, store_path
 from features.survey import Survey, survey
 from features.utterances import Finding, Table, read_table
-from features.words import counted
 
 REMARK = 100
 """Characters of a remark on a corpus that are shown."""

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.audio import SAMPLING_RATE_HZ, Audio
-from features.errors import AudioError, ModelError
+from features.common.errors import AudioError, ModelError
 
 N_MELS = 80
 N_MFCC = 13

@@ -2,7 +2,7 @@
 
 Conventions
 -----------
-- What a file's samples are, `features.audio` says; resampling is soxr's `HQ`.
+- What a file's samples are, `features.audio.decode` says; resampling is soxr's `HQ`.
 - What cannot be used raises `AudioError` with the reason; nothing is replaced by zeros.
 
 Worker processes import this module: it imports neither torch nor transformers.
@@ -13,8 +13,8 @@ from __future__ import annotations
 import numpy as np
 import soxr
 
-from features.audio import Audio, Clip, decode, not_finite, seconds
-from features.errors import AudioError
+from features.audio.decode import Audio, Clip, decode, not_finite, seconds
+from features.common.errors import AudioError
 
 __all__ = ["SAMPLING_RATE_HZ", "Audio", "Clip", "load", "seconds"]
 

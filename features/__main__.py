@@ -11,9 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from features import difference, exchange, inventory
-from features import prune as pruning
-from features.command import (
+from features.common.command import (
     add_arguments,
     corpus_root,
     count,
@@ -21,19 +19,22 @@ from features.command import (
     names_of,
     run_command,
 )
+from features.common.errors import CorpusError, StoreError, UserError, nearest
+from features.common.files import read_bytes
+from features.common.text import clean
+from features.common.walk import existing
+from features.common.words import counted
 from features.corpora import CORPORA, read_corpus
 from features.corpora.listing import print_corpora
-from features.errors import CorpusError, StoreError, UserError, nearest
-from features.files import read_bytes
-from features.lint import lint_recipe
-from features.recipe import load_recipe
-from features.store import BLOCK, Store, file_digest, store_path
+from features.exchange import exchange
+from features.recipe.load import load_recipe
+from features.splits.lint import lint_recipe
+from features.splits.truths import constant
+from features.stores import difference, inventory
+from features.stores import prune as pruning
+from features.stores.read import BLOCK, Store, file_digest, store_path
 from features.survey import NO_FILE, Survey, forget, is_hash_of, survey
-from features.text import clean
-from features.truths import constant
 from features.utterances import Finding, Table, differences, finding, read_table
-from features.walk import existing
-from features.words import counted
 
 LFS = b"version https://git-lfs"
 LFS_BYTES = 1024

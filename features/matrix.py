@@ -26,13 +26,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 
+from features.common.errors import CorpusError, RunError, StoreError, nearest
+from features.common.text import clean
+from features.common.words import counted
 from features.corpora import get_corpus, origin
-from features.errors import CorpusError, RunError, StoreError, nearest
-from features.recipe import Recipe, load_recipe, model_parts
-from features.store import Store, parts_path, store_path
-from features.text import clean
+from features.recipe.load import Recipe, load_recipe, model_parts
+from features.stores.read import Store, parts_path, store_path
 from features.utterances import Table, key_order, read_table, table_hash
-from features.words import counted
 
 
 @dataclass(frozen=True)

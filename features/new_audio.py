@@ -5,8 +5,8 @@ Conventions
 - The names that are given, made absolute, name a corpus `predict-<digest>` below the stores: its
   stores are caches as those of any corpus. Asked again for the same names, what has not changed is
   not computed again.
-- A folder stands for all audio below it, as `features.walk` finds it; a file is taken whatever its
-  suffix. A file that is named twice counts once.
+- A folder stands for all audio below it, as `features.common.walk` finds it; a file is taken
+  whatever its suffix. A file that is named twice counts once.
 - Ids are made as those of corpora: below the folder that all files share. `path` is absolute.
 """
 
@@ -22,12 +22,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from features.common.errors import CorpusError, RecipeError, nearest
+from features.common.text import clean, nfc
+from features.common.walk import existing
 from features.corpora.base import AUDIO_SUFFIXES, find_audio, make_ids, refuse_duplicates
-from features.errors import CorpusError, RecipeError, nearest
-from features.recipe import Recipe
-from features.text import clean, nfc
+from features.recipe.load import Recipe
 from features.utterances import KEY, TIMES, Finding, Table, columns_of, finding
-from features.walk import existing
 
 SUFFIXES = (
     *(*AUDIO_SUFFIXES, ".wave", ".rf64", ".w64", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf"),

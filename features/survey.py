@@ -7,7 +7,8 @@ Conventions
   file that is another one in any of these is read again. It belongs to one machine, and may be
   deleted at any time.
 - What is heard in a row is looked up in the table as it was written before, by the hash of the
-  file's bytes, start and end, and only where the same decoder (`features.audio.DECODER`) wrote it.
+  file's bytes, start and end, and only where the same decoder (`features.audio.decode.DECODER`)
+  wrote it.
 - A file that cannot be read or decoded stops nothing: its rows are failures with their reasons.
 """
 
@@ -28,11 +29,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from features.audio import DECODER, Clip, listen
-from features.command import Progress
-from features.errors import AudioError, CorpusError, StoreError
-from features.files import parse_json, read_text, stamp_of, write_text
-from features.store import audio_hash, file_digest
+from features.audio.decode import DECODER, Clip, listen
+from features.common.command import Progress
+from features.common.errors import AudioError, CorpusError, StoreError
+from features.common.files import parse_json, read_text, stamp_of, write_text
+from features.stores.read import audio_hash, file_digest
 from features.utterances import (
     CONTENT,
     SILENT,

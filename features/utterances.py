@@ -30,8 +30,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.errors import CorpusError
-from features.files import (
+from features.common.errors import CorpusError
+from features.common.files import (
     IrregularFileError,
     parse_json,
     read_bytes,
@@ -39,8 +39,8 @@ from features.files import (
     read_text,
     write_text,
 )
-from features.text import clean, merged
-from features.words import counted
+from features.common.text import clean, merged
+from features.common.words import counted
 
 KEY = ("corpus", "utterance")
 COLUMNS = (

@@ -9,10 +9,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from features.command import argument_parser, recipe_of, run_command
+from features.common.command import argument_parser, recipe_of, run_command
 from fusion import predict, reproduce
-from fusion.choose import make_subsets
 from fusion.combine import fuse
+from fusion.subsets.choose import make_subsets
 
 
 def main(args: argparse.Namespace) -> None:

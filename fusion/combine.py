@@ -8,7 +8,8 @@ Conventions
 - Rows are the same row where corpus, utterance, partition and fold agree.
 - A class that a member's head has not seen has NaN scores; in the combination it has none either,
   and cannot win. (Members share their folds, so they lack the same classes.)
-- `scores` of `run.json` says what the combined class scores are (`evaluate.calibration.KINDS`).
+- `scores` of `run.json` says what the combined class scores are
+  (`evaluate.metrics.calibration.KINDS`).
 - Where combined scores tie, the first class of the label list wins.
 """
 
@@ -28,13 +29,13 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from threadpoolctl import threadpool_limits
 
-from evaluate import runs as files
-from evaluate.calibration import probabilities
-from evaluate.frames import speakers
-from features.errors import RunError
-from features.recipe import FusionSpec, Recipe
+from evaluate.metrics.calibration import probabilities
+from evaluate.runs import record as files
+from evaluate.runs.arrays import speakers
+from features.common.errors import RunError
+from features.common.words import counted
+from features.recipe.load import FusionSpec, Recipe
 from features.utterances import some
-from features.words import counted
 from fusion.stacking import Rows, crossfit, learn, weighted_mean
 
 Floats = NDArray[np.float64]
@@ -220,7 +221,8 @@ SCORES: Mapping[str, str] = MappingProxyType(
         "ridge": "least-squares values",
     }
 )
-"""What the class scores of a method are, of `evaluate.calibration.KINDS`; else probabilities."""
+"""What the class scores of a method are, of `evaluate.metrics.calibration.KINDS`; else
+probabilities."""
 
 
 def fixed_method(spec: FusionSpec, classes: bool) -> Callable[[Floats], Floats] | None:
@@ -408,7 +410,7 @@ def align(
     Parameters
     ----------
     frames : mapping
-        Member -> predictions, as `evaluate.runs.read_predictions` gives them.
+        Member -> predictions, as `evaluate.runs.record.read_predictions` gives them.
     missing : "error" or "drop"
         "drop" takes the rows that all members have.
     where : str

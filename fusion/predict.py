@@ -22,17 +22,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from evaluate import runs as files
-from evaluate.calibration import probabilities
-from features.command import argument_parser, recipe_of
-from features.errors import RunError
-from features.failures import named_failures
-from features.files import write_text
+from evaluate.metrics.calibration import probabilities
+from evaluate.runs import record as files
+from features.common.command import argument_parser, recipe_of
+from features.common.errors import RunError
+from features.common.files import write_text
+from features.common.words import counted
 from features.new_audio import System, add_system, corpus_name, system_of
-from features.recipe import FusionSpec, Recipe, model_parts
-from features.store import store_path
+from features.recipe.load import FusionSpec, Recipe, model_parts
+from features.stores.failures import named_failures
+from features.stores.read import store_path
 from features.utterances import read_table
-from features.words import counted
 from fusion.combine import Aligned, Floats, align, fixed_method
 from fusion.stacking import Rows, Rule, learn
 

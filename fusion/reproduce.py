@@ -12,12 +12,12 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from evaluate import runs as files
-from evaluate.reproduction import compare, compare_subsets, recorded, refuse_other_inputs
-from features.command import argument_parser
-from features.recipe import SUBSETS, FusionSpec
-from fusion.choose import make_subsets
+from evaluate.runs import record as files
+from evaluate.runs.reproduction import compare, compare_subsets, recorded, refuse_other_inputs
+from features.common.command import argument_parser
+from features.recipe.load import SUBSETS, FusionSpec
 from fusion.combine import fuse
+from fusion.subsets.choose import make_subsets
 
 
 def main(args: argparse.Namespace) -> int:
@@ -37,7 +37,7 @@ def reproduce(folder: Path, *, stores: Path) -> tuple[list[str], bool]:
     Returns
     -------
     lines, equal
-        As `evaluate.reproduction.compare` gives them.
+        As `evaluate.runs.reproduction.compare` gives them.
 
     Raises
     ------

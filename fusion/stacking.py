@@ -30,11 +30,11 @@ from sklearn.model_selection import GridSearchCV, GroupKFold, KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from evaluate import metrics
-from evaluate.calibration import probabilities, temperature
-from features.errors import RunError
-from features.recipe import FusionSpec
-from features.words import counted
+from evaluate.metrics import metrics
+from evaluate.metrics.calibration import probabilities, temperature
+from features.common.errors import RunError
+from features.common.words import counted
+from features.recipe.load import FusionSpec
 
 N_FOLDS = 5
 SEED = 0
@@ -94,7 +94,7 @@ class Rule:
 
 
 def temperatures(rows: Rows) -> Floats:
-    """One temperature a member (`evaluate.calibration.temperature`).
+    """One temperature a member (`evaluate.metrics.calibration.temperature`).
 
     Returns
     -------

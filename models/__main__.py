@@ -10,10 +10,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from evaluate.runs import layer_tag, run_folder
-from features import cluster
-from features.command import argument_parser, recipe_of, run_command
-from features.lint import lint_recipe
+from evaluate.runs.record import layer_tag, run_folder
+from features.common import workers as cluster
+from features.common.command import argument_parser, recipe_of, run_command
+from features.splits.lint import lint_recipe
 from models import predict, reproduce
 from models.cluster import train_on
 from models.layers import BEST, train_layer, work_of

@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluate.runs import layer_tag
-from features.cluster import Workers, task
-from features.command import Progress
-from features.recipe import Recipe
+from evaluate.runs.record import layer_tag
+from features.common.command import Progress
+from features.common.workers import Workers, task
+from features.recipe.load import Recipe
 from models.train import train_model
 
 

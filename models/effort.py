@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from features.folds import Plan
-from features.words import counted
+from features.common.words import counted
+from features.splits.folds import Plan
 from models.heads import cells
 from models.search import Problem
 

@@ -29,8 +29,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR
 
-from features.errors import RecipeError, nearest
-from features.recipe import HeadSpec
+from features.common.errors import RecipeError, nearest
+from features.recipe.load import HeadSpec
 from models.column_weights import ColumnWeights
 from models.limits import limited
 

@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 from sklearn.linear_model import Ridge, RidgeCV
 
-from models.gram import Team
-from models.linear_fits import threads
+from models.exact.gram import Team
+from models.exact.linear_fits import threads
 from models.search import Counting, Fit, Fits, Fitted, Positions, Problem
 
 MAX_ROUNDS = 30

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from evaluate import runs as files
-from evaluate.runs import ALL
-from features.errors import RunError
-from features.files import read_bytes, read_csv, write_bytes, write_text
-from features.recipe import Recipe, model_parts
-from features.store import Store, store_path
+from evaluate.runs import record as files
+from evaluate.runs.record import ALL
+from features.common.errors import RunError
+from features.common.files import read_bytes, read_csv, write_bytes, write_text
+from features.recipe.load import Recipe, model_parts
+from features.stores.read import Store, store_path
 from models.train import HEAD, is_done, train_model
 
 BEST = "best"

@@ -21,16 +21,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from evaluate import runs as files
-from evaluate.runs import ALL
-from features.command import argument_parser, recipe_of
-from features.errors import RunError
-from features.failures import named_failures, read_failures
+from evaluate.runs import record as files
+from evaluate.runs.record import ALL
+from features.common.command import argument_parser, recipe_of
+from features.common.errors import RunError
+from features.common.words import counted
 from features.matrix import load_features
 from features.new_audio import add_system, corpus_name, system_of
-from features.recipe import Recipe, model_parts
-from features.store import Store, store_path
-from features.words import counted
+from features.recipe.load import Recipe, model_parts
+from features.stores.failures import named_failures, read_failures
+from features.stores.read import Store, store_path
 from models.layer_weights import mix
 from models.search import apply, decide
 from models.train import HEAD, load_head
@@ -57,7 +57,7 @@ def usable_run(recipe: Recipe, member: str, runs: Path) -> dict[str, Any]:
     Raises
     ------
     RunError
-        As `evaluate.runs.finished_run`; or its rows were standardised.
+        As `evaluate.runs.record.finished_run`; or its rows were standardised.
     """
     record = files.finished_run(recipe, "model", member, runs)
     if recipe.head.standardise:

@@ -6,9 +6,9 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from evaluate import runs as files
-from evaluate.reproduction import compare, recorded, refuse_other_inputs
-from features.command import argument_parser
+from evaluate.runs import record as files
+from evaluate.runs.reproduction import compare, recorded, refuse_other_inputs
+from features.common.command import argument_parser
 from models.layers import BEST, stored_layers, train_layer
 
 
@@ -26,7 +26,7 @@ def reproduce(folder: Path, *, stores: Path, jobs: int = -1) -> tuple[list[str],
     Returns
     -------
     lines, equal
-        As `evaluate.reproduction.compare` gives them.
+        As `evaluate.runs.reproduction.compare` gives them.
 
     Raises
     ------

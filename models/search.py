@@ -33,16 +33,17 @@ from sklearn.base import clone
 from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import Pipeline
 
-from evaluate import metrics
-from features.errors import RecipeError, RunError
-from features.recipe import HeadSpec
-from features.splits import Fold
-from features.truths import check_fold, why_undefined
-from models import kernel_grid, limits, linear_fits
-from models.gram import Team
+from evaluate.metrics import metrics
+from features.common.errors import RecipeError, RunError
+from features.recipe.load import HeadSpec
+from features.splits.plan import Fold
+from features.splits.truths import check_fold, why_undefined
+from models import limits
+from models.exact import kernel_grid, linear_fits
+from models.exact.gram import Team
+from models.exact.linear_fits import threads
 from models.heads import HEADS, Cell, cells, pipeline
 from models.limits import UnderWay
-from models.linear_fits import threads
 
 SERIAL_WORK = 3e7
 """Rows x columns x fits below which no processes are started: about three seconds of liblinear,
@@ -214,7 +215,7 @@ Fitting = Callable[[Sequence[Fit]], list[Fitted]]
 
 
 class Counting(Protocol):
-    """Whatever counts finished fits: `features.command.Progress`."""
+    """Whatever counts finished fits: `features.common.command.Progress`."""
 
     def add(self, amount: float) -> None:
         """Count `amount` more as done."""

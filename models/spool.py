@@ -8,9 +8,9 @@ from types import TracebackType
 
 import pandas as pd
 
-from evaluate import runs as files
-from features.errors import RunError
-from features.files import replacing
+from evaluate.runs import record as files
+from features.common.errors import RunError
+from features.common.files import replacing
 
 ROOM = 2**26
 """Bytes that are kept in memory; more go to a file without a name."""

@@ -33,14 +33,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evaluate import runs as files
-from evaluate.runs import ALL
-from features.command import Progress, corpus_root, duration
+from evaluate.runs import record as files
+from evaluate.runs.record import ALL
+from features.common.command import Progress, corpus_root, duration
+from features.common.errors import CorpusError, RunError, StoreError
+from features.common.files import IrregularFileError, open_regular, write_bytes, write_text
+from features.common.words import counted
 from features.corpora import read_corpus
-from features.errors import CorpusError, RunError, StoreError
-from features.files import IrregularFileError, open_regular, write_bytes, write_text
-from features.folds import FIRST_S, Fold, Plan
-from features.lint import lint
+from features.corpora.oddities import columns_near, oddities
 from features.matrix import (
     Matrix,
     class_list,
@@ -49,14 +49,14 @@ from features.matrix import (
     recipe_tables,
     select_rows,
 )
-from features.oddities import columns_near, oddities
-from features.recipe import Recipe, model_parts
-from features.splits import make_plan
-from features.store import Store, store_path
-from features.truths import notes as truth_notes
-from features.truths import refuse_infinite
+from features.recipe.load import Recipe, model_parts
+from features.splits.folds import FIRST_S, Fold, Plan
+from features.splits.lint import lint
+from features.splits.plan import make_plan
+from features.splits.truths import notes as truth_notes
+from features.splits.truths import refuse_infinite
+from features.stores.read import Store, store_path
 from features.utterances import SILENT_AUDIO, SPELLINGS, differences, some
-from features.words import counted
 from models.effort import count_fits, warning
 from models.heads import check_grid
 from models.layer_weights import WeightedFits

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from evaluate.runs import read_predictions, read_run
-from features.recipe import Recipe, load_recipe
+from evaluate.runs.record import read_predictions, read_run
+from features.recipe.load import Recipe, load_recipe
 from models.train import train_model
 
 SPREAD = 1e-5

@@ -79,7 +79,7 @@ def serve() -> None:
     import matplotlib.backends.backend_svg  # noqa: F401
     import transformers.audio_utils  # noqa: F401
 
-    import evaluate.report  # noqa: F401
+    import evaluate.report.write  # noqa: F401
 
     gc.freeze()
     for line in sys.stdin:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks import audio, memory, precision, store, subsets
-from features.store import Store
+from features.stores.read import Store
 
 TOP = Path(__file__).resolve().parents[1]
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features.store import Store
+from features.stores.read import Store
 from tests.conftest import write_recipe, write_tones
 from tests.test_processes import WITHOUT, environment, finish, is_zombie, start, wait_for_parts
 
@@ -29,7 +29,7 @@ import sys
 from {room} import __main__ as command
 from extract import cluster
 cluster.SLABS_A_WORKER = {slabs}
-from features.command import run_command
+from features.common.command import run_command
 sys.exit(run_command(command.main, command.parser()))
 """
 SLOWLY = """

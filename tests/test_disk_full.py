@@ -16,7 +16,7 @@ import pytest
 import soundfile as sf
 
 from benchmarks.kill_storm import contents, difference
-from features.store import Store
+from features.stores.read import Store
 from tests.forked import TOP, Commands, Ended
 
 pytestmark = pytest.mark.process

@@ -17,8 +17,8 @@ import pytest
 import soundfile as sf
 
 from benchmarks.kill_storm import members
-from features.store import Store
-from features.watchdog import GRACE_S
+from features.common.watchdog import GRACE_S
+from features.stores.read import Store
 from tests.test_cluster import descendants, wait_until_gone
 from tests.test_processes import TOP, environment, finish, wait_for_parts
 
@@ -32,9 +32,9 @@ COMMAND = """
 import ctypes, multiprocessing, sys, time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
-from features.command import argument_parser, run_command
-from features.ending import in_full
-from features.watchdog import GRACE_S
+from features.common.command import argument_parser, run_command
+from features.common.ending import in_full
+from features.common.watchdog import GRACE_S
 
 def endless(libc):
     "Never returns; a signal does not end it."
@@ -298,7 +298,7 @@ def test_fits_without_an_end_do_not_outlive_a_killed_command(endless: Path) -> N
 STUCK = """
 import ctypes, sys
 from extract import __main__ as command, compute
-from features.command import run_command
+from features.common.command import run_command
 compute.SEAL_AFTER_S = 0.0
 begin_batch, n = compute.begin_batch, 0
 def stuck(*args):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.kill_storm import Storm
-from features import command
+from features.common import command
 
 TOP = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.process

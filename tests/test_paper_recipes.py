@@ -11,19 +11,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluate.paper import read_paper, read_results
-from evaluate.report import make_report
-from evaluate.runs import read_predictions, run_folders
-from evaluate.score import score_all
-from evaluate.statistics import make_statistics
+from evaluate.report.paper import read_paper, read_results
+from evaluate.report.write import make_report
+from evaluate.runs.record import read_predictions, run_folders
+from evaluate.scores.pairs import make_statistics
+from evaluate.scores.score import score_all
 from extract.__main__ import main as extract
 from extract.__main__ import parser as extract_parser
+from features.common.errors import CorpusError
 from features.corpora import get_corpus, read_corpus
-from features.errors import CorpusError
-from features.lint import Lint, lint_recipe
 from features.matrix import has_truth, load_rows
-from features.recipe import Recipe, load_recipe
-from features.splits import make_plan
+from features.recipe.load import Recipe, load_recipe
+from features.splits.lint import Lint, lint_recipe
+from features.splits.plan import make_plan
 from features.utterances import read_table, write_table
 from fusion.combine import fuse
 from models.train import check_labels, train_model

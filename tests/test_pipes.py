@@ -12,20 +12,20 @@ from typing import Any
 
 import pytest
 
-from evaluate import runs
-from extract.batches import read_plan
-from features import files
-from features.cluster import load_table
-from features.command import argument_parser, run_command
+from evaluate.runs import record as runs
+from extract.plan.batches import read_plan
+from features.common import files
+from features.common.command import argument_parser, run_command
+from features.common.errors import StoreError, UserError
+from features.common.lock import WriterLock, check_held, live_holder
+from features.common.workers import load_table
 from features.corpora.base import read_rows
-from features.errors import StoreError, UserError
-from features.exchange import source_hash
-from features.failures import failures_path, read_failures
-from features.feature_files import read_layouts
-from features.keepers import find_keepers
-from features.lock import WriterLock, check_held, live_holder
-from features.recipe import load_recipe
-from features.store import Store, file_digest, sealed_parts
+from features.exchange.exchange import source_hash
+from features.exchange.feature_files import read_layouts
+from features.recipe.load import load_recipe
+from features.stores.failures import failures_path, read_failures
+from features.stores.keepers import find_keepers
+from features.stores.read import Store, file_digest, sealed_parts
 from features.utterances import read_table
 from models.train import load_head
 from tests.forked import Commands

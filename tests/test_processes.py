@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from features.store import Store
+from features.stores.read import Store
 
 TOP = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.process
@@ -26,7 +26,7 @@ def slowly(*args):
     time.sleep({delay})
     return embed(*args)
 run.begin_batch = slowly
-from features.command import run_command
+from features.common.command import run_command
 sys.exit(run_command(command.main, command.parser()))
 """
 

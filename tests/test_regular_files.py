@@ -18,22 +18,22 @@ READERS = {
 }  # fmt: skip
 METHODS = {"open", "read_text", "read_bytes"}
 READ_ELSEWHERE = {
-    "features/files.py": "the opener itself",
+    "features/common/files.py": "the opener itself",
     "extract/audio.py": "audio, which has an opener of its own",
-    "extract/encoder.py": "weights",
-    "extract/fetch.py": "weights",
-    "extract/registry.py": "weights",
-    "extract/costs.py": "weights",
-    "evaluate/book.py": "the program's own templates",
+    "extract/encoders/encoder.py": "weights",
+    "extract/encoders/fetch.py": "weights",
+    "extract/encoders/registry.py": "weights",
+    "extract/encoders/costs.py": "weights",
+    "evaluate/report/book.py": "the program's own templates",
 }
 """By file: what is read there lies in no folder of stores, runs or corpora."""
 MAY = {
-    ("features/command.py", "os.open(os.devnull, os.O_WRONLY)"),
-    ("features/lock.py", "os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 420)"),
-    ("features/containers/video.py", "av.open(path, metadata_errors='ignore')"),
-    ("features/watchdog.py", "(one / 'cmdline').read_bytes()"),
-    ("features/watchdog.py", "(one / 'environ').read_bytes()"),
-    ("features/lock.py", "Path(f'/proc/{pid}/stat').read_text(encoding='utf-8')"),
+    ("features/common/command.py", "os.open(os.devnull, os.O_WRONLY)"),
+    ("features/common/lock.py", "os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 420)"),
+    ("features/audio/containers/video.py", "av.open(path, metadata_errors='ignore')"),
+    ("features/common/watchdog.py", "(one / 'cmdline').read_bytes()"),
+    ("features/common/watchdog.py", "(one / 'environ').read_bytes()"),
+    ("features/common/lock.py", "Path(f'/proc/{pid}/stat').read_text(encoding='utf-8')"),
 }
 
 
@@ -56,7 +56,7 @@ def direct(text: str) -> list[str]:
         method = isinstance(node.func, ast.Attribute) and node.func.attr in METHODS
         modes = [ast.unparse(one) for one in [*node.args, *(k.value for k in node.keywords)]]
         writes = any(one.strip("'") in ("w", "wb", "x", "xb", "w+b") for one in modes)
-        ours = name.startswith("features.files.")
+        ours = name.startswith("features.common.files.")
         if (name in READERS or method) and not writes and not ours and first_argument != "file":
             found.append(ast.unparse(node))
     return found
@@ -67,7 +67,9 @@ def test_files_are_opened_by_the_opener(path: Path) -> None:
     name = str(path.relative_to(TOP))
     if name not in READ_ELSEWHERE:
         found = [one for one in direct(path.read_text(encoding="utf-8")) if (name, one) not in MAY]
-        assert not found, f"{name}: use open_regular, read_bytes, read_text of features.files"
+        assert not found, (
+            f"{name}: use open_regular, read_bytes, read_text of features.common.files"
+        )
 
 
 @pytest.mark.parametrize(
@@ -93,8 +95,8 @@ def test_what_reads_by_name_is_found(text: str) -> None:
     [
         "open(path, 'w', encoding='utf-8')",
         "path.open('wb')",
-        "from features.files import read_bytes\nread_bytes(path)",
-        "from features.files import open_regular\nopen_regular(path)",
+        "from features.common.files import read_bytes\nread_bytes(path)",
+        "from features.common.files import open_regular\nopen_regular(path)",
         "import pandas as pd\npd.read_parquet(file)",
     ],
 )

@@ -11,15 +11,15 @@ import pytest
 TOP = Path(__file__).resolve().parents[1]
 ROOMS = ("features", "extract", "evaluate", "models", "fusion")
 LOWER_EVALUATE = {
-    "evaluate.calibration",
-    "evaluate.comparisons",
-    "evaluate.complementarity",
-    "evaluate.frames",
-    "evaluate.intervals",
-    "evaluate.metrics",
-    "evaluate.rank_sums",
-    "evaluate.reproduction",
-    "evaluate.runs",
+    "evaluate.metrics.calibration",
+    "evaluate.statistics.permutations",
+    "evaluate.metrics.complementarity",
+    "evaluate.runs.arrays",
+    "evaluate.statistics.resampling",
+    "evaluate.metrics.metrics",
+    "evaluate.statistics.rank_sums",
+    "evaluate.runs.reproduction",
+    "evaluate.runs.record",
 }
 MAY_IMPORT = {
     "features": {"features"},
@@ -75,18 +75,21 @@ def test_imports_run_one_way(path: Path) -> None:
         (
             "torch",
             {
-                "extract/encoder.py",
-                "extract/forward.py",
-                "extract/pooling.py",
-                "extract/compute.py",
+                "extract/encoders/encoder.py",
+                "extract/encoders/forward.py",
+                "extract/encoders/pooling.py",
+                "extract/job/compute.py",
             },
         ),
-        ("h5py", {"features/store.py"}),
-        ("matplotlib", {"evaluate/plots.py"}),
+        ("h5py", {"features/stores/read.py"}),
+        ("matplotlib", {"evaluate/report/plots.py"}),
         ("skops", {"models/train.py"}),
-        ("transformers", {"extract/encoder.py", "extract/acoustic.py"}),
-        ("distributed", {"features/cluster.py", "extract/cluster.py", "models/cluster.py"}),
-        ("dask_jobqueue", {"features/cluster.py"}),
+        ("transformers", {"extract/encoders/encoder.py", "extract/acoustic.py"}),
+        (
+            "distributed",
+            {"features/common/workers.py", "extract/job/cluster.py", "models/cluster.py"},
+        ),
+        ("dask_jobqueue", {"features/common/workers.py"}),
     ],
 )
 def test_heavy_packages_stay_where_they_belong(package: str, allowed: set[str]) -> None:
@@ -101,10 +104,10 @@ def test_heavy_packages_stay_where_they_belong(package: str, allowed: set[str]) 
 @pytest.mark.parametrize(
     "path",
     [
-        "extract/cluster.py",
-        "extract/compute.py",
+        "extract/job/cluster.py",
+        "extract/job/compute.py",
         "extract/acoustic.py",
-        "features/cluster.py",
+        "features/common/workers.py",
         "models/cluster.py",
         "models/train.py",
     ],
@@ -122,7 +125,7 @@ def test_no_assert_outside_the_tests() -> None:
 
 
 def test_heads_of_the_recipe_schema_are_those_of_the_registry() -> None:
-    from features.recipe import CLASSIFICATION_HEADS, REGRESSION_HEADS
+    from features.recipe.load import CLASSIFICATION_HEADS, REGRESSION_HEADS
     from models.heads import HEADS
 
     assert {key for key, head in HEADS.items() if head.task == "regression"} == set(

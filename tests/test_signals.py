@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.kill_storm import contents, difference, members
-from features.store import Store
+from features.stores.read import Store
 from tests.forked import Commands
 from tests.test_processes import environment
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.process
 HOLDING = """
 import runpy, sys, time
 from pathlib import Path
-import features.command as command, features.files as files
+import features.common.command as command, features.common.files as files
 from benchmarks.kill_storm import seal_every_batch
 
 at, after, times = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])

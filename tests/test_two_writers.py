@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from features.store import Store
+from features.stores.read import Store
 from tests.test_processes import finish, job, wait_for_parts  # noqa: F401  (job is a fixture)
 
 pytestmark = pytest.mark.process

@@ -16,6 +16,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from features.common.errors import CorpusError, nearest
+from features.common.text import clean, clean_all
+from features.common.walk import existing
 from features.corpora.audformat_database import AUDFORMAT
 from features.corpora.base import Corpus, Reading, refuse_duplicates
 from features.corpora.crema_d import CREMA_D
@@ -29,13 +32,11 @@ from features.corpora.iemocap import IEMOCAP
 from features.corpora.jtes import JTES
 from features.corpora.manifest import MANIFEST
 from features.corpora.msp_podcast import MSP_PODCAST
+from features.corpora.oddities import columns_near, oddities
 from features.corpora.ravdess import RAVDESS
 from features.corpora.savee import SAVEE
 from features.corpora.tess import TESS
 from features.corpora.turev_db import TUREV_DB
-from features.errors import CorpusError, nearest
-from features.oddities import columns_near, oddities
-from features.text import clean, clean_all
 from features.utterances import (
     CONTENT,
     KEY,
@@ -47,7 +48,6 @@ from features.utterances import (
     make_clean,
     some,
 )
-from features.walk import existing
 
 __all__ = ["CORPORA", "Corpus", "Reading", "get_corpus", "origin", "read_corpus"]
 

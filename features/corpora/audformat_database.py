@@ -30,13 +30,13 @@ from typing import Any
 
 import pandas as pd
 
+from features.common.errors import CorpusError, nearest
+from features.common.files import read_text
+from features.common.text import clean, nfc, told_apart
+from features.common.walk import Lookup, find_place
+from features.common.words import counted
 from features.corpora.base import Corpus, Reading, make_ids, segment_id
-from features.errors import CorpusError, nearest
-from features.files import read_text
-from features.text import clean, nfc, told_apart
 from features.utterances import COLUMNS, Finding, finding, some
-from features.walk import Lookup, find_place
-from features.words import counted
 
 HEADER = "db.yaml"
 KINDS = ("csv", "parquet")

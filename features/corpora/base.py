@@ -14,12 +14,12 @@ from typing import Any
 
 import pandas as pd
 
-from features.errors import CorpusError
-from features.files import read_bytes
-from features.text import clean, nfc, told_apart
+from features.common.errors import CorpusError
+from features.common.files import read_bytes
+from features.common.text import clean, nfc, told_apart
+from features.common.walk import walk
+from features.common.words import counted
 from features.utterances import Finding, some
-from features.walk import walk
-from features.words import counted
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 # What Python makes of a file name's bytes that are no UTF-8.
@@ -104,7 +104,7 @@ def find_audio(
     """List the audio files at any depth below `folder`, sorted, relative to `root`, with `/`.
 
     Hidden files and folders (`._a.wav`, `.DS_Store`) are passed over; links are followed as
-    `features.walk` says, and what it passes over is in the findings.
+    `features.common.walk` says, and what it passes over is in the findings.
 
     Raises
     ------
@@ -239,7 +239,7 @@ def read_rows(path: Path, delimiter: str = ",") -> tuple[list[str], list[list[st
 
     UTF-8 with or without a mark, else Latin-1 where the file is no UTF-8. Blank lines are passed
     over, fields are stripped (of no-break spaces, too). The names of the columns are clean
-    (`features.text`); of the fields, those that name no file have to be made so.
+    (`features.common.text`); of the fields, those that name no file have to be made so.
 
     Raises
     ------

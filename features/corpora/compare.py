@@ -16,6 +16,10 @@ from typing import Any
 
 import pandas as pd
 
+from features.common.errors import CorpusError
+from features.common.text import clean
+from features.common.walk import find_place
+from features.common.words import counted
 from features.corpora.base import (
     Reading,
     find_audio,
@@ -24,11 +28,7 @@ from features.corpora.base import (
     number,
     read_rows,
 )
-from features.errors import CorpusError
-from features.text import clean
 from features.utterances import Finding, finding, some, unmatched
-from features.walk import find_place
-from features.words import counted
 
 TARGETS = (
     "Anger",

@@ -19,6 +19,10 @@ from typing import Any
 
 import pandas as pd
 
+from features.common.errors import CorpusError
+from features.common.text import clean
+from features.common.walk import find_place
+from features.common.words import counted
 from features.corpora.base import (
     Corpus,
     Reading,
@@ -27,11 +31,7 @@ from features.corpora.base import (
     number,
     read_rows,
 )
-from features.errors import CorpusError
-from features.text import clean
 from features.utterances import Finding, finding, some
-from features.walk import find_place
-from features.words import counted
 
 EMOTIONS = {
     "ANG": "anger",

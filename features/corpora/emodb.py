@@ -14,6 +14,9 @@ from typing import Any
 
 import pandas as pd
 
+from features.common.errors import CorpusError
+from features.common.text import clean
+from features.common.words import counted
 from features.corpora.base import (
     Corpus,
     Reading,
@@ -23,10 +26,7 @@ from features.corpora.base import (
     read_rows,
     refuse_duplicates,
 )
-from features.errors import CorpusError
-from features.text import clean
 from features.utterances import Finding, finding, some
-from features.words import counted
 
 # The letters stand for the German words: Wut, Langeweile, Ekel, Angst, Freude, Trauer.
 EMOTIONS = {

@@ -25,12 +25,12 @@ from typing import Any
 
 import pandas as pd
 
+from features.common.errors import CorpusError, nearest
+from features.common.files import read_text
+from features.common.walk import find_place
+from features.common.words import counted
 from features.corpora.base import Corpus, Reading, find_audio, match_audio, number
-from features.errors import CorpusError, nearest
-from features.files import read_text
 from features.utterances import Finding, finding, some
-from features.walk import find_place
-from features.words import counted
 
 CODES = {
     "ang": "angry",

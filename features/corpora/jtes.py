@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from features.common.errors import CorpusError
 from features.corpora.base import Corpus, Reading
 from features.corpora.named import drop_copies, match_names, name_utterances
-from features.errors import CorpusError
 from features.utterances import finding
 
 EMOTIONS = {"ang": "anger", "joy": "joy", "neu": "neutral", "sad": "sadness"}

@@ -24,6 +24,11 @@ from typing import Any
 
 import pandas as pd
 
+from features.common.errors import CorpusError
+from features.common.files import read_text
+from features.common.text import clean
+from features.common.walk import find_place
+from features.common.words import counted
 from features.corpora.base import (
     Corpus,
     Reading,
@@ -33,12 +38,7 @@ from features.corpora.base import (
     number,
     read_rows,
 )
-from features.errors import CorpusError
-from features.files import read_text
-from features.text import clean
 from features.utterances import finding, some, unmatched
-from features.walk import find_place
-from features.words import counted
 
 CLASSES = {
     "A": "angry",

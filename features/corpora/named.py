@@ -14,9 +14,9 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from features.common.errors import CorpusError
+from features.common.text import clean, nfc
 from features.corpora.base import AUDIO_SUFFIXES, Corpus, find_audio, make_ids, no_audio
-from features.errors import CorpusError
-from features.text import clean, nfc
 from features.utterances import Finding, finding, some
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pandas as pd
 
+from features.common.text import clean
 from features.corpora.base import Corpus, Reading, find_audio, make_ids, no_audio
-from features.text import clean
 from features.utterances import finding
 
 FOLDER = "Sound Source"

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from features.store import FORMAT_VERSION, Store, full_key, write_store
+from features.stores.read import FORMAT_VERSION, Store, full_key, write_store
 
 HERE = Path(__file__).parent
 

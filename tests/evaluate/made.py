@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from evaluate import runs
-from features.recipe import Recipe, load_recipe
+from evaluate.runs import record as runs
+from features.recipe.load import Recipe, load_recipe
 
 TARGETS = ("Calmness", "Sadness", "Anger")
 UNLUCKY = '<script>alert(1)</script>, "quoted"'

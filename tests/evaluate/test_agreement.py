@@ -1,7 +1,7 @@
 """Ours against scipy, scikit-learn and audmetric, on random and on degenerate input.
 
-Where these differ from one another, the table in `evaluate.metrics` says which is followed; the
-rows of that table are tested here, too.
+Where these differ from one another, the table in `evaluate.metrics.metrics` says which is followed;
+the rows of that table are tested here, too.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sklearn
 
-from evaluate import intervals, metrics
-from evaluate.rank_sums import Order, spearman_weighted
+from evaluate.metrics import metrics
+from evaluate.statistics import resampling as intervals
+from evaluate.statistics.rank_sums import Order, spearman_weighted
 
 LABELS = ["a", "b", "c", "d"]
 

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from evaluate import report, runs, score, side_by_side
-from evaluate.statistics import make_statistics
+from evaluate.report import write as report
+from evaluate.runs import record as runs
+from evaluate.scores import score, side_by_side
+from evaluate.scores.pairs import make_statistics
 from features.utterances import Table, write_table
 from tests.evaluate import made
 from tests.models.synthetic import rows

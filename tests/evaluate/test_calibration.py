@@ -9,7 +9,7 @@ from scipy.special import softmax
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import log_loss
 
-from evaluate.calibration import KINDS, of_run, probabilities, reliability, temperature
+from evaluate.metrics.calibration import KINDS, of_run, probabilities, reliability, temperature
 
 
 def logits(rng: np.random.Generator, n: int = 2000, k: int = 4) -> tuple[np.ndarray, np.ndarray]:

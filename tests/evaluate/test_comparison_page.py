@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evaluate import report, score, side_by_side
 from evaluate.__main__ import _parser
-from features.errors import RunError
+from evaluate.report import write as report
+from evaluate.scores import score, side_by_side
+from features.common.errors import RunError
 from tests.evaluate import made, page
 
 OTHER = '<b>"b" & co'

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from evaluate import comparisons, intervals, metrics
+from evaluate.metrics import metrics
+from evaluate.statistics import permutations as comparisons
+from evaluate.statistics import resampling as intervals
 
 LABELS = ("a", "b", "c")
 

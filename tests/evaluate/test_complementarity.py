@@ -9,8 +9,8 @@ import pytest
 from scipy import stats
 from sklearn.metrics import matthews_corrcoef
 
-from evaluate import complementarity
-from evaluate.complementarity import contributions
+from evaluate.metrics import complementarity
+from evaluate.metrics.complementarity import contributions
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from evaluate import contrasts, report, runs, score
-from evaluate.statistics import make_statistics
-from evaluate.tables import Sheet
-from features.errors import RunError
-from features.recipe import Recipe
+from evaluate.report import pair_sheets as contrasts
+from evaluate.report import write as report
+from evaluate.report.tables import Sheet
+from evaluate.runs import record as runs
+from evaluate.scores import score
+from evaluate.scores.pairs import make_statistics
+from features.common.errors import RunError
+from features.recipe.load import Recipe
 from features.utterances import Table, write_table
 from tests.evaluate import made
 from tests.evaluate.page import Page, read

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evaluate import examples
+from evaluate.report import examples
 from features.utterances import Table
 from tests.evaluate import made
 from tests.models.synthetic import rows

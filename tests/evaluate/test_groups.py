@@ -8,10 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evaluate import contrasts, groups, intervals, metrics, runs, score
-from evaluate.score import Scored
-from features.errors import RunError
-from features.recipe import EvaluateSpec
+from evaluate.metrics import metrics
+from evaluate.report import pair_sheets as contrasts
+from evaluate.runs import record as runs
+from evaluate.scores import groups, score
+from evaluate.scores.score import Scored
+from evaluate.statistics import resampling as intervals
+from features.common.errors import RunError
+from features.recipe.load import EvaluateSpec
 from features.utterances import Table, columns_of, write_table
 from tests.evaluate import made
 

@@ -8,7 +8,8 @@ import warnings
 import numpy as np
 import pytest
 
-from evaluate import intervals, metrics
+from evaluate.metrics import metrics
+from evaluate.statistics import resampling as intervals
 
 N = 40
 

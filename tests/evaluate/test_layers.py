@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from evaluate.__main__ import _parser, layers
-from evaluate.layers import read_sweeps, score_sweeps, sweeps_text
-from evaluate.score import read_scores
-from features.errors import RunError
+from evaluate.scores.score import read_scores
+from evaluate.scores.sweeps import read_sweeps, score_sweeps, sweeps_text
+from features.common.errors import RunError
 from tests.evaluate import made
 from tests.models import synthetic
 

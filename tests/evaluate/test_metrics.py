@@ -9,8 +9,8 @@ import pytest
 from scipy import stats
 from sklearn import metrics as oracle
 
-from evaluate import metrics
-from evaluate.metrics import ScoreWarning
+from evaluate.metrics import metrics
+from evaluate.metrics.metrics import ScoreWarning
 
 LABELS = ("a", "b", "c", "d")
 

@@ -10,15 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evaluate import runs
-from evaluate.paper import Paper, Results, read_paper
-from evaluate.score import score_all
-from evaluate.spread import make_spread
-from evaluate.tables import Sheet
+from evaluate.report.paper import Paper, Results, read_paper
+from evaluate.report.tables import Sheet
+from evaluate.runs import record as runs
+from evaluate.scores.score import score_all
+from evaluate.scores.spread import make_spread
 from features.corpora import CORPORA
-from features.recipe import Recipe, load_recipe
+from features.recipe.load import Recipe, load_recipe
 from features.utterances import Finding, Table, write_table
-from fusion.choose import Checkpoint, choose, read_data
+from fusion.subsets.choose import Checkpoint, choose, read_data
 from tests.evaluate import made
 from tests.models.synthetic import rows
 

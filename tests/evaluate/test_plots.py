@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from evaluate import plots
+from evaluate.report import plots
 from tests.evaluate import made
 from tests.evaluate.page import Page
 

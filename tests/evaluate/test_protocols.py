@@ -9,10 +9,12 @@ import pandas as pd
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
-from evaluate import report, runs, score
-from evaluate.statistics import make_statistics
-from features.errors import RunError
-from features.recipe import Recipe
+from evaluate.report import write as report
+from evaluate.runs import record as runs
+from evaluate.scores import score
+from evaluate.scores.pairs import make_statistics
+from features.common.errors import RunError
+from features.recipe.load import Recipe
 from models.__main__ import main, parser
 from tests.evaluate import made, page
 from tests.models import synthetic

@@ -11,16 +11,18 @@ import numpy as np
 import pytest
 
 from evaluate import __main__ as command
-from evaluate import report, runs, score
-from evaluate.book import slug
-from evaluate.layers import score_sweeps
-from evaluate.selection import subsets_text
-from evaluate.statistics import make_statistics
-from features.command import run_command
-from features.errors import RunError
-from features.recipe import Recipe, load_recipe
+from evaluate.report import write as report
+from evaluate.report.book import slug
+from evaluate.runs import record as runs
+from evaluate.scores import score
+from evaluate.scores.pairs import make_statistics
+from evaluate.scores.subsets import subsets_text
+from evaluate.scores.sweeps import score_sweeps
+from features.common.command import run_command
+from features.common.errors import RunError
+from features.recipe.load import Recipe, load_recipe
 from features.utterances import Finding, Table, write_table
-from fusion.choose import Checkpoint, choose, read_data
+from fusion.subsets.choose import Checkpoint, choose, read_data
 from tests.evaluate import made
 from tests.evaluate.page import read
 from tests.models.synthetic import rows

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evaluate import runs
-from evaluate.reproduction import compare, first_difference, recorded, refuse_other_inputs
-from features.errors import RunError
+from evaluate.runs import record as runs
+from evaluate.runs.reproduction import compare, first_difference, recorded, refuse_other_inputs
+from features.common.errors import RunError
 from tests.evaluate import made
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evaluate import runs
-from features.errors import RunError, StoreError
-from features.recipe import load_recipe
+from evaluate.runs import record as runs
+from features.common.errors import RunError, StoreError
+from features.recipe.load import load_recipe
 from tests.evaluate import made
 from tests.models import synthetic
 

@@ -9,9 +9,12 @@ import pandas as pd
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
-from evaluate import metrics, report, runs, score
-from evaluate.statistics import make_statistics
-from features.errors import RunError
+from evaluate.metrics import metrics
+from evaluate.report import write as report
+from evaluate.runs import record as runs
+from evaluate.scores import score
+from evaluate.scores.pairs import make_statistics
+from features.common.errors import RunError
 from tests.evaluate import made
 from tests.evaluate.page import read
 

@@ -10,10 +10,12 @@ import pandas as pd
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
-from evaluate import intervals, runs, score, seeds
 from evaluate.__main__ import _parser as score_parser
-from features.errors import RunError
-from features.recipe import Recipe
+from evaluate.runs import record as runs
+from evaluate.scores import score, seeds
+from evaluate.statistics import resampling as intervals
+from features.common.errors import RunError
+from features.recipe.load import Recipe
 from fusion.__main__ import main as fuse
 from models.__main__ import main as train
 from models.__main__ import parser as train_parser

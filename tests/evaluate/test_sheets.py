@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from evaluate import score, sheets
-from evaluate.score import Scored
+from evaluate.report import sheets
+from evaluate.scores import score
+from evaluate.scores.score import Scored
 from tests.evaluate import made
 
 

@@ -10,10 +10,12 @@ import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, recall_score
 
-from evaluate import comparisons, runs, score, side_by_side
 from evaluate.__main__ import _parser
-from features.errors import RunError
-from features.recipe import Recipe, load_recipe
+from evaluate.runs import record as runs
+from evaluate.scores import score, side_by_side
+from evaluate.statistics import permutations as comparisons
+from features.common.errors import RunError
+from features.recipe.load import Recipe, load_recipe
 from tests.evaluate import made
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluate import runs
-from evaluate.score import score_all
-from evaluate.spread import make_spread, read_spread
-from features.errors import RunError
-from features.recipe import Recipe
+from evaluate.runs import record as runs
+from evaluate.scores.score import score_all
+from evaluate.scores.spread import make_spread, read_spread
+from features.common.errors import RunError
+from features.recipe.load import Recipe
 from tests.evaluate import made
 
 MORE = """

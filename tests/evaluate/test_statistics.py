@@ -8,10 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evaluate import comparisons, runs, score, statistics
-from evaluate.frames import speakers
-from features.errors import RunError
-from features.recipe import FusionSpec, Recipe
+from evaluate.runs import record as runs
+from evaluate.runs.arrays import speakers
+from evaluate.scores import pairs as statistics
+from evaluate.scores import score
+from evaluate.statistics import permutations as comparisons
+from features.common.errors import RunError
+from features.recipe.load import FusionSpec, Recipe
 from fusion.combine import combine
 from tests.evaluate import made
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from evaluate import tables
-from evaluate.tables import Cell, Sheet
+from evaluate.report import tables
+from evaluate.report.tables import Cell, Sheet
 from tests.evaluate import made
 
 

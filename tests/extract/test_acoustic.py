@@ -9,7 +9,7 @@ import pytest
 from scipy.fft import dct
 
 from extract import acoustic
-from features.errors import AudioError
+from features.common.errors import AudioError
 
 needs_opensmile = pytest.mark.skipif(
     importlib.util.find_spec("opensmile") is None, reason="opensmile is not installed"

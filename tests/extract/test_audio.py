@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from extract.ahead import load_ahead, load_one
 from extract.audio import Clip, load, seconds
-from features.errors import AudioError
+from extract.job.ahead import load_ahead, load_one
+from features.common.errors import AudioError
 
 
 def tone(rate: int, hz: float = 440.0, length_s: float = 1.0) -> np.ndarray:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from extract.batches import Job, current_plan, make_batches, padded_seconds, read_plan
-from features.errors import StoreError
+from extract.plan.batches import Job, current_plan, make_batches, padded_seconds, read_plan
+from features.common.errors import StoreError
 
 KEY = {"model": "toy", "precision": "float32"}
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from extract import acoustic, cluster
+from extract import acoustic
 from extract.audio import Clip
-from extract.batches import Job, Plan, make_batches
-from extract.compute import Item, Slab
-from extract.registry import find_model
-from extract.work import make_target
+from extract.encoders.registry import find_model
+from extract.job import cluster
+from extract.job.compute import Item, Slab
+from extract.plan.batches import Job, Plan, make_batches
+from extract.plan.work import make_target
 
 
 @pytest.fixture

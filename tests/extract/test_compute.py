@@ -18,7 +18,7 @@ FEWER_DIGITS = {
 PRODUCT = """
 import hashlib, json, os, sys
 if len(sys.argv) > 1:
-    import extract.compute
+    import extract.job.compute
 import torch
 values = torch.linspace(-1, 1, 256 * 256).view(256, 256)
 product = torch.ops.aten.mm(values, values.T).numpy().tobytes()

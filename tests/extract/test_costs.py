@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from extract.costs import MOST_S, WORKSPACE_BYTES, budget_s, read_sizes
-from extract.registry import Description, Model, describe, find_model
+from extract.encoders.costs import MOST_S, WORKSPACE_BYTES, budget_s, read_sizes
+from extract.encoders.registry import Description, Model, describe, find_model
 from tests.checkpoints import FORMS, build, save
 
 GIB = 2**30
@@ -128,8 +128,8 @@ MEASURE = """
 import re, sys
 import numpy as np, torch
 from pathlib import Path
-from extract.encoder import Encoder
-from extract.registry import Model, describe
+from extract.encoders.encoder import Encoder
+from extract.encoders.registry import Model, describe
 torch.set_num_threads(1)
 description = describe(
     Model("some", "transformers"), Path(sys.argv[1]), precision="float32", max_seconds=60

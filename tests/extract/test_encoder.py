@@ -13,10 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from extract.encoder import Encoder, _tiny
-from extract.forward import GroupedProducts
-from extract.registry import MODELS, Description, Model, describe, find_model
-from features.errors import ModelError
+from extract.encoders.encoder import Encoder, _tiny
+from extract.encoders.forward import GroupedProducts
+from extract.encoders.registry import MODELS, Description, Model, describe, find_model
+from features.common.errors import ModelError
 from tests.checkpoints import FORMS, alone, save, speechlike
 
 SECONDS = (0.31, 2.9, 1.1, 0.0255, 1.7)  # the fourth gives a single frame
@@ -68,7 +68,9 @@ def test_positions_by_matrix_products(
     model = save(tmp_path, form)
     audio = speechlike(SECONDS)
     expected = np.stack([alone(model, tmp_path, one) for one in audio], axis=1)
-    monkeypatch.setattr("extract.encoder.positional", lambda one, device: GroupedProducts(one))
+    monkeypatch.setattr(
+        "extract.encoders.encoder.positional", lambda one, device: GroupedProducts(one)
+    )
     encoder = Encoder(described(tmp_path))
     assert any(isinstance(one, GroupedProducts) for one in encoder._stack.modules())
     for encoder.file_by_file, encoder.max_runs in WAYS:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from extract.forward import (
+from extract.encoders.forward import (
     FrontEnd,
     GroupedProducts,
     Layout,
@@ -118,7 +118,7 @@ def test_grouped_products_are_the_convolution(
     found = products(states)
     assert found.shape == expected.shape
     assert off(found, expected) < 1e-6
-    monkeypatch.setattr("extract.forward.PRODUCT_ELEMENTS", 1)  # a group at a time
+    monkeypatch.setattr("extract.encoders.forward.PRODUCT_ELEMENTS", 1)  # a group at a time
     assert off(products(states), found.double()) < 1e-6
 
 

@@ -10,11 +10,11 @@ import pytest
 import soundfile as sf
 
 from extract.__main__ import main, parser
-from features.errors import ModelError, UserError
+from features.common.errors import ModelError, UserError
 from features.matrix import load_matrix
 from features.new_audio import corpus_name
-from features.recipe import load_recipe
-from features.store import Store, write_store
+from features.recipe.load import load_recipe
+from features.stores.read import Store, write_store
 from fusion import predict as fused
 from models import predict as heads
 from models.layers import train_layer

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from extract.pooling import masked_mean
+from extract.encoders.pooling import masked_mean
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])

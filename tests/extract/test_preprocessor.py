@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from extract.encoder import Encoder
-from extract.preprocessor import read_settings
-from extract.registry import CONVOLUTIONAL, FAMILIES, Description, Model, describe
-from features.errors import ModelError
+from extract.encoders.encoder import Encoder
+from extract.encoders.preprocessor import read_settings
+from extract.encoders.registry import CONVOLUTIONAL, FAMILIES, Description, Model, describe
+from features.common.errors import ModelError
 from tests.checkpoints import alone, build, save, speechlike
 
 FILES = ("preprocessor_config.json", "processor_config.json")

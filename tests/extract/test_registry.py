@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from extract.registry import MODELS, Model, _register, describe, find_model
-from features.errors import ModelError
+from extract.encoders.registry import MODELS, Model, _register, describe, find_model
+from features.common.errors import ModelError
 from tests.checkpoints import edit, save
 from tests.hub import serve
 
@@ -227,8 +227,8 @@ class NoTorch:
 
 sys.meta_path.insert(0, NoTorch())
 from types import SimpleNamespace
-from extract.registry import describe, find_model
-from features.errors import ModelError
+from extract.encoders.registry import describe, find_model
+from features.common.errors import ModelError
 
 key, hub, revision = sys.argv[1:]
 spec = SimpleNamespace(hub=hub, revision=revision or None, path=None) if hub else None

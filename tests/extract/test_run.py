@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from extract import compute as compute_module
-from extract import run as run_module
 from extract.__main__ import main, parser
 from extract.audio import Clip
-from extract.batches import Job
-from extract.work import Item
+from extract.job import compute as compute_module
+from extract.job import run as run_module
+from extract.plan.batches import Job
+from extract.plan.work import Item
 from features.__main__ import main as features_main
 from features.__main__ import parser as features_parser
-from features.command import run_command
-from features.errors import CorpusError, ModelError, RecipeError, StoreError
-from features.failures import FAILURE_COLUMNS, read_failures
-from features.store import Store, file_digest, write_store
+from features.common.command import run_command
+from features.common.errors import CorpusError, ModelError, RecipeError, StoreError
+from features.stores.failures import FAILURE_COLUMNS, read_failures
+from features.stores.read import Store, file_digest, write_store
 from features.utterances import read_table
 
 

@@ -10,7 +10,7 @@ import pytest
 import soundfile as sf
 
 from extract.audio import Clip, load, seconds
-from features.errors import AudioError
+from features.common.errors import AudioError
 
 
 def write_avi(path: Path, samples: np.ndarray, rate: int, *, pictures: bool = True) -> Path:

@@ -14,11 +14,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from extract.encoder import Encoder
-from extract.fetch import fetch
-from extract.registry import Description, Model, describe
-from extract.weights import checkpoint_files
-from features.errors import ModelError
+from extract.encoders.encoder import Encoder
+from extract.encoders.fetch import fetch
+from extract.encoders.registry import Description, Model, describe
+from extract.encoders.weights import checkpoint_files
+from features.common.errors import ModelError
 from tests.checkpoints import edit, save, speechlike
 from tests.hub import serve
 
@@ -230,9 +230,9 @@ def test_links_are_the_files_they_lead_to(checkpoint: Path, tmp_path: Path) -> N
 FETCH = """
 import json, sys
 from pathlib import Path
-from extract.fetch import fetch
-from extract.registry import Model, describe
-from features.errors import ModelError
+from extract.encoders.fetch import fetch
+from extract.encoders.registry import Model, describe
+from features.common.errors import ModelError
 model = Model("mine", "transformers", "me/mine")
 try:
     fetch([model], Path(sys.argv[1]))

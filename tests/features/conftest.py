@@ -9,7 +9,7 @@ import pytest
 from extract.__main__ import main as extract
 from extract.__main__ import parser as extract_parser
 from features.__main__ import main, parser
-from features.command import run_command
+from features.common.command import run_command
 
 
 @pytest.fixture

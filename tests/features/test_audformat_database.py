@@ -8,9 +8,9 @@ import sys
 import pandas as pd
 import pytest
 
+from features.common.errors import CorpusError
 from features.corpora import read_corpus
-from features.errors import CorpusError
-from features.recipe import load_recipe
+from features.recipe.load import load_recipe
 from features.utterances import read_table, table_hash, write_table
 from tests.features.test_corpora import kinds, row, touch, write
 

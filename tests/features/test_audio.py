@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from features.audio import Clip, Heard, Span, decode, listen, seconds
-from features.errors import AudioError
+from features.audio.decode import Clip, Heard, Span, decode, listen, seconds
+from features.common.errors import AudioError
 from tests.extract.test_video import write_avi
 from tests.features.sounds import mp3_without_count, noise, put, wav, written
 

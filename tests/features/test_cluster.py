@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from features import cluster
-from features.cluster import gpus, load_table, parse, slurm_cluster
-from features.errors import ClusterError
+from features.common import workers as cluster
+from features.common.errors import ClusterError
+from features.common.workers import gpus, load_table, parse, slurm_cluster
 
 # Not imported to find out: its import changes what Ctrl-C does.
 with_jobqueue = pytest.mark.skipif(

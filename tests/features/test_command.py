@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from features.command import Progress, argument_parser, corpus_root, names_of, run_command
-from features.errors import UserError, nearest
-from features.recipe import load_recipe
+from features.common.command import Progress, argument_parser, corpus_root, names_of, run_command
+from features.common.errors import UserError, nearest
+from features.recipe.load import load_recipe
 
 
 def run(main: object, *argv: str) -> int:
@@ -73,7 +73,7 @@ def test_plain_lines_come_every_30_s(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter([0.0, 10.0, 29.9, 30.1, 45.0])
-    monkeypatch.setattr("features.command.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("features.common.command.time.monotonic", lambda: next(clock))
     progress = Progress("x", 10, "fits")
     for _ in range(4):
         progress.add(1)
@@ -84,7 +84,7 @@ def test_a_first_plain_line_can_come_sooner(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter([0.0, 0.5, 2.0, 31.9, 32.1])
-    monkeypatch.setattr("features.command.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("features.common.command.time.monotonic", lambda: next(clock))
     progress = Progress("x", 10, "fits", 1.0)
     for _ in range(4):
         progress.add(1)
@@ -96,7 +96,7 @@ def test_a_first_plain_line_can_come_sooner(
 def test_what_takes_long_is_named(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("features.command.TELL_AFTER_S", 0.0)
+    monkeypatch.setattr("features.common.command.TELL_AFTER_S", 0.0)
     progress, asked = Progress("train a", 42, "fits"), threading.Semaphore(0)
 
     def now() -> str:

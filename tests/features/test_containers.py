@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from features.audio import Clip, decode, listen, seconds
-from features.errors import AudioError
+from features.audio.decode import Clip, decode, listen, seconds
+from features.common.errors import AudioError
 from tests.features.sounds import (
     APE,
     ID3V1,

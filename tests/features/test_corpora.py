@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from features.common.errors import CorpusError
 from features.corpora import CORPORA, _registry, read_corpus
 from features.corpora.compare import TARGETS
-from features.errors import CorpusError
 from features.utterances import read_table, table_hash, write_table
 
 DATA = Path(__file__).resolve().parents[3] / "shared/data"

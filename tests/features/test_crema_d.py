@@ -4,9 +4,9 @@ import math
 
 import pytest
 
+from features.common.errors import CorpusError
 from features.corpora import read_corpus
 from features.corpora.crema_d import CREMA_D, EMOTIONS, NAME, SENTENCES
-from features.errors import CorpusError
 from tests.features.test_corpora import kinds, row, touch, write
 
 CLIPS = ("1001_IEO_ANG_LO", "1002_TIE_NEU_XX", "1076_MTI_SAD_XX")

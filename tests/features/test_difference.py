@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features.store import store_path
+from features.stores.read import store_path
 from tests.features.test_matrix import make_store
 
 
@@ -61,7 +61,7 @@ def test_rows_of_one_store_and_of_other_audio(tmp_path: Path, data: np.ndarray, 
     make_store(tmp_path, "b", data, IDS)
     import h5py
 
-    from features import store
+    from features.stores import read as store
 
     with h5py.File(b, "r+") as file:
         file["audio_hash"][4] = 0

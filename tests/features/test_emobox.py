@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.emobox import EmoBoxFold, read_emobox
-from features.errors import CorpusError
+from features.common.errors import CorpusError
+from features.splits.emobox import EmoBoxFold, read_emobox
 from tests.features.test_corpora import write
 
 

@@ -13,12 +13,12 @@ import pytest
 
 from extract.__main__ import main as extract
 from extract.__main__ import parser as extract_parser
-from features.command import run_command
-from features.errors import StoreError
-from features.exchange import export_features, source_hash
-from features.feature_files import Matcher
+from features.common.command import run_command
+from features.common.errors import StoreError
+from features.exchange.exchange import export_features, source_hash
+from features.exchange.feature_files import Matcher
 from features.matrix import load
-from features.store import Store, store_path
+from features.stores.read import Store, store_path
 from features.utterances import CONTENT, read_table, write_table
 from tests.features.test_matrix import make_store
 

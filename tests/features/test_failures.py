@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from features.failures import named_failures, write_failures
+from features.stores.failures import named_failures, write_failures
 
 
 def fail(store: Path, *names: str) -> Path:

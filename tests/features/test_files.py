@@ -16,8 +16,8 @@ import h5py
 import numpy as np
 import pytest
 
-from features.errors import RunError
-from features.files import Sink, full_disk, reason_of, replacing, write_text
+from features.common.errors import RunError
+from features.common.files import Sink, full_disk, reason_of, replacing, write_text
 
 
 def test_a_file_is_replaced_at_the_end(tmp_path: Path) -> None:

@@ -14,11 +14,11 @@ import pandas as pd
 import pytest
 from sklearn.model_selection import StratifiedGroupKFold
 
-import features.folds
-from features.group_folds import stratified_groups
-from features.lint import lint
-from features.recipe import SplitSpec
-from features.splits import Plan, make_plan
+import features.splits.folds
+from features.recipe.load import SplitSpec
+from features.splits.group_folds import stratified_groups
+from features.splits.lint import lint
+from features.splits.plan import Plan, make_plan
 from tests.models.synthetic import rows
 
 TOP = Path(__file__).resolve().parents[2]
@@ -70,7 +70,9 @@ def walk(plan: Plan, n: int) -> None:
 def test_a_plan_of_many_folds_is_small(inner: str, monkeypatch: pytest.MonkeyPatch) -> None:
     n_speakers, n = 100, 8_000
     frame, y = table(n_speakers, n)
-    monkeypatch.setattr(features.folds, "MOST_KEPT", 10 * n)  # ten folds of rows, all of groups
+    monkeypatch.setattr(
+        features.splits.folds, "MOST_KEPT", 10 * n
+    )  # ten folds of rows, all of groups
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
@@ -94,7 +96,7 @@ def test_codes_that_are_not_kept_are_made_again(monkeypatch: pytest.MonkeyPatch)
                 for i in reversed(range(9))]]  # fmt: skip
 
     kept = described()
-    monkeypatch.setattr(features.folds, "MOST_KEPT", 0)
+    monkeypatch.setattr(features.splits.folds, "MOST_KEPT", 0)
     assert described() == kept
 
 
@@ -104,7 +106,7 @@ def test_2000_speakers_of_200000_rows_fit_into_two_gigabytes() -> None:
     script = """
 import resource
 import numpy as np
-from features.splits import make_plan
+from features.splits.plan import make_plan
 from tests.features.test_folds import split, table
 resource.setrlimit(resource.RLIMIT_AS, (2 * 2**30, 2 * 2**30))
 frame, y = table(2000, 200_000)

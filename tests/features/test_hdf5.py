@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features import hdf5
-from features.errors import StoreError
-from features.store import Store, write_store
+from features.common.errors import StoreError
+from features.stores import hdf5
+from features.stores.read import Store, write_store
 
 TINY = Path(__file__).resolve().parents[1] / "data" / "store-v1.h5"
 WHOLE = TINY.read_bytes()

@@ -5,8 +5,8 @@ from collections import defaultdict
 
 import pytest
 
+from features.common.errors import CorpusError
 from features.corpora import get_corpus, read_corpus
-from features.errors import CorpusError
 from features.utterances import read_table, table_hash, write_table
 from tests.conftest import SHARED_DATA
 from tests.features.test_corpora import kinds, row, touch, write

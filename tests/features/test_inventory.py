@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features import keepers
-from features.command import size
-from features.inventory import compare_rows
-from features.lock import WriterLock
-from features.recipe import load_recipe
-from features.store import NUMERICS, Store, store_path
+from features.common.command import size
+from features.common.lock import WriterLock
+from features.recipe.load import load_recipe
+from features.stores import keepers
+from features.stores.inventory import compare_rows
+from features.stores.read import NUMERICS, Store, store_path
 from features.utterances import read_table, write_table
 from tests.features.test_matrix import make_store, make_table, write_recipe
 

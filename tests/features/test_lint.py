@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.errors import RunError
-from features.lint import Lint, lint, lint_recipe
-from features.recipe import SplitSpec
-from features.splits import Fold, Plan, make_plan
+from features.common.errors import RunError
+from features.recipe.load import SplitSpec
+from features.splits.lint import Lint, lint, lint_recipe
+from features.splits.plan import Fold, Plan, make_plan
 from tests.models import synthetic
 
 LABELS = ("calm", "sad")

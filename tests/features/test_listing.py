@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from features.__main__ import main, parser
-from features.command import run_command
+from features.common.command import run_command
+from features.common.words import counted
 from features.corpora import CORPORA
 from features.corpora.listing import describe
-from features.words import counted
 from tests.features.test_named_corpora import listing, touch
 from tests.trees import write_evaluations
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from features import lock as lock_module
-from features.errors import StoreError
-from features.lock import WriterLock, live_holder
+from features.common import lock as lock_module
+from features.common.errors import StoreError
+from features.common.lock import WriterLock, live_holder
 
 GONE = 99_999_999  # above any pid
 

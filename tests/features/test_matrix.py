@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.errors import CorpusError, RunError, StoreError
+from features.common.errors import CorpusError, RunError, StoreError
 from features.matrix import load, load_matrix, standardised
-from features.recipe import Recipe, load_recipe
-from features.store import NUMERICS, full_key, store_path, write_store
+from features.recipe.load import Recipe, load_recipe
+from features.stores.read import NUMERICS, full_key, store_path, write_store
 from features.utterances import Table, columns_of, read_table, write_table
 from tests.models import synthetic
 

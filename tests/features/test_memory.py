@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features.command import run_command
-from features.memory import out_of_memory
+from features.common.command import run_command
+from features.common.memory import out_of_memory
 from features.utterances import Table, write_table
 from tests.models import synthetic
 
@@ -72,7 +72,7 @@ def test_a_command_under_a_limit_ends_in_one_line(tmp_path: Path) -> None:
     script = """
 import resource, sys
 from features.__main__ import main, parser
-from features.command import run_command
+from features.common.command import run_command
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 30_000_000, used + 30_000_000))
 sys.exit(run_command(main, parser(), sys.argv[1:]))

@@ -5,8 +5,8 @@ import math
 
 import pytest
 
+from features.common.errors import CorpusError
 from features.corpora import read_corpus
-from features.errors import CorpusError
 from tests.features.test_corpora import kinds, row, touch, write
 
 HEADER = "FileName,EmoClass,EmoAct,EmoVal,EmoDom,SpkrID,Gender,Split_Set"

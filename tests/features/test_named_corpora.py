@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from features.common.errors import CorpusError
 from features.corpora import CORPORA, read_corpus
 from features.corpora.ema import SENTENCES_AB, SENTENCES_JN_LS
-from features.errors import CorpusError
 from tests.conftest import SHARED_DATA
 
 NAMED = ("ravdess", "tess", "savee", "emovo", "jtes", "ema", "enterface")

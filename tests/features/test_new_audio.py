@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features.errors import CorpusError, RecipeError
+from features.common.errors import CorpusError, RecipeError
 from features.new_audio import audio_table, corpus_name, system_of
 from tests.models import synthetic
 from tests.models.test_train import SVC

@@ -8,13 +8,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from features.common.errors import CorpusError, RecipeError
 from features.corpora import read_corpus
-from features.emobox import read_emobox
-from features.errors import CorpusError, RecipeError
-from features.feature_files import Matcher
-from features.lint import lint_recipe
-from features.oddities import columns_near, oddities
-from features.recipe import load_recipe
+from features.corpora.oddities import columns_near, oddities
+from features.exchange.feature_files import Matcher
+from features.recipe.load import load_recipe
+from features.splits.emobox import read_emobox
+from features.splits.lint import lint_recipe
 from features.utterances import read_table, table_hash, write_table
 from tests.features.test_corpora import kinds, row, touch, write
 from tests.features.test_recipe import write as write_recipe

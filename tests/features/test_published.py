@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from features.errors import RecipeError
-from features.published import PublishedTable, setting, unlike
-from features.recipe import load_recipe
+from features.common.errors import RecipeError
+from features.recipe.load import load_recipe
+from features.recipe.published import PublishedTable, setting, unlike
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 GOOD = """

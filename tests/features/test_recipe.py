@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from features.errors import RecipeError
-from features.recipe import Recipe, load_recipe
+from features.common.errors import RecipeError
+from features.recipe.load import Recipe, load_recipe
 
 SHIPPED = sorted((Path(__file__).resolve().parents[2] / "recipes").glob("*.toml"))
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.recordings import Recordings
+from features.splits.recordings import Recordings
 from tests.models import synthetic
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.errors import RunError
-from features.recipe import SplitSpec
-from features.splits import CONDITIONS, Fold, inner_folds, make_plan, outer_folds
+from features.common.errors import RunError
+from features.recipe.load import SplitSpec
+from features.splits.plan import CONDITIONS, Fold, inner_folds, make_plan, outer_folds
 from tests.models.synthetic import rows
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features import store as store_module
-from features.errors import StoreError
-from features.store import (
+from features.common.errors import StoreError
+from features.stores import read as store_module
+from features.stores.read import (
     BLOCK,
     Store,
     audio_hash,
@@ -68,7 +68,7 @@ def test_rows_are_compared_in_runs_of_any_length(
     data = rng.standard_normal((3, n, 7)).astype(np.float32)
     write(tmp_path / "toy.h5", data)
     for run_bytes in (1, 2 * BLOCK * 7 * 4):
-        monkeypatch.setattr("features.store.RUN_BYTES", run_bytes)
+        monkeypatch.setattr("features.stores.read.RUN_BYTES", run_bytes)
         with Store(tmp_path / "toy.h5") as store:
             for position in range(3):
                 found = store.read_position(position, "mean", check=True)
@@ -428,7 +428,7 @@ def test_values_that_are_not_finite_are_refused_with_their_place(
     tmp_path: Path, data: np.ndarray, monkeypatch: pytest.MonkeyPatch, value: float, run_bytes: int
 ) -> None:
     """The checksums are those of what was written: they say nothing."""
-    monkeypatch.setattr("features.store.RUN_BYTES", run_bytes)
+    monkeypatch.setattr("features.stores.read.RUN_BYTES", run_bytes)
     data[1, 70, 3] = data[1, 149, 0] = data[2, 149, 6] = value
     write(tmp_path / "toy.h5", data)
     with Store(tmp_path / "toy.h5") as store:

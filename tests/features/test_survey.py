@@ -13,8 +13,8 @@ import pytest
 import soundfile as sf
 
 from features import survey as module
-from features.audio import DECODER
-from features.store import audio_hash, file_digest
+from features.audio.decode import DECODER
+from features.stores.read import audio_hash, file_digest
 from features.survey import FILES, Survey, forget, keep_measured, pointed_elsewhere, survey
 from features.utterances import Table, read_table, write_table
 from tests.models import synthetic

@@ -7,9 +7,9 @@ import unicodedata
 
 import pytest
 
-from features.command import argument_parser, run_command
-from features.errors import UserError
-from features.terminal import shown, shown_streams
+from features.common.command import argument_parser, run_command
+from features.common.errors import UserError
+from features.common.terminal import shown, shown_streams
 
 RIGHT_TO_LEFT = "anger\u202egnp.wav"
 

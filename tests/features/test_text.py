@@ -6,7 +6,15 @@ import unicodedata
 
 import pytest
 
-from features.text import DROPPED, alike, clean, clean_all, merged, one_letter_apart, told_apart
+from features.common.text import (
+    DROPPED,
+    alike,
+    clean,
+    clean_all,
+    merged,
+    one_letter_apart,
+    told_apart,
+)
 
 COMPOSED, DECOMPOSED = "Zo\u00eb", "Zoe\u0308"
 BLANKS = "\u00a0\u1680\u2000\u2002\u2007\u2009\u202f\u205f\u3000\t\n\r\v\f\u0085\u2028\u2029"

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.errors import CorpusError
+from features.common.errors import CorpusError
 from features.utterances import (
     COLUMNS,
     Finding,

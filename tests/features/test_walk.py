@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from features.common.errors import CorpusError
+from features.common.walk import Lookup, existing, find_place, walk
 from features.corpora import read_corpus
-from features.errors import CorpusError
 from features.new_audio import audio_table
-from features.walk import Lookup, existing, find_place, walk
 from tests.features.test_corpora import kinds, touch, write
 
 COMPOSED, DECOMPOSED = "Zo\u00eb.wav", "Zoe\u0308.wav"

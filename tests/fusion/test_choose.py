@@ -15,12 +15,12 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from evaluate import runs
-from evaluate.selection import read_subsets, subsets_text
-from features.errors import RunError
-from features.recipe import Recipe
-from fusion.choose import Checkpoint, choose, make_subsets, read_data
+from evaluate.runs import record as runs
+from evaluate.scores.subsets import read_subsets, subsets_text
+from features.common.errors import RunError
+from features.recipe.load import Recipe
 from fusion.combine import mean
+from fusion.subsets.choose import Checkpoint, choose, make_subsets, read_data
 from models.train import train_model
 from tests.evaluate import made
 from tests.models import synthetic
@@ -335,8 +335,8 @@ def test_regression_from_end_to_end(tmp_path: Path) -> None:
 SEARCH = """
 import sys
 import numpy as np
-from features.command import argument_parser, run_command
-from fusion.subsets import Classes, search
+from features.common.command import argument_parser, run_command
+from fusion.subsets.search import Classes, search
 
 def main(args):
     rng = np.random.default_rng(0)

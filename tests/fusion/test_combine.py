@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from scipy.special import softmax
 
-from evaluate.runs import read_predictions, read_run, write_predictions
-from features.errors import RunError
-from features.recipe import FusionSpec
+from evaluate.runs.record import read_predictions, read_run, write_predictions
+from features.common.errors import RunError
+from features.recipe.load import FusionSpec
 from fusion.combine import combine, fuse, logit_sum, mean, mean_probability, vote
 from models.train import train_model
 from tests.models import synthetic

@@ -10,13 +10,13 @@ import pytest
 from scipy.special import softmax
 from sklearn.linear_model import RidgeCV
 
-from evaluate.calibration import temperature
-from evaluate.runs import new_folder, read_predictions, run_folder
-from features.errors import RunError
-from features.failures import write_failures
-from features.files import read_csv
+from evaluate.metrics.calibration import temperature
+from evaluate.runs.record import new_folder, read_predictions, run_folder
+from features.common.errors import RunError
+from features.common.files import read_csv
 from features.new_audio import corpus_name
-from features.recipe import Recipe
+from features.recipe.load import Recipe
+from features.stores.failures import write_failures
 from fusion import predict
 from fusion.stacking import ALPHAS
 from models.train import train_model

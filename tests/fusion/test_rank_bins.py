@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata, spearmanr
 
-from fusion.rank_bins import rho_bounds
+from fusion.subsets.rank_bins import rho_bounds
 
 Rng = np.random.Generator
 SLACK = 9

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from evaluate.runs import read_json, read_predictions, write_json, write_predictions
-from features.command import run_command
-from features.errors import RunError
-from fusion.choose import make_subsets
+from evaluate.runs.record import read_json, read_predictions, write_json, write_predictions
+from features.common.command import run_command
+from features.common.errors import RunError
 from fusion.combine import fuse
 from fusion.reproduce import main, parser, reproduce
+from fusion.subsets.choose import make_subsets
 from models.train import train_model
 from tests.models import synthetic
 from tests.models.test_train import SVC

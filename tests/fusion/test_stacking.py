@@ -13,10 +13,10 @@ from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.metrics import recall_score
 from sklearn.preprocessing import StandardScaler
 
-from evaluate.calibration import KINDS, probabilities, temperature
-from evaluate.runs import read_predictions, read_run
-from features.errors import RunError
-from features.recipe import FusionSpec
+from evaluate.metrics.calibration import KINDS, probabilities, temperature
+from evaluate.runs.record import read_predictions, read_run
+from features.common.errors import RunError
+from features.recipe.load import FusionSpec
 from fusion import stacking
 from fusion.combine import SCORES, combine, fixed_method, fuse
 from fusion.stacking import STRENGTHS, Rows, crossfit, learn, log_probabilities, parts

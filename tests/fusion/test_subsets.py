@@ -12,9 +12,9 @@ import pytest
 from scipy.stats import spearmanr
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
-from features.errors import RunError
+from features.common.errors import RunError
 from fusion.combine import METHODS, mean
-from fusion.subsets import (
+from fusion.subsets.search import (
     ADDITIVE,
     NEAR,
     TIES_KEPT,

@@ -12,10 +12,10 @@ import soundfile as sf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extract.ahead import load_one
 from extract.audio import Clip, load, seconds
-from features.audio import Heard, Span, listen
-from features.errors import AudioError
+from extract.job.ahead import load_one
+from features.audio.decode import Heard, Span, listen
+from features.common.errors import AudioError
 from tests.fuzz.tools import damaged, read_or_refused
 
 FORMATS = {

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluate.runs import fingerprint, head_settings, run_folders
-from features.errors import RecipeError
-from features.recipe import load_recipe
+from evaluate.runs.record import fingerprint, head_settings, run_folders
+from features.common.errors import RecipeError
+from features.recipe.load import load_recipe
 from tests.fuzz.tools import ODD_TEXT, damaged, misfit, odd_values, read_or_refused, toml, toml_file
 
 SHIPPED = sorted((Path(__file__).resolve().parents[2] / "recipes").glob("*.toml"))

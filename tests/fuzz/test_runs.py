@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluate import runs
-from evaluate.score import overview, read_all, score_all
-from features.errors import RunError
-from features.recipe import Recipe
+from evaluate.runs import record as runs
+from evaluate.scores.score import overview, read_all, score_all
+from features.common.errors import RunError
+from features.recipe.load import Recipe
 from fusion.combine import combine
 from tests.evaluate import made
 from tests.fuzz.tools import ODD_TEXT, damaged, misfit, read_or_refused

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.errors import StoreError
-from features.store import Store
+from features.common.errors import StoreError
+from features.stores.read import Store
 from tests.fuzz.tools import ODD_TEXT, bounded, damaged, read_or_refused
 
 PATH = Path(__file__).resolve().parents[1] / "data" / "store-v1.h5"

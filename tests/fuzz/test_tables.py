@@ -11,10 +11,10 @@ import soundfile as sf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extract.batches import Job, Plan, current_plan, make_batches, read_plan
+from extract.plan.batches import Job, Plan, current_plan, make_batches, read_plan
+from features.common.errors import CorpusError, StoreError
 from features.corpora import CORPORA, read_corpus
-from features.errors import CorpusError, StoreError
-from features.failures import FAILURE_COLUMNS, read_failures
+from features.stores.failures import FAILURE_COLUMNS, read_failures
 from features.utterances import Table, differences, read_table, table_hash, write_table
 from tests.fuzz.tools import (
     ODD_TEXT,

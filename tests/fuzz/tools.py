@@ -14,7 +14,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from features.errors import UserError
+from features.common.errors import UserError
 
 MEMORY = 256 << 20
 """Bytes of address space that one example may add."""

@@ -20,7 +20,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import SVC, LinearSVC, LinearSVR
 
-from evaluate.runs import read_predictions, read_run
+from evaluate.runs.record import read_predictions, read_run
 from features.matrix import load_matrix
 from models.train import load_head, train_model
 from tests.models import synthetic

@@ -15,8 +15,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from skops import io
 
 import models.search
-from features.recipe import HeadSpec
-from features.splits import Fold
+from features.recipe.load import HeadSpec
+from features.splits.plan import Fold
 from models.column_weights import ColumnWeights
 from models.heads import HEADS, cells
 from models.search import Fits, Problem, Refit, apply, refit, search

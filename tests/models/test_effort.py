@@ -9,8 +9,8 @@ import pytest
 
 import models.effort
 from features.matrix import load_matrix
-from features.recipe import HeadSpec
-from features.splits import Fold, Plan
+from features.recipe.load import HeadSpec
+from features.splits.plan import Fold, Plan
 from models.effort import count_fits, warning
 from models.search import Problem
 from tests.models import synthetic

@@ -11,8 +11,8 @@ import pytest
 from sklearn.base import clone
 from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 
-from models import gram
-from models.gram import BLOCK, Base, Basis, Part, Scaled, Sums, Team, affine, fit_scaler, sums
+from models.exact import gram
+from models.exact.gram import BLOCK, Base, Basis, Part, Scaled, Sums, Team, affine, fit_scaler, sums
 
 SCALERS = [StandardScaler(), MinMaxScaler(), RobustScaler(), "passthrough"]
 SIZES = [5, 300, 5000]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from sklearn.svm import LinearSVR
 
-from features.errors import RecipeError
-from features.recipe import HeadSpec
+from features.common.errors import RecipeError
+from features.recipe.load import HeadSpec
 from models.heads import HEADS, cells, check_grid, pipeline
 
 LABELS = ("angry", "calm", "sad")

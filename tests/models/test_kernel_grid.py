@@ -10,11 +10,11 @@ import pytest
 from sklearn.pipeline import Pipeline
 
 import models.search
-from evaluate.runs import read_run
-from features.errors import RecipeError
-from features.recipe import HeadSpec
-from features.splits import Fold
-from models import kernel_grid
+from evaluate.runs.record import read_run
+from features.common.errors import RecipeError
+from features.recipe.load import HeadSpec
+from features.splits.plan import Fold
+from models.exact import kernel_grid
 from models.heads import cells, pipeline
 from models.search import Choice, Fit, Fits, Problem, Refit, decide, refit, route, search
 from models.train import load_head, train_model

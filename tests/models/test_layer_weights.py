@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from features.recipe import HeadSpec
+from features.recipe.load import HeadSpec
 from models.heads import cells, pipeline
 from models.layer_weights import WeightedFits, learn, mix
 from models.search import Fit, Fits, Problem

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evaluate.runs import read_predictions, read_run
-from features.errors import RunError
+from evaluate.runs.record import read_predictions, read_run
+from features.common.errors import RunError
 from features.matrix import load_matrix
-from features.recipe import Recipe
+from features.recipe.load import Recipe
 from models.layer_weights import mix
 from models.layers import train_layer, work_of
 from models.search import apply

@@ -19,11 +19,11 @@ from sklearn.svm import LinearSVC, LinearSVR
 from skops import io
 
 import models.search
-from features.errors import RecipeError
-from features.recipe import HeadSpec
-from features.splits import Fold
-from models import linear_fits
-from models.linear_fits import LOST, obstacle
+from features.common.errors import RecipeError
+from features.recipe.load import HeadSpec
+from features.splits.plan import Fold
+from models.exact import linear_fits
+from models.exact.linear_fits import LOST, obstacle
 from models.search import Choice, Fit, Fits, Fitted, Problem, Refit, decide, refit, route, search
 from tests.models import synthetic
 

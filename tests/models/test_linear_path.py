@@ -18,8 +18,8 @@ from sklearn.svm import LinearSVC, LinearSVR
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from skops import io
 
-from models import linear_path
-from models.linear_path import LinearPathSVC, LinearPathSVR
+from models.exact import linear_path
+from models.exact.linear_path import LinearPathSVC, LinearPathSVR
 from tests.models import synthetic
 
 SQUARED, PLAIN = "squared_epsilon_insensitive", "epsilon_insensitive"
@@ -560,7 +560,7 @@ def test_skops_and_clone(loss: str) -> None:
     head.fit(X, y)
     data = io.dumps(head)
     untrusted = io.get_untrusted_types(data=data)
-    assert untrusted == [f"models.linear_path.{type(head).__name__}"]
+    assert untrusted == [f"models.exact.linear_path.{type(head).__name__}"]
     loaded = io.loads(data, trusted=untrusted)
     np.testing.assert_array_equal(loaded.predict(X), head.predict(X))
     assert loaded.get_params() == head.get_params()

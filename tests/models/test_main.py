@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features.errors import RunError
+from features.common.errors import RunError
 from features.utterances import Table, read_table, table_hash, write_table
 from models.__main__ import main, parser
 from models.train import odd_rows

@@ -14,12 +14,12 @@ import pandas as pd
 import pytest
 from sklearn.preprocessing import StandardScaler
 
-from evaluate.runs import new_folder, read_predictions, run_folder
-from features.errors import RunError, StoreError
+from evaluate.runs.record import new_folder, read_predictions, run_folder
+from features.common.errors import RunError, StoreError
 from features.matrix import load_matrix
 from features.new_audio import corpus_name
-from features.recipe import Recipe
-from features.store import Store, write_store
+from features.recipe.load import Recipe
+from features.stores.read import Store, write_store
 from features.utterances import AUDIO_HASH
 from models import predict
 from models.layers import train_layer

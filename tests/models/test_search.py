@@ -11,9 +11,9 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 import models.search
-from features.errors import RunError
-from features.recipe import HeadSpec
-from features.splits import Fold
+from features.common.errors import RunError
+from features.recipe.load import HeadSpec
+from features.splits.plan import Fold
 from models.heads import cells
 from models.search import (
     Fit,

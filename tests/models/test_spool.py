@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 import models.spool
-from evaluate.runs import read_predictions, write_predictions
-from features.errors import RunError
+from evaluate.runs.record import read_predictions, write_predictions
+from features.common.errors import RunError
 from models.spool import Spool
 
 

@@ -18,15 +18,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from evaluate.runs import is_stale, read_predictions, read_run
-from evaluate.score import overview, score_all, score_run
+from evaluate.runs.record import is_stale, read_predictions, read_run
+from evaluate.scores.score import overview, score_all, score_run
 from features.__main__ import main as features
 from features.__main__ import parser as features_parser
-from features.command import run_command
+from features.common.command import run_command
+from features.common.errors import CorpusError, RecipeError, RunError, StoreError
 from features.corpora import read_corpus
-from features.errors import CorpusError, RecipeError, RunError, StoreError
 from features.matrix import load_matrix, standardised
-from features.recipe import Recipe, load_recipe
+from features.recipe.load import Recipe, load_recipe
 from features.survey import survey
 from features.utterances import Table, read_table, write_table
 from models.search import apply, decide

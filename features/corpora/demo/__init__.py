@@ -18,10 +18,10 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from features.common.errors import UserError
+from features.common.files import read_bytes, read_text
 from features.corpora.base import Corpus
 from features.corpora.compare import ABOUT_SPEAKERS, LAYOUT, TARGETS, counts, read_compare
-from features.errors import UserError
-from features.files import read_bytes, read_text
 
 # Raised with every change of the plan or the sound: a corpus of another version is made anew.
 VERSION = 1

@@ -7,9 +7,9 @@ import sys
 import time
 from pathlib import Path
 
+from features.common.ending import Terminated, ending
+from features.common.errors import UserError
 from features.corpora.demo import is_complete, synthesise
-from features.ending import Terminated, ending
-from features.errors import UserError
 
 
 def main(arguments: list[str] | None = None) -> int:

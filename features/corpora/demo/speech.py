@@ -17,8 +17,8 @@ import numpy as np
 import soundfile
 import soxr
 
+from features.common.errors import UserError
 from features.corpora.demo.plan import Utterance, plan
-from features.errors import UserError
 
 RATE_HZ = 16000
 # From espeak-ng's speak_lib.h.

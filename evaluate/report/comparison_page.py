@@ -1,0 +1,165 @@
+"""Two folders of runs side by side, as a page.
+
+Conventions
+-----------
+- Nothing is computed: `evaluate.scores.side_by_side` has the numbers. A is what B is taken from.
+- Runs are named as their folders are, which is what they were matched by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from evaluate.report import plots
+from evaluate.report.book import Book, Shown, slug
+from evaluate.report.tables import NONE, Sheet, count, difference, entry, p_value, plain, text
+from evaluate.scores.pairs import LEVEL
+from evaluate.scores.score import NAMES, SHOWN
+from evaluate.scores.side_by_side import (
+    Comparison,
+    Setting,
+    best_note,
+    cannot_tell,
+    details,
+    pair_name,
+)
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def render(found: Comparison) -> dict[str, str | bytes]:
+    """All files of the report on a comparison."""
+    return _Book(found).files()
+
+
+class _Book(Book):
+    """The page of a comparison and what it leads to."""
+
+    def __init__(self, found: Comparison) -> None:
+        self.found = found
+        self.confidence = f"{found.recipe.evaluate.confidence:.0%}"
+        names = [one.resolve().name for one in (found.a, found.b)]
+        self.title = " against ".join(names)
+        super().__init__(self.title)
+
+    def files(self) -> dict[str, str | bytes]:
+        """Make the page."""
+        found = self.found
+        by_metric, (beside, lacking) = found.by_metric(), details(found)
+        parts = []
+        for partition in dict.fromkeys(partition for partition, _ in by_metric):
+            rows = {m: by_metric[partition, m] for m in SHOWN[found.recipe.task]}
+            parts.append(
+                (
+                    found.marked(partition),
+                    found.optimism(partition),
+                    self._picture(partition, rows),
+                    self._keep(*(self._differences(partition, *one) for one in rows.items())),
+                    list(dict.fromkeys(filter(None, map(cannot_tell, rows.values())))),
+                    self._keep(*self._details(partition, beside)),
+                )
+            )
+        self._page(
+            "index.html",
+            "side-by-side.html",
+            "Side by side",
+            found=found,
+            settings=self._keep(_settings(found.settings) if found.settings else None),
+            parts=parts,
+            best=best_note(found),
+            lacking=lacking,
+        )
+        return self._files
+
+    def _picture(self, partition: str, rows: Mapping[str, Rows]) -> Shown:
+        pairs: dict[str, dict[str, Any]] = {}
+        for metric, of in rows.items():
+            for row in of:
+                bounds = {"value": row["difference"], "low": row["low"], "high": row["high"]}
+                pairs.setdefault(pair_name(row["a"], row["b"]), {})[NAMES[metric]] = bounds
+        names = [NAMES[metric] for metric in rows]
+        picture = plots.scores(
+            list(pairs.items()),
+            names,
+            f"A minus B, with {self.confidence} interval",
+            f"{' and '.join(names)} of A minus those of B on {partition}, for every pair of runs; "
+            "the numbers are in the tables",
+            line_at=0,
+        )
+        text = f"{partition}: right of the line A has the higher score, left of it B."
+        return self._draw(slug(f"differences-{partition}"), picture, text)
+
+    def _differences(self, partition: str, metric: str, rows: Rows) -> Sheet:
+        cells = [
+            [
+                text(pair_name(row["a"], row["b"])),
+                plain(row["score_a"]),
+                plain(row["score_b"]),
+                difference(*(row[key] for key in ("difference", "low", "high"))),
+                count(row["n"]),
+                count(row["n_speakers"]) if row["n_speakers"] else text(NONE),
+                p_value(row["p"]),
+                p_value(row["p_holm"], LEVEL),
+            ]
+            for row in rows
+        ]
+        lacking = "".join(
+            f"; {one}" for one in dict.fromkeys(row["lacking"] for row in rows) if one
+        )
+        return Sheet(
+            f"{NAMES[metric]}, {partition}",
+            f"{NAMES[metric]} of A and B, {partition}, on the rows that both hold out, and A minus "
+            f"B with its {self.confidence} interval; speakers are resampled and swapped, else "
+            f"utterances{lacking}; Holm over all rows of this table, bold up to "
+            f"{LEVEL:g}",
+            ["run", "A", "B", "A minus B", "n", "speakers", "p", "p, Holm"],
+            [cells],
+            slug(f"differences-{partition}-{metric}"),
+        )
+
+    def _details(self, partition: str, beside: Rows) -> list[Sheet]:
+        here = [row for row in beside if row["partition"] == partition]
+        kinds = dict.fromkeys(row["kind"] for row in here)
+        return [
+            self._detail(partition, kind, [row for row in here if row["kind"] == kind])
+            for kind in kinds
+        ]
+
+    def _detail(self, partition: str, kind: str, rows: Rows) -> Sheet:
+        name = NAMES[SHOWN[self.found.recipe.task][0]]
+        of = {"class": "Recall of every class", "target": f"{name} of every target"}
+        title = f"{of.get(kind, f'{name} by {kind}')}, {partition}"
+        cells = [
+            [
+                text(pair_name(row["a"], row["b"])),
+                text(row["name"]),
+                entry(row["score_a"]),
+                entry(row["score_b"]),
+                difference(row["difference"]),
+                *(count(row[key]) for key in ("n_a", "n_b")),
+            ]
+            for row in rows
+        ]
+        return Sheet(
+            title,
+            f"{title}: each run on all rows that it holds out, as scored by itself; the difference "
+            "is not paired",
+            ["run", kind, "A", "B", "A minus B", "n of A", "n of B"],
+            [cells],
+            slug(f"{kind}-{partition}"),
+        )
+
+
+def _settings(found: Sequence[Setting]) -> Sheet:
+    rows = [
+        [text(one.key), text(one.a), text(one.b), text(", ".join(one.pairs) or "all")]
+        for one in found
+    ]
+    return Sheet(
+        "Settings that differ",
+        "Settings, packages, tables and stores that differ, as the runs of A and B were made",
+        ["setting", "A", "B", "runs"],
+        [rows],
+        "settings",
+    )

@@ -1,0 +1,588 @@
+"""The pages of a report and the files beside them, as text and bytes.
+
+Conventions
+-----------
+- `render` gives what is to be written: name relative to the report's folder -> content.
+- Whatever comes from data is escaped by the templates; names of files are made harmless by `slug`.
+- Nothing is loaded from outside the folder but recordings, which are links to the user's own files.
+- A page that has nothing to show is not made, and no page leads to it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from evaluate.report import (
+    examples,
+    plots,
+    sheets,
+    tables,
+)
+from evaluate.report import (
+    pair_sheets as contrasts,
+)
+from evaluate.report.book import Book, Shown, slug
+from evaluate.report.examples import Audio
+from evaluate.report.paper import Paper
+from evaluate.report.tables import Sheet
+from evaluate.runs import record as runs
+from evaluate.scores import side_by_side
+from evaluate.scores.score import (
+    NAMES,
+    SHOWN,
+    Protocols,
+    Scored,
+    caption,
+    marked_partition,
+    optimism,
+)
+from evaluate.scores.subsets import by_corpus
+from evaluate.scores.sweeps import Sweep
+from features.common.command import duration
+from features.common.terminal import shown
+from features.recipe.load import Recipe
+from features.utterances import Table
+
+UTTERANCES = "utterances.js"
+HARDEST = 20
+"""Utterances in a table of the hardest."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """All that a report shows.
+
+    Attributes
+    ----------
+    scored : list of Scored
+        Finished runs of the recipe.
+    protocols : Protocols
+        Those of the protocols beside it.
+    sweeps : list of Sweep
+        Models at several layers; their runs need not be among the recipe's.
+    statistics : dict
+        The content of `statistics.json`.
+    subsets : dict or None
+        The content of `subsets.json`, where the recipe asks for subsets and a search is finished.
+    repeats : dict or None
+        The content of `seeds.json`, where there are runs of other seeds.
+    tables : dict
+        Corpus -> its table, where there is one.
+    paper : Paper
+        Published figures beside ours.
+    """
+
+    recipe: Recipe
+    scored: Sequence[Scored]
+    protocols: Protocols
+    sweeps: Sequence[Sweep]
+    statistics: Mapping[str, Any]
+    subsets: Mapping[str, Any] | None
+    repeats: Mapping[str, Any] | None
+    tables: Mapping[str, Table]
+    audio: Audio
+    paper: Paper
+
+    def by_protocol(self) -> list[tuple[Recipe, str, Sequence[Scored]]]:
+        """Recipe, name and all runs of every protocol that has any; the main one has no name."""
+        also = self.recipe.beside()
+        known = {one.folder for one in self.scored}
+        swept = [one for sweep in self.sweeps for one in sweep.runs if one.folder not in known]
+        return [
+            (self.recipe, "", [*self.scored, *swept]),
+            *((also[name], name, more) for name, more in self.protocols.scored.items()),
+        ]
+
+
+def render(study: Study) -> dict[str, str | bytes]:
+    """All files of a report."""
+    return _Book(study).files()
+
+
+class _Book(Book):
+    """The pages of a study and what they lead to, collected while they are made."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self._utterances: dict[tuple[str, str], int] = {}
+        self._stems: dict[Path, str] = {}
+        for _, protocol, scored in study.by_protocol():
+            for one in scored:
+                whole = "-".join([one.kind, one.member, *([protocol] if protocol else [])])
+                self._stems[one.folder] = slug(whole)
+        self._pages = {folder: f"{stem}.html" for folder, stem in self._stems.items()}
+        self._fused = [one for one in study.scored if one.kind == "fusion"]
+        self._compared = study.statistics["partitions"]
+        self._complementary = {
+            partition: found["complementarity"]
+            for partition, found in self._compared.items()
+            if found["complementarity"]
+        }
+        self._has_fusion = bool(self._fused or self._complementary or study.subsets)
+        self._titles = {one.name: one.title for one in study.scored}
+        super().__init__(study.recipe.name, self._nav(), recipe=study.recipe)
+
+    def files(self) -> dict[str, str | bytes]:
+        """Make every page."""
+        self._index()
+        for recipe, protocol, scored in self.study.by_protocol():
+            predictions = _Predictions(scored)
+            for one in scored:
+                self._run(recipe, protocol, one, predictions)
+        if self._has_fusion:
+            self._fusion()
+        if self._compared:
+            self._comparisons()
+        if self.study.paper.sheets:
+            self._paper()
+        if self.study.sweeps:
+            self._layer_page()
+        self._data()
+        self._provenance()
+        self._files[UTTERANCES] = self._utterance_script()
+        return self._files
+
+    def _nav(self) -> list[tuple[str, str]]:
+        return [
+            ("index.html", "Scores"),
+            *([("comparisons.html", "Comparisons")] if self._compared else []),
+            *([("fusion.html", "Fusion")] if self._has_fusion else []),
+            *([("layers.html", "Layers")] if self.study.sweeps else []),
+            *([("paper.html", "Paper")] if self.study.paper.sheets else []),
+            ("data.html", "Data"),
+            ("provenance.html", "Provenance"),
+        ]
+
+    # -- index -----------------------------------------------------------------------------
+
+    def _index(self) -> None:
+        study = self.study
+        recipe, scored = study.recipe, study.scored
+        done = {(one.kind, one.member) for one in scored}
+        others = study.by_protocol()[1:]
+        self._page(
+            "index.html",
+            "index.html",
+            "Scores",
+            counts=caption(recipe, scored),
+            unfinished=[
+                f"{member} (fusion)" if kind == "fusion" else member
+                for kind, member, _ in runs.run_folders(recipe, Path())
+                if (kind, member) not in done
+            ],
+            left_out=() if study.paper.sheets else study.paper.left_out,
+            main=self._keep(sheets.overview(recipe, scored, self._pages, study.statistics)),
+            bold=contrasts.best_notes(study.statistics),
+            pictures=self._overview_pictures(),
+            subsets=[contrasts.best_subsets(study.subsets)] if study.subsets else [],
+            others=self._keep(
+                *(sheets.overview(one, more, self._pages) for one, _, more in others),
+                sheets.gaps(recipe, scored, study.protocols, self._pages),
+                *sheets.seeds(recipe, study.repeats, self._titles),
+                *(sheets.transfer(one, f"pairs-{self._stems[one.folder]}") for one in scored),
+                *(sheets.grid(one, f"grid-{self._stems[one.folder]}") for one in scored),
+                sheets.targets(recipe, scored, self._pages),
+            ),
+            notes=_gathered(scored),
+            n_runs=len(scored),
+            by_speakers=any(one.scores["n_speakers"] for one in scored),
+        )
+
+    def _overview_pictures(self) -> list[Shown]:
+        recipe, scored = self.study.recipe, self.study.scored
+        metric = SHOWN[recipe.task][0]
+        names = {p: marked_partition(p, scored) for p in sheets.partitions_of(scored)}
+        rows = [
+            (
+                one.marked_title,
+                {names[p]: e for p, e in _by_partition(one, metric).items() if p in names},
+            )
+            for one in scored
+        ]
+        shown = [p for p in names.values() if any(p in found for _, found in rows)]
+        if not shown:
+            return []
+        picture = plots.scores(
+            rows,
+            shown,
+            f"{NAMES[metric]} with {recipe.evaluate.confidence:.0%} interval",
+            f"{NAMES[metric]} of every run on {' and '.join(shown)}; the numbers are in the table",
+            rule_after=sum(one.kind == "model" for one in scored) % len(scored),
+            chance=self._chance(metric),
+        )
+        filled = "; the last partition is drawn filled" if len(shown) > 1 else ""
+        return [self._draw("scores", picture, f"Scores with their intervals{filled}.")]
+
+    # -- a page a run ----------------------------------------------------------------------
+
+    def _run(self, recipe: Recipe, protocol: str, one: Scored, predictions: _Predictions) -> None:
+        frame = predictions.of(one)
+        parts, cells = [], {}
+        for partition, result in one.scores["partitions"].items():
+            rows = frame[frame.index.get_level_values("partition") == partition]
+            part: dict[str, Any] = {
+                "name": marked_partition(partition, [one]),
+                "optimism": optimism(partition, [one]),
+                "masked": not result["metrics"],
+            }
+            parts.append(part)
+            if part["masked"]:
+                continue
+            part["scores"], part["confusion"] = self._score_tables(one, partition, result)
+            if part["confusion"]:
+                cells[partition] = self._cells(rows, one.scores["labels"])
+            part["calibration"] = self._calibration(one, partition)
+            worst = rows["difficulty"].dropna()
+            worst = worst.sort_values(ascending=False, kind="stable").head(HARDEST)
+            part["more"] = self._keep(
+                *contrasts.groups(one, partition, f"{self._stems[one.folder]}-{partition}"),
+                sheets.hardest(one, predictions.beside(one), worst, self.study.audio, partition),
+            )
+        self._page(
+            self._pages[one.folder],
+            "run.html",
+            one.title,
+            one=one,
+            protocol=protocol or recipe.split.outer,
+            parts=parts,
+            cells=cells,
+            chosen=self._keep(sheets.chosen(one), *sheets.learned(one)),
+            notes=_notes(one),
+            silent=list(self.study.audio.missing.values()),
+            neighbours=self._neighbours(one),
+        )
+
+    def _calibration(
+        self, one: Scored, partition: str
+    ) -> tuple[list[Sheet], list[Shown], list[str]]:
+        """Table, picture, and what they show; nothing of each where scores have no calibration."""
+        found = contrasts.calibration(one, partition)
+        if found is None:
+            return [], [], []
+        stem = f"{self._stems[one.folder]}-{partition}"
+        picture = contrasts.reliability(
+            found, f"Accuracy of {one.marked_title} by its confidence, {partition}"
+        )
+        text = "Accuracy by confidence; on the line a run is as sure of itself as it is right."
+        return (
+            self._keep(contrasts.calibration_errors(found, partition, stem)),
+            [self._draw(f"calibration-{stem}", picture, text)],
+            [contrasts.calibration_note(found)],
+        )
+
+    def _score_tables(
+        self, one: Scored, partition: str, result: Mapping[str, Any]
+    ) -> tuple[list[Sheet], list[dict[str, Any]]]:
+        """Tables of scores of a partition and of its corpora alone, and confusion matrices."""
+        found, matrices = [], []
+        whole = {partition: result}
+        alone = {f"{partition}, {c} alone": part for c, part in result["corpora"].items()}
+        for where, part in {**whole, **alone}.items():
+            if not part["metrics"]:
+                continue
+            regression = one.scores["task"] == "regression"
+            if part.get("folds") or not regression:  # else the table of targets ends with its means
+                found += self._keep(sheets.summary(part, where))
+            stem = slug(f"{self._stems[one.folder]}-{where.replace(', ', '-').replace(' ', '-')}")
+            if regression:
+                found += self._keep(sheets.of_targets(part, where, f"targets-{stem}"))
+                continue
+            labels = one.scores["labels"]
+            found += self._keep(sheets.of_classes(part, where, f"classes-{stem}"))
+            matrix = sheets.confusion(part, labels, where, f"confusion-{stem}")
+            self._keep(matrix)
+            title = f"Confusion matrix of {one.marked_title}, {where}"
+            self._picture_files(
+                f"confusion-{stem}", plots.confusion(part["confusion"], labels, title)
+            )
+            totals = [sum(row) for row in part["confusion"]]
+            matrices.append(
+                {
+                    "sheet": matrix,
+                    "shares": [
+                        [n / total if total else 0 for n in row]
+                        for row, total in zip(part["confusion"], totals, strict=True)
+                    ],
+                    "partition": partition if where in whole else None,
+                }
+            )
+        return found, matrices
+
+    def _cells(self, rows: pd.DataFrame, labels: Sequence[str]) -> dict[str, list[int]]:
+        """Cell of a confusion matrix -> places of its utterances in `utterances.js`."""
+        return {
+            cell: [self._utterances.setdefault(key, len(self._utterances)) for key in keys]
+            for cell, keys in examples.confused(rows.reset_index(), labels).items()
+        }
+
+    def _utterance_script(self) -> str:
+        several = len({corpus for corpus, _ in self._utterances}) > 1
+        listed = [
+            [
+                shown(f"{corpus}/{name}" if several else name),
+                self.study.audio.links.get((corpus, name)),
+            ]
+            for corpus, name in self._utterances
+        ]
+        return f"const utterances = {json.dumps(listed)};\n"
+
+    def _neighbours(self, one: Scored) -> dict[str, tuple[str, str]]:
+        """The pages before and after a run's, in the order of the recipe."""
+        whole = [other for _, _, scored in self.study.by_protocol() for other in scored]
+        at = [other.folder for other in whole].index(one.folder)
+        around = {"prev": whole[:at][-1:], "next": whole[at + 1 :][:1]}
+        return {
+            way: (self._pages[other.folder], other.title)
+            for way, found in around.items()
+            for other in found
+        }
+
+    # -- the other pages -------------------------------------------------------------------
+
+    def _comparisons(self) -> None:
+        metrics = SHOWN[self.study.recipe.task]
+        parts = [
+            (
+                marked_partition(partition, self.study.scored),
+                optimism(partition, self.study.scored),
+                self._keep(
+                    *(contrasts.comparisons(found, partition, m, self._titles) for m in metrics),
+                    contrasts.mcnemar(found, partition, self._titles),
+                ),
+                [
+                    f"{self._titles.get(name, name)}: {why}"
+                    for name, why in found["left_out"].items()
+                ],
+            )
+            for partition, found in self._compared.items()
+        ]
+        self._page("comparisons.html", "comparisons.html", "Comparisons", parts=parts)
+
+    def _fusion(self) -> None:
+        study = self.study
+        combined = {name for one in self._fused for name in one.record.get("members", ())}
+        shown = [o for o in study.scored if o.kind == "fusion" or o.member in combined]
+        scores = sheets.overview(study.recipe, shown, self._pages, study.statistics)
+        metric = SHOWN[study.recipe.task][0]
+        parts = []
+        for partition, found in self._complementary.items():
+            wanted = (found, partition, metric, self._titles)
+            picture = self._draw(
+                f"gains-{partition}",
+                contrasts.gains(*wanted),
+                "A point is a pair of models; above the line their mean is better than either.",
+            )
+            tables_of = self._keep(
+                contrasts.contributions(*wanted),
+                contrasts.pair_gains(*wanted),
+                *contrasts.matrices(found, partition, self._titles),
+            )
+            meanings = contrasts.meanings(found, study.recipe.task)
+            marked = marked_partition(partition, study.scored)
+            why = optimism(partition, study.scored)
+            parts.append((marked, why, picture, tables_of, meanings))
+        self._page(
+            "fusion.html",
+            "fusion.html",
+            "Fusion",
+            scores=[scores] if self._fused else [],
+            fused=self._fused,
+            parts=parts,
+            subsets=study.subsets,
+            own_choices=study.subsets is not None and contrasts.chosen_by_folds(study.subsets),
+            curves=[one for m in SHOWN[study.recipe.task] for one in self._subset_pictures(m)],
+            choices=self._keep(*self._subset_tables()),
+        )
+
+    def _subset_tables(self) -> list[Sheet]:
+        if not self.study.subsets:
+            return []
+        whole, *alone = by_corpus(self.study.subsets)
+        corpora = self.study.subsets.get("alone", {})
+        tables_of = [
+            contrasts.subsets(found, slug(f"subsets-{corpus}"))
+            for corpus, found in zip(corpora, alone, strict=True)
+        ]
+        return [contrasts.subsets(whole), *tables_of]
+
+    def _subset_pictures(self, metric: str) -> list[Shown]:
+        if not self.study.subsets:
+            return []
+        chance = self._chance(metric)
+        return [
+            self._draw(
+                slug(f"subsets-{metric}-{kind.replace(', ', '-').replace(' ', '-')}"),
+                picture,
+                f"{NAMES[metric]}, {kind}.",
+            )
+            for kind, picture in contrasts.subset_curves(self.study.subsets, metric, chance)
+        ]
+
+    def _chance(self, metric: str) -> float | None:
+        """The UAR of guessing; other metrics have none that holds for all data."""
+        labels = self.study.scored[0].scores.get("labels") if self.study.scored else None
+        return 1 / len(labels) if metric == "uar" and labels else None
+
+    def _layer_page(self) -> None:
+        models = []
+        for sweep in self.study.sweeps:
+            stem = slug(f"layers-{sweep.model}")
+            sheet = sheets.layers(self.study.recipe, sweep, stem, self._pages)
+            chosen = runs.chosen_text(sweep.chosen) if sweep.chosen else ""
+            models.append(
+                (sweep.model, self._layer_pictures(sweep, stem), self._keep(sheet), chosen)
+            )
+        self._page("layers.html", "layers.html", "Layers", models=models)
+
+    def _layer_pictures(self, sweep: Sweep, stem: str) -> list[Shown]:
+        recipe, pictures = self.study.recipe, []
+        metric = SHOWN[recipe.task][0]
+        for partition in sheets.partitions_of(sweep.runs):
+            points, lines = (
+                [
+                    (str(layer), found[partition])
+                    for layer, one in part.items()
+                    if partition in (found := _by_partition(one, metric))
+                ]
+                for part in (sweep.layers, sweep.others)
+            )
+            if points:
+                title = f"{NAMES[metric]} of {sweep.model} by layer, {partition}"
+                chance = self._chance(metric)
+                picture = plots.by_layer(points, lines, NAMES[metric], title, chance=chance)
+                text = f"{partition}, with {recipe.evaluate.confidence:.0%} intervals."
+                pictures.append(self._draw(f"{stem}-{partition}", picture, text))
+        return pictures
+
+    def _paper(self) -> None:
+        paper = self.study.paper
+        found = self._keep(*paper.sheets)
+        self._page("paper.html", "paper.html", "Paper", sheets=found, left_out=paper.left_out)
+
+    def _data(self) -> None:
+        study = self.study
+        corpora = [
+            {
+                "name": corpus,
+                "about": table.corpus,
+                "findings": table.findings,
+                "sheets": self._keep(
+                    sheets.counts(corpus, table), sheets.truths(study.recipe, corpus, table)
+                ),
+            }
+            for corpus, table in study.tables.items()
+        ]
+        everyone = [one for _, _, scored in study.by_protocol() for one in scored]
+        self._page(
+            "data.html",
+            "data.html",
+            "Data",
+            corpora=corpora,
+            splits=sheets.splits(everyone),
+            silent=study.audio.missing,
+        )
+
+    def _provenance(self) -> None:
+        everyone = [one for _, _, scored in self.study.by_protocol() for one in scored]
+        rows = [
+            [
+                sheets.title_cell(one, self._pages),
+                tables.text(one.record["fingerprint"]),
+                *(_seconds(one, what) for what in ("fits", "all")),
+            ]
+            for one in everyone
+        ]
+        header = ["run", "fingerprint", "fits", "whole"]
+        sheet = Sheet("Runs and their time", "Runs and their time", header, [rows])
+        versions = {
+            runs.fingerprint(found): sheets.pairs(found, "Versions", ["package", "version"])
+            for one in everyone
+            if (found := one.record.get("versions"))
+        }
+        self._page(
+            "provenance.html",
+            "provenance.html",
+            "Provenance",
+            times=[sheet],
+            versions=list(versions.values()),
+            scored=[(one, self._own_recipe(one)) for one in everyone],
+            resolved=self.study.recipe.resolved(),
+        )
+
+    def _own_recipe(self, one: Scored) -> list[Sheet]:
+        """What a run's recipe has other than the study's."""
+        own, whole = one.record.get("recipe", {}), self.study.recipe.resolved()
+        found = {
+            key: value
+            for key, value, _ in side_by_side.differences(own, whole)
+            if key not in ("name", "path")
+        }
+        title = "Recipe as resolved, where it differs from the one above"
+        return [sheets.pairs(found, title, ["setting", "value"])] if found else []
+
+
+class _Predictions:
+    """Predictions of the runs of a protocol, read once, with how far off each is."""
+
+    def __init__(self, scored: Sequence[Scored]) -> None:
+        self._scored = scored
+        self._frames: dict[Path, pd.DataFrame] = {}
+
+    def of(self, one: Scored) -> pd.DataFrame:
+        """Rows indexed by `examples.ROW`, with the column `difficulty`, NaN without a truth."""
+        if one.folder not in self._frames:
+            frame = runs.read_predictions(one.folder / runs.PREDICTIONS)
+            index = pd.MultiIndex.from_frame(frame[examples.ROW])
+            frame = frame.drop(columns=examples.ROW).set_index(index)
+            frame["difficulty"] = examples.difficulty(frame)
+            self._frames[one.folder] = frame
+        return self._frames[one.folder]
+
+    def beside(self, one: Scored) -> list[tuple[str, pd.DataFrame]]:
+        """The run's own predictions, then those of the other models; not of a sweep's layers."""
+        others = [
+            other
+            for other in self._scored
+            if other is not one and other.kind == "model" and "@" not in other.member
+        ]
+        return [(other.title, self.of(other)) for other in (one, *others)]
+
+
+def _by_partition(one: Scored, metric: str) -> dict[str, Any]:
+    """Score and bounds of every partition that has any."""
+    return {
+        name: found["metrics"][metric]
+        for name, found in one.scores["partitions"].items()
+        if found["metrics"]
+    }
+
+
+def _seconds(one: Scored, what: str) -> tables.Cell:
+    value = one.record.get("seconds", {}).get(what)
+    return tables.Cell(tables.NONE) if value is None else tables.Cell(duration(value), value)
+
+
+def _notes(one: Scored) -> list[str]:
+    """What a run has to say beside its scores."""
+    fits = one.record.get("fit_warnings", {})
+    return [
+        *(["made with another recipe than this one; run make train (or make fuse)"] * one.stale),
+        *one.scores["warnings"],
+        *one.record.get("notes", []),
+        *(f"{count} of {one.record.get('fits', '?')} fits: {text}" for text, count in fits.items()),
+    ]
+
+
+def _gathered(scored: Sequence[Scored]) -> list[tuple[str, list[str]]]:
+    """Every note once, with the runs that have it."""
+    found: dict[str, list[str]] = {}
+    for one in scored:
+        for note in dict.fromkeys(_notes(one)):
+            found.setdefault(note, []).append(one.title)
+    return list(found.items())

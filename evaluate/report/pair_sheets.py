@@ -1,0 +1,473 @@
+"""Statistics as tables and pictures: comparisons, complementarity, groups, subsets, calibration.
+
+Conventions
+-----------
+- `statistics` is the content of `statistics.json`, which has the names of systems (`mfcc`,
+  `fusion/mean`); `titles` maps them to the titles of the runs.
+- Nothing is computed: differences, p values and shares are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from evaluate.metrics.metrics import OVER_CLASSES
+from evaluate.report import plots
+from evaluate.report.tables import NONE, Cell, Sheet, count, difference, entry, p_value, plain, text
+from evaluate.scores.score import NAMES, Scored, least_p, least_p_of_best, number, units
+from evaluate.scores.subsets import ANY, honest_members
+from features.common.words import counted
+
+MATRICES = {
+    "correlation": "Correlation of errors",
+    "disagreement": "Disagreement",
+    "q": "Q statistic",
+    "double_fault": "Double fault",
+}
+
+
+CALIBRATED = {"plain": "as it is", "tempered": "with temperatures"}
+"""Parts of a calibration, and what tables and pictures call them."""
+
+
+_MEANINGS = {
+    "disagreement": "the share of rows that one of two models has right and the other has not.",
+    "q": "1 where two models have the same rows right, 0 where one being right says nothing of "
+    "the other, -1 where never both are right or both wrong (Yule's Q of the counts).",
+    "double_fault": "the share of rows that both models have wrong.",
+}
+_CORRELATIONS = {
+    "classification": "Pearson's r of being right, row by row: 1 where two models have the same "
+    "rows right, 0 where one says nothing of the other.",
+    "regression": "Pearson's r of prediction minus truth, row by row, the mean over targets: 1 "
+    "where two models err alike, 0 where the errors of one say nothing of the other's.",
+}
+
+
+def meanings(found: Mapping[str, Any], task: str) -> list[tuple[str, str]]:
+    """What is shown of how alike the models err, and what it is, in a sentence each."""
+    of = {"correlation": _CORRELATIONS[task], **_MEANINGS}
+    return [(MATRICES[key], of[key]) for key in MATRICES if found.get(key) is not None]
+
+
+def best(statistics: Mapping[str, Any] | None, partition: str, metric: str) -> list[str]:
+    """The best system, and all that cannot be told from it; empty where none were compared."""
+    found = statistics["partitions"].get(partition) if statistics else None
+    return found["metrics"][metric]["not_worse"] if found else []
+
+
+def best_notes(statistics: Mapping[str, Any]) -> list[str]:
+    """What bold print in the overview means, and where it can mean little."""
+    notes: list[str] = []
+    for name, found in statistics["partitions"].items():
+        test = found["test"]
+        if not notes:
+            notes.append(
+                "Bold: the best, and all that cannot be told from it at the "
+                f"{test['level']:.0%} level (swaps of speakers, else of utterances; corrected over "
+                "comparisons with the best)."
+            )
+        if text := least_p_of_best(found):
+            notes.append(f"{name}: {text}.")
+    return notes
+
+
+def comparisons(
+    found: Mapping[str, Any], partition: str, metric: str, titles: Mapping[str, str]
+) -> Sheet:
+    """Every two systems: difference, p values, and what could have been seen."""
+    one = found["metrics"][metric]
+    rows = [
+        [
+            text(titles.get(pair["a"], pair["a"])),
+            text(titles.get(pair["b"], pair["b"])),
+            difference(*(pair[key] for key in ("difference", "low", "high"))),
+            p_value(pair["p"]),
+            p_value(pair["p_holm"], found["test"]["level"]),
+            plain(pair["detectable"]),
+        ]
+        for pair in one["pairs"]
+    ]
+    test = found["test"]
+    kind = "all" if test["exact"] else "drawn"
+    lacking = f"; {one['lacking']}" if one["lacking"] else ""
+    least = least_p(found, test["n_pairs"], "pair")
+    few = f"; {least}" if least else ""
+    return Sheet(
+        f"Differences in {NAMES[metric]}, {partition}",
+        f"{NAMES[metric]} of the first minus that of the second, {partition}, on the "
+        f"{counted(found['n'], 'row')} that all have; permutation test over "
+        f"{counted(test['n_swaps'], 'swap')} ({kind}) of {units(found)}, corrected over "
+        f"{counted(test['n_pairs'], 'pair')} (Holm); detectable: the smallest true "
+        f"difference that would be found four times in five{lacking}{few}",
+        ["first", "second", "difference", "p", "p, Holm", "detectable"],
+        [rows],
+        f"differences-{partition}-{metric}",
+    )
+
+
+def mcnemar(found: Mapping[str, Any], partition: str, titles: Mapping[str, str]) -> Sheet | None:
+    """McNemar's test of accuracy."""
+    if not found["mcnemar"]:
+        return None
+    rows = [
+        [
+            text(titles.get(pair["a"], pair["a"])),
+            text(titles.get(pair["b"], pair["b"])),
+            count(pair["only_a"]),
+            count(pair["only_b"]),
+            p_value(pair["p"]),
+            p_value(pair["p_holm"], found["test"]["level"]),
+        ]
+        for pair in found["mcnemar"]
+    ]
+    return Sheet(
+        f"McNemar's test, {partition}",
+        f"McNemar's exact test of accuracy, {partition}: rows that one has right and the other has "
+        "not. It takes the rows of a speaker for independent",
+        ["first", "second", "first alone right", "second alone right", "p", "p, Holm"],
+        [rows],
+        f"mcnemar-{partition}",
+    )
+
+
+def matrices(found: Mapping[str, Any], partition: str, titles: Mapping[str, str]) -> list[Sheet]:
+    """How alike the models err, a table each."""
+    names = [titles.get(name, name) for name in found["models"]]
+    return [
+        Sheet(
+            f"{title}, {partition}",
+            f"{title} of every two models, {partition}",
+            ["model", *names],
+            [[[text(name), *map(plain, row)]
+              for name, row in zip(names, found[key], strict=True)]],
+            f"{key.replace('_', '-')}-{partition}",
+        )
+        for key, title in MATRICES.items()
+        if found.get(key) is not None
+    ]  # fmt: skip
+
+
+def contributions(
+    found: Mapping[str, Any], partition: str, metric: str, titles: Mapping[str, str]
+) -> Sheet:
+    """What each model adds to the mean of all."""
+    one = found["contributions"][metric]
+    rows = [
+        [
+            text(titles.get(name, name)),
+            plain(each["alone"]),
+            plain(each["left_out"]),
+            Cell(plain(each["shapley"]).text, each["shapley"],
+                 note="" if each["error"] is None else f"± {each['error']:.3f}"),
+        ]
+        for name, each in one["models"].items()
+    ]  # fmt: skip
+    ends = [
+        [text("all together"), plain(one["whole"]), Cell(NONE), Cell(NONE)],
+        [text("oracle: the best model of every row"), plain(found["oracle"][metric]),
+         Cell(NONE), Cell(NONE)],
+    ]  # fmt: skip
+    sampled = "" if found["exact"] else f", sampled over {found['n_subsets']} subsets"
+    return Sheet(
+        f"What each model adds, {NAMES[metric]}, {partition}",
+        f"{NAMES[metric]} of each model alone, what the mean of all loses without it, and its "
+        f"Shapley value: the mean of what it adds to every subset{sampled}; the empty set counts "
+        f"{number(found['empty'][metric])}, what guessing gives; "
+        f"{partition}",
+        ["model", "alone", "lost without it", "Shapley value"],
+        [rows, ends],
+        f"contributions-{partition}-{metric}",
+    )
+
+
+def gains(
+    found: Mapping[str, Any], partition: str, metric: str, titles: Mapping[str, str]
+) -> plots.Picture:
+    """Gain of fusing two models against the correlation of their errors."""
+    pairs = [
+        (
+            one["correlation"],
+            one["gain"],
+            f"{titles.get(one['a'], one['a'])}, {titles.get(one['b'], one['b'])}",
+        )
+        for one in found["pairs"][metric]
+        if one["correlation"] is not None and one["gain"] is not None
+    ]
+    return plots.scatter(
+        pairs,
+        "correlation of errors",
+        f"gain in {NAMES[metric]} over the better",
+        f"{NAMES[metric]} that two models gain by their mean, against the correlation of their "
+        f"errors, {partition}",
+    )
+
+
+def pair_gains(
+    found: Mapping[str, Any], partition: str, metric: str, titles: Mapping[str, str]
+) -> Sheet:
+    """The numbers of `gains`."""
+    rows = [
+        [
+            text(titles.get(one["a"], one["a"])),
+            text(titles.get(one["b"], one["b"])),
+            *(plain(one[key]) for key in ("correlation", "score_a", "score_b", "fused", "gain")),
+        ]
+        for one in found["pairs"][metric]
+    ]
+    return Sheet(
+        f"Pairs of models, {NAMES[metric]}, {partition}",
+        f"{NAMES[metric]} of two models and of their mean, {partition}; the gain is over the "
+        "better of them",
+        ["first", "second", "correlation of errors", "first alone", "second alone", "mean", "gain"],
+        [rows],
+        f"pairs-{partition}-{metric}",
+    )
+
+
+def groups(one: Scored, partition: str, stem: str) -> list[Sheet]:
+    """Scores by gender, language, corpus, session and speaker, where they are known."""
+    found = one.scores.get("groups", {}).get(partition, {})
+    return [_group(kind, each, partition, stem) for kind, each in found.items()]
+
+
+def _group(kind: str, found: Mapping[str, Any], partition: str, stem: str) -> Sheet:
+    metrics = found["metrics"]
+    gaps = "".join(f"; {_gap_text(metric, one)}" for metric, one in metrics.items())
+
+    def cell(name: str, metric: str) -> Cell:
+        ends = [end for end in ("best", "worst") if metrics[metric].get(end) == name]
+        each = found["groups"][name]
+        return replace(entry(each["metrics"][metric], _lacking(metric, each)), marks=ends)
+
+    rows = [
+        [
+            text(name),
+            count(each["n"]),
+            *([] if kind == "speaker" else [_count_or_none(each["n_speakers"])]),
+            *(cell(name, metric) for metric in metrics),
+        ]
+        for name, each in found["groups"].items()
+    ]
+    return Sheet(
+        f"Scores by {kind}, {partition}",
+        f"Scores by {kind}, {partition}; {found['resampled']} resampled{_left_out(found)}{gaps}",
+        [kind, "n", *([] if kind == "speaker" else ["speakers"]), *(NAMES[m] for m in metrics)],
+        [rows],
+        f"{kind}-{stem}",
+    )
+
+
+def _gap_text(metric: str, found: Mapping[str, Any]) -> str:
+    if "why" in found:
+        return f"{NAMES[metric]}: no best and worst: {found['why']}"
+    gap = difference(*(found["gap"][key] for key in ("value", "low", "high")))
+    ends = f"{NAMES[metric]} of {found['best']} minus that of {found['worst']}"
+    return f"{ends}: {gap.text} {gap.bounds}".strip()
+
+
+def _lacking(metric: str, group: Mapping[str, Any]) -> str:
+    """Of how many classes or targets a group's score is the mean, where it lacks some."""
+    if "targets" in group:
+        return "{has} of {of} targets".format(**group["targets"])
+    if "classes" in group and metric in OVER_CLASSES:
+        return "{has} of {of} classes".format(**group["classes"])
+    return ""
+
+
+def _left_out(found: Mapping[str, Any]) -> str:
+    """How many resamples are left out of the interval of a group at most."""
+    gaps = [one["gap"] for one in found["metrics"].values() if "gap" in one]
+    entries = [one["metrics"] for one in found["groups"].values()]
+    every = [*gaps, *(entry for each in entries for entry in each.values())]
+    most = max(one.get("undefined", 0) for one in every)
+    if not most:
+        return ""
+    what = "lacks a class" if OVER_CLASSES[0] in found["metrics"] else "has no score"
+    return (
+        f"; resamples in which a group {what} are left out (up to {most:,} of "
+        f"{found['n_resamples']:,})"
+    )
+
+
+def _count_or_none(value: int | None) -> Cell:
+    return Cell(NONE) if value is None else count(value)
+
+
+# -- subsets ---------------------------------------------------------------------------------
+
+
+def subsets(found: Mapping[str, Any], name: str = "subsets") -> Sheet:
+    """Every choice of models, beside what it is worth where it was not chosen.
+
+    Parameters
+    ----------
+    found : mapping
+        One of `evaluate.scores.subsets.by_corpus`.
+    name : str
+        Stem of the table's files.
+    """
+    drawn = {(one["method"], one["metric"], one["k"]): one for one in found["random"]}
+    lacking = f"; UAR: {found['lacking']}" if found.get("lacking") else ""
+    rows = []
+    for one in found["choices"]:
+        best = one["best"]
+        if best is None:
+            continue
+        size = len(best["members"])
+        random = drawn[one["method"], one["metric"], size]["quantiles"]
+        others = f"and {best['n_best'] - 1} as good" if best["n_best"] > 1 else ""
+        rows.append(
+            [
+                text(NAMES[one["metric"]]),
+                text(one["method"]),
+                text(one["search"]),
+                text(ANY) if one["k"] == ANY else count(size),
+                replace(plain(best["value"]), marks=["optimistic"]),
+                _members(best["members"], others),
+                *_chosen(one["honest"]),
+                Cell(NONE)
+                if one["optimism"] is None
+                else difference(*(one["optimism"][key] for key in ("value", "low", "high"))),
+                plain(random["0.05"]),
+                plain(random["0.95"]),
+            ]
+        )
+    on = f"chosen on {found['chosen_on']}" if found["chosen_on"] else "chosen elsewhere"
+    return Sheet(
+        f"Subsets of models, {found['partition']}",
+        f"Subsets of {len(found['members'])} models, {found['partition']}: the best, which is "
+        "chosen on the rows that it is scored on; one chosen without them; the difference of the "
+        f"two; and random subsets as large as the best{lacking}",
+        [
+            "score",
+            "method",
+            "search",
+            "size",
+            "best",
+            "best members",
+            on,
+            "chosen members",
+            "optimism",
+            "random, 5 %",
+            "random, 95 %",
+        ],
+        [rows],
+        name,
+    )
+
+
+def best_subsets(found: Mapping[str, Any]) -> Sheet:
+    """The choices over all sizes alone, for the page of scores."""
+    whole = subsets(found)
+    rows = [row for row in whole.rows if row[whole.header.index("size")].text == ANY]
+    return replace(whole, blocks=[rows], name="")
+
+
+def _members(members: Sequence[str], *notes: str, marks: Sequence[str] = ()) -> Cell:
+    note = ", ".join(filter(None, [counted(len(members), "model"), *notes]))
+    return Cell(" + ".join(members), note=note, marks=marks)
+
+
+def _chosen(honest: Mapping[str, Any] | None) -> list[Cell]:
+    """The score of what was chosen without the scored rows, and its members."""
+    if honest is None:
+        return [Cell(NONE), Cell(NONE)]
+    members, folds = honest_members(honest)
+    return [entry(honest), _members(members, marks=[folds] if folds else [])]
+
+
+def chosen_by_folds(found: Mapping[str, Any]) -> bool:
+    """Whether every fold of a cross-validation has made a choice of its own."""
+    return any(one["honest"] and len(one["honest"]["choices"]) > 1 for one in found["choices"])
+
+
+def subset_curves(
+    found: Mapping[str, Any], metric: str, chance: float | None = None
+) -> list[tuple[str, plots.Picture]]:
+    """The score against the size of a subset, a picture for each method and search."""
+    pictures = []
+    kinds = dict.fromkeys((one["method"], one["search"]) for one in found["choices"])
+    for method, search in kinds:
+        chosen = {
+            one["k"]: one
+            for one in found["choices"]
+            if (one["method"], one["search"], one["metric"]) == (method, search, metric)
+            and one["k"] != ANY
+            and one["best"] is not None
+        }
+        drawn = {
+            one["k"]: one
+            for one in found["random"]
+            if (one["method"], one["metric"]) == (method, metric) and one["mean"] is not None
+        }
+        if len(chosen) > 1:
+            picture = plots.by_size(
+                {k: one["best"]["value"] for k, one in chosen.items()},
+                {k: one["honest"] for k, one in chosen.items() if one["honest"]},
+                {
+                    k: (one["quantiles"]["0.05"], one["mean"], one["quantiles"]["0.95"])
+                    for k, one in drawn.items()
+                },
+                NAMES[metric],
+                f"{NAMES[metric]} of subsets by size, {method}, {search}, {found['partition']}",
+                chance=chance,
+            )
+            pictures.append((f"{method}, {search}", picture))
+    return pictures
+
+
+# -- calibration -----------------------------------------------------------------------------
+
+
+def calibration(one: Scored, partition: str) -> Mapping[str, Any] | None:
+    """Confidence and accuracy of a run, where its scores have them."""
+    found: Mapping[str, Any] | None = one.scores.get("calibration", {}).get(partition)
+    return found
+
+
+def calibration_errors(found: Mapping[str, Any], partition: str, stem: str) -> Sheet:
+    """The expected calibration error with and without temperatures."""
+    rows = [[text(name), plain(found[key]["error"])] for key, name in CALIBRATED.items()]
+    return Sheet(
+        f"Expected calibration error, {partition}",
+        f"Expected calibration error, {partition}",
+        ["class scores", "error"],
+        [rows],
+        f"calibration-{stem}",
+    )
+
+
+def calibration_note(found: Mapping[str, Any]) -> str:
+    """What confidence, its bins and the error are, and where temperatures come from."""
+    values = found["temperatures"].values()
+    plainly, tempered = (found[key]["error"] for key in CALIBRATED)
+    larger = "; here they make the error larger" if tempered > plainly else ""
+    return (
+        "Confidence is the probability of the predicted class, the softmax of the class scores. "
+        f"Rows lie in {len(found['plain']['counts'])} bins of confidence of one width, and the "
+        "area of a marker is its bin's share of them. The expected calibration error is the "
+        "distance of accuracy and confidence in a bin, averaged over all rows. Temperatures, by "
+        "which scores are divided, are fitted on the inner rows of each fold: "
+        f"{number(min(values))} to {number(max(values))}{larger}."
+    )
+
+
+def reliability(found: Mapping[str, Any], title: str) -> plots.Picture:
+    """Accuracy against confidence, with and without temperatures."""
+    return plots.reliability(
+        {
+            name: [
+                bin_of
+                for bin_of in zip(
+                    *(found[key][part] for part in ("confidence", "accuracy", "counts")),
+                    strict=True,
+                )
+                if bin_of[0] is not None
+            ]
+            for key, name in CALIBRATED.items()
+        },
+        title,
+    )

@@ -1,0 +1,289 @@
+"""Tables of papers (`[[published]]` of a recipe) with our figures beside the published ones.
+
+Conventions
+-----------
+- Published figures stand where every corpus of the recipe has the published counts, so that they
+  are never beside the demo, and where the recipe has the settings that the table needs. A table for
+  which no run is finished is not there; `left_out` says why, in a line a reason.
+- A run that is stale has no figure. What was chosen on the rows that it is scored on is marked as
+  optimistic; beside the best subset stands the one that was chosen without them.
+- Nothing is computed: figures are read from `scores.json`, `subsets.json` and `spread.json`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from pathlib import Path
+from statistics import multimode
+from typing import TYPE_CHECKING, Any
+
+from evaluate.report.tables import NONE, Cell, Sheet, entry, plain, text
+from evaluate.scores.groups import read_tables
+from evaluate.scores.score import FEW_SPEAKERS, SHOWN, Scored, optimism, read_all
+from evaluate.scores.spread import read_spread
+from evaluate.scores.subsets import read_subsets
+from features.common.errors import RecipeError, RunError
+from features.recipe.load import load_recipe
+from features.recipe.published import Place, PublishedColumn, PublishedTable, unlike
+from features.utterances import Table
+
+if TYPE_CHECKING:
+    from features.recipe.load import Recipe
+
+STALE, MASKED = Cell("stale"), Cell("masked")
+COLUMNS = (
+    ("published",),
+    ("published", "ours"),
+    ("published", "ours (the best: optimistic)", "ours, honest choice"),
+)
+"""Of a column of the paper: of it alone, with ours, and with ours that were chosen."""
+
+
+@dataclass(frozen=True)
+class Paper:
+    """The tables of a recipe's paper, and why others are not there."""
+
+    sheets: Sequence[Sheet]
+    left_out: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Results:
+    """The finished runs of a recipe.
+
+    Attributes
+    ----------
+    subsets : dict or None
+        What `evaluate.scores.subsets.read_subsets` gives.
+    spread : dict or None
+        What `evaluate.scores.spread.read_spread` gives.
+    tables : dict
+        Corpus -> its table, where there is one.
+    """
+
+    recipe: Recipe
+    scored: Sequence[Scored]
+    subsets: Mapping[str, Any] | None
+    spread: Mapping[str, Any] | None
+    tables: Mapping[str, Table]
+
+    def why_not(self, needs: Mapping[str, Any]) -> str:
+        """Why published figures cannot stand beside these; empty where they can."""
+        for corpus in self.recipe.corpora:
+            table = self.tables.get(corpus)
+            if table is None:
+                return f"no table of {corpus} beside the stores says what it holds"
+            if not table.corpus.get("published"):
+                return f"no figure is published for {corpus} as it is here"
+            if any(finding.kind == "counts" for finding in table.findings):
+                return f"the counts of {corpus} differ from the published ones"
+        return "; ".join(unlike(self.recipe, needs))
+
+    def cell(self, place: Place) -> tuple[Cell, Cell]:
+        """Our figure, and what is honest to expect where it was chosen on its own rows."""
+        if place.run is not None:
+            return self._run(place), Cell(NONE)
+        if place.statistic is not None:
+            return self._statistic(place), Cell(NONE)
+        return self._subset(place)
+
+    def _metric(self, place: Place) -> str:
+        return place.metric or SHOWN[self.recipe.task][0]
+
+    def _alone(self, place: Place) -> str | None:
+        """The corpus that a figure is of, where there are others beside it."""
+        return place.corpus if len(self.recipe.corpora) > 1 else None
+
+    def _run(self, place: Place) -> Cell:
+        one = next((one for one in self.scored if one.name == place.run), None)
+        if one is None or one.stale:
+            return Cell(NONE) if one is None else STALE
+        found = one.scores["partitions"].get(place.partition)
+        if found is not None and (corpus := self._alone(place)) is not None:
+            found = found["corpora"].get(corpus)
+        if found is None:
+            return Cell(NONE)
+        scores = found["metrics"]
+        if place.target is not None:
+            scores = found["per_target"].get(place.target, {})
+        if not scores or scores.get("n") == 0:
+            return MASKED
+        chosen = ["optimistic"] if optimism(place.partition or "", [one]) else []
+        marks = list(dict.fromkeys([*one.marks, *chosen]))
+        return replace(entry(scores[self._metric(place)], _few(found)), marks=marks)
+
+    def _statistic(self, place: Place) -> Cell:
+        found = (self.spread or {}).get("partitions", {}).get(place.partition)
+        if found is not None and (corpus := self._alone(place)) is not None:
+            found = found["corpora"].get(corpus)
+        one = (found or {}).get("metrics", {}).get(self._metric(place), {}).get(place.statistic)
+        if found is None or one is None:
+            return Cell(NONE)
+        marks = ["optimistic"] if place.statistic == "largest" else []
+        return replace(entry(one, _few(found)), marks=marks)
+
+    def _subset(self, place: Place) -> tuple[Cell, Cell]:
+        found, nothing = self.subsets, (Cell(NONE), Cell(NONE))
+        if found is None or found["partition"] != place.partition:
+            return nothing
+        if found["stale"]:
+            return STALE, Cell(NONE)
+        corpus = self._alone(place)
+        part = found if corpus is None else found["alone"].get(corpus, {"choices": []})
+        wanted = (self._metric(place), place.k)
+        choice = next((o for o in part["choices"] if (o["metric"], o["k"]) == wanted), None)
+        if choice is None or choice["best"] is None:
+            return nothing
+        best, honest = choice["best"], choice["honest"]
+        shown = replace(
+            plain(best["value"]), note=" + ".join(best["members"]), marks=["optimistic"]
+        )
+        return shown, Cell(NONE) if honest is None else entry(honest, _few(part))
+
+
+def _few(found: Mapping[str, Any]) -> str:
+    speakers = found["n_speakers"]
+    return f"{speakers} speakers" if speakers and speakers < FEW_SPEAKERS else ""
+
+
+def read_paper(own: Results, runs_folder: Path, stores: Path) -> Paper:
+    """Put our figures into the tables of a recipe.
+
+    Parameters
+    ----------
+    own : Results
+        Of the recipe.
+    runs_folder, stores : Path
+        Where the runs and tables of recipes beside it are, too.
+    """
+    beside: dict[str, Results | None] = {}
+
+    def results_of(table: PublishedTable, column: PublishedColumn) -> Results | None:
+        """Whose figures stand in a column."""
+        needs = {**table.needs, **column.needs}
+        if not own.why_not(needs):
+            return own
+        name = column.recipe
+        if name is None or name == own.recipe.name:
+            return None
+        if name not in beside:
+            beside[name] = _read_beside(own.recipe, name, runs_folder, stores)
+        other = beside[name]
+        return None if other is None or other.why_not(needs) else other
+
+    sheets: list[Sheet] = []
+    left_out: dict[str, list[str]] = {}
+    any_ours = False
+    for table in own.recipe.published:
+        found = [results_of(table, column) for column in table.columns]
+        sheet, has_ours = _sheet(table, found, own)
+        whys = [own.why_not({**table.needs, **column.needs}) for column in table.columns]
+        fits, wants = "" in whys, any(table.places())
+        if has_ours or (fits and not wants):
+            sheets.append(sheet)
+            any_ours |= has_ours
+        else:
+            why = "no finished run of today's recipe" if fits else whys[0]
+            left_out.setdefault(why, []).append(table.title)
+    return Paper(
+        sheets if any_ours else [],
+        [
+            f"published figures are not shown ({why}): {'; '.join(titles)}"
+            for why, titles in left_out.items()
+        ],
+    )
+
+
+def _read_beside(recipe: Recipe, name: str, runs_folder: Path, stores: Path) -> Results | None:
+    """The runs of a recipe beside another one; None where they cannot be read."""
+    try:
+        other = load_recipe(Path(recipe.path).with_name(f"{name}.toml"))
+        return read_results(other, read_all(other, runs_folder), runs_folder, stores)
+    except (RecipeError, RunError):
+        return None
+
+
+def read_results(
+    recipe: Recipe, scored: Sequence[Scored], runs_folder: Path, stores: Path
+) -> Results:
+    """All of a recipe's runs that a table can be filled from.
+
+    Raises
+    ------
+    RunError
+        A file of theirs is missing, outdated or damaged.
+    """
+    return Results(
+        recipe,
+        scored,
+        read_subsets(recipe, runs_folder),
+        read_spread(recipe, scored, runs_folder),
+        read_tables(recipe, stores),
+    )
+
+
+def _sheet(
+    table: PublishedTable, found: Sequence[Results | None], own: Results
+) -> tuple[Sheet, bool]:
+    """The table in the paper's shape, ours right of the published figures; whether it has any."""
+    columns = []
+    header = [table.heading]
+    for column, results in zip(table.columns, found, strict=True):
+        places = [table.place(column, row) for row in table.rows]
+        asked = [place for place in places if place is not None]
+        extra = 0 if results is None or not asked else 1 + any(place.k for place in asked)
+        header += [f"{column.name}, {one}" for one in COLUMNS[extra]]
+        columns.append((results, places, extra))
+    published = [_published([row.figures[i] for row in table.rows]) for i in range(len(columns))]
+    blocks: list[list[list[Cell]]] = []
+    has_ours = False
+    for i, row in enumerate(table.rows):
+        if row.rule or not blocks:
+            blocks.append([])
+        line = [text(row.name)]
+        for (results, places, extra), figures in zip(columns, published, strict=True):
+            ours, place = (Cell(NONE), Cell(NONE)), places[i]
+            if results and place and not unlike(results.recipe, row.needs):
+                ours = results.cell(place)
+            has_ours |= ours[0].value is not None or ours[0] == MASKED
+            line += [figures[i], *ours[:extra]]
+        blocks[-1].append(line)
+    name = f"paper-{table.name}"
+    shown = [results for results, _, extra in columns if results is not None and extra]
+    caption = _caption(table, shown, own)
+    sheet = Sheet(table.title, caption, header, blocks, name, table.differs)
+    return sheet, has_ours
+
+
+def _published(figures: Sequence[float | str]) -> list[Cell]:
+    """The figures of a column, with as many decimals as most of them have, or more.
+
+    Examples
+    --------
+    >>> [cell.text for cell in _published([0.727, 0.7301, 0.739, 0.7164, 0.99995, "-", 1])]
+    ['0.7270', '0.7301', '0.7390', '0.7164', '0.99995', '–', '1.0000']
+    """
+    decimals = {
+        one: len(f"{Decimal(repr(one)):f}".partition(".")[2])
+        for one in figures
+        if not isinstance(one, str)
+    }
+    known = [decimals[one] for one in figures if not isinstance(one, str)]
+    usual = max(multimode(known), default=0)
+    return [
+        Cell(NONE) if isinstance(one, str)
+        else Cell(f"{one:.{max(2, usual, decimals[one])}f}", float(one))
+        for one in figures
+    ]  # fmt: skip
+
+
+def _caption(table: PublishedTable, shown: Sequence[Results], own: Results) -> str:
+    caption = f"{table.title}. Published: {table.source}"
+    if not shown:
+        return caption
+    names = ", ".join(dict.fromkeys(one.recipe.name for one in shown))
+    by = "speakers" if any(one.scores["n_speakers"] for one in own.scored) else "utterances"
+    level = own.recipe.evaluate.confidence
+    return f"{caption}; ours: {names}, with {level:.0%} bootstrap intervals over {by}"

@@ -1,0 +1,560 @@
+"""Scores as tables: `scores.json`, `run.json` and utterance tables, laid out for the report.
+
+Conventions
+-----------
+- Nothing is computed but counts of rows and per cent of a row: scores and bounds are read.
+- `pages` maps a run's folder to the page it is shown on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from evaluate.report.examples import Audio
+from evaluate.report.pair_sheets import best
+from evaluate.report.tables import NONE, Cell, Sheet, count, entry, plain, text
+from evaluate.runs import record as runs
+from evaluate.scores.score import (
+    FEW_SPEAKERS,
+    GRID,
+    NAMES,
+    PARTITIONS,
+    SHOWN,
+    Protocols,
+    Scored,
+    both_scores,
+    caption,
+    gap_size,
+    gap_text,
+    marked_partition,
+    number,
+    size_text,
+)
+from evaluate.scores.sweeps import Sweep
+from features.common.words import counted
+from features.recipe.load import OVERLAP_KINDS
+from features.utterances import Table
+
+if TYPE_CHECKING:
+    from features.recipe.load import Recipe
+
+Pages = Mapping[Path, str]
+Row = Sequence[Cell]
+MANY = 12
+"""Above so many values of a column, their number stands instead of a row each."""
+
+
+def partitions_of(scored: Sequence[Scored]) -> list[str]:
+    """The partitions of the overview that any run has."""
+    return [p for p in PARTITIONS if any(p in one.scores["partitions"] for one in scored)]
+
+
+def title_cell(one: Scored, pages: Pages) -> Cell:
+    """A run's name, leading to its page."""
+    return Cell(one.title, marks=one.marks, href=pages.get(one.folder, ""))
+
+
+def blocks(scored: Sequence[Scored], row: Callable[[Scored], Row]) -> list[list[Row]]:
+    """Rows of models, then of fusions; a kind without any is left out."""
+    kinds = [[row(one) for one in scored if one.kind == kind] for kind in ("model", "fusion")]
+    return [rows for rows in kinds if rows]
+
+
+# -- all runs --------------------------------------------------------------------------------
+
+
+def overview(
+    recipe: Recipe,
+    scored: Sequence[Scored],
+    pages: Pages,
+    statistics: Mapping[str, Any] | None = None,
+) -> Sheet:
+    """Every run of a protocol by the metrics of the overview.
+
+    The best, and what `statistics` cannot tell from it, is in bold.
+    """
+    partitions, shown = partitions_of(scored), SHOWN[recipe.task]
+    most = {p: max(one.scores["partitions"].get(p, {}).get("n", 0) for one in scored)
+             for p in partitions}  # fmt: skip
+    marked = [marked_partition(partition, scored) for partition in partitions]
+
+    def row(one: Scored) -> Row:
+        cells = [title_cell(one, pages)]
+        for partition in partitions:
+            found = one.scores["partitions"].get(partition)
+            for metric in shown:
+                strong = one.name in best(statistics, partition, metric)
+                cell = _overview_cell(found, metric, most[partition])
+                cells.append(replace(cell, strong=strong))
+        return cells
+
+    protocol = recipe.name.rpartition("/protocols/")[2] if "/" in recipe.name else ""
+    return Sheet(
+        f"Scores of every run{f', {protocol}' if protocol else ''}",
+        caption(recipe, scored),
+        ["run", *(f"{one}, {NAMES[metric]}" for one in marked for metric in shown)],
+        blocks(scored, row),
+        f"scores-{protocol}" if protocol else "scores",
+    )
+
+
+def _overview_cell(found: Mapping[str, Any] | None, metric: str, most: int = 0) -> Cell:
+    """A score; its rows are counted where another run has more of them, `most`."""
+    if found is None:
+        return Cell(NONE)
+    if not found["metrics"]:
+        return Cell("masked")
+    notes = [f"n = {found['n']}"] * (found["n"] < most) + _few(found)
+    if found["folds"]:
+        mean, std = (found["folds"][key][metric] for key in ("mean", "std"))
+        notes.append(f"folds: {number(mean)} ± {number(std)} ({found['folds']['n']})")
+    return entry(found["metrics"][metric], "; ".join(notes))
+
+
+def _few(found: Mapping[str, Any]) -> list[str]:
+    speakers = found["n_speakers"]
+    return [counted(speakers, "speaker")] if speakers and speakers < FEW_SPEAKERS else []
+
+
+def targets(recipe: Recipe, scored: Sequence[Scored], pages: Pages) -> Sheet | None:
+    """The first metric of every target and run, on the last partition that has any truth."""
+    metric = SHOWN[recipe.task][0]
+    for partition in reversed(partitions_of(scored)):
+        found = {
+            one.folder: one.scores["partitions"].get(partition, {}).get("per_target", {})
+            for one in scored
+        }
+        if not any(found.values()):
+            continue
+
+        def row(one: Scored, found: Mapping[Path, Any] = found) -> Row:
+            own = found[one.folder]
+            return [
+                title_cell(one, pages),
+                *(plain(own[t][metric]["value"]) if t in own else Cell(NONE)
+                  for t in recipe.targets),
+            ]  # fmt: skip
+
+        return Sheet(
+            "Every target of every run",
+            f"{NAMES[metric]} per target on {marked_partition(partition, scored)}; intervals are "
+            "on the pages of the runs",
+            ["run", *recipe.targets],
+            blocks(scored, row),
+            "targets",
+        )
+    return None
+
+
+def gaps(recipe: Recipe, scored: Sequence[Scored], others: Protocols, pages: Pages) -> Sheet | None:
+    """The first metric on `test` by protocol, with paired differences to the main one."""
+    if not others.scored:
+        return None
+    metric = SHOWN[recipe.task][0]
+    by_name = {name: {one.member: one for one in more} for name, more in others.scored.items()}
+
+    def cell(one: Scored | None) -> Cell:
+        found = one.scores["partitions"].get("test") if one else None
+        if one is None or not found or not found["metrics"]:
+            return Cell(NONE)
+        marks = ["stale"] if one.stale else []
+        found_entry = found["metrics"][metric]
+        return Cell(
+            number(found_entry["value"]),
+            found_entry["value"],
+            found_entry["low"],
+            found_entry["high"],
+            marks=marks,
+            href=pages.get(one.folder, ""),
+        )
+
+    rows = []
+    for one in scored:
+        if one.kind != "model":
+            continue
+        row = [title_cell(one, pages), cell(one)]
+        for name, members in by_name.items():
+            gap = others.gaps[name].get(one.member)
+            row.append(cell(members.get(one.member)))
+            row.append(_gap_cell(gap, metric) if gap else Cell(NONE))
+        rows.append(row)
+    columns = [part for name in by_name for part in (name, f"{name}, difference")]
+    return Sheet(
+        "Protocols",
+        f"{NAMES[metric]} on test by protocol; differences to {recipe.split.outer} are paired, on "
+        "the rows that both hold out",
+        ["run", recipe.split.outer, *columns],
+        [rows],
+        "protocols",
+    )
+
+
+def seeds(
+    recipe: Recipe, found: Mapping[str, Any] | None, titles: Mapping[str, str]
+) -> list[Sheet]:
+    """The first metric of every system over seeds, a table a partition."""
+    metric = SHOWN[recipe.task][0]
+    result: list[Sheet] = []
+    if not found:
+        return result
+    for partition, part in found["partitions"].items():
+        rows = []
+        for system, scores in part["systems"].items():
+            one = scores[metric]
+            numbers = [plain(one[key]) for key in ("mean", "deviation", "least", "largest")]
+            rows.append([text(titles.get(system, system)), *numbers, count(len(one["values"]))])
+        caption = f"{NAMES[metric]} on {partition} over seeds {', '.join(map(str, found['seeds']))}"
+        header = ["run", "mean", "deviation", "least", "largest", "seeds"]
+        name = f"seeds-{partition}"
+        result.append(Sheet(f"Other seeds, {partition}", caption, header, [rows], name))
+    return result
+
+
+def _gap_cell(gap: Mapping[str, Any], metric: str) -> Cell:
+    if not gap["metrics"]:
+        return Cell(gap_text(gap, metric))
+    note = f"{both_scores(gap, metric)} there, {gap_size(gap)}"
+    return Cell(gap_text(gap, metric), gap["metrics"][metric]["value"], note=note)
+
+
+# -- one run ---------------------------------------------------------------------------------
+
+
+def of_targets(result: Mapping[str, Any], where: str, name: str) -> Sheet:
+    """All metrics of every target of a regression, and their means."""
+    rows = [
+        [text(target), *(entry(found[metric]) for metric in result["metrics"]), count(found["n"])]
+        for target, found in result["per_target"].items()
+    ]
+    means = [text("mean"), *map(entry, result["metrics"].values()), Cell(NONE)]
+    return Sheet(
+        f"Scores per target, {where}",
+        f"Scores per target, {where}: {size_text(result)}",
+        ["target", *(NAMES[metric] for metric in result["metrics"]), "n"],
+        [rows, [means]],
+        name,
+    )
+
+
+def of_classes(result: Mapping[str, Any], where: str, name: str) -> Sheet:
+    """Precision, recall and F1 of every class."""
+    rows = [
+        [
+            text(label),
+            *(plain(found[metric]) for metric in ("precision", "recall", "f1")),
+            count(found["support"]),
+        ]
+        for label, found in result["per_class"].items()
+    ]
+    return Sheet(
+        f"Scores per class, {where}",
+        f"Scores per class, {where}: {size_text(result)}",
+        ["class", "precision", "recall", "F1", "support"],
+        [rows],
+        name,
+    )
+
+
+def confusion(result: Mapping[str, Any], labels: Sequence[str], where: str, name: str) -> Sheet:
+    """Counts, with per cent of the row behind them on the page."""
+    rows = []
+    for label, counts in zip(labels, result["confusion"], strict=True):
+        total = sum(counts)
+        shares = [f"{100 * one / total:.1f} %" if total else "" for one in counts]
+        cells = [Cell(str(n), n, note=share) for n, share in zip(counts, shares, strict=True)]
+        rows.append([text(label), *cells])
+    return Sheet(
+        f"Confusion matrix, {where}",
+        f"Confusion matrix, {where}: counts of utterances; rows are the truth, columns the "
+        "prediction",
+        ["true \\ predicted", *labels],
+        [rows],
+        name,
+    )
+
+
+def summary(result: Mapping[str, Any], where: str) -> Sheet:
+    """All metrics with their intervals, and what single folds say."""
+    found = result.get("folds")  # of a corpus alone there are none
+    rows = [
+        [
+            text(NAMES[metric]),
+            entry(pooled),
+            *((plain(found[key][metric]) for key in ("mean", "std")) if found else ()),
+        ]
+        for metric, pooled in result["metrics"].items()
+    ]
+    beside = [f"mean of {counted(found['n'], 'fold')}", "deviation of folds"] if found else []
+    return Sheet(
+        f"Scores, {where}",
+        f"Scores, {where}: {size_text(result)}",
+        ["score", "value", *beside],
+        [rows],
+    )
+
+
+def transfer(one: Scored, name: str) -> Sheet | None:
+    """The first metric of a cross-corpus run, a row what was trained on."""
+    found = one.scores.get("transfer")
+    if found is None:
+        return None
+    metric = SHOWN[one.scores["task"]][0]
+    rows = [
+        [
+            text(train),
+            *(Cell(NONE) if cell is None else entry(cell["metrics"][metric], "; ".join(_few(cell)))
+              for cell in cells),
+        ]
+        for train, cells in zip(found["train"], found["cells"], strict=True)
+    ]  # fmt: skip
+    return Sheet(
+        f"Pairs of corpora, {one.title}",
+        f"{one.marked_title}: {NAMES[metric]}, trained on (rows), tested on (columns)",
+        ["trained on", *found["test"]],
+        [rows],
+        name,
+    )
+
+
+def grid(one: Scored, name: str) -> Sheet | None:
+    """The first metric of a run over the grid of speakers and sentences."""
+    if "gaps" not in one.scores:
+        return None
+    metric = SHOWN[one.scores["task"]][0]
+
+    def cell(partition: str) -> Cell:
+        found = one.scores["partitions"].get(partition)
+        if found is None:
+            return Cell(NONE)
+        gap = one.scores["gaps"].get(partition)
+        return entry(found["metrics"][metric], gap_text(gap, metric) if gap else "")
+
+    return Sheet(
+        f"Speakers and sentences, {one.title}",
+        f"{one.marked_title}: {NAMES[metric]} of the same rows, by what was trained on; "
+        "behind it the difference to new speakers and new sentences",
+        ["trained on", *(title for title, _ in GRID[0][1])],
+        [[[text(title), *(cell(partition) for _, partition in cells)] for title, cells in GRID]],
+        name,
+    )
+
+
+def hardest(
+    one: Scored,
+    frames: Sequence[tuple[str, pd.DataFrame]],
+    worst: pd.Series,
+    audio: Audio,
+    where: str,
+) -> Sheet:
+    """The utterances that a run has furthest off, with what the models make of them.
+
+    Parameters
+    ----------
+    one : Scored
+    frames : sequence of (title, DataFrame)
+        Predictions with a column `difficulty`, indexed by `examples.ROW`; the run's own first.
+    worst : Series
+        `examples.hardest` of the run.
+    """
+    classes = one.scores["task"] == "classification"
+    several = len({key[0] for key in worst.index}) > 1
+    # A row that a run has not predicted is all NaN.
+    found = [frame.reindex(worst.index).to_dict("records") for _, frame in frames]
+    rows = []
+    for key, own, *others in zip(worst.index, *found, strict=True):
+        corpus, utterance = key[:2]
+        name = f"{corpus}/{utterance}" if several else utterance
+        link = audio.links.get((corpus, utterance), "")
+        row = [text(name), Cell("" if link else NONE, audio=link)]
+        row += [text(own["true"])] if classes else []
+        row += [_prediction(each, classes) for each in (own, *others)]
+        rows.append(row)
+    by = "margin" if classes else "distance"
+    return Sheet(
+        f"Hardest utterances, {where}",
+        f"The {len(rows)} utterances with the worst {by} of this run, {where}",
+        ["utterance", "recording", *(["true"] if classes else []), *(title for title, _ in frames)],
+        [rows],
+    )
+
+
+def _prediction(row: Mapping[str, Any], classes: bool) -> Cell:
+    hard = row["difficulty"]
+    if pd.isna(hard):
+        return Cell(NONE)
+    if classes:
+        return Cell(row["pred"], -hard, note=f"{-hard:+.2f}")
+    off = {
+        name.removesuffix("_true"): abs(row[f"{name.removesuffix('_true')}_pred"] - truth)
+        for name, truth in row.items()
+        if name.endswith("_true") and not pd.isna(truth)
+    }
+    worst = max(off, key=lambda target: off[target])
+    note = f"{worst}: {row[f'{worst}_true']:.2f} predicted {row[f'{worst}_pred']:.2f}"
+    return Cell(number(hard), hard, note=note)
+
+
+def chosen(one: Scored) -> Sheet | None:
+    """The hyperparameters that each fold chose."""
+    if "chosen" not in one.record:
+        return None
+    rows = [
+        [
+            text(fold or NONE),
+            text(cell.get("target", "all")),
+            text(cell["scaler"]),
+            text(", ".join(f"{key} = {value}" for key, value in cell["params"].items())),
+            plain(cell["score"]),
+        ]
+        for fold, cells in one.record["chosen"].items()
+        for cell in cells
+    ]
+    select = one.record.get("recipe", {}).get("head", {}).get("select", "the selection score")
+    header = ["fold", "target", "scaler", "parameters", "score"]
+    return Sheet("Chosen hyperparameters", f"Chosen by {select}", header, [rows])
+
+
+def learned(one: Scored) -> list[Sheet]:
+    """The weights and temperatures of a fusion's members that each fold learned."""
+    members = one.record.get("members", [])
+    targets = one.scores.get("targets", [])
+    found = []
+    for key in ("weights", "temperatures"):
+        rows: list[Row] = []
+        for fold, rule in one.record.get("learned", {}).items():
+            # A member's values: one, or one a target.
+            values = [each if isinstance(each, list) else [each] for each in rule.get(key, [])]
+            several = len(values) > 0 and len(values[0]) > 1
+            for i in range(len(values[0]) if values else 0):
+                of = targets[i] if several else "all"
+                rows.append([text(fold or NONE), text(of), *(plain(each[i]) for each in values)])
+        if rows:
+            header = ["fold", "target", *members]
+            found.append(Sheet(key.capitalize(), f"{key.capitalize()} learned", header, [rows]))
+    return found
+
+
+# -- layers ----------------------------------------------------------------------------------
+
+
+def layers(recipe: Recipe, sweep: Sweep, name: str, pages: Pages) -> Sheet:
+    """The scores of a model by its layer, beside what each would be chosen by."""
+    partitions, metric = partitions_of(sweep.runs), SHOWN[recipe.task][0]
+    highest = {partition: sweep.highest(partition, metric) for partition in partitions}
+
+    def row(layer: int | str, one: Scored) -> Row:
+        value = float(layer) if isinstance(layer, int) else None
+        chosen_by = Cell(NONE)
+        if isinstance(layer, int):
+            selection = sweep.selection[layer]
+            if selection is not None:
+                chosen_by = Cell(f"{selection:.4f}", selection)
+        cells = [_overview_cell(one.scores["partitions"].get(p), metric) for p in partitions]
+        cells = [
+            replace(cell, marks=["highest, optimistic"]) if layer == highest[p] else cell
+            for p, cell in zip(partitions, cells, strict=True)
+        ]
+        link = pages.get(one.folder, "")
+        return [Cell(str(layer), value, marks=one.marks, href=link), chosen_by, *cells]
+
+    parts = [[row(*each) for each in part.items()] for part in (sweep.layers, sweep.others)]
+    return Sheet(
+        f"Layers of {sweep.model}",
+        f"{NAMES[metric]} of {sweep.model} by layer; below the rule, runs of other kinds. Marked "
+        "is the layer that is highest on the rows that it is scored on",
+        ["layer", f"{recipe.head.select}, to choose by",
+         *(f"{marked_partition(p, sweep.runs)}, {NAMES[metric]}" for p in partitions)],
+        [part for part in parts if part],
+        name,
+    )  # fmt: skip
+
+
+# -- data and provenance ---------------------------------------------------------------------
+
+
+def counts(corpus: str, table: Table) -> Sheet:
+    """How many utterances, speakers and what else a table has."""
+    frame = table.frame
+    speakers = frame.loc[frame["speaker"] != "", "speaker"].nunique()
+    rows = [[text("utterances"), count(len(frame))]]
+    if speakers:
+        rows.append([text("speakers"), count(speakers)])
+    for column in ("partition", "gender", "language", "session"):
+        known = frame.loc[frame[column] != "", column].value_counts(sort=False)
+        if len(known) <= MANY:
+            rows += [[text(f"{column} {name}"), count(int(n))] for name, n in known.items()]
+        else:
+            rows.append([text(f"{column}s"), count(len(known))])
+    return Sheet(f"Counts of {corpus}", f"Counts of {corpus}", ["what", "n"], [rows])
+
+
+def truths(recipe: Recipe, corpus: str, table: Table) -> Sheet | None:
+    """Utterances of every class, or with a truth for every target, by partition."""
+    frame = table.frame
+    partitions = [one for one in dict.fromkeys(frame["partition"]) if one]
+    if recipe.target in table.labels:
+        names = [*table.labels[recipe.target]]
+        has = {name: frame[recipe.target] == name for name in names}
+        what = "class"
+    elif recipe.targets and set(recipe.targets) <= set(table.targets):
+        names = [*recipe.targets]
+        has = {name: frame[name].notna() for name in names}
+        what = "target"
+    else:
+        return None
+    rows = [
+        [
+            text(name),
+            *(count(int((has[name] & (frame["partition"] == p)).sum())) for p in partitions),
+            count(int(has[name].sum())),
+        ]
+        for name in names
+    ]
+    title = f"Utterances {'of every class' if what == 'class' else 'with a truth'}, {corpus}"
+    return Sheet(title, title, [what, *partitions, "all"], [rows], "")
+
+
+def splits(scored: Sequence[Scored]) -> list[tuple[Sheet, list[str]]]:
+    """The folds of the runs, each split once, with its notes."""
+    found: dict[str, tuple[list[str], dict[str, Any]]] = {}
+    for one in scored:
+        if "split" in one.record:
+            split = one.record["split"]
+            found.setdefault(runs.fingerprint(split), ([], split))[0].append(one.title)
+    return [(_split(", ".join(titles), one), one["notes"]) for titles, one in found.values()]
+
+
+def _split(titles: str, split: Mapping[str, Any]) -> Sheet:
+    overlap = ", ".join(split["expect_overlap"])
+    declared = f"; declared overlap: {overlap}" if overlap else ""
+    rows = []
+    for part in split["parts"]:
+        shared = part["shared"]
+        rows.append(
+            [
+                text(part["fold"] or NONE),
+                text(part["part"]),
+                count(part["fitted"]),
+                count(part["held_out"]),
+                *(Cell(f"{shared[k]['n']} of {shared[k]['of']}", shared[k]["n"]) if k in shared
+                  else Cell(NONE) for k in OVERLAP_KINDS),
+                text(", ".join(part["missing"])),
+            ]
+        )  # fmt: skip
+    return Sheet(
+        f"Folds of {titles}",
+        f"{split['outer']}, inner {split['inner']}, seed {split['seed']}{declared}: {titles}; "
+        "shared of held out",
+        ["fold", "part", "fitted", "held out", *OVERLAP_KINDS, "classes missing"],
+        [rows],
+    )
+
+
+def pairs(values: Mapping[str, Any], title: str, header: Sequence[str]) -> Sheet:
+    """Names and values, as versions are."""
+    return Sheet(title, title, header, [[[text(k), text(v)] for k, v in values.items()]])

@@ -1,0 +1,102 @@
+"""Finished runs of a recipe -> a folder of pages that open from disk.
+
+It reads `run.json`, `scores.json`, the predictions and the tables beside the stores, rounds, and
+computes no score. The folder is `runs/<recipe>/report/`: `index.html` and the pages it leads to,
+`figures/` (SVG, PDF) and `tables/` (CSV, LaTeX). The report on two recipes' runs is such a folder,
+too: `report/against-<other>/` below the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evaluate.report import comparison_page
+from evaluate.report.book import slug
+from evaluate.report.examples import find_audio
+from evaluate.report.pages import Study, render
+from evaluate.report.paper import read_paper, read_results
+from evaluate.scores.pairs import read_statistics
+from evaluate.scores.score import read_all, read_protocols
+from evaluate.scores.seeds import read_seeds
+from evaluate.scores.sweeps import read_sweeps
+from features.common.command import corpus_root
+from features.common.errors import RunError
+from features.common.files import write_bytes
+
+if TYPE_CHECKING:
+    from evaluate.scores.side_by_side import Comparison
+    from features.recipe.load import Recipe
+
+FIRST = "index.html"
+"""Written last: what it leads to is there."""
+WRITTEN = ("*.html", "figures/*.svg", "figures/*.pdf", "tables/*.csv", "tables/*.tex")
+"""What a report's folder holds under names that follow the runs."""
+
+
+def make_report(recipe: Recipe, runs_folder: Path, stores: Path, data: Path) -> Path:
+    """Write `runs/<recipe>/report/` from the finished runs of a recipe.
+
+    Runs that are not finished are named on the first page. Pages, figures and tables of an earlier
+    report that this one lacks are removed.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    runs_folder, stores, data : path
+        Where runs, tables and recordings are; without the latter two the report says what it lacks.
+
+    Returns
+    -------
+    Path
+        The first page.
+
+    Raises
+    ------
+    RunError
+        Where no run is finished, or a run's scores are missing or outdated.
+    """
+    folder = runs_folder / recipe.name / "report"
+    scored = read_all(recipe, runs_folder, stores=stores)
+    results = read_results(recipe, scored, runs_folder, stores)
+    roots = {name: corpus_root(recipe, name, data) for name in recipe.corpora}
+    study = Study(
+        recipe,
+        scored,
+        read_protocols(recipe, runs_folder),
+        read_sweeps(recipe, runs_folder),
+        read_statistics(recipe, scored, runs_folder),
+        results.subsets,
+        read_seeds(recipe, runs_folder),
+        results.tables,
+        find_audio(roots, results.tables, folder),
+        read_paper(results, runs_folder, stores),
+    )
+    _write(folder, render(study))
+    return folder / FIRST
+
+
+def make_comparison(found: Comparison) -> Path:
+    """Write `report/against-<B's name>/` into the folder A of a comparison.
+
+    Returns
+    -------
+    Path
+        Its page.
+    """
+    folder = found.a / "report" / f"against-{slug(found.b.resolve().name)}"
+    _write(folder, comparison_page.render(found))
+    return folder / FIRST
+
+
+def _write(folder: Path, files: Mapping[str, str | bytes]) -> None:
+    """Write the files of a report and remove those of an earlier one that it lacks."""
+    for name in sorted(files, key=lambda one: (one == FIRST, one)):
+        content = files[name]
+        whole = content.encode("utf-8") if isinstance(content, str) else content
+        write_bytes(folder / name, whole, RunError)
+    for pattern in WRITTEN:
+        for path in folder.glob(pattern):
+            if str(path.relative_to(folder)) not in files:
+                path.unlink()

@@ -1,0 +1,1 @@
+"""What a result is: typed records, computed from runs."""

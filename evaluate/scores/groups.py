@@ -1,0 +1,253 @@
+"""Scores of a run by gender, language, corpus, session and speaker -> `groups` of `scores.json`.
+
+Conventions
+-----------
+- Gender, language and session are those of the tables beside the stores; without a table (or where
+  it says nothing) they are unknown, and rows without a group are in none. A kind with fewer than
+  two groups in a partition is left out.
+- Sessions and speakers are named `corpus/session`, `corpus/speaker`.
+- Metrics are those of the overview. A class, or a target, that a group has no truth for is left
+  out of its score; the group says how many of the partition's it has.
+- What is resampled is what groups are made of: speakers where a group holds several, else the
+  utterances of each group. One draw serves all groups, so that gaps have intervals of their own.
+- `best` and `worst` are the groups with the highest and lowest defined score among those of at
+  least `LEAST` rows; `gap` is their difference. They are chosen by these very scores: with many
+  groups a gap is large by chance alone. Its interval is that of the two groups, chosen once.
+- A mean over classes or targets is compared among groups that have all of the partition's: over
+  fewer it is another score. Accuracy is compared among all groups.
+- Resamples in which a group lacks a class that it has are left out of its interval
+  (`evaluate.statistics.resampling`), and counted as `undefined`.
+
+The entry
+---------
+`groups` of `scores.json`; NaN is null::
+
+    groups: {partition: {kind: {
+      resampled: "speakers" or "utterances",
+      n_resamples,
+      metrics: {metric: {best: name, worst: name, gap: {value, low, high, undefined}} or
+        {why: there are no two groups to compare}},
+      groups: {name: {n, n_speakers,
+        classes or targets: {has, of} (where the group has fewer than the partition),
+        metrics: {metric: {value, low, high, undefined}}
+          (speakers, too many for intervals of their own: {value})}}
+    }}}
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from evaluate.metrics import metrics
+from evaluate.runs.arrays import count_speakers, plain_scores, resampled_scores, speakers
+from evaluate.statistics import resampling as intervals
+from features.common.errors import CorpusError
+from features.utterances import Table, read_table
+
+if TYPE_CHECKING:
+    from features.recipe.load import EvaluateSpec, Recipe
+
+KINDS = ("gender", "language", "corpus", "session", "speaker")
+LEAST = 10
+"""Rows that a group needs to be the best or the worst."""
+
+
+def read_tables(recipe: Recipe, stores: Path) -> dict[str, Table]:
+    """The recipe's tables; a corpus whose table is not there is left out."""
+    tables = {}
+    for corpus in recipe.corpora:
+        try:
+            tables[corpus] = read_table(stores / corpus)
+        except CorpusError:
+            continue  # runs can be looked at where the stores are not
+    return tables
+
+
+def group_names(frame: pd.DataFrame, tables: Mapping[str, Table]) -> dict[str, np.ndarray]:
+    """The group of each row by kind; "" where it is unknown.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Predictions.
+    tables : mapping
+        Corpus -> its table; a corpus may be missing.
+
+    Returns
+    -------
+    dict
+        `{kind: object, shape (n,)}`.
+    """
+    keys = frame[["corpus", "utterance"]]
+    known = [table.frame for table in tables.values()]
+    found = {kind: np.full(len(frame), "", dtype=object) for kind in KINDS}
+    if known:
+        columns = ["corpus", "utterance", "gender", "language", "session"]
+        rows = keys.merge(
+            pd.concat([one[columns] for one in known]), on=["corpus", "utterance"], how="left"
+        ).fillna("")
+        found |= {kind: rows[kind].to_numpy(dtype=object) for kind in columns[2:]}
+    found["corpus"] = frame["corpus"].to_numpy(dtype=object)
+    found["speaker"] = speakers(frame)
+    session = found["session"]
+    found["session"] = np.where(session == "", "", found["corpus"] + "/" + session)
+    return found
+
+
+def score_groups(
+    frame: pd.DataFrame,
+    names: Sequence[str],
+    groups: Mapping[str, np.ndarray],
+    shown: Sequence[str],
+    settings: EvaluateSpec,
+) -> dict[str, Any]:
+    """Score every kind of groups of a partition.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Predictions of rows that have a truth.
+    names : sequence of str
+        Labels or targets.
+    groups : mapping
+        Kind -> group of each row, "" for none.
+    shown : sequence of str
+        The metrics; higher is better.
+    settings : EvaluateSpec
+        Of the resamples.
+
+    Returns
+    -------
+    dict
+        Kind -> what the module's docstring says.
+    """
+    with warnings.catch_warnings():
+        # What a group lacks is no news: the whole partition has been warned of.
+        warnings.simplefilter("ignore", metrics.ScoreWarning)
+        return {
+            kind: _score_kind(frame, names, of_row, shown, settings, kind == "speaker")
+            for kind, of_row in groups.items()
+            if len(set(of_row) - {""}) > 1
+        }
+
+
+def _score_kind(
+    frame: pd.DataFrame,
+    names: Sequence[str],
+    of_row: np.ndarray,
+    shown: Sequence[str],
+    settings: EvaluateSpec,
+    many: bool,
+) -> dict[str, Any]:
+    order = sorted(set(of_row) - {""})
+    rows = {one: frame[of_row == one] for one in order}
+    values = {one: plain_scores(part, names) for one, part in rows.items()}
+    parts = _Parts(frame, names)
+    large = [one for one in order if len(rows[one]) >= LEAST]
+    whole = [one for one in large if parts.count(rows[one]) == parts.n]
+    extremes = {
+        metric: _extremes(
+            {one: values[one][metric] for one in (whole if parts.enter(metric) else large)}
+        )
+        for metric in shown
+    }
+    alone = any(count_speakers(part) == 1 for part in rows.values())
+    units = np.full(len(frame), "", dtype=object) if alone else speakers(frame)
+    drawn = intervals.draw(units, settings.bootstrap, settings.seed)
+    wanted = {one for pair in extremes.values() if pair for one in pair} if many else set(order)
+    resampled = {
+        one: resampled_scores(
+            rows[one], names, intervals.Resamples(drawn.unit[of_row == one], drawn.counts)
+        )
+        for one in order
+        if one in wanted
+    }
+
+    def entry(value: float, values: np.ndarray) -> dict[str, float]:
+        bounds = intervals.interval(values, settings.confidence)
+        found = {"value": value, "low": bounds.low, "high": bounds.high}
+        return found | ({"undefined": bounds.undefined} if bounds.undefined else {})
+
+    gaps: dict[str, Any] = {}
+    for metric, pair in extremes.items():
+        gaps[metric] = {"why": _no_two_groups(parts, metric)}
+        if pair:
+            best, worst = pair
+            gap = entry(
+                values[best][metric] - values[worst][metric],
+                resampled[best][metric] - resampled[worst][metric],
+            )
+            gaps[metric] = {"best": best, "worst": worst, "gap": gap}
+    return {
+        "resampled": "speakers" if any(units) else "utterances",
+        "n_resamples": settings.bootstrap,
+        "metrics": gaps,
+        "groups": {
+            one: {
+                "n": len(part),
+                "n_speakers": count_speakers(part),
+                **parts.lacking(part),
+                "metrics": {
+                    metric: {"value": values[one][metric]}
+                    if many
+                    else entry(values[one][metric], resampled[one][metric])
+                    for metric in shown
+                },
+            }
+            for one, part in rows.items()
+        },
+    }
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What the scores of a partition are means over: its classes, or its targets."""
+
+    frame: pd.DataFrame
+    names: Sequence[str]
+
+    @property
+    def what(self) -> str:
+        """Their name."""
+        return "classes" if "true" in self.frame.columns else "targets"
+
+    @functools.cached_property
+    def n(self) -> int:
+        """How many the partition has a truth for."""
+        return self.count(self.frame)
+
+    def count(self, rows: pd.DataFrame) -> int:
+        """How many some rows have a truth for."""
+        if self.what == "classes":
+            return int(rows["true"].nunique())
+        return int(rows[[f"{one}_true" for one in self.names]].notna().any().sum())
+
+    def enter(self, metric: str) -> bool:
+        """Whether a metric is a mean over them."""
+        return self.what == "targets" or metric in metrics.OVER_CLASSES
+
+    def lacking(self, rows: pd.DataFrame) -> dict[str, dict[str, int]]:
+        """How many some rows have, where they are fewer than the partition's."""
+        has = self.count(rows)
+        return {self.what: {"has": has, "of": self.n}} if has < self.n else {}
+
+
+def _no_two_groups(parts: _Parts, metric: str) -> str:
+    all_of_them = f", all {parts.n} {parts.what}" if parts.enter(metric) else ""
+    return f"fewer than two groups have {LEAST} rows or more{all_of_them} and a defined score"
+
+
+def _extremes(known: Mapping[str, float]) -> tuple[str, str] | None:
+    """The best and the worst of some groups; None with fewer than two whose score is defined."""
+    known = {one: value for one, value in known.items() if not np.isnan(value)}
+    if len(known) < 2:
+        return None
+    return max(known, key=known.__getitem__), min(known, key=known.__getitem__)

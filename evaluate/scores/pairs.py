@@ -1,0 +1,533 @@
+"""All finished runs of a recipe against one another -> `runs/<recipe>/statistics.json`.
+
+Conventions
+-----------
+- A system is a finished run; its name is its folder below `runs/<recipe>`: `mfcc`, `xlsr-1b@12`,
+  `fusion/mean`. Runs that were chosen on the rows that they are scored on (`optimistic`) are not
+  compared, nor are those with other targets, labels or truths than the first; `left_out` says why.
+- The rows of a partition are those that all its systems have, by (corpus, utterance, fold), and
+  that have a truth; `n_dropped` counts the others.
+- One draw of speakers (utterances where none is known) serves all systems and targets; resamples
+  that lack a class are left out of the intervals of UAR and counted
+  (`evaluate.statistics.resampling`).
+- P values are corrected over all pairs of systems of a partition and metric (Holm). `not_worse`
+  holds the best system and all that do not differ from it at the level, over n_systems - 1
+  comparisons (`comparisons.not_worse`). With few speakers no p value can be small: `can_tell` is
+  false where even the least, `smallest_p`, is above `level / n_pairs`, and `can_mark` where it is
+  above `level / (n_systems - 1)`.
+- The fusion that models are judged by is the mean of values, or of probabilities, whatever
+  `[fusion]` says. Its models are those at the layer `last`; where the recipe does not list it, all.
+- It lies in the upper half of `evaluate` because it combines: the lower half knows no fusion.
+
+The file
+--------
+NaN is null. Metrics are those of the overview (`evaluate.scores.score.SHOWN`), higher is better::
+
+    partitions: {partition: {
+      systems: [name, ...], left_out: {name: why},
+      n, n_dropped, n_speakers (null where none is known), n_units,
+      test: {level, n_pairs, n_swaps, exact, smallest_p, can_tell, can_mark},
+      metrics: {metric: {
+        scores: {name: value}, best: name or null, not_worse: [name, ...],
+        lacking: what became of the resamples that lack a class, in words; empty where none does,
+        detectable: median over the pairs of the minimum detectable difference,
+        pairs: [{a, b, difference (a less b), low, high, p, p_holm, detectable}, ...]}},
+      mcnemar: null (regression) or [{a, b, only_a, only_b, p, p_holm}, ...],
+      complementarity: null (fewer than two models) or {
+        models: [name, ...],
+        correlation: matrix (of being right, or of residuals), and for classes
+        disagreement, q, double_fault: matrices,
+        oracle: {metric: value}, empty: {metric: worth of no model, that of guessing},
+        n_subsets, exact,
+        contributions: {metric: {whole: value, models: {name: {
+          alone, left_out, shapley, error (null where exact)}}}},
+        pairs: {metric: [{a, b, correlation, score_a, score_b, fused, gain}, ...]}}
+          (gain: the fusion of the two less the better of them)
+    }}, inputs: what the file depends on
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import warnings
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import joblib
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from evaluate.metrics import complementarity, metrics
+from evaluate.runs import record as runs
+from evaluate.runs.arrays import count_speakers, has_truth, speakers, truth_of, values_of
+from evaluate.scores.score import SHOWN, Scored
+from evaluate.statistics import permutations as comparisons
+from evaluate.statistics import resampling as intervals
+from fusion.combine import mean_probability
+
+if TYPE_CHECKING:
+    from features.recipe.load import Recipe
+
+STATISTICS_NUMERICS = 3
+"""Raised with every change that can move a number of `statistics.json`."""
+LEVEL = 0.05
+"""Of tests, for the whole table."""
+N_SWAPS = 10_000
+"""Of a permutation test; all choices are taken with up to 14 speakers."""
+MOST_SYSTEMS = 40
+"""So many are compared; models at the default layer and fusions come first."""
+
+_KEY = ["corpus", "utterance", "fold"]
+_BLOCK_VALUES = 1 << 21
+"""Fused predictions at a time: 16 MB."""
+
+Floats = NDArray[np.float64]
+
+
+def make_statistics(
+    recipe: Recipe, scored: Sequence[Scored], runs_folder: Path, *, force: bool = False
+) -> dict[str, Any]:
+    """Compare the finished runs of a recipe, where that was not done for just these predictions.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    scored : sequence of Scored
+        What `evaluate.scores.score.score_all` gives.
+    runs_folder : Path
+
+    Returns
+    -------
+    dict
+        The content of `statistics.json`.
+    """
+    path = runs.statistics_path(runs_folder, recipe.name)
+    inputs = _inputs(recipe, scored)
+    old = runs.read_json(path)
+    if not force and old and old.get("inputs") == runs.plain(inputs):
+        return old
+    systems, left_out = _systems(scored)
+    frames = {name: runs.read_predictions(one.folder / runs.PREDICTIONS) for name, one in systems}
+    names = [name for frame in frames.values() for name in frame["partition"].unique()]
+    partitions = {}
+    for partition in dict.fromkeys(names):
+        parts = {name: one[one["partition"] == partition] for name, one in frames.items()}
+        rows = align({name: one for name, one in parts.items() if len(one)}, left_out)
+        if rows is not None:
+            partitions[partition] = _compare(rows, recipe)
+    runs.write_json(path, {"partitions": partitions, "inputs": inputs})
+    return dict(runs.plain({"partitions": partitions, "inputs": inputs}))
+
+
+def read_statistics(recipe: Recipe, scored: Sequence[Scored], runs_folder: Path) -> dict[str, Any]:
+    """As `make_statistics`, but computing nothing.
+
+    Raises
+    ------
+    RunError
+        Where the file is missing, or older than a run's predictions or the recipe's `[evaluate]`.
+    """
+    path = runs.statistics_path(runs_folder, recipe.name)
+    found = runs.read_json(path)
+    if not found or found.get("inputs") != runs.plain(_inputs(recipe, scored)):
+        raise runs.outdated(path, recipe)
+    return found
+
+
+def _inputs(recipe: Recipe, scored: Sequence[Scored]) -> dict[str, Any]:
+    return {
+        "numerics": STATISTICS_NUMERICS,
+        "evaluate": recipe.evaluate.model_dump(mode="json"),
+        "task": recipe.task,
+        "models": _models(recipe),
+        "runs": {
+            one.name: {
+                "predictions": runs.file_hash(one.folder / runs.PREDICTIONS),
+                "optimistic": bool(one.scores["optimistic"]),
+            }
+            for one in scored
+        },
+    }
+
+
+def _systems(scored: Sequence[Scored]) -> tuple[list[tuple[str, Scored]], dict[str, str]]:
+    """The runs to compare in the order of `scored`, and why others are not."""
+    left_out = {
+        one.name: "chosen on the rows that it is scored on"
+        for one in scored
+        if one.scores["optimistic"]
+    }
+    found = [(one.name, one) for one in scored if one.name not in left_out]
+    first = sorted(found, key=lambda one: "@" in one[0])[:MOST_SYSTEMS]
+    for name, _ in found:
+        if name not in dict(first):
+            left_out[name] = f"only {MOST_SYSTEMS} runs are compared"
+    return [one for one in found if one[0] in dict(first)], left_out
+
+
+# -- rows ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The shared rows of a partition.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Labels or targets.
+    frames : dict
+        System -> its predictions of these rows, in one order.
+    left_out : dict
+        System -> why it is not among them.
+    n_dropped : int
+        Rows with a truth that some system has and another lacks.
+    """
+
+    names: tuple[str, ...]
+    frames: dict[str, pd.DataFrame]
+    left_out: dict[str, str]
+    n_dropped: int
+
+
+def align(frames: Mapping[str, pd.DataFrame], left_out: Mapping[str, str]) -> Rows | None:
+    """Find the rows with a truth that all systems have; None where fewer than two share any.
+
+    A system that predicts something else than the first, shares no row with those before it, or
+    has other truths is left out.
+    """
+    kept: dict[str, pd.DataFrame] = {}
+    why = dict(left_out)
+    names: tuple[str, ...] = ()
+    shared: Any = None
+    everything: Any = None
+    for system, frame in frames.items():
+        here = runs.predicted_labels(frame) or runs.predicted_targets(frame)
+        frame = frame[has_truth(frame, here)].set_index(_KEY).sort_index()
+        if frame.empty:
+            continue
+        if not kept:
+            names, shared, everything = here, frame.index, frame.index
+        both = shared[shared.isin(frame.index)]
+        first = next(iter(kept.values()), frame)
+        if list(frame.columns) != list(first.columns):
+            why[system] = f"predicts something else than {next(iter(kept))}"
+        elif not len(both):
+            why[system] = "has no row that those before it have"
+        elif truth_of(first.loc[both], names) != truth_of(frame.loc[both], names):
+            why[system] = f"has other truths than {next(iter(kept))}"
+        else:
+            kept[system], shared = frame, both
+            everything = everything.union(frame.index)
+    if len(kept) < 2:
+        return None
+    return Rows(
+        names,
+        {system: frame.loc[shared].reset_index() for system, frame in kept.items()},
+        why,
+        len(everything) - len(shared),
+    )
+
+
+def _predictions(rows: Rows, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
+    """Truth, and the predictions of all systems: labels (.., n), or values (.., n, n_targets)."""
+    first, *_ = rows.frames.values()
+    if recipe.task == "classification":
+        said = [frame["pred"].to_numpy(dtype=object) for frame in rows.frames.values()]
+        return first["true"].to_numpy(dtype=object), np.stack(said)
+    truth, _ = values_of(first, rows.names)
+    scored = ~np.isnan(truth).all(axis=0)
+    values = [values_of(frame, rows.names)[1] for frame in rows.frames.values()]
+    return truth[:, scored], np.stack(values)[:, :, scored]
+
+
+# -- one partition ---------------------------------------------------------------------------
+
+
+def _compare(rows: Rows, recipe: Recipe) -> dict[str, Any]:
+    first, *_ = rows.frames.values()
+    groups, settings = speakers(first), recipe.evaluate
+    drawn = intervals.draw(groups, settings.bootstrap, settings.seed)
+    swaps = comparisons.draw_swaps(groups, N_SWAPS, settings.seed)
+    truth, predictions = _predictions(rows, recipe)
+    systems = list(rows.frames)
+    pairs = list(itertools.combinations(range(len(systems)), 2))
+    classes = recipe.task == "classification"
+    if classes:
+        one_by_one = [
+            intervals.classification_resampled(truth, one, rows.names, drawn) for one in predictions
+        ]
+        resampled = {m: np.stack([one[m] for one in one_by_one]) for m in SHOWN[recipe.task]}
+        p_values = comparisons.classification_p(truth, list(predictions), rows.names, swaps)
+    else:
+        each = intervals.systems_resampled(truth, predictions, drawn)
+        resampled = {m: each[m].mean(axis=1) for m in SHOWN[recipe.task]}
+        p_values = {
+            m: comparisons.regression_p(truth, predictions, m, swaps) for m in SHOWN[recipe.task]
+        }
+    plain = [_scores(truth, one, rows.names, recipe.task) for one in predictions]
+    found = {
+        metric: _metric(
+            systems, pairs, np.array([one[metric] for one in plain]), resampled[metric],
+            p_values[metric], swaps.n_units, settings.confidence,
+        )
+        | {"lacking": lacking_of(metric, resampled[metric][0])}
+        for metric in SHOWN[recipe.task]
+    }  # fmt: skip
+    return {
+        "systems": systems,
+        "left_out": rows.left_out,
+        "n": len(first),
+        "n_dropped": rows.n_dropped,
+        "n_speakers": count_speakers(first),
+        "n_units": swaps.n_units,
+        "test": {
+            "level": LEVEL,
+            "n_pairs": len(pairs),
+            "n_swaps": swaps.n,
+            "exact": swaps.exact,
+            "smallest_p": swaps.smallest_p,
+            "can_tell": swaps.smallest_p <= LEVEL / len(pairs),
+            "can_mark": swaps.smallest_p <= LEVEL / (len(systems) - 1),
+        },
+        "metrics": found,
+        "mcnemar": _mcnemar(systems, pairs, predictions == truth) if classes else None,
+        "complementarity": _complementarity(rows, recipe),
+    }
+
+
+def _scores(
+    truth: np.ndarray, prediction: np.ndarray, names: Sequence[str], task: str
+) -> dict[str, float]:
+    """The shown metrics of one system; what is undefined was said where it was scored."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", metrics.ScoreWarning)
+        if task == "classification":
+            matrix = metrics.confusion(truth, prediction, names)
+            return {m: metrics.classification_scores(matrix)[m] for m in SHOWN[task]}
+        targets = [str(i) for i in range(truth.shape[1])]
+        each = metrics.regression_scores(truth, prediction, targets)
+        return {m: float(np.mean([one[m] for one in each.values()])) for m in SHOWN[task]}
+
+
+def _metric(
+    systems: Sequence[str],
+    pairs: Sequence[tuple[int, int]],
+    scores: Floats,
+    resampled: Floats,
+    p_values: Floats,
+    n_units: int,
+    confidence: float,
+) -> dict[str, Any]:
+    adjusted = _corrected(p_values, pairs)
+    listed = []
+    for i, j in pairs:
+        apart = resampled[i] - resampled[j]
+        bounds = intervals.interval(apart, confidence)
+        listed.append(
+            {
+                "a": systems[i],
+                "b": systems[j],
+                "difference": scores[i] - scores[j],
+                "low": bounds.low,
+                "high": bounds.high,
+                "p": p_values[i, j],
+                "p_holm": adjusted[i, j],
+                "detectable": comparisons.minimum_detectable(apart, n_units, LEVEL),
+            }
+        )
+    best, mask = comparisons.not_worse(scores, p_values, LEVEL)
+    known = [one["detectable"] for one in listed if not np.isnan(one["detectable"])]
+    return {
+        "scores": dict(zip(systems, scores, strict=True)),
+        "best": None if best is None else systems[best],
+        "not_worse": [name for name, on in zip(systems, mask, strict=True) if on],
+        "detectable": float(np.median(known)) if known else None,
+        "pairs": listed,
+    }
+
+
+def lacking_of(metric: str, resampled: Floats) -> str:
+    """What became of the resamples that lack a class; empty where none does.
+
+    Parameters
+    ----------
+    metric : str
+    resampled : float64, shape (n_resamples,)
+        Of any system: all have the same rows, and so the same resamples without a class.
+    """
+    if metric not in metrics.OVER_CLASSES:
+        return ""
+    return intervals.lacking_text(int(np.isnan(resampled).sum()), len(resampled))
+
+
+def _corrected(p_values: Floats, pairs: Sequence[tuple[int, int]]) -> Floats:
+    adjusted = np.full(p_values.shape, np.nan)
+    rows, columns = np.array(pairs).T
+    adjusted[rows, columns] = adjusted[columns, rows] = comparisons.holm(p_values[rows, columns])
+    return adjusted
+
+
+def _mcnemar(
+    systems: Sequence[str], pairs: Sequence[tuple[int, int]], right: NDArray[np.bool_]
+) -> list[dict[str, Any]]:
+    only, p_values = comparisons.mcnemar_p(right)
+    adjusted = _corrected(p_values, pairs)
+    return [
+        {
+            "a": systems[i],
+            "b": systems[j],
+            "only_a": int(only[i, j]),
+            "only_b": int(only[j, i]),
+            "p": p_values[i, j],
+            "p_holm": adjusted[i, j],
+        }
+        for i, j in pairs
+    ]
+
+
+# -- complementarity -------------------------------------------------------------------------
+
+
+def _complementarity(rows: Rows, recipe: Recipe) -> dict[str, Any] | None:
+    models = {name: frame for name, frame in rows.frames.items() if name in _models(recipe)}
+    if len(models) < 2:
+        return None
+    chosen = Rows(rows.names, models, {}, 0)
+    truth, predictions = _predictions(chosen, recipe)
+    shown, names = SHOWN[recipe.task], list(models)
+    found: dict[str, Any] = {"models": names}
+    if recipe.task == "classification":
+        agreement = complementarity.agreement(predictions == truth)
+        found |= vars(agreement)
+        oracle: np.ndarray = complementarity.oracle_labels(truth, predictions)
+        classes = [one[[f"score_{x}" for x in rows.names]].to_numpy() for one in models.values()]
+        codes = metrics.encode(truth, rows.names)
+        value = functools.partial(value_of_classes, codes, np.stack(classes), shown)
+        empty = np.full(len(shown), 1 / len(rows.names))
+    else:
+        found["correlation"] = complementarity.residual_correlation(truth, predictions)
+        oracle = complementarity.oracle_values(truth, predictions)
+        value = functools.partial(value_of_values, truth, predictions)
+        empty = np.zeros(len(shown))
+    adds = complementarity.contributions(value, len(models), empty, recipe.evaluate.seed)
+    pairs, subsets = complementarity.pair_subsets(len(models))
+    fused = value(subsets)
+    return found | {
+        "oracle": _scores(truth, oracle, rows.names, recipe.task),
+        "empty": dict(zip(shown, empty, strict=True)),
+        "n_subsets": adds.n_subsets,
+        "exact": adds.error is None,
+        "contributions": {
+            metric: {
+                "whole": adds.whole[m],
+                "models": {
+                    name: {
+                        "alone": adds.alone[i, m],
+                        "left_out": adds.left_out[i, m],
+                        "shapley": adds.shapley[i, m],
+                        "error": None if adds.error is None else adds.error[i, m],
+                    }
+                    for i, name in enumerate(names)
+                },
+            }
+            for m, metric in enumerate(shown)
+        },
+        "pairs": {
+            metric: [
+                {
+                    "a": names[i],
+                    "b": names[j],
+                    "correlation": found["correlation"][i, j],
+                    "score_a": adds.alone[i, m],
+                    "score_b": adds.alone[j, m],
+                    "fused": both[m],
+                    "gain": both[m] - max(adds.alone[i, m], adds.alone[j, m]),
+                }
+                for (i, j), both in zip(pairs, fused, strict=True)
+            ]
+            for m, metric in enumerate(shown)
+        },
+    }
+
+
+def _models(recipe: Recipe) -> list[str]:
+    """Those whose fusion is looked at."""
+    layers = ["last"] if "last" in recipe.head.layers else recipe.head.layers
+    return [runs.layer_tag(model, layer) for model in recipe.models for layer in layers]
+
+
+def value_of_classes(
+    truth: NDArray[np.int64], scores: Floats, shown: Sequence[str], subsets: NDArray[np.bool_]
+) -> Floats:
+    """Scores of the mean of probabilities of each subset of models.
+
+    Parameters
+    ----------
+    truth : int64, shape (n,)
+        Positions in the label list.
+    scores : float64, shape (n_models, n, n_labels)
+        NaN for a class that a head has not seen.
+    shown : sequence of str
+    subsets : bool, shape (n_subsets, n_models)
+
+    Returns
+    -------
+    float64, shape (n_subsets, n_metrics)
+    """
+    k = scores.shape[2]
+    # A class without scores is below every probability.
+    share = np.stack([np.nan_to_num(mean_probability(one[None]), nan=-1.0) for one in scores])
+    flat = share.reshape(len(share), -1)
+    result = []
+    step = max(1, _BLOCK_VALUES // flat.shape[1])
+    for start in range(0, len(subsets), step):
+        block = subsets[start : start + step].astype(np.float64)
+        said = (block @ flat).reshape(len(block), len(truth), k).argmax(axis=2)
+        cells = np.arange(len(block))[:, None] * k * k + truth * k + said
+        counts = np.bincount(cells.ravel(), minlength=len(block) * k * k).reshape(-1, k, k)
+        found = metrics.scores_of(counts)
+        result.append(np.stack([found[metric] for metric in shown], axis=1))
+    return np.concatenate(result)
+
+
+def value_of_values(truth: Floats, predictions: Floats, subsets: NDArray[np.bool_]) -> Floats:
+    """Spearman's rho, mean over targets, of the mean of values of each subset of models.
+
+    Parameters
+    ----------
+    truth : float64, shape (n, n_targets)
+        NaN where masked; each target has some truth.
+    predictions : float64, shape (n_models, n, n_targets)
+    subsets : bool, shape (n_subsets, n_models)
+
+    Returns
+    -------
+    float64, shape (n_subsets, 1)
+    """
+    known = ~np.isnan(truth)
+    sides = [_ranks(truth[rows, t]) for t, rows in enumerate(known.T)]
+
+    def score(subset: NDArray[np.bool_]) -> float:
+        fused = predictions[subset].mean(axis=0)
+        each = []
+        for t, side in enumerate(sides):
+            other = _ranks(fused[known[:, t], t])
+            squares = (side @ side) * (other @ other)
+            each.append(float(side @ other / np.sqrt(squares)) if squares > 0 else np.nan)
+        return float(np.mean(each))
+
+    # BLAS threads within these would wait for one another.
+    with threadpool_limits(1), ThreadPoolExecutor(joblib.cpu_count()) as pool:
+        return np.array(list(pool.map(score, subsets)))[:, None]
+
+
+def _ranks(values: Floats) -> Floats:
+    """Ranks less their mean."""
+    return metrics.average_ranks(values) - (len(values) + 1) / 2

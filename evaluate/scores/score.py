@@ -1,0 +1,982 @@
+"""Predictions -> `scores.json`, and the table on the terminal.
+
+Conventions
+-----------
+- Scores are computed on all held-out rows of a partition pooled; mean and sample deviation over
+  folds stand beside them. Where a recipe has several corpora, each is also scored alone.
+- A cross-corpus run is also scored a pair of corpora (`transfer`): a row what was trained on, a
+  column what was tested. The diagonal is that of the partition `within`, fitted to other speakers
+  of the corpus, and empty where the recipe does not ask for it.
+- The conditions of the grid of speakers and sentences are compared with its partition `test` on
+  the same rows, in pairs (`gaps`).
+- Devel rows that settings of the head (or of a fusion's members) were chosen on give an optimistic
+  score: `optimistic` of the partition says why (`CHOSEN_ON_DEVEL`).
+- Rows whose truth is masked are left out and counted (`n_masked`).
+- A regression's `metrics` are means over its targets. A target without any truth is left out; a
+  target whose score is undefined makes the mean undefined.
+- Scores by gender, language, corpus, session and speaker (`groups`) are those of
+  `evaluate.scores.groups`.
+- New statistics need no new training: `scores.json` is made anew whenever the predictions, the
+  recipe's `[evaluate]` or `SCORES_NUMERICS` change.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from evaluate.metrics import calibration, metrics
+from evaluate.runs import record as runs
+from evaluate.runs.arrays import (
+    count_speakers,
+    has_truth,
+    plain_scores,
+    resampled_scores,
+    speakers,
+    truth_of,
+    values_of,
+)
+from evaluate.scores.groups import group_names, read_tables, score_groups
+from evaluate.statistics import resampling as intervals
+from features.common.errors import CorpusError, RunError
+from features.common.words import counted
+
+if TYPE_CHECKING:
+    from features.recipe.load import Recipe
+
+SCORES_NUMERICS = 7
+"""Raised with every change that can move a score or a bound."""
+FEW_SPEAKERS = 20
+"""Below this many speakers an interval is shown with their number."""
+SMALL_P = 0.01
+"""Where no corrected p value can be as small as this, the least that there can be is said."""
+
+SHOWN = {"regression": ("spearman",), "classification": ("uar", "wa")}
+"""The metrics of the overview."""
+NAMES = {
+    "spearman": "Spearman's rho",
+    "pearson": "Pearson's r",
+    "ccc": "CCC",
+    "mae": "MAE",
+    "mse": "MSE",
+    "uar": "UAR",
+    "wa": "WA",
+    "macro_f1": "macro F1",
+}
+_OVER_CLASSES = " and ".join(NAMES[one] for one in metrics.OVER_CLASSES)
+CHOSEN_ON_DEVEL = "the heads' settings were chosen on these rows; test is the honest figure"
+"""Why scores on devel are optimistic."""
+PARTITIONS = ("devel", "test")
+"""Of the overview; those of a cross-corpus run and of the grid have tables of their own."""
+GRID = (
+    ("speakers new", (("sentences new", "test"), ("sentences seen", "sentence-seen"))),
+    ("speakers seen", (("sentences new", "speaker-seen"), ("sentences seen", "both-seen"))),
+)
+"""Rows and columns of the grid of speakers and sentences, with the partition of each cell."""
+
+
+K = TypeVar("K")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A finished run with its scores.
+
+    Attributes
+    ----------
+    kind : "model" or "fusion"
+    member : str
+        The folder's name.
+    stale : bool
+        Made with another recipe than today's.
+    record, scores : dict
+        `run.json` and `scores.json`.
+    """
+
+    kind: str
+    member: str
+    folder: Path
+    stale: bool
+    record: dict[str, Any]
+    scores: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The folder below `runs/<recipe>`."""
+        return f"fusion/{self.member}" if self.kind == "fusion" else self.member
+
+    @property
+    def title(self) -> str:
+        """How the run is named wherever it is shown."""
+        title = str(self.record.get("title", self.member))
+        return f"fused: {title}" if self.kind == "fusion" else title
+
+    @property
+    def marks(self) -> list[str]:
+        """What a reader must know about the row."""
+        head = self.record.get("recipe", {}).get("head", {})
+        flags = {
+            "optimistic": self.scores["optimistic"],
+            "uses unlabelled test data": bool(head.get("standardise")),
+            "stale": self.stale,
+        }
+        return [name for name, on in flags.items() if on]
+
+    @property
+    def marked_title(self) -> str:
+        """The title with its marks, for plain text."""
+        return f"{self.title} ({', '.join(self.marks)})" if self.marks else self.title
+
+
+def score_run(
+    folder: str | Path, recipe: Recipe, *, stores: Path | None = None, force: bool = False
+) -> dict[str, Any]:
+    """Score one run's predictions and write its `scores.json` where it is missing or outdated.
+
+    Parameters
+    ----------
+    folder : path
+    recipe : Recipe
+    stores : Path, optional
+        The tables beside the stores say who is of which gender, language and session. Scores made
+        with a table hold where it is not at hand.
+    force : bool
+        Score anew in any case.
+
+    Returns
+    -------
+    dict
+        The content of `scores.json`.
+
+    Raises
+    ------
+    RunError
+        On unusable predictions, or predictions of another task than the recipe's.
+    """
+    folder = Path(folder)
+    hashes = _table_hashes(recipe, stores)
+    if not force and (old := _up_to_date(folder, recipe, hashes, strict=True)):
+        return old
+    inputs = _inputs(folder, recipe)
+    frame = runs.read_predictions(folder / runs.PREDICTIONS)
+    names = runs.predicted_labels(frame) or runs.predicted_targets(frame)
+    task = "classification" if "true" in frame.columns else "regression"
+    if task != recipe.task:
+        raise RunError(
+            f"{folder}: its predictions are those of a {task}, the recipe's task is "
+            f"{recipe.task}; run make train (and make fuse) again"
+        )
+    notes: list[str] = []
+    if lacking := [one for one in recipe.corpora if stores is not None and one not in hashes]:
+        notes.append(f"no table of {', '.join(lacking)}: not by gender, language and session")
+    of_row = group_names(frame, read_tables(recipe, stores) if stores is not None else {})
+    order = {name: i for i, name in enumerate(PARTITIONS)}
+    found = sorted(frame["partition"].unique(), key=lambda one: (order.get(one, 2), one))
+    partitions, groups = {}, {}
+    for name in found:
+        here = (frame["partition"] == name).to_numpy()
+        known = here & has_truth(frame, names).to_numpy()
+        try:
+            partitions[name] = _score_partition(frame[here], name, names, recipe, notes)
+            groups[name] = score_groups(
+                frame[known],
+                names,
+                {kind: one[known] for kind, one in of_row.items()},
+                SHOWN[task],
+                recipe.evaluate,
+            )
+        except ValueError as error:
+            raise RunError(f"{folder / runs.PREDICTIONS}: {name}: {error}; train anew") from None
+        if name == "devel" and inputs["chosen_on_devel"]:
+            partitions[name]["optimistic"] = CHOSEN_ON_DEVEL
+            notes.append(f"{name}: {CHOSEN_ON_DEVEL}")
+    more: dict[str, Any] = {}
+    if task == "classification":
+        kind = (runs.read_run(folder) or {}).get("scores", "score")
+        inner = runs.read_predictions(folder / runs.INNER)
+        more["calibration"] = calibration.of_run(frame, inner, names, kind=kind)
+        if kind in calibration.NO_PROBABILITIES:
+            more["no_calibration"] = f"its class scores are {kind}, no probabilities"
+    if inputs["outer"] == "cross-corpus":
+        more["transfer"] = _transfer(frame, names, recipe, notes)
+    if inputs["outer"] == "speaker-sentence-grid":
+        strict = frame[frame["partition"] == "test"]
+        more["gaps"] = {
+            name: paired_gap(frame[frame["partition"] == name], strict, recipe)
+            for name in found
+            if name != "test"
+        }
+    scores = {
+        "task": task,
+        "labels" if task == "classification" else "targets": names,
+        "optimistic": inputs["optimistic"],
+        "n_speakers": count_speakers(frame),
+        "partitions": partitions,
+        "groups": groups,
+        **more,
+        "warnings": notes,
+        "inputs": {**inputs, "tables": hashes},
+    }
+    runs.write_json(folder / runs.SCORES, scores)
+    return dict(runs.plain(scores))
+
+
+def read_scores(
+    folder: str | Path, recipe: Recipe, *, stores: Path | None = None
+) -> dict[str, Any]:
+    """Read a run's `scores.json`, computing nothing.
+
+    Scores that were made without a table hold where there is one.
+
+    Raises
+    ------
+    RunError
+        Where it is missing, or older than the predictions, the recipe's `[evaluate]` or the tables
+        beside the stores, where these are named.
+    """
+    scores = _up_to_date(Path(folder), recipe, _table_hashes(recipe, stores), strict=False)
+    if scores is None:
+        raise runs.outdated(Path(folder) / runs.SCORES, recipe)
+    return scores
+
+
+def scores_at_hand(folder: Path) -> dict[str, Any] | None:
+    """A run's `scores.json`, whatever `[evaluate]` says today.
+
+    None where it is missing, of other predictions than those that are there, or made by a version
+    that computed other numbers.
+    """
+    scores = runs.read_json(folder / runs.SCORES) or {}
+    now = {
+        "numerics": SCORES_NUMERICS,
+        "predictions": runs.file_hash(folder / runs.PREDICTIONS),
+    }
+    inputs = scores.get("inputs", {})
+    return scores if now == {key: inputs.get(key) for key in now} else None
+
+
+def _up_to_date(
+    folder: Path, recipe: Recipe, tables: Mapping[str, str], *, strict: bool
+) -> dict[str, Any] | None:
+    """The scores that are there; not `strict`, a table that they were made without is no matter."""
+    scores = runs.read_json(folder / runs.SCORES)
+    if not scores:
+        return None
+    inputs = dict(scores.get("inputs", {}))
+    used = inputs.pop("tables", {})
+    same = all(used.get(name, "" if strict else one) == one for name, one in tables.items())
+    return scores if same and inputs == _inputs(folder, recipe) else None
+
+
+def _table_hashes(recipe: Recipe, stores: Path | None) -> dict[str, str]:
+    """Corpus -> hash of its table, where there is one."""
+    if stores is None:
+        return {}
+    found = {}
+    for corpus in recipe.corpora:
+        with contextlib.suppress(CorpusError):
+            found[corpus] = runs.hash_of_table(stores / corpus)
+    return found
+
+
+def _inputs(folder: Path, recipe: Recipe) -> dict[str, Any]:
+    """What scores depend on."""
+    for path in (folder / runs.PREDICTIONS, folder / runs.INNER):
+        if not path.is_file():
+            raise RunError(
+                f"{path}: missing from a finished run; run make train (or make fuse) again"
+            )
+    return {
+        "numerics": SCORES_NUMERICS,
+        "predictions": runs.file_hash(folder / runs.PREDICTIONS),
+        "inner": runs.file_hash(folder / runs.INNER),
+        "evaluate": recipe.evaluate.model_dump(mode="json"),
+        "task": recipe.task,
+        "outer": recipe.split.outer,
+        "optimistic": bool((runs.read_run(folder) or {}).get("optimistic", False)),
+        "chosen_on_devel": runs.chosen_on_devel(folder),
+    }
+
+
+def score_all(
+    recipe: Recipe, runs_folder: Path, *, stores: Path | None = None, force: bool = False
+) -> list[Scored]:
+    """Score every finished run of a recipe: models in the recipe's order, then fusions.
+
+    Raises
+    ------
+    RunError
+        Where no run is finished.
+    """
+    return _finished(
+        recipe, runs_folder, lambda one: score_run(one, recipe, stores=stores, force=force)
+    )
+
+
+def read_all(recipe: Recipe, runs_folder: Path, *, stores: Path | None = None) -> list[Scored]:
+    """As `score_all`, but computing nothing: a run without up-to-date scores is a RunError."""
+    return _finished(recipe, runs_folder, lambda one: read_scores(one, recipe, stores=stores))
+
+
+@dataclass(frozen=True)
+class Protocols:
+    """The runs of a recipe by its protocols, and how these compare.
+
+    Attributes
+    ----------
+    scored : dict
+        Protocol of `[split] also` -> its finished runs; empty where none is finished.
+    gaps : dict
+        Protocol -> member -> what `paired_gap` gives for the protocol minus the main one, on the
+        rows that both hold out in `test`.
+    """
+
+    scored: dict[str, list[Scored]]
+    gaps: dict[str, dict[str, dict[str, Any]]]
+
+
+def score_protocols(
+    recipe: Recipe, runs_folder: Path, *, stores: Path | None = None, force: bool = False
+) -> Protocols:
+    """Score the runs of `[split] also`, and compare them with those of the main protocol."""
+    scored = by_protocol(
+        recipe.beside(),
+        runs_folder,
+        lambda one: score_all(one, runs_folder, stores=stores, force=force),
+    )
+    if not scored:
+        return Protocols({}, {})
+    path, inputs = runs.gaps_path(runs_folder, recipe.name), _gap_inputs(recipe, runs_folder)
+    old = runs.read_json(path)
+    if not force and old and old.get("inputs") == inputs:
+        return Protocols(scored, old["gaps"])
+    gaps: dict[str, dict[str, dict[str, Any]]] = {}
+    for name, members in scored.items():
+        gaps[name] = {}
+        for one in members:
+            main = runs.run_folder(runs_folder, recipe.name, one.member)
+            if runs.read_run(main) is None:
+                continue
+            if "speaker-sentence-grid" in (recipe.split.outer, recipe.also[name].outer):
+                gaps[name][one.member] = _no_gap("fitted on fewer rows: compare within its grid")
+                continue
+            pair = [runs.read_predictions(at / runs.PREDICTIONS) for at in (one.folder, main)]
+            first, second = (frame[frame["partition"] == "test"] for frame in pair)
+            gaps[name][one.member] = paired_gap(first, second, recipe)
+    runs.write_json(path, {"gaps": gaps, "inputs": inputs})
+    return Protocols(scored, dict(runs.plain(gaps)))
+
+
+def read_protocols(recipe: Recipe, runs_folder: Path) -> Protocols:
+    """As `score_protocols`, but computing nothing: what is missing or outdated is a RunError."""
+    scored = by_protocol(recipe.beside(), runs_folder, lambda one: read_all(one, runs_folder))
+    if not scored:
+        return Protocols({}, {})
+    path = runs.gaps_path(runs_folder, recipe.name)
+    found = runs.read_json(path)
+    if not found or found.get("inputs") != _gap_inputs(recipe, runs_folder):
+        raise runs.outdated(path, recipe)
+    return Protocols(scored, found["gaps"])
+
+
+def by_protocol(
+    protocols: Mapping[K, Recipe], runs_folder: Path, scored: Callable[[Recipe], list[Scored]]
+) -> dict[K, list[Scored]]:
+    """The finished runs of each protocol that has any, as `scored` gives them."""
+    found = {}
+    for name, one in protocols.items():
+        folders = runs.run_folders(one, runs_folder)
+        if any(runs.read_run(folder) is not None for _, _, folder in folders):
+            found[name] = scored(one)
+    return found
+
+
+def _gap_inputs(recipe: Recipe, runs_folder: Path) -> dict[str, Any]:
+    """What the comparison of protocols depends on."""
+    predictions: dict[str, str | None] = {}
+    for one in (recipe, *recipe.beside().values()):
+        for kind, member, folder in runs.run_folders(one, runs_folder):
+            path = folder / runs.PREDICTIONS
+            if kind == "model" and runs.read_run(folder) is not None:
+                predictions[f"{one.name}/{member}"] = runs.file_hash(path)
+    return {
+        "numerics": SCORES_NUMERICS,
+        "evaluate": recipe.evaluate.model_dump(mode="json"),
+        "task": recipe.task,
+        "predictions": predictions,
+    }
+
+
+def _finished(
+    recipe: Recipe, runs_folder: Path, scores_of: Callable[[Path], dict[str, Any]]
+) -> list[Scored]:
+    result = []
+    for kind, member, folder in runs.run_folders(recipe, runs_folder):
+        record = runs.read_run(folder)
+        if record is not None:
+            stale = runs.is_stale(recipe, kind, member, runs_folder, record)
+            result.append(Scored(kind, member, folder, stale, record, scores_of(folder)))
+    if not result:
+        raise RunError(
+            f"{runs_folder / recipe.name}: no finished run; run make train RECIPE={recipe.path}"
+        )
+    return result
+
+
+# -- one partition ---------------------------------------------------------------------------
+
+
+def _score_partition(
+    frame: pd.DataFrame, name: str, names: Sequence[str], recipe: Recipe, notes: list[str]
+) -> dict[str, Any]:
+    score: Callable[..., dict[str, Any]] = (
+        _classification if recipe.task == "classification" else _regression
+    )
+    known = has_truth(frame, names)
+    result = score(frame[known], name, names, recipe, notes)
+    masked = int((~known).sum())
+    result["n_masked"] = masked
+    if masked:
+        notes.append(f"{name}: {masked} of {len(frame)} rows have no truth; left out")
+    result["folds"] = _folds(frame[known], name, names, recipe, notes)
+    corpora = frame["corpus"].unique()
+    result["corpora"] = {}
+    for corpus in sorted(corpora) if len(corpora) > 1 else ():
+        rows = frame[known & (frame["corpus"] == corpus)]
+        result["corpora"][corpus] = score(rows, f"{name}, {corpus}", names, recipe, notes)
+    return result
+
+
+def _head(frame: pd.DataFrame, name: str, notes: list[str]) -> dict[str, Any]:
+    n_speakers = count_speakers(frame)
+    unknown = int((frame["speaker"] == "").sum())
+    if n_speakers and unknown:
+        notes.append(
+            f"{name}: {counted(unknown, 'row has', 'rows have')} no speaker; resampled one by one"
+        )
+    return {"n": len(frame), "n_speakers": n_speakers}
+
+
+def _entry(value: float, resampled: np.ndarray, recipe: Recipe) -> dict[str, Any]:
+    bounds = intervals.interval(resampled, recipe.evaluate.confidence)
+    entry: dict[str, Any] = {"value": value, "low": bounds.low, "high": bounds.high}
+    return entry | ({"undefined": bounds.undefined} if bounds.undefined else {})
+
+
+def _regression(
+    frame: pd.DataFrame, name: str, targets: Sequence[str], recipe: Recipe, notes: list[str]
+) -> dict[str, Any]:
+    result = _head(frame, name, notes) | {"metrics": {}, "per_target": {}}
+    if frame.empty:
+        return result
+    truth, prediction = values_of(frame, targets)
+    values: dict[str, dict[str, float]] = {}
+    for i, target in enumerate(targets):
+        with _noted(f"{name}, {target}: ", notes):
+            one = metrics.regression_scores(truth[:, [i]], prediction[:, [i]], [target])
+        values |= one
+    drawn = intervals.draw(speakers(frame), recipe.evaluate.bootstrap, recipe.evaluate.seed)
+    resampled = intervals.regression_resampled(truth, prediction, drawn)
+    counts = (~np.isnan(truth)).sum(axis=0)
+    for i, target in enumerate(targets):
+        result["per_target"][target] = {
+            metric: _entry(values[target][metric], resampled[metric][i], recipe)
+            for metric in metrics.REGRESSION
+        } | {"n": int(counts[i])}
+    scored = [i for i, count in enumerate(counts) if count]
+    result["metrics"] = {
+        metric: _entry(
+            float(np.mean([values[targets[i]][metric] for i in scored])),
+            resampled[metric][scored].mean(axis=0),
+            recipe,
+        )
+        for metric in metrics.REGRESSION
+    }
+    return result
+
+
+def _classification(
+    frame: pd.DataFrame, name: str, labels: Sequence[str], recipe: Recipe, notes: list[str]
+) -> dict[str, Any]:
+    result = _head(frame, name, notes) | {"metrics": {}, "per_class": {}, "confusion": []}
+    if frame.empty:
+        return result
+    truth, prediction = frame["true"].to_numpy(), frame["pred"].to_numpy()
+    matrix = metrics.confusion(truth, prediction, labels)
+    with warnings.catch_warnings():
+        # Said by name.
+        warnings.simplefilter("ignore", metrics.ScoreWarning)
+        values = metrics.classification_scores(matrix)
+    notes += absent_classes(name, metrics.per_class(matrix, labels))
+    drawn = intervals.draw(speakers(frame), recipe.evaluate.bootstrap, recipe.evaluate.seed)
+    resampled = intervals.classification_resampled(truth, prediction, labels, drawn)
+    result["metrics"] = {k: _entry(values[k], resampled[k], recipe) for k in values}
+    notes += _lacking_notes(name, result["metrics"], recipe)
+    result["per_class"] = metrics.per_class(matrix, labels)
+    result["confusion"] = matrix.tolist()
+    return result
+
+
+def _lacking_notes(name: str, found: Mapping[str, Any], recipe: Recipe) -> list[str]:
+    """Say how many resamples lack a class; nothing where none does."""
+    text = _lacking_text(found, recipe)
+    return [f"{name}, {_OVER_CLASSES}: {text}"] if text else []
+
+
+def _lacking_text(found: Mapping[str, Any], recipe: Recipe) -> str:
+    """What became of the resamples that lack a class: of the entries of a set of rows."""
+    undefined = found.get("uar", {}).get("undefined", 0)
+    return intervals.lacking_text(undefined, recipe.evaluate.bootstrap)
+
+
+def absent_classes(name: str, per_class: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Say which classes no scored row of a partition is of; nothing where each has one.
+
+    Examples
+    --------
+    >>> absent_classes("test", {"sad": {"support": 3}, "calm": {"support": 0}})
+    ['test: no row is of calm; UAR is the mean over the other 1 of 2 classes']
+    """
+    absent = [label for label, one in per_class.items() if not one["support"]]
+    if not absent:
+        return []
+    n = len(per_class)
+    return [
+        f"{name}: no row is of {', '.join(absent)}; UAR is the mean over the other "
+        f"{n - len(absent)} of {n} classes"
+    ]
+
+
+def _folds(
+    frame: pd.DataFrame, name: str, names: Sequence[str], recipe: Recipe, notes: list[str]
+) -> dict[str, Any] | None:
+    """Mean and sample deviation of the scores of single folds; None where there is one fold."""
+    scores, partial = [], 0
+    for _, rows in frame.groupby("fold", sort=True):
+        found: list[str] = []
+        with _noted("", found):
+            scores.append(plain_scores(rows, names))
+        partial += bool(found)
+    if len(scores) < 2:
+        return None
+    if partial:
+        notes.append(
+            f"{name}: in {partial} of {len(scores)} folds a class has no true sample or a score is "
+            f"undefined; mean and deviation over folds go without it"
+        )
+    table = pd.DataFrame(scores)
+    return {"mean": table.mean().to_dict(), "std": table.std(ddof=1).to_dict(), "n": len(table)}
+
+
+@contextlib.contextmanager
+def _noted(prefix: str, notes: list[str]) -> Iterator[None]:
+    """Turn warnings into notes."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", metrics.ScoreWarning)
+        yield
+    notes += [prefix + str(one.message) for one in caught]
+
+
+# -- pairs -----------------------------------------------------------------------------------
+
+
+def _transfer(
+    frame: pd.DataFrame, names: Sequence[str], recipe: Recipe, notes: list[str]
+) -> dict[str, Any]:
+    """Scores of every training set (rows) on every corpus (columns); None where there is none."""
+    score: Callable[..., dict[str, Any]] = (
+        _classification if recipe.task == "classification" else _regression
+    )
+    known = frame[has_truth(frame, names)]
+    across, within = (known[known["partition"] == one] for one in ("test", "within"))
+    trained = [one.removeprefix("from ") for one in sorted(across["fold"].unique())]
+    tested = sorted(known["corpus"].unique())
+    cells: list[list[dict[str, Any] | None]] = []
+    for train in trained:
+        cells.append([])
+        for test in tested:
+            rows = within if train == test else across[across["fold"] == f"from {train}"]
+            rows = rows[rows["corpus"] == test]
+            found = score(rows, f"{train} on {test}", names, recipe, notes)
+            kept = {key: found[key] for key in ("n", "n_speakers", "metrics")}
+            cells[-1].append(kept if len(rows) else None)
+    return {"train": trained, "test": tested, "cells": cells}
+
+
+def paired_gap(first: pd.DataFrame, second: pd.DataFrame, recipe: Recipe) -> dict[str, Any]:
+    """Difference of the scores of two sets of predictions on the rows that both have.
+
+    Speakers are resampled, with their rows in both.
+
+    Parameters
+    ----------
+    first, second : DataFrame
+        Predictions of one recipe's task.
+    recipe : Recipe
+
+    Returns
+    -------
+    dict
+        `n`, the rows with a truth that both have; `n_speakers`; `metrics`, the score of the first
+        minus that of the second with its interval; and `scores`, those of the first and the second
+        on these rows; `lacking` says what became of the resamples that lack a class, where some
+        do. Without such rows, or where an utterance stands several times, `metrics` is empty and
+        `why` says so.
+    """
+    frames = shared_rows(first, second)
+    if isinstance(frames, str):
+        return _no_gap(frames)
+    names = runs.predicted_labels(first) or runs.predicted_targets(first)
+    drawn = intervals.draw(speakers(frames[0]), recipe.evaluate.bootstrap, recipe.evaluate.seed)
+    with warnings.catch_warnings():
+        # Said already where each is scored.
+        warnings.simplefilter("ignore", metrics.ScoreWarning)
+        plain = [plain_scores(frame, names) for frame in frames]
+    resampled = [resampled_scores(frame, names, drawn) for frame in frames]
+    values = {
+        metric: _entry(
+            plain[0][metric] - plain[1][metric],
+            resampled[0][metric] - resampled[1][metric],
+            recipe,
+        )
+        for metric in plain[0]
+    }
+    return {
+        "n": len(frames[0]),
+        "n_speakers": count_speakers(frames[0]),
+        "metrics": values,
+        "scores": {metric: [one[metric] for one in plain] for metric in values},
+        "lacking": _lacking_text(values, recipe),
+    }
+
+
+def shared_rows(
+    first: pd.DataFrame, second: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame] | str:
+    """The rows with a truth that two sets of predictions have, in one order; or why there are none.
+
+    By corpus and utterance, whatever the folds: two protocols divide the same rows otherwise.
+    """
+    if list(first.columns) != list(second.columns):
+        return "they predict other things"
+    names = runs.predicted_labels(first) or runs.predicted_targets(first)
+    key = ["corpus", "utterance"]
+    one, other = (frame[has_truth(frame, names)].set_index(key) for frame in (first, second))
+    if not (one.index.is_unique and other.index.is_unique):
+        return "rows are held out several times"
+    shared = one.index.intersection(other.index).sort_values()
+    if not len(shared):
+        return "no row is held out in both"
+    one, other = one.loc[shared].reset_index(), other.loc[shared].reset_index()
+    return (one, other) if truth_of(one, names) == truth_of(other, names) else "the truths differ"
+
+
+def _no_gap(why: str) -> dict[str, Any]:
+    return {"n": 0, "n_speakers": None, "metrics": {}, "scores": {}, "why": why}
+
+
+# -- the terminal ----------------------------------------------------------------------------
+
+
+def overview(
+    recipe: Recipe, scored: Sequence[Scored], statistics: Mapping[str, Any] | None = None
+) -> str:
+    """Lay out the table of a recipe's runs: models, a rule, fused rows.
+
+    Examples of a cell: `0.412 [0.380, 0.441]`, and `0.412 [0.380, 0.441] (8 speakers)` where the
+    speakers are few. With `statistics` (`evaluate.scores.pairs`), a `*` marks the best of a column
+    and those not worse.
+    """
+    shown = SHOWN[recipe.task]
+    partitions = [p for p in PARTITIONS if any(p in s.scores["partitions"] for s in scored)]
+    several = len(shown) > 1
+    header = [
+        "",
+        *(
+            marked_partition(p, scored, NAMES[m] if several else "")
+            for p in partitions
+            for m in shown
+        ),
+    ]
+    body = [
+        [
+            one.marked_title,
+            *(
+                cell_text(one.scores["partitions"].get(p), m) + _star(one, p, m, statistics)
+                for p in partitions
+                for m in shown
+            ),
+        ]
+        for one in scored
+    ]
+    widths = [max(map(len, column)) for column in zip(header, *body, strict=True)]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in body]
+    rule = "-" * (sum(widths) + 2 * len(widths) - 2)
+    fused = [line for line, one in zip(lines, scored, strict=True) if one.kind == "fusion"]
+    single = [line for line, one in zip(lines, scored, strict=True) if one.kind == "model"]
+    top = "  ".join(c.ljust(w) for c, w in zip(header, widths, strict=True))
+    table = [top, rule, *single, *([rule, *fused] if fused and single else fused)]
+    notes = [*_column_notes(recipe, scored, partitions), *_star_notes(statistics, partitions)]
+    blocks = [block for one in scored for block in (transfer_text(one), grid_text(one)) if block]
+    lines = [caption(recipe, scored), "", *(line.rstrip() for line in table), *notes, *blocks]
+    return "\n".join(lines)
+
+
+def _star(one: Scored, partition: str, metric: str, statistics: Mapping[str, Any] | None) -> str:
+    found = statistics["partitions"].get(partition) if statistics else None
+    return " *" if found and one.name in found["metrics"][metric]["not_worse"] else ""
+
+
+def optimism(partition: str, scored: Sequence[Scored]) -> str:
+    """Why the scores of a partition are optimistic; empty where those of no run are."""
+    found = [one.scores["partitions"].get(partition, {}) for one in scored]
+    return next((one["optimistic"] for one in found if "optimistic" in one), "")
+
+
+def marked_partition(partition: str, scored: Sequence[Scored], metric: str = "") -> str:
+    """The name of a partition, and of a metric, marked where the scores are optimistic."""
+    name = f"{partition} {metric}".rstrip()
+    return f"{name} (optimistic)" if optimism(partition, scored) else name
+
+
+def _column_notes(recipe: Recipe, scored: Sequence[Scored], partitions: Sequence[str]) -> list[str]:
+    """Where a column is optimistic, and what those of UAR and their intervals go without."""
+    found = [
+        line
+        for name in partitions
+        for one in scored
+        if (part := one.scores["partitions"].get(name))
+        for line in (
+            *([f"{name}: {part['optimistic']}"] if "optimistic" in part else []),
+            *absent_classes(name, part.get("per_class", {})),
+            *_lacking_notes(name, part["metrics"], recipe),
+        )
+    ]
+    return ["", *dict.fromkeys(found)] if found else []
+
+
+def _star_notes(statistics: Mapping[str, Any] | None, partitions: Sequence[str]) -> list[str]:
+    """What the stars mean, and where they mean little."""
+    if not statistics or not statistics["partitions"]:
+        return []
+    level = next(iter(statistics["partitions"].values()))["test"]["level"]
+    lines = [
+        "",
+        f"* the best, and all that cannot be told from it at the {level:.0%} level",
+        "  (swaps of speakers, else of utterances; corrected over comparisons with the best)",
+    ]
+    for name in partitions:
+        found = statistics["partitions"].get(name)
+        if found and (text := least_p_of_best(found)):
+            lines.append(f"  {name}: {text}")
+    return lines
+
+
+def units(found: Mapping[str, Any]) -> str:
+    """What the test of a partition swaps: a count of speakers, or of utterances."""
+    return counted(found["n_units"], "speaker" if found["n_speakers"] else "utterance")
+
+
+def least_p_of_best(found: Mapping[str, Any]) -> str:
+    """The least corrected p value of a comparison with the best; empty where it is small."""
+    return least_p(found, len(found["systems"]) - 1, "comparison", " with the best")
+
+
+def least_p(found: Mapping[str, Any], n: int, what: str, end: str = "") -> str:
+    """The least p value that there can be, corrected over `n` comparisons; empty where it is small.
+
+    Examples
+    --------
+    >>> test = {"smallest_p": 1 / 512, "level": 0.05}
+    >>> found = {"n_units": 10, "n_speakers": 10, "test": test}
+    >>> least_p(found, 13, "comparison", " with the best")
+    '10 speakers, 13 comparisons with the best: a corrected p is 0.025 at least'
+    >>> least_p(found, 45, "pair")
+    '10 speakers, 45 pairs: a corrected p is 0.088 at least: too few to tell any two apart'
+    >>> least_p(found, 5, "pair")
+    ''
+    """
+    test = found["test"]
+    least = min(1.0, test["smallest_p"] * n)
+    if least <= SMALL_P:
+        return ""
+    few = ": too few to tell any two apart" if least > test["level"] else ""
+    return f"{units(found)}, {counted(n, what)}{end}: a corrected p is {least:.2g} at least{few}"
+
+
+def transfer_text(one: Scored) -> str:
+    """The first metric of a cross-corpus run, a row what was trained on; empty for others."""
+    transfer = one.scores.get("transfer")
+    if transfer is None:
+        return ""
+    metric = SHOWN[one.scores["task"]][0]
+    head = f"\n{one.marked_title}: {NAMES[metric]}, trained on (rows), tested on (columns)"
+    rows = [["", *transfer["test"]]]
+    for train, cells in zip(transfer["train"], transfer["cells"], strict=True):
+        rows.append([train, *(cell_text(cell, metric) for cell in cells)])
+    return "\n".join([head, *aligned(rows)])
+
+
+def grid_text(one: Scored) -> str:
+    """The first metric of a run over the grid of speakers and sentences; empty for others."""
+    if "gaps" not in one.scores:
+        return ""
+    metric = SHOWN[one.scores["task"]][0]
+    head = f"\n{one.marked_title}: {NAMES[metric]} of the same rows, by what was trained on"
+    rows = [["", *(name for name, _ in GRID[0][1])]]
+    for title, cells in GRID:
+        rows.append([title, *(_grid_cell(one, partition, metric) for _, partition in cells)])
+    return "\n".join([head, *aligned(rows)])
+
+
+def protocols_text(recipe: Recipe, main: Sequence[Scored], found: Protocols) -> str:
+    """The first metric of every model by every protocol, on `test`, with the gap to the main one.
+
+    Empty where no protocol of `[split] also` has a finished run.
+    """
+    if not found.scored:
+        return ""
+    metric = SHOWN[recipe.task][0]
+    head = (
+        f"\n{NAMES[metric]} by protocol, test; differences to {recipe.split.outer} are paired, on "
+        "the rows that both hold out, with the scores of both there"
+    )
+    members = {one.member: one for one in main if one.kind == "model"}
+    rows = [["", recipe.split.outer, *(part for name in found.scored for part in (name, "gap"))]]
+    by_name = {name: {one.member: one for one in more} for name, more in found.scored.items()}
+    for member in dict.fromkeys([*members, *(one for more in by_name.values() for one in more)]):
+        shown = next(one[member] for one in (members, *by_name.values()) if member in one)
+        row = [shown.marked_title, _test_cell(members.get(member), metric)]
+        for name, of_protocol in by_name.items():
+            gap = found.gaps[name].get(member)
+            row.append(_test_cell(of_protocol.get(member), metric))
+            row.append(_gap_cell(gap, metric) if gap else "-")
+        rows.append(row)
+    grids = [grid_text(one) for more in found.scored.values() for one in more]
+    return "\n".join([head, *aligned(rows), *filter(None, grids)])
+
+
+def _gap_cell(gap: Mapping[str, Any], metric: str) -> str:
+    if not gap["metrics"]:
+        return gap_text(gap, metric)
+    return f"{both_scores(gap, metric)}: {gap_text(gap, metric)} ({gap_size(gap)})"
+
+
+def _test_cell(one: Scored | None, metric: str) -> str:
+    if one is None:
+        return "-"
+    text = cell_text(one.scores["partitions"].get("test"), metric)
+    return f"{text} (stale)" if one.stale else text
+
+
+def _grid_cell(one: Scored, partition: str, metric: str) -> str:
+    text = cell_text(one.scores["partitions"].get(partition), metric)
+    gap = one.scores["gaps"].get(partition)
+    return text if gap is None else f"{text}; {gap_text(gap, metric)}"
+
+
+def gap_text(gap: Mapping[str, Any], metric: str) -> str:
+    """A difference with its sign and interval.
+
+    Examples
+    --------
+    >>> gap_text({"metrics": {"uar": {"value": 0.05, "low": -0.01, "high": 0.11}}}, "uar")
+    '+0.050 [-0.010, +0.110]'
+    """
+    if not gap["metrics"]:
+        return f"no gap: {gap['why']}"
+    entry = gap["metrics"][metric]
+    value, low, high = ("undefined" if entry[key] is None else f"{entry[key]:+.3f}"
+                        for key in ("value", "low", "high"))  # fmt: skip
+    return f"{value} [{low}, {high}]"
+
+
+def both_scores(gap: Mapping[str, Any], metric: str) -> str:
+    """The scores on the rows that both hold out: of what is compared with, then of the first.
+
+    Examples
+    --------
+    >>> both_scores({"scores": {"uar": [0.692, 0.594]}}, "uar")
+    '0.594 -> 0.692'
+    """
+    first, second = gap["scores"][metric]
+    return f"{number(second)} -> {number(first)}"
+
+
+def gap_size(gap: Mapping[str, Any]) -> str:
+    """On how much a difference stands.
+
+    Examples
+    --------
+    >>> gap_size({"n": 107, "n_speakers": 10}), gap_size({"n": 107, "n_speakers": None})
+    ('n = 107, 10 speakers', 'n = 107')
+    """
+    few = gap["n_speakers"] and gap["n_speakers"] < FEW_SPEAKERS
+    parts = [f"n = {gap['n']}", counted(gap["n_speakers"], "speaker") if few else ""]
+    return ", ".join(filter(None, [*parts, gap.get("lacking")]))
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table, its columns padded."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def caption(recipe: Recipe, scored: Sequence[Scored]) -> str:
+    """Say what the numbers of the overview are and on how much they stand."""
+    names = " and ".join(NAMES[m] for m in SHOWN[recipe.task])
+    if recipe.task == "regression" and len(recipe.targets) > 1:
+        names += f", mean of {len(recipe.targets)} targets"
+    sizes = []
+    for partition in PARTITIONS:
+        found = [
+            s.scores["partitions"][partition] for s in scored if partition in s.scores["partitions"]
+        ]
+        sizes += [f"{partition} {size}" for size in dict.fromkeys(map(size_text, found))]
+    by = "speakers" if any(s.scores["n_speakers"] for s in scored) else "utterances"
+    return (
+        f"{recipe.name}: {names}, with {recipe.evaluate.confidence:.0%} bootstrap intervals over "
+        f"{by}; {'; '.join(sizes)}"
+    )
+
+
+def size_text(partition: Mapping[str, Any]) -> str:
+    """Utterances and speakers of a scored partition, in words."""
+    speakers = partition["n_speakers"]
+    text = counted(partition["n"], "utterance")
+    return f"{text} of {counted(speakers, 'speaker')}" if speakers else text
+
+
+def cell_text(partition: Mapping[str, Any] | None, metric: str) -> str:
+    """A score of a partition with its interval, for a table on the terminal."""
+    if partition is None:
+        return "-"
+    if not partition["metrics"]:
+        return "masked"
+    entry = partition["metrics"][metric]
+    text = number(entry["value"])
+    if entry["low"] is not None:
+        text += f" [{number(entry['low'])}, {number(entry['high'])}]"
+    few = partition["n_speakers"] and partition["n_speakers"] < FEW_SPEAKERS
+    return f"{text} ({counted(partition['n_speakers'], 'speaker')})" if few else text
+
+
+def number(value: float | None) -> str:
+    """Three decimals; `undefined` for null.
+
+    Examples
+    --------
+    >>> number(0.12345), number(None)
+    ('0.123', 'undefined')
+    """
+    return "undefined" if value is None else f"{value:.3f}"

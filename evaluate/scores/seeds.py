@@ -1,0 +1,364 @@
+"""Repeats of a recipe with other seeds -> `runs/<recipe>/protocols/seeds.json`.
+
+Conventions
+-----------
+- A repeat takes its seed in place of `[split] seed` and of the head's `random_state`, and shuffles
+  the groups that folds are made of (`[split] shuffle`): else most seeds give one and the same
+  folds, so that a repeat with the recipe's own seed need not equal the recipe's run. Every head
+  has one minimum: what differs is who is held out and what is chosen on, and only with some of
+  scikit-learn's solvers how near they come to it (`HeadSpec.uses_random_state`).
+- A system is a run that at least two seeds have; its name is its folder, as in
+  `evaluate.scores.pairs`. Stale runs, and those that were chosen on the rows that they are scored
+  on, are left out.
+- Deviations are sample deviations over seeds: of three, the true one lies between half and six
+  times the one that is seen (95 %, if it is normal). The scores of a system are those of its
+  `scores.json`; the difference of two is taken in every seed on the rows that both hold out.
+- What stands beside the seeds are the speakers: one draw of them (of utterances where none is
+  known) serves all seeds. `low, high` is the interval of the mean difference, `error` its deviation
+  over resamples; those that lack a class in any seed are left out, and `lacking` says how many.
+- Which part the seeds have: `of_gain`, their deviation as a part of the mean difference (of 1 and
+  more, a single run with another seed can turn the order round), and `share`, deviation^2 /
+  (deviation^2 + error^2), their part of the variance of a single run's difference. Where seeds hold
+  out other rows (`same_rows` is false) the deviation has the chance of the rows in it.
+
+The file
+--------
+NaN is null. Metrics are those of the overview::
+
+    seeds: [seed, ...], left_out: {name, or name and seed: why},
+    partitions: {partition: {
+      same_rows,
+      systems: {name: {metric: {values: {seed: value}, mean, deviation, least, largest}}},
+      pairs: {metric: [{a, b, values: {seed: a less b}, mean, deviation, least, largest,
+        low, high, error, of_gain, share, lacking}, ...]}
+    }}, inputs: what the file depends on
+"""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from evaluate.metrics import metrics
+from evaluate.runs import record as runs
+from evaluate.runs.arrays import plain_scores, resampled_scores, speakers
+from evaluate.scores.pairs import Rows, align, lacking_of
+from evaluate.scores.score import (
+    NAMES,
+    PARTITIONS,
+    SHOWN,
+    Scored,
+    aligned,
+    by_protocol,
+    gap_text,
+    number,
+    read_all,
+    score_all,
+)
+from evaluate.statistics import resampling as intervals
+
+if TYPE_CHECKING:
+    from features.recipe.load import EvaluateSpec, Recipe
+
+SEEDS_NUMERICS = 3
+"""Raised with every change that can move a number of `seeds.json`."""
+
+Floats = NDArray[np.float64]
+Repeats = dict[int, dict[str, Scored]]
+"""Seed -> system -> its run."""
+
+
+def make_seeds(
+    recipe: Recipe, runs_folder: Path, *, stores: Path | None = None, force: bool = False
+) -> dict[str, Any] | None:
+    """Score the repeats and sum them up, where that was not done for just these predictions.
+
+    Returns
+    -------
+    dict or None
+        The content of `seeds.json`; None where fewer than two seeds have finished runs.
+    """
+    found = _repeats(
+        recipe, runs_folder, lambda one: score_all(one, runs_folder, stores=stores, force=force)
+    )
+    if found is None:
+        return None
+    path, inputs = runs.seeds_path(runs_folder, recipe.name), _inputs(recipe, found)
+    old = runs.read_json(path)
+    if not force and old and old.get("inputs") == inputs:
+        return old
+    left_out: dict[str, str] = {}
+    kept = _comparable(found, left_out)
+    frames = {
+        seed: {
+            name: runs.read_predictions(one.folder / runs.PREDICTIONS) for name, one in of.items()
+        }
+        for seed, of in kept.items()
+    }
+    partitions = {}
+    for partition in PARTITIONS:
+        systems = _systems(kept, partition, SHOWN[recipe.task])
+        if systems:
+            rows = _rows(frames, partition, left_out)
+            partitions[partition] = {
+                "same_rows": len({tuple(_keys(one)) for one in rows.values()}) < 2,
+                "systems": systems,
+                "pairs": _pairs(rows, SHOWN[recipe.task], recipe.evaluate),
+            }
+    content = {"seeds": list(found), "left_out": left_out, "partitions": partitions}
+    runs.write_json(path, {**content, "inputs": inputs})
+    return dict(runs.plain({**content, "inputs": inputs}))
+
+
+def read_seeds(recipe: Recipe, runs_folder: Path) -> dict[str, Any] | None:
+    """As `make_seeds`, but computing nothing.
+
+    Raises
+    ------
+    RunError
+        Where the file is missing, or older than a run's predictions or the recipe's `[evaluate]`.
+    """
+    found = _repeats(recipe, runs_folder, lambda one: read_all(one, runs_folder))
+    if found is None:
+        return None
+    path = runs.seeds_path(runs_folder, recipe.name)
+    content = runs.read_json(path)
+    if not content or content.get("inputs") != _inputs(recipe, found):
+        raise runs.outdated(path, recipe)
+    return content
+
+
+def _repeats(
+    recipe: Recipe, runs_folder: Path, scored: Callable[[Recipe], list[Scored]]
+) -> Repeats | None:
+    found = by_protocol(recipe.repeats(), runs_folder, scored)
+    if len(found) < 2:
+        return None
+    return {seed: {one.name: one for one in of} for seed, of in found.items()}
+
+
+def _inputs(recipe: Recipe, found: Repeats) -> dict[str, Any]:
+    inputs = {
+        "numerics": SEEDS_NUMERICS,
+        "evaluate": recipe.evaluate.model_dump(mode="json"),
+        "task": recipe.task,
+        "runs": {
+            seed: {
+                name: {
+                    "predictions": runs.file_hash(one.folder / runs.PREDICTIONS),
+                    "left_out": _why_not(one),
+                }
+                for name, one in of.items()
+            }
+            for seed, of in found.items()
+        },
+    }
+    return dict(runs.plain(inputs))
+
+
+def _why_not(one: Scored) -> str:
+    """Why a run is not summed up; empty where it is."""
+    if one.stale:
+        return "made with another recipe"
+    return "chosen on the rows that it is scored on" if one.scores["optimistic"] else ""
+
+
+def _comparable(found: Repeats, left_out: dict[str, str]) -> Repeats:
+    """The runs to sum up; why others are not is added to `left_out`."""
+    kept: Repeats = {seed: {} for seed in found}
+    for seed, of in found.items():
+        for name, one in of.items():
+            why = _why_not(one)
+            if why:
+                left_out[f"{name}, seed {seed}"] = why
+            else:
+                kept[seed][name] = one
+    for name in dict.fromkeys(name for of in kept.values() for name in of):
+        if sum(name in of for of in kept.values()) < 2:
+            left_out[name] = "only one seed has a run to take"
+    return kept
+
+
+def _systems(kept: Repeats, partition: str, shown: tuple[str, ...]) -> dict[str, Any]:
+    """The scores of every system that two seeds have in a partition."""
+    result = {}
+    for name in dict.fromkeys(name for of in kept.values() for name in of):
+        parts = {
+            seed: of[name].scores["partitions"].get(partition, {}).get("metrics")
+            for seed, of in kept.items()
+            if name in of
+        }
+        known = {seed: part for seed, part in parts.items() if part}
+        if len(known) > 1:
+            result[name] = {
+                metric: _spread({seed: part[metric]["value"] for seed, part in known.items()})
+                for metric in shown
+            }
+    return result
+
+
+def _spread(values: Mapping[int, float | None]) -> dict[str, Any]:
+    """Mean, deviation, least and largest over seeds; NaN where a value is undefined."""
+    array = np.array(list(values.values()), dtype=np.float64)
+    return {
+        "values": dict(values),
+        "mean": array.mean(),
+        "deviation": array.std(ddof=1),
+        "least": array.min(),
+        "largest": array.max(),
+    }
+
+
+# -- pairs -----------------------------------------------------------------------------------
+
+
+def _rows(
+    frames: Mapping[int, Mapping[str, pd.DataFrame]], partition: str, left_out: dict[str, str]
+) -> dict[int, Rows]:
+    """What the systems of each seed have in common; why a system is not in it is added."""
+    found = {}
+    for seed, of in frames.items():
+        parts = {name: frame[frame["partition"] == partition] for name, frame in of.items()}
+        rows = align({name: part for name, part in parts.items() if len(part)}, {})
+        if rows is not None:
+            found[seed] = rows
+            left_out |= {f"{name}, seed {seed}": why for name, why in rows.left_out.items()}
+    return found
+
+
+def _keys(rows: Rows) -> list[str]:
+    """Corpus and utterance of each row."""
+    first, *_ = rows.frames.values()
+    return (first["corpus"] + "\t" + first["utterance"]).tolist()
+
+
+def _pairs(
+    rows: Mapping[int, Rows], shown: tuple[str, ...], settings: EvaluateSpec
+) -> dict[str, list[dict[str, Any]]]:
+    plain, resampled = _scores(rows, settings) if rows else ({}, {})
+    systems = list(dict.fromkeys(name for of in plain.values() for name in of))
+    result: dict[str, list[dict[str, Any]]] = {metric: [] for metric in shown}
+    for a, b in itertools.combinations(systems, 2):
+        seeds = [seed for seed, of in plain.items() if a in of and b in of]
+        for metric in shown if len(seeds) > 1 else ():
+            apart = [resampled[one][a][metric] - resampled[one][b][metric] for one in seeds]
+            values = {one: plain[one][a][metric] - plain[one][b][metric] for one in seeds}
+            means = np.mean(apart, axis=0)
+            listed = _parts(_spread(values), means, settings.confidence)
+            lacking = lacking_of(metric, means)
+            result[metric].append({"a": a, "b": b, **listed, "lacking": lacking})
+    return result
+
+
+def _scores(
+    rows: Mapping[int, Rows], settings: EvaluateSpec
+) -> tuple[dict[int, dict[str, dict[str, float]]], dict[int, dict[str, dict[str, Floats]]]]:
+    """Scores of every seed and system, and those of every resample; one draw serves all."""
+    groups = []
+    for one in rows.values():
+        first, *_ = one.frames.values()
+        # An utterance without a speaker is one and the same in all seeds.
+        groups += [speaker or key for speaker, key in zip(speakers(first), _keys(one), strict=True)]
+    drawn = intervals.draw(groups, settings.bootstrap, settings.seed)
+    plain, resampled, start = {}, {}, 0
+    with warnings.catch_warnings():
+        # Said already where each is scored.
+        warnings.simplefilter("ignore", metrics.ScoreWarning)
+        for seed, one in rows.items():
+            stop = start + len(next(iter(one.frames.values())))
+            own = intervals.Resamples(drawn.unit[start:stop], drawn.counts)
+            plain[seed] = {name: plain_scores(f, one.names) for name, f in one.frames.items()}
+            resampled[seed] = {
+                name: resampled_scores(f, one.names, own) for name, f in one.frames.items()
+            }
+            start = stop
+    return plain, resampled
+
+
+def _parts(spread: dict[str, Any], resampled: Floats, confidence: float) -> dict[str, Any]:
+    """A difference over seeds beside what the speakers leave open.
+
+    Examples
+    --------
+    >>> found = _parts(_spread({1: 0.1, 2: 0.3}), np.array([0.1, 0.2, 0.3]), 0.95)
+    >>> [round(float(found[one]), 3) for one in ("mean", "deviation", "error", "of_gain", "share")]
+    [0.2, 0.141, 0.1, 0.707, 0.667]
+    """
+    bounds = intervals.interval(resampled, confidence)
+    known = intervals.defined(resampled)
+    error = known.std(ddof=1) if len(known) > 1 else np.nan
+    seeds, both = spread["deviation"] ** 2, spread["deviation"] ** 2 + error**2
+    return {
+        **spread,
+        "low": bounds.low,
+        "high": bounds.high,
+        "error": error,
+        "of_gain": spread["deviation"] / abs(spread["mean"]) if spread["mean"] else np.nan,
+        "share": seeds / both if both else np.nan,
+    }
+
+
+# -- the terminal ----------------------------------------------------------------------------
+
+
+def seeds_text(recipe: Recipe, found: Mapping[str, Any] | None) -> str:
+    """The first metric of every system over seeds, and the gains of the one with the highest mean.
+
+    Of `test`, else of `devel`. Empty where nothing was repeated.
+    """
+    if not found or not found["partitions"]:
+        return ""
+    metric = SHOWN[recipe.task][0]
+    name = next(one for one in reversed(PARTITIONS) if one in found["partitions"])
+    part = found["partitions"][name]
+    seeds = ", ".join(map(str, found["seeds"]))
+    rows = [["", "mean", "deviation", "least", "largest", "seeds"]]
+    for system, scores in part["systems"].items():
+        one = scores[metric]
+        cells = [number(one[key]) for key in ("mean", "deviation", "least", "largest")]
+        rows.append([system, *cells, str(len(one["values"]))])
+    lines = [f"\n{NAMES[metric]} over seeds {seeds}, {name}", *aligned(rows)]
+    means = {system: one[metric]["mean"] for system, one in part["systems"].items()}
+    known = {system: mean for system, mean in means.items() if mean is not None}
+    best = max(known, key=known.__getitem__) if known else None
+    gains = [one for one in part["pairs"][metric] if best in (one["a"], one["b"])]
+    if gains:
+        lines += ["", f"gain of {best} over", *aligned(_gain_rows(gains, best, recipe))]
+        lines.append(_what_seeds_are(part["same_rows"]))
+        lines += dict.fromkeys(one["lacking"] for one in gains if one["lacking"])
+    lines += [f"left out: {system}: {why}" for system, why in found["left_out"].items()]
+    return "\n".join(lines)
+
+
+def _gain_rows(gains: list[dict[str, Any]], best: str | None, recipe: Recipe) -> list[list[str]]:
+    interval = f"mean, {recipe.evaluate.confidence:.0%} interval over speakers"
+    rows = [["", interval, "deviation over seeds", "to the gain", "share of the variance"]]
+    for one in gains:
+        turn = one["a"] != best
+        low, high = ("high", "low") if turn else ("low", "high")
+        sign = -1 if turn else 1
+        entry = {
+            key: None if one[source] is None else sign * one[source]
+            for key, source in (("value", "mean"), ("low", low), ("high", high))
+        }
+        parts = ["undefined" if one[k] is None else f"{one[k]:.0%}" for k in ("of_gain", "share")]
+        other = one["a"] if turn else one["b"]
+        text = gap_text({"metrics": {"gain": entry}}, "gain")
+        rows.append([other, text, number(one["deviation"]), *parts])
+    return rows
+
+
+def _what_seeds_are(same_rows: bool) -> str:
+    rows = (
+        "" if same_rows else "\n  (the seeds hold out other rows, the chance of which is in theirs)"
+    )
+    return (
+        f"share: what the seeds have of the variance that they and the speakers give one run{rows}"
+    )

@@ -1,0 +1,522 @@
+"""The runs of two recipes, or of one at two times, against each other.
+
+Conventions
+-----------
+- A and B are folders of a recipe's runs, such as `runs/emodb`; a run's name is its folder below
+  them: `mfcc`, `fusion/mean`. Runs of one name are matched. Beside them stands the model that has
+  the highest selection score in each folder, where its name is not the same in both: that score is
+  of the rows that chose the head, and knows no test row.
+- Two runs are compared on the rows with a truth that both hold out in a partition, by corpus and
+  utterance, whatever the folds. Scores are those of these rows; differences are A minus B.
+- Intervals are by one draw of speakers for both (`[evaluate]` of A), p values by swaps of speakers
+  (`evaluate.statistics.permutations`), corrected over all pairs of a partition and metric (Holm).
+- Beside them stand classes, targets and groups of both runs, as the `scores.json` of each has
+  them: on all rows that a run holds out, which need not be those of both.
+- What differs in the settings is read from `run.json`, with the versions of packages and hashes of
+  the tables and stores; so it is what the runs were made with, not what a recipe says today.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pydantic import ValidationError
+
+from evaluate.metrics import metrics
+from evaluate.runs import record as runs
+from evaluate.runs.arrays import plain_scores, speakers, values_of
+from evaluate.scores.pairs import LEVEL, N_SWAPS
+from evaluate.scores.score import (
+    CHOSEN_ON_DEVEL,
+    NAMES,
+    SHOWN,
+    aligned,
+    gap_size,
+    gap_text,
+    number,
+    paired_gap,
+    scores_at_hand,
+    shared_rows,
+)
+from evaluate.statistics import permutations as comparisons
+from features.common.errors import RunError
+from features.common.files import write_text
+from features.recipe.load import Recipe
+
+COLUMNS = ("partition", "metric", "a", "b", "n", "n_speakers", "score_a", "score_b", "difference",
+           "low", "high", "lacking", "p", "p_holm", "smallest_p", "why")  # fmt: skip
+"""Of the table: `lacking` says what became of the resamples that lack a class, `smallest_p` is the
+least p value that there can be, `why` says why a pair of runs has no numbers."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run."""
+
+    name: str
+    folder: Path
+    record: dict[str, Any]
+
+    @property
+    def selection(self) -> float | None:
+        """The mean selection score over outer folds; None of a fusion, or where it is undefined."""
+        chosen = self.record.get("chosen", {})
+        scores = [one["score"] for fold, of in chosen.items() if fold != runs.ALL for one in of]
+        return float(np.mean(scores)) if scores and None not in scores else None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting that differs.
+
+    Attributes
+    ----------
+    key : str
+        Dotted, as in the recipe and `run.json`.
+    a, b : str
+        JSON; `-` where a run does not have it.
+    pairs : sequence of str
+        In which runs; empty for all that are matched.
+    """
+
+    key: str
+    a: str
+    b: str
+    pairs: Sequence[str] = ()
+
+    @property
+    def text(self) -> str:
+        """A line for the terminal."""
+        where = f" ({', '.join(self.pairs)})" if self.pairs else ""
+        return f"{self.key}: {self.a} | {self.b}{where}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two folders of runs side by side.
+
+    Attributes
+    ----------
+    a, b : Path
+    matched : list of (Run, Run)
+    best : bool
+        Whether the last pair was matched as the best of each, and not by name.
+    table : list of dict
+        A row a partition, metric and pair, with the keys `COLUMNS`; None where there is no number.
+    settings : list of Setting
+    alone : (list of str, list of str)
+        Runs of A, and of B, that nothing was matched with.
+    """
+
+    a: Path
+    b: Path
+    matched: list[tuple[Run, Run]]
+    best: bool
+    table: list[dict[str, Any]]
+    settings: list[Setting]
+    alone: tuple[list[str], list[str]]
+
+    @property
+    def recipe(self) -> Recipe:
+        """What the first run of A was made with; its `[evaluate]` holds for all."""
+        return recipe_of(self.matched[0][0])
+
+    def by_metric(self) -> dict[tuple[str, str], list[dict[str, Any]]]:
+        """The rows of the table that have numbers, by partition and metric."""
+        return _by_metric(self.table)
+
+    def optimism(self, partition: str) -> str:
+        """Why the scores of a partition are optimistic, of any run; empty where they are not."""
+        every = (one.folder for pair in self.matched for one in pair)
+        on_devel = partition == "devel" and any(map(runs.chosen_on_devel, every))
+        return CHOSEN_ON_DEVEL if on_devel else ""
+
+    def marked(self, partition: str) -> str:
+        """The name of a partition, marked where its scores are optimistic."""
+        return f"{partition} (optimistic)" if self.optimism(partition) else partition
+
+    def not_compared(self) -> list[str]:
+        """What has no number, and why."""
+        lines = []
+        for row in self.table:
+            if row["why"]:
+                where = f" {row['partition']}" if row["partition"] else ""
+                lines.append(f"{row['a']}, {row['b']}{where}: {row['why']}")
+        for side, names in zip("AB", self.alone, strict=True):
+            if names:
+                lines.append(f"{', '.join(names)}: in {side} alone")
+        return lines
+
+
+def compare(a: Path, b: Path) -> Comparison:
+    """Compare the finished runs of two folders.
+
+    Raises
+    ------
+    RunError
+        A folder has no finished run, the runs have other tasks, or nothing matches.
+    """
+    ours, theirs = finished(a), finished(b)
+    matched = [(ours[name], theirs[name]) for name in ours if name in theirs]
+    best = _best_pair(ours, theirs)
+    matched += best
+    if not matched:
+        raise RunError(
+            f"{a}, {b}: no run has the same name in both ({', '.join(ours)}; {', '.join(theirs)}), "
+            "and not both have a model with a selection score"
+        )
+    first, second = (recipe_of(one) for one in matched[0])
+    if first.task != second.task:
+        raise RunError(f"{a} is of a {first.task}, {b} of a {second.task}: nothing to compare")
+    table = [row for one in matched for row in _rows(*one, first)]
+    if all(row["why"] for row in table):
+        whys = [f"{row['a']}, {row['b']}: {row['why']}" for row in table]
+        raise RunError("\n  ".join([f"{a}, {b}: nothing to compare", *dict.fromkeys(whys)]))
+    _correct(table)
+    taken = [{one[side].name for one in matched} for side in (0, 1)]
+    alone = [[x for x in found if x not in names]
+             for found, names in zip((ours, theirs), taken, strict=True)]  # fmt: skip
+    return Comparison(a, b, matched, bool(best), table, _differing(matched), (alone[0], alone[1]))
+
+
+def finished(folder: Path) -> dict[str, Run]:
+    """The finished runs of a folder by name: models, then fusions.
+
+    Raises
+    ------
+    RunError
+        There is none.
+    """
+    found = {}
+    for pattern in ("*", "fusion/*"):
+        for one in sorted(folder.glob(pattern)):
+            record = runs.read_run(one) if (one / runs.PREDICTIONS).is_file() else None
+            if record is not None:
+                name = one.relative_to(folder).as_posix()
+                found[name] = Run(name, one, record)
+    if not found:
+        raise RunError(f"{folder}: no finished run there; name a folder such as runs/emodb")
+    return found
+
+
+def recipe_of(run: Run) -> Recipe:
+    """The recipe that a run was made with.
+
+    Raises
+    ------
+    RunError
+        Where another version wrote it, and this one cannot read it.
+    """
+    try:
+        return Recipe.model_validate_json(json.dumps(run.record["recipe"]))
+    except (KeyError, ValidationError):
+        raise RunError(
+            f"{run.folder / 'run.json'}: the recipe in it is of another version; run make train "
+            "(or make fuse) again"
+        ) from None
+
+
+def _best_pair(ours: Mapping[str, Run], theirs: Mapping[str, Run]) -> list[tuple[Run, Run]]:
+    """The model with the highest selection score of each; none where their names are the same."""
+    one, other = _best(ours), _best(theirs)
+    return [(one, other)] if one and other and one.name != other.name else []
+
+
+def _best(found: Mapping[str, Run]) -> Run | None:
+    scores = {name: one.selection for name, one in found.items()}
+    known = {name: score for name, score in scores.items() if score is not None}
+    return found[max(known, key=known.__getitem__)] if known else None
+
+
+# -- rows ------------------------------------------------------------------------------------
+
+
+def _rows(a: Run, b: Run, recipe: Recipe) -> list[dict[str, Any]]:
+    """The rows of the table that a pair of runs gives."""
+    optimistic = [one.name for one in (a, b) if one.record.get("optimistic")]
+    frames = [runs.read_predictions(one.folder / runs.PREDICTIONS) for one in (a, b)]
+    partitions = [
+        one for one in frames[0]["partition"].unique() if one in set(frames[1]["partition"])
+    ]
+    if not partitions:
+        return [_row(a, b, "", "", why="no partition is in both")]
+    result = []
+    for partition in partitions:
+        pair = [frame[frame["partition"] == partition] for frame in frames]
+        shared = "chosen on the rows that it is scored on" if optimistic else shared_rows(*pair)
+        if isinstance(shared, str):
+            result.append(_row(a, b, partition, "", why=shared))
+        else:
+            result += _numbers(a, b, partition, shared, recipe)
+    return result
+
+
+def _row(a: Run, b: Run, partition: str, metric: str, **more: Any) -> dict[str, Any]:
+    named = {"partition": partition, "metric": metric, "a": a.name, "b": b.name, "why": ""}
+    return {**dict.fromkeys(COLUMNS), **named, **dict(runs.plain(more))}
+
+
+def _numbers(
+    a: Run, b: Run, partition: str, shared: tuple[pd.DataFrame, pd.DataFrame], recipe: Recipe
+) -> list[dict[str, Any]]:
+    names = runs.predicted_labels(shared[0]) or runs.predicted_targets(shared[0])
+    gap = paired_gap(*shared, recipe)
+    with warnings.catch_warnings():
+        # Said already where each run is scored.
+        warnings.simplefilter("ignore", metrics.ScoreWarning)
+        scores = [plain_scores(frame, names) for frame in shared]
+    swaps = comparisons.draw_swaps(speakers(shared[0]), N_SWAPS, recipe.evaluate.seed)
+    result = []
+    for metric in SHOWN[recipe.task]:
+        entry = gap["metrics"][metric]
+        numbers = {
+            "n": gap["n"],
+            "n_speakers": gap["n_speakers"],
+            "score_a": scores[0][metric],
+            "score_b": scores[1][metric],
+            "difference": entry["value"],
+            "low": entry["low"],
+            "high": entry["high"],
+            "lacking": gap["lacking"] if metric in metrics.OVER_CLASSES else "",
+            "p": _p_value(shared, names, metric, swaps),
+            "smallest_p": swaps.smallest_p,
+        }
+        result.append(_row(a, b, partition, metric, **numbers))
+    return result
+
+
+def _p_value(
+    shared: tuple[pd.DataFrame, pd.DataFrame],
+    names: Sequence[str],
+    metric: str,
+    swaps: comparisons.Swaps,
+) -> float:
+    if "true" in shared[0].columns:
+        truth = shared[0]["true"].to_numpy()
+        said = [frame["pred"].to_numpy() for frame in shared]
+        return float(comparisons.classification_p(truth, said, names, swaps)[metric][0, 1])
+    truth, _ = values_of(shared[0], names)
+    values = np.stack([values_of(frame, names)[1] for frame in shared])
+    return float(comparisons.regression_p(truth, values, metric, swaps)[0, 1])
+
+
+def _correct(table: Sequence[dict[str, Any]]) -> None:
+    """Fill in `p_holm`, a partition and metric at a time."""
+    for rows in _by_metric(table).values():
+        adjusted = comparisons.holm([np.nan if row["p"] is None else row["p"] for row in rows])
+        for row, p in zip(rows, adjusted, strict=True):
+            row["p_holm"] = runs.plain(p)
+
+
+def _by_metric(
+    table: Sequence[dict[str, Any]],
+) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """The rows that have numbers by partition and metric."""
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in table:
+        if not row["why"]:
+            found.setdefault((row["partition"], row["metric"]), []).append(row)
+    return found
+
+
+def cannot_tell(rows: Sequence[Mapping[str, Any]]) -> str:
+    """That so few speakers cannot show a difference in these rows of one metric; empty if they can.
+
+    Examples
+    --------
+    >>> cannot_tell([{"smallest_p": 0.0625}]), cannot_tell([{"smallest_p": 0.002}])
+    ('so few speakers cannot show a difference: p is 0.062 at least', '')
+    """
+    least = min(row["smallest_p"] for row in rows)
+    if least * len(rows) <= LEVEL:
+        return ""
+    return f"so few speakers cannot show a difference: p is {least:.2g} at least"
+
+
+# -- classes, targets, groups ----------------------------------------------------------------
+
+
+def details(found: Comparison) -> tuple[list[dict[str, Any]], list[str]]:
+    """Scores of classes, targets and groups that both runs of a pair have.
+
+    Returns
+    -------
+    list of dict
+        `partition`, `kind` ("class", by recall; "target"; "gender" and other groups), `name`, runs
+        `a` and `b`, their entries of `scores.json` `score_a` and `score_b`, rows `n_a` and `n_b`,
+        and `difference`, None where a score is undefined. By pairs, then partitions and kinds.
+    list of str
+        Runs whose scores are not at hand.
+    """
+    metric = SHOWN[found.recipe.task][0]
+    rows, lacking = [], []
+    for a, b in found.matched:
+        scores = [scores_at_hand(one.folder) for one in (a, b)]
+        if None in scores:
+            lacking += [str(x.folder) for x, y in zip((a, b), scores, strict=True) if y is None]
+            continue
+        numbered = [
+            row["partition"]
+            for row in found.table
+            if (row["a"], row["b"], row["metric"]) == (a.name, b.name, metric)
+        ]
+        for partition in numbered:
+            ours, theirs = (_parts(one or {}, partition, metric) for one in scores)
+            rows += [
+                _detail(a, b, partition, key, ours[key], theirs[key])
+                for key in ours
+                if key in theirs
+            ]
+    return rows, list(dict.fromkeys(lacking))
+
+
+def _parts(
+    scores: Mapping[str, Any], partition: str, metric: str
+) -> dict[tuple[str, str], tuple[Mapping[str, Any], int]]:
+    """Kind and name -> score and number of rows."""
+    part = scores["partitions"].get(partition, {})
+    found: dict[tuple[str, str], tuple[Mapping[str, Any], int]] = {}
+    for name, one in part.get("per_class", {}).items():
+        found["class", name] = ({"value": one["recall"]}, one["support"])
+    for name, one in part.get("per_target", {}).items():
+        found["target", name] = (one[metric], one["n"])
+    for kind, groups in scores.get("groups", {}).get(partition, {}).items():
+        if kind != "speaker":  # too many for a page of all runs
+            for name, one in groups["groups"].items():
+                found[kind, name] = (one["metrics"][metric], one["n"])
+    return found
+
+
+def _detail(
+    a: Run,
+    b: Run,
+    partition: str,
+    key: tuple[str, str],
+    ours: tuple[Mapping[str, Any], int],
+    theirs: tuple[Mapping[str, Any], int],
+) -> dict[str, Any]:
+    values = [one["value"] for one, _ in (ours, theirs)]
+    return {
+        "partition": partition,
+        "kind": key[0],
+        "name": key[1],
+        "a": a.name,
+        "b": b.name,
+        "score_a": ours[0],
+        "score_b": theirs[0],
+        "n_a": ours[1],
+        "n_b": theirs[1],
+        "difference": None if None in values else values[0] - values[1],
+    }
+
+
+# -- settings --------------------------------------------------------------------------------
+
+
+def _differing(matched: Sequence[tuple[Run, Run]]) -> list[Setting]:
+    """What differs; the pairs are named where it does not differ in all."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for a, b in matched:
+        for key, one, other in differences(_settings(a), _settings(b)):
+            if key.startswith("stores.") and a.name != b.name:
+                continue  # of other models
+            found.setdefault((key, one, other), []).append(pair_name(a.name, b.name))
+    return [
+        Setting(*which, pairs if len(pairs) < len(matched) else ())
+        for which, pairs in found.items()
+    ]
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    """What a run was made with; keys that its version had not known have their defaults."""
+    recipe = {k: v for k, v in recipe_of(run).resolved().items() if k not in ("name", "path")}
+    corpora = run.record["inputs"].get("corpora", {})
+    return {
+        **recipe,
+        "tables": {corpus: one.get("table") for corpus, one in corpora.items()},
+        "stores": {corpus: one.get("store") for corpus, one in corpora.items()},
+        "numerics": run.record["inputs"].get("numerics"),
+        "versions": run.record.get("versions", {}),
+    }
+
+
+def differences(
+    ours: Mapping[str, Any], theirs: Mapping[str, Any], above: str = ""
+) -> Iterator[tuple[str, str, str]]:
+    """Dotted keys with both values as JSON; `-` where a key is not there.
+
+    Examples
+    --------
+    >>> list(differences({"a": {"b": 1, "c": [2]}}, {"a": {"b": 1}, "d": "x"}))
+    [('a.c', '[2]', '-'), ('d', '-', '"x"')]
+    """
+    for name in dict.fromkeys([*ours, *theirs]):
+        pair = [one.get(name, _NONE) for one in (ours, theirs)]
+        if all(isinstance(one, Mapping) for one in pair):
+            yield from differences(pair[0], pair[1], f"{above}{name}.")
+        elif pair[0] != pair[1]:
+            texts = ["-" if x is _NONE else json.dumps(x, ensure_ascii=False) for x in pair]
+            yield f"{above}{name}", texts[0], texts[1]
+
+
+_NONE = object()
+
+
+# -- shown -----------------------------------------------------------------------------------
+
+
+def pair_name(a: str, b: str) -> str:
+    """How two runs that are matched are named together."""
+    return a if a == b else f"{a}, {b}"
+
+
+def best_note(found: Comparison) -> str:
+    """What the last pair is, where it has two names; empty where there is no such pair."""
+    if not found.best:
+        return ""
+    name = pair_name(*(one.name for one in found.matched[-1]))
+    return f"{name}: the highest selection score of each; all others have one name"
+
+
+def comparison_text(found: Comparison) -> str:
+    """The tables of the terminal."""
+    lines = [
+        f"A {found.a}",
+        f"B {found.b}",
+        *(["settings that differ, A | B:"] if found.settings else ["no setting differs"]),
+        *(f"  {one.text}" for one in found.settings),
+    ]
+    confidence = found.recipe.evaluate.confidence
+    for (partition, metric), rows in found.by_metric().items():
+        head = [f"{NAMES[metric]}, {found.marked(partition)}", "A", "B"]
+        body = [[*head, f"A minus B, {confidence:.0%} interval", "on", "p", "p (Holm)"]]
+        lines += ["", *aligned([*body, *map(_text_row, rows)])]
+        lines += filter(None, [found.optimism(partition), cannot_tell(rows)])
+    lines += ["", *filter(None, [best_note(found)])]
+    lines += [f"not compared: {one}" for one in found.not_compared()]
+    return "\n".join(lines).rstrip("\n")
+
+
+def _text_row(row: Mapping[str, Any]) -> list[str]:
+    entry = {"value": row["difference"], "low": row["low"], "high": row["high"]}
+    return [
+        pair_name(row["a"], row["b"]),
+        number(row["score_a"]),
+        number(row["score_b"]),
+        gap_text({"metrics": {"": entry}}, ""),
+        gap_size(row),
+        *("undefined" if row[p] is None else f"{row[p]:.3g}" for p in ("p", "p_holm")),
+    ]
+
+
+def write_table(path: Path, found: Comparison) -> None:
+    """Write the table as CSV, at full precision."""
+    table = pd.DataFrame(found.table, columns=list(COLUMNS))
+    write_text(path, table.to_csv(index=False, lineterminator="\n"), RunError)

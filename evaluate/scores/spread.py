@@ -1,0 +1,169 @@
+"""Scores over the systems that subsets are chosen from -> `runs/<recipe>/spread.json`.
+
+Conventions
+-----------
+- Systems are the members of `[fusion.subsets]`; with one that has no finished run of today's recipe
+  there is no file. It is made where a table of the recipe (`[[published]]`) asks for it.
+- The rows of a partition are those that all systems have and that have a truth. Where a recipe has
+  several corpora, each is also taken alone.
+- One draw of speakers (utterances where none is known) serves all systems. The deviation is the
+  sample deviation over systems; it has no interval, since resampled systems lie further apart.
+  `largest` and `least` are chosen on the rows that they are scored on, once: the first is
+  optimistic. A system whose score is undefined is neither.
+
+The file
+--------
+NaN is null. Metrics are those of the overview::
+
+    systems: [name, ...],
+    partitions: {partition: {n, n_speakers, metrics, corpora: {corpus: {n, n_speakers, metrics}}}},
+    inputs: what the file depends on
+
+    metrics: {metric: {values: {system: value}, deviation: {value},
+      mean, largest, least: {value, low, high}}} (largest, least: not where all are undefined)
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from evaluate.metrics import metrics
+from evaluate.runs import record as runs
+from evaluate.runs.arrays import count_speakers, plain_scores, resampled_scores, speakers
+from evaluate.scores.pairs import align
+from evaluate.scores.score import PARTITIONS, SHOWN, Scored
+from evaluate.statistics import resampling as intervals
+from features.recipe.published import asks_for_spread
+
+if TYPE_CHECKING:
+    from features.recipe.load import Recipe
+
+SPREAD_NUMERICS = 1
+"""Raised with every change that can move a number of `spread.json`."""
+
+
+def make_spread(
+    recipe: Recipe, scored: Sequence[Scored], runs_folder: Path, *, force: bool = False
+) -> dict[str, Any] | None:
+    """Sum up the systems, where that was not done for just these predictions.
+
+    Returns
+    -------
+    dict or None
+        The content of `spread.json`; None where nobody asks, or a system has no run.
+    """
+    systems = _systems(recipe, scored)
+    if not systems:
+        return None
+    path, inputs = runs.spread_path(runs_folder, recipe.name), _inputs(recipe, systems)
+    old = runs.read_json(path)
+    if not force and old and old.get("inputs") == inputs:
+        return old
+    frames = {one.name: runs.read_predictions(one.folder / runs.PREDICTIONS) for one in systems}
+    partitions = {
+        partition: found
+        for partition in PARTITIONS
+        if (found := _of_partition(frames, partition, recipe)) is not None
+    }
+    content = {"systems": list(frames), "partitions": partitions, "inputs": inputs}
+    runs.write_json(path, content)
+    return dict(runs.plain(content))
+
+
+def read_spread(
+    recipe: Recipe, scored: Sequence[Scored], runs_folder: Path
+) -> dict[str, Any] | None:
+    """As `make_spread`, but computing nothing.
+
+    Raises
+    ------
+    RunError
+        Where the file is missing, or older than a system's predictions or `[evaluate]`.
+    """
+    systems = _systems(recipe, scored)
+    if not systems:
+        return None
+    path = runs.spread_path(runs_folder, recipe.name)
+    found = runs.read_json(path)
+    if not found or found.get("inputs") != _inputs(recipe, systems):
+        raise runs.outdated(path, recipe)
+    return found
+
+
+def _systems(recipe: Recipe, scored: Sequence[Scored]) -> list[Scored]:
+    """The runs of all systems; none where nobody asks, or one is missing or stale."""
+    if recipe.subsets is None or not asks_for_spread(recipe.published):
+        return []
+    fresh = {one.name: one for one in scored if not one.stale}
+    members = recipe.subsets.members
+    return [fresh[one] for one in members] if set(members) <= set(fresh) else []
+
+
+def _inputs(recipe: Recipe, systems: Sequence[Scored]) -> dict[str, Any]:
+    inputs = {
+        "numerics": SPREAD_NUMERICS,
+        "evaluate": recipe.evaluate.model_dump(mode="json"),
+        "task": recipe.task,
+        "predictions": {one.name: runs.file_hash(one.folder / runs.PREDICTIONS) for one in systems},
+    }
+    return dict(runs.plain(inputs))
+
+
+def _of_partition(
+    frames: Mapping[str, pd.DataFrame], partition: str, recipe: Recipe
+) -> dict[str, Any] | None:
+    parts = {name: frame[frame["partition"] == partition] for name, frame in frames.items()}
+    rows = align(parts, {})
+    if rows is None or len(rows.frames) < len(frames):
+        return None
+    first, *_ = rows.frames.values()
+    corpora = sorted(first["corpus"].unique())
+    alone = {
+        corpus: {
+            name: frame[frame["corpus"] == corpus].reset_index(drop=True)
+            for name, frame in rows.frames.items()
+        }
+        for corpus in corpora
+        if len(corpora) > 1
+    }
+    return {
+        **_sum_up(rows.frames, rows.names, recipe),
+        "corpora": {corpus: _sum_up(one, rows.names, recipe) for corpus, one in alone.items()},
+    }
+
+
+def _sum_up(
+    frames: Mapping[str, pd.DataFrame], names: Sequence[str], recipe: Recipe
+) -> dict[str, Any]:
+    """Values and statistics over systems, which have the same rows."""
+    first, *_ = frames.values()
+    drawn = intervals.draw(speakers(first), recipe.evaluate.bootstrap, recipe.evaluate.seed)
+    with warnings.catch_warnings():
+        # Said already where each is scored.
+        warnings.simplefilter("ignore", metrics.ScoreWarning)
+        plain = [plain_scores(frame, names) for frame in frames.values()]
+        resampled = [resampled_scores(frame, names, drawn) for frame in frames.values()]
+    found = {}
+    for metric in SHOWN[recipe.task]:
+        values = np.array([one[metric] for one in plain])
+        draws = np.array([one[metric] for one in resampled])
+        statistics = {"mean": (values.mean(), draws.mean(axis=0))}
+        if not np.isnan(values).all():
+            for name, pick in (("largest", np.nanargmax), ("least", np.nanargmin)):
+                statistics[name] = values[pick(values)], draws[pick(values)]
+        entries = {}
+        for name, (value, each) in statistics.items():
+            bounds = intervals.interval(each, recipe.evaluate.confidence)
+            entries[name] = {"value": value, "low": bounds.low, "high": bounds.high}
+        found[metric] = {
+            "values": dict(zip(frames, values.tolist(), strict=True)),
+            "deviation": {"value": values.std(ddof=1)},
+            **entries,
+        }
+    return {"n": len(first), "n_speakers": count_speakers(first), "metrics": found}

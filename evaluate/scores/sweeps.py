@@ -1,0 +1,179 @@
+"""Sweeps over layers: the finished runs of a model at its layers, side by side.
+
+Conventions
+-----------
+- A sweep is made of the runs `<model>@<layer>` of a recipe, whether or not the recipe lists them.
+- The selection score of a layer is the mean over outer folds of what its chosen cell scored on the
+  inner folds, or on devel: no held-out row is in it.
+- The layer that is highest on the rows it is scored on is optimistic, and marked; `best`, where
+  every fold chose its layer on its training rows, is what a reader may expect.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from evaluate.runs import record as runs
+from evaluate.scores.score import (
+    NAMES,
+    PARTITIONS,
+    SHOWN,
+    Scored,
+    aligned,
+    cell_text,
+    marked_partition,
+    read_scores,
+    score_run,
+)
+from features.common.errors import StoreError
+from features.stores.read import Store, store_path
+
+if TYPE_CHECKING:
+    from features.recipe.load import Recipe
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The runs of one model.
+
+    Attributes
+    ----------
+    model : str
+    layers : dict
+        Index -> its run, in ascending order.
+    others : dict
+        Layer of another kind (`mean`, `weighted`, `best`, `6+12`, `last`) -> its run.
+    selection : dict
+        Index -> mean selection score over outer folds; None where it is undefined.
+    """
+
+    model: str
+    layers: dict[int, Scored]
+    others: dict[str, Scored]
+    selection: dict[int, float | None]
+
+    @property
+    def runs(self) -> list[Scored]:
+        """All of them: indices in order, then the others."""
+        return [*self.layers.values(), *self.others.values()]
+
+    @property
+    def chosen(self) -> dict[str, int]:
+        """Outer fold -> the layer that it chose; empty where `best` was not made."""
+        best = self.others.get("best")
+        return dict(best.record["chosen_layers"]) if best else {}
+
+    def highest(self, partition: str, metric: str) -> int | None:
+        """The layer that scores highest on a partition: chosen on what it is scored on."""
+        values = {
+            layer: one.scores["partitions"][partition]["metrics"][metric]["value"]
+            for layer, one in self.layers.items()
+            if one.scores["partitions"].get(partition, {}).get("metrics")
+        }
+        known = {layer: value for layer, value in values.items() if value is not None}
+        return max(known, key=lambda layer: known[layer]) if known else None
+
+
+def score_sweeps(
+    recipe: Recipe, runs_folder: Path, *, stores: Path | None = None, force: bool = False
+) -> list[Sweep]:
+    """Score the sweeps of a recipe's models: those with runs at two or more layers."""
+    return _sweeps(
+        recipe, runs_folder, lambda one: score_run(one, recipe, stores=stores, force=force)
+    )
+
+
+def read_sweeps(recipe: Recipe, runs_folder: Path) -> list[Sweep]:
+    """As `score_sweeps`, but computing nothing: a run without up-to-date scores is a RunError."""
+    return _sweeps(recipe, runs_folder, lambda one: read_scores(one, recipe))
+
+
+def _sweeps(
+    recipe: Recipe, runs_folder: Path, scores_of: Callable[[Path], dict[str, Any]]
+) -> list[Sweep]:
+    sweeps = []
+    for model in recipe.models:
+        layers: dict[int, Scored] = {}
+        others: dict[str, Scored] = {}
+        folder = runs_folder / recipe.name
+        for at in sorted([folder / model, *folder.glob(f"{model}@*")]):
+            found, layer = runs.split_member(at.name)
+            record = runs.read_run(at)
+            if found != model or record is None:
+                continue
+            stale = runs.is_stale(recipe, "model", at.name, runs_folder, record)
+            one = Scored("model", at.name, at, stale, record, scores_of(at))
+            if isinstance(layer, int):
+                layers[layer] = one
+            else:
+                others[layer] = one
+        if len(layers) > 1:
+            layers = dict(sorted(layers.items()))
+            selection = {layer: _selection(one.record) for layer, one in layers.items()}
+            sweeps.append(Sweep(model, layers, others, selection))
+    return sweeps
+
+
+def _selection(record: dict[str, Any]) -> float | None:
+    """The mean over outer folds of the chosen cells' scores; the choice over all rows left out."""
+    scores = [
+        one["score"]
+        for fold, cells in record["chosen"].items()
+        if fold != runs.ALL or len(record["chosen"]) == 1
+        for one in cells
+    ]
+    return None if not scores or None in scores else float(np.mean(scores))
+
+
+def sweeps_text(recipe: Recipe, sweeps: Sequence[Sweep]) -> str:
+    """The first metric of every layer, for the terminal; empty where nothing was swept."""
+    metric, select = SHOWN[recipe.task][0], recipe.head.select
+    blocks = []
+    for sweep in sweeps:
+        partitions = [p for p in PARTITIONS if any(p in r.scores["partitions"] for r in sweep.runs)]
+        last = partitions[-1]
+        highest = sweep.highest(last, metric)
+        rows = [
+            [
+                "layer",
+                f"{select}, to choose by",
+                *(marked_partition(p, sweep.runs, NAMES[metric]) for p in partitions),
+            ]
+        ]
+        for layer, one in sweep.layers.items():
+            score = sweep.selection[layer]
+            cells = _cells(one, partitions, metric)
+            if layer == highest:
+                cells[-1] += " highest (optimistic)"
+            rows.append([str(layer), "undefined" if score is None else f"{score:.4f}", *cells])
+        for name, one in sweep.others.items():
+            rows.append([name, "", *_cells(one, partitions, metric)])
+        blocks.append(f"\n{sweep.model}: {NAMES[metric]} by layer")
+        blocks += aligned(rows)
+        if sweep.chosen:
+            blocks.append(f"best: {runs.chosen_text(sweep.chosen)}")
+    return "\n".join(blocks)
+
+
+def single_layers(recipe: Recipe, stores: Path) -> list[str]:
+    """Say which models have no layers to compare; one without a store is passed over."""
+    lines = []
+    corpus = next(iter(recipe.corpora))
+    for model in recipe.models:
+        with contextlib.suppress(StoreError), Store(store_path(stores, corpus, model)) as store:
+            if len(store.layers) == 1:
+                lines.append(f"{model} has one layer in its store; nothing to compare")
+    return lines
+
+
+def _cells(one: Scored, partitions: Sequence[str], metric: str) -> list[str]:
+    cells = [cell_text(one.scores["partitions"].get(p), metric) for p in partitions]
+    if one.stale:
+        cells[-1] += " (stale)"
+    return cells

@@ -1,0 +1,1 @@
+"""Pre-trained speech models: what they are, where they lie, how they are run."""

@@ -1,0 +1,309 @@
+"""How a checkpoint wants its input: the settings of its feature extractor.
+
+transformers looks for them in two files of a checkpoint's folder:
+
+- `processor_config.json`, which `save_pretrained` of a processor writes: the object under
+  `feature_extractor`, or else the one under `audio_processor`;
+- `preprocessor_config.json`, which `save_pretrained` of a feature extractor writes, where the first
+  file is not there or holds neither.
+
+`read_settings` alone resolves them. The key of a store, the length of a frame and the extractor
+that prepares the audio are all made of what it gives, so that none can know other settings than
+the others. Imports neither torch nor transformers.
+
+A setting that changes a number is honoured or refused by name. Without effect are those of batches
+(`padding_value` and `padding_side` of waveforms, `return_attention_mask`: no padding is seen here),
+those that transformers computes anew from the others (`n_samples`, `nb_max_frames`, `mel_filters`),
+and those that it takes from the caller, never from a file (`do_normalize` of whisper).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from extract.audio import SAMPLING_RATE_HZ
+from features.common.errors import ModelError
+from features.common.files import parse_json, read_text
+
+PROCESSOR = "processor_config.json"
+PREPROCESSOR = "preprocessor_config.json"
+NESTED = ("feature_extractor", "audio_processor")
+"""Members of the first file that hold an extractor's settings, in the order of preference."""
+
+# Defaults of transformers' classes, for settings that a file leaves out.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "Wav2Vec2FeatureExtractor": {
+        "feature_size": 1,
+        "sampling_rate": SAMPLING_RATE_HZ,
+        "padding_value": 0.0,
+        "padding_side": "right",
+        "return_attention_mask": False,
+        "do_normalize": True,
+    },
+    "WhisperFeatureExtractor": {
+        "feature_size": 80,
+        "sampling_rate": SAMPLING_RATE_HZ,
+        "hop_length": 160,
+        "chunk_length": 30,
+        "n_fft": 400,
+        "padding_value": 0.0,
+        "padding_side": "right",
+        "dither": 0.0,
+        "return_attention_mask": False,
+    },
+}
+# What two files have to agree on; `dither` is of every extractor that may come to have one.
+MATTERS = {
+    "Wav2Vec2FeatureExtractor": ("sampling_rate", "feature_size", "do_normalize", "dither"),
+    "WhisperFeatureExtractor": (
+        "sampling_rate",
+        "feature_size",
+        "hop_length",
+        "chunk_length",
+        "n_fft",
+        "padding_value",
+        "padding_side",
+        "dither",
+    ),
+}
+WHISPER_REDUCTION = 2  # frames of the spectrum a position: the stride of the second convolution
+
+
+def extractor_of(family: str) -> str:
+    """Name of the class that prepares a family's input.
+
+    Examples
+    --------
+    >>> extractor_of("wavlm")
+    'Wav2Vec2FeatureExtractor'
+    """
+    return "WhisperFeatureExtractor" if family == "whisper" else "Wav2Vec2FeatureExtractor"
+
+
+def settings_files(folder: Path) -> list[str]:
+    """Those of the two files that are there; transformers opens no other for the input."""
+    return [name for name in (PREPROCESSOR, PROCESSOR) if (folder / name).is_file()]
+
+
+def has_settings(key: str, folder: Path) -> bool:
+    """Whether one of the files holds an extractor's settings."""
+    return (folder / PREPROCESSOR).is_file() or _nested(key, folder)[1] is not None
+
+
+def complete(settings: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """Settings with all that is left out, as the extractor's own `to_dict` gives them.
+
+    Examples
+    --------
+    >>> complete({"do_normalize": False}, "Wav2Vec2FeatureExtractor")["sampling_rate"]
+    16000
+    """
+    computed = ("processor_class", "mel_filters", "window")
+    found = {name: value for name, value in settings.items() if name not in computed}
+    whole = {**DEFAULTS[kind], **found, "feature_extractor_type": kind}
+    if kind == "WhisperFeatureExtractor":
+        numbers = [whole[name] for name in ("chunk_length", "sampling_rate", "hop_length")]
+        if all(is_count(one) for one in numbers):
+            whole["n_samples"] = numbers[0] * numbers[1]
+            whole["nb_max_frames"] = whole["n_samples"] // numbers[2]
+    return whole
+
+
+def read_settings(
+    key: str, folder: Path, config: Mapping[str, Any], *, mended: str
+) -> dict[str, Any]:
+    """Resolve and check the settings that an extractor is made of.
+
+    Parameters
+    ----------
+    key : str
+        The model's key, for messages.
+    folder : Path
+        Of a checkpoint that has at least one of the two files.
+    config : mapping
+        Its config.json; of a family that is known.
+    mended : str
+        Where a user mends a file of it, for messages.
+
+    Returns
+    -------
+    dict
+        Equal to `AutoFeatureExtractor.from_pretrained(folder).to_dict()`.
+
+    Raises
+    ------
+    ModelError
+        A file is broken, the two contradict each other, or a setting cannot be honoured.
+    """
+    where = f"{key}: {folder}"
+    family = str(config.get("model_type"))
+    kind = extractor_of(family)
+    member, nested = _nested(key, folder)
+    name = PROCESSOR if nested is not None else PREPROCESSOR
+    alone = (
+        read_json(key, folder / PREPROCESSOR) if PREPROCESSOR in settings_files(folder) else None
+    )
+    settings = nested if nested is not None else alone
+    if settings is None:
+        raise ValueError(f"{folder} has no settings of a feature extractor")
+
+    auto_map = settings.get("auto_map")
+    if isinstance(auto_map, Mapping) and "AutoFeatureExtractor" in auto_map:
+        raise ModelError(
+            f"{where}: {name} asks for code of its own (auto_map: "
+            f"{auto_map['AutoFeatureExtractor']}), which is never run; if transformers' {kind} is "
+            f"meant, take auto_map out of it {mended}"
+        )
+    found = settings.get("feature_extractor_type") or config.get("feature_extractor_type") or kind
+    if found != kind:
+        raise ModelError(
+            f"{where}: {name} is of feature_extractor_type {found!r}; {family} models take {kind}"
+        )
+    if nested is not None and alone is not None:
+        _refuse_conflict(where, kind, member, nested, alone, mended)
+    whole = complete(settings, kind)
+    if whole["sampling_rate"] != SAMPLING_RATE_HZ:
+        raise ModelError(
+            f"{where}: {name}: takes audio at {whole['sampling_rate']} Hz; only "
+            f"{SAMPLING_RATE_HZ} Hz is supported"
+        )
+    faults = _faults(settings, whole, config)
+    if faults:
+        raise ModelError(
+            f"{where}: {name}: {'; '.join(faults)}: mend it {mended}, or take another checkpoint"
+        )
+    return whole
+
+
+def read_json(key: str, path: Path) -> dict[str, Any]:
+    """Read an object from a checkpoint's JSON file.
+
+    Raises
+    ------
+    ModelError
+        It cannot be read or holds something else.
+    """
+    try:
+        content = parse_json(read_text(path))
+    except OSError as error:
+        raise ModelError(f"{key}: {path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ModelError(f"{key}: {path} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{key}: {path} holds a {type(content).__name__}, expected an object")
+    return content
+
+
+def _nested(key: str, folder: Path) -> tuple[str, dict[str, Any] | None]:
+    """Member of processor_config.json that transformers takes, and its settings, if any."""
+    if not (folder / PROCESSOR).is_file():
+        return "", None
+    processor = read_json(key, folder / PROCESSOR)
+    # The first member that is there, even where it is null: so transformers looks it up.
+    member = next((one for one in NESTED if one in processor), "")
+    settings = processor[member] if member else None
+    if settings is not None and not isinstance(settings, dict):
+        raise ModelError(
+            f"{key}: {folder / PROCESSOR}: {member} is {as_json(settings)}, expected an object "
+            "with the settings of a feature extractor"
+        )
+    return member, settings
+
+
+def _refuse_conflict(
+    where: str,
+    kind: str,
+    member: str,
+    nested: Mapping[str, Any],
+    alone: Mapping[str, Any],
+    mended: str,
+) -> None:
+    """Refuse two files that disagree: one of them is stale, and nobody here knows which."""
+    missing = {"dither": 0.0}
+    first, second = ({**missing, **complete(one, kind)} for one in (nested, alone))
+    names = list(MATTERS[kind])
+    # `complete` says what the class is; here counts what the second file says, if it says it.
+    second["feature_extractor_type"] = alone.get("feature_extractor_type") or kind
+    names.append("feature_extractor_type")
+    differ = [
+        f"{name} is {_said(name, nested, first)} in {PROCESSOR} (under {member}) and "
+        f"{_said(name, alone, second)} in {PREPROCESSOR}"
+        for name in names
+        if first[name] != second[name]
+    ]
+    if differ:
+        raise ModelError(
+            f"{where}: two files say how the audio is prepared, and disagree: {'; '.join(differ)}: "
+            f"transformers 5 reads the first file, earlier ones the second; make them agree "
+            f"{mended}, or delete the one that is wrong there"
+        )
+
+
+def _said(name: str, file: Mapping[str, Any], whole: Mapping[str, Any]) -> str:
+    return as_json(whole[name]) + ("" if name in file else " (not given)")
+
+
+def _faults(
+    settings: Mapping[str, Any], whole: Mapping[str, Any], config: Mapping[str, Any]
+) -> list[str]:
+    """Settings that cannot be honoured, each with what was expected."""
+    whisper = whole["feature_extractor_type"] == "WhisperFeatureExtractor"
+    faults = []
+    if not _is_number(dither := whole.get("dither", 0.0)) or dither != 0:
+        faults.append(
+            f"dither is {as_json(dither)}, which adds noise: no two runs would give the same "
+            "vectors; expected 0"
+        )
+    if not whisper:
+        if whole["feature_size"] != 1:
+            faults.append(f"feature_size is {as_json(whole['feature_size'])}; a waveform has 1")
+        if not isinstance(whole["do_normalize"], bool):
+            faults.append(f"do_normalize is {as_json(whole['do_normalize'])}; true or false")
+        return faults
+
+    counts = ("sampling_rate", "feature_size", "hop_length", "chunk_length", "n_fft")
+    wrong = [name for name in counts if not is_count(whole[name])]
+    faults += [f"{name} is {as_json(whole[name])}; expected a positive integer" for name in wrong]
+    if not _is_number(whole["padding_value"]):
+        faults.append(f"padding_value is {as_json(whole['padding_value'])}; expected a number")
+    if whole["padding_side"] != "right":
+        faults.append(
+            f"padding_side is {as_json(whole['padding_side'])}; the positions of the audio are "
+            'taken to stand first: "right"'
+        )
+    n_mels = config.get("num_mel_bins", 80)
+    # Where the file does not say it, the encoder does when it is loaded: a plan needs no spectrum.
+    said = "feature_size" in settings and "feature_size" not in wrong
+    if said and whole["feature_size"] != n_mels:
+        faults.append(f"feature_size is {whole['feature_size']}; num_mel_bins in config.json is "
+                      f"{as_json(n_mels)}")  # fmt: skip
+    n_positions = config.get("max_source_positions", 1500)
+    fits = is_count(n_positions) and whole.get("nb_max_frames") == WHISPER_REDUCTION * n_positions
+    if not wrong and not fits:
+        faults.append(
+            f"chunk_length {whole['chunk_length']} and hop_length {whole['hop_length']} make "
+            f"{whole['nb_max_frames']} frames; max_source_positions {as_json(n_positions)} in "
+            f"config.json takes {WHISPER_REDUCTION} each"
+        )
+    return faults
+
+
+def is_count(value: Any) -> bool:
+    """Whether a value of a JSON file is a positive integer."""
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a number of any use: JSON has integers without end, too."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and abs(value) <= sys.float_info.max
+
+
+def as_json(value: Any) -> str:
+    """Give a value as a JSON file has it, cut where it is long."""
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,1 @@
+"""Computing what is missing: devices, parts, processes."""

@@ -1,0 +1,1 @@
+"""What is missing, and in which batches it is computed."""

@@ -1,0 +1,1 @@
+"""What every room uses: commands, files, errors, words. Knows nothing of speech."""

@@ -1,0 +1,83 @@
+"""One table of a TOML file: what it may hold, and its faults in words.
+
+Conventions
+-----------
+- A fault is a line: the key, what came, what is allowed, the nearest known name.
+- Faults are collected, so that those of a whole file are reported together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from features.common.errors import nearest
+
+
+class Section(BaseModel):
+    """Base of every table: no unknown keys, no silent conversions."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+S = TypeVar("S", bound=Section)
+
+
+def check_section(
+    kind: type[S],
+    values: Any,
+    where: str,
+    faults: list[str],
+    choices: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> S | None:
+    """Validate one table; add a line to `faults` for each fault.
+
+    `choices` has what may stand for a missing key, where that is less than its type allows.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        found: dict[str, str] = {}
+        for one in error.errors():
+            depth = 2 if one["loc"] and one["loc"][0] in ("grid", "fixed") else 1
+            key = ".".join(str(part) for part in one["loc"][:depth])
+            text = _fault(kind, key, one, choices)
+            # A union reports a fault a member.
+            found[key] = f"{found[key]}, or {_allowed(one)}" if key in found else text
+        faults.extend(f"{where}{text}" for text in found.values())
+        return None
+
+
+def _allowed(error: Any) -> str:
+    """What pydantic would have taken, in words."""
+    context = error.get("ctx", {})
+    if "expected" in context:
+        return str(context["expected"])
+    text = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
+    return text.removeprefix("a valid ")
+
+
+def _fault(kind: type[Section], key: str, error: Any, choices: Mapping[str, Sequence[str]]) -> str:
+    """One fault: the key, what came, what is allowed, and the nearest known name."""
+    if error["type"] == "extra_forbidden":
+        return f"{key}: no such key{nearest(key, kind.model_fields)}"
+    if error["type"] == "missing":
+        allowed = choices.get(key) or _choices(kind, key)
+        return f"{key}: missing" + (f"; allowed: {', '.join(allowed)}" if allowed else "")
+    if error["type"] == "value_error" and not key:  # of a table as a whole
+        return _allowed(error)
+    if error["type"] in ("model_type", "model_attributes_type"):
+        return f"got {error['input']!r}, expected a table"
+    near = ""
+    if error["type"] == "literal_error" and isinstance(error["input"], str):
+        near = nearest(error["input"], str(error["ctx"]["expected"]).replace("'", " ").split())
+    return f"{key}: got {error['input']!r}, allowed: {_allowed(error)}{near}"
+
+
+def _choices(kind: type[Section], key: str) -> list[str]:
+    """The values of a field that is a choice among words."""
+    field = kind.model_fields.get(key)
+    return [str(one) for one in getattr(field.annotation, "__args__", ())] if field else []

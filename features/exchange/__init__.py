@@ -1,0 +1,1 @@
+"""Features of other programs, in and out."""

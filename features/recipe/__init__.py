@@ -1,0 +1,1 @@
+"""What a user asks for: a recipe, read and checked as a whole."""

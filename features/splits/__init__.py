@@ -1,0 +1,1 @@
+"""Who is fitted on and who is held out."""

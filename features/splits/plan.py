@@ -1,0 +1,558 @@
+"""Outer and inner folds: which utterances a head is fitted on and which it is judged by.
+
+Conventions
+-----------
+- Folds hold codes and make their positions when asked (`features.splits.folds`): int64 positions
+  into the rows frame, ascending.
+- Splits are made inside each corpus and united: fold k of the whole is fold k of every corpus; when
+  a group is left out, all other rows of all corpora train.
+- Speakers and sessions are named `corpus/speaker`; two corpora never share one.
+- The result depends on the seed and on the (corpus, utterance) keys, not on the order of the rows.
+- A split's promise (no speaker on both sides) is kept here and checked by `features.splits.lint`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import warnings
+from collections.abc import Callable
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
+
+from features.common.errors import RunError, nearest
+from features.common.words import counted
+from features.recipe.load import SplitSpec
+from features.splits.emobox import read_emobox
+from features.splits.folds import Codes, Division, Fold, InnerFolds, Plan, Positions, smallest
+from features.splits.group_folds import dense, drawn_groups, even_groups, stratified_groups
+from features.utterances import key_order
+
+__all__ = ["Fold", "Plan", "Positions", "inner_folds", "make_plan", "outer_folds"]
+
+PARTITIONS = ("train", "devel", "test")
+GROUPED = {
+    "speaker-k-fold": "speaker",
+    "session-k-fold": "session",
+    "sentence-disjoint": "sentence",
+}
+"""What is never divided by a split in `outer_folds` parts."""
+
+CONDITIONS = {
+    "test": (),
+    "speaker-seen": ("speaker",),
+    "sentence-seen": ("sentence",),
+    "both-seen": ("speaker", "sentence"),
+}
+"""Of the grid of speakers and sentences: the partition its rows go by, and what may be shared."""
+
+
+def make_plan(
+    rows: pd.DataFrame, y: NDArray[Any], known: NDArray[np.bool_], split: SplitSpec
+) -> Plan:
+    """Divide rows for scoring, and the training rows of each division for choosing.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Utterance table, sorted by key.
+    y : str, shape (n,), or float64, shape (n, n_targets)
+    known : bool, shape (n,)
+        Rows with a truth.
+    split : SplitSpec
+
+    Raises
+    ------
+    RunError
+        As of `outer_folds` and `inner_folds`; or no row is held out, or a development part is
+        asked for where there is none.
+    """
+    notes: list[str] = []
+    folds = [fold.fitted_on(known) for fold in outer_folds(rows, split, y, notes)]
+    if not any(len(fold.test) + len(fold.devel) for fold in folds):
+        raise RunError(f"[split] outer = '{split.outer}': no row is of the partition devel or test")
+    if split.inner == "devel":
+        if len(folds) > 1:
+            raise RunError(
+                f"[split] inner = 'devel', but outer = '{split.outer}' has {len(folds)} folds; "
+                "choose inner = 'speaker-k-fold'"
+            )
+        (fold,) = folds
+        if not len(fold.devel):
+            raise RunError("[split] inner = 'devel', but no row is of the partition devel")
+        return Plan(folds, [[Fold("devel", fold.train, fold.devel)]], [], notes)
+    divider = _inner(rows, y, split)
+    final = np.flatnonzero(known)
+    return Plan(folds, InnerFolds(divider, folds), divider.folds(final), notes)
+
+
+def outer_folds(
+    rows: pd.DataFrame, split: SplitSpec, y: NDArray[Any], notes: list[str] | None = None
+) -> list[Fold]:
+    """Divide all rows for scoring.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Utterance table, one row a truth of `y`.
+    split : SplitSpec
+        `[split]` of the recipe.
+    y : str, shape (n,), or float64, shape (n, n_targets)
+        Truth; `""` or NaN where masked. Masked rows are held out like any other. Of a stratified
+        hold-out they are all in the test part, since nothing can be fitted on them.
+    notes : list of str, optional
+        What is worth knowing is appended.
+
+    Returns
+    -------
+    list of Fold
+        - `leave-one-...-out`, `speaker-k-fold`, `session-k-fold`, `sentence-disjoint`: every row is
+          in exactly one test part. With as many folds as sessions, each fold leaves out one session
+          of every corpus.
+        - `predefined`, `stratified-holdout`, `four-to-one-in-five`: one fold.
+        - `emobox`: the lists as they ship; of several folds with a list `valid`, that list trains.
+        - `cross-corpus`: `from <corpora>` is fitted on them and tests the others; with `within`,
+          the folds `within <corpus>/...` have the partition `within`.
+        - `speaker-sentence-grid`: speakers and sentences are divided in `outer_folds` groups each.
+          Every cell of the two is tested under four conditions, of which each is a partition
+          (`CONDITIONS`): fitted without its speakers and its sentences (`test`), without the one
+          of them, or without the rows of the cell alone. All four are fitted on as many rows of
+          each class, drawn by the seed, so that they differ in what was seen and not in how much.
+
+    Raises
+    ------
+    RunError
+        Unknown or too few speakers, sessions, sentences or utterances of a class.
+    CorpusError
+        EmoBox's lists are not there or do not fit.
+    """
+    notes = [] if notes is None else notes
+    everything = np.arange(len(rows))
+    where = f"[split] outer = '{split.outer}'"
+    if split.outer == "predefined":
+        train, devel, test = _partitions(rows)
+        return [Fold("", train, test, devel)]
+    if split.outer in ("leave-one-speaker-out", "leave-one-session-out"):
+        column = "speaker" if split.outer == "leave-one-speaker-out" else "session"
+        names, codes = _groups(rows, column)
+        _refuse_unknown(rows, codes, everything, column, where)
+        if len(names) < 2:
+            raise RunError(f"{where}: only one {column}: {names[0]}")
+        return Division(codes).folds(names, (column,))
+    if split.outer in GROUPED:
+        column = GROUPED[split.outer]
+        where += f" of {split.outer_folds}"
+        divider = _GroupDivider(rows, y, split, split.outer_folds, column, where)
+        return divider.folds(everything)
+    if split.outer in ("stratified-holdout", "four-to-one-in-five"):
+        return _holdout(rows, y, split)
+    if split.outer == "emobox":
+        return _emobox(rows, split, notes)
+    if split.outer == "cross-corpus":
+        return _cross_corpus(rows, split, y)
+    return _grid(rows, split, y)
+
+
+def inner_folds(
+    rows: pd.DataFrame, positions: np.ndarray, y: np.ndarray, split: SplitSpec
+) -> list[Fold]:
+    """Divide the training rows of an outer fold for the choice of hyperparameters.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Utterance table.
+    positions : int64, shape (m,)
+        Rows to divide; all with a truth.
+    y : str, shape (n,), or float64, shape (n, n_targets)
+        Truth of all rows of the table.
+    split : SplitSpec
+        `[split]` of the recipe; `inner` is anything but `devel`.
+
+    Returns
+    -------
+    list of Fold
+        `inner_folds` of them, named "0", "1", ...; every position is in exactly one test part.
+
+    Raises
+    ------
+    RunError
+        Unknown or too few speakers, or too few utterances of every class.
+    """
+    return _inner(rows, y, split).folds(np.sort(np.asarray(positions, dtype=np.int64)))
+
+
+def _inner(rows: pd.DataFrame, y: NDArray[Any], split: SplitSpec) -> _GroupDivider | _RowDivider:
+    """What divides the training rows of every outer fold."""
+    if split.inner == "speaker-k-fold":
+        where = f"[split] inner = 'speaker-k-fold' of {split.inner_folds}"
+        otherwise = "choose another outer"
+        if y.ndim == 1:
+            otherwise = "choose inner = 'stratified-k-fold' or another outer"
+        return _GroupDivider(rows, y, split, split.inner_folds, "speaker", where, otherwise)
+    if split.inner == "stratified-k-fold":
+        _need_classes(y, "inner = 'stratified-k-fold'")
+        where = f"[split] inner = 'stratified-k-fold' of {split.inner_folds}"
+        chooser = StratifiedKFold(split.inner_folds, shuffle=True, random_state=split.seed)
+        truth = _coded(y)
+        return _RowDivider(
+            rows,
+            split.inner_folds,
+            where,
+            lambda part: [test for _, test in chooser.split(part, truth[part])],
+        )
+    raise ValueError(f"inner = '{split.inner}' is made from the table's partitions")
+
+
+def _partitions(rows: pd.DataFrame) -> list[Positions]:
+    """Positions of train, devel and test; any other partition is an error."""
+    other = rows[~rows["partition"].isin(PARTITIONS)]
+    if len(other):
+        found = sorted({one or "(none)" for one in other["partition"]})
+        hint = next(filter(None, (nearest(one, PARTITIONS) for one in found)), "")
+        raise RunError(
+            f"[split] outer = 'predefined': {len(other)} of {len(rows)} rows are of the partition "
+            f"{', '.join(found)} (first {other['corpus'].iloc[0]}/{other['utterance'].iloc[0]}), "
+            f"expected {', '.join(PARTITIONS)}{hint}; choose another [split] outer"
+        )
+    return [np.flatnonzero(rows["partition"] == name) for name in PARTITIONS]
+
+
+class _GroupDivider:
+    """Divides whole groups (speakers, sessions or sentences) among k folds.
+
+    Balanced by class (and gender, where asked for), or by count where the truth is no class. Those
+    that are hardest to balance are given first, and the seed decides between equals alone; with
+    `shuffle` it draws the order, which balances somewhat less.
+    """
+
+    def __init__(
+        self,
+        rows: pd.DataFrame,
+        y: NDArray[Any],
+        split: SplitSpec,
+        k: int,
+        column: str,
+        where: str,
+        otherwise: str = "choose another outer",
+    ) -> None:
+        self._rows, self._split, self._k, self._where = rows, split, k, where
+        self._column, self._otherwise = column, otherwise
+        self.names, self.promises = [str(one) for one in range(k)], (column,)
+        groups, self.group = _groups(rows, column)
+        self._n_groups = len(groups)
+        strata = y if y.ndim == 1 else None
+        if split.balance_gender:
+            gender = rows["gender"].to_numpy(str)
+            strata = (
+                gender if strata is None else np.char.add(np.char.add(y.astype(str), "|"), gender)
+            )
+        self._strata = None if strata is None else _coded(strata)
+        corpora, corpus = np.unique(rows["corpus"].to_numpy(str), return_inverse=True)
+        self._corpora, self._corpus = [str(one) for one in corpora], corpus
+
+    def codes(self, positions: Positions) -> Codes:
+        """The fold of each group.
+
+        Raises
+        ------
+        RunError
+            Unknown or too few groups.
+        """
+        _refuse_unknown(self._rows, self.group, positions, self._column, self._where)
+        fold = np.full(self._n_groups, -1, dtype=np.int64)
+        for i, corpus in enumerate(self._corpora):
+            part = positions
+            if len(self._corpora) > 1:
+                part = positions[self._corpus[positions] == i]
+            if len(part):
+                given, of = self._given(corpus, part)
+                _refuse_empty(self._where, corpus, np.bincount(of, minlength=self._k))
+                fold[given] = of
+        return smallest(fold, self._k)
+
+    def _given(self, corpus: str, part: Positions) -> tuple[Positions, Positions]:
+        """The groups of one corpus, and the fold of each."""
+        groups, member = dense(self.group[part])
+        k, seed = self._k, self._split.seed
+        if len(groups) < k:
+            n = len(groups)
+            way_out = f"ask for at most {n} folds" if n > 1 else self._otherwise
+            raise RunError(
+                f"{self._where}: {corpus} has {counted(n, self._column)} "
+                f"among these {counted(len(part), 'utterance')}; {way_out}"
+            )
+        stratum = np.zeros(len(part), dtype=np.int64)
+        if self._strata is not None:
+            stratum = dense(self._strata[part])[1]
+        if self._split.shuffle:
+            return groups, drawn_groups(stratum, member, k, seed)
+        if self._strata is None:
+            return groups, even_groups(member, k, seed)
+        try:
+            return groups, stratified_groups(stratum, member, k, seed)
+        except ValueError as error:  # scikit-learn's words on too few utterances of a class
+            raise RunError(f"{self._where}: {corpus}: {error}") from None
+
+    def folds(self, positions: Positions) -> list[Fold]:
+        """The folds of these rows."""
+        division = Division(self.codes(positions), self.group, positions)
+        return division.folds(self.names, self.promises)
+
+
+def _holdout(rows: pd.DataFrame, y: NDArray[Any], split: SplitSpec) -> list[Fold]:
+    """One test part of `test_size` of each corpus, each class in its share, and a devel part."""
+    _need_classes(y, f"outer = '{split.outer}'")
+    where = f"[split] outer = '{split.outer}' with test_size = {split.test_size}"
+    known = np.flatnonzero(y != "")
+    corpus = rows["corpus"].to_numpy(str)
+    counts = {name: int((corpus[known] == name).sum()) for name in set(corpus)}
+
+    def held(positions: Positions, size: float) -> Fold:
+        def divide(part: Positions) -> list[Positions]:
+            # The share of the corpus, whatever was taken from it before.
+            n = math.ceil(size * counts[corpus[part[0]]])
+            chooser = StratifiedShuffleSplit(1, test_size=n, random_state=split.seed)
+            return [test for _, test in chooser.split(part, y[part])]
+
+        return _RowDivider(rows, 1, where, divide).folds(positions)[0]
+
+    fold = held(known, split.test_size)
+    test = np.sort(np.concatenate([fold.test, np.flatnonzero(y == "")]))
+    if split.devel_size is None:
+        return [Fold("0", fold.train, test)]
+    where += f", devel_size = {split.devel_size}"
+    rest = held(fold.train, split.devel_size)
+    return [Fold("0", rest.train, test, rest.test)]
+
+
+def _emobox(rows: pd.DataFrame, split: SplitSpec, notes: list[str]) -> list[Fold]:
+    """The folds that EmoBox ships, fold k of every corpus united."""
+    if split.emobox is None:
+        raise ValueError("outer = 'emobox' needs the folder")
+    found = {}
+    for corpus, of_corpus in rows.groupby("corpus", sort=True):
+        name = split.emobox_names.get(str(corpus))
+        one = read_emobox(Path(split.emobox).expanduser(), str(corpus), of_corpus, name)
+        notes += [f"{corpus}: {finding.text}" for finding in one.findings]
+        at = of_corpus.index.to_numpy(dtype=np.int64)
+        found[str(corpus)] = [
+            {part: at[i] for part, i in fold.positions(of_corpus["utterance"]).items()}
+            for fold in one.folds
+        ]
+    counts = {corpus: len(folds) for corpus, folds in found.items()}
+    if len(set(counts.values())) > 1:
+        text = ", ".join(f"{corpus} {count}" for corpus, count in counts.items())
+        raise RunError(
+            f"[split] outer = 'emobox': the corpora have unequal numbers of folds ({text}); train "
+            "on one at a time with CORPUS="
+        )
+    folds = []
+    for number, parts in enumerate(zip(*found.values(), strict=True), 1):
+        train, valid, test = (
+            np.sort(np.concatenate([one[part] for one in parts]))
+            for part in ("train", "valid", "test")
+        )
+        folds.append(Fold(str(number), train, test, valid))
+    if len(folds) > 1 and any(len(fold.devel) for fold in folds):
+        notes.append("EmoBox's lists valid are part of what is trained on: there are several folds")
+        folds = [
+            Fold(one.name, np.sort(np.concatenate([one.train, one.devel])), one.test)
+            for one in folds
+        ]
+    return folds
+
+
+def _cross_corpus(rows: pd.DataFrame, split: SplitSpec, y: NDArray[Any]) -> list[Fold]:
+    """Fit on corpora, test on others; and inside a corpus where that is asked for."""
+    corpus = rows["corpus"].to_numpy(str)
+    there = sorted(set(corpus))
+    sources = [one for one in split.train or there if one in there]
+    tested = [one for one in split.test or there if one in there]
+    pairs: dict[tuple[str, ...], list[str]] = {}
+    for test in tested:
+        others = [one for one in sources if one != test]
+        for train in [tuple(others)] if split.pool else [(one,) for one in others]:
+            if train:
+                pairs.setdefault(train, []).append(test)
+    if not pairs:
+        raise RunError(
+            f"[split] outer = 'cross-corpus': nothing to train on {', '.join(sources)} and test on "
+            f"{', '.join(tested)}; name two corpora"
+        )
+    folds = [
+        Fold(
+            f"from {'+'.join(train)}",
+            np.flatnonzero(np.isin(corpus, train)),
+            np.flatnonzero(np.isin(corpus, tests)),
+            promises=("speaker",),
+        )
+        for train, tests in sorted(pairs.items())
+    ]
+    if split.within is None:
+        return folds
+    inside = split.model_copy(update={"outer": split.within})
+    for one in sources:
+        if one not in tested:
+            continue
+        at = np.flatnonzero(corpus == one)
+        for fold in outer_folds(rows.iloc[at].reset_index(drop=True), inside, y[at]):
+            name = f"within {one}/{fold.name.removeprefix(f'{one}/')}"
+            folds.append(fold.within(at, name, "within"))
+    return folds
+
+
+def _grid(rows: pd.DataFrame, split: SplitSpec, y: NDArray[Any]) -> list[Fold]:
+    """Cells of speakers and sentences, each under the four conditions."""
+    everything, k = np.arange(len(rows)), split.outer_folds
+    where = f"[split] outer = '{split.outer}' of {k} x {k}"
+    group = {}
+    for column in ("speaker", "sentence"):
+        divider = _GroupDivider(rows, y, split, k, column, where)
+        group[column] = divider.codes(everything)[divider.group]
+    known = y != "" if y.ndim == 1 else ~np.isnan(y).any(axis=1)
+    classes = _coded(y) if y.ndim == 1 else np.zeros(len(rows), dtype=np.int64)
+    by_key = key_order(rows)
+
+    def train(cell: tuple[int, int], number: int, seen: tuple[str, ...]) -> Positions:
+        same = {"speaker": group["speaker"] == cell[0], "sentence": group["sentence"] == cell[1]}
+        strict = known & ~same["speaker"] & ~same["sentence"]
+        pool = known & ~(same["speaker"] & same["sentence"])
+        for column in same.keys() - set(seen):
+            pool &= ~same[column]
+        rng = np.random.default_rng([split.seed, number, *cell])
+        order = rng.permutation(by_key[pool[by_key]])
+        drawn = [
+            order[classes[order] == one][: int((classes[strict] == one).sum())]
+            for one in np.unique(classes[strict])
+        ]
+        return np.sort(np.concatenate(drawn)) if drawn else _none()
+
+    def test(cell: tuple[int, int]) -> Positions:
+        return np.flatnonzero((group["speaker"] == cell[0]) & (group["sentence"] == cell[1]))
+
+    folds: dict[str, list[Fold]] = {condition: [] for condition in CONDITIONS}
+    for cell in itertools.product(range(k), range(k)):
+        if not len(test(cell)):
+            continue
+        for number, (condition, seen) in enumerate(CONDITIONS.items()):
+            unseen = tuple(one for one in ("speaker", "sentence") if one not in seen)
+            folds[condition].append(
+                Fold(f"{condition} {cell[0]}.{cell[1]}", partial(train, cell, number, seen),
+                     partial(test, cell), _none, condition, unseen, seen)
+            )  # fmt: skip
+    return [fold for one in folds.values() for fold in one]
+
+
+class _RowDivider:
+    """Divides the rows of each corpus among k folds and unites the k-th parts.
+
+    Parameters
+    ----------
+    rows : DataFrame
+    k : int
+    where : str
+        What errors call it.
+    divide : callable
+        Gets the positions of one corpus, sorted by utterance, and returns k arrays of indices into
+        them: the test parts.
+    """
+
+    group = None
+
+    def __init__(
+        self,
+        rows: pd.DataFrame,
+        k: int,
+        where: str,
+        divide: Callable[[Positions], list[Positions]],
+    ) -> None:
+        self._rows, self._k, self._where, self._divide = rows, k, where, divide
+        self.names, self.promises = [str(one) for one in range(k)], ()
+
+    @cached_property
+    def _order(self) -> list[tuple[str, Positions]]:
+        """The rows of each corpus, sorted by utterance."""
+        order, corpus = key_order(self._rows), self._rows["corpus"].to_numpy(str)
+        names, starts = np.unique(corpus[order], return_index=True)
+        return list(zip(map(str, names), np.split(order, starts[1:]), strict=True))
+
+    def codes(self, positions: Positions) -> Codes:
+        """The fold of each row of the table; -1 where it is not divided.
+
+        Raises
+        ------
+        RunError
+            Too few utterances of every class.
+        """
+        fold = np.full(len(self._rows), -1, dtype=np.int64)
+        wanted = np.zeros(len(self._rows), dtype=bool)
+        wanted[positions] = True
+        for corpus, order in self._order:
+            part = order[wanted[order]]
+            if not len(part):
+                continue
+            with warnings.catch_warnings():
+                # Balanced as far as possible: a class of fewer utterances than folds is no fault.
+                warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+                try:
+                    tests = self._divide(part)
+                except ValueError as error:  # scikit-learn's words on too few utterances of a class
+                    raise RunError(f"{self._where}: {corpus}: {error}") from None
+            _refuse_empty(self._where, corpus, np.array([len(one) for one in tests]))
+            for k, test in enumerate(tests):
+                fold[part[test]] = k
+        return smallest(fold, self._k)
+
+    def folds(self, positions: Positions) -> list[Fold]:
+        """The folds of these rows."""
+        return Division(self.codes(positions), None, positions).folds(self.names)
+
+
+def _none() -> Positions:
+    return np.empty(0, dtype=np.int64)
+
+
+def _coded(values: NDArray[Any]) -> Positions:
+    """Which of the sorted values each one is."""
+    return np.unique(values.astype(str), return_inverse=True)[1].astype(np.int64)
+
+
+def _groups(rows: pd.DataFrame, column: str) -> tuple[list[str], Codes]:
+    """The sorted names `corpus/value`, and which of them each row has; -1 where it is unknown."""
+    known = (rows[column] != "").to_numpy()
+    names = (rows["corpus"] + "/" + rows[column]).to_numpy(str)[known]
+    found, member = np.unique(names, return_inverse=True)
+    codes = np.full(len(rows), -1, dtype=np.int64)
+    codes[known] = member
+    return [str(one) for one in found], smallest(codes, len(found))
+
+
+def _refuse_unknown(
+    rows: pd.DataFrame, codes: Codes, positions: Positions, column: str, where: str
+) -> None:
+    unknown = positions[codes[positions] < 0]
+    if len(unknown):
+        first = rows.iloc[unknown[:3]]
+        some = ", ".join(first["corpus"] + "/" + first["utterance"])
+        raise RunError(
+            f"{where}: the {column} of {len(unknown)} of {len(positions)} utterances is unknown "
+            f"({some}{', ...' if len(unknown) > 3 else ''}); choose a split that needs none"
+        )
+
+
+def _refuse_empty(where: str, corpus: str, sizes: NDArray[np.signedinteger[Any]]) -> None:
+    if not sizes.all():
+        fold = int(np.argmin(sizes))
+        raise RunError(f"{where}: {corpus}: fold {fold} is empty; ask for fewer folds")
+
+
+def _need_classes(y: np.ndarray, where: str) -> None:
+    if y.ndim == 2:
+        raise RunError(f"[split] {where} needs classes (target), not targets; use speakers")

@@ -1,0 +1,1 @@
+"""What is stored of utterances; `FORMAT.md` says how it lies on disk."""

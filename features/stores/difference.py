@@ -1,0 +1,128 @@
+"""How two stores differ: their keys, their rows, and the numbers of the rows that both have.
+
+The error of a row is the norm of the difference over the norm of the row in the first store, as in
+`benchmarks/`; one layer of each store is in memory at a time.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.common.errors import UserError
+from features.common.words import counted
+from features.stores.inventory import require_store
+from features.stores.read import Float32, Store
+from features.utterances import some
+
+STEP_VALUES = 1 << 20
+"""Values that are compared at a time, in float64."""
+EQUAL, DIFFERENT, TROUBLE = 0, 1, 2
+"""Exit codes, as of diff(1)."""
+
+
+def diff(a: Path, b: Path) -> int:
+    """Print how two stores differ, a line each; one line says that they do not.
+
+    Returns
+    -------
+    int
+        0 equal (key, rows, audio hashes, and all values bit for bit), 1 different, 2 one of them
+        cannot be read.
+    """
+    try:
+        for path in (a, b):
+            require_store(path)
+        with Store(a) as first, Store(b) as second:
+            different = False
+            for line in _descriptions(first, second):
+                print(line)
+                different = True
+            for line in _values(first, second):
+                print(line)
+                different = True
+            if not different:
+                counts = [(len(first.index), "row"), (len(first.layers), "layer")]
+                if len(first.statistics) > 1:
+                    counts.append((len(first.statistics), "statistic"))
+                named = ", ".join(counted(n, what) for n, what in counts)
+                print(f"equal: {named}, bit for bit")
+            return DIFFERENT if different else EQUAL
+    except UserError as error:
+        print(f"python -m features: {error}", file=sys.stderr)
+        return TROUBLE
+
+
+def _descriptions(a: Store, b: Store) -> Iterator[str]:
+    """A line for each difference that is none of the values."""
+    for name in sorted({*a.key, *b.key}):
+        if a.key.get(name) != b.key.get(name):
+            mine, other = (repr(s.key[name]) if name in s.key else "none" for s in (a, b))
+            yield f"key, {name}: {mine} and {other}"
+    if a.default != b.default:
+        yield f"default statistics: {', '.join(a.default)} and {', '.join(b.default)}"
+    for statistic in (one for one in a.statistics if one in b.statistics):
+        if a.names.get(statistic) != b.names.get(statistic):
+            yield f"names of the columns of {statistic} differ"
+    ours, theirs = (dict(zip(s.index["utterance"], s.index["audio_hash"], strict=True))
+                    for s in (a, b))  # fmt: skip
+    for store, lines in ((a, ours.keys() - theirs.keys()), (b, theirs.keys() - ours.keys())):
+        if lines:
+            yield f"{counted(len(lines), 'row')} only in {store.path}: {some(sorted(lines))}"
+    changed = [u for u, hashed in sorted(ours.items()) if theirs.get(u) not in (None, hashed)]
+    if changed:
+        yield f"{counted(len(changed), 'row')} of other audio: {some(changed)}"
+
+
+def _values(a: Store, b: Store) -> Iterator[str]:
+    """A line for each layer of each statistic in which not all common rows are equal."""
+    common, here, there = np.intersect1d(
+        a.index["utterance"].to_numpy(str), b.index["utterance"].to_numpy(str),
+        assume_unique=True, return_indices=True,
+    )  # fmt: skip
+    if not len(common):
+        return
+    worst, where = -1.0, ""
+    for statistic in (one for one in a.statistics if one in b.statistics):
+        widths = a.columns(statistic), b.columns(statistic)
+        if widths[0] != widths[1]:
+            yield f"{statistic}: {widths[0]} and {widths[1]} columns; not compared"
+            continue
+        for layer in (one for one in a.layers if one in b.layers):
+            x = a.read_position(a.layers.index(layer), statistic, check=True)
+            y = b.read_position(b.layers.index(layer), statistic, check=True)
+            equal, error = _compare(x, y, here, there)
+            if equal.all():
+                continue
+            most = int(error.argmax())
+            if error[most] > worst:
+                worst, where = float(error[most]), f"{common[most]}, {statistic}, layer {layer}"
+            yield (
+                f"{statistic}, layer {layer}: {equal.sum()} of {len(common)} rows are equal, "
+                f"largest relative error {error[most]:.2e} ({common[most]})"
+            )
+    if where:
+        yield f"largest relative error of all: {worst:.2e} ({where})"
+
+
+def _compare(
+    x: Float32, y: Float32, here: NDArray[np.intp], there: NDArray[np.intp]
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Which common rows are equal bit for bit, and the relative error of each; (n_common,)."""
+    equal = np.empty(len(here), dtype=bool)
+    error = np.empty(len(here))
+    step = max(1, STEP_VALUES // x.shape[1])
+    for start in range(0, len(here), step):
+        part = slice(start, start + step)
+        one, other = x[here[part]], y[there[part]]
+        equal[part] = (one.view(np.uint32) == other.view(np.uint32)).all(axis=1)
+        gap = np.linalg.norm(one.astype(np.float64) - other, axis=1)
+        norm = np.linalg.norm(one.astype(np.float64), axis=1)
+        # A row of zeros beside one that is not: the error is infinite.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            error[part] = np.where(gap == 0, 0.0, gap / norm)
+    return equal, error

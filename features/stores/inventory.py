@@ -1,0 +1,275 @@
+"""What lies in the folder of the stores, and how it stands to the tables and a recipe.
+
+Conventions
+-----------
+- A row of a store is *gone* where the table has no such utterance any more, *changed* where the
+  audio hash of the table is another (an empty one says nothing); both are *stale*.
+- A store is *under way* while it has a folder of parts, or a lock that a live process holds.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from features.common.command import size
+from features.common.errors import CorpusError, StoreError, UserError, nearest
+from features.common.lock import live_holder
+from features.common.words import counted
+from features.recipe.load import Recipe
+from features.stores.read import Store, parts_path, sealed_parts, store_path
+from features.utterances import read_table
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A store's rows beside the table's.
+
+    Attributes
+    ----------
+    n_table : int
+        Rows of the table.
+    lacking, gone, changed : tuple of str
+        Utterances that the store lacks, that the table has no more, whose audio is another.
+    """
+
+    n_table: int
+    lacking: tuple[str, ...]
+    gone: tuple[str, ...]
+    changed: tuple[str, ...]
+
+    @property
+    def stale(self) -> tuple[str, ...]:
+        """Utterances whose rows are of no more use."""
+        return (*self.gone, *self.changed)
+
+    @property
+    def n_current(self) -> int:
+        """Rows of the table that the store has as they are."""
+        return self.n_table - len(self.lacking) - len(self.changed)
+
+    def __str__(self) -> str:
+        """The state in words, for a column of `status`."""
+        stale = [
+            f"{len(rows)} {what}"
+            for rows, what in ((self.gone, "gone"), (self.changed, "changed"))
+            if rows
+        ]
+        partial = [f"partial (lacks {len(self.lacking)})"] if self.lacking else []
+        return ", ".join([*partial, *([f"stale ({', '.join(stale)})"] if stale else [])]) or (
+            "complete"
+        )
+
+
+def compare_rows(index: pd.DataFrame, frame: pd.DataFrame) -> Rows:
+    """Compare a store's index with a table.
+
+    Parameters
+    ----------
+    index, frame : DataFrame
+        Both with columns utterance and audio_hash; an empty hash of the table says nothing.
+
+    Examples
+    --------
+    >>> stored = pd.DataFrame({"utterance": ["a", "b"], "audio_hash": ["1", "2"]})
+    >>> table = pd.DataFrame({"utterance": ["b", "c"], "audio_hash": ["3", ""]})
+    >>> str(compare_rows(stored, table))
+    'partial (lacks 1), stale (1 gone, 1 changed)'
+    """
+    stored = dict(zip(index["utterance"], index["audio_hash"], strict=True))
+    known = dict(zip(frame["utterance"], frame["audio_hash"], strict=True))
+    return Rows(
+        len(known),
+        tuple(one for one in known if one not in stored),
+        tuple(one for one in stored if one not in known),
+        tuple(one for one, hashed in stored.items() if known.get(one) not in (None, "", hashed)),
+    )
+
+
+def under_way(store: Path) -> bool:
+    """Whether a store is being written: it has parts, or a live process holds its lock."""
+    if parts_path(store).is_dir():
+        return True
+    try:
+        return live_holder(store.with_suffix(".lock")) is not None
+    except OSError:
+        return True
+
+
+def require_store(path: Path) -> None:
+    """Refuse the path of a store that is not there, and name those that are beside it.
+
+    Raises
+    ------
+    StoreError
+    """
+    if path.exists() or parts_path(path).is_dir():
+        return
+    names = [one.stem for one in sorted(path.parent.glob("[!.]*.h5"))]
+    there = f"there are {', '.join(names)}" if names else "nor any other in that folder"
+    raise StoreError(f"{path}: no such store; {there}{nearest(path.stem, names)}")
+
+
+def status(recipe: Recipe, stores: Path) -> int:
+    """Print corpus x model: state, utterances, layers, precision, size; what to know; a total."""
+    head = ("corpus", "model", "state", "utterances", "layers", "precision", "size")
+    rows: list[tuple[str, ...]] = [head]
+    kinds: Counter[str] = Counter()
+    notes: list[str] = []
+    total = 0
+    for corpus in recipe.corpora:
+        try:
+            frame = read_table(stores / corpus).frame
+        except CorpusError as error:
+            frame = None
+            if any((stores / corpus / f"utterances.{one}").exists() for one in ("csv", "json")):
+                notes.append(str(error))
+        for model in recipe.single_models:
+            row, n_bytes = _status_row(stores, corpus, model, frame, notes)
+            rows.append(row)
+            kinds[re.split(r"[:(,]", row[2])[0].strip()] += 1
+            total += n_bytes
+    _print_columns(rows)
+    for note in notes:
+        print(note)
+    counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+    print(f"{counted(kinds.total(), 'store')}: {counts}; {size(total)}")
+    return 0
+
+
+def _status_row(
+    stores: Path, corpus: str, model: str, frame: pd.DataFrame | None, notes: list[str]
+) -> tuple[tuple[str, ...], int]:
+    """The line of a store and its bytes; what to know beyond the line is added to `notes`."""
+    path = store_path(stores, corpus, model)
+    of = f" of {len(frame)}" if frame is not None else ""
+    n_bytes = path.stat().st_size if path.exists() else 0
+    if under_way(path):
+        sealed, in_parts = _sealed(path)
+        text = f"{sealed}{of} sealed"
+        return (corpus, model, "under way", text, "", "", size(n_bytes + in_parts)), (
+            n_bytes + in_parts
+        )
+    try:
+        with Store(path) as store:
+            if frame is None:
+                state, n = "no table", len(store.index)
+            else:
+                rows = compare_rows(store.index, frame)
+                state, n = str(rows), rows.n_current
+            if store.imported:
+                state = f"imported, {state}"
+            if store.other_numerics:
+                state += ", of other numerics"
+                notes.append(f"{path}: {store.other_numerics}")
+            layers, precision = str(len(store.layers)), str(store.key.get("precision"))
+            shown = (corpus, store.title, state, f"{n}{of}", layers, precision, size(n_bytes))
+            return shown, n_bytes
+    except StoreError:
+        state = "damaged: see verify" if path.exists() else "missing"
+        return (corpus, model, state, f"0{of}", "", "", size(n_bytes) if n_bytes else ""), n_bytes
+
+
+def _sealed(store: Path) -> tuple[int, int]:
+    """Rows in the sealed parts of a store, and their bytes."""
+    folder = parts_path(store)
+    n = sum(len(part.index) for _, part in sealed_parts(folder) if part is not None)
+    return n, sum(one.stat().st_size for one in folder.glob("*.h5"))
+
+
+def models_of(folder: Path) -> list[str]:
+    """Models of which a corpus's folder holds a store, parts, or a failures file."""
+    found = {path.stem for suffix in (".h5", ".parts") for path in folder.glob(f"[!.]*{suffix}")}
+    found |= {path.name.removesuffix(".failures.csv") for path in folder.glob("*.failures.csv")}
+    return sorted(found)
+
+
+def corpus_folders(stores: Path) -> list[Path]:
+    """Folders of the corpora below STORES.
+
+    Raises
+    ------
+    UserError
+        STORES is no folder.
+    """
+    if not stores.is_dir():
+        raise UserError(f"{stores}: no such folder; name the folder of the stores with --stores")
+    return sorted(path for path in stores.iterdir() if path.is_dir())
+
+
+def list_stores(stores: Path) -> int:
+    """Print every store below STORES, whether a recipe names it or not, and what is in parts."""
+    head = ("corpus", "model", "source", "precision", "layers", "rows", "size", "statistics", "of")
+    rows: list[tuple[str, ...]] = [head]
+    total = 0
+    for folder in corpus_folders(stores):
+        for model in models_of(folder):
+            path = store_path(stores, folder.name, model)
+            for row, n_bytes in (*_listed(path), *_listed_parts(path)):
+                rows.append((folder.name, *row))
+                total += n_bytes
+    if len(rows) == 1:
+        raise UserError(f"{stores}: no store there; name the folder with --stores")
+    _print_columns(rows)
+    print(f"{len(rows) - 1} in all, {size(total)}")
+    return 0
+
+
+def _listed(path: Path) -> list[tuple[tuple[str, ...], int]]:
+    """The line of a finished store and its bytes; nothing where there is none."""
+    if not path.exists():
+        return []
+    status = path.stat()
+    date = time.strftime("%Y-%m-%d %H:%M", time.localtime(status.st_mtime))
+    try:
+        with Store(path) as store:
+            row: tuple[str, ...] = (
+                store.title, shown_source(store.key), str(store.key.get("precision")),
+                str(len(store.layers)), str(len(store.index)), size(status.st_size),
+                ", ".join(store.statistics), date,
+            )  # fmt: skip
+    except StoreError:
+        what = "(cannot be read: see verify)"
+        row = (path.stem, what, "", "", "", size(status.st_size), "", date)
+    return [(row, status.st_size)]
+
+
+def _listed_parts(path: Path) -> list[tuple[tuple[str, ...], int]]:
+    """The line of an extraction under way and its bytes."""
+    folder = parts_path(path)
+    if not folder.is_dir():
+        return []
+    sealed, n_bytes = _sealed(path)
+    key = next((part.key for _, part in sealed_parts(folder) if part is not None), {})
+    times = [one.stat().st_mtime for one in (folder, *folder.glob("*.h5"))]
+    date = time.strftime("%Y-%m-%d %H:%M", time.localtime(max(times)))
+    row = (
+        f"{path.stem} (in parts)", shown_source(key), str(key.get("precision", "")),
+        str(len(key["layers"])) if key else "", str(sealed), size(n_bytes),
+        ", ".join(key.get("statistics", [])), date,
+    )  # fmt: skip
+    return [(row, n_bytes)]
+
+
+def shown_source(key: dict[str, object]) -> str:
+    """Where a store's features come from, long hashes cut short.
+
+    Examples
+    --------
+    >>> shown_source({"source": "org/repo@" + "0123456789" * 4})
+    'org/repo@012345678901'
+    """
+    return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{20,}\b", r"\1", str(key.get("source", "")))
+
+
+def _print_columns(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print("  ".join(cells).rstrip())

@@ -1,0 +1,287 @@
+"""What can go from the folder of the stores, and its removal.
+
+Conventions
+-----------
+- A store goes where no recipe names its corpus and model and no finished run was made from it
+  (`keepers`), and its failures file with it. From a store that a given recipe names, the stale rows
+  go (see `inventory`): it is written anew without them.
+- What another recipe or a run keeps goes where its file is named. Where one of them cannot be read,
+  or there is no folder of runs, nothing else goes: it might name any store.
+- Temporary files of writes that were killed go. One that no model's lock guards is taken for such
+  after an hour.
+- What is under way stays, as does what cannot be read: it may be somebody else's file.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from features.common.command import size
+from features.common.errors import CorpusError, StoreError
+from features.common.lock import WriterLock
+from features.common.words import counted
+from features.recipe.load import Recipe
+from features.stores.inventory import (
+    compare_rows,
+    corpus_folders,
+    models_of,
+    require_store,
+    shown_source,
+    under_way,
+)
+from features.stores.keepers import find_keepers
+from features.stores.read import Float32, Store, parts_path, store_path, write_store
+from features.utterances import read_table
+
+LEFT_AFTER_S = 3600.0
+"""Age from which a temporary file counts as left behind, where no lock tells."""
+_TEMPORARY = re.compile(r"\.(?P<target>.+)\.[0-9a-f-]+\.tmp")
+
+
+@dataclass(frozen=True)
+class Step:
+    """A file that goes, or (`stale`) a store that is written anew without some rows.
+
+    Attributes
+    ----------
+    guard : Path or None
+        The store whose lock has to be held.
+    """
+
+    path: Path
+    guard: Path | None
+    why: str
+    freed: int
+    stale: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.path}: {size(self.freed)}, {self.why}"
+
+
+def prune(
+    recipes: Sequence[Recipe],
+    stores: Path,
+    *,
+    runs: Path,
+    yes: bool,
+    wanted: Sequence[Path] = (),
+) -> int:
+    """Print what can go; with `yes`, remove it.
+
+    Parameters
+    ----------
+    recipes : sequence of Recipe
+        What they name stays, as does what the recipes beside them name.
+    stores : Path
+    runs : Path
+        What their finished runs were made from stays, as does what those in `runs/` beside the
+        stores were made from.
+    wanted : sequence of Path
+        Stores that go whoever names them.
+    yes : bool
+        Do it; without, nothing is changed.
+
+    Returns
+    -------
+    int
+        1 where something could not be removed since a process took it meanwhile.
+    """
+    steps, kept = plan(recipes, stores, runs, wanted)
+    for line in kept:
+        print(f"stays: {line}")
+    if not yes:
+        for step in steps:
+            print(f"would {'rewrite' if step.stale else 'remove'}: {step}")
+        total = size(sum(step.freed for step in steps))
+        print(f"{total} would be freed; --yes does it" if steps else "nothing can go")
+        return 0
+    freed, n_refused = 0, 0
+    for step in steps:
+        try:
+            _carry_out(step)
+        except StoreError as error:
+            n_refused += 1
+            print(f"stays: {error}")
+            continue
+        freed += step.freed
+        print(f"{'rewritten' if step.stale else 'removed'}: {step}")
+    print(f"{size(freed)} freed" if steps else "nothing can go")
+    return 1 if n_refused else 0
+
+
+def plan(
+    recipes: Sequence[Recipe], stores: Path, runs: Path, wanted: Sequence[Path] = ()
+) -> tuple[list[Step], list[str]]:
+    """What would go, and a line for each thing that stays although no given recipe names it.
+
+    Raises
+    ------
+    StoreError
+        One that is wanted is no store there.
+    """
+    named = {
+        (corpus, model) for one in recipes for corpus in one.corpora for model in one.single_models
+    }
+    keepers = find_keepers(recipes, runs, stores)
+    nobody = f"no recipe names it and no run was made from it ({keepers.searched})"
+    asked = _asked(wanted, stores)
+    steps: list[Step] = []
+    kept = [
+        f"every store that no given recipe names, but for those named with --store: {fault}"
+        for fault in keepers.unread
+    ]
+    for folder in corpus_folders(stores):
+        for model in models_of(folder):
+            path = store_path(stores, folder.name, model)
+            given, keeper = (folder.name, model) in named, keepers.why(folder.name, model)
+            if under_way(path):
+                kept.append(f"{path}: under way")
+            elif path in asked:
+                who = "a given recipe names it" if given else keeper or nobody
+                steps += _unnamed(path, kept, f"asked for, {who}")
+            elif given:
+                steps += _stale(path, kept)
+            elif keeper:
+                kept.append(f"{path}: {keeper}; --store {path} takes it all the same")
+            elif not keepers.unread:
+                steps += _unnamed(path, kept, nobody)
+        steps += _leftovers(folder)
+    return steps, kept
+
+
+def _asked(wanted: Sequence[Path], stores: Path) -> list[Path]:
+    """The paths of wanted stores as they stand below the folder of the stores.
+
+    Raises
+    ------
+    StoreError
+        One is not there, or lies elsewhere.
+    """
+    found = []
+    for one in wanted:
+        require_store(one)
+        path = stores / one.parent.name / one.name
+        if one.suffix != ".h5" or not path.exists() or not path.samefile(one):
+            raise StoreError(f"{one}: no store of a corpus below {stores}; --stores names another")
+        found.append(path)
+    return found
+
+
+def _unnamed(path: Path, kept: list[str], reason: str) -> list[Step]:
+    """A store that goes for a reason, and its failures file."""
+    steps = []
+    failures = path.with_suffix(".failures.csv")
+    if path.exists():
+        try:
+            with Store(path) as store:
+                again = ", only an import brings it back" if store.imported else ""
+                why = f"{reason} (source {shown_source(store.key)}{again})"
+        except StoreError as error:
+            kept.append(f"{error} ({reason})")
+            return []
+        steps.append(Step(path, path, why, path.stat().st_size))
+    if failures.exists():
+        why = f"beside a store that goes: {reason}" if path.exists() else "its store is gone"
+        steps.append(Step(failures, path, why, failures.stat().st_size))
+    return steps
+
+
+def _stale(path: Path, kept: list[str]) -> list[Step]:
+    """The rows of a store that are of no more use: all of them is the file."""
+    if not path.exists():
+        return []
+    try:
+        frame = read_table(path.parent).frame
+        with Store(path) as store:
+            stale = compare_rows(store.index, frame)
+            n, row_bytes = len(store.index), _row_bytes(store)
+    except (CorpusError, StoreError) as error:
+        kept.append(str(error))
+        return []
+    if not stale.stale:
+        return []
+    gone = counted(len(stale.gone), "row")
+    why = f"{gone} that the table has no more, {len(stale.changed)} of other audio"
+    if len(stale.stale) == n:
+        return [Step(path, path, f"{why}: all of its rows", path.stat().st_size)]
+    why += f", of {n}"
+    return [Step(path, path, why, len(stale.stale) * row_bytes, stale=True)]
+
+
+def _row_bytes(store: Store) -> int:
+    return 4 * len(store.layers) * sum(store.columns(one) for one in store.statistics)
+
+
+def _leftovers(folder: Path) -> list[Step]:
+    """Temporary files that a kill in the middle of a write has left."""
+    steps = []
+    for path in sorted(folder.glob(".*.tmp")):
+        match = _TEMPORARY.fullmatch(path.name)
+        if match is None or not path.is_file():
+            continue
+        model = re.fullmatch(r"(.+)\.(h5|failures\.csv|lock)", match["target"])
+        guard = folder / f"{model[1]}.h5" if model else None
+        status = path.stat()
+        if guard is None:
+            left = time.time() - status.st_mtime > LEFT_AFTER_S
+        else:
+            left = not under_way(guard)
+        if left:
+            steps.append(Step(path, guard, "left by a write that was stopped", status.st_size))
+    return steps
+
+
+def _carry_out(step: Step) -> None:
+    """Remove or rewrite; the lock is taken first, and what began meanwhile is left alone.
+
+    Raises
+    ------
+    StoreError
+        Another process holds the store, or the file cannot be removed or written.
+    """
+    if step.guard is None:
+        _unlink(step.path)
+        return
+    with WriterLock(step.guard.with_suffix(".lock")):
+        if parts_path(step.guard).is_dir():
+            raise StoreError(f"{step.path}: an extraction has begun meanwhile")
+        if step.stale:
+            drop_stale(step.path)
+        else:
+            _unlink(step.path)
+
+
+def _unlink(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be removed: {error.strerror}") from None
+
+
+def drop_stale(path: Path) -> None:
+    """Write a store anew without its stale rows; the caller holds its lock.
+
+    Raises
+    ------
+    StoreError
+        A block that is read is damaged (the old store stays), or the disk is full.
+    """
+    frame = read_table(path.parent).frame
+    with Store(path) as store:
+        gone = set(compare_rows(store.index, frame).stale)
+        keep = np.flatnonzero(~store.index["utterance"].isin(gone).to_numpy(dtype=bool))
+
+        def matrix(statistic: str, position: int, start: int, stop: int) -> Float32:
+            return store.read_rows(position, statistic, keep[start:stop])
+
+        write_store(
+            path, store.key, store.index.iloc[keep], store.layers, matrix,
+            default=store.default, columns={one: store.columns(one) for one in store.statistics},
+            names=store.names,
+        )  # fmt: skip

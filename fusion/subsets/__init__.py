@@ -1,0 +1,1 @@
+"""Every subset of the members, and which to choose."""

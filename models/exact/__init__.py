@@ -1,0 +1,1 @@
+"""Exact heads by linear algebra: whole regularisation paths and kernel grids."""
