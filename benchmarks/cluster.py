@@ -42,7 +42,8 @@ from benchmarks.extract import (
 )
 from extract.audio import Clip, seconds
 from extract.job.cluster import cut
-from extract.job.compute import BATCH_SECONDS, Slab
+from extract.job.device import BATCH_SECONDS
+from extract.job.parts import Slab
 from extract.plan.batches import Job, Plan, make_batches
 from extract.plan.work import Item, make_target
 from features.stores.read import Store

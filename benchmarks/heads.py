@@ -50,10 +50,18 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.common import fresh, goal_verdict, machine, peak_bytes, say, say_short, spread
 from evaluate.metrics import metrics
-from features.recipe.load import HeadSpec, SplitSpec
+from features.recipe.head import HeadSpec
+from features.recipe.split import SplitSpec
 from features.splits.plan import Fold, inner_folds, outer_folds
+from models.fits import Fits
 from models.heads import cells, pipeline
-from models.search import Fit, Fits, Inner, Positions, Problem, Refit, decide, refit
+from models.problem import Fit, Positions, Problem
+from models.search import (
+    Inner,
+    Refit,
+    decide,
+    refit,
+)
 from models.search import searches as searched
 
 Matrix = NDArray[np.float64]

@@ -57,7 +57,7 @@ if not __package__:  # run as a file: this folder would hide the package `extrac
 import numpy as np
 import soundfile as sf
 
-from features.common.command import Progress
+from features.common.progress import Progress
 
 TOP = Path(__file__).resolve().parents[1]
 STAGES = ("start", "compute", "seal", "merge", "train")
@@ -666,7 +666,7 @@ def storm_training(storm: Storm, kills: int) -> None:
 
 def contents(folder: Path) -> dict[str, Any]:
     """Every file below a folder of runs: its bytes, but records without times, heads as loaded."""
-    from models.train import load_head
+    from models.outputs import load_head
 
     readers: dict[str, Callable[[Path], Any]] = {
         "run.json": lambda path: {**json.loads(path.read_text()), "seconds": None, "digest": None},

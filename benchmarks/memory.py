@@ -33,7 +33,8 @@ import soundfile as sf
 
 from benchmarks.common import fresh, goal_verdict, machine, peak_bytes, say, say_short, speechlike
 from extract.audio import SAMPLING_RATE_HZ
-from features.stores.read import Store, store_path
+from features.stores.key import store_path
+from features.stores.read import Store
 
 SIZES, SMALL_SIZES = (500, 5_000), (120, 360)
 """Several batches each: a single one is decoded without workers."""

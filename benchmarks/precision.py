@@ -41,13 +41,17 @@ from numpy.typing import NDArray
 
 from benchmarks.common import machine, say
 from evaluate.report.tables import entry
-from evaluate.runs import record as runs
+from evaluate.runs.folders import PREDICTIONS
+from evaluate.runs.predictions import predicted_labels, predicted_targets, read_predictions
 from evaluate.scores.score import SHOWN, score_run
 from evaluate.statistics import resampling as intervals
 from extract import __main__ as extraction
-from features.corpora.demo import PARTITIONS, synthesise
-from features.recipe.load import Recipe, load_recipe
-from features.stores.read import Store, store_path
+from features.corpora.demo import synthesise
+from features.corpora.demo.plan import PARTITIONS
+from features.recipe.load import load_recipe
+from features.recipe.model import Recipe
+from features.stores.key import store_path
+from features.stores.read import Store
 from models.train import train_model
 
 TOP = Path(__file__).resolve().parents[1]
@@ -208,7 +212,7 @@ def fit(model: str, layer: int | str, recipe: Recipe, folder: Path) -> None:
                 runs=folder / precision / model / "runs", allow_failures=ANY,
             )  # fmt: skip
             scores[precision] = score_run(run, recipe)["partitions"]
-        predictions[precision] = runs.read_predictions(run / runs.PREDICTIONS)
+        predictions[precision] = read_predictions(run / PREDICTIONS)
     metric = SHOWN[recipe.task][0]
     for precision in (FULL, *HALVES):
         for part, one in scores[precision].items():
@@ -231,7 +235,7 @@ def difference(
     full, half = (one[one["partition"] == part].set_index(key) for one in (full, half))
     common = full.index.intersection(half.index)
     full, half = full.loc[common], half.loc[common]
-    names = runs.predicted_labels(full) or runs.predicted_targets(full)
+    names = predicted_labels(full) or predicted_targets(full)
     known = (
         full["true"] != ""
         if recipe.task == "classification"

@@ -1,6 +1,6 @@
 """Reading one layer of a store: `Store.read` beside `numpy.fromfile` over the same bytes.
 
-Stores of several sizes are written by `features.stores.read.write_store`, a layer at a time, and
+Stores of several sizes are written by `features.stores.write.write_store`, a layer at a time, and
 their first, middle and last layer read in three ways: `numpy.fromfile` (same offset and count of
 the same file), `Store.read`, and `Store.read` with `check=True`, which compares every block with
 its checksum and is what training does.
@@ -41,7 +41,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.common import goal_verdict, machine, say, say_short
-from features.stores.read import Store, full_key, write_store
+from features.stores.key import full_key
+from features.stores.read import Store
+from features.stores.write import write_store
 
 ROWS, LAYERS, COLUMNS = (1_000, 10_000, 50_000), 25, 1024
 SMALL_ROWS, SMALL_LAYERS = (500, 4_000), 5

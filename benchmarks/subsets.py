@@ -38,8 +38,16 @@ from scipy.stats import spearmanr
 from sklearn.metrics import recall_score
 
 from benchmarks.common import goal_verdict, machine, say, say_short
-from fusion.combine import logit_sum, mean, vote
-from fusion.subsets.search import ADDITIVE, Classes, Problem, Shares, State, members_of, search
+from fusion.methods import logit_sum, mean, vote
+from fusion.subsets.classes import Classes
+from fusion.subsets.parts import ADDITIVE
+from fusion.subsets.search import (
+    Problem,
+    State,
+    members_of,
+    search,
+)
+from fusion.subsets.targets import Shares
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluate.runs import record as runs
-from features.common.command import add_arguments, recipe_of, run_command
+from features.common.command import add_arguments, run_command
 from features.common.errors import OutdatedError, RunError
+from features.common.findings import some
 from features.common.words import counted
 from features.new_audio import add_system, system_of
-from features.utterances import some
+from features.recipe.arguments import recipe_of
 
 if TYPE_CHECKING:
     from evaluate.scores.score import Protocols, Scored
     from evaluate.scores.side_by_side import Run
-    from features.recipe.load import Recipe
+    from features.recipe.model import Recipe
 
 
 def score(args: argparse.Namespace) -> None:

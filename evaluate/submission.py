@@ -21,14 +21,17 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from evaluate.runs import record as runs
+from evaluate.runs.folders import PREDICTIONS, fusion_folder, run_folder
+from evaluate.runs.freshness import finished_run
+from evaluate.runs.predictions import read_predictions
 from features.common.errors import RunError
 from features.common.files import write_text
+from features.common.findings import finding
 from features.common.words import counted
 from features.corpora.base import match_audio, read_rows
 from features.new_audio import System
-from features.recipe.load import Recipe
-from features.utterances import finding, read_table
+from features.recipe.model import Recipe
+from features.utterances import read_table
 
 TEST = "test"
 FILE_NAME = "filename"
@@ -72,10 +75,10 @@ def read_predicted(recipe: Recipe, system: System, folder: Path, stores: Path) -
         The run is missing or stale, is of classes, of several corpora or of some targets only, has
         no test rows, or predicts rows that the table does not have.
     """
-    runs.finished_run(recipe, system.kind, system.name, folder)
-    at = runs.run_folder if system.kind == "model" else runs.fusion_folder
-    path = at(folder, recipe.name, system.name) / runs.PREDICTIONS
-    frame = runs.read_predictions(path)
+    finished_run(recipe, system.kind, system.name, folder)
+    at = run_folder if system.kind == "model" else fusion_folder
+    path = at(folder, recipe.name, system.name) / PREDICTIONS
+    frame = read_predictions(path)
     if recipe.target is not None or len(recipe.corpora) > 1:
         raise RunError(
             f"{recipe.path}: a submission has numbers of one corpus; this recipe predicts "

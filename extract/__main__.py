@@ -11,10 +11,12 @@ from itertools import groupby
 from pathlib import Path
 
 from extract import acoustic
+from extract.encoders.description import describe
 from extract.encoders.fetch import fetch
-from extract.encoders.registry import MODELS, Model, describe, find_model
+from extract.encoders.registry import MODELS, Model, find_model
 from extract.encoders.weights import cached_snapshot
-from extract.job.compute import Machine, load_extractor, resolve_device
+from extract.job.compute import load_extractor
+from extract.job.device import Machine, resolve_device
 from extract.job.estimate import estimate
 from extract.job.run import run
 from extract.plan.work import (
@@ -28,25 +30,24 @@ from extract.plan.work import (
     summary,
 )
 from features.common import workers as cluster
-from features.common.command import (
-    argument_parser,
-    corpus_root,
-    duration,
-    names_of,
-    run_command,
-    size,
-)
+from features.common.command import argument_parser, names_of, run_command
 from features.common.errors import CorpusError, ModelError, RecipeError, StoreError, UserError
+from features.common.findings import Finding
+from features.common.progress import duration, size
 from features.common.words import counted
 from features.corpora import read_corpus
 from features.corpora.demo import DEMO
 from features.corpora.oddities import ODD
 from features.new_audio import add_system, audio_table, corpus_name, system_of
-from features.recipe.load import CorpusSpec, ModelSpec, Recipe, load_recipe
+from features.recipe.arguments import corpus_root
+from features.recipe.extract import CorpusSpec, ModelSpec
+from features.recipe.load import load_recipe
+from features.recipe.model import Recipe
 from features.stores.inventory import compare_rows, shown_source
-from features.stores.read import Store, parts_path, store_path
+from features.stores.key import parts_path, store_path
+from features.stores.read import Store
 from features.survey import Survey, survey
-from features.utterances import Finding, Table, read_table
+from features.utterances import Table, read_table
 
 REMARK = 100
 """Characters of a remark on a corpus that are shown."""

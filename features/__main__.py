@@ -13,28 +13,31 @@ import pandas as pd
 
 from features.common.command import (
     add_arguments,
-    corpus_root,
     count,
-    duration,
     names_of,
     run_command,
 )
 from features.common.errors import CorpusError, StoreError, UserError, nearest
 from features.common.files import read_bytes
+from features.common.findings import Finding, finding
+from features.common.progress import duration
 from features.common.text import clean
 from features.common.walk import existing
 from features.common.words import counted
 from features.corpora import CORPORA, read_corpus
 from features.corpora.listing import print_corpora
 from features.exchange import exchange
+from features.recipe.arguments import corpus_root
 from features.recipe.load import load_recipe
 from features.splits.lint import lint_recipe
 from features.splits.truths import constant
 from features.stores import difference, inventory
 from features.stores import prune as pruning
-from features.stores.read import BLOCK, Store, file_digest, store_path
+from features.stores.guard import BLOCK
+from features.stores.key import file_digest, store_path
+from features.stores.read import Store
 from features.survey import NO_FILE, Survey, forget, is_hash_of, survey
-from features.utterances import Finding, Table, differences, finding, read_table
+from features.utterances import Table, differences, read_table
 
 LFS = b"version https://git-lfs"
 LFS_BYTES = 1024

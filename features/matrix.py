@@ -30,8 +30,11 @@ from features.common.errors import CorpusError, RunError, StoreError, nearest
 from features.common.text import clean
 from features.common.words import counted
 from features.corpora import get_corpus, origin
-from features.recipe.load import Recipe, load_recipe, model_parts
-from features.stores.read import Store, parts_path, store_path
+from features.recipe.extract import model_parts
+from features.recipe.load import load_recipe
+from features.recipe.model import Recipe
+from features.stores.key import parts_path, store_path
+from features.stores.read import Store
 from features.utterances import Table, key_order, read_table, table_hash
 
 

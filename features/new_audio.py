@@ -23,11 +23,17 @@ import numpy as np
 import pandas as pd
 
 from features.common.errors import CorpusError, RecipeError, nearest
+from features.common.findings import Finding, finding
 from features.common.text import clean, nfc
 from features.common.walk import existing
 from features.corpora.base import AUDIO_SUFFIXES, find_audio, make_ids, refuse_duplicates
-from features.recipe.load import Recipe
-from features.utterances import KEY, TIMES, Finding, Table, columns_of, finding
+from features.recipe.model import Recipe
+from features.utterances import (
+    KEY,
+    TIMES,
+    Table,
+    columns_of,
+)
 
 SUFFIXES = (
     *(*AUDIO_SUFFIXES, ".wave", ".rf64", ".w64", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf"),

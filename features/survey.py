@@ -30,17 +30,16 @@ import numpy as np
 import pandas as pd
 
 from features.audio.decode import DECODER, Clip, listen
-from features.common.command import Progress
 from features.common.errors import AudioError, CorpusError, StoreError
 from features.common.files import parse_json, read_text, stamp_of, write_text
-from features.stores.read import audio_hash, file_digest
+from features.common.findings import Finding, finding
+from features.common.progress import Progress
+from features.stores.key import audio_hash, file_digest
 from features.utterances import (
     CONTENT,
     SILENT,
     SILENT_AUDIO,
-    Finding,
     Table,
-    finding,
     read_table,
     write_table,
 )

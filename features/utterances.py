@@ -39,6 +39,7 @@ from features.common.files import (
     read_text,
     write_text,
 )
+from features.common.findings import Finding, finding, some
 from features.common.text import clean, merged
 from features.common.words import counted
 
@@ -56,53 +57,6 @@ SILENT = "silent"
 """The `samples_hash` of a row whose samples are all the same, which tells no recordings apart."""
 # What may change without another label, split or prediction: where a file lies, and its bytes.
 INCIDENTAL = ("path", "seconds", *CONTENT)
-EXAMPLES = 5
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something about a corpus's files that does not stop the work but has to be known.
-
-    Attributes
-    ----------
-    kind : str
-        For programs, e.g. `labels-without-audio`.
-    count : int
-        How many files, rows or values it concerns.
-    examples : tuple of str
-        The first few of them.
-    text : str
-        One line for people, which names the examples.
-    """
-
-    kind: str
-    count: int
-    examples: tuple[str, ...]
-    text: str
-
-
-def finding(kind: str, items: Iterable[str], text: str, one: str = "") -> list[Finding]:
-    """Make a list of one finding, or of none where there is no item.
-
-    Parameters
-    ----------
-    kind : str
-    items : iterable of str
-    text : str
-        What stands behind their count.
-    one : str
-        The same behind 1, where it differs.
-
-    Examples
-    --------
-    >>> finding("labels-without-audio", ["a", "b"], "label rows without audio")[0].text
-    '2 label rows without audio: a, b'
-    """
-    items = list(items)
-    if not items:
-        return []
-    line = f"{counted(len(items), one or text, text)}: {some(items)}"
-    return [Finding(kind, len(items), tuple(items[:EXAMPLES]), line)]
 
 
 def unmatched(rows: Iterable[str], files: Iterable[str]) -> list[Finding]:
@@ -139,18 +93,6 @@ def make_clean(columns: Mapping[str, list[str]]) -> tuple[dict[str, list[str]], 
         "names stood in several spellings (accents, blanks, invisible characters) and are one each",
         "name stood in several spellings (accents, blanks, invisible characters) and is one",
     )
-
-
-def some(items: Sequence[str], n: int = EXAMPLES) -> str:
-    """Name the first `n` items and count the rest.
-
-    Examples
-    --------
-    >>> some(["a", "b", "c"], 2)
-    'a, b and 1 more'
-    """
-    rest = len(items) - n
-    return ", ".join(items[:n]) + (f" and {rest} more" if rest > 0 else "")
 
 
 @dataclass

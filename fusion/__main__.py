@@ -9,7 +9,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from features.common.command import argument_parser, recipe_of, run_command
+from features.common.command import argument_parser, run_command
+from features.recipe.arguments import recipe_of
 from fusion import predict, reproduce
 from fusion.combine import fuse
 from fusion.subsets.choose import make_subsets

@@ -23,17 +23,23 @@ import numpy as np
 import pandas as pd
 
 from evaluate.metrics.calibration import probabilities
-from evaluate.runs import record as files
-from features.common.command import argument_parser, recipe_of
+from evaluate.runs.folders import INNER, PREDICTIONS, new_folder, run_folder
+from evaluate.runs.freshness import finished_run, is_fresh, new_inputs
+from evaluate.runs.predictions import read_predictions
+from features.common.command import argument_parser
 from features.common.errors import RunError
 from features.common.files import write_text
 from features.common.words import counted
 from features.new_audio import System, add_system, corpus_name, system_of
-from features.recipe.load import FusionSpec, Recipe, model_parts
+from features.recipe.arguments import recipe_of
+from features.recipe.extract import model_parts
+from features.recipe.fusion import FusionSpec
+from features.recipe.model import Recipe
 from features.stores.failures import named_failures
-from features.stores.read import store_path
+from features.stores.key import store_path
 from features.utterances import read_table
-from fusion.combine import Aligned, Floats, align, fixed_method
+from fusion.align import Aligned, align
+from fusion.methods import Floats, fixed_method
 from fusion.stacking import Rows, Rule, learn
 
 SHOWN = 20
@@ -81,15 +87,15 @@ def read_members(
     """
     frames = {}
     for member in system.members:
-        files.finished_run(recipe, "model", member, runs)
-        folder = files.new_folder(runs, recipe.name, corpus, member)
-        inputs = files.new_inputs(recipe, member, corpus, runs, stores)
-        if not files.is_fresh(folder, inputs, (files.PREDICTIONS,)):
+        finished_run(recipe, "model", member, runs)
+        folder = new_folder(runs, recipe.name, corpus, member)
+        inputs = new_inputs(recipe, member, corpus, runs, stores)
+        if not is_fresh(folder, inputs, (PREDICTIONS,)):
             raise RunError(
                 f"{folder}: no predictions of {member} by the run and the audio as they are now; "
                 "`make predict` makes them (`python -m models predict`)"
             )
-        frames[member] = files.read_predictions(folder / files.PREDICTIONS)
+        frames[member] = read_predictions(folder / PREDICTIONS)
     return align(frames, "drop", f"predict {system.name}")
 
 
@@ -139,17 +145,17 @@ def rows_to_learn(recipe: Recipe, name: str, spec: FusionSpec, runs: Path) -> tu
     def read(output: str) -> Aligned:
         return align(
             {
-                member: files.read_predictions(files.run_folder(runs, recipe.name, member) / output)
+                member: read_predictions(run_folder(runs, recipe.name, member) / output)
                 for member in spec.members
             },
             spec.missing,
             f"fusion {name}: {output}",
         )
 
-    held_out = read(files.PREDICTIONS)
+    held_out = read(PREDICTIONS)
     if len(set(held_out.frame["fold"])) > 1:
-        return held_out.rows, files.PREDICTIONS
-    return read(files.INNER).rows, files.INNER
+        return held_out.rows, PREDICTIONS
+    return read(INNER).rows, INNER
 
 
 def predictions(

@@ -12,10 +12,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from evaluate.runs import record as files
+from evaluate.runs.freshness import fusion_settings, subsets_settings
 from evaluate.runs.reproduction import compare, compare_subsets, recorded, refuse_other_inputs
 from features.common.command import argument_parser
-from features.recipe.load import SUBSETS, FusionSpec
+from features.recipe.fusion import SUBSETS, FusionSpec
 from fusion.combine import fuse
 from fusion.subsets.choose import make_subsets
 
@@ -52,9 +52,9 @@ def reproduce(folder: Path, *, stores: Path) -> tuple[list[str], bool]:
     if record["stage"] == "fuse":
         spec = FusionSpec.model_validate_json(json.dumps(record["inputs"]["fusion"]))
         recipe = recipe.model_copy(update={"fusion": {name: spec}})
-        inputs = files.fusion_settings(recipe, name, beside.parent)
+        inputs = fusion_settings(recipe, name, beside.parent)
     else:
-        inputs = files.subsets_settings(recipe, beside.parent)
+        inputs = subsets_settings(recipe, beside.parent)
     refuse_other_inputs(folder, record["inputs"], inputs)
     with tempfile.TemporaryDirectory(prefix="serfuse-") as place:
         there = Path(place)

@@ -34,7 +34,7 @@ from evaluate.metrics import metrics
 from evaluate.metrics.calibration import probabilities, temperature
 from features.common.errors import RunError
 from features.common.words import counted
-from features.recipe.load import FusionSpec
+from features.recipe.fusion import FusionSpec
 
 N_FOLDS = 5
 SEED = 0

@@ -10,14 +10,21 @@ from __future__ import annotations
 import argparse
 import sys
 
-from evaluate.runs.record import layer_tag, run_folder
+from evaluate.runs.folders import layer_tag, run_folder
 from features.common import workers as cluster
-from features.common.command import argument_parser, recipe_of, run_command
+from features.common.command import argument_parser, run_command
+from features.recipe.arguments import recipe_of
 from features.splits.lint import lint_recipe
 from models import predict, reproduce
+from models.checks import (
+    check_labels,
+    check_outputs,
+    check_stores,
+    odd_rows,
+)
 from models.cluster import train_on
 from models.layers import BEST, train_layer, work_of
-from models.train import check_labels, check_outputs, check_stores, is_done, odd_rows
+from models.train import is_done
 
 
 def main(args: argparse.Namespace) -> None:

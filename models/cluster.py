@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluate.runs.record import layer_tag
-from features.common.command import Progress
+from evaluate.runs.folders import layer_tag
+from features.common.progress import Progress
 from features.common.workers import Workers, task
-from features.recipe.load import Recipe
+from features.recipe.model import Recipe
 from models.train import train_model
 
 

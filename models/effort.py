@@ -5,7 +5,7 @@ from __future__ import annotations
 from features.common.words import counted
 from features.splits.folds import Plan
 from models.heads import cells
-from models.search import Problem
+from models.problem import Problem
 
 MANY_FITS = 20_000
 """A recipe of a paper has some hundreds; ten times the largest of the recipes that are shipped."""

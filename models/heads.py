@@ -30,7 +30,7 @@ from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR
 
 from features.common.errors import RecipeError, nearest
-from features.recipe.load import HeadSpec
+from features.recipe.head import HeadSpec
 from models.column_weights import ColumnWeights
 from models.limits import limited
 

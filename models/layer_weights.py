@@ -32,7 +32,8 @@ from sklearn.linear_model import Ridge, RidgeCV
 
 from models.exact.gram import Team
 from models.exact.linear_fits import threads
-from models.search import Counting, Fit, Fits, Fitted, Positions, Problem
+from models.fits import Counting, Fits, Fitted
+from models.problem import Fit, Positions, Problem
 
 MAX_ROUNDS = 30
 CHANGE = 1e-3
@@ -133,7 +134,7 @@ def mix(X: Float32, factors: Floats, rows: Positions | None = None) -> Floats:
 
 
 class WeightedFits:
-    """As `models.search.Fits`, on a matrix of its own for every training part.
+    """As `models.fits.Fits`, on a matrix of its own for every training part.
 
     It keeps no process from call to call, so there is nothing to close.
 

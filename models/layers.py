@@ -20,12 +20,18 @@ import numpy as np
 import pandas as pd
 
 from evaluate.runs import record as files
-from evaluate.runs.record import ALL
+from evaluate.runs.files import read_run, versions
+from evaluate.runs.folders import ALL, INNER, PREDICTIONS, SCORES, SEARCH, layer_tag, run_folder
+from evaluate.runs.freshness import train_inputs
+from evaluate.runs.predictions import read_predictions, write_predictions
 from features.common.errors import RunError
 from features.common.files import read_bytes, read_csv, write_bytes, write_text
-from features.recipe.load import Recipe, model_parts
-from features.stores.read import Store, store_path
-from models.train import HEAD, is_done, train_model
+from features.recipe.extract import model_parts
+from features.recipe.model import Recipe
+from features.stores.key import store_path
+from features.stores.read import Store
+from models.outputs import HEAD
+from models.train import is_done, train_model
 
 BEST = "best"
 Work = list[tuple[str, int | str]]
@@ -88,8 +94,8 @@ def train_layer(
             recipe, model, layer, stores=stores, runs=runs, jobs=jobs, force=force,
             allow_failures=allow_failures,
         )  # fmt: skip
-    member = files.layer_tag(model, BEST)
-    folder = files.run_folder(runs, recipe.name, member)
+    member = layer_tag(model, BEST)
+    folder = run_folder(runs, recipe.name, member)
     where: dict[str, Any] = {"stores": stores, "runs": runs, "allow_failures": allow_failures}
     if not force and is_done(recipe, model, BEST, **where):
         print(f"{member}: nothing to do")
@@ -97,8 +103,8 @@ def train_layer(
     start = time.monotonic()
     folders = {}
     for one in stored_layers(recipe, model, stores):
-        tag = files.layer_tag(model, one)
-        folders[one] = files.run_folder(runs, recipe.name, tag)
+        tag = layer_tag(model, one)
+        folders[one] = run_folder(runs, recipe.name, tag)
         if not is_done(recipe, model, one, **where):
             raise RunError(
                 f"{member}: the run of {tag} is missing or stale; run make train "
@@ -109,10 +115,10 @@ def train_layer(
         folder,
         {
             **record,
-            "inputs": files.train_inputs(recipe, model, BEST, stores),
+            "inputs": train_inputs(recipe, model, BEST, stores),
             "layer": BEST,
             "recipe": recipe.resolved(),
-            "versions": files.versions(),
+            "versions": versions(),
             "seconds": {"all": time.monotonic() - start},
         },
     )
@@ -136,7 +142,7 @@ def assemble(folders: dict[int, Path], folder: Path) -> dict[str, Any]:
         Of `run.json`, what the runs have in common with `chosen_layers` (fold -> layer) and
         `layer_scores` (fold -> layer -> selection score).
     """
-    records = {layer: files.read_run(at) or {} for layer, at in folders.items()}
+    records = {layer: read_run(at) or {} for layer, at in folders.items()}
     scores: dict[str, dict[int, float]] = {}
     for layer, record in records.items():
         for fold, cells in record["chosen"].items():
@@ -144,11 +150,11 @@ def assemble(folders: dict[int, Path], folder: Path) -> dict[str, Any]:
             scores.setdefault(fold, {})[layer] = float(np.mean(found))
     chosen = {fold: _highest(fold, by_layer) for fold, by_layer in scores.items()}
     (folder / "run.json").unlink(missing_ok=True)
-    (folder / files.SCORES).unlink(missing_ok=True)
-    for name in (files.PREDICTIONS, files.INNER):
+    (folder / SCORES).unlink(missing_ok=True)
+    for name in (PREDICTIONS, INNER):
         parts, order = [], None
         for layer, at in folders.items():
-            frame = files.read_predictions(at / name)
+            frame = read_predictions(at / name)
             keys = pd.MultiIndex.from_frame(frame[["corpus", "utterance", "partition", "fold"]])
             order = keys if order is None else order
             if not keys.equals(order):
@@ -156,10 +162,10 @@ def assemble(folders: dict[int, Path], folder: Path) -> dict[str, Any]:
                     f"{at / name}: other rows than those of the other layers; train anew"
                 )
             parts.append(frame[frame["fold"].map(chosen) == layer])
-        files.write_predictions(folder / name, pd.concat(parts).sort_index(kind="stable"))
+        write_predictions(folder / name, pd.concat(parts).sort_index(kind="stable"))
     tables = []
     for layer, at in folders.items():
-        table = read_csv(at / files.SEARCH)
+        table = read_csv(at / SEARCH)
         table.insert(1, "layer", str(layer))
         table["chosen"] = [
             str(one == "True" and chosen[fold] == layer)
@@ -167,7 +173,7 @@ def assemble(folders: dict[int, Path], folder: Path) -> dict[str, Any]:
         ]
         tables.append(table)
     table = pd.concat(tables).sort_values("fold", kind="stable")
-    write_text(folder / files.SEARCH, table.to_csv(index=False, lineterminator="\n"), RunError)
+    write_text(folder / SEARCH, table.to_csv(index=False, lineterminator="\n"), RunError)
     final = chosen[ALL if ALL in chosen else next(iter(chosen))]
     write_bytes(folder / HEAD, read_bytes(folders[final] / HEAD), RunError)
     common = records[final]

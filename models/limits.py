@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from sklearn.svm import SVC, SVR
 
-from features.common.command import duration
+from features.common.progress import duration
 
 LEAST_ITERATIONS = 10_000_000
 """Of each two classes or target; that of libsvm's own `svm.cpp`, which scikit-learn takes out."""

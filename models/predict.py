@@ -22,18 +22,25 @@ import numpy as np
 import pandas as pd
 
 from evaluate.runs import record as files
-from evaluate.runs.record import ALL
-from features.common.command import argument_parser, recipe_of
+from evaluate.runs.files import versions
+from evaluate.runs.folders import ALL, PREDICTIONS, new_folder, run_folder, split_member
+from evaluate.runs.freshness import finished_run, new_inputs
+from evaluate.runs.predictions import predicted_labels, read_predictions, write_predictions
+from features.common.command import argument_parser
 from features.common.errors import RunError
 from features.common.words import counted
 from features.matrix import load_features
 from features.new_audio import add_system, corpus_name, system_of
-from features.recipe.load import Recipe, model_parts
+from features.recipe.arguments import recipe_of
+from features.recipe.extract import model_parts
+from features.recipe.model import Recipe
 from features.stores.failures import named_failures, read_failures
-from features.stores.read import Store, store_path
+from features.stores.key import store_path
+from features.stores.read import Store
+from models.fits import apply
 from models.layer_weights import mix
-from models.search import apply, decide
-from models.train import HEAD, load_head
+from models.outputs import HEAD, load_head
+from models.search import decide
 
 SHOWN = 60
 """Characters of a value of a key that are shown."""
@@ -57,9 +64,9 @@ def usable_run(recipe: Recipe, member: str, runs: Path) -> dict[str, Any]:
     Raises
     ------
     RunError
-        As `evaluate.runs.record.finished_run`; or its rows were standardised.
+        As `evaluate.runs.freshness.finished_run`; or its rows were standardised.
     """
-    record = files.finished_run(recipe, "model", member, runs)
+    record = finished_run(recipe, "model", member, runs)
     if recipe.head.standardise:
         by = recipe.head.standardise
         raise RunError(
@@ -101,8 +108,8 @@ def predict(
         The features have another key than those of the run, or no file has any; the head cannot be
         loaded.
     """
-    model, layer = files.split_member(member)
-    at = files.run_folder(runs, recipe.name, member)
+    model, layer = split_member(member)
+    at = run_folder(runs, recipe.name, member)
     parts = model_parts(model)
     for part in parts:
         trained = {
@@ -115,7 +122,7 @@ def predict(
     X = features.X
     if "layer_factors" in record:
         X = mix(X, np.array(record["layer_factors"][ALL])).astype(np.float32)
-    labels = files.predicted_labels(files.read_predictions(at / files.PREDICTIONS))
+    labels = predicted_labels(read_predictions(at / PREDICTIONS))
     values = apply(load_head(at / HEAD), X, labels)
     columns: dict[str, Any] = {"partition": "", "fold": "", "speaker": ""}
     if labels:
@@ -124,7 +131,7 @@ def predict(
     else:
         for i, target in enumerate(recipe.targets):
             columns |= {f"{target}_true": np.nan, f"{target}_pred": values[:, i]}
-    folder = files.new_folder(runs, recipe.name, corpus, member)
+    folder = new_folder(runs, recipe.name, corpus, member)
     (folder / "run.json").unlink(missing_ok=True)
     frame = pd.concat(
         [
@@ -133,9 +140,9 @@ def predict(
         ],
         axis=1,
     )
-    files.write_predictions(folder / files.PREDICTIONS, frame)
-    inputs = files.new_inputs(recipe, member, corpus, runs, stores)
-    files.write_run(folder, {"inputs": inputs, "stage": "predict", "versions": files.versions()})
+    write_predictions(folder / PREDICTIONS, frame)
+    inputs = new_inputs(recipe, member, corpus, runs, stores)
+    files.write_run(folder, {"inputs": inputs, "stage": "predict", "versions": versions()})
     print(f"{member}: {counted(len(frame), 'file')}")
     return folder
 

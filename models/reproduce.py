@@ -6,7 +6,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from evaluate.runs import record as files
+from evaluate.runs.freshness import train_inputs
 from evaluate.runs.reproduction import compare, recorded, refuse_other_inputs
 from features.common.command import argument_parser
 from models.layers import BEST, stored_layers, train_layer
@@ -37,7 +37,7 @@ def reproduce(folder: Path, *, stores: Path, jobs: int = -1) -> tuple[list[str],
     """
     record, recipe = recorded(folder, "train")
     model, layer = record["model"], record["layer"]
-    inputs = files.train_inputs(recipe, model, layer, stores)
+    inputs = train_inputs(recipe, model, layer, stores)
     refuse_other_inputs(folder, record["inputs"], inputs)
     layers = [layer]
     if layer == BEST:

@@ -8,7 +8,7 @@ from types import TracebackType
 
 import pandas as pd
 
-from evaluate.runs import record as files
+from evaluate.runs.predictions import predictions_text
 from features.common.errors import RunError
 from features.common.files import replacing
 
@@ -54,7 +54,7 @@ class Spool:
         RunError
             Where `read_predictions` would refuse them.
         """
-        header, rest = files.predictions_text(self.path, frame).split("\n", 1)
+        header, rest = predictions_text(self.path, frame).split("\n", 1)
         data = rest.encode()
         self._header = header
         start = self._file.tell()

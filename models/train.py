@@ -19,11 +19,8 @@ Conventions
 
 from __future__ import annotations
 
-import os
 import time
-import zipfile
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,53 +31,43 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evaluate.runs import record as files
-from evaluate.runs.record import ALL
-from features.common.command import Progress, corpus_root, duration
-from features.common.errors import CorpusError, RunError, StoreError
-from features.common.files import IrregularFileError, open_regular, write_bytes, write_text
-from features.common.words import counted
-from features.corpora import read_corpus
-from features.corpora.oddities import columns_near, oddities
+from evaluate.runs.files import read_run, versions
+from evaluate.runs.folders import ALL, INNER, PREDICTIONS, SCORES, SEARCH, layer_tag, run_folder
+from evaluate.runs.freshness import is_fresh, train_inputs
+from features.common.errors import RunError
+from features.common.files import write_text
+from features.common.findings import some
+from features.common.progress import Progress, duration
 from features.matrix import (
     Matrix,
-    class_list,
     has_truth,
     load_matrix,
-    recipe_tables,
-    select_rows,
 )
-from features.recipe.load import Recipe, model_parts
+from features.recipe.model import Recipe
 from features.splits.folds import FIRST_S, Fold, Plan
 from features.splits.lint import lint
 from features.splits.plan import make_plan
 from features.splits.truths import notes as truth_notes
 from features.splits.truths import refuse_infinite
-from features.stores.read import Store, store_path
-from features.utterances import SILENT_AUDIO, SPELLINGS, differences, some
+from models.checks import check_outputs
 from models.effort import count_fits, warning
+from models.fits import Fits, Fitting, route
 from models.heads import check_grid
 from models.layer_weights import WeightedFits
+from models.outputs import HEAD, OUTPUTS, _chosen, _frame, _write, save_head, summary
+from models.problem import Positions, Problem
 from models.search import (
     Choice,
-    Fits,
-    Fitting,
     Inner,
-    Positions,
-    Problem,
     Refit,
-    decide,
     refit,
-    route,
     search,
     search_each,
     searches,
 )
 from models.spool import Spool
 
-HEAD = "head.skops"
-OURS = ["models.column_weights.ColumnWeights"]
 """Types of this project that a saved head may hold, of models with weights."""
-OUTPUTS = (files.PREDICTIONS, files.INNER, files.SEARCH, HEAD)
 
 
 @dataclass
@@ -91,124 +78,6 @@ class Outcome:
     choices: dict[str, Choice] = field(default_factory=dict)
     head: Any = None
     notes: list[str] = field(default_factory=list)
-
-
-def check_labels(recipe: Recipe, stores: Path, data: Path) -> list[str]:
-    """Compare the tables beside the stores with the corpora they were read from.
-
-    No audio is read but that of rows whose path has changed, and a corpus that is not there is
-    passed over: training needs stores alone.
-
-    Returns
-    -------
-    list of str
-        Corpora that are there but cannot be read.
-
-    Raises
-    ------
-    CorpusError
-        A table is missing; or a corpus gives another one now, naming the rows.
-    """
-    notes, faults = [], []
-    tables = recipe_tables(recipe, stores)
-    for name, spec in recipe.corpora.items():
-        root = corpus_root(recipe, name, data)
-        if not root.is_dir():
-            continue
-        try:
-            new = read_corpus(name, root, reader=spec.reader, options=recipe.reader_options(name))
-        except CorpusError as error:
-            notes.append(f"{name}: the labels in {root} were not compared: {error}")
-            continue
-        faults += [f"{name}: {line}" for line in differences(tables[name], new)]
-        from features.survey import pointed_elsewhere  # libsndfile: only where there is audio
-
-        moved = pointed_elsewhere(tables[name], new, root)
-        if moved:
-            rows = counted(len(moved), "row names", "rows name")
-            faults.append(f"{name}: {rows} another recording: {some(moved)}")
-    if faults:
-        refresh = "; ".join(
-            f"`python -m features table {name} --recipe {recipe.path}`" for name in recipe.corpora
-        )
-        raise CorpusError(
-            "\n  ".join(
-                [
-                    f"the corpora on disk give other tables than {stores} has:",
-                    *faults,
-                    f"to train on the new ones: {refresh} (where only labels changed), or make "
-                    f"extract (where there are new utterances or recordings)",
-                ]
-            )
-        )
-    return notes
-
-
-def odd_rows(recipe: Recipe, stores: Path) -> list[str]:
-    """What is odd in the rows that a recipe trains on, from the tables beside the stores alone.
-
-    Names that the recipe maps to one label, or leaves out, are not odd to it. Of spellings that
-    became one, and of silent rows, the table knows.
-
-    Returns
-    -------
-    list of str
-        A line each, with the corpus.
-
-    Raises
-    ------
-    CorpusError
-        A table is missing, or lacks the recipe's target.
-    """
-    tables = recipe_tables(recipe, stores)
-    labels = class_list(recipe, tables)
-    wanted = [recipe.target] if recipe.target else list(recipe.targets)
-    lines = []
-    for corpus, table in tables.items():
-        frame, _ = select_rows(recipe, table, labels)
-        looked_at = [recipe.target] if recipe.target else []
-        found = [
-            *(one for one in table.findings if one.kind in (SPELLINGS, SILENT_AUDIO)),
-            *columns_near((*table.labels, *table.targets), wanted),
-            *oddities(frame, looked_at, table.corpus.get("reader", "")),
-        ]
-        lines += [f"{corpus}: {one.text}" for one in found]
-    return lines
-
-
-def check_stores(recipe: Recipe, work: Sequence[tuple[str, int | str]], stores: Path) -> None:
-    """Look for every store, layer and statistic of the work before any of it is begun.
-
-    Raises
-    ------
-    StoreError
-        Naming all that is missing.
-    """
-    faults: dict[str, None] = {}
-    for model, layer in work:
-        for corpus in recipe.corpora:
-            for one in model_parts(model):
-                try:
-                    with Store(store_path(stores, corpus, one)) as store:
-                        store.columns_of(layer)
-                except StoreError as error:
-                    faults[str(error)] = None
-    if faults:
-        raise StoreError("\n  ".join(faults))
-
-
-def check_outputs(folder: Path, names: Sequence[str] = OUTPUTS) -> None:
-    """Refuse folders where a run is to write its files: the fits would be lost.
-
-    Raises
-    ------
-    RunError
-        Naming all of them.
-    """
-    paths = [folder / name for name in (*names, files.SCORES, "run.json")]
-    faults = [f"{path}: is a folder: remove it" for path in paths if path.is_dir()]
-    if faults:
-        raise RunError("\n  ".join(faults))
 
 
 def is_done(
@@ -227,11 +96,11 @@ def is_done(
     StoreError
         The finished run lacks more than `allow_failures` rows of the tables.
     """
-    folder = files.run_folder(runs, recipe.name, files.layer_tag(model, layer))
+    folder = run_folder(runs, recipe.name, layer_tag(model, layer))
     check_outputs(folder)
-    if not files.is_fresh(folder, files.train_inputs(recipe, model, layer, stores), OUTPUTS):
+    if not is_fresh(folder, train_inputs(recipe, model, layer, stores), OUTPUTS):
         return False
-    if (files.read_run(folder) or {}).get("lacking", 0) > allow_failures:
+    if (read_run(folder) or {}).get("lacking", 0) > allow_failures:
         load_matrix(recipe, stores, model, layer, allow_failures=allow_failures)  # refuses
     return True
 
@@ -276,15 +145,15 @@ def train_model(
     StoreError, CorpusError, RecipeError, RunError
         Before anything is fitted, but for a fold that has no score.
     """
-    member = files.layer_tag(model, layer)
-    folder = files.run_folder(runs, recipe.name, member)
+    member = layer_tag(model, layer)
+    folder = run_folder(runs, recipe.name, member)
     check_outputs(folder)
     if not force and is_done(
         recipe, model, layer, stores=stores, runs=runs, allow_failures=allow_failures
     ):
         print(f"{member}: nothing to do")
         return folder
-    inputs = files.train_inputs(recipe, model, layer, stores)
+    inputs = train_inputs(recipe, model, layer, stores)
     start = time.monotonic()
     matrix = load_matrix(recipe, stores, model, layer, allow_failures=allow_failures)
     check_grid(recipe.head, matrix.labels)
@@ -313,7 +182,7 @@ def train_model(
         parts = [one[known[one]] for one in _parts(plan, len(y))]
         runner = Fits(problem, jobs, n_fits, progress, parts)
     one_fold = plan.single or recipe.split.outer == "predefined"
-    with Spool(folder / files.INNER) as inner:
+    with Spool(folder / INNER) as inner:
         with runner as fits:
             protocol = _one_fold if one_fold else _cross_validation
             outcome = protocol(problem, matrix, plan, known, fits, inner)
@@ -321,13 +190,13 @@ def train_model(
         seconds = progress.close()
 
         (folder / "run.json").unlink(missing_ok=True)
-        (folder / files.SCORES).unlink(missing_ok=True)
+        (folder / SCORES).unlink(missing_ok=True)
         order = ["partition", "fold"] if one_fold else []
-        _write(folder / files.PREDICTIONS, outcome.predictions, order)
+        _write(folder / PREDICTIONS, outcome.predictions, order)
         inner.write()
     table = pd.concat([one.table.assign(fold=name) for name, one in outcome.choices.items()])
     table = table[["fold", *table.columns.drop("fold")]]
-    write_text(folder / files.SEARCH, table.to_csv(index=False, lineterminator="\n"), RunError)
+    write_text(folder / SEARCH, table.to_csv(index=False, lineterminator="\n"), RunError)
     save_head(folder / HEAD, outcome.head)
     title = matrix.title if layer == "last" else f"{matrix.title}@{layer}"
     notes = [*matrix.findings, *told, *outcome.notes, *checked.notes]
@@ -354,7 +223,7 @@ def train_model(
         "engine": engine,
         "fits": fits.done,
         "fit_warnings": dict(fits.warned),
-        "versions": files.versions(),
+        "versions": versions(),
         "seconds": {"fits": seconds, "all": time.monotonic() - start},
     }
     files.write_run(folder, record)
@@ -473,37 +342,6 @@ def _parts(plan: Plan, n: int) -> list[Positions]:
     return parts
 
 
-def _frame(
-    problem: Problem,
-    rows: pd.DataFrame,
-    positions: Positions,
-    partition: str,
-    fold: str,
-    values: NDArray[np.float64],
-) -> pd.DataFrame:
-    """Rows of `predictions.csv` or `inner.csv`."""
-    part = rows.iloc[positions]
-    frame = part[["corpus", "utterance"]].assign(partition=partition, fold=fold)
-    frame["speaker"] = part["speaker"]
-    truth = problem.y[positions]
-    columns: dict[str, Any] = {}
-    if problem.labels:
-        columns["true"] = truth.astype(object)
-        columns["pred"] = decide(values, problem.labels)
-        columns.update((f"score_{one}", values[:, i]) for i, one in enumerate(problem.labels))
-    else:
-        for i, target in enumerate(problem.names):
-            columns[f"{target}_true"], columns[f"{target}_pred"] = truth[:, i], values[:, i]
-    return pd.concat([frame, pd.DataFrame(columns, index=frame.index)], axis=1)
-
-
-def _write(path: Path, frames: Sequence[pd.DataFrame], order: Sequence[str]) -> None:
-    frame = pd.concat(frames)
-    frame["_row"] = frame.index  # the position in the table: sorted by key
-    frame = frame.sort_values([*order, "_row"], kind="stable").drop(columns="_row")
-    files.write_predictions(path, frame)
-
-
 def _unseen(problem: Problem, fold: Fold) -> list[str]:
     """Classes that a head which predicts has not seen."""
     fitted_on = problem.y[fold.train]
@@ -511,69 +349,3 @@ def _unseen(problem: Problem, fold: Fold) -> list[str]:
     if not unseen or not len(fold.test):
         return []
     return [f"{fold.name}: no row to fit on is of {some(unseen)}; they get no score"]
-
-
-def _chosen(choice: Choice, problem: Problem) -> list[dict[str, Any]]:
-    """The chosen cells as JSON-able values."""
-    names = problem.names if len(choice.cells) > 1 else [None]
-    return [
-        {"cell": cell.index, "scaler": cell.scaler, "params": dict(cell.params), "score": score}
-        | ({"target": name} if name else {})
-        for name, cell, score in zip(names, choice.cells, choice.scores, strict=True)
-    ]
-
-
-def summary(choices: Mapping[str, Choice], select: str) -> str:
-    """Name the choice in a line: the cell, or how many cells were chosen over folds and targets.
-
-    The score is the mean over outer folds, the choice over all rows left out.
-    """
-    own = [one for name, one in choices.items() if name != ALL]
-    picked = Counter(str(cell) for one in own for cell in one.cells)
-    cell, count = picked.most_common(1)[0]
-    if len(picked) > 1:
-        cell += f" ({count} of {picked.total()} choices)"
-    score = np.mean([score for one in own for score in one.scores])
-    return f"{cell}; {select} {score:.4f}"
-
-
-def save_head(path: Path, head: Any) -> None:
-    """Write a fitted head by skops."""
-    from skops import io
-
-    write_bytes(path, io.dumps(head), RunError)
-
-
-def load_head(path: Path) -> Any:
-    """Read a head that `save_head` wrote; it holds scikit-learn's and numpy's types, and `OURS`.
-
-    Returns
-    -------
-    estimator
-        Of a regression: `predict(X)` of shape (n, n_targets). Of a classification: a pipeline with
-        `predict` and `decision_function`.
-
-    Raises
-    ------
-    RunError
-        Where the file is missing or damaged, or holds types that skops does not trust.
-    """
-    from skops import io
-
-    try:
-        with open_regular(path, "rb") as file:
-            # `save_head` does not compress: more than that is made up.
-            claimed = sum(one.file_size for one in zipfile.ZipFile(file).infolist())
-            if claimed > os.fstat(file.fileno()).st_size:
-                raise ValueError(f"its parts claim {claimed} bytes")
-            return io.load(file, trusted=OURS)
-    except IrregularFileError as error:
-        raise RunError(str(error)) from None
-    except (
-        OSError,
-        ValueError,
-        MemoryError,
-        zipfile.BadZipFile,
-        io.exceptions.UntrustedTypesFoundException,
-    ) as error:
-        raise RunError(f"{path}: no head to load ({error}); run make train again") from None

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from evaluate.runs.record import read_predictions, read_run
-from features.recipe.load import Recipe, load_recipe
+from evaluate.runs.files import read_run
+from evaluate.runs.predictions import read_predictions
+from features.recipe.load import load_recipe
+from features.recipe.model import Recipe
 from models.train import train_model
 
 SPREAD = 1e-5

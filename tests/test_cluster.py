@@ -27,15 +27,15 @@ N = 24
 COMMAND = """
 import sys
 from {room} import __main__ as command
-from extract import cluster
+from extract.job import cluster
 cluster.SLABS_A_WORKER = {slabs}
 from features.common.command import run_command
 sys.exit(run_command(command.main, command.parser()))
 """
 SLOWLY = """
 import os, time
-from extract import compute
-compute.SEAL_AFTER_S = 0.0
+from extract.job import compute, parts
+parts.SEAL_AFTER_S = 0.0
 if compute.begin_batch.__name__ == "begin_batch":  # a preload is imported and then reloaded
     embed = compute.begin_batch
 

@@ -297,9 +297,10 @@ def test_fits_without_an_end_do_not_outlive_a_killed_command(endless: Path) -> N
 
 STUCK = """
 import ctypes, sys
-from extract import __main__ as command, compute
+from extract import __main__ as command
+from extract.job import compute, parts
 from features.common.command import run_command
-compute.SEAL_AFTER_S = 0.0
+parts.SEAL_AFTER_S = 0.0
 begin_batch, n = compute.begin_batch, 0
 def stuck(*args):
     global n

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.kill_storm import Storm
-from features.common import command
+from features.common import progress
 
 TOP = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.process
@@ -31,7 +31,7 @@ def test_a_line_tells_how_many_kills_there_were_and_what_is_left(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(command, "PLAIN_EVERY_S", 0.0)
+    monkeypatch.setattr(progress, "PLAIN_EVERY_S", 0.0)
     storm = Storm(tmp_path, rng, 200)
     for stage in ("start", "merge"):
         storm.hit(stage)

@@ -13,7 +13,8 @@ import pytest
 
 from evaluate.report.paper import read_paper, read_results
 from evaluate.report.write import make_report
-from evaluate.runs.record import read_predictions, run_folders
+from evaluate.runs.folders import run_folders
+from evaluate.runs.predictions import read_predictions
 from evaluate.scores.pairs import make_statistics
 from evaluate.scores.score import score_all
 from extract.__main__ import main as extract
@@ -21,12 +22,14 @@ from extract.__main__ import parser as extract_parser
 from features.common.errors import CorpusError
 from features.corpora import get_corpus, read_corpus
 from features.matrix import has_truth, load_rows
-from features.recipe.load import Recipe, load_recipe
+from features.recipe.load import load_recipe
+from features.recipe.model import Recipe
 from features.splits.lint import Lint, lint_recipe
 from features.splits.plan import make_plan
 from features.utterances import read_table, write_table
 from fusion.combine import fuse
-from models.train import check_labels, train_model
+from models.checks import check_labels
+from models.train import train_model
 from tests.checkpoints import save
 from tests.evaluate.page import read
 from tests.features.test_named_corpora import ravdess_names, touch

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from evaluate.runs import record as runs
+from evaluate.runs.files import file_hash, read_json
+from evaluate.runs.predictions import read_predictions
 from extract.plan.batches import read_plan
 from features.common import files
 from features.common.command import argument_parser, run_command
@@ -25,9 +26,10 @@ from features.exchange.feature_files import read_layouts
 from features.recipe.load import load_recipe
 from features.stores.failures import failures_path, read_failures
 from features.stores.keepers import find_keepers
-from features.stores.read import Store, file_digest, sealed_parts
+from features.stores.key import file_digest
+from features.stores.read import Store, sealed_parts
 from features.utterances import read_table
-from models.train import load_head
+from models.outputs import load_head
 from tests.forked import Commands
 
 WAITS_S = 20
@@ -93,8 +95,8 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "a.toml": load_recipe,
     "cluster.toml": load_table,
     "labels.csv": read_rows,
-    "run.json": runs.read_json,
-    "predictions.csv": runs.read_predictions,
+    "run.json": read_json,
+    "predictions.csv": read_predictions,
     "head.skops": head,
     "plan.json": lambda path: read_plan(path.parent),
     "utterances.json": lambda path: read_table(path.parent),
@@ -161,7 +163,7 @@ def test_a_recipe_or_run_that_is_none_might_name_any_store(
     assert run.startswith(f"{tmp_path}/runs/run.json: {KINDS[make]}")
 
 
-@pytest.mark.parametrize("read", [file_digest, runs.file_hash, files.read_csv, files.read_text])
+@pytest.mark.parametrize("read", [file_digest, file_hash, files.read_csv, files.read_text])
 @pytest.mark.parametrize("make", KINDS, ids=lambda one: one.__name__)
 def test_the_error_is_one_of_the_system_and_one_for_the_user(
     tmp_path: Path, make: Callable[[Path], None], read: Callable[[Path], Any]

@@ -19,8 +19,9 @@ pytestmark = pytest.mark.process
 
 SLOWLY = """
 import sys, time
-from extract import __main__ as command, compute as run
-run.SEAL_AFTER_S = 0.0
+from extract import __main__ as command
+from extract.job import compute as run, parts
+parts.SEAL_AFTER_S = 0.0
 embed = run.begin_batch
 def slowly(*args):
     time.sleep({delay})

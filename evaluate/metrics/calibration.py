@@ -198,3 +198,18 @@ def of_run(
             "temperatures": {fold: fitted[fold] for fold in map(str, rows["fold"].unique())},
         }
     return result
+
+
+def shares(scores: Floats) -> Floats:
+    """Softmax of class scores over the last axis; NaN for a class without a score.
+
+    Parameters
+    ----------
+    scores : float64, shape (..., n_labels)
+
+    Examples
+    --------
+    >>> shares(np.array([0.0, np.nan, 0.0])).tolist()
+    [0.5, nan, 0.5]
+    """
+    return np.where(np.isnan(scores), np.nan, probabilities(scores))

@@ -22,7 +22,7 @@ from markupsafe import Markup
 
 from evaluate.report import plots, tables
 from evaluate.report.tables import Sheet
-from features.common.command import duration
+from features.common.progress import duration
 from features.common.terminal import shown
 
 TEMPLATES = Path(__file__).parent / "templates"

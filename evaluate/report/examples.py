@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evaluate.runs import record as runs
+from evaluate.runs.predictions import predicted_labels, predicted_targets
 from features.utterances import KEY, Table
 
 ROW = [*KEY, "partition", "fold"]
@@ -132,7 +132,7 @@ def difficulty(frame: pd.DataFrame) -> pd.Series:
 
 
 def _margin(frame: pd.DataFrame) -> NDArray[np.float64]:
-    labels = np.array(runs.predicted_labels(frame), dtype=object)
+    labels = np.array(predicted_labels(frame), dtype=object)
     scores = frame[[f"score_{one}" for one in labels]].to_numpy(dtype=np.float64)
     is_true = frame["true"].to_numpy(dtype=object)[:, None] == labels
     of_true = np.where(is_true, scores, 0.0).sum(axis=1)
@@ -142,7 +142,7 @@ def _margin(frame: pd.DataFrame) -> NDArray[np.float64]:
 
 
 def _distance(frame: pd.DataFrame) -> NDArray[np.float64]:
-    targets = runs.predicted_targets(frame)
+    targets = predicted_targets(frame)
     truth = frame[[f"{one}_true" for one in targets]].to_numpy(dtype=np.float64)
     prediction = frame[[f"{one}_pred" for one in targets]].to_numpy(dtype=np.float64)
     known = ~np.isnan(truth)

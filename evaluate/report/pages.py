@@ -32,6 +32,9 @@ from evaluate.report.examples import Audio
 from evaluate.report.paper import Paper
 from evaluate.report.tables import Sheet
 from evaluate.runs import record as runs
+from evaluate.runs.files import fingerprint
+from evaluate.runs.folders import PREDICTIONS, run_folders
+from evaluate.runs.predictions import read_predictions
 from evaluate.scores import side_by_side
 from evaluate.scores.score import (
     NAMES,
@@ -44,9 +47,9 @@ from evaluate.scores.score import (
 )
 from evaluate.scores.subsets import by_corpus
 from evaluate.scores.sweeps import Sweep
-from features.common.command import duration
+from features.common.progress import duration
 from features.common.terminal import shown
-from features.recipe.load import Recipe
+from features.recipe.model import Recipe
 from features.utterances import Table
 
 UTTERANCES = "utterances.js"
@@ -173,7 +176,7 @@ class _Book(Book):
             counts=caption(recipe, scored),
             unfinished=[
                 f"{member} (fusion)" if kind == "fusion" else member
-                for kind, member, _ in runs.run_folders(recipe, Path())
+                for kind, member, _ in run_folders(recipe, Path())
                 if (kind, member) not in done
             ],
             left_out=() if study.paper.sheets else study.paper.left_out,
@@ -501,7 +504,7 @@ class _Book(Book):
         header = ["run", "fingerprint", "fits", "whole"]
         sheet = Sheet("Runs and their time", "Runs and their time", header, [rows])
         versions = {
-            runs.fingerprint(found): sheets.pairs(found, "Versions", ["package", "version"])
+            fingerprint(found): sheets.pairs(found, "Versions", ["package", "version"])
             for one in everyone
             if (found := one.record.get("versions"))
         }
@@ -537,7 +540,7 @@ class _Predictions:
     def of(self, one: Scored) -> pd.DataFrame:
         """Rows indexed by `examples.ROW`, with the column `difficulty`, NaN without a truth."""
         if one.folder not in self._frames:
-            frame = runs.read_predictions(one.folder / runs.PREDICTIONS)
+            frame = read_predictions(one.folder / PREDICTIONS)
             index = pd.MultiIndex.from_frame(frame[examples.ROW])
             frame = frame.drop(columns=examples.ROW).set_index(index)
             frame["difficulty"] = examples.difficulty(frame)

@@ -30,7 +30,7 @@ from features.recipe.published import Place, PublishedColumn, PublishedTable, un
 from features.utterances import Table
 
 if TYPE_CHECKING:
-    from features.recipe.load import Recipe
+    from features.recipe.model import Recipe
 
 STALE, MASKED = Cell("stale"), Cell("masked")
 COLUMNS = (

@@ -18,7 +18,7 @@ import pandas as pd
 from evaluate.report.examples import Audio
 from evaluate.report.pair_sheets import best
 from evaluate.report.tables import NONE, Cell, Sheet, count, entry, plain, text
-from evaluate.runs import record as runs
+from evaluate.runs.files import fingerprint
 from evaluate.scores.score import (
     FEW_SPEAKERS,
     GRID,
@@ -37,11 +37,11 @@ from evaluate.scores.score import (
 )
 from evaluate.scores.sweeps import Sweep
 from features.common.words import counted
-from features.recipe.load import OVERLAP_KINDS
+from features.recipe.split import OVERLAP_KINDS
 from features.utterances import Table
 
 if TYPE_CHECKING:
-    from features.recipe.load import Recipe
+    from features.recipe.model import Recipe
 
 Pages = Mapping[Path, str]
 Row = Sequence[Cell]
@@ -525,7 +525,7 @@ def splits(scored: Sequence[Scored]) -> list[tuple[Sheet, list[str]]]:
     for one in scored:
         if "split" in one.record:
             split = one.record["split"]
-            found.setdefault(runs.fingerprint(split), ([], split))[0].append(one.title)
+            found.setdefault(fingerprint(split), ([], split))[0].append(one.title)
     return [(_split(", ".join(titles), one), one["notes"]) for titles, one in found.values()]
 
 

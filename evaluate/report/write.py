@@ -21,13 +21,13 @@ from evaluate.scores.pairs import read_statistics
 from evaluate.scores.score import read_all, read_protocols
 from evaluate.scores.seeds import read_seeds
 from evaluate.scores.sweeps import read_sweeps
-from features.common.command import corpus_root
 from features.common.errors import RunError
 from features.common.files import write_bytes
+from features.recipe.arguments import corpus_root
 
 if TYPE_CHECKING:
     from evaluate.scores.side_by_side import Comparison
-    from features.recipe.load import Recipe
+    from features.recipe.model import Recipe
 
 FIRST = "index.html"
 """Written last: what it leads to is there."""

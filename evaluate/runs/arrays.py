@@ -1,6 +1,6 @@
 """Frames of predictions -> the arrays that metrics take, and scores of a frame.
 
-Frames are those of `evaluate.runs.record.read_predictions`; `names` are the labels of a
+Frames are those of `evaluate.runs.predictions.read_predictions`; `names` are the labels of a
 classification or the targets of a regression.
 """
 

@@ -20,10 +20,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from evaluate.runs import record as files
+from evaluate.runs.files import read_json, read_run
+from evaluate.runs.folders import INNER, PREDICTIONS, SUBSETS
+from evaluate.runs.predictions import read_predictions
 from features.common.errors import RunError
 from features.common.words import counted
-from features.recipe.load import Recipe
+from features.recipe.model import Recipe
 
 ROWS = ("corpus", "utterance", "partition", "fold")
 NUMERICS = "numerics"
@@ -43,7 +45,7 @@ def recorded(folder: Path, *stages: str) -> tuple[dict[str, Any], Recipe]:
     RunError
         There is no finished run, or it is of another stage.
     """
-    record = files.read_run(folder)
+    record = read_run(folder)
     if record is None:
         raise RunError(f"{folder}: no run.json: no finished run; RUN= names a folder below runs/")
     if record.get("stage") not in stages:
@@ -101,12 +103,12 @@ def compare(folder: Path, again: Path) -> tuple[list[str], bool]:
     equal : bool
     """
     lines, equal = [], True
-    for name in (files.PREDICTIONS, files.INNER):
-        ours, theirs = files.read_predictions(folder / name), files.read_predictions(again / name)
+    for name in (PREDICTIONS, INNER):
+        ours, theirs = read_predictions(folder / name), read_predictions(again / name)
         difference = first_difference(ours, theirs)
         equal &= not difference
         lines.append(f"{name}: {difference or counted(len(ours), 'row') + ', equal'}")
-    first, then = files.read_run(folder) or {}, files.read_run(again) or {}
+    first, then = read_run(folder) or {}, read_run(again) or {}
     for what, said in (
         ("chosen", "chosen cells"),
         ("chosen_layers", "chosen layers"),
@@ -134,10 +136,10 @@ def compare_subsets(folder: Path, again: Path) -> tuple[list[str], bool]:
     RunError
         A file is damaged.
     """
-    values = [files.read_json(one / files.SUBSETS) for one in (folder, again)]
+    values = [read_json(one / SUBSETS) for one in (folder, again)]
     difference = _first_value(*values)
-    line = f"{files.SUBSETS}: {difference or counted(len(_flat(values[0])), 'value') + ', equal'}"
-    records = [files.read_run(one) or {} for one in (folder, again)]
+    line = f"{SUBSETS}: {difference or counted(len(_flat(values[0])), 'value') + ', equal'}"
+    records = [read_run(one) or {} for one in (folder, again)]
     return [line, *_other_versions(*records)], not difference
 
 

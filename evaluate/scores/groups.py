@@ -53,7 +53,7 @@ from features.common.errors import CorpusError
 from features.utterances import Table, read_table
 
 if TYPE_CHECKING:
-    from features.recipe.load import EvaluateSpec, Recipe
+    from features.recipe.model import EvaluateSpec, Recipe
 
 KINDS = ("gender", "language", "corpus", "session", "speaker")
 LEAST = 10

@@ -64,15 +64,19 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from evaluate.metrics import complementarity, metrics
+from evaluate.metrics.calibration import shares
+from evaluate.runs import files
 from evaluate.runs import record as runs
 from evaluate.runs.arrays import count_speakers, has_truth, speakers, truth_of, values_of
+from evaluate.runs.files import file_hash, read_json, write_json
+from evaluate.runs.folders import PREDICTIONS, layer_tag, statistics_path
+from evaluate.runs.predictions import predicted_labels, predicted_targets, read_predictions
 from evaluate.scores.score import SHOWN, Scored
 from evaluate.statistics import permutations as comparisons
 from evaluate.statistics import resampling as intervals
-from fusion.combine import mean_probability
 
 if TYPE_CHECKING:
-    from features.recipe.load import Recipe
+    from features.recipe.model import Recipe
 
 STATISTICS_NUMERICS = 3
 """Raised with every change that can move a number of `statistics.json`."""
@@ -107,13 +111,13 @@ def make_statistics(
     dict
         The content of `statistics.json`.
     """
-    path = runs.statistics_path(runs_folder, recipe.name)
+    path = statistics_path(runs_folder, recipe.name)
     inputs = _inputs(recipe, scored)
-    old = runs.read_json(path)
-    if not force and old and old.get("inputs") == runs.plain(inputs):
+    old = read_json(path)
+    if not force and old and old.get("inputs") == files.plain(inputs):
         return old
     systems, left_out = _systems(scored)
-    frames = {name: runs.read_predictions(one.folder / runs.PREDICTIONS) for name, one in systems}
+    frames = {name: read_predictions(one.folder / PREDICTIONS) for name, one in systems}
     names = [name for frame in frames.values() for name in frame["partition"].unique()]
     partitions = {}
     for partition in dict.fromkeys(names):
@@ -121,8 +125,8 @@ def make_statistics(
         rows = align({name: one for name, one in parts.items() if len(one)}, left_out)
         if rows is not None:
             partitions[partition] = _compare(rows, recipe)
-    runs.write_json(path, {"partitions": partitions, "inputs": inputs})
-    return dict(runs.plain({"partitions": partitions, "inputs": inputs}))
+    write_json(path, {"partitions": partitions, "inputs": inputs})
+    return dict(files.plain({"partitions": partitions, "inputs": inputs}))
 
 
 def read_statistics(recipe: Recipe, scored: Sequence[Scored], runs_folder: Path) -> dict[str, Any]:
@@ -133,9 +137,9 @@ def read_statistics(recipe: Recipe, scored: Sequence[Scored], runs_folder: Path)
     RunError
         Where the file is missing, or older than a run's predictions or the recipe's `[evaluate]`.
     """
-    path = runs.statistics_path(runs_folder, recipe.name)
-    found = runs.read_json(path)
-    if not found or found.get("inputs") != runs.plain(_inputs(recipe, scored)):
+    path = statistics_path(runs_folder, recipe.name)
+    found = read_json(path)
+    if not found or found.get("inputs") != files.plain(_inputs(recipe, scored)):
         raise runs.outdated(path, recipe)
     return found
 
@@ -148,7 +152,7 @@ def _inputs(recipe: Recipe, scored: Sequence[Scored]) -> dict[str, Any]:
         "models": _models(recipe),
         "runs": {
             one.name: {
-                "predictions": runs.file_hash(one.folder / runs.PREDICTIONS),
+                "predictions": file_hash(one.folder / PREDICTIONS),
                 "optimistic": bool(one.scores["optimistic"]),
             }
             for one in scored
@@ -208,7 +212,7 @@ def align(frames: Mapping[str, pd.DataFrame], left_out: Mapping[str, str]) -> Ro
     shared: Any = None
     everything: Any = None
     for system, frame in frames.items():
-        here = runs.predicted_labels(frame) or runs.predicted_targets(frame)
+        here = predicted_labels(frame) or predicted_targets(frame)
         frame = frame[has_truth(frame, here)].set_index(_KEY).sort_index()
         if frame.empty:
             continue
@@ -460,7 +464,7 @@ def _complementarity(rows: Rows, recipe: Recipe) -> dict[str, Any] | None:
 def _models(recipe: Recipe) -> list[str]:
     """Those whose fusion is looked at."""
     layers = ["last"] if "last" in recipe.head.layers else recipe.head.layers
-    return [runs.layer_tag(model, layer) for model in recipe.models for layer in layers]
+    return [layer_tag(model, layer) for model in recipe.models for layer in layers]
 
 
 def value_of_classes(
@@ -483,7 +487,7 @@ def value_of_classes(
     """
     k = scores.shape[2]
     # A class without scores is below every probability.
-    share = np.stack([np.nan_to_num(mean_probability(one[None]), nan=-1.0) for one in scores])
+    share = np.stack([np.nan_to_num(shares(one), nan=-1.0) for one in scores])
     flat = share.reshape(len(share), -1)
     result = []
     step = max(1, _BLOCK_VALUES // flat.shape[1])

@@ -33,6 +33,7 @@ import numpy as np
 import pandas as pd
 
 from evaluate.metrics import calibration, metrics
+from evaluate.runs import files
 from evaluate.runs import record as runs
 from evaluate.runs.arrays import (
     count_speakers,
@@ -43,13 +44,17 @@ from evaluate.runs.arrays import (
     truth_of,
     values_of,
 )
+from evaluate.runs.files import file_hash, read_json, read_run, write_json
+from evaluate.runs.folders import INNER, PREDICTIONS, SCORES, gaps_path, run_folder, run_folders
+from evaluate.runs.freshness import hash_of_table, is_stale
+from evaluate.runs.predictions import predicted_labels, predicted_targets, read_predictions
 from evaluate.scores.groups import group_names, read_tables, score_groups
 from evaluate.statistics import resampling as intervals
 from features.common.errors import CorpusError, RunError
 from features.common.words import counted
 
 if TYPE_CHECKING:
-    from features.recipe.load import Recipe
+    from features.recipe.model import Recipe
 
 SCORES_NUMERICS = 7
 """Raised with every change that can move a score or a bound."""
@@ -165,8 +170,8 @@ def score_run(
     if not force and (old := _up_to_date(folder, recipe, hashes, strict=True)):
         return old
     inputs = _inputs(folder, recipe)
-    frame = runs.read_predictions(folder / runs.PREDICTIONS)
-    names = runs.predicted_labels(frame) or runs.predicted_targets(frame)
+    frame = read_predictions(folder / PREDICTIONS)
+    names = predicted_labels(frame) or predicted_targets(frame)
     task = "classification" if "true" in frame.columns else "regression"
     if task != recipe.task:
         raise RunError(
@@ -193,14 +198,14 @@ def score_run(
                 recipe.evaluate,
             )
         except ValueError as error:
-            raise RunError(f"{folder / runs.PREDICTIONS}: {name}: {error}; train anew") from None
+            raise RunError(f"{folder / PREDICTIONS}: {name}: {error}; train anew") from None
         if name == "devel" and inputs["chosen_on_devel"]:
             partitions[name]["optimistic"] = CHOSEN_ON_DEVEL
             notes.append(f"{name}: {CHOSEN_ON_DEVEL}")
     more: dict[str, Any] = {}
     if task == "classification":
-        kind = (runs.read_run(folder) or {}).get("scores", "score")
-        inner = runs.read_predictions(folder / runs.INNER)
+        kind = (read_run(folder) or {}).get("scores", "score")
+        inner = read_predictions(folder / INNER)
         more["calibration"] = calibration.of_run(frame, inner, names, kind=kind)
         if kind in calibration.NO_PROBABILITIES:
             more["no_calibration"] = f"its class scores are {kind}, no probabilities"
@@ -224,8 +229,8 @@ def score_run(
         "warnings": notes,
         "inputs": {**inputs, "tables": hashes},
     }
-    runs.write_json(folder / runs.SCORES, scores)
-    return dict(runs.plain(scores))
+    write_json(folder / SCORES, scores)
+    return dict(files.plain(scores))
 
 
 def read_scores(
@@ -243,7 +248,7 @@ def read_scores(
     """
     scores = _up_to_date(Path(folder), recipe, _table_hashes(recipe, stores), strict=False)
     if scores is None:
-        raise runs.outdated(Path(folder) / runs.SCORES, recipe)
+        raise runs.outdated(Path(folder) / SCORES, recipe)
     return scores
 
 
@@ -253,10 +258,10 @@ def scores_at_hand(folder: Path) -> dict[str, Any] | None:
     None where it is missing, of other predictions than those that are there, or made by a version
     that computed other numbers.
     """
-    scores = runs.read_json(folder / runs.SCORES) or {}
+    scores = read_json(folder / SCORES) or {}
     now = {
         "numerics": SCORES_NUMERICS,
-        "predictions": runs.file_hash(folder / runs.PREDICTIONS),
+        "predictions": file_hash(folder / PREDICTIONS),
     }
     inputs = scores.get("inputs", {})
     return scores if now == {key: inputs.get(key) for key in now} else None
@@ -266,7 +271,7 @@ def _up_to_date(
     folder: Path, recipe: Recipe, tables: Mapping[str, str], *, strict: bool
 ) -> dict[str, Any] | None:
     """The scores that are there; not `strict`, a table that they were made without is no matter."""
-    scores = runs.read_json(folder / runs.SCORES)
+    scores = read_json(folder / SCORES)
     if not scores:
         return None
     inputs = dict(scores.get("inputs", {}))
@@ -282,25 +287,25 @@ def _table_hashes(recipe: Recipe, stores: Path | None) -> dict[str, str]:
     found = {}
     for corpus in recipe.corpora:
         with contextlib.suppress(CorpusError):
-            found[corpus] = runs.hash_of_table(stores / corpus)
+            found[corpus] = hash_of_table(stores / corpus)
     return found
 
 
 def _inputs(folder: Path, recipe: Recipe) -> dict[str, Any]:
     """What scores depend on."""
-    for path in (folder / runs.PREDICTIONS, folder / runs.INNER):
+    for path in (folder / PREDICTIONS, folder / INNER):
         if not path.is_file():
             raise RunError(
                 f"{path}: missing from a finished run; run make train (or make fuse) again"
             )
     return {
         "numerics": SCORES_NUMERICS,
-        "predictions": runs.file_hash(folder / runs.PREDICTIONS),
-        "inner": runs.file_hash(folder / runs.INNER),
+        "predictions": file_hash(folder / PREDICTIONS),
+        "inner": file_hash(folder / INNER),
         "evaluate": recipe.evaluate.model_dump(mode="json"),
         "task": recipe.task,
         "outer": recipe.split.outer,
-        "optimistic": bool((runs.read_run(folder) or {}).get("optimistic", False)),
+        "optimistic": bool((read_run(folder) or {}).get("optimistic", False)),
         "chosen_on_devel": runs.chosen_on_devel(folder),
     }
 
@@ -353,25 +358,25 @@ def score_protocols(
     )
     if not scored:
         return Protocols({}, {})
-    path, inputs = runs.gaps_path(runs_folder, recipe.name), _gap_inputs(recipe, runs_folder)
-    old = runs.read_json(path)
+    path, inputs = gaps_path(runs_folder, recipe.name), _gap_inputs(recipe, runs_folder)
+    old = read_json(path)
     if not force and old and old.get("inputs") == inputs:
         return Protocols(scored, old["gaps"])
     gaps: dict[str, dict[str, dict[str, Any]]] = {}
     for name, members in scored.items():
         gaps[name] = {}
         for one in members:
-            main = runs.run_folder(runs_folder, recipe.name, one.member)
-            if runs.read_run(main) is None:
+            main = run_folder(runs_folder, recipe.name, one.member)
+            if read_run(main) is None:
                 continue
             if "speaker-sentence-grid" in (recipe.split.outer, recipe.also[name].outer):
                 gaps[name][one.member] = _no_gap("fitted on fewer rows: compare within its grid")
                 continue
-            pair = [runs.read_predictions(at / runs.PREDICTIONS) for at in (one.folder, main)]
+            pair = [read_predictions(at / PREDICTIONS) for at in (one.folder, main)]
             first, second = (frame[frame["partition"] == "test"] for frame in pair)
             gaps[name][one.member] = paired_gap(first, second, recipe)
-    runs.write_json(path, {"gaps": gaps, "inputs": inputs})
-    return Protocols(scored, dict(runs.plain(gaps)))
+    write_json(path, {"gaps": gaps, "inputs": inputs})
+    return Protocols(scored, dict(files.plain(gaps)))
 
 
 def read_protocols(recipe: Recipe, runs_folder: Path) -> Protocols:
@@ -379,8 +384,8 @@ def read_protocols(recipe: Recipe, runs_folder: Path) -> Protocols:
     scored = by_protocol(recipe.beside(), runs_folder, lambda one: read_all(one, runs_folder))
     if not scored:
         return Protocols({}, {})
-    path = runs.gaps_path(runs_folder, recipe.name)
-    found = runs.read_json(path)
+    path = gaps_path(runs_folder, recipe.name)
+    found = read_json(path)
     if not found or found.get("inputs") != _gap_inputs(recipe, runs_folder):
         raise runs.outdated(path, recipe)
     return Protocols(scored, found["gaps"])
@@ -392,8 +397,8 @@ def by_protocol(
     """The finished runs of each protocol that has any, as `scored` gives them."""
     found = {}
     for name, one in protocols.items():
-        folders = runs.run_folders(one, runs_folder)
-        if any(runs.read_run(folder) is not None for _, _, folder in folders):
+        folders = run_folders(one, runs_folder)
+        if any(read_run(folder) is not None for _, _, folder in folders):
             found[name] = scored(one)
     return found
 
@@ -402,10 +407,10 @@ def _gap_inputs(recipe: Recipe, runs_folder: Path) -> dict[str, Any]:
     """What the comparison of protocols depends on."""
     predictions: dict[str, str | None] = {}
     for one in (recipe, *recipe.beside().values()):
-        for kind, member, folder in runs.run_folders(one, runs_folder):
-            path = folder / runs.PREDICTIONS
-            if kind == "model" and runs.read_run(folder) is not None:
-                predictions[f"{one.name}/{member}"] = runs.file_hash(path)
+        for kind, member, folder in run_folders(one, runs_folder):
+            path = folder / PREDICTIONS
+            if kind == "model" and read_run(folder) is not None:
+                predictions[f"{one.name}/{member}"] = file_hash(path)
     return {
         "numerics": SCORES_NUMERICS,
         "evaluate": recipe.evaluate.model_dump(mode="json"),
@@ -418,10 +423,10 @@ def _finished(
     recipe: Recipe, runs_folder: Path, scores_of: Callable[[Path], dict[str, Any]]
 ) -> list[Scored]:
     result = []
-    for kind, member, folder in runs.run_folders(recipe, runs_folder):
-        record = runs.read_run(folder)
+    for kind, member, folder in run_folders(recipe, runs_folder):
+        record = read_run(folder)
         if record is not None:
-            stale = runs.is_stale(recipe, kind, member, runs_folder, record)
+            stale = is_stale(recipe, kind, member, runs_folder, record)
             result.append(Scored(kind, member, folder, stale, record, scores_of(folder)))
     if not result:
         raise RunError(
@@ -633,7 +638,7 @@ def paired_gap(first: pd.DataFrame, second: pd.DataFrame, recipe: Recipe) -> dic
     frames = shared_rows(first, second)
     if isinstance(frames, str):
         return _no_gap(frames)
-    names = runs.predicted_labels(first) or runs.predicted_targets(first)
+    names = predicted_labels(first) or predicted_targets(first)
     drawn = intervals.draw(speakers(frames[0]), recipe.evaluate.bootstrap, recipe.evaluate.seed)
     with warnings.catch_warnings():
         # Said already where each is scored.
@@ -666,7 +671,7 @@ def shared_rows(
     """
     if list(first.columns) != list(second.columns):
         return "they predict other things"
-    names = runs.predicted_labels(first) or runs.predicted_targets(first)
+    names = predicted_labels(first) or predicted_targets(first)
     key = ["corpus", "utterance"]
     one, other = (frame[has_truth(frame, names)].set_index(key) for frame in (first, second))
     if not (one.index.is_unique and other.index.is_unique):

@@ -47,8 +47,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evaluate.metrics import metrics
+from evaluate.runs import files
 from evaluate.runs import record as runs
 from evaluate.runs.arrays import plain_scores, resampled_scores, speakers
+from evaluate.runs.files import file_hash, read_json, write_json
+from evaluate.runs.folders import PREDICTIONS, seeds_path
+from evaluate.runs.predictions import read_predictions
 from evaluate.scores.pairs import Rows, align, lacking_of
 from evaluate.scores.score import (
     NAMES,
@@ -65,7 +69,7 @@ from evaluate.scores.score import (
 from evaluate.statistics import resampling as intervals
 
 if TYPE_CHECKING:
-    from features.recipe.load import EvaluateSpec, Recipe
+    from features.recipe.model import EvaluateSpec, Recipe
 
 SEEDS_NUMERICS = 3
 """Raised with every change that can move a number of `seeds.json`."""
@@ -90,16 +94,14 @@ def make_seeds(
     )
     if found is None:
         return None
-    path, inputs = runs.seeds_path(runs_folder, recipe.name), _inputs(recipe, found)
-    old = runs.read_json(path)
+    path, inputs = seeds_path(runs_folder, recipe.name), _inputs(recipe, found)
+    old = read_json(path)
     if not force and old and old.get("inputs") == inputs:
         return old
     left_out: dict[str, str] = {}
     kept = _comparable(found, left_out)
     frames = {
-        seed: {
-            name: runs.read_predictions(one.folder / runs.PREDICTIONS) for name, one in of.items()
-        }
+        seed: {name: read_predictions(one.folder / PREDICTIONS) for name, one in of.items()}
         for seed, of in kept.items()
     }
     partitions = {}
@@ -113,8 +115,8 @@ def make_seeds(
                 "pairs": _pairs(rows, SHOWN[recipe.task], recipe.evaluate),
             }
     content = {"seeds": list(found), "left_out": left_out, "partitions": partitions}
-    runs.write_json(path, {**content, "inputs": inputs})
-    return dict(runs.plain({**content, "inputs": inputs}))
+    write_json(path, {**content, "inputs": inputs})
+    return dict(files.plain({**content, "inputs": inputs}))
 
 
 def read_seeds(recipe: Recipe, runs_folder: Path) -> dict[str, Any] | None:
@@ -128,8 +130,8 @@ def read_seeds(recipe: Recipe, runs_folder: Path) -> dict[str, Any] | None:
     found = _repeats(recipe, runs_folder, lambda one: read_all(one, runs_folder))
     if found is None:
         return None
-    path = runs.seeds_path(runs_folder, recipe.name)
-    content = runs.read_json(path)
+    path = seeds_path(runs_folder, recipe.name)
+    content = read_json(path)
     if not content or content.get("inputs") != _inputs(recipe, found):
         raise runs.outdated(path, recipe)
     return content
@@ -152,7 +154,7 @@ def _inputs(recipe: Recipe, found: Repeats) -> dict[str, Any]:
         "runs": {
             seed: {
                 name: {
-                    "predictions": runs.file_hash(one.folder / runs.PREDICTIONS),
+                    "predictions": file_hash(one.folder / PREDICTIONS),
                     "left_out": _why_not(one),
                 }
                 for name, one in of.items()
@@ -160,7 +162,7 @@ def _inputs(recipe: Recipe, found: Repeats) -> dict[str, Any]:
             for seed, of in found.items()
         },
     }
-    return dict(runs.plain(inputs))
+    return dict(files.plain(inputs))
 
 
 def _why_not(one: Scored) -> str:

@@ -32,6 +32,9 @@ from pydantic import ValidationError
 from evaluate.metrics import metrics
 from evaluate.runs import record as runs
 from evaluate.runs.arrays import plain_scores, speakers, values_of
+from evaluate.runs.files import plain, read_run
+from evaluate.runs.folders import ALL, PREDICTIONS
+from evaluate.runs.predictions import predicted_labels, predicted_targets, read_predictions
 from evaluate.scores.pairs import LEVEL, N_SWAPS
 from evaluate.scores.score import (
     CHOSEN_ON_DEVEL,
@@ -48,7 +51,7 @@ from evaluate.scores.score import (
 from evaluate.statistics import permutations as comparisons
 from features.common.errors import RunError
 from features.common.files import write_text
-from features.recipe.load import Recipe
+from features.recipe.model import Recipe
 
 COLUMNS = ("partition", "metric", "a", "b", "n", "n_speakers", "score_a", "score_b", "difference",
            "low", "high", "lacking", "p", "p_holm", "smallest_p", "why")  # fmt: skip
@@ -68,7 +71,7 @@ class Run:
     def selection(self) -> float | None:
         """The mean selection score over outer folds; None of a fusion, or where it is undefined."""
         chosen = self.record.get("chosen", {})
-        scores = [one["score"] for fold, of in chosen.items() if fold != runs.ALL for one in of]
+        scores = [one["score"] for fold, of in chosen.items() if fold != ALL for one in of]
         return float(np.mean(scores)) if scores and None not in scores else None
 
 
@@ -197,7 +200,7 @@ def finished(folder: Path) -> dict[str, Run]:
     found = {}
     for pattern in ("*", "fusion/*"):
         for one in sorted(folder.glob(pattern)):
-            record = runs.read_run(one) if (one / runs.PREDICTIONS).is_file() else None
+            record = read_run(one) if (one / PREDICTIONS).is_file() else None
             if record is not None:
                 name = one.relative_to(folder).as_posix()
                 found[name] = Run(name, one, record)
@@ -241,7 +244,7 @@ def _best(found: Mapping[str, Run]) -> Run | None:
 def _rows(a: Run, b: Run, recipe: Recipe) -> list[dict[str, Any]]:
     """The rows of the table that a pair of runs gives."""
     optimistic = [one.name for one in (a, b) if one.record.get("optimistic")]
-    frames = [runs.read_predictions(one.folder / runs.PREDICTIONS) for one in (a, b)]
+    frames = [read_predictions(one.folder / PREDICTIONS) for one in (a, b)]
     partitions = [
         one for one in frames[0]["partition"].unique() if one in set(frames[1]["partition"])
     ]
@@ -260,13 +263,13 @@ def _rows(a: Run, b: Run, recipe: Recipe) -> list[dict[str, Any]]:
 
 def _row(a: Run, b: Run, partition: str, metric: str, **more: Any) -> dict[str, Any]:
     named = {"partition": partition, "metric": metric, "a": a.name, "b": b.name, "why": ""}
-    return {**dict.fromkeys(COLUMNS), **named, **dict(runs.plain(more))}
+    return {**dict.fromkeys(COLUMNS), **named, **dict(plain(more))}
 
 
 def _numbers(
     a: Run, b: Run, partition: str, shared: tuple[pd.DataFrame, pd.DataFrame], recipe: Recipe
 ) -> list[dict[str, Any]]:
-    names = runs.predicted_labels(shared[0]) or runs.predicted_targets(shared[0])
+    names = predicted_labels(shared[0]) or predicted_targets(shared[0])
     gap = paired_gap(*shared, recipe)
     with warnings.catch_warnings():
         # Said already where each run is scored.
@@ -312,7 +315,7 @@ def _correct(table: Sequence[dict[str, Any]]) -> None:
     for rows in _by_metric(table).values():
         adjusted = comparisons.holm([np.nan if row["p"] is None else row["p"] for row in rows])
         for row, p in zip(rows, adjusted, strict=True):
-            row["p_holm"] = runs.plain(p)
+            row["p_holm"] = plain(p)
 
 
 def _by_metric(

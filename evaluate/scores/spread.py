@@ -34,15 +34,19 @@ import numpy as np
 import pandas as pd
 
 from evaluate.metrics import metrics
+from evaluate.runs import files
 from evaluate.runs import record as runs
 from evaluate.runs.arrays import count_speakers, plain_scores, resampled_scores, speakers
+from evaluate.runs.files import file_hash, read_json, write_json
+from evaluate.runs.folders import PREDICTIONS, spread_path
+from evaluate.runs.predictions import read_predictions
 from evaluate.scores.pairs import align
 from evaluate.scores.score import PARTITIONS, SHOWN, Scored
 from evaluate.statistics import resampling as intervals
 from features.recipe.published import asks_for_spread
 
 if TYPE_CHECKING:
-    from features.recipe.load import Recipe
+    from features.recipe.model import Recipe
 
 SPREAD_NUMERICS = 1
 """Raised with every change that can move a number of `spread.json`."""
@@ -61,19 +65,19 @@ def make_spread(
     systems = _systems(recipe, scored)
     if not systems:
         return None
-    path, inputs = runs.spread_path(runs_folder, recipe.name), _inputs(recipe, systems)
-    old = runs.read_json(path)
+    path, inputs = spread_path(runs_folder, recipe.name), _inputs(recipe, systems)
+    old = read_json(path)
     if not force and old and old.get("inputs") == inputs:
         return old
-    frames = {one.name: runs.read_predictions(one.folder / runs.PREDICTIONS) for one in systems}
+    frames = {one.name: read_predictions(one.folder / PREDICTIONS) for one in systems}
     partitions = {
         partition: found
         for partition in PARTITIONS
         if (found := _of_partition(frames, partition, recipe)) is not None
     }
     content = {"systems": list(frames), "partitions": partitions, "inputs": inputs}
-    runs.write_json(path, content)
-    return dict(runs.plain(content))
+    write_json(path, content)
+    return dict(files.plain(content))
 
 
 def read_spread(
@@ -89,8 +93,8 @@ def read_spread(
     systems = _systems(recipe, scored)
     if not systems:
         return None
-    path = runs.spread_path(runs_folder, recipe.name)
-    found = runs.read_json(path)
+    path = spread_path(runs_folder, recipe.name)
+    found = read_json(path)
     if not found or found.get("inputs") != _inputs(recipe, systems):
         raise runs.outdated(path, recipe)
     return found
@@ -110,9 +114,9 @@ def _inputs(recipe: Recipe, systems: Sequence[Scored]) -> dict[str, Any]:
         "numerics": SPREAD_NUMERICS,
         "evaluate": recipe.evaluate.model_dump(mode="json"),
         "task": recipe.task,
-        "predictions": {one.name: runs.file_hash(one.folder / runs.PREDICTIONS) for one in systems},
+        "predictions": {one.name: file_hash(one.folder / PREDICTIONS) for one in systems},
     }
-    return dict(runs.plain(inputs))
+    return dict(files.plain(inputs))
 
 
 def _of_partition(

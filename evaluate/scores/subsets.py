@@ -13,9 +13,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluate.runs import record as runs
+from evaluate.runs import folders
+from evaluate.runs.files import fingerprint, read_json, read_run
+from evaluate.runs.folders import fusion_folder
+from evaluate.runs.freshness import subsets_settings
 from evaluate.scores.score import NAMES, aligned, gap_text, number
-from features.recipe.load import SUBSETS, Recipe
+from features.recipe.fusion import SUBSETS
+from features.recipe.model import Recipe
 
 FEW_ROWS = 12
 """Where there are more, the table has only the choices over all sizes."""
@@ -33,11 +37,11 @@ def read_subsets(recipe: Recipe, runs_folder: Path) -> dict[str, Any] | None:
     """
     if recipe.subsets is None:
         return None
-    folder = runs.fusion_folder(runs_folder, recipe.name, SUBSETS)
-    record, found = runs.read_run(folder), runs.read_json(folder / runs.SUBSETS)
+    folder = fusion_folder(runs_folder, recipe.name, SUBSETS)
+    record, found = read_run(folder), read_json(folder / folders.SUBSETS)
     if record is None or found is None:
         return None
-    now = runs.fingerprint(runs.subsets_settings(recipe, runs_folder))
+    now = fingerprint(subsets_settings(recipe, runs_folder))
     return {**found, "stale": record["fingerprint"] != now}
 
 

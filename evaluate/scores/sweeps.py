@@ -20,6 +20,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from evaluate.runs import record as runs
+from evaluate.runs.files import read_run
+from evaluate.runs.folders import ALL, split_member
+from evaluate.runs.freshness import is_stale
 from evaluate.scores.score import (
     NAMES,
     PARTITIONS,
@@ -32,10 +35,11 @@ from evaluate.scores.score import (
     score_run,
 )
 from features.common.errors import StoreError
-from features.stores.read import Store, store_path
+from features.stores.key import store_path
+from features.stores.read import Store
 
 if TYPE_CHECKING:
-    from features.recipe.load import Recipe
+    from features.recipe.model import Recipe
 
 
 @dataclass(frozen=True)
@@ -103,11 +107,11 @@ def _sweeps(
         others: dict[str, Scored] = {}
         folder = runs_folder / recipe.name
         for at in sorted([folder / model, *folder.glob(f"{model}@*")]):
-            found, layer = runs.split_member(at.name)
-            record = runs.read_run(at)
+            found, layer = split_member(at.name)
+            record = read_run(at)
             if found != model or record is None:
                 continue
-            stale = runs.is_stale(recipe, "model", at.name, runs_folder, record)
+            stale = is_stale(recipe, "model", at.name, runs_folder, record)
             one = Scored("model", at.name, at, stale, record, scores_of(at))
             if isinstance(layer, int):
                 layers[layer] = one
@@ -125,7 +129,7 @@ def _selection(record: dict[str, Any]) -> float | None:
     scores = [
         one["score"]
         for fold, cells in record["chosen"].items()
-        if fold != runs.ALL or len(record["chosen"]) == 1
+        if fold != ALL or len(record["chosen"]) == 1
         for one in cells
     ]
     return None if not scores or None in scores else float(np.mean(scores))

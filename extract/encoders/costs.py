@@ -12,7 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from extract.audio import SAMPLING_RATE_HZ
-from extract.encoders.registry import CONV_DIM, CONV_KERNEL, CONV_STRIDE, TINY_CONFIG, Description
+from extract.encoders.description import Description
+from extract.encoders.geometry import (
+    CONV_DIM,
+    CONV_KERNEL,
+    CONV_STRIDE,
+    TINY_CONFIG,
+)
 
 PRECISION_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 MOST_S = 480.0

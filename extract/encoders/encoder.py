@@ -34,6 +34,7 @@ import torch
 
 from extract.audio import SAMPLING_RATE_HZ
 from extract.encoders.costs import CHUNK_S
+from extract.encoders.description import Description
 from extract.encoders.forward import (
     Block,
     FrontEnd,
@@ -43,7 +44,7 @@ from extract.encoders.forward import (
     plain_convolution,
     positional,
 )
-from extract.encoders.registry import TINY_CONFIG, TINY_SEED, Description
+from extract.encoders.geometry import TINY_CONFIG, TINY_SEED
 from extract.encoders.weights import sha256
 from features.common.errors import ModelError
 
@@ -61,7 +62,7 @@ class Encoder:
     Parameters
     ----------
     description : Description
-        What `extract.encoders.registry.describe` found.
+        What `extract.encoders.description.describe` found.
     device : str or torch.device
     precision : {"float32", "bfloat16", "float16"}, optional
         Of weights and activations; must be the description's, which is the default.

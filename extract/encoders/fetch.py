@@ -16,9 +16,9 @@ from typing import Any
 
 from extract.encoders.registry import Model
 from extract.encoders.weights import MAY_BE_THERE, checkpoint_files, complete_snapshot, snapshot
-from features.common.command import size
 from features.common.errors import ModelError
 from features.common.files import write_text
+from features.common.progress import size
 
 RECORD = "weights.json"
 

@@ -27,7 +27,10 @@ from typing import Any
 from extract.acoustic import AcousticDescription
 from extract.job import ahead
 from extract.job import compute as local
-from extract.job.compute import Extractor, Item, Machine, Outcome, Slab
+from extract.job import device as device_module
+from extract.job.compute import Extractor, Item
+from extract.job.device import Machine, resolve_device
+from extract.job.parts import SEAL_AFTER_BYTES, Outcome, Slab, sealed_of
 from extract.plan.batches import Job, Plan
 from extract.plan.work import Target
 from features.common.errors import ClusterError, StoreError
@@ -55,7 +58,9 @@ def place(
     ModelError
         The worker has no such device.
     """
-    future = workers.client.submit(local.place, machine, _portable(target), longest_s, pure=False)
+    future = workers.client.submit(
+        device_module.place, machine, _portable(target), longest_s, pure=False
+    )
     device, budget_s = future.result()
     return str(device), float(budget_s)
 
@@ -112,7 +117,7 @@ def compute(
             break
         slabs = cut(whole, plan, left, items, workers.n)
         _run(workers, slabs, (machine, device, workers.threads), lock, progress)
-        computed, outcome.failed = local.sealed_of(whole.folder, plan.name)
+        computed, outcome.failed = sealed_of(whole.folder, plan.name)
         progress = _nothing
     lacking = plan.left(settled | computed | set(outcome.failed))
     if lacking:
@@ -152,7 +157,7 @@ def cut(
     """
     audio_s = sum(job.seconds for number in numbers for job in plan.batches[number])
     most_s = (audio_s + 1e-3) / (SLABS_A_WORKER * n_workers)
-    most = min(SLAB_UTTERANCES, max(1, local.SEAL_AFTER_BYTES // whole.target.row_bytes))
+    most = min(SLAB_UTTERANCES, max(1, SEAL_AFTER_BYTES // whole.target.row_bytes))
     batches: list[tuple[int, list[Item]]] = []
     n, seconds = 0, 0.0
     for number in numbers:
@@ -297,7 +302,7 @@ def _extractor(target: Target, device: str, threads: int) -> Extractor:
         _close_pools()
         if folder is not None:
             _check_seen(folder)
-        local.resolve_device(device, target.model)
+        resolve_device(device, target.model)
         _extractors[identity] = local.load_extractor(target, device, threads)
     return _extractors[identity]
 

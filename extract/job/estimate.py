@@ -7,19 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from extract.job.compute import (
-    Extractor,
-    Machine,
-    begin_batch,
-    load_items,
-    place,
-    sealed_of,
-)
+from extract.job.compute import Extractor, begin_batch, load_items
+from extract.job.device import Machine, place
+from extract.job.parts import sealed_of
 from extract.plan.batches import make_batches, padded_seconds
 from extract.plan.work import Work, items_of
-from features.common.command import duration
+from features.common.progress import duration
 from features.common.words import counted
-from features.stores.read import parts_path
+from features.stores.key import parts_path
 
 N_MEASURED = 3
 """Batches that the rate is measured on, beside one to warm up."""

@@ -23,29 +23,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.job import cluster
-from extract.job.compute import (
-    Failed,
-    Machine,
-    Slab,
-    compute,
-    place,
-)
+from extract.job.compute import compute
+from extract.job.device import Machine, place
+from extract.job.parts import Failed, Slab
 from extract.plan.batches import current_plan, padded_seconds
 from extract.plan.work import Work, items_of
-from features.common.command import Progress
 from features.common.errors import StoreError
 from features.common.lock import WriterLock
+from features.common.progress import Progress
 from features.common.words import counted
 from features.common.workers import Workers
 from features.stores.failures import write_failures
-from features.stores.read import (
-    Store,
-    key_difference,
-    key_hash,
-    parts_path,
-    sealed_parts,
-    write_store,
-)
+from features.stores.key import key_difference, key_hash, parts_path
+from features.stores.read import Store, sealed_parts
+from features.stores.write import write_store
 
 OPEN_PARTS = 200
 """Parts that are kept open during the merge; systems allow a process about a thousand files."""

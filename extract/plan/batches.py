@@ -16,7 +16,7 @@ from typing import Any
 
 from features.common.errors import StoreError
 from features.common.files import parse_json, read_text, write_text
-from features.stores.read import key_difference
+from features.stores.key import key_difference
 
 PLAN_FILE = "plan.json"
 

@@ -21,20 +21,21 @@ import pandas as pd
 
 from extract import acoustic
 from extract.audio import SAMPLING_RATE_HZ, Clip
-from extract.encoders.registry import Description, Model
+from extract.encoders.description import Description
+from extract.encoders.registry import Model
 from extract.plan.batches import Job
-from features.common.command import duration, size
 from features.common.errors import StoreError
 from features.common.files import Stamp, file_stamp
+from features.common.progress import duration, size
 from features.stores.failures import failures_path, read_failures
 from features.stores.inventory import shown_source
-from features.stores.read import (
-    Store,
+from features.stores.key import (
     full_key,
     key_difference,
     key_hash,
     store_path,
 )
+from features.stores.read import Store
 from features.survey import Survey, time_of
 
 CHANGED = "its file was changed while it was extracted; run the same command again"

@@ -81,3 +81,8 @@ def _choices(kind: type[Section], key: str) -> list[str]:
     """The values of a field that is a choice among words."""
     field = kind.model_fields.get(key)
     return [str(one) for one in getattr(field.annotation, "__args__", ())] if field else []
+
+
+def names_folder(name: str) -> bool:
+    """Whether a corpus or model of this name can have a folder or file of its own."""
+    return bool(name) and name not in (".", "..") and not set(name) & set("/\\@\0")

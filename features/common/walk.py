@@ -24,9 +24,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from features.common.errors import CorpusError
+from features.common.findings import Finding, finding, some
 from features.common.text import clean, nfc
 from features.common.words import counted
-from features.utterances import Finding, finding, some
 
 Identity = tuple[int, int] | str
 """Device and number of a file; of a file system without numbers the resolved path."""

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from features.common.errors import CorpusError, nearest
+from features.common.findings import Finding, finding, some
 from features.common.text import clean, clean_all
 from features.common.walk import existing
 from features.corpora.audformat_database import AUDFORMAT
@@ -41,12 +42,9 @@ from features.utterances import (
     CONTENT,
     KEY,
     TIMES,
-    Finding,
     Table,
     columns_of,
-    finding,
     make_clean,
-    some,
 )
 
 __all__ = ["CORPORA", "Corpus", "Reading", "get_corpus", "origin", "read_corpus"]

@@ -32,11 +32,12 @@ import pandas as pd
 
 from features.common.errors import CorpusError, nearest
 from features.common.files import read_text
+from features.common.findings import Finding, finding, some
 from features.common.text import clean, nfc, told_apart
 from features.common.walk import Lookup, find_place
 from features.common.words import counted
 from features.corpora.base import Corpus, Reading, make_ids, segment_id
-from features.utterances import COLUMNS, Finding, finding, some
+from features.utterances import COLUMNS
 
 HEADER = "db.yaml"
 KINDS = ("csv", "parquet")

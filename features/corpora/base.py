@@ -16,10 +16,10 @@ import pandas as pd
 
 from features.common.errors import CorpusError
 from features.common.files import read_bytes
+from features.common.findings import Finding, some
 from features.common.text import clean, nfc, told_apart
 from features.common.walk import walk
 from features.common.words import counted
-from features.utterances import Finding, some
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 # What Python makes of a file name's bytes that are no UTF-8.

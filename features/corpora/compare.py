@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from features.common.errors import CorpusError
+from features.common.findings import Finding, finding, some
 from features.common.text import clean
 from features.common.walk import find_place
 from features.common.words import counted
@@ -28,7 +29,7 @@ from features.corpora.base import (
     number,
     read_rows,
 )
-from features.utterances import Finding, finding, some, unmatched
+from features.utterances import unmatched
 
 TARGETS = (
     "Anger",

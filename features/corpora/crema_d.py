@@ -20,6 +20,7 @@ from typing import Any
 import pandas as pd
 
 from features.common.errors import CorpusError
+from features.common.findings import Finding, finding, some
 from features.common.text import clean
 from features.common.walk import find_place
 from features.common.words import counted
@@ -31,7 +32,6 @@ from features.corpora.base import (
     number,
     read_rows,
 )
-from features.utterances import Finding, finding, some
 
 EMOTIONS = {
     "ANG": "anger",

@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from features.common.errors import CorpusError
+from features.common.findings import Finding, finding, some
 from features.common.text import clean
 from features.common.words import counted
 from features.corpora.base import (
@@ -26,7 +27,6 @@ from features.corpora.base import (
     read_rows,
     refuse_duplicates,
 )
-from features.utterances import Finding, finding, some
 
 # The letters stand for the German words: Wut, Langeweile, Ekel, Angst, Freude, Trauer.
 EMOTIONS = {

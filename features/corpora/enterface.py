@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from features.common.errors import CorpusError
+from features.common.findings import finding
 from features.corpora.base import AUDIO_SUFFIXES, Corpus, Reading
 from features.corpora.named import drop_copies, match_names, name_utterances
-from features.utterances import finding
 
 EMOTIONS = {
     "an": "anger",

@@ -27,10 +27,10 @@ import pandas as pd
 
 from features.common.errors import CorpusError, nearest
 from features.common.files import read_text
+from features.common.findings import Finding, finding, some
 from features.common.walk import find_place
 from features.common.words import counted
 from features.corpora.base import Corpus, Reading, find_audio, match_audio, number
-from features.utterances import Finding, finding, some
 
 CODES = {
     "ang": "angry",

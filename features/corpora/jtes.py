@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from features.common.errors import CorpusError
+from features.common.findings import finding
 from features.corpora.base import Corpus, Reading
 from features.corpora.named import drop_copies, match_names, name_utterances
-from features.utterances import finding
 
 EMOTIONS = {"ang": "anger", "joy": "joy", "neu": "neutral", "sad": "sadness"}
 N_SPEAKERS = 50

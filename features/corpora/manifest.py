@@ -19,11 +19,12 @@ from typing import Any
 import pandas as pd
 
 from features.common.errors import CorpusError, nearest
+from features.common.findings import finding, some
 from features.common.text import clean
 from features.common.walk import Lookup, existing
 from features.common.words import counted
 from features.corpora.base import Corpus, Reading, make_ids, number, read_rows, segment_id
-from features.utterances import COLUMNS, CONTENT, TIMES, finding, some
+from features.utterances import COLUMNS, CONTENT, TIMES
 
 OPTIONS = ("file", "labels", "targets")
 # Columns of the table that no manifest may give: they are found out, not told.

@@ -26,6 +26,7 @@ import pandas as pd
 
 from features.common.errors import CorpusError
 from features.common.files import read_text
+from features.common.findings import finding, some
 from features.common.text import clean
 from features.common.walk import find_place
 from features.common.words import counted
@@ -38,7 +39,7 @@ from features.corpora.base import (
     number,
     read_rows,
 )
-from features.utterances import finding, some, unmatched
+from features.utterances import unmatched
 
 CLASSES = {
     "A": "angry",

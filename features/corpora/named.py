@@ -15,9 +15,9 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from features.common.errors import CorpusError
+from features.common.findings import Finding, finding, some
 from features.common.text import clean, nfc
 from features.corpora.base import AUDIO_SUFFIXES, Corpus, find_audio, make_ids, no_audio
-from features.utterances import Finding, finding, some
 
 
 def match_names(

@@ -19,9 +19,10 @@ from collections.abc import Collection, Iterable, Sequence
 
 import pandas as pd
 
+from features.common.findings import Finding, finding
 from features.common.text import alike, one_letter_apart, told_apart
 from features.common.words import counted
-from features.utterances import COLUMNS, SILENT_AUDIO, SPELLINGS, Finding, finding
+from features.utterances import COLUMNS, SILENT_AUDIO, SPELLINGS
 
 NAMES = ("speaker", "gender", "language", "session", "sentence", "partition")
 """Columns whose values are compared with each other, beside the label sets."""

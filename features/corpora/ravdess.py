@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from features.common.findings import finding
 from features.corpora.base import AUDIO_SUFFIXES, Corpus, Reading, no_audio
 from features.corpora.named import drop_copies, match_names, name_utterances
-from features.utterances import finding
 
 EMOTIONS = {
     "01": "neutral",

@@ -13,9 +13,9 @@ from typing import Any
 
 import pandas as pd
 
+from features.common.findings import finding
 from features.common.text import clean
 from features.corpora.base import Corpus, Reading, find_audio, make_ids, no_audio
-from features.utterances import finding
 
 FOLDER = "Sound Source"
 # From the Turkish words: kızgın, sakin, mutlu, hüzünlü.

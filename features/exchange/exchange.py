@@ -16,10 +16,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.common.command import Progress
 from features.common.errors import StoreError, UserError
 from features.common.files import open_regular, replacing
+from features.common.findings import some
 from features.common.lock import WriterLock
+from features.common.progress import Progress
+from features.common.sections import names_folder
 from features.common.text import clean
 from features.common.words import counted
 from features.exchange.feature_files import (
@@ -29,21 +31,20 @@ from features.exchange.feature_files import (
     read_layouts,
     require_parquet,
 )
-from features.recipe.load import names_folder
 from features.stores.failures import failures_path, write_failures
+from features.stores.guard import Float32
 from features.stores.inventory import require_store, shown_source
-from features.stores.read import (
-    Float32,
-    Store,
+from features.stores.key import (
     audio_hash,
     file_digest,
     full_key,
     parts_path,
     store_path,
-    write_store,
 )
+from features.stores.read import Store
+from features.stores.write import write_store
 from features.survey import decoders_of
-from features.utterances import read_table, some
+from features.utterances import read_table
 
 STATISTIC = "functionals"
 FORMATS = (".npz", ".csv", *PARQUET)

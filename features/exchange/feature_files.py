@@ -29,13 +29,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.common.command import Progress
 from features.common.errors import UserError, nearest
 from features.common.files import open_regular
+from features.common.findings import EXAMPLES, some
+from features.common.progress import Progress
 from features.common.text import clean
 from features.common.words import counted
 from features.corpora.base import AUDIO_SUFFIXES
-from features.utterances import EXAMPLES, some
 
 ID_NAMES = ("filename", "name", "file", "utterance", "path")
 NOT_FEATURES = ("frametime", "start", "end")

@@ -29,10 +29,10 @@ from numpy.typing import NDArray
 
 from features.common.errors import CorpusError, nearest
 from features.common.files import read_bytes, read_text
+from features.common.findings import Finding, finding, some
 from features.common.text import clean
 from features.common.walk import existing
 from features.common.words import counted
-from features.utterances import Finding, finding, some
 
 PARTS = ("train", "valid", "test")
 FOLD = re.compile(r"fold_(\d+)")

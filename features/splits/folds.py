@@ -17,7 +17,7 @@ from typing import Any, Protocol, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from features.common.command import Progress
+from features.common.progress import Progress
 
 Positions = NDArray[np.int64]
 Codes = NDArray[np.signedinteger[Any]]
@@ -48,7 +48,7 @@ class Fold:
     partition : str
         What the rows of `test` go by in the predictions.
     promises : tuple of str
-        Kinds of overlap (`features.recipe.load.OVERLAP_KINDS`) that the split is there to exclude.
+        Kinds of overlap (`features.recipe.split.OVERLAP_KINDS`) that the split is there to exclude.
     allows : tuple of str
         Kinds that it is there to have.
     """

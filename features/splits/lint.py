@@ -28,11 +28,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.common.command import Progress
 from features.common.errors import RunError
+from features.common.progress import Progress
 from features.common.words import counted
 from features.matrix import has_truth, load_rows
-from features.recipe.load import OVERLAP_KINDS, Recipe, SplitSpec
+from features.recipe.model import Recipe
+from features.recipe.split import OVERLAP_KINDS, SplitSpec
 from features.splits import truths
 from features.splits.folds import FIRST_S
 from features.splits.plan import Fold, Plan, Positions, make_plan

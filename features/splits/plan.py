@@ -15,9 +15,7 @@ from __future__ import annotations
 
 import itertools
 import math
-import warnings
-from collections.abc import Callable
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +25,12 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
 
 from features.common.errors import RunError, nearest
-from features.common.words import counted
-from features.recipe.load import SplitSpec
+from features.recipe.split import SplitSpec
 from features.splits.emobox import read_emobox
-from features.splits.folds import Codes, Division, Fold, InnerFolds, Plan, Positions, smallest
-from features.splits.group_folds import dense, drawn_groups, even_groups, stratified_groups
+from features.splits.faults import coded, refuse_unknown
+from features.splits.folds import Division, Fold, InnerFolds, Plan, Positions
+from features.splits.groups import GroupDivider, groups_of
+from features.splits.rows import RowDivider
 from features.utterances import key_order
 
 __all__ = ["Fold", "Plan", "Positions", "inner_folds", "make_plan", "outer_folds"]
@@ -140,15 +139,15 @@ def outer_folds(
         return [Fold("", train, test, devel)]
     if split.outer in ("leave-one-speaker-out", "leave-one-session-out"):
         column = "speaker" if split.outer == "leave-one-speaker-out" else "session"
-        names, codes = _groups(rows, column)
-        _refuse_unknown(rows, codes, everything, column, where)
+        names, codes = groups_of(rows, column)
+        refuse_unknown(rows, codes, everything, column, where)
         if len(names) < 2:
             raise RunError(f"{where}: only one {column}: {names[0]}")
         return Division(codes).folds(names, (column,))
     if split.outer in GROUPED:
         column = GROUPED[split.outer]
         where += f" of {split.outer_folds}"
-        divider = _GroupDivider(rows, y, split, split.outer_folds, column, where)
+        divider = GroupDivider(rows, y, split, split.outer_folds, column, where)
         return divider.folds(everything)
     if split.outer in ("stratified-holdout", "four-to-one-in-five"):
         return _holdout(rows, y, split)
@@ -188,20 +187,20 @@ def inner_folds(
     return _inner(rows, y, split).folds(np.sort(np.asarray(positions, dtype=np.int64)))
 
 
-def _inner(rows: pd.DataFrame, y: NDArray[Any], split: SplitSpec) -> _GroupDivider | _RowDivider:
+def _inner(rows: pd.DataFrame, y: NDArray[Any], split: SplitSpec) -> GroupDivider | RowDivider:
     """What divides the training rows of every outer fold."""
     if split.inner == "speaker-k-fold":
         where = f"[split] inner = 'speaker-k-fold' of {split.inner_folds}"
         otherwise = "choose another outer"
         if y.ndim == 1:
             otherwise = "choose inner = 'stratified-k-fold' or another outer"
-        return _GroupDivider(rows, y, split, split.inner_folds, "speaker", where, otherwise)
+        return GroupDivider(rows, y, split, split.inner_folds, "speaker", where, otherwise)
     if split.inner == "stratified-k-fold":
         _need_classes(y, "inner = 'stratified-k-fold'")
         where = f"[split] inner = 'stratified-k-fold' of {split.inner_folds}"
         chooser = StratifiedKFold(split.inner_folds, shuffle=True, random_state=split.seed)
-        truth = _coded(y)
-        return _RowDivider(
+        truth = coded(y)
+        return RowDivider(
             rows,
             split.inner_folds,
             where,
@@ -224,88 +223,6 @@ def _partitions(rows: pd.DataFrame) -> list[Positions]:
     return [np.flatnonzero(rows["partition"] == name) for name in PARTITIONS]
 
 
-class _GroupDivider:
-    """Divides whole groups (speakers, sessions or sentences) among k folds.
-
-    Balanced by class (and gender, where asked for), or by count where the truth is no class. Those
-    that are hardest to balance are given first, and the seed decides between equals alone; with
-    `shuffle` it draws the order, which balances somewhat less.
-    """
-
-    def __init__(
-        self,
-        rows: pd.DataFrame,
-        y: NDArray[Any],
-        split: SplitSpec,
-        k: int,
-        column: str,
-        where: str,
-        otherwise: str = "choose another outer",
-    ) -> None:
-        self._rows, self._split, self._k, self._where = rows, split, k, where
-        self._column, self._otherwise = column, otherwise
-        self.names, self.promises = [str(one) for one in range(k)], (column,)
-        groups, self.group = _groups(rows, column)
-        self._n_groups = len(groups)
-        strata = y if y.ndim == 1 else None
-        if split.balance_gender:
-            gender = rows["gender"].to_numpy(str)
-            strata = (
-                gender if strata is None else np.char.add(np.char.add(y.astype(str), "|"), gender)
-            )
-        self._strata = None if strata is None else _coded(strata)
-        corpora, corpus = np.unique(rows["corpus"].to_numpy(str), return_inverse=True)
-        self._corpora, self._corpus = [str(one) for one in corpora], corpus
-
-    def codes(self, positions: Positions) -> Codes:
-        """The fold of each group.
-
-        Raises
-        ------
-        RunError
-            Unknown or too few groups.
-        """
-        _refuse_unknown(self._rows, self.group, positions, self._column, self._where)
-        fold = np.full(self._n_groups, -1, dtype=np.int64)
-        for i, corpus in enumerate(self._corpora):
-            part = positions
-            if len(self._corpora) > 1:
-                part = positions[self._corpus[positions] == i]
-            if len(part):
-                given, of = self._given(corpus, part)
-                _refuse_empty(self._where, corpus, np.bincount(of, minlength=self._k))
-                fold[given] = of
-        return smallest(fold, self._k)
-
-    def _given(self, corpus: str, part: Positions) -> tuple[Positions, Positions]:
-        """The groups of one corpus, and the fold of each."""
-        groups, member = dense(self.group[part])
-        k, seed = self._k, self._split.seed
-        if len(groups) < k:
-            n = len(groups)
-            way_out = f"ask for at most {n} folds" if n > 1 else self._otherwise
-            raise RunError(
-                f"{self._where}: {corpus} has {counted(n, self._column)} "
-                f"among these {counted(len(part), 'utterance')}; {way_out}"
-            )
-        stratum = np.zeros(len(part), dtype=np.int64)
-        if self._strata is not None:
-            stratum = dense(self._strata[part])[1]
-        if self._split.shuffle:
-            return groups, drawn_groups(stratum, member, k, seed)
-        if self._strata is None:
-            return groups, even_groups(member, k, seed)
-        try:
-            return groups, stratified_groups(stratum, member, k, seed)
-        except ValueError as error:  # scikit-learn's words on too few utterances of a class
-            raise RunError(f"{self._where}: {corpus}: {error}") from None
-
-    def folds(self, positions: Positions) -> list[Fold]:
-        """The folds of these rows."""
-        division = Division(self.codes(positions), self.group, positions)
-        return division.folds(self.names, self.promises)
-
-
 def _holdout(rows: pd.DataFrame, y: NDArray[Any], split: SplitSpec) -> list[Fold]:
     """One test part of `test_size` of each corpus, each class in its share, and a devel part."""
     _need_classes(y, f"outer = '{split.outer}'")
@@ -321,7 +238,7 @@ def _holdout(rows: pd.DataFrame, y: NDArray[Any], split: SplitSpec) -> list[Fold
             chooser = StratifiedShuffleSplit(1, test_size=n, random_state=split.seed)
             return [test for _, test in chooser.split(part, y[part])]
 
-        return _RowDivider(rows, 1, where, divide).folds(positions)[0]
+        return RowDivider(rows, 1, where, divide).folds(positions)[0]
 
     fold = held(known, split.test_size)
     test = np.sort(np.concatenate([fold.test, np.flatnonzero(y == "")]))
@@ -414,10 +331,10 @@ def _grid(rows: pd.DataFrame, split: SplitSpec, y: NDArray[Any]) -> list[Fold]:
     where = f"[split] outer = '{split.outer}' of {k} x {k}"
     group = {}
     for column in ("speaker", "sentence"):
-        divider = _GroupDivider(rows, y, split, k, column, where)
+        divider = GroupDivider(rows, y, split, k, column, where)
         group[column] = divider.codes(everything)[divider.group]
     known = y != "" if y.ndim == 1 else ~np.isnan(y).any(axis=1)
-    classes = _coded(y) if y.ndim == 1 else np.zeros(len(rows), dtype=np.int64)
+    classes = coded(y) if y.ndim == 1 else np.zeros(len(rows), dtype=np.int64)
     by_key = key_order(rows)
 
     def train(cell: tuple[int, int], number: int, seen: tuple[str, ...]) -> Positions:
@@ -450,107 +367,8 @@ def _grid(rows: pd.DataFrame, split: SplitSpec, y: NDArray[Any]) -> list[Fold]:
     return [fold for one in folds.values() for fold in one]
 
 
-class _RowDivider:
-    """Divides the rows of each corpus among k folds and unites the k-th parts.
-
-    Parameters
-    ----------
-    rows : DataFrame
-    k : int
-    where : str
-        What errors call it.
-    divide : callable
-        Gets the positions of one corpus, sorted by utterance, and returns k arrays of indices into
-        them: the test parts.
-    """
-
-    group = None
-
-    def __init__(
-        self,
-        rows: pd.DataFrame,
-        k: int,
-        where: str,
-        divide: Callable[[Positions], list[Positions]],
-    ) -> None:
-        self._rows, self._k, self._where, self._divide = rows, k, where, divide
-        self.names, self.promises = [str(one) for one in range(k)], ()
-
-    @cached_property
-    def _order(self) -> list[tuple[str, Positions]]:
-        """The rows of each corpus, sorted by utterance."""
-        order, corpus = key_order(self._rows), self._rows["corpus"].to_numpy(str)
-        names, starts = np.unique(corpus[order], return_index=True)
-        return list(zip(map(str, names), np.split(order, starts[1:]), strict=True))
-
-    def codes(self, positions: Positions) -> Codes:
-        """The fold of each row of the table; -1 where it is not divided.
-
-        Raises
-        ------
-        RunError
-            Too few utterances of every class.
-        """
-        fold = np.full(len(self._rows), -1, dtype=np.int64)
-        wanted = np.zeros(len(self._rows), dtype=bool)
-        wanted[positions] = True
-        for corpus, order in self._order:
-            part = order[wanted[order]]
-            if not len(part):
-                continue
-            with warnings.catch_warnings():
-                # Balanced as far as possible: a class of fewer utterances than folds is no fault.
-                warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-                try:
-                    tests = self._divide(part)
-                except ValueError as error:  # scikit-learn's words on too few utterances of a class
-                    raise RunError(f"{self._where}: {corpus}: {error}") from None
-            _refuse_empty(self._where, corpus, np.array([len(one) for one in tests]))
-            for k, test in enumerate(tests):
-                fold[part[test]] = k
-        return smallest(fold, self._k)
-
-    def folds(self, positions: Positions) -> list[Fold]:
-        """The folds of these rows."""
-        return Division(self.codes(positions), None, positions).folds(self.names)
-
-
 def _none() -> Positions:
     return np.empty(0, dtype=np.int64)
-
-
-def _coded(values: NDArray[Any]) -> Positions:
-    """Which of the sorted values each one is."""
-    return np.unique(values.astype(str), return_inverse=True)[1].astype(np.int64)
-
-
-def _groups(rows: pd.DataFrame, column: str) -> tuple[list[str], Codes]:
-    """The sorted names `corpus/value`, and which of them each row has; -1 where it is unknown."""
-    known = (rows[column] != "").to_numpy()
-    names = (rows["corpus"] + "/" + rows[column]).to_numpy(str)[known]
-    found, member = np.unique(names, return_inverse=True)
-    codes = np.full(len(rows), -1, dtype=np.int64)
-    codes[known] = member
-    return [str(one) for one in found], smallest(codes, len(found))
-
-
-def _refuse_unknown(
-    rows: pd.DataFrame, codes: Codes, positions: Positions, column: str, where: str
-) -> None:
-    unknown = positions[codes[positions] < 0]
-    if len(unknown):
-        first = rows.iloc[unknown[:3]]
-        some = ", ".join(first["corpus"] + "/" + first["utterance"])
-        raise RunError(
-            f"{where}: the {column} of {len(unknown)} of {len(positions)} utterances is unknown "
-            f"({some}{', ...' if len(unknown) > 3 else ''}); choose a split that needs none"
-        )
-
-
-def _refuse_empty(where: str, corpus: str, sizes: NDArray[np.signedinteger[Any]]) -> None:
-    if not sizes.all():
-        fold = int(np.argmin(sizes))
-        raise RunError(f"{where}: {corpus}: fold {fold} is empty; ask for fewer folds")
 
 
 def _need_classes(y: np.ndarray, where: str) -> None:

@@ -17,9 +17,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from features.common.errors import RunError
+from features.common.findings import some
 from features.common.words import counted
 from features.splits.folds import Fold, Positions
-from features.utterances import some
 
 
 def check_fold(y: NDArray[Any], names: Sequence[str], train: Positions, where: str) -> None:

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.common.errors import UserError
+from features.common.findings import some
 from features.common.words import counted
+from features.stores.guard import Float32
 from features.stores.inventory import require_store
-from features.stores.read import Float32, Store
-from features.utterances import some
+from features.stores.read import Store
 
 STEP_VALUES = 1 << 20
 """Values that are compared at a time, in float64."""

@@ -48,7 +48,7 @@ def write_failures(
     store : Path
     rows : iterable of (corpus, utterance, path, reason, audio hash)
     key : str
-        Hash of the store's key (`features.stores.read.key_hash`); without it nothing is looked up
+        Hash of the store's key (`features.stores.key.key_hash`); without it nothing is looked up
         later.
 
     Raises

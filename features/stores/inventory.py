@@ -18,12 +18,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from features.common.command import size
 from features.common.errors import CorpusError, StoreError, UserError, nearest
 from features.common.lock import live_holder
+from features.common.progress import size
 from features.common.words import counted
-from features.recipe.load import Recipe
-from features.stores.read import Store, parts_path, sealed_parts, store_path
+from features.recipe.model import Recipe
+from features.stores.key import parts_path, store_path
+from features.stores.read import Store, sealed_parts
 from features.utterances import read_table
 
 

@@ -21,9 +21,11 @@ from pathlib import Path
 
 from features.common.errors import RecipeError
 from features.common.files import IrregularFileError, parse_json, read_bytes, read_text
+from features.common.findings import some
 from features.common.walk import Identity, identity_of
-from features.recipe.load import Recipe, load_recipe, model_parts
-from features.utterances import some
+from features.recipe.extract import model_parts
+from features.recipe.load import load_recipe
+from features.recipe.model import Recipe
 
 FOLDER = Path("recipes")
 """Of the working directory, and beside STORES."""

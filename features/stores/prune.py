@@ -22,11 +22,12 @@ from pathlib import Path
 
 import numpy as np
 
-from features.common.command import size
 from features.common.errors import CorpusError, StoreError
 from features.common.lock import WriterLock
+from features.common.progress import size
 from features.common.words import counted
-from features.recipe.load import Recipe
+from features.recipe.model import Recipe
+from features.stores.guard import Float32
 from features.stores.inventory import (
     compare_rows,
     corpus_folders,
@@ -36,7 +37,9 @@ from features.stores.inventory import (
     under_way,
 )
 from features.stores.keepers import find_keepers
-from features.stores.read import Float32, Store, parts_path, store_path, write_store
+from features.stores.key import parts_path, store_path
+from features.stores.read import Store
+from features.stores.write import write_store
 from features.utterances import read_table
 
 LEFT_AFTER_S = 3600.0

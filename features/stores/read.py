@@ -14,124 +14,53 @@ Conventions
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 import json
-import math
 import os
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import h5py
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from features.common.errors import StoreError, nearest
-from features.common.files import IrregularFileError, Sink, open_regular, replacing
-from features.recipe.load import side_by_side
+from features.common.files import IrregularFileError
+from features.recipe.head import side_by_side
 from features.stores import hdf5
+from features.stores.guard import (
+    _DAMAGE,
+    BLOCK,
+    RUN_BYTES,
+    Damage,
+    Float32,
+    checksums,
+    index_bytes,
+    key_bytes,
+    read_into,
+)
+from features.stores.key import (
+    _NOT_KEY,
+    FORMAT_VERSION,
+    NUMERICS,
+    anew,
+    identity,
+    is_part,
+    parts_path,
+)
+from features.stores.write import _steps, not_finite
 
-FORMAT_VERSION = 1
-NUMERICS = 2
 """Raised with every change that moves an extracted number; part of every key."""
-BLOCK = 64
 """Utterances a checksum covers."""
-STEP_BYTES = 256_000_000
 """Most that is in memory at a time when a store is written or verified."""
-RUN_BYTES = 1 << 22
 """What a thread reads and sums at a time; it stays in the core's cache."""
 MAX_READERS = 4
-
-INDEX_COLUMNS = ("utterance", "audio_hash", "size", "mtime_ns")
-_NOT_KEY = ("format", "format_version", "statistics_default")
-
-_DAMAGE = (
-    KeyError, ValueError, OSError, RuntimeError, TypeError, AttributeError, IndexError, MemoryError,
-    OverflowError,
-)  # fmt: skip
 """What the bytes of a damaged file and a value of another type raise."""
 MAX_BRACKETS = 10_000
 """In the JSON of an attribute: an empty list takes thirty times its text."""
-
-Float32 = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Damage:
-    """A block whose bytes are not those that were written; or rows of it that no model gives.
-
-    Attributes
-    ----------
-    utterances : tuple of str
-        Those of the block; of values that are not finite, those that have them.
-    finite : bool
-        False where the values are those that were written, and not finite.
-    """
-
-    statistic: str
-    layer: int
-    block: int
-    utterances: tuple[str, ...]
-    finite: bool = True
-
-    def __str__(self) -> str:
-        return self.naming(3)
-
-    def naming(self, n: int) -> str:
-        """Where it is, with the names of at most `n` utterances."""
-        rest = len(self.utterances) - n
-        more = f" and {rest} more" if rest > 0 else ""
-        named = ", ".join(self.utterances[:n])
-        why = "" if self.finite else ": values that are not finite"
-        return f"/{self.statistic}, layer {self.layer}, utterances {named}{more}{why}"
-
-
-def store_path(stores: Path, corpus: str, model: str) -> Path:
-    """Path of the store of a corpus and model."""
-    return stores / corpus / f"{model}.h5"
-
-
-def parts_path(store: Path) -> Path:
-    """Folder of the plan and the sealed parts of an extraction under way."""
-    return store.with_suffix(".parts")
-
-
-def full_key(key: Mapping[str, Any]) -> dict[str, Any]:
-    """Complete a model's key with what belongs to every store, in JSON-able values."""
-    return json.loads(json.dumps({**key, "numerics": NUMERICS}, sort_keys=True))
-
-
-def key_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:
-    """Name the first attributes in which two keys differ, with both values; None if equal."""
-    named = [
-        f"{name}: stored {theirs.get(name)!r}, asked {ours.get(name)!r}"
-        for name in sorted({*ours, *theirs})
-        if ours.get(name) != theirs.get(name)
-    ]
-    return "; ".join(named) if named else None
-
-
-def key_hash(key: Mapping[str, Any]) -> str:
-    """Hash of a key alone: BLAKE2b-128, hex."""
-    return _key_digest(key).hexdigest()
-
-
-def _key_digest(key: Mapping[str, Any]) -> hashlib.blake2b:
-    return hashlib.blake2b(json.dumps(key, sort_keys=True).encode(), digest_size=16)
-
-
-def identity(key: Mapping[str, Any], index: pd.DataFrame) -> str:
-    """Hash of a key and of the sorted (utterance, audio hash): BLAKE2b-128, hex."""
-    digest = _key_digest(key)
-    for utterance, audio_hash in sorted(zip(index["utterance"], index["audio_hash"], strict=True)):
-        digest.update(f"\n{utterance}\t{audio_hash}".encode())
-    return digest.hexdigest()
 
 
 class Store:
@@ -165,12 +94,12 @@ class Store:
         except IrregularFileError as error:
             raise StoreError(str(error)) from None
         except hdf5.LayoutError as error:
-            raise StoreError(f"{self.path}: {error}; {_anew(self.path)}") from None
+            raise StoreError(f"{self.path}: {error}; {anew(self.path)}") from None
         except (OSError, *_DAMAGE) as error:
             if self.path.suffix != ".h5":
                 raise StoreError(f"{self.path}: is no store (no HDF5 file)") from None
             raise StoreError(
-                f"{self.path}: cannot be opened as HDF5 ({_first_line(error)}); {_anew(self.path)}"
+                f"{self.path}: cannot be opened as HDF5 ({_first_line(error)}); {anew(self.path)}"
             ) from None
         try:
             self._read_index()
@@ -179,11 +108,11 @@ class Store:
             raise
         except hdf5.LayoutError as error:
             self._file.close()
-            raise StoreError(f"{self.path}: {error}; {_anew(self.path)}") from None
+            raise StoreError(f"{self.path}: {error}; {anew(self.path)}") from None
         except _DAMAGE as error:
             self._file.close()
             raise StoreError(
-                f"{self.path}: damaged ({_first_line(error)}); {_anew(self.path)}"
+                f"{self.path}: damaged ({_first_line(error)}); {anew(self.path)}"
             ) from None
 
     def _read_index(self) -> None:
@@ -233,17 +162,17 @@ class Store:
             if name.startswith("names/")
         }
         sealed = {
-            "index": ("/utterance, /audio_hash, /size, /mtime_ns", _index_bytes(self.index)),
+            "index": ("/utterance, /audio_hash, /size, /mtime_ns", index_bytes(self.index)),
             "key": (
                 "the attributes, /layers, /names, /failed",
-                _key_bytes(attributes, self.layers, self.names, self.failed),
+                key_bytes(attributes, self.layers, self.names, self.failed),
             ),
         }
         for name, (what, found) in sealed.items():
             if f"crc/{name}" not in arrays:
                 continue  # written before there was one
             if zlib.crc32(found) != int(file.numbers(arrays[f"crc/{name}"])[()]):
-                raise StoreError(f"{self.path}: damaged (checksum of {what}); {_anew(self.path)}")
+                raise StoreError(f"{self.path}: damaged (checksum of {what}); {anew(self.path)}")
 
     def _arrays(self) -> dict[str, hdf5.Array]:
         """All arrays by their names; their shapes and types fit each other and the file's bytes.
@@ -326,8 +255,8 @@ class Store:
         """What heals damaged blocks; the file itself must not be deleted for it."""
         if self.imported:
             return "import it again"
-        if _is_part(self.path):
-            return _anew(self.path)
+        if is_part(self.path):
+            return anew(self.path)
         return f"make extract MODEL={self.path.stem} VERIFY=1 computes the damaged blocks again"
 
     @property
@@ -478,8 +407,8 @@ class Store:
 
         def run(first: int) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
             rows = matrix[first : first + step]
-            _read_into(rows, self._file.handle, offset + first * row_bytes)
-            return checksums(rows) if sums else np.empty(0, np.uint32), first + _not_finite(rows)
+            read_into(rows, self._file.handle, offset + first * row_bytes)
+            return checksums(rows) if sums else np.empty(0, np.uint32), first + not_finite(rows)
 
         firsts = range(0, len(matrix), step)
         try:
@@ -491,7 +420,7 @@ class Store:
         except _DAMAGE as error:
             raise StoreError(
                 f"{self.path}: /{statistic}, layer {self.layers[position]}: cannot be read "
-                f"({_first_line(error)}); {_anew(self.path)}"
+                f"({_first_line(error)}); {anew(self.path)}"
             ) from None
 
     def _heal(self, damage: Damage) -> StoreError:
@@ -528,13 +457,13 @@ class Store:
         array = self._sums[statistic]
         stored = np.empty(n, dtype="<u4")
         try:
-            _read_into(
+            read_into(
                 stored, self._file.handle, array.start + 4 * (position * array.shape[1] + first)
             )
         except OSError as error:
             raise StoreError(
                 f"{self.path}: /{array.name}: cannot be read ({_first_line(error)}); "
-                f"{_anew(self.path)}"
+                f"{anew(self.path)}"
             ) from None
         return stored
 
@@ -555,169 +484,6 @@ class Store:
         ]
 
 
-def _not_finite(rows: Float32) -> NDArray[np.int64]:
-    """Numbers of the rows with a value that is not finite."""
-    finite = np.isfinite(rows)
-    return np.empty(0, np.int64) if finite.all() else np.flatnonzero(~finite.all(axis=1))
-
-
-def _read_into(rows: NDArray[Any], handle: int, start: int) -> None:
-    """Fill rows, whole and contiguous, from a byte of a file on.
-
-    Raises
-    ------
-    OSError
-    """
-    left = rows.reshape(-1).view(np.uint8).data
-    while left:
-        n_bytes = os.preadv(handle, [left], start)
-        if not n_bytes:
-            raise OSError(f"the file ends at byte {start}")
-        left, start = left[n_bytes:], start + n_bytes
-
-
-def checksums(matrix: Float32) -> NDArray[np.uint32]:
-    """CRC-32 of each block of 64 utterances of one layer, little-endian float32 bytes."""
-    contiguous = np.ascontiguousarray(matrix, dtype="<f4")
-    return np.array(
-        [zlib.crc32(contiguous[i : i + BLOCK].data) for i in range(0, len(contiguous), BLOCK)],
-        dtype=np.uint32,
-    )
-
-
-def write_store(
-    path: Path,
-    key: Mapping[str, Any],
-    index: pd.DataFrame,
-    layers: Sequence[int],
-    matrix: Callable[[str, int, int, int], Float32],
-    *,
-    default: Sequence[str],
-    columns: Mapping[str, int],
-    names: Mapping[str, Sequence[str]] | None = None,
-    failed: Sequence[Sequence[str]] = (),
-) -> None:
-    """Write a store (or a part) under a temporary name, sync it, and rename it into place.
-
-    Parameters
-    ----------
-    path : Path
-    key : mapping
-        Complete, as `full_key` gives it.
-    index : DataFrame
-        Columns utterance, audio_hash (hex), size (bytes), mtime_ns.
-    layers : sequence of int
-        Layer index of each position of the first axis.
-    matrix : callable
-        `matrix(statistic, position, start, stop)` gives float32, shape (stop - start, n_columns):
-        rows start..stop of a layer. Called in order, for at most `STEP_BYTES` at a time, so that
-        memory does not grow with the number of utterances.
-    default : sequence of str
-        Statistics that a recipe gets that names none.
-    columns : mapping
-        Width of each statistic.
-    names : mapping, optional
-        Names of the columns of a statistic, where they have any.
-    failed : sequence of (utterance, audio_hash, reason)
-        For parts: what could not be computed.
-
-    Raises
-    ------
-    StoreError
-        When the disk is full or the folder cannot be written, or a text is longer than a store
-        can hold; nothing is left behind.
-    """
-    attributes: dict[str, Any] = {
-        **key,
-        "format": "serfuse",
-        "format_version": FORMAT_VERSION,
-        "statistics_default": list(default),
-    }
-    named = {statistic: list(given) for statistic, given in (names or {}).items()}
-    rows = [json.dumps(list(one)) for one in failed]
-    encoded = {name: _encode(value) for name, value in attributes.items()}
-    whole = "".join(one for one in encoded.values() if isinstance(one, str))
-    for one in (whole, *index["utterance"], *itertools.chain(*named.values()), *rows):
-        if len(one.encode()) > hdf5.MAX_TEXT:
-            raise StoreError(
-                f"{path}: a text of {len(one.encode()):,} bytes ({one[:40]!r}...); a store holds "
-                f"at most {hdf5.MAX_TEXT:,}: use shorter names"
-            )
-    n = len(index)
-    n_bytes = n * sum(columns.values()) * len(layers) * 4
-    with (
-        replacing(path, StoreError, n_bytes) as temporary,
-        Sink(temporary) as sink,
-        h5py.File(sink, "w", libver="earliest", locking=False) as file,
-    ):
-        for name, value in encoded.items():
-            file.attrs[name] = value
-        text = h5py.string_dtype("utf-8")
-        file.create_dataset("utterance", data=list(index["utterance"]), dtype=text, shape=(n,))
-        hashes = b"".join(bytes.fromhex(one) for one in index["audio_hash"])
-        file["audio_hash"] = np.frombuffer(hashes, dtype=np.uint8).reshape(n, 16)
-        file["size"] = index["size"].to_numpy(dtype=np.int64)
-        file["mtime_ns"] = index["mtime_ns"].to_numpy(dtype=np.int64)
-        file["layers"] = np.asarray(layers, dtype=np.int64)
-        for statistic, given in named.items():
-            file.create_dataset(f"names/{statistic}", data=given, dtype=text)
-        if failed:
-            file.create_dataset("failed", data=rows, dtype=text)
-        file["crc/index"] = np.uint32(zlib.crc32(_index_bytes(index)))
-        file["crc/key"] = np.uint32(zlib.crc32(_key_bytes(attributes, layers, named, failed)))
-        for statistic, width in columns.items():
-            data = file.create_dataset(statistic, (len(layers), n, width), dtype="<f4")
-            crc = np.zeros((len(layers), -(-n // BLOCK)), dtype=np.uint32)
-            for position in range(len(layers)):
-                for start, stop in _steps(n, width):
-                    values = matrix(statistic, position, start, stop)
-                    data[position, start:stop] = values
-                    sink.check()
-                    crc[position, start // BLOCK : -(-stop // BLOCK)] = checksums(values)
-            file[f"crc/{statistic}"] = crc
-
-
-def _steps(n: int, width: int) -> list[tuple[int, int]]:
-    """Whole blocks of rows of at most `STEP_BYTES`, from (0, ...) to (..., n)."""
-    step = max(1, STEP_BYTES // (4 * width * BLOCK)) * BLOCK
-    return [(start, min(start + step, n)) for start in range(0, n, step)]
-
-
-def file_digest(path: Path) -> hashlib.blake2b:
-    """BLAKE2b-128 over a file's bytes, as an object that can be copied and updated.
-
-    Raises
-    ------
-    OSError
-        The file is missing or cannot be read.
-    """
-    digest = hashlib.blake2b(digest_size=16)
-    with open_regular(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest
-
-
-def audio_hash(digest: hashlib.blake2b, start: float, end: float, *, decoder: int = 1) -> str:
-    """Hash of an utterance: its file's bytes, start and end (seconds) if any, who decodes it.
-
-    Parameters
-    ----------
-    digest : hashlib object
-        Over the file's bytes (`file_digest`); it is not used up.
-    start, end : float
-    decoder : int
-        The decoder version whose samples they are (`features.audio.decode.Heard.decoder`). A row of
-        another version is another row: its features are computed again.
-    """
-    part = digest.copy()
-    if not (math.isnan(start) and math.isnan(end)):
-        part.update(f"#{float(start)!r}-{float(end)!r}".encode())
-    if decoder != 1:
-        part.update(f"@decoder{decoder}".encode())
-    return part.hexdigest()
-
-
 def sealed_parts(folder: Path) -> Iterator[tuple[Path, Store | None]]:
     """The parts in a folder, opened one after the other; None for one that is damaged."""
     for path in sorted(folder.glob("part-*.h5")):
@@ -728,32 +494,6 @@ def sealed_parts(folder: Path) -> Iterator[tuple[Path, Store | None]]:
             continue
         with part:
             yield path, part
-
-
-def _index_bytes(index: pd.DataFrame) -> bytes:
-    rows = zip(*(index[name] for name in INDEX_COLUMNS), strict=True)
-    return "\n".join("\t".join(str(value) for value in row) for row in rows).encode()
-
-
-def _key_bytes(
-    attributes: Mapping[str, Any],
-    layers: Sequence[int],
-    names: Mapping[str, Sequence[str]],
-    failed: Sequence[Sequence[str]],
-) -> bytes:
-    whole = {
-        "failed": [list(one) for one in failed],
-        "attributes": dict(attributes),
-        "layers": [int(one) for one in layers],
-        "names": {statistic: list(given) for statistic, given in names.items()},
-    }
-    return json.dumps(whole, sort_keys=True).encode()
-
-
-def _encode(value: Any) -> Any:
-    """An attribute as HDF5 has it: text and numbers as they are, all else as JSON text."""
-    plain = isinstance(value, str | int | float) and not isinstance(value, bool)
-    return value if plain else "json:" + json.dumps(value, sort_keys=True)
 
 
 def _decode(value: Any) -> Any:
@@ -775,20 +515,6 @@ def _texts(name: str, value: Any, n: int | None = None) -> list[str]:
     if wrong or n not in (None, len(value)):
         raise ValueError(f"{name} is {value!r}, expected a list of {n or ''} texts")
     return value
-
-
-def _is_part(path: Path) -> bool:
-    return path.parent.suffix == ".parts"
-
-
-def _anew(path: Path) -> str:
-    """What replaces a file of which nothing can be used."""
-    if _is_part(path):
-        return f"make extract MODEL={path.parent.stem} goes on, and computes it again"
-    return (
-        f"make extract MODEL={path.stem} FORCE=1 replaces it (one that was imported: import it "
-        f"again with --force)"
-    )
 
 
 def _first_line(error: BaseException) -> str:

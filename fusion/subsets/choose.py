@@ -31,26 +31,32 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evaluate.metrics import metrics
+from evaluate.runs import folders
 from evaluate.runs import record as files
 from evaluate.runs.arrays import count_speakers, has_truth, speakers, values_of
+from evaluate.runs.files import fingerprint, read_json, versions, write_json
+from evaluate.runs.folders import INNER, PREDICTIONS, fusion_folder, run_folder
+from evaluate.runs.freshness import check_members, is_fresh, subsets_settings
+from evaluate.runs.predictions import predicted_labels, predicted_targets, read_predictions
 from evaluate.statistics import resampling as intervals
-from features.common.command import Progress
 from features.common.errors import RunError
+from features.common.progress import Progress
 from features.common.words import counted
-from features.recipe.load import SUBSETS, Recipe, SubsetsSpec
-from fusion.combine import align
+from features.recipe.fusion import SUBSETS, SubsetsSpec
+from features.recipe.model import Recipe
+from fusion.align import align
+from fusion.subsets.classes import Classes
+from fusion.subsets.parts import Subset
 from fusion.subsets.search import (
     TIES_KEPT,
-    Classes,
     Problem,
-    Shares,
     State,
-    Subset,
     draw,
     greedy,
     members_of,
     search,
 )
+from fusion.subsets.targets import Shares
 
 Floats = NDArray[np.float64]
 
@@ -163,18 +169,18 @@ def make_subsets(recipe: Recipe, *, stores: Path, runs: Path, force: bool = Fals
         has a truth.
     """
     spec = _spec(recipe)
-    folder = files.fusion_folder(runs, recipe.name, SUBSETS)
-    files.check_members(recipe, spec.members, f"fusion {SUBSETS}", runs, stores)
-    inputs = files.subsets_settings(recipe, runs)
-    if not force and files.is_fresh(folder, inputs, (files.SUBSETS,)):
+    folder = fusion_folder(runs, recipe.name, SUBSETS)
+    check_members(recipe, spec.members, f"fusion {SUBSETS}", runs, stores)
+    inputs = subsets_settings(recipe, runs)
+    if not force and is_fresh(folder, inputs, (folders.SUBSETS,)):
         print(f"fusion {SUBSETS}: nothing to do")
         return folder
     start = time.monotonic()
     data = read_data(recipe, runs)
-    checkpoint = Checkpoint(folder / PROGRESS, files.fingerprint(inputs))
+    checkpoint = Checkpoint(folder / PROGRESS, fingerprint(inputs))
     result = choose(recipe, data, checkpoint)
     (folder / "run.json").unlink(missing_ok=True)
-    files.write_json(folder / files.SUBSETS, result)
+    write_json(folder / folders.SUBSETS, result)
     record = {
         "inputs": inputs,
         "stage": SUBSETS,
@@ -183,7 +189,7 @@ def make_subsets(recipe: Recipe, *, stores: Path, runs: Path, force: bool = Fals
         "recipe": recipe.resolved(),
         "seeds": {"random": spec.seed, "bootstrap": recipe.evaluate.seed},
         "notes": data.notes,
-        "versions": files.versions(),
+        "versions": versions(),
         "seconds": {"all": time.monotonic() - start},
     }
     files.write_run(folder, record)
@@ -215,18 +221,18 @@ def read_data(recipe: Recipe, runs: Path) -> Data:
     spec = _spec(recipe)
     notes: list[str] = []
     rows = {}
-    for output in (files.PREDICTIONS, files.INNER):
+    for output in (PREDICTIONS, INNER):
         frames = {
-            member: files.read_predictions(files.run_folder(runs, recipe.name, member) / output)
+            member: read_predictions(run_folder(runs, recipe.name, member) / output)
             for member in spec.members
         }
         aligned = align(frames, spec.missing, f"fusion {SUBSETS}: {output}")
         if aligned.n_dropped:
             dropped = counted(aligned.n_dropped, "row")
             notes.append(f"{output}: {dropped} dropped that not every member has")
-        names = aligned.labels or files.predicted_targets(aligned.frame)
+        names = aligned.labels or predicted_targets(aligned.frame)
         rows[output] = Rows(aligned.frame, aligned.stack).where(has_truth(aligned.frame, names))
-    held, inner = rows[files.PREDICTIONS], rows[files.INNER]
+    held, inner = rows[PREDICTIONS], rows[INNER]
     by_partition = {name: held.where(held.frame["partition"] == name) for name in ("test", "devel")}
     partition = "test" if len(by_partition["test"].frame) else "devel"
     scored = by_partition[partition]
@@ -256,7 +262,7 @@ def _spec(recipe: Recipe) -> SubsetsSpec:
 
 def problem_of(rows: Rows, method: str, by: Sequence[str]) -> Problem:
     """The search problem of some rows."""
-    labels = files.predicted_labels(rows.frame)
+    labels = predicted_labels(rows.frame)
     if labels:
         truth = metrics.encode(rows.frame["true"].to_numpy(), labels, "truth")
         return Classes(truth, rows.values, method, by)
@@ -264,7 +270,7 @@ def problem_of(rows: Rows, method: str, by: Sequence[str]) -> Problem:
 
 
 def _truths(frame: pd.DataFrame) -> Floats:
-    return values_of(frame, files.predicted_targets(frame))[0]
+    return values_of(frame, predicted_targets(frame))[0]
 
 
 # -- the searches ----------------------------------------------------------------------------
@@ -282,7 +288,7 @@ class Checkpoint:
 
     def __init__(self, path: Path, inputs: str) -> None:
         self.path, self.inputs = path, inputs
-        found = files.read_json(path)
+        found = read_json(path)
         if found is not None and found["inputs"] != inputs:
             print(f"fusion {SUBSETS}: {path} is of other inputs; begun anew")
             found = None
@@ -294,7 +300,7 @@ class Checkpoint:
         """Write the file, when it is time."""
         if now or time.monotonic() - self._saved >= SAVE_EVERY_S:
             states = {key: state.record() for key, state in self.states.items()}
-            files.write_json(self.path, {"inputs": self.inputs, "states": states})
+            write_json(self.path, {"inputs": self.inputs, "states": states})
             self._saved = time.monotonic()
 
 
@@ -456,7 +462,7 @@ class Scorer:
 
     def __init__(self, problem: Problem, rows: Rows, recipe: Recipe) -> None:
         self.problem, self.frame = problem, rows.frame
-        self.labels = files.predicted_labels(rows.frame)
+        self.labels = predicted_labels(rows.frame)
         self.folds = list(dict.fromkeys(rows.frame["fold"]))
         self._evaluate = recipe.evaluate
         groups = speakers(rows.frame)

@@ -56,7 +56,7 @@ LOST = "the search for the minimum gave up; fitted by scikit-learn"
 
 
 class Fit(Protocol):
-    """A pipeline to fit to rows and apply to others: `models.search.Fit`."""
+    """A pipeline to fit to rows and apply to others: `models.problem.Fit`."""
 
     @property
     def pipeline(self) -> Pipeline:
@@ -86,7 +86,7 @@ class Fitted:
     Attributes
     ----------
     outputs : list of float64, shape (n_test, n_columns) or (n_test, n_labels)
-        As of `models.search.apply`.
+        As of `models.fits.apply`.
     pipeline : Pipeline or None
         scikit-learn's own, fitted; None where it was not asked for.
     done : bool

@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from features.stores.read import FORMAT_VERSION, Store, full_key, write_store
+from features.stores.key import FORMAT_VERSION, full_key
+from features.stores.read import Store
+from features.stores.write import write_store
 
 HERE = Path(__file__).parent
 

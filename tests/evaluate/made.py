@@ -10,7 +10,11 @@ import numpy as np
 import pandas as pd
 
 from evaluate.runs import record as runs
-from features.recipe.load import Recipe, load_recipe
+from evaluate.runs.folders import INNER, PREDICTIONS, fusion_folder, run_folder, split_member
+from evaluate.runs.freshness import fusion_settings, head_settings
+from evaluate.runs.predictions import KEY, write_predictions
+from features.recipe.load import load_recipe
+from features.recipe.model import Recipe
 
 TARGETS = ("Calmness", "Sadness", "Anger")
 UNLUCKY = '<script>alert(1)</script>, "quoted"'
@@ -67,7 +71,7 @@ def regression(
             truth[:: n // 2] = np.nan
         columns[f"{target}_true"] = truth
     frame = pd.DataFrame(columns)
-    return frame[[*runs.KEY, *(f"{t}_{side}" for t in TARGETS for side in ("true", "pred"))]]
+    return frame[[*KEY, *(f"{t}_{side}" for t in TARGETS for side in ("true", "pred"))]]
 
 
 def classification(
@@ -103,14 +107,14 @@ def finish(
 ) -> Path:
     """Write a run as a training leaves it: predictions, inner predictions, `run.json`."""
     if member in recipe.fusion:
-        where = runs.fusion_folder(folder, recipe.name, member)
-        inputs = runs.fusion_settings(recipe, member, folder)
+        where = fusion_folder(folder, recipe.name, member)
+        inputs = fusion_settings(recipe, member, folder)
     else:
-        where = runs.run_folder(folder, recipe.name, member)
-        settings = runs.head_settings(recipe, *runs.split_member(member))
+        where = run_folder(folder, recipe.name, member)
+        settings = head_settings(recipe, *split_member(member))
         inputs = {**settings, "corpora": {name: {} for name in recipe.corpora}}
-    runs.write_predictions(where / runs.PREDICTIONS, frame)
-    runs.write_predictions(where / runs.INNER, frame)
+    write_predictions(where / PREDICTIONS, frame)
+    write_predictions(where / INNER, frame)
     runs.write_run(where, {"inputs": inputs, "recipe": recipe.resolved(), **(record or {})})
     return where
 

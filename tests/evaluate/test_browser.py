@@ -11,7 +11,7 @@ import pytest
 import soundfile as sf
 
 from evaluate.report import write as report
-from evaluate.runs import record as runs
+from evaluate.runs.predictions import KEY
 from evaluate.scores import score, side_by_side
 from evaluate.scores.pairs import make_statistics
 from features.utterances import Table, write_table
@@ -106,7 +106,7 @@ def nine(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 frame[f"{target}_{side}"] = frame[f"{own}_{side}"]
         columns = [f"{target}_{side}" for target in NINE for side in ("true", "pred")]
         title = "a large model + a set of features + another one" if member == "two" else member
-        made.finish(recipe, top / "runs", member, frame[[*runs.KEY, *columns]], {"title": title})
+        made.finish(recipe, top / "runs", member, frame[[*KEY, *columns]], {"title": title})
     make_statistics(recipe, score.score_all(recipe, top / "runs"), top / "runs")
     return report.make_report(recipe, top / "runs", top / "stores", top / "data").parent
 

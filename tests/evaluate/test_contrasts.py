@@ -10,10 +10,13 @@ from evaluate.report import pair_sheets as contrasts
 from evaluate.report import write as report
 from evaluate.report.tables import Sheet
 from evaluate.runs import record as runs
+from evaluate.runs.files import read_json, write_json
+from evaluate.runs.folders import INNER, SUBSETS, fusion_folder
+from evaluate.runs.predictions import write_predictions
 from evaluate.scores import score
 from evaluate.scores.pairs import make_statistics
 from features.common.errors import RunError
-from features.recipe.load import Recipe
+from features.recipe.model import Recipe
 from features.utterances import Table, write_table
 from tests.evaluate import made
 from tests.evaluate.page import Page, read
@@ -153,7 +156,7 @@ def test_a_report_without_comparisons_of_todays_runs_is_one_line(compared) -> No
         RunError, match=r"statistics\.json: missing or outdated; run make score RECIPE="
     ):
         report.make_report(recipe, folder / "runs", NOWHERE, NOWHERE)
-    assert runs.read_json(folder / "runs/study/statistics.json") is None
+    assert read_json(folder / "runs/study/statistics.json") is None
 
 
 def choice(k: int | str, value: float, honest: float | None) -> dict:
@@ -217,8 +220,8 @@ def test_the_page_of_fusion_shows_subsets(tmp_path: Path, subsets: dict) -> None
     statistics_of(recipe, tmp_path)
     for part in ("choices", "random"):
         subsets[part] += [{**one, "metric": "wa"} for one in subsets[part]]
-    folder = runs.fusion_folder(tmp_path / "runs", recipe.name, "subsets")
-    runs.write_json(folder / runs.SUBSETS, subsets)
+    folder = fusion_folder(tmp_path / "runs", recipe.name, "subsets")
+    write_json(folder / SUBSETS, subsets)
     runs.write_run(folder, {"inputs": {"other": "members"}})
     index = report.make_report(recipe, tmp_path / "runs", NOWHERE, NOWHERE)
     first = read(index.parent)["index.html"]
@@ -243,7 +246,7 @@ def test_votes_have_no_calibration_and_a_line_why(tmp_path: Path) -> None:
         frame = made.classification(60)
         where = made.finish(recipe, tmp_path / "runs", member, frame,
                             record if member == "mean" else None)  # fmt: skip
-        runs.write_predictions(where / runs.INNER, frame.assign(partition="inner"))
+        write_predictions(where / INNER, frame.assign(partition="inner"))
     statistics_of(recipe, tmp_path)
     index = report.make_report(recipe, tmp_path / "runs", NOWHERE, NOWHERE)
     pages = read(index.parent)
@@ -258,7 +261,7 @@ def test_calibration_is_shown_with_and_without_temperatures(tmp_path: Path) -> N
     recipe = made.recipe(tmp_path, "classification")
     frame = made.classification(200)
     where = made.finish(recipe, tmp_path / "runs", "one", frame)
-    runs.write_predictions(where / runs.INNER, frame.assign(partition="inner"))
+    write_predictions(where / INNER, frame.assign(partition="inner"))
     statistics_of(recipe, tmp_path)
     one = score.read_all(recipe, tmp_path / "runs")[0]
     found = contrasts.calibration(one, "test")

@@ -10,12 +10,13 @@ import pytest
 
 from evaluate.metrics import metrics
 from evaluate.report import pair_sheets as contrasts
-from evaluate.runs import record as runs
+from evaluate.runs import files
+from evaluate.runs.predictions import predicted_labels, predicted_targets
 from evaluate.scores import groups, score
 from evaluate.scores.score import Scored
 from evaluate.statistics import resampling as intervals
 from features.common.errors import RunError
-from features.recipe.load import EvaluateSpec
+from features.recipe.model import EvaluateSpec
 from features.utterances import Table, columns_of, write_table
 from tests.evaluate import made
 
@@ -40,7 +41,7 @@ def table_of(frame: pd.DataFrame) -> Table:
 
 
 def scored(frame: pd.DataFrame, shown=("uar", "wa")) -> dict:
-    names = runs.predicted_labels(frame) or runs.predicted_targets(frame)
+    names = predicted_labels(frame) or predicted_targets(frame)
     of_row = groups.group_names(frame, {"mine": table_of(frame)})
     return groups.score_groups(frame, names, of_row, shown, SETTINGS)
 
@@ -151,7 +152,7 @@ def test_no_two_groups_with_all_classes_have_no_gap(tmp_path: Path) -> None:
     frame["true"] = frame["true"].mask(alone, "anger")
     one = Scored(
         "model", "one", tmp_path, False, {},
-        {"groups": {"test": runs.plain(scored(frame))}, "optimistic": False},
+        {"groups": {"test": files.plain(scored(frame))}, "optimistic": False},
     )  # fmt: skip
     kinds = one.scores["groups"]["test"]
     why = "fewer than two groups have 10 rows or more, all 3 classes and a defined score"

@@ -12,12 +12,16 @@ import pytest
 
 from evaluate.report.paper import Paper, Results, read_paper
 from evaluate.report.tables import Sheet
-from evaluate.runs import record as runs
+from evaluate.runs.files import plain
+from evaluate.runs.folders import INNER, layer_tag
+from evaluate.runs.predictions import write_predictions
 from evaluate.scores.score import score_all
 from evaluate.scores.spread import make_spread
+from features.common.findings import Finding
 from features.corpora import CORPORA
-from features.recipe.load import Recipe, load_recipe
-from features.utterances import Finding, Table, write_table
+from features.recipe.load import load_recipe
+from features.recipe.model import Recipe
+from features.utterances import Table, write_table
 from fusion.subsets.choose import Checkpoint, choose, read_data
 from tests.evaluate import made
 from tests.models.synthetic import rows
@@ -94,7 +98,7 @@ def finished(tmp_path: Path, more: str = TABLE, corpora: str = "mine") -> tuple[
         if len(corpora.split()) > 1:
             frame["corpus"] = np.where(frame["utterance"] < "u050", *corpora.split())
         where = made.finish(recipe, tmp_path / "runs", member, frame, {"title": member})
-        runs.write_predictions(where / runs.INNER, frame.assign(partition="inner"))
+        write_predictions(where / INNER, frame.assign(partition="inner"))
     return recipe, tmp_path / "runs"
 
 
@@ -179,9 +183,7 @@ def test_statistics_and_subsets_of_one_corpus_and_of_all(tmp_path: Path) -> None
     recipe, folder = finished(tmp_path, SEARCHED, "mine yours")
     scored = score_all(recipe, folder)
     spread = make_spread(recipe, scored, folder)
-    whole = runs.plain(
-        choose(recipe, read_data(recipe, folder), Checkpoint(folder / "p.json", "x"))
-    )
+    whole = plain(choose(recipe, read_data(recipe, folder), Checkpoint(folder / "p.json", "x")))
     subsets = {**whole, "stale": False}
     found = results(recipe, folder, subsets=subsets, spread=spread)
     sheet, theirs = paper(found, folder).sheets
@@ -287,17 +289,17 @@ def test_ten_layers_fill_the_tables_of_two_corpora(tmp_path: Path) -> None:
     folder = tmp_path / "runs"
     frame = made.classification(n=100, seed=2, labels=recipe.labels)
     frame["corpus"] = np.where(frame["utterance"] < "u060", "iemocap", "jtes")
-    members = [runs.layer_tag("hubert-large", layer) for layer in recipe.head.layers]
+    members = [layer_tag("hubert-large", layer) for layer in recipe.head.layers]
     for i, member in enumerate([*members, *recipe.fusion]):
         rng = np.random.default_rng(i)
         scores = frame.filter(like="score_") + 0.5 * rng.normal(size=(len(frame), 4))
         names = np.array(recipe.labels, dtype=object)
         one = frame.assign(**scores, pred=names[scores.to_numpy().argmax(axis=1)])
         where = made.finish(recipe, folder, member, one)
-        runs.write_predictions(where / runs.INNER, one.assign(partition="inner"))
+        write_predictions(where / INNER, one.assign(partition="inner"))
     scored = score_all(recipe, folder)
     whole = choose(recipe, read_data(recipe, folder), Checkpoint(folder / "p.json", "x"))
-    subsets = {**runs.plain(whole), "stale": False}
+    subsets = {**plain(whole), "stale": False}
     spread = make_spread(recipe, scored, folder)
     assert len(spread["systems"]) == 10
     found = results(recipe, folder, subsets=subsets, spread=spread)

@@ -10,11 +10,11 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score
 
 from evaluate.report import write as report
-from evaluate.runs import record as runs
+from evaluate.runs.predictions import read_predictions, write_predictions
 from evaluate.scores import score
 from evaluate.scores.pairs import make_statistics
 from features.common.errors import RunError
-from features.recipe.load import Recipe
+from features.recipe.model import Recipe
 from models.__main__ import main, parser
 from tests.evaluate import made, page
 from tests.models import synthetic
@@ -61,8 +61,8 @@ def test_runs_lie_beside_and_compare_on_shared_rows(trained: Recipe, tmp_path: P
     assert not any(one.stale for one in [*main_runs, *found.scored["stratified-holdout"]])
     at = folder / "study" / HOLDOUT / "one"
     assert found.scored["stratified-holdout"][0].folder == at
-    other = runs.read_predictions(at / "predictions.csv")
-    own = runs.read_predictions(folder / "study" / "one" / "predictions.csv")
+    other = read_predictions(at / "predictions.csv")
+    own = read_predictions(folder / "study" / "one" / "predictions.csv")
     both = other.merge(own, on=["corpus", "utterance"], suffixes=("", "_main"))
     assert len(both) == len(other) == 32
     expected = balanced_accuracy_score(both["true"], both["pred"]) - balanced_accuracy_score(
@@ -96,9 +96,9 @@ def test_a_comparison_is_outdated_with_its_predictions(trained: Recipe, tmp_path
     score.score_all(trained, folder)
     before = score.score_protocols(trained, folder)
     path = folder / "study" / "one" / "predictions.csv"
-    frame = runs.read_predictions(path)
+    frame = read_predictions(path)
     frame["pred"] = np.roll(frame["pred"], 1)
-    runs.write_predictions(path, frame)
+    write_predictions(path, frame)
     with pytest.raises(RunError, match="gaps.json: missing or outdated"):
         score.read_protocols(trained, folder)
     assert score.score_protocols(trained, folder).gaps != before.gaps
@@ -116,8 +116,8 @@ def test_fusion_takes_the_main_protocol(trained: Recipe, tmp_path: Path) -> None
     from fusion.combine import fuse
 
     folder = fuse(trained, "mean", stores=tmp_path, runs=tmp_path / "runs")
-    frame = runs.read_predictions(folder / "predictions.csv")
-    own = runs.read_predictions(tmp_path / "runs" / "study" / "one" / "predictions.csv")
+    frame = read_predictions(folder / "predictions.csv")
+    own = read_predictions(tmp_path / "runs" / "study" / "one" / "predictions.csv")
     pd.testing.assert_series_equal(frame["fold"], own["fold"])
     assert len(frame) == 160
 

@@ -14,14 +14,20 @@ from evaluate import __main__ as command
 from evaluate.report import write as report
 from evaluate.report.book import slug
 from evaluate.runs import record as runs
+from evaluate.runs.files import write_json
+from evaluate.runs.folders import PREDICTIONS, SUBSETS
+from evaluate.runs.freshness import subsets_settings
+from evaluate.runs.predictions import read_predictions, write_predictions
 from evaluate.scores import score
 from evaluate.scores.pairs import make_statistics
 from evaluate.scores.subsets import subsets_text
 from evaluate.scores.sweeps import score_sweeps
 from features.common.command import run_command
 from features.common.errors import RunError
-from features.recipe.load import Recipe, load_recipe
-from features.utterances import Finding, Table, write_table
+from features.common.findings import Finding
+from features.recipe.load import load_recipe
+from features.recipe.model import Recipe
+from features.utterances import Table, write_table
 from fusion.subsets.choose import Checkpoint, choose, read_data
 from tests.evaluate import made
 from tests.evaluate.page import read
@@ -126,7 +132,7 @@ def test_every_cell_of_a_confusion_matrix_has_its_utterances(classified) -> None
     (cells,) = [json.loads(one) for one in found.scripts if one.strip()]
     listing = (folder / "study/report/utterances.js").read_text(encoding="utf-8")
     utterances = json.loads(listing.removeprefix("const utterances = ").rstrip(";\n"))
-    frame = runs.read_predictions(folder / "study" / "two" / runs.PREDICTIONS)
+    frame = read_predictions(folder / "study" / "two" / PREDICTIONS)
     for i, true in enumerate(made.LABELS):
         for j, pred in enumerate(made.LABELS):
             wanted = frame[(frame["true"] == true) & (frame["pred"] == pred)]["utterance"]
@@ -270,8 +276,8 @@ def test_subsets_of_each_corpus_have_a_table(tmp_path: Path) -> None:
         made.finish(recipe, folder, member, frame)
     where = folder / "study" / "fusion" / "subsets"
     result = choose(recipe, read_data(recipe, folder), Checkpoint(tmp_path / "p.json", "x"))
-    runs.write_json(where / runs.SUBSETS, result)
-    runs.write_run(where, {"inputs": runs.subsets_settings(recipe, folder)})
+    write_json(where / SUBSETS, result)
+    runs.write_run(where, {"inputs": subsets_settings(recipe, folder)})
     shown = render(recipe, folder)["fusion.html"].shown
     assert "Subsets of 2 models, test: the best" in shown
     for corpus in ("mine", "yours"):
@@ -460,7 +466,7 @@ def test_predictions_that_somebody_changed_are_named(
     at = [made.finish(recipe, tmp_path / one, "one", made.regression(seed=3)) for one in "ab"]
     frame = made.regression(seed=3)
     frame.loc[1, "Anger_pred"] += 0.5
-    runs.write_predictions(at[0] / "predictions.csv", frame)
+    write_predictions(at[0] / "predictions.csv", frame)
     said = f"changed since it was written, and scored as it is: {at[0]}/predictions.csv; `make rep"
     where = [recipe.path, "--stores", str(tmp_path), "--runs"]
     for argv in (

@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 
 from evaluate.runs import record as runs
+from evaluate.runs.files import read_run
+from evaluate.runs.predictions import write_predictions
 from evaluate.runs.reproduction import compare, first_difference, recorded, refuse_other_inputs
 from features.common.errors import RunError
 from tests.evaluate import made
@@ -30,7 +32,7 @@ def twice(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def rewrite(folder: Path, **values: object) -> None:
-    record = runs.read_run(folder)
+    record = read_run(folder)
     runs.write_run(folder, {**record, **values})
 
 
@@ -49,7 +51,7 @@ def test_the_first_number_that_differs_is_named(twice: tuple[Path, Path]) -> Non
     frame = made.regression()
     for row, column in ((40, "Sadness_pred"), (7, "Anger_pred")):
         frame.loc[row, column] = np.nextafter(frame.loc[row, column], 9)
-    runs.write_predictions(twice[1] / "inner.csv", frame)
+    write_predictions(twice[1] / "inner.csv", frame)
     lines, equal = compare(*twice)
     assert not equal
     then, now = (one.loc[7, "Anger_pred"] for one in (made.regression(), frame))

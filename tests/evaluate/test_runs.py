@@ -10,6 +10,18 @@ import pandas as pd
 import pytest
 
 from evaluate.runs import record as runs
+from evaluate.runs.files import file_hash, fingerprint, read_json, read_run, versions, write_json
+from evaluate.runs.folders import (
+    INNER,
+    PREDICTIONS,
+    fusion_folder,
+    layer_tag,
+    run_folder,
+    run_folders,
+    split_member,
+)
+from evaluate.runs.freshness import fusion_inputs, is_fresh, is_stale, train_inputs
+from evaluate.runs.predictions import KEY, predicted_labels, read_predictions, write_predictions
 from features.common.errors import RunError, StoreError
 from features.recipe.load import load_recipe
 from tests.evaluate import made
@@ -29,11 +41,11 @@ def test_predictions_read_back_to_the_same_values(tmp_path: Path, rng) -> None:
     frame["Anger_pred"] = odd_numbers(rng, 60)
     frame.loc[: len(ODD_TEXTS) - 1, "utterance"] = [f"u{one}" for one in ODD_TEXTS]
     frame.loc[: len(ODD_TEXTS) - 1, "speaker"] = ODD_TEXTS
-    runs.write_predictions(tmp_path / "a" / "predictions.csv", frame)
-    again = runs.read_predictions(tmp_path / "a" / "predictions.csv")
+    write_predictions(tmp_path / "a" / "predictions.csv", frame)
+    again = read_predictions(tmp_path / "a" / "predictions.csv")
     assert list(again.columns) == list(frame.columns)
     for column in frame.columns:
-        if column in runs.KEY:
+        if column in KEY:
             assert again[column].tolist() == frame[column].tolist()
         else:
             ours, theirs = again[column].to_numpy(), frame[column].to_numpy()
@@ -43,8 +55,8 @@ def test_predictions_read_back_to_the_same_values(tmp_path: Path, rng) -> None:
 def test_float32_predictions_keep_their_value(tmp_path: Path) -> None:
     frame = made.regression()
     single = frame["Anger_pred"].to_numpy(np.float32)
-    runs.write_predictions(tmp_path / "p.csv", frame.assign(Anger_pred=single))
-    again = runs.read_predictions(tmp_path / "p.csv")
+    write_predictions(tmp_path / "p.csv", frame.assign(Anger_pred=single))
+    again = read_predictions(tmp_path / "p.csv")
     assert (again["Anger_pred"].to_numpy() == single.astype(np.float64)).all()
 
 
@@ -52,9 +64,9 @@ def test_labels_are_text_in_the_order_of_the_columns(tmp_path: Path) -> None:
     labels = ("NA", made.UNLUCKY, "01")
     frame = made.classification(labels=labels)
     frame.loc[3, "true"] = ""
-    runs.write_predictions(tmp_path / "p.csv", frame)
-    again = runs.read_predictions(tmp_path / "p.csv")
-    assert runs.predicted_labels(again) == labels
+    write_predictions(tmp_path / "p.csv", frame)
+    again = read_predictions(tmp_path / "p.csv")
+    assert predicted_labels(again) == labels
     assert again["true"].tolist() == frame["true"].tolist()
     assert again["pred"].tolist() == frame["pred"].tolist()
 
@@ -67,17 +79,17 @@ def test_labels_are_text_in_the_order_of_the_columns(tmp_path: Path) -> None:
         (lambda f: f.assign(extra="1"), "got the columns .*extra"),
         (lambda f: f.assign(Anger_pred=np.nan), "Anger_pred: 60 values not finite, first at u000"),
         (lambda f: pd.concat([f, f.iloc[[3]]]), "1 row stands twice, first mine u003"),
-        (lambda f: f[runs.KEY], "and predictions"),
+        (lambda f: f[KEY], "and predictions"),
     ],
 )
 def test_broken_predictions_are_refused_at_writing_and_reading(tmp_path, edit, match) -> None:
     frame = edit(made.regression())
     with pytest.raises(RunError, match=match):
-        runs.write_predictions(tmp_path / "p.csv", frame)
+        write_predictions(tmp_path / "p.csv", frame)
     assert not (tmp_path / "p.csv").exists()
     frame.to_csv(tmp_path / "p.csv", index=False)
     with pytest.raises(RunError, match=rf"p\.csv: .*{match}"):
-        runs.read_predictions(tmp_path / "p.csv")
+        read_predictions(tmp_path / "p.csv")
 
 
 def test_text_where_a_number_should_be_is_named(tmp_path: Path) -> None:
@@ -85,38 +97,38 @@ def test_text_where_a_number_should_be_is_named(tmp_path: Path) -> None:
         {"Anger_pred": {made.regression()["Anger_pred"][0]: "high"}}
     ).to_csv(tmp_path / "p.csv", index=False)
     with pytest.raises(RunError, match="column Anger_pred: .*'high'"):
-        runs.read_predictions(tmp_path / "p.csv")
+        read_predictions(tmp_path / "p.csv")
     with pytest.raises(RunError, match="no such predictions; run make train"):
-        runs.read_predictions(tmp_path / "none.csv")
+        read_predictions(tmp_path / "none.csv")
     (tmp_path / "empty.csv").write_text("")
     with pytest.raises(RunError, match="not readable as CSV"):
-        runs.read_predictions(tmp_path / "empty.csv")
+        read_predictions(tmp_path / "empty.csv")
 
 
 def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
-    runs.write_json(path, {"a": 1})
+    write_json(path, {"a": 1})
     with pytest.raises(TypeError):
-        runs.write_json(path, {"a": object()})
-    assert runs.read_json(path) == {"a": 1}
+        write_json(path, {"a": object()})
+    assert read_json(path) == {"a": 1}
     assert [one.name for one in tmp_path.iterdir()] == ["run.json"]
     with pytest.raises(RunError, match="cannot be written: "):
-        runs.write_json(path / "below.json", {})
+        write_json(path / "below.json", {})
 
 
 def test_json_has_no_nan_and_damage_is_named(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
-    runs.write_json(path, {"a": (np.float64("nan"), np.int64(3)), "b": tmp_path, "c": "é"})
-    assert runs.read_json(path) == {"a": [None, 3], "b": str(tmp_path), "c": "é"}
+    write_json(path, {"a": (np.float64("nan"), np.int64(3)), "b": tmp_path, "c": "é"})
+    assert read_json(path) == {"a": [None, 3], "b": str(tmp_path), "c": "é"}
     path.write_text(path.read_text()[:-5])
     with pytest.raises(RunError, match=r"x\.json: damaged: .*; remove it"):
-        runs.read_json(path)
+        read_json(path)
 
 
 def test_fingerprints_depend_on_content_alone() -> None:
-    one = runs.fingerprint({"a": 1, "b": [1, 2.5, None], "c": {"x": "é", "y": True}})
-    assert runs.fingerprint({"c": {"y": True, "x": "é"}, "b": (1, 2.5, None), "a": 1}) == one
-    assert runs.fingerprint({"a": 2, "b": [1, 2.5, None], "c": {"x": "é", "y": True}}) != one
+    one = fingerprint({"a": 1, "b": [1, 2.5, None], "c": {"x": "é", "y": True}})
+    assert fingerprint({"c": {"y": True, "x": "é"}, "b": (1, 2.5, None), "a": 1}) == one
+    assert fingerprint({"a": 2, "b": [1, 2.5, None], "c": {"x": "é", "y": True}}) != one
     assert len(one) == 32
 
 
@@ -124,29 +136,29 @@ def test_file_hash_is_that_of_the_bytes(tmp_path: Path) -> None:
     import hashlib
 
     (tmp_path / "x").write_bytes(b"abc")
-    assert runs.file_hash(tmp_path / "x") == hashlib.blake2b(b"abc", digest_size=16).hexdigest()
+    assert file_hash(tmp_path / "x") == hashlib.blake2b(b"abc", digest_size=16).hexdigest()
 
 
 def test_a_run_is_fresh_while_inputs_and_outputs_stand(tmp_path: Path) -> None:
     inputs = {"head": {"C": (1.0, 0.1)}}
-    assert not runs.is_fresh(tmp_path, inputs, ["p.csv"])
+    assert not is_fresh(tmp_path, inputs, ["p.csv"])
     (tmp_path / "p.csv").write_text("")
-    assert not runs.is_fresh(tmp_path, inputs, ["p.csv"])
+    assert not is_fresh(tmp_path, inputs, ["p.csv"])
     runs.write_run(tmp_path, {"inputs": inputs, "title": "x"})
-    assert runs.is_fresh(tmp_path, inputs, ["p.csv"])
-    assert runs.read_run(tmp_path)["title"] == "x"
-    assert not runs.is_fresh(tmp_path, {"head": {"C": (1.0, 0.2)}}, ["p.csv"])
+    assert is_fresh(tmp_path, inputs, ["p.csv"])
+    assert read_run(tmp_path)["title"] == "x"
+    assert not is_fresh(tmp_path, {"head": {"C": (1.0, 0.2)}}, ["p.csv"])
     os.remove(tmp_path / "p.csv")
-    assert not runs.is_fresh(tmp_path, inputs, ["p.csv"])
+    assert not is_fresh(tmp_path, inputs, ["p.csv"])
 
 
 def test_folders_of_members() -> None:
     root = Path("runs")
     for member in ("mfcc", "xlsr-1b@12", "xlsr-1b@mean"):
-        assert runs.layer_tag(*runs.split_member(member)) == member
-        assert runs.run_folder(root, "study", member) == root / "study" / member
-    assert runs.run_folder(root, "study", "mfcc@last") == root / "study" / "mfcc"
-    assert runs.fusion_folder(root, "study", "mean") == root / "study" / "fusion" / "mean"
+        assert layer_tag(*split_member(member)) == member
+        assert run_folder(root, "study", member) == root / "study" / member
+    assert run_folder(root, "study", "mfcc@last") == root / "study" / "mfcc"
+    assert fusion_folder(root, "study", "mean") == root / "study" / "fusion" / "mean"
 
 
 def test_run_folders_follow_the_recipe(tmp_path: Path) -> None:
@@ -154,7 +166,7 @@ def test_run_folders_follow_the_recipe(tmp_path: Path) -> None:
     (tmp_path / "sweep.toml").write_text(
         text.replace('select = "nmse"', 'select = "nmse"\nlayer = ["last", 3]')
     )
-    found = list(runs.run_folders(load_recipe(tmp_path / "sweep.toml"), Path("r")))
+    found = list(run_folders(load_recipe(tmp_path / "sweep.toml"), Path("r")))
     assert [(kind, member) for kind, member, _ in found] == [
         ("model", "one"),
         ("model", "one@3"),
@@ -165,7 +177,7 @@ def test_run_folders_follow_the_recipe(tmp_path: Path) -> None:
 
 
 def test_versions_name_what_numbers_depend_on() -> None:
-    found = runs.versions()
+    found = versions()
     assert found["numpy"] == np.__version__
     assert found["pandas"] == pd.__version__
     assert set(found) >= {"python", "serfuse", "scikit-learn", "scipy", "joblib", "h5py"}
@@ -175,24 +187,24 @@ def test_train_inputs_change_with_recipe_table_and_store(tmp_path: Path) -> None
     stores = tmp_path / "stores"
     frame = synthetic.classes(stores)
     recipe = made.recipe(tmp_path, "classification", corpora="made")
-    first = runs.train_inputs(recipe, "one", "last", stores)
-    assert first == runs.train_inputs(recipe, "one", "last", stores)
-    assert first != runs.train_inputs(recipe, "two", "last", stores)
-    assert first != runs.train_inputs(recipe, "one", 0, stores)
+    first = train_inputs(recipe, "one", "last", stores)
+    assert first == train_inputs(recipe, "one", "last", stores)
+    assert first != train_inputs(recipe, "two", "last", stores)
+    assert first != train_inputs(recipe, "one", 0, stores)
     other = made.recipe(tmp_path, "classification", "[head.grid]\nC = [3.0]", corpora="made")
-    assert runs.train_inputs(other, "one", "last", stores)["head"] != first["head"]
+    assert train_inputs(other, "one", "last", stores)["head"] != first["head"]
     with pytest.raises(StoreError, match=r"three\.h5"):
-        runs.train_inputs(recipe, "three", "last", stores)
+        train_inputs(recipe, "three", "last", stores)
 
     labels = {"emotion": synthetic.LABELS}
     changed = frame.copy()
     changed.loc[0, "emotion"] = "sad" if frame["emotion"][0] != "sad" else "calm"
     synthetic.write(stores, changed, {"one": np.zeros((len(frame), 3))}, labels=labels)
-    second = runs.train_inputs(recipe, "one", "last", stores)["corpora"]["made"]
+    second = train_inputs(recipe, "one", "last", stores)["corpora"]["made"]
     assert second["table"] != first["corpora"]["made"]["table"]
     assert second["store"] == first["corpora"]["made"]["store"]  # same key and audio
     synthetic.write(stores, changed[:-1], {"one": np.zeros((len(frame) - 1, 3))}, labels=labels)
-    third = runs.train_inputs(recipe, "one", "last", stores)["corpora"]["made"]
+    third = train_inputs(recipe, "one", "last", stores)["corpora"]["made"]
     assert third["store"] != second["store"]
 
 
@@ -201,18 +213,18 @@ def test_a_fusion_needs_finished_and_fresh_members(tmp_path: Path) -> None:
     synthetic.classes(stores)
     recipe = made.recipe(tmp_path, "classification", corpora="made")
     with pytest.raises(RunError, match="fusion mean: one has no finished run in .*MODEL=one"):
-        runs.fusion_inputs(recipe, "mean", folder, stores)
+        fusion_inputs(recipe, "mean", folder, stores)
     for member in ("one", "two"):
         where = made.finish(recipe, folder, member, made.classification())
-        inputs = runs.train_inputs(recipe, member, "last", stores)
+        inputs = train_inputs(recipe, member, "last", stores)
         runs.write_run(where, {"inputs": inputs})
-    first = runs.fusion_inputs(recipe, "mean", folder, stores)
+    first = fusion_inputs(recipe, "mean", folder, stores)
     assert first["members"]["one"] == first["members"]["two"]
-    runs.write_predictions(where / runs.INNER, made.classification(seed=5))
-    assert runs.fusion_inputs(recipe, "mean", folder, stores) != first
+    write_predictions(where / INNER, made.classification(seed=5))
+    assert fusion_inputs(recipe, "mean", folder, stores) != first
     other = made.recipe(tmp_path, "classification", "[head.grid]\nC = [3.0]", corpora="made")
     with pytest.raises(RunError, match="the run of one in .* is stale"):
-        runs.fusion_inputs(other, "mean", folder, stores)
+        fusion_inputs(other, "mean", folder, stores)
 
 
 def test_stale_runs_are_known_without_stores(tmp_path: Path) -> None:
@@ -222,8 +234,8 @@ def test_stale_runs_are_known_without_stores(tmp_path: Path) -> None:
 
     def stale(recipe) -> list[bool]:
         return [
-            runs.is_stale(recipe, kind, member, folder, runs.read_run(where))
-            for kind, member, where in runs.run_folders(recipe, folder)
+            is_stale(recipe, kind, member, folder, read_run(where))
+            for kind, member, where in run_folders(recipe, folder)
         ]
 
     assert stale(recipe) == [False, False, False]
@@ -237,38 +249,38 @@ def test_stale_runs_are_known_without_stores(tmp_path: Path) -> None:
 def test_json_that_is_not_as_it_was_written(tmp_path: Path, text: str) -> None:
     (tmp_path / "run.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(RunError, match=r"run.json: damaged: .*remove it and run the command again"):
-        runs.read_run(tmp_path)
+        read_run(tmp_path)
 
 
 def test_a_run_whose_record_was_changed(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
     runs.write_run(tmp_path, {"inputs": {"corpora": {}}, "optimistic": True})
-    assert runs.read_run(tmp_path)["optimistic"] is True
+    assert read_run(tmp_path)["optimistic"] is True
     path.write_text(path.read_text().replace("true", "false"))
     with pytest.raises(RunError, match="damaged: not as it was written"):
-        runs.read_run(tmp_path)
+        read_run(tmp_path)
 
 
 @pytest.mark.parametrize(("more", "n"), [(",1", 12), ("", 10)])
 def test_rows_of_another_width(tmp_path: Path, more: str, n: int) -> None:
     """A wider row's first field would be taken for its name: all columns would shift."""
     path = tmp_path / "predictions.csv"
-    runs.write_predictions(path, made.regression(12))
+    write_predictions(path, made.regression(12))
     header, *lines = path.read_text().splitlines()
     lines = [line + more if more else line.rpartition(",")[0] for line in lines]
     path.write_text("\n".join([header, *lines]))
     with pytest.raises(RunError, match=f"row 1 has {n} fields, the header 11; train or fuse anew"):
-        runs.read_predictions(path)
+        read_predictions(path)
 
 
 def test_files_that_somebody_changed_are_named(tmp_path: Path) -> None:
-    for name in (runs.PREDICTIONS, runs.INNER):
+    for name in (PREDICTIONS, INNER):
         (tmp_path / name).write_text("a\n")
     runs.write_run(tmp_path, {"inputs": {"a": 1}})
-    record = runs.read_run(tmp_path)
+    record = read_run(tmp_path)
     assert runs.changed_outputs(tmp_path, record) == []
-    (tmp_path / runs.INNER).write_text("b\n")
-    assert runs.changed_outputs(tmp_path, record) == [str(tmp_path / runs.INNER)]
-    assert runs.is_fresh(tmp_path, {"a": 1}, (runs.PREDICTIONS, runs.INNER))
+    (tmp_path / INNER).write_text("b\n")
+    assert runs.changed_outputs(tmp_path, record) == [str(tmp_path / INNER)]
+    assert is_fresh(tmp_path, {"a": 1}, (PREDICTIONS, INNER))
     del record["outputs"]  # as runs had it that recorded none
     assert runs.changed_outputs(tmp_path, record) == []

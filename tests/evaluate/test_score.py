@@ -12,6 +12,9 @@ from sklearn.metrics import balanced_accuracy_score
 from evaluate.metrics import metrics
 from evaluate.report import write as report
 from evaluate.runs import record as runs
+from evaluate.runs.files import read_json, read_run
+from evaluate.runs.folders import PREDICTIONS, SCORES, SEARCH
+from evaluate.runs.predictions import write_predictions
 from evaluate.scores import score
 from evaluate.scores.pairs import make_statistics
 from features.common.errors import RunError
@@ -177,11 +180,11 @@ def test_order_of_rows_does_not_matter(tmp_path: Path) -> None:
 def test_scores_are_made_anew_only_when_something_changed(tmp_path: Path) -> None:
     recipe = made.recipe(tmp_path)
     folder = made.finish(recipe, tmp_path / "runs", "one", made.regression())
-    path = folder / runs.SCORES
+    path = folder / SCORES
     with pytest.raises(RunError, match=r"missing or outdated; run make score RECIPE="):
         score.read_scores(folder, recipe)
     first = score.score_run(folder, recipe)
-    assert first == runs.read_json(path) == score.read_scores(folder, recipe)
+    assert first == read_json(path) == score.read_scores(folder, recipe)
     stamp = path.stat().st_mtime_ns
     score.score_run(folder, recipe)
     assert path.stat().st_mtime_ns == stamp
@@ -191,7 +194,7 @@ def test_scores_are_made_anew_only_when_something_changed(tmp_path: Path) -> Non
     wider = made.recipe(tmp_path, more="[evaluate]\nconfidence = 0.6")
     second = score.score_run(folder, wider)["partitions"]["test"]["metrics"]["ccc"]
     assert second["low"] > first["partitions"]["test"]["metrics"]["ccc"]["low"]
-    runs.write_predictions(folder / runs.PREDICTIONS, made.regression(seed=4))
+    write_predictions(folder / PREDICTIONS, made.regression(seed=4))
     with pytest.raises(RunError, match="outdated"):
         score.read_scores(folder, wider)
     third = score.score_run(folder, wider)["partitions"]["test"]["metrics"]["ccc"]
@@ -213,7 +216,7 @@ def test_a_finished_run_without_predictions_is_an_error(tmp_path: Path) -> None:
     recipe = made.recipe(tmp_path)
     folder = made.finish(recipe, tmp_path / "runs", "one", made.regression())
     score.score_run(folder, recipe)
-    (folder / runs.PREDICTIONS).unlink()
+    (folder / PREDICTIONS).unlink()
     with pytest.raises(RunError, match=r"predictions\.csv: missing from a finished run"):
         score.score_run(folder, recipe)
 
@@ -392,7 +395,7 @@ def on_devel(tmp_path: Path, inner: str = "devel", cells: str = "cell\n0\n1\n") 
         ),
     ]  # fmt: skip
     for folder in folders[:2]:
-        (folder / runs.SEARCH).write_text(cells, encoding="utf-8")
+        (folder / SEARCH).write_text(cells, encoding="utf-8")
     return folders
 
 
@@ -435,6 +438,6 @@ def test_devel_that_nothing_was_chosen_on_is_not_marked(
 def test_a_layer_that_was_chosen_on_devel_is_a_choice(tmp_path: Path) -> None:
     one, *_ = on_devel(tmp_path, cells="cell\n0\n")
     assert not runs.chosen_on_devel(one)
-    record = runs.read_run(one)
+    record = read_run(one)
     runs.write_run(one, {**record, "layer_scores": {"": {"3": 0.1, "4": 0.2}}})
     assert runs.chosen_on_devel(one)

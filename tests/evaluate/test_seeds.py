@@ -11,11 +11,12 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score
 
 from evaluate.__main__ import _parser as score_parser
-from evaluate.runs import record as runs
+from evaluate.runs.files import read_run
+from evaluate.runs.folders import run_folder
 from evaluate.scores import score, seeds
 from evaluate.statistics import resampling as intervals
 from features.common.errors import RunError
-from features.recipe.load import Recipe
+from features.recipe.model import Recipe
 from fusion.__main__ import main as fuse
 from models.__main__ import main as train
 from models.__main__ import parser as train_parser
@@ -205,9 +206,7 @@ def test_regressions_are_repeated_too(tmp_path: Path) -> None:
     assert list(found["partitions"]) == ["devel", "test"]
     pair = found["partitions"]["test"]["pairs"]["spearman"][0]
     one, two = (
-        score.read_scores(
-            runs.run_folder(tmp_path, recipe.repeats()[2].name, name), recipe.repeats()[2]
-        )
+        score.read_scores(run_folder(tmp_path, recipe.repeats()[2].name, name), recipe.repeats()[2])
         for name in ("one", "two")
     )
     values = [at["partitions"]["test"]["metrics"]["spearman"]["value"] for at in (one, two)]
@@ -262,7 +261,7 @@ def test_the_whole_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     lines = out[out.index("UAR over seeds 1, 5, test") :].splitlines()
     assert [line.split()[0] for line in lines[2:5]] == ["one", "two", "fusion/mean"]
     at = tmp_path / "runs" / "study" / "protocols"
-    record = runs.read_run(at / "seed-5" / "one")
+    record = read_run(at / "seed-5" / "one")
     assert record is not None
     assert record["seeds"] == {"split": 5, "head": 5}
     assert (at / "seed-5" / "fusion" / "mean" / "scores.json").is_file()

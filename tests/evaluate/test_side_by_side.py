@@ -12,10 +12,14 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, recall_scor
 
 from evaluate.__main__ import _parser
 from evaluate.runs import record as runs
+from evaluate.runs.files import read_run
+from evaluate.runs.folders import ALL, PREDICTIONS, SCORES
+from evaluate.runs.predictions import write_predictions
 from evaluate.scores import score, side_by_side
 from evaluate.statistics import permutations as comparisons
 from features.common.errors import RunError
-from features.recipe.load import Recipe, load_recipe
+from features.recipe.load import load_recipe
+from features.recipe.model import Recipe
 from tests.evaluate import made
 
 
@@ -31,7 +35,7 @@ def folders(tmp_path: Path) -> tuple[Recipe, Recipe, Path]:
 def chosen(*scores: float) -> dict[str, object]:
     """What `run.json` says of the choices of folds, and of the one over all rows."""
     folds = {str(i): [{"score": one}] for i, one in enumerate(scores)}
-    return {"chosen": {**folds, runs.ALL: [{"score": 0.99}]}}
+    return {"chosen": {**folds, ALL: [{"score": 0.99}]}}
 
 
 def test_runs_of_one_name_on_the_rows_of_both(folders: tuple[Recipe, Recipe, Path]) -> None:
@@ -200,12 +204,12 @@ def test_scores_of_other_predictions_are_not_at_hand(
         made.finish(recipe, folder, "one", made.classification())
         score.score_all(recipe, folder)
     changed = folder / "b" / "one"
-    runs.write_predictions(changed / runs.PREDICTIONS, made.classification(seed=1))
-    (folder / "a" / "one" / runs.PREDICTIONS).write_bytes((changed / runs.PREDICTIONS).read_bytes())
+    write_predictions(changed / PREDICTIONS, made.classification(seed=1))
+    (folder / "a" / "one" / PREDICTIONS).write_bytes((changed / PREDICTIONS).read_bytes())
     score.score_all(a, folder)
     found = side_by_side.compare(folder / "a", folder / "b")
     assert side_by_side.details(found) == ([], [str(changed)])
-    (changed / runs.SCORES).unlink()
+    (changed / SCORES).unlink()
     assert side_by_side.details(found) == ([], [str(changed)])
 
 
@@ -213,7 +217,7 @@ def test_scores_of_other_predictions_are_not_at_hand(
 def test_recipes_are_read_back_from_a_run(path: Path, tmp_path: Path) -> None:
     recipe = load_recipe(path)
     runs.write_run(tmp_path, {"inputs": {}, "recipe": recipe.resolved()})
-    record = runs.read_run(tmp_path)
+    record = read_run(tmp_path)
     assert record is not None
     read = side_by_side.recipe_of(side_by_side.Run("one", tmp_path, record))
     assert read == recipe.model_copy(update={"published": []})  # the paper's are not in it

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluate.runs import record as runs
+from evaluate.runs.folders import spread_path
 from evaluate.scores.score import score_all
 from evaluate.scores.spread import make_spread, read_spread
 from features.common.errors import RunError
-from features.recipe.load import Recipe
+from features.recipe.model import Recipe
 from tests.evaluate import made
 
 MORE = """
@@ -80,7 +80,7 @@ def test_made_where_it_is_asked_for_and_all_systems_are_there(tmp_path: Path) ->
     recipe, folder = finished(tmp_path)
     (folder / "study" / "two" / "run.json").unlink()
     assert make_spread(recipe, score_all(recipe, folder), folder) is None
-    assert not runs.spread_path(folder, "study").exists()
+    assert not spread_path(folder, "study").exists()
     recipe, folder = finished(tmp_path)
     stale = made.recipe(tmp_path, "classification", MORE + "[head.grid]\nC = [5.0]")
     assert make_spread(stale, score_all(stale, folder), folder) is None
@@ -92,9 +92,9 @@ def test_what_is_outdated_is_made_anew_and_never_shown(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"spread\.json: missing or outdated; run make score REC"):
         read_spread(recipe, scored, folder)
     before = make_spread(recipe, scored, folder)
-    stamp = runs.spread_path(folder, "study").stat().st_mtime_ns
+    stamp = spread_path(folder, "study").stat().st_mtime_ns
     make_spread(recipe, scored, folder)
-    assert runs.spread_path(folder, "study").stat().st_mtime_ns == stamp
+    assert spread_path(folder, "study").stat().st_mtime_ns == stamp
     made.finish(recipe, folder, "one", made.classification(n=80, seed=4, right=0.6))
     scored = score_all(recipe, folder)
     with pytest.raises(RunError, match="outdated"):

@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evaluate.runs import record as runs
 from evaluate.runs.arrays import speakers
+from evaluate.runs.folders import fusion_folder, run_folder, statistics_path
 from evaluate.scores import pairs as statistics
 from evaluate.scores import score
 from evaluate.statistics import permutations as comparisons
 from features.common.errors import RunError
-from features.recipe.load import FusionSpec, Recipe
+from features.recipe.fusion import FusionSpec
+from features.recipe.model import Recipe
 from fusion.combine import combine
 from tests.evaluate import made
 
@@ -202,7 +203,7 @@ def test_statistics_are_made_anew_only_when_something_changed(tmp_path: Path) ->
     ):
         statistics.read_statistics(recipe, scored, folder)
     first = statistics.make_statistics(recipe, scored, folder)
-    path = runs.statistics_path(folder, recipe.name)
+    path = statistics_path(folder, recipe.name)
     stamp = path.stat().st_mtime_ns
     assert statistics.make_statistics(recipe, scored, folder) == first
     assert statistics.read_statistics(recipe, scored, folder) == first
@@ -254,7 +255,7 @@ def test_undefined_scores_and_lone_runs(tmp_path: Path) -> None:
     assert found["partitions"]["test"]["complementarity"]["correlation"][0][1] is not None
 
     for member in ("two", "mean"):
-        kind = runs.fusion_folder if member == "mean" else runs.run_folder
+        kind = fusion_folder if member == "mean" else run_folder
         (kind(tmp_path / "runs", recipe.name, member) / "run.json").unlink()
     scored, found = made_statistics(recipe, tmp_path)
     assert found["partitions"] == {}
@@ -267,7 +268,7 @@ def test_masked_rows_and_targets_are_no_part_of_it(tmp_path: Path) -> None:
         frame = frames[member].assign(Sadness_true=np.nan)
         frame.loc[frame["partition"] == "test", [f"{t}_true" for t in made.TARGETS]] = np.nan
         made.finish(recipe, tmp_path / "runs", member, frame)
-    (runs.fusion_folder(tmp_path / "runs", recipe.name, "mean") / "run.json").unlink()
+    (fusion_folder(tmp_path / "runs", recipe.name, "mean") / "run.json").unlink()
     scored, found = made_statistics(recipe, tmp_path)
     assert list(found["partitions"]) == ["devel"]
     shown = found["partitions"]["devel"]["metrics"]["spearman"]["scores"]["one"]

@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 
 from evaluate.__main__ import _parser
-from evaluate.runs.record import read_predictions
+from evaluate.runs.predictions import read_predictions
 from evaluate.submission import as_authors, read_predicted, submission
 from features.common.command import run_command
 from features.common.errors import RunError
 from features.common.files import read_csv
 from features.new_audio import System, system_of
-from features.recipe.load import Recipe
+from features.recipe.model import Recipe
 from features.utterances import Table, write_table
 from tests.evaluate import made
 from tests.models import synthetic

@@ -11,7 +11,8 @@ from extract import acoustic
 from extract.audio import Clip
 from extract.encoders.registry import find_model
 from extract.job import cluster
-from extract.job.compute import Item, Slab
+from extract.job.compute import Item
+from extract.job.parts import Slab
 from extract.plan.batches import Job, Plan, make_batches
 from extract.plan.work import make_target
 

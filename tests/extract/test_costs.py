@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from extract.encoders.costs import MOST_S, WORKSPACE_BYTES, budget_s, read_sizes
-from extract.encoders.registry import Description, Model, describe, find_model
+from extract.encoders.description import Description, describe
+from extract.encoders.registry import Model, find_model
 from tests.checkpoints import FORMS, build, save
 
 GIB = 2**30
@@ -129,7 +130,8 @@ import re, sys
 import numpy as np, torch
 from pathlib import Path
 from extract.encoders.encoder import Encoder
-from extract.encoders.registry import Model, describe
+from extract.encoders.description import describe
+from extract.encoders.registry import Model
 torch.set_num_threads(1)
 description = describe(
     Model("some", "transformers"), Path(sys.argv[1]), precision="float32", max_seconds=60

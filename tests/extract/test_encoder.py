@@ -13,9 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from extract.encoders.description import Description, describe
 from extract.encoders.encoder import Encoder, _tiny
 from extract.encoders.forward import GroupedProducts
-from extract.encoders.registry import MODELS, Description, Model, describe, find_model
+from extract.encoders.registry import MODELS, Model, find_model
 from features.common.errors import ModelError
 from tests.checkpoints import FORMS, alone, save, speechlike
 

@@ -14,12 +14,13 @@ from features.common.errors import ModelError, UserError
 from features.matrix import load_matrix
 from features.new_audio import corpus_name
 from features.recipe.load import load_recipe
-from features.stores.read import Store, write_store
+from features.stores.read import Store
+from features.stores.write import write_store
 from fusion import predict as fused
 from models import predict as heads
+from models.fits import apply
 from models.layers import train_layer
-from models.search import apply
-from models.train import load_head
+from models.outputs import load_head
 from tests.extract.test_run import extract  # noqa: F401
 
 

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from extract.encoders.description import Description, describe
 from extract.encoders.encoder import Encoder
+from extract.encoders.geometry import CONVOLUTIONAL, FAMILIES
 from extract.encoders.preprocessor import read_settings
-from extract.encoders.registry import CONVOLUTIONAL, FAMILIES, Description, Model, describe
+from extract.encoders.registry import Model
 from features.common.errors import ModelError
 from tests.checkpoints import alone, build, save, speechlike
 

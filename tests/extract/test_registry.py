@@ -15,7 +15,13 @@ from typing import Any
 
 import pytest
 
-from extract.encoders.registry import MODELS, Model, _register, describe, find_model
+from extract.encoders.description import describe
+from extract.encoders.registry import (
+    MODELS,
+    Model,
+    _register,
+    find_model,
+)
 from features.common.errors import ModelError
 from tests.checkpoints import edit, save
 from tests.hub import serve
@@ -227,7 +233,8 @@ class NoTorch:
 
 sys.meta_path.insert(0, NoTorch())
 from types import SimpleNamespace
-from extract.encoders.registry import describe, find_model
+from extract.encoders.description import describe
+from extract.encoders.registry import find_model
 from features.common.errors import ModelError
 
 key, hub, revision = sys.argv[1:]

@@ -13,6 +13,7 @@ import soundfile as sf
 from extract.__main__ import main, parser
 from extract.audio import Clip
 from extract.job import compute as compute_module
+from extract.job import parts
 from extract.job import run as run_module
 from extract.plan.batches import Job
 from extract.plan.work import Item
@@ -21,7 +22,9 @@ from features.__main__ import parser as features_parser
 from features.common.command import run_command
 from features.common.errors import CorpusError, ModelError, RecipeError, StoreError
 from features.stores.failures import FAILURE_COLUMNS, read_failures
-from features.stores.read import Store, file_digest, write_store
+from features.stores.key import file_digest
+from features.stores.read import Store
+from features.stores.write import write_store
 from features.utterances import read_table
 
 
@@ -352,18 +355,18 @@ def test_an_interrupted_extraction_goes_on_and_equals_an_undisturbed_one(
     store = tmp_path / f"stores/tones/{model}.h5"
     undisturbed = store.read_bytes()
     store.unlink()
-    monkeypatch.setattr(compute_module, "SEAL_AFTER_S", 0.0)
+    monkeypatch.setattr(parts, "SEAL_AFTER_S", 0.0)
     sealed = 0
     for n_batches in (1, 2):
         with monkeypatch.context() as patch:
             stop_after(patch, n_batches)
             with pytest.raises(KeyboardInterrupt):
                 extract(**settings)
-        parts = list((tmp_path / f"stores/tones/{model}.parts").glob("part-*.h5"))
-        assert len(parts) == sealed + n_batches  # what was sealed stayed
-        sealed = len(parts)
+        kept = list((tmp_path / f"stores/tones/{model}.parts").glob("part-*.h5"))
+        assert len(kept) == sealed + n_batches  # what was sealed stayed
+        sealed = len(kept)
         assert not (tmp_path / f"stores/tones/{model}.lock").exists()
-    times = {path: path.stat().st_mtime_ns for path in parts}
+    times = {path: path.stat().st_mtime_ns for path in kept}
     stop_after(monkeypatch, 99)
     _, text = extract(**settings)
     assert "sealed before" in text
@@ -379,7 +382,7 @@ def test_a_damaged_part_is_redone(extract, tmp_path: Path, monkeypatch: pytest.M
     store = tmp_path / "stores/tones/mfcc.h5"
     undisturbed = store.read_bytes()
     store.unlink()
-    monkeypatch.setattr(compute_module, "SEAL_AFTER_S", 0.0)
+    monkeypatch.setattr(parts, "SEAL_AFTER_S", 0.0)
     with monkeypatch.context() as patch:
         stop_after(patch, 2)
         with pytest.raises(KeyboardInterrupt):

@@ -14,9 +14,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from extract.encoders.description import Description, describe
 from extract.encoders.encoder import Encoder
 from extract.encoders.fetch import fetch
-from extract.encoders.registry import Description, Model, describe
+from extract.encoders.registry import Model
 from extract.encoders.weights import checkpoint_files
 from features.common.errors import ModelError
 from tests.checkpoints import edit, save, speechlike
@@ -231,7 +232,8 @@ FETCH = """
 import json, sys
 from pathlib import Path
 from extract.encoders.fetch import fetch
-from extract.encoders.registry import Model, describe
+from extract.encoders.description import describe
+from extract.encoders.registry import Model
 from features.common.errors import ModelError
 model = Model("mine", "transformers", "me/mine")
 try:

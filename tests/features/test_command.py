@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from features.common.command import Progress, argument_parser, corpus_root, names_of, run_command
+from features.common.command import argument_parser, names_of, run_command
 from features.common.errors import UserError, nearest
+from features.common.progress import Progress
+from features.recipe.arguments import corpus_root
 from features.recipe.load import load_recipe
 
 
@@ -73,7 +75,7 @@ def test_plain_lines_come_every_30_s(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter([0.0, 10.0, 29.9, 30.1, 45.0])
-    monkeypatch.setattr("features.common.command.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("features.common.progress.time.monotonic", lambda: next(clock))
     progress = Progress("x", 10, "fits")
     for _ in range(4):
         progress.add(1)
@@ -84,7 +86,7 @@ def test_a_first_plain_line_can_come_sooner(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter([0.0, 0.5, 2.0, 31.9, 32.1])
-    monkeypatch.setattr("features.common.command.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("features.common.progress.time.monotonic", lambda: next(clock))
     progress = Progress("x", 10, "fits", 1.0)
     for _ in range(4):
         progress.add(1)

@@ -14,8 +14,8 @@ import soundfile
 from features.common.errors import UserError
 from features.corpora import read_corpus
 from features.corpora.compare import TARGETS
-from features.corpora.demo import N_SPEAKERS, PARTITIONS, STAMP, is_complete, synthesise
-from features.corpora.demo.plan import CUES, WEIGHTS, plan
+from features.corpora.demo import N_SPEAKERS, STAMP, is_complete, synthesise
+from features.corpora.demo.plan import CUES, PARTITIONS, WEIGHTS, plan
 
 SIZES = (6, 3, 2)
 HERE = Path(__file__).resolve().parents[2]

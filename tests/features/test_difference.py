@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features.stores.read import store_path
+from features.stores.guard import index_bytes
+from features.stores.key import store_path
 from tests.features.test_matrix import make_store
 
 
@@ -68,7 +69,7 @@ def test_rows_of_one_store_and_of_other_audio(tmp_path: Path, data: np.ndarray, 
         index = {n: file[n][:] for n in ("size", "mtime_ns")}
         hashes = [bytes(row).hex() for row in file["audio_hash"][:]]
         frame = store.pd.DataFrame({"utterance": IDS, "audio_hash": hashes, **index})
-        file["crc/index"][()] = store.zlib.crc32(store._index_bytes(frame))
+        file["crc/index"][()] = store.zlib.crc32(index_bytes(frame))
     assert features("diff", a, b) == (1, "1 row of other audio: u04\n")
 
 

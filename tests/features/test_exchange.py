@@ -18,7 +18,8 @@ from features.common.errors import StoreError
 from features.exchange.exchange import export_features, source_hash
 from features.exchange.feature_files import Matcher
 from features.matrix import load
-from features.stores.read import Store, store_path
+from features.stores.key import store_path
+from features.stores.read import Store
 from features.utterances import CONTENT, read_table, write_table
 from tests.features.test_matrix import make_store
 

@@ -15,7 +15,7 @@ import pytest
 from sklearn.model_selection import StratifiedGroupKFold
 
 import features.splits.folds
-from features.recipe.load import SplitSpec
+from features.recipe.split import SplitSpec
 from features.splits.group_folds import stratified_groups
 from features.splits.lint import lint
 from features.splits.plan import Plan, make_plan

@@ -17,7 +17,8 @@ import pytest
 
 from features.common.errors import StoreError
 from features.stores import hdf5
-from features.stores.read import Store, write_store
+from features.stores.read import Store
+from features.stores.write import write_store
 
 TINY = Path(__file__).resolve().parents[1] / "data" / "store-v1.h5"
 WHOLE = TINY.read_bytes()

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features.common.command import size
 from features.common.lock import WriterLock
+from features.common.progress import size
 from features.recipe.load import load_recipe
 from features.stores import keepers
 from features.stores.inventory import compare_rows
-from features.stores.read import NUMERICS, Store, store_path
+from features.stores.key import NUMERICS, store_path
+from features.stores.read import Store
 from features.utterances import read_table, write_table
 from tests.features.test_matrix import make_store, make_table, write_recipe
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from features.common.errors import RunError
-from features.recipe.load import SplitSpec
+from features.recipe.split import SplitSpec
 from features.splits.lint import Lint, lint, lint_recipe
 from features.splits.plan import Fold, Plan, make_plan
 from tests.models import synthetic

@@ -11,8 +11,10 @@ import pytest
 
 from features.common.errors import CorpusError, RunError, StoreError
 from features.matrix import load, load_matrix, standardised
-from features.recipe.load import Recipe, load_recipe
-from features.stores.read import NUMERICS, full_key, store_path, write_store
+from features.recipe.load import load_recipe
+from features.recipe.model import Recipe
+from features.stores.key import NUMERICS, full_key, store_path
+from features.stores.write import write_store
 from features.utterances import Table, columns_of, read_table, write_table
 from tests.models import synthetic
 

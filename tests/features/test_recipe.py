@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from features.common.errors import RecipeError
-from features.recipe.load import Recipe, load_recipe
+from features.recipe.load import load_recipe
+from features.recipe.model import Recipe
 
 SHIPPED = sorted((Path(__file__).resolve().parents[2] / "recipes").glob("*.toml"))
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from features.common.errors import RunError
-from features.recipe.load import SplitSpec
+from features.recipe.split import SplitSpec
 from features.splits.plan import CONDITIONS, Fold, inner_folds, make_plan, outer_folds
 from tests.models.synthetic import rows
 

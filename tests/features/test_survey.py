@@ -14,7 +14,7 @@ import soundfile as sf
 
 from features import survey as module
 from features.audio.decode import DECODER
-from features.stores.read import audio_hash, file_digest
+from features.stores.key import audio_hash, file_digest
 from features.survey import FILES, Survey, forget, keep_measured, pointed_elsewhere, survey
 from features.utterances import Table, read_table, write_table
 from tests.models import synthetic

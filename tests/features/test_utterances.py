@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from features.common.errors import CorpusError
+from features.common.findings import Finding
 from features.utterances import (
     COLUMNS,
-    Finding,
     Table,
     differences,
     read_table,

@@ -15,11 +15,13 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from evaluate.runs import record as runs
+from evaluate.runs.files import plain, read_json
+from evaluate.runs.folders import INNER, PREDICTIONS, run_folder
+from evaluate.runs.predictions import KEY, predicted_labels, read_predictions, write_predictions
 from evaluate.scores.subsets import read_subsets, subsets_text
 from features.common.errors import RunError
-from features.recipe.load import Recipe
-from fusion.combine import mean
+from features.recipe.model import Recipe
+from fusion.methods import mean
 from fusion.subsets.choose import Checkpoint, choose, make_subsets, read_data
 from models.train import train_model
 from tests.evaluate import made
@@ -31,15 +33,15 @@ def written(
     recipe: Recipe, folder: Path, held: dict[str, pd.DataFrame], inner: dict[str, pd.DataFrame]
 ) -> Path:
     for member, frame in held.items():
-        where = runs.run_folder(folder, recipe.name, member)
-        runs.write_predictions(where / runs.PREDICTIONS, frame)
-        runs.write_predictions(where / runs.INNER, inner[member])
+        where = run_folder(folder, recipe.name, member)
+        write_predictions(where / PREDICTIONS, frame)
+        write_predictions(where / INNER, inner[member])
     return folder
 
 
 def result_of(recipe: Recipe, folder: Path) -> dict[str, Any]:
     data = read_data(recipe, folder)
-    return dict(runs.plain(choose(recipe, data, Checkpoint(folder / "progress.json", "x"))))
+    return dict(plain(choose(recipe, data, Checkpoint(folder / "progress.json", "x"))))
 
 
 def row_of(result: dict[str, Any], **wanted: Any) -> dict[str, Any]:
@@ -53,7 +55,7 @@ def votes(truth: str, chosen: str, partition: str, fold: str, first: int = 0) ->
         ("mine", f"u{i}", partition, fold, f"s{i // 2}", t, c, float(c == "a"), float(c == "b"))
         for i, (t, c) in enumerate(zip(truth, chosen, strict=True), first)
     ]
-    return pd.DataFrame(rows, columns=[*runs.KEY, "true", "pred", "score_a", "score_b"])
+    return pd.DataFrame(rows, columns=[*KEY, "true", "pred", "score_a", "score_b"])
 
 
 TOP = Path(__file__).resolve().parents[2]
@@ -128,7 +130,7 @@ def members(
             if column.endswith("_pred") or column.startswith("score_"):
                 one[column] += 0.3 * rng.normal(size=len(one))
         if "pred" in one:
-            labels = np.array(runs.predicted_labels(one), dtype=object)
+            labels = np.array(predicted_labels(one), dtype=object)
             scores = one[[f"score_{label}" for label in labels]].to_numpy()
             one["pred"] = labels[scores.argmax(axis=1)]
         found[name] = one
@@ -270,7 +272,7 @@ def test_stopped_and_gone_on_with(five, tmp_path: Path) -> None:
             choose(recipe, data, Interrupted(path, "same"))
         states = json.loads(path.read_text(encoding="utf-8"))["states"]
         assert sum(one["n_blocks"] for one in states.values()) == n_done
-    assert dict(runs.plain(choose(recipe, data, Interrupted(path, "same")))) == expected
+    assert dict(plain(choose(recipe, data, Interrupted(path, "same")))) == expected
 
 
 def test_progress_of_other_inputs_is_refused(
@@ -298,7 +300,7 @@ def test_the_stage_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture
     assert folder == tmp_path / "runs" / "study" / "fusion" / "subsets"
     assert "best uar on test" in capsys.readouterr().out
     assert sorted(one.name for one in folder.iterdir()) == ["run.json", "subsets.json"]
-    result = runs.read_json(folder / "subsets.json")
+    result = read_json(folder / "subsets.json")
     assert result["chosen_on"] == "inner folds"
     assert {row["k"] for row in result["choices"]} == {1, 2, "any"}
     make_subsets(recipe, **where)
@@ -310,11 +312,11 @@ def test_the_stage_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture
     folds = [one["members"] for one in row_of(result, k=2)["honest"]["choices"].values()]
     assert f"2: {' + '.join(folds[0])} ({len(folds)} of {len(folds)} folds)" in text
     assert not read_subsets(recipe, where["runs"])["stale"]
-    frame = runs.read_predictions(tmp_path / "runs/study/two/predictions.csv")
-    runs.write_predictions(tmp_path / "runs/study/two/predictions.csv", frame.iloc[::-1])
+    frame = read_predictions(tmp_path / "runs/study/two/predictions.csv")
+    write_predictions(tmp_path / "runs/study/two/predictions.csv", frame.iloc[::-1])
     assert "(stale)" in subsets_text(recipe, where["runs"])
     make_subsets(recipe, **where)
-    assert row_of(runs.read_json(folder / "subsets.json"), k=2) == row_of(result, k=2)
+    assert row_of(read_json(folder / "subsets.json"), k=2) == row_of(result, k=2)
     (tmp_path / "runs/study/two/run.json").unlink()
     with pytest.raises(RunError, match="fusion subsets: two has no finished run"):
         make_subsets(recipe, **where)
@@ -336,7 +338,8 @@ SEARCH = """
 import sys
 import numpy as np
 from features.common.command import argument_parser, run_command
-from fusion.subsets.search import Classes, search
+from fusion.subsets.classes import Classes
+from fusion.subsets.search import search
 
 def main(args):
     rng = np.random.default_rng(0)

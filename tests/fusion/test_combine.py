@@ -9,10 +9,12 @@ import pandas as pd
 import pytest
 from scipy.special import softmax
 
-from evaluate.runs.record import read_predictions, read_run, write_predictions
+from evaluate.runs.files import read_run
+from evaluate.runs.predictions import read_predictions, write_predictions
 from features.common.errors import RunError
-from features.recipe.load import FusionSpec
-from fusion.combine import combine, fuse, logit_sum, mean, mean_probability, vote
+from features.recipe.fusion import FusionSpec
+from fusion.combine import combine, fuse
+from fusion.methods import logit_sum, mean, mean_probability, vote
 from models.train import train_model
 from tests.models import synthetic
 from tests.models.test_train import RIDGE, SVC

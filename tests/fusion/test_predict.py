@@ -11,11 +11,12 @@ from scipy.special import softmax
 from sklearn.linear_model import RidgeCV
 
 from evaluate.metrics.calibration import temperature
-from evaluate.runs.record import new_folder, read_predictions, run_folder
+from evaluate.runs.folders import new_folder, run_folder
+from evaluate.runs.predictions import read_predictions
 from features.common.errors import RunError
 from features.common.files import read_csv
 from features.new_audio import corpus_name
-from features.recipe.load import Recipe
+from features.recipe.model import Recipe
 from features.stores.failures import write_failures
 from fusion import predict
 from fusion.stacking import ALPHAS

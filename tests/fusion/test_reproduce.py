@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from evaluate.runs.record import read_json, read_predictions, write_json, write_predictions
+from evaluate.runs.files import read_json, write_json
+from evaluate.runs.predictions import read_predictions, write_predictions
 from features.common.command import run_command
 from features.common.errors import RunError
 from fusion.combine import fuse

@@ -14,11 +14,13 @@ from sklearn.metrics import recall_score
 from sklearn.preprocessing import StandardScaler
 
 from evaluate.metrics.calibration import KINDS, probabilities, temperature
-from evaluate.runs.record import read_predictions, read_run
+from evaluate.runs.files import read_run
+from evaluate.runs.predictions import read_predictions
 from features.common.errors import RunError
-from features.recipe.load import FusionSpec
+from features.recipe.fusion import FusionSpec
 from fusion import stacking
-from fusion.combine import SCORES, combine, fixed_method, fuse
+from fusion.combine import combine, fuse
+from fusion.methods import SCORES, fixed_method
 from fusion.stacking import STRENGTHS, Rows, crossfit, learn, log_probabilities, parts
 from models.train import train_model
 from tests.fusion.test_combine import classes

@@ -13,21 +13,21 @@ from scipy.stats import spearmanr
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 from features.common.errors import RunError
-from fusion.combine import METHODS, mean
+from fusion.methods import METHODS, mean
+from fusion.subsets.classes import Classes
+from fusion.subsets.parts import ADDITIVE
 from fusion.subsets.search import (
-    ADDITIVE,
     NEAR,
     TIES_KEPT,
     Best,
-    Classes,
     Problem,
-    Shares,
     State,
     draw,
     greedy,
     members_of,
     search,
 )
+from fusion.subsets.targets import Shares
 
 SCORES: dict[str, Callable[..., float]] = {"uar": balanced_accuracy_score, "wa": accuracy_score}
 

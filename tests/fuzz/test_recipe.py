@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluate.runs.record import fingerprint, head_settings, run_folders
+from evaluate.runs.files import fingerprint
+from evaluate.runs.folders import run_folders
+from evaluate.runs.freshness import head_settings
 from features.common.errors import RecipeError
 from features.recipe.load import load_recipe
 from tests.fuzz.tools import ODD_TEXT, damaged, misfit, odd_values, read_or_refused, toml, toml_file

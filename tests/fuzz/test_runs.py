@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluate.runs import record as runs
+from evaluate.runs.folders import PREDICTIONS, SCORES, run_folder
+from evaluate.runs.predictions import read_predictions
 from evaluate.scores.score import overview, read_all, score_all
 from features.common.errors import RunError
-from features.recipe.load import Recipe
+from features.recipe.model import Recipe
 from fusion.combine import combine
 from tests.evaluate import made
 from tests.fuzz.tools import ODD_TEXT, damaged, misfit, read_or_refused
@@ -49,12 +50,12 @@ def look(recipe: Recipe, folder: Path) -> None:
 def test_damaged_predictions(
     folder: Path, recipes: dict[str, Recipe], data: bytes, task: str
 ) -> None:
-    path = runs.run_folder(folder / task, recipes[task].name, "one") / runs.PREDICTIONS
+    path = run_folder(folder / task, recipes[task].name, "one") / PREDICTIONS
     kept = path.read_bytes()
     try:
         path.write_bytes(data)
         with read_or_refused(RunError):
-            frame = runs.read_predictions(path)
+            frame = read_predictions(path)
             combine({"one": frame, "two": FRAMES[task]}, recipes[task].fusion["mean"])
         look(recipes[task], folder / task)
     finally:
@@ -77,7 +78,7 @@ def test_cells_of_predictions(
     path = folder / "cells.csv"
     write_rows(path, rows)
     with read_or_refused(RunError):
-        frame = runs.read_predictions(path)
+        frame = read_predictions(path)
         spec = recipes[task].fusion["mean"]
         combine({"one": frame, "two": frame}, spec)
         combine({"one": frame, "two": FRAMES[task]}, spec.model_copy(update={"missing": "drop"}))
@@ -90,11 +91,11 @@ def write_rows(path: Path, rows: list[list[Any]]) -> None:
         csv.writer(file).writerows(rows)
 
 
-@pytest.mark.parametrize("name", ["run.json", runs.SCORES])
+@pytest.mark.parametrize("name", ["run.json", SCORES])
 @pytest.mark.parametrize("task", TASKS)
 def test_json_of_a_run(folder: Path, recipes: dict[str, Recipe], name: str, task: str) -> None:
-    where = runs.run_folder(folder / task, recipes[task].name, "one")
-    whole = {one: (where / one).read_bytes() for one in ("run.json", runs.SCORES)}
+    where = run_folder(folder / task, recipes[task].name, "one")
+    whole = {one: (where / one).read_bytes() for one in ("run.json", SCORES)}
     tree = json.loads(whole[name])
 
     @given(data=damaged(whole[name]) | misfit(tree).map(lambda one: json.dumps(one).encode()))
@@ -110,9 +111,9 @@ def test_json_of_a_run(folder: Path, recipes: dict[str, Recipe], name: str, task
 
 
 @pytest.mark.parametrize("depth", [100, 900, 5_000, 200_000])
-@pytest.mark.parametrize("name", ["run.json", runs.SCORES])
+@pytest.mark.parametrize("name", ["run.json", SCORES])
 def test_deep_json(folder: Path, recipes: dict[str, Recipe], name: str, depth: int) -> None:
-    where = runs.run_folder(folder / "regression", recipes["regression"].name, "one")
+    where = run_folder(folder / "regression", recipes["regression"].name, "one")
     kept = (where / name).read_bytes()
     try:
         (where / name).write_text("[" * depth + "]" * depth)

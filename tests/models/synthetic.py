@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from features.recipe.load import Recipe, load_recipe
-from features.stores.read import full_key, write_store
+from features.recipe.load import load_recipe
+from features.recipe.model import Recipe
+from features.stores.key import full_key
+from features.stores.write import write_store
 from features.utterances import Table, columns_of, write_table
 
 TARGETS = ("calm", "sad", "keen")

@@ -20,9 +20,11 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import SVC, LinearSVC, LinearSVR
 
-from evaluate.runs.record import read_predictions, read_run
+from evaluate.runs.files import read_run
+from evaluate.runs.predictions import read_predictions
 from features.matrix import load_matrix
-from models.train import load_head, train_model
+from models.outputs import load_head
+from models.train import train_model
 from tests.models import synthetic
 
 AUTHORS = """

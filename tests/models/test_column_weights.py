@@ -15,12 +15,14 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from skops import io
 
 import models.search
-from features.recipe.load import HeadSpec
+from features.recipe.head import HeadSpec
 from features.splits.plan import Fold
 from models.column_weights import ColumnWeights
+from models.fits import Fits, apply
 from models.heads import HEADS, cells
-from models.search import Fits, Problem, Refit, apply, refit, search
-from models.train import OURS
+from models.outputs import OURS
+from models.problem import Problem
+from models.search import Refit, refit, search
 
 LABELS = ("angry", "calm", "sad")
 SQUARED = {"loss": "squared_epsilon_insensitive", "epsilon": 0.0}

@@ -9,10 +9,10 @@ import pytest
 
 import models.effort
 from features.matrix import load_matrix
-from features.recipe.load import HeadSpec
+from features.recipe.head import HeadSpec
 from features.splits.plan import Fold, Plan
 from models.effort import count_fits, warning
-from models.search import Problem
+from models.problem import Problem
 from tests.models import synthetic
 from tests.models.test_train import SVC, train
 

@@ -6,7 +6,7 @@ import pytest
 from sklearn.svm import LinearSVR
 
 from features.common.errors import RecipeError
-from features.recipe.load import HeadSpec
+from features.recipe.head import HeadSpec
 from models.heads import HEADS, cells, check_grid, pipeline
 
 LABELS = ("angry", "calm", "sad")

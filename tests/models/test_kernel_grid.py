@@ -10,14 +10,23 @@ import pytest
 from sklearn.pipeline import Pipeline
 
 import models.search
-from evaluate.runs.record import read_run
+from evaluate.runs.files import read_run
 from features.common.errors import RecipeError
-from features.recipe.load import HeadSpec
+from features.recipe.head import HeadSpec
 from features.splits.plan import Fold
 from models.exact import kernel_grid
+from models.fits import Fits, route
 from models.heads import cells, pipeline
-from models.search import Choice, Fit, Fits, Problem, Refit, decide, refit, route, search
-from models.train import load_head, train_model
+from models.outputs import load_head
+from models.problem import Fit, Problem
+from models.search import (
+    Choice,
+    Refit,
+    decide,
+    refit,
+    search,
+)
+from models.train import train_model
 from tests.models import synthetic
 
 LABELS = ("sad", "angry", "keen", "calm")

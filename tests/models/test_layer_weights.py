@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from features.recipe.load import HeadSpec
+from features.recipe.head import HeadSpec
+from models.fits import Fits
 from models.heads import cells, pipeline
 from models.layer_weights import WeightedFits, learn, mix
-from models.search import Fit, Fits, Problem
+from models.problem import Fit, Problem
 
 
 def layers(n: int = 80, width: int = 4) -> tuple[np.ndarray, np.ndarray]:

@@ -8,14 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evaluate.runs.record import read_predictions, read_run
+from evaluate.runs.files import read_run
+from evaluate.runs.predictions import read_predictions
 from features.common.errors import RunError
 from features.matrix import load_matrix
-from features.recipe.load import Recipe
+from features.recipe.model import Recipe
+from models.fits import apply
 from models.layer_weights import mix
 from models.layers import train_layer, work_of
-from models.search import apply
-from models.train import load_head
+from models.outputs import load_head
 from tests.models import synthetic
 
 SVC = """

@@ -10,9 +10,11 @@ import pytest
 from sklearn.svm import SVC, SVR, LinearSVC
 
 from models import limits
+from models.fits import Fits
 from models.heads import cells
 from models.limits import limit_of, limited
-from models.search import Fits, Problem, Refit, refit, search
+from models.problem import Problem
+from models.search import Refit, refit, search
 from tests.models.test_kernel_grid import classes, shares, spec
 
 ENGINES = pytest.mark.parametrize("engine", ["exact-path", "sklearn"])

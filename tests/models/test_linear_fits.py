@@ -20,11 +20,19 @@ from skops import io
 
 import models.search
 from features.common.errors import RecipeError
-from features.recipe.load import HeadSpec
+from features.recipe.head import HeadSpec
 from features.splits.plan import Fold
 from models.exact import linear_fits
 from models.exact.linear_fits import LOST, obstacle
-from models.search import Choice, Fit, Fits, Fitted, Problem, Refit, decide, refit, route, search
+from models.fits import Fits, Fitted, route
+from models.problem import Fit, Problem
+from models.search import (
+    Choice,
+    Refit,
+    decide,
+    refit,
+    search,
+)
 from tests.models import synthetic
 
 LABELS = ("sad", "angry", "keen", "calm")
@@ -256,7 +264,7 @@ def test_kept_heads_are_scikit_learns(kind: str, scaler: str, shape: tuple[int, 
     for positions, one, two in zip((test, train), ours, theirs, strict=True):
         close(one, two, 1e-6)
         for model in (head, loaded):
-            close(models.search.apply(model, X[positions], problem.labels), one, 1e-9)
+            close(models.fits.apply(model, X[positions], problem.labels), one, 1e-9)
     assert type(head) is type(other)
     pairs = [(head, other)]
     if isinstance(head, MultiOutputRegressor):

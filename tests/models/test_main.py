@@ -11,7 +11,7 @@ import pytest
 from features.common.errors import RunError
 from features.utterances import Table, read_table, table_hash, write_table
 from models.__main__ import main, parser
-from models.train import odd_rows
+from models.checks import odd_rows
 from tests.models import synthetic
 from tests.models.test_train import RIDGE
 

@@ -14,17 +14,19 @@ import pandas as pd
 import pytest
 from sklearn.preprocessing import StandardScaler
 
-from evaluate.runs.record import new_folder, read_predictions, run_folder
+from evaluate.runs.folders import new_folder, run_folder
+from evaluate.runs.predictions import read_predictions
 from features.common.errors import RunError, StoreError
 from features.matrix import load_matrix
 from features.new_audio import corpus_name
-from features.recipe.load import Recipe
-from features.stores.read import Store, write_store
+from features.recipe.model import Recipe
+from features.stores.read import Store
+from features.stores.write import write_store
 from features.utterances import AUDIO_HASH
 from models import predict
+from models.fits import apply
 from models.layers import train_layer
-from models.search import apply
-from models.train import load_head
+from models.outputs import load_head
 from tests.models import synthetic
 from tests.models.test_layers import deep
 from tests.models.test_train import RIDGE, SVC, WITHOUT_TORCH

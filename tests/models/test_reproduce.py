@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluate.runs.record import read_predictions, read_run, write_predictions
+from evaluate.runs.files import read_run
+from evaluate.runs.predictions import read_predictions, write_predictions
 from features.common.command import run_command
 from features.common.errors import RunError
-from features.stores.read import Store, write_store
+from features.stores.read import Store
+from features.stores.write import write_store
 from models.layers import train_layer, work_of
 from models.reproduce import main, parser, reproduce
 from tests.models import synthetic

@@ -12,17 +12,14 @@ from sklearn.svm import SVC
 
 import models.search
 from features.common.errors import RunError
-from features.recipe.load import HeadSpec
+from features.recipe.head import HeadSpec
 from features.splits.plan import Fold
+from models.fits import Fits, Fitted, apply
 from models.heads import cells
+from models.problem import Fit, Problem
 from models.search import (
-    Fit,
-    Fits,
-    Fitted,
     Inner,
-    Problem,
     Refit,
-    apply,
     decide,
     refit,
     search,

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import models.spool
-from evaluate.runs.record import read_predictions, write_predictions
+from evaluate.runs.predictions import read_predictions, write_predictions
 from features.common.errors import RunError
 from models.spool import Spool
 

@@ -18,7 +18,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from evaluate.runs.record import is_stale, read_predictions, read_run
+from evaluate.runs.files import read_run
+from evaluate.runs.freshness import is_stale
+from evaluate.runs.predictions import read_predictions
 from evaluate.scores.score import overview, score_all, score_run
 from features.__main__ import main as features
 from features.__main__ import parser as features_parser
@@ -26,19 +28,15 @@ from features.common.command import run_command
 from features.common.errors import CorpusError, RecipeError, RunError, StoreError
 from features.corpora import read_corpus
 from features.matrix import load_matrix, standardised
-from features.recipe.load import Recipe, load_recipe
+from features.recipe.load import load_recipe
+from features.recipe.model import Recipe
 from features.survey import survey
 from features.utterances import Table, read_table, write_table
-from models.search import apply, decide
-from models.train import (
-    OUTPUTS,
-    check_labels,
-    check_stores,
-    is_done,
-    load_head,
-    odd_rows,
-    train_model,
-)
+from models.checks import check_labels, check_stores, odd_rows
+from models.fits import apply
+from models.outputs import OUTPUTS, load_head
+from models.search import decide
+from models.train import is_done, train_model
 from tests.features.test_matrix import make_store
 from tests.models import synthetic
 

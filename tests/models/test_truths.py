@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluate.runs.record import read_run
+from evaluate.runs.files import read_run
 from features.common.errors import CorpusError, RunError
 from tests.models import synthetic
 from tests.models.test_train import RIDGE, SVC, retable, train

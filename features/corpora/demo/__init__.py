@@ -22,10 +22,8 @@ from features.common.errors import UserError
 from features.common.files import read_bytes, read_text
 from features.corpora.base import Corpus
 from features.corpora.compare import ABOUT_SPEAKERS, LAYOUT, TARGETS, counts, read_compare
+from features.corpora.demo.plan import PARTITIONS, VERSION, plan
 
-# Raised with every change of the plan or the sound: a corpus of another version is made anew.
-VERSION = 1
-PARTITIONS = (360, 120, 120)
 N_SPEAKERS = 50
 STAMP = "demo.json"
 
@@ -117,8 +115,6 @@ def _hash(root: Path) -> str:
 
 def _write_labels(folder: Path, sizes: Sequence[int]) -> None:
     """Write the label files; those of the test rows masked, and unmasked beside them."""
-    from features.corpora.demo.plan import plan
-
     folder.mkdir(parents=True)
     lines: dict[str, list[list[str]]] = {}
     for one in plan(sizes):

@@ -1,0 +1,258 @@
+"""Whether what lies there is what would be made now."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evaluate.runs.files import file_hash, fingerprint, plain, read_run
+from evaluate.runs.folders import (
+    INNER,
+    PREDICTIONS,
+    fusion_folder,
+    run_folder,
+    split_member,
+)
+from features.common.errors import RunError
+from features.common.files import (
+    Stamp,
+    file_stamp,
+)
+
+if TYPE_CHECKING:
+    from features.recipe.model import Recipe
+
+
+HEADS_NUMERICS = 3
+
+FUSION_NUMERICS = 3
+
+SUBSETS_NUMERICS = 2
+
+
+def is_fresh(folder: str | Path, inputs: Mapping[str, Any], outputs: Sequence[str]) -> bool:
+    """Say whether a run was finished with these inputs and all its outputs are there."""
+    record = read_run(folder)
+    return (
+        record is not None
+        and record.get("fingerprint") == fingerprint(inputs)
+        and all((Path(folder) / name).is_file() for name in outputs)
+    )
+
+
+def head_settings(recipe: Recipe, model: str, layer: int | str) -> dict[str, Any]:
+    """What the run of a head depends on in the recipe and the program."""
+    weights = recipe.weights_of(model)
+    return {
+        "numerics": HEADS_NUMERICS,
+        "model": model,
+        **({"weights": weights} if weights is not None else {}),
+        "layer": layer,
+        "head": recipe.head.model_dump(mode="json", exclude={"layer"}),
+        "split": recipe.split.settings(),
+        "target": recipe.target,
+        "targets": list(recipe.targets),
+        "labels": list(recipe.labels) if recipe.labels else None,
+        "label_maps": recipe.label_maps,
+    }
+
+
+def train_inputs(recipe: Recipe, model: str, layer: int | str, stores: Path) -> dict[str, Any]:
+    """What the run of a head depends on: settings, tables and stores.
+
+    Raises
+    ------
+    CorpusError, StoreError
+        Where a table or a store is missing.
+    """
+    from features.recipe.extract import model_parts
+    from features.splits.emobox import emobox_hash
+    from features.stores.key import store_path
+    from features.stores.read import Store
+
+    corpora = {}
+    for corpus in recipe.corpora:
+        identities = {}
+        for part in model_parts(model):
+            with Store(store_path(Path(stores), corpus, part)) as store:
+                identities[part] = store.identity
+        corpora[corpus] = {
+            "table": hash_of_table(Path(stores) / corpus),
+            "store": identities if len(identities) > 1 else identities[model],
+        }
+    inputs = {**head_settings(recipe, model, layer), "corpora": corpora}
+    if recipe.split.emobox is not None:
+        root, names = Path(recipe.split.emobox).expanduser(), recipe.split.emobox_names
+        lists = {corpus: emobox_hash(root, corpus, names.get(corpus)) for corpus in recipe.corpora}
+        inputs["emobox"] = lists
+    return inputs
+
+
+def hash_of_table(folder: Path) -> str:
+    """Hash what a head, or a group of rows, can depend on in the table of a folder.
+
+    Raises
+    ------
+    CorpusError
+        Where it is missing or damaged.
+    """
+    files = [folder / f"utterances.{suffix}" for suffix in ("csv", "json")]
+    return _cached_hash(folder.absolute(), tuple(file_stamp(file) for file in files))
+
+
+@functools.lru_cache
+def _cached_hash(folder: Path, stamps: tuple[Stamp | None, ...]) -> str:
+    """Hash a table once for all models that ask: seconds each for the largest corpora."""
+    from features.utterances import read_table, table_hash
+
+    return table_hash(read_table(folder))
+
+
+def fusion_inputs(recipe: Recipe, name: str, runs: Path, stores: Path) -> dict[str, Any]:
+    """What a combination depends on: its settings and its members' predictions.
+
+    Raises
+    ------
+    RunError
+        Where a member's run is missing, or was made with other settings, tables or stores.
+    """
+    check_members(recipe, recipe.fusion[name].members, f"fusion {name}", runs, stores)
+    return fusion_settings(recipe, name, runs)
+
+
+def check_members(
+    recipe: Recipe, members: Sequence[str], what: str, runs: Path, stores: Path
+) -> None:
+    """Refuse runs that are missing, or were made with other settings, tables or stores.
+
+    Raises
+    ------
+    RunError
+        Naming the first, and `what` needs it.
+    """
+    for member in members:
+        model, layer = split_member(member)
+        folder = run_folder(runs, recipe.name, member)
+        again = f"run make train RECIPE={recipe.path} MODEL={model}"
+        if read_run(folder) is None:
+            raise RunError(f"{what}: {member} has no finished run in {folder}; {again}")
+        if not is_fresh(folder, train_inputs(recipe, model, layer, stores), (PREDICTIONS, INNER)):
+            raise RunError(
+                f"{what}: the run of {member} in {folder} is stale: the recipe, the table "
+                f"or the store has changed since; {again}"
+            )
+
+
+def fusion_settings(recipe: Recipe, name: str, runs: Path) -> dict[str, Any]:
+    """What a combination depends on; a member without a file has null for its hash."""
+    spec = recipe.fusion[name]
+    return {
+        "numerics": FUSION_NUMERICS,
+        "fusion": spec.model_dump(mode="json"),
+        "members": _member_hashes(recipe, spec.members, runs),
+    }
+
+
+def subsets_settings(recipe: Recipe, runs: Path) -> dict[str, Any]:
+    """What the choice of subsets depends on; a member without a file has null for its hash."""
+    spec = recipe.subsets
+    if spec is None:
+        raise ValueError(f"{recipe.path}: no [fusion.subsets]")
+    return {
+        "numerics": [FUSION_NUMERICS, SUBSETS_NUMERICS],
+        "subsets": spec.settings(),
+        "evaluate": recipe.evaluate.model_dump(mode="json"),
+        "members": _member_hashes(recipe, spec.members, runs),
+    }
+
+
+def _member_hashes(
+    recipe: Recipe, members: Sequence[str], runs: Path
+) -> dict[str, dict[str, str | None]]:
+    hashes = {}
+    for member in members:
+        paths = [run_folder(runs, recipe.name, member) / one for one in (PREDICTIONS, INNER)]
+        hashes[member] = {p.name: file_hash(p) if p.is_file() else None for p in paths}
+    return hashes
+
+
+def is_stale(recipe: Recipe, kind: str, member: str, runs: Path, record: Mapping[str, Any]) -> bool:
+    """Say whether a finished run was made with another recipe, without looking at stores.
+
+    Parameters
+    ----------
+    kind : "model" or "fusion"
+    member : str
+        The run's folder name.
+    record : mapping
+        Its `run.json`.
+    """
+    if kind == "fusion":
+        now = fusion_settings(recipe, member, runs)
+        for one in recipe.fusion[member].members:
+            under = read_run(run_folder(runs, recipe.name, one))
+            if under is not None and is_stale(recipe, "model", one, runs, under):
+                return True
+    else:
+        now = head_settings(recipe, *split_member(member))
+        if set(record["inputs"]["corpora"]) != set(recipe.corpora):
+            return True
+    apart = ("corpora", "emobox")  # of tables, stores and lists
+    then = {key: value for key, value in record["inputs"].items() if key not in apart}
+    return bool(then != plain(now))
+
+
+def finished_run(recipe: Recipe, kind: str, member: str, runs: Path) -> dict[str, Any]:
+    """The `run.json` of a run that today's recipe says, too; stores are not looked at.
+
+    Parameters
+    ----------
+    kind : "model" or "fusion"
+    member : str
+        The run's folder name.
+
+    Raises
+    ------
+    RunError
+        It is missing or unfinished, or was made with other settings.
+    """
+    model = kind == "model"
+    folder = (run_folder if model else fusion_folder)(runs, recipe.name, member)
+    again = f"run make {'train' if model else 'fuse'} RECIPE={recipe.path}"
+    record = read_run(folder)
+    if record is None:
+        raise RunError(f"{folder}: no finished run of {member}; {again}")
+    if is_stale(recipe, kind, member, runs, record):
+        raise RunError(
+            f"{folder}: the run of {member} was made with other settings than {recipe.path} has "
+            f"now; {again}, or go back to those settings"
+        )
+    return record
+
+
+def new_inputs(
+    recipe: Recipe, member: str, corpus: str, runs: Path, stores: Path
+) -> dict[str, Any]:
+    """What the predictions of new audio depend on: the run that predicts, the audio, its features.
+
+    Raises
+    ------
+    CorpusError, StoreError
+        There is no table of the audio, or no store.
+    """
+    from features.recipe.extract import model_parts
+    from features.stores.key import store_path
+    from features.stores.read import Store
+    from features.utterances import read_table, table_hash
+
+    identities = {}
+    for part in model_parts(split_member(member)[0]):
+        with Store(store_path(Path(stores), corpus, part)) as store:
+            identities[part] = store.identity
+    return {
+        "run": file_hash(run_folder(runs, recipe.name, member) / "run.json"),
+        "audio": table_hash(read_table(Path(stores) / corpus), ["path", "audio_hash"]),
+        "stores": identities,
+    }

@@ -1,0 +1,95 @@
+"""Where a model runs: device, memory, workers."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+
+from extract import acoustic
+from extract.encoders.costs import budget_s
+from extract.encoders.registry import Model
+from extract.plan.work import Target
+from features.common.errors import ModelError
+
+BATCH_SECONDS = {"cpu": 16.0, "mps": 64.0}
+
+MAX_GPU_WORKERS = 8
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and how an extraction computes; nothing here changes a number beyond rounding."""
+
+    device: str = "auto"
+    batch_seconds: float | None = None
+    jobs: int = -1
+    workers: int | None = None
+
+    def n_workers(self, on_gpu: bool, is_acoustic: bool) -> int:
+        """Decoders: all jobs for acoustic sets, none beside an encoder on the CPU.
+
+        Decoding is well below a hundredth of a CPU encoder's work, whose cores are busy.
+        """
+        if self.workers is not None:
+            return self.workers
+        jobs = self.jobs if self.jobs > 0 else (os.cpu_count() or 1)
+        if is_acoustic:
+            return jobs
+        return min(jobs, MAX_GPU_WORKERS) if on_gpu else 0
+
+
+def place(machine: Machine, target: Target, longest_s: float) -> tuple[str, float]:
+    """Where a model computes here, and how much at once.
+
+    Parameters
+    ----------
+    machine : Machine
+    target : Target
+    longest_s : float
+        The longest utterance, in seconds.
+
+    Returns
+    -------
+    device : str
+    budget_s : float
+        Padded seconds a batch: as asked for, else, on CUDA, by the free memory.
+    """
+    device = resolve_device(machine.device, target.model)
+    kind = device.split(":")[0]
+    if machine.batch_seconds:
+        return device, machine.batch_seconds
+    if kind != "cuda" or isinstance(target.description, acoustic.AcousticDescription):
+        return device, BATCH_SECONDS[kind]
+    import torch
+
+    free_bytes, _ = torch.cuda.mem_get_info(device)
+    return device, budget_s(target.description, free_bytes, longest_s)
+
+
+def resolve_device(asked: str, model: Model) -> str:
+    """Resolve `auto`; the first import of torch.
+
+    Raises
+    ------
+    ModelError
+        There is no such device.
+    """
+    if model.kind == "acoustic":
+        return "cpu"
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", asked):
+        raise ModelError(f"DEVICE={asked}: allowed are auto, cpu, cuda, cuda:N, mps")
+    import torch
+
+    if asked == "auto":
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    kind = asked.split(":")[0]
+    if (kind == "cuda" and not torch.cuda.is_available()) or (
+        kind == "mps" and not torch.backends.mps.is_available()
+    ):
+        raise ModelError(f"DEVICE={asked}: torch sees no such device here; use DEVICE=auto or cpu")
+    if kind == "cuda" and ":" in asked and int(asked.split(":")[1]) >= torch.cuda.device_count():
+        raise ModelError(f"DEVICE={asked}: this machine has {torch.cuda.device_count()} of them")
+    return asked

@@ -1,0 +1,201 @@
+"""Sealed parts of an extraction under way."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from extract.plan.work import Item, Target
+from features.common.ending import in_full
+from features.common.errors import StoreError
+from features.common.files import Stamp, file_stamp
+from features.stores.read import Store
+from features.stores.write import write_store
+
+SEAL_AFTER_S = 60.0
+
+SEAL_AFTER_BYTES = 256_000_000
+
+Features = dict[str, NDArray[np.float32]]
+
+Embedded = tuple[Features, list[Item], list[tuple[Item, str]]]
+
+Failed = dict[tuple[str, str], str]
+
+
+@dataclass(frozen=True)
+class Slab:
+    """Batches of a plan that one process computes and seals.
+
+    Attributes
+    ----------
+    target : Target
+    folder : Path
+        Where the parts go.
+    plan : str
+        The plan's name: in the names of the parts.
+    batches : list of (number, list of Item)
+        Ascending numbers of the plan.
+    """
+
+    target: Target
+    folder: Path
+    plan: str
+    batches: list[tuple[int, list[Item]]]
+
+    @property
+    def audio_s(self) -> float:
+        """Seconds of audio."""
+        return sum(item.job.seconds for _, batch in self.batches for item in batch)
+
+    @property
+    def title(self) -> str:
+        """What errors call it."""
+        numbers = [number for number, _ in self.batches]
+        return (
+            f"{self.target.title}: batches {numbers[0]} to {numbers[-1]} of {self.folder} (first "
+            f"utterance {self.batches[0][1][0].job.utterance})"
+        )
+
+    def left(self) -> Slab:
+        """The same without the batches that its parts hold already."""
+        computed, failed = sealed_of(self.folder, self.plan, (n for n, _ in self.batches))
+        done = computed | set(failed)
+        left = [
+            (number, batch)
+            for number, batch in self.batches
+            if any((item.job.utterance, item.job.audio_hash) not in done for item in batch)
+        ]
+        return Slab(self.target, self.folder, self.plan, left)
+
+
+def sealed_of(
+    folder: Path, plan: str = "*", numbers: Iterable[int] | None = None
+) -> tuple[set[tuple[str, str]], Failed]:
+    """What the parts of a plan (of all) hold, and what failed in them, as their indices say.
+
+    Parameters
+    ----------
+    folder : Path
+    plan : str
+    numbers : iterable of int, optional
+        Only the parts that begin with one of these batches; no other is looked for.
+    """
+    if numbers is None:
+        paths = sorted(folder.glob(f"part-{plan}-*.h5"))
+    else:
+        paths = [path for path in (_part_path(folder, plan, n) for n in numbers) if path.exists()]
+    done: set[tuple[str, str]] = set()
+    failed: Failed = {}
+    for path in paths:
+        # A damaged part holds nothing: its batches are computed again, and replace it.
+        with contextlib.suppress(StoreError), Store(path) as part:
+            done.update(zip(part.index["utterance"], part.index["audio_hash"], strict=True))
+            failed.update({(u, h): reason for u, h, reason in part.failed})
+    return done, failed
+
+
+def _part_path(folder: Path, plan: str, number: int) -> Path:
+    return folder / f"part-{plan}-{number:06d}.h5"
+
+
+@dataclass
+class Outcome:
+    """What came of a slab."""
+
+    computed: int = 0
+    computed_s: float = 0.0
+    failed: Failed = field(default_factory=dict)
+
+    def add(self, other: Outcome) -> None:
+        """Take over another slab's."""
+        self.computed += other.computed
+        self.computed_s += other.computed_s
+        self.failed |= other.failed
+
+
+class _Part:
+    """Finished batches that are not sealed yet."""
+
+    def __init__(self, slab: Slab, outcome: Outcome, may_write: Callable[[], None]) -> None:
+        self._slab, self._outcome, self._may_write = slab, outcome, may_write
+        self._clear()
+
+    def _clear(self) -> None:
+        self._since = time.monotonic()
+        self._batches: list[tuple[int, Features, list[Item], list[tuple[Item, str]]]] = []
+        self._before: Stamp | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether it is time to seal."""
+        n_items = sum(len(good) for _, _, good, _ in self._batches)
+        n_bytes = n_items * self._slab.target.row_bytes
+        return n_bytes >= SEAL_AFTER_BYTES or time.monotonic() - self._since >= SEAL_AFTER_S
+
+    def add(
+        self, number: int, features: Features, good: list[Item], bad: list[tuple[Item, str]]
+    ) -> None:
+        """Take a finished batch; whole or not at all, should a signal come now."""
+        if not self._batches:
+            self._before = file_stamp(_part_path(self._slab.folder, self._slab.plan, number))
+        self._batches.append((number, features, good, bad))
+
+    def seal(self) -> None:
+        """Write what is there as a part that is never touched again.
+
+        A signal on the way leaves what is there to the next call, which writes nothing twice.
+        """
+        if not self._batches:
+            return
+        path = _part_path(self._slab.folder, self._slab.plan, self._batches[0][0])
+        if file_stamp(path) == self._before:
+            try:
+                with in_full():
+                    self._may_write()
+                    self._write(path)
+            except StoreError:
+                self._clear()  # it fails once: whoever catches it finds nothing left to seal
+                raise
+        items = [item for _, _, good, _ in self._batches for item in good]
+        self._outcome.computed += len(items)
+        self._outcome.computed_s += sum(one.job.seconds for one in items)
+        self._outcome.failed |= {
+            (item.job.utterance, item.job.audio_hash): reason
+            for _, _, _, bad in self._batches
+            for item, reason in bad
+        }
+        self._clear()
+
+    def _write(self, path: Path) -> None:
+        target = self._slab.target
+        items = [item for _, _, good, _ in self._batches for item in good]
+        blocks = [features for _, features, good, _ in self._batches if good]
+        index = pd.DataFrame(
+            {
+                "utterance": [one.job.utterance for one in items],
+                "audio_hash": [one.job.audio_hash for one in items],
+                "size": np.array([one.size for one in items], np.int64),
+                "mtime_ns": np.array([one.mtime_ns for one in items], np.int64),
+            }
+        )
+
+        def matrix(statistic: str, position: int, start: int, stop: int) -> NDArray[np.float32]:
+            return np.concatenate([block[statistic][position] for block in blocks])[start:stop]
+
+        write_store(
+            path, target.key, index, target.layers, matrix,
+            default=target.default, columns=target.columns,
+            failed=[
+                (item.job.utterance, item.job.audio_hash, reason)
+                for _, _, _, bad in self._batches
+                for item, reason in bad
+            ],
+        )  # fmt: skip

@@ -1,0 +1,103 @@
+"""`[extract]`, `[corpora]` and `[models]`: what is stored, of which corpora, by which models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, field_validator
+
+from features.common.sections import Section
+from features.recipe.head import layers_of
+
+Precision = Literal["float32", "bfloat16", "float16"]
+
+
+class CorpusSpec(Section):
+    """`[corpora.NAME]`: where a corpus lies and who reads it; further keys go to the reader."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+    root: str | None = None
+    reader: str | None = None
+    strict_counts: bool = False
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Keys that the reader itself understands."""
+        return dict(self.model_extra or {})
+
+
+LEAST_WEIGHT, MOST_WEIGHT = 1e-6, 1e6
+
+
+class ModelSpec(Section):
+    """`[models.NAME]`: a model that the registry lacks, or another checkpoint of one it has.
+
+    Of `a+b`, `weights` are what the columns of each part are multiplied by behind the scaler: one a
+    part, or "size", the square root of the mean number of columns of the parts over its own. Behind
+    a standard scaler all parts then have the same variance, summed over their columns, and that of
+    all columns together stays what it is: a grid fits as well as without weights.
+    """
+
+    hub: str | None = None
+    revision: str | None = None
+    path: str | None = None
+    weights: Literal["size"] | list[Annotated[float, Field(strict=False)]] | None = None
+
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _known_weights(cls, value: Any) -> Any:
+        numbers = isinstance(value, list) and all(type(one) in (int, float) for one in value)
+        in_range = numbers and all(LEAST_WEIGHT <= one <= MOST_WEIGHT for one in value)
+        if value is not None and value != "size" and not in_range:
+            raise ValueError(
+                f"'size', or one number from {LEAST_WEIGHT:g} to {MOST_WEIGHT:g} for each part"
+            )
+        return value
+
+
+def model_parts(model: str) -> list[str]:
+    """The models whose columns stand side by side in `a+b`; a single one has itself.
+
+    Examples
+    --------
+    >>> model_parts("xlsr-1b+hubert-large"), model_parts("mfcc")
+    (['xlsr-1b', 'hubert-large'], ['mfcc'])
+    """
+    return model.split("+")
+
+
+class ExtractSpec(Section):
+    """`[extract]`: what is computed and stored. `batch_seconds` and `workers` change no number."""
+
+    layers: Literal["all"] | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = (
+        "all"
+    )
+    precision: Precision = "float32"
+    max_seconds: Annotated[float, Field(ge=1, le=3600, strict=False)] = 60.0
+    batch_seconds: Annotated[float, Field(gt=0, strict=False)] | None = None
+    workers: Annotated[int, Field(ge=0)] | None = None
+
+
+def concatenation_faults(models: Mapping[str, ModelSpec], head: Section | None) -> list[str]:
+    """Faults of models `a+b`."""
+    faults = []
+    for name, spec in models.items():
+        parts = model_parts(name)
+        if len(parts) == 1:
+            if spec.weights is not None:
+                faults.append(f"[models.{name}] weights: go with models side by side, as in a+b")
+            continue
+        if not all(parts) or len(set(parts)) < len(parts):
+            faults.append(f"models: '{name}': between + stand names of models, each once")
+        if spec.model_copy(update={"weights": None}) != ModelSpec():
+            faults.append(f"[models.{name}] it is made of others; give {parts[0]} and the like")
+        if isinstance(spec.weights, list) and len(spec.weights) != len(parts):
+            faults.append(
+                f"[models.{name}] weights: got {len(spec.weights)}, one for each of {len(parts)} "
+                "parts"
+            )
+        own = [layer for layer in ("weighted", "best") if layer in layers_of(head)]
+        if own:
+            faults.append(f"[head] layer: {own} are of a single model; models has '{name}'")
+    return faults

@@ -1,0 +1,195 @@
+"""`[fusion.NAME]` and `[fusion.subsets]`: which runs are combined, how, and their faults."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from features.common.errors import nearest
+from features.common.sections import S, Section, check_section, names_folder
+from features.recipe.head import (
+    layers_of,
+)
+
+FUSION_METHODS = {
+    "regression": ("mean", "weighted", "median", "trimmed", "rank-mean", "nnls", "ridge"),
+    "classification": ("mean", "weighted", "median", "trimmed", "rank-mean", "product", "max",
+                       "logit-sum", "vote", "nnls", "ridge", "logistic"),
+}  # fmt: skip
+
+
+class FusionSpec(Section):
+    """`[fusion.NAME]`: how the predictions of several models become one.
+
+    `weights` are those of "weighted", one a member; without them it takes the members' scores on
+    the rows that a fusion may learn from. `trim` is how many members "trimmed" leaves out at each
+    end. `calibrate` divides each member's class scores by a temperature first.
+    """
+
+    method: Literal[
+        "mean", "weighted", "median", "trimmed", "rank-mean", "product", "max", "logit-sum", "vote",
+        "nnls", "ridge", "logistic",
+    ]  # fmt: skip
+    members: Annotated[list[str], Field(min_length=2)] = Field(default_factory=list)
+    missing: Literal["error", "drop"] = "error"
+    weights: list[Annotated[float, Field(ge=0, strict=False)]] | None = None
+    trim: Annotated[int, Field(ge=1)] | None = None
+    calibrate: bool = False
+
+
+def _fusion_faults(name: str, spec: FusionSpec, classification: bool) -> list[str]:
+    """Settings of a fusion that do not go with its method or the task."""
+    faults = []
+    task = "classification" if classification else "regression"
+    n_members, trim = len(spec.members), spec.trim or 1
+    if spec.method not in FUSION_METHODS[task]:
+        faults.append(
+            f"method: '{spec.method}' needs classes; of a regression: "
+            f"{', '.join(FUSION_METHODS[task])}"
+        )
+    if spec.weights is not None and spec.method != "weighted":
+        faults.append(f"weights: go with method = 'weighted', not '{spec.method}'")
+    elif spec.weights is not None and len(spec.weights) != n_members:
+        faults.append(f"weights: got {len(spec.weights)}, one for each of {n_members} members")
+    elif spec.weights is not None and not any(spec.weights):
+        faults.append("weights: all are 0")
+    if spec.trim is not None and spec.method != "trimmed":
+        faults.append(f"trim: goes with method = 'trimmed', not '{spec.method}'")
+    elif spec.method == "trimmed" and n_members <= 2 * trim:
+        faults.append(
+            f"method: 'trimmed' leaves out {trim} of {n_members} members at each end: none is left"
+        )
+    if spec.calibrate and (not classification or spec.method in ("vote", "rank-mean")):
+        what = f"'{spec.method}'" if classification else "a regression"
+        faults.append(f"calibrate: changes nothing of {what}; leave it out")
+    return [f"[fusion.{name}] {fault}" for fault in faults]
+
+
+class SubsetsSpec(Section):
+    """`[fusion.subsets]`: the best k of n members, and what choosing them is worth.
+
+    `k` holds sizes, or is `"all"` of them. Sizes with more than `limit` subsets are not searched
+    through; a greedy path stands for them (with `greedy = true` beside the search, too). `random`
+    subsets of each size give the quantiles. `alone` repeats all of it on the rows of each corpus.
+    """
+
+    k: Literal["all"] | Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)] = "all"
+    methods: Annotated[list[Literal["mean", "logit-sum", "vote"]], Field(min_length=1)] = ["mean"]
+    metrics: list[Literal["uar", "wa", "spearman"]] = []
+    members: Annotated[list[str], Field(min_length=2, max_length=62)] = []
+    missing: Literal["error", "drop"] = "error"
+    random: Annotated[int, Field(ge=1)] = 1000
+    seed: Annotated[int, Field(ge=0)] = 0
+    limit: Annotated[int, Field(ge=1)] = 40_000_000
+    greedy: bool = False
+    alone: bool = False
+
+    @property
+    def sizes(self) -> list[int]:
+        """The sizes to look at, rising."""
+        return list(range(1, len(self.members) + 1)) if self.k == "all" else sorted(set(self.k))
+
+    def settings(self) -> dict[str, Any]:
+        """What the choices depend on, JSON-able."""
+        found = self.model_dump(mode="json", exclude={"alone"})
+        return {**found, "alone": True} if self.alone else found
+
+
+SUBSETS = "subsets"
+
+METRICS = {"classification": ("uar", "wa"), "regression": ("spearman",)}
+
+
+def _default_members(models: list[str], head: Section | None) -> list[str] | str:
+    """The models at the recipe's one layer, or why they cannot be the members."""
+    layers = layers_of(head) or ["last"]
+    if len(models) < 2:
+        return f"a fusion needs two models, got {models}"
+    if "last" not in layers and len(layers) > 1:
+        return (
+            f"missing; [head] layer is {layers} without 'last': "
+            f'name them, as in ["{models[0]}@{layers[0]}", ...]'
+        )
+    if layers != ["last"] and len(layers) == 1:
+        return [f"{model}@{layers[0]}" for model in models]
+    return models
+
+
+def fusions_of(raw: Any, members: list[str] | str, faults: list[str]) -> dict[str, FusionSpec]:
+    """Read the `[fusion.NAME]` tables that are combinations."""
+    if not isinstance(raw, dict):
+        faults.append(f"fusion: got {raw!r}, allowed: [fusion.NAME] tables")
+        return {}
+    faults += [
+        f"fusion: {name!r} cannot name a folder; no / \\ @ in a name"
+        for name in raw
+        if not names_folder(name)
+    ]
+    found = {
+        name: _fusion(FusionSpec, name, values, members, faults)
+        for name, values in raw.items()
+        if name != SUBSETS
+    }
+    return {name: spec for name, spec in found.items() if spec is not None}
+
+
+def subsets_of(
+    raw: Any, members: list[str] | str, flat: Mapping[str, Any], faults: list[str]
+) -> SubsetsSpec | None:
+    """Read `[fusion.subsets]`."""
+    if not isinstance(raw, dict) or SUBSETS not in raw:
+        return None
+    spec = _fusion(SubsetsSpec, SUBSETS, raw[SUBSETS], members, faults)
+    if spec is None or spec.metrics:
+        return spec
+    task = "classification" if "target" in flat else "regression"
+    return spec.model_copy(update={"metrics": list(METRICS[task])})
+
+
+def _fusion(
+    kind: type[S], name: str, values: Any, members: list[str] | str, faults: list[str]
+) -> S | None:
+    """Read one table of [fusion], with the default members where it has none."""
+    if not isinstance(values, dict):
+        faults.append(f"[fusion] {name}: got {values!r}, allowed: a table [fusion.{name}]")
+        return None
+    if "members" not in values and isinstance(members, str):
+        faults.append(f"[fusion.{name}] members: {members}")
+        return None
+    return check_section(kind, {"members": members, **values}, f"[fusion.{name}] ", faults)
+
+
+def member_faults(name: str, members: Sequence[str], known: Collection[str]) -> list[str]:
+    """Members that are no model of the recipe, or are named twice."""
+    faults = [
+        f"[fusion.{name}] members: '{one}' is no model of the recipe{nearest(one, known)}"
+        for one in members
+        if one not in known
+    ]
+    if len(set(members)) != len(members):
+        faults.append(f"[fusion.{name}] members: a model is named twice")
+    return faults
+
+
+def subset_faults(spec: SubsetsSpec, classification: bool) -> list[str]:
+    """Sizes, methods and metrics that do not go with the members or the task."""
+    where, n = f"[fusion.{SUBSETS}]", len(spec.members)
+    task = "classification" if classification else "regression"
+    faults = [f"{where} k: got {one}, there are {n} members" for one in spec.sizes if one > n]
+    faults += [
+        f"{where} metrics: got '{one}', for {task}: {', '.join(METRICS[task])}"
+        for one in spec.metrics
+        if one not in METRICS[task]
+    ]
+    if not classification:
+        faults += [
+            f"{where} methods: '{one}' needs classes; use 'mean'"
+            for one in spec.methods
+            if one != "mean"
+        ]
+    for key, given in (("methods", spec.methods), ("metrics", spec.metrics)):
+        if len(set(given)) != len(given):
+            faults.append(f"{where} {key}: got {given}, one is named twice")
+    return faults

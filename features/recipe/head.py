@@ -1,0 +1,116 @@
+"""`[head]`: what is fitted, on which layer, and by which score it is chosen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from features.common.sections import Section
+
+Selection = Literal["nmse", "nmae", "spearman", "uar", "wa"]
+
+REGRESSION_HEADS = ("linear-svr", "svr", "ridge")
+
+CLASSIFICATION_HEADS = ("linear-svc", "svc", "logistic")
+
+REGRESSION_SELECTION = ("nmse", "nmae", "spearman")
+
+CLASSIFICATION_SELECTION = ("uar", "wa")
+
+GridValue = bool | int | float | str | dict[str, float]
+
+NAMED_LAYERS = ("last", "mean", "weighted", "best")
+
+_SIDE_BY_SIDE = re.compile(r"(0|[1-9]\d*)(\+(0|[1-9]\d*))+")
+
+
+def side_by_side(layer: int | str) -> list[int]:
+    """The indices that a layer names: one, or those of `"6+12"`; none of a named layer.
+
+    Examples
+    --------
+    >>> side_by_side("6+12"), side_by_side(3), side_by_side("mean")
+    ([6, 12], [3], [])
+    """
+    return [] if layer in NAMED_LAYERS else [int(one) for one in str(layer).split("+")]
+
+
+class HeadSpec(Section):
+    """`[head]`: scaler and estimator, their grid, and the score that chooses a cell.
+
+    `grid` holds what is searched, `fixed` what is not; both use scikit-learn's parameter names.
+    Without a `grid` the head's own default is taken (`models/heads.py`). `engine` says whether fits
+    may share work where that gives the same predictions (`models/exact/linear_fits.py`,
+    `models/exact/kernel_grid.py`): "auto" does wherever it can, "exact-path" refuses a grid where
+    it cannot, "sklearn" never does. `standardise` centres and scales the columns a speaker, or a
+    corpus, over all its rows, those that are held out, too: it uses their features, not their
+    truths, and is said wherever a score is shown.
+    """
+
+    kind: Literal["linear-svr", "svr", "ridge", "linear-svc", "svc", "logistic"]
+    scalers: Annotated[
+        list[Literal["standard", "minmax", "robust", "none"]], Field(min_length=1)
+    ] = ["standard"]
+    grid: dict[str, Annotated[list[GridValue], Field(min_length=1)]] = {}
+    fixed: dict[str, GridValue] = {}
+    select: Selection
+    per_target: bool = False
+    layer: int | str | list[int | str] = "last"
+    statistics: Annotated[list[str], Field(min_length=1)] | None = None
+    standardise: Literal["speaker", "corpus"] | None = None
+    random_state: Annotated[int, Field(ge=0)] = 42
+    engine: Literal["auto", "exact-path", "sklearn"] = "auto"
+
+    @field_validator("layer")
+    @classmethod
+    def _known_layer(cls, value: Any) -> Any:
+        for one in value if isinstance(value, list) and value else [value]:
+            index = isinstance(one, int) and one >= 0
+            if not index and one not in NAMED_LAYERS and not _SIDE_BY_SIDE.fullmatch(str(one)):
+                raise ValueError(
+                    f"an index from 0, {', '.join(map(repr, NAMED_LAYERS))}, '6+12' (these layers "
+                    "side by side), or a list of these"
+                )
+            indices = side_by_side(one)
+            if len(set(indices)) != len(indices):
+                raise ValueError("'6+12' (each layer once)")
+        return value
+
+    @property
+    def layers(self) -> list[int | str]:
+        """The layers to train on, one run each."""
+        return list(self.layer) if isinstance(self.layer, list) else [self.layer]
+
+    @property
+    def uses_random_state(self) -> bool:
+        """Whether predictions depend on `random_state`.
+
+        Every head has one minimum. The state moves only where a solver of scikit-learn's that
+        draws rows stops on its way there: liblinear's dual one, sag and saga, where their work is
+        not done by an exact path.
+        """
+
+        def given(name: str) -> list[GridValue]:
+            return [*self.grid.get(name, []), *([self.fixed[name]] if name in self.fixed else [])]
+
+        if self.kind in ("linear-svr", "linear-svc"):
+            return self.engine == "sklearn" and given("dual") != [False]
+        solvers = {"sag", "saga", "liblinear"} & set(map(str, given("solver")))
+        return bool(solvers) and (self.kind == "logistic" or self.engine == "sklearn")
+
+
+def head_choices(top: Mapping[str, Any]) -> dict[str, Sequence[str]]:
+    """What `[head]` may hold by the recipe's task, where it says which."""
+    if ("target" in top) == ("targets" in top):
+        return {}
+    if "target" in top:
+        return {"kind": CLASSIFICATION_HEADS, "select": CLASSIFICATION_SELECTION}
+    return {"kind": REGRESSION_HEADS, "select": REGRESSION_SELECTION}
+
+
+def layers_of(head: Section | None) -> list[int | str]:
+    """The layers of a list; none where the recipe names one."""
+    return head.layers if isinstance(head, HeadSpec) else []

@@ -1,0 +1,106 @@
+"""`[labels]`: one label list for corpora that name theirs differently."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import Field
+
+from features.common.errors import nearest
+from features.common.sections import Section
+from features.corpora import CORPORA
+from features.recipe.extract import (
+    CorpusSpec,
+)
+from features.recipe.model import Top
+
+
+class LabelsSpec(Section):
+    """`[labels]`: one class list for corpora that name their classes differently.
+
+    `map` is the name of a map that every corpus's record has, or a table a corpus: the name of a
+    map of its record, or its own labels with those of the common list. Labels that a map lacks are
+    dropped and counted. `order` is the common list, or what is kept of it.
+    """
+
+    map: str | dict[str, str | Annotated[dict[str, str], Field(min_length=1)]]
+    order: Annotated[list[str], Field(min_length=2)] | None = None
+
+
+def label_maps(
+    spec: LabelsSpec, top: Top, corpora: Mapping[str, CorpusSpec], faults: list[str]
+) -> dict[str, dict[str, str]]:
+    """The map of each corpus, by name or as it is given; faults are added."""
+    maps: dict[str, dict[str, str]] = {}
+    given = spec.map if isinstance(spec.map, dict) else dict.fromkeys(corpora, spec.map)
+    faults += [
+        f"[labels.map] {name}: no corpus of the recipe{nearest(name, corpora)}"
+        for name in given
+        if name not in corpora
+    ]
+    for name, corpus in corpora.items():
+        record = CORPORA.get(corpus.reader or name)
+        if record is None:
+            continue  # reported with the corpora
+        one = given.get(name)
+        if one is None:
+            faults.append(f"[labels.map] {name}: missing; every corpus of the recipe needs a map")
+        elif isinstance(one, str):
+            if one not in record.label_maps:
+                faults.append(
+                    f"[labels] map: {name} has no map '{one}'; it has: "
+                    f"{', '.join(record.label_maps) or 'none'}{nearest(one, record.label_maps)}; "
+                    f"[labels.map.{name}] gives one of your own"
+                )
+            else:
+                maps[name] = dict(record.label_maps[one])
+        else:
+            maps[name] = dict(one)
+        classes = record.labels.get(top.target or "", ())
+        faults += [
+            f"[labels.map.{name}] '{label}' is no {top.target} of {name} ({', '.join(classes)})"
+            f"{nearest(label, classes)}"
+            for label in maps.get(name, ())
+            if classes and label not in classes
+        ]
+    return maps
+
+
+def corpus_faults(
+    top: Top, corpora: Mapping[str, CorpusSpec], maps: Mapping[str, Mapping[str, str]]
+) -> list[str]:
+    """Unknown corpora, and targets or labels that a corpus does not have."""
+    faults = []
+    for name, spec in corpora.items():
+        key = spec.reader or name
+        if key not in CORPORA:
+            what = "reader" if spec.reader else "corpora"
+            faults.append(
+                f"{what}: '{key}' is no known corpus ({', '.join(CORPORA)}){nearest(key, CORPORA)}"
+                + ("" if spec.reader else f"; [corpora.{name}] reader = 'manifest' names your own")
+            )
+            continue
+        record = CORPORA[key]
+        if not record.labels and not record.targets:
+            continue  # a manifest brings its own
+        if top.target is not None and top.target not in record.labels:
+            faults.append(
+                f"target: {name} has no label set '{top.target}'; it has: "
+                f"{', '.join(record.labels) or 'none'}{nearest(top.target, record.labels)}"
+            )
+        elif top.target is not None and top.labels and not maps:
+            classes = record.labels[top.target]
+            faults += [
+                f"labels: '{one}' is no {top.target} of {name} ({', '.join(classes)})"
+                f"{nearest(one, classes)}"
+                for one in top.labels
+                if one not in classes
+            ]
+        faults += [
+            f"targets: {name} has no '{one}'; it has: "
+            f"{', '.join(record.targets) or 'none'}{nearest(one, record.targets)}"
+            for one in top.targets or ()
+            if one not in record.targets
+        ]
+    return faults

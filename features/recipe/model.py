@@ -1,0 +1,187 @@
+"""A recipe: its sections, checked and with every default filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from features.common.sections import S, Section, check_section, names_folder
+from features.recipe.extract import (
+    CorpusSpec,
+    ExtractSpec,
+    ModelSpec,
+    model_parts,
+)
+from features.recipe.fusion import (
+    FusionSpec,
+    SubsetsSpec,
+)
+from features.recipe.head import (
+    HeadSpec,
+)
+from features.recipe.published import PublishedTable
+from features.recipe.split import (
+    SplitSpec,
+    seed_protocol,
+)
+
+RUN_FOLDERS = ("fusion", "predict", "protocols", "report", "submission")
+
+
+class EvaluateSpec(Section):
+    """`[evaluate]`: bootstrap intervals."""
+
+    bootstrap: Annotated[int, Field(ge=100)] = 1000
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class Recipe(Section):
+    """A checked recipe with every default filled in.
+
+    Attributes
+    ----------
+    name : str
+        The file's stem: the name of the run folder.
+    models : dict
+        Models to work on: those of the recipe, or the ones named by `MODEL=`.
+    labels : tuple of str or None
+        The class list, where the recipe gives one or maps to one.
+    label_maps : dict
+        Corpus -> own label -> label of the list; empty where labels are taken as they are.
+    also : dict
+        Protocols beside the main one, by name (`[split] also`).
+    fusion : dict
+        Combinations; members default to all models of the recipe, whatever `MODEL=` says.
+    subsets : SubsetsSpec or None
+        `[fusion.subsets]`, with members and metrics filled in.
+    published : list of PublishedTable
+        Tables of the paper; no number depends on them, and the resolved form goes without.
+    """
+
+    name: str
+    path: str
+    corpora: dict[str, CorpusSpec]
+    models: dict[str, ModelSpec]
+    target: str | None = None
+    targets: tuple[str, ...] = ()
+    labels: tuple[str, ...] | None = None
+    label_maps: dict[str, dict[str, str]] = {}
+    extract: ExtractSpec
+    split: SplitSpec
+    also: dict[str, SplitSpec] = {}
+    head: HeadSpec
+    fusion: dict[str, FusionSpec]
+    subsets: SubsetsSpec | None = None
+    evaluate: EvaluateSpec
+    published: Annotated[list[PublishedTable], Field(exclude=True)] = []
+
+    @property
+    def single_models(self) -> list[str]:
+        """The models that stores are needed of: those of the recipe, and what `a+b` is made of."""
+        return list(dict.fromkeys(part for one in self.models for part in model_parts(one)))
+
+    def weights_of(self, model: str) -> list[float] | str | None:
+        """The weights of the parts of `a+b`, "size", or None, as of any single model."""
+        return self.models.get(model, ModelSpec()).weights
+
+    @property
+    def task(self) -> str:
+        """`"classification"` with a `target`, `"regression"` with `targets`."""
+        return "classification" if self.target else "regression"
+
+    def protocols(self) -> list[Recipe]:
+        """The recipe itself, its protocols beside it, and its repeats.
+
+        Their runs lie in `runs/<recipe>/protocols/<protocol>/`, which is their name.
+        """
+        return [self, *self.beside().values(), *self.repeats().values()]
+
+    def beside(self) -> dict[str, Recipe]:
+        """A recipe a protocol of `[split] also`, by its name; without fusion."""
+        return {
+            name: self._protocol(name, {"split": split, "fusion": {}})
+            for name, split in self.also.items()
+        }
+
+    def repeats(self) -> dict[int, Recipe]:
+        """A recipe a seed of `[split] seeds`, with the fusions."""
+        return {
+            seed: self._protocol(
+                seed_protocol(seed),
+                {
+                    "split": self.split.model_copy(
+                        update={"seed": seed, "shuffle": True, "also": [], "seeds": []}
+                    ),
+                    "head": self.head.model_copy(update={"random_state": seed}),
+                },
+            )
+            for seed in self.split.seeds
+        }
+
+    def _protocol(self, name: str, changes: Mapping[str, Any]) -> Recipe:
+        own: dict[str, Any] = {
+            "name": f"{self.name}/protocols/{name}",
+            "also": {},
+            "subsets": None,
+            "published": [],
+        }
+        return self.model_copy(update={**own, **changes})
+
+    def reader_options(self, corpus: str) -> dict[str, Any]:
+        """What a corpus's reader is told; one that asks hears which columns the recipe wants."""
+        spec = self.corpora[corpus]
+        options = spec.options
+        if (spec.reader or corpus) in ("manifest", "audformat"):
+            if self.target and "labels" not in options:
+                options["labels"] = [self.target]
+            if self.targets and "targets" not in options:
+                options["targets"] = list(self.targets)
+        return options
+
+    def resolved(self) -> dict[str, Any]:
+        """The recipe as JSON-able values, command line merged in."""
+        return self.model_dump(mode="json")
+
+
+class Top(Section):
+    """The keys above the first table."""
+
+    target: str | None = None
+    targets: list[str] | None = None
+    labels: Annotated[list[str], Field(min_length=2)] | None = None
+
+
+def members_of(kind: type[S], raw: Mapping[str, Any], key: str, faults: list[str]) -> dict[str, S]:
+    """Read `corpora` or `models`: a list of keys and inline tables, or a table of tables."""
+    given = raw.get(key)
+    if not given:
+        faults.append(f'{key}: missing; give a list: {key} = ["..."]')
+        return {}
+    pairs: list[tuple[str, Any]] = []
+    if isinstance(given, dict):
+        pairs = list(given.items())
+    elif isinstance(given, list):
+        for one in given:
+            if isinstance(one, str):
+                pairs.append((one, {}))
+            elif isinstance(one, dict) and isinstance(one.get("name"), str):
+                pairs.append((one["name"], {k: v for k, v in one.items() if k != "name"}))
+            else:
+                faults.append(f"{key}: got {one!r}, allowed: a key, or a table with a name")
+    else:
+        faults.append(f"{key}: got {given!r}, allowed: a list of keys, or [{key}.NAME] tables")
+    result: dict[str, S] = {}
+    for name, values in pairs:
+        if name in result:
+            faults.append(f"{key}: {name} is named twice")
+        if not names_folder(name):
+            faults.append(f"{key}: {name!r} cannot name a folder; no / \\ @ in a name")
+        if key == "models" and name in RUN_FOLDERS:
+            faults.append(f"models: '{name}' is a folder beside the runs; choose another name")
+        checked = check_section(kind, values, f"[{key}.{name}] ", faults)
+        if checked is not None:
+            result[name] = checked
+    return result

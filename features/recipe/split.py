@@ -1,0 +1,217 @@
+"""`[split]`: who is held out, outer and inner, and its faults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from features.common.errors import nearest
+from features.common.sections import Section, check_section, names_folder
+from features.recipe.head import HeadSpec
+
+OverlapKind = Literal["speaker", "session", "sentence", "audio"]
+
+OVERLAP_KINDS = ("speaker", "session", "sentence", "audio")
+
+# What a protocol of `also` takes from [split] unless it says otherwise.
+_INHERITED = ("inner", "inner_folds", "outer_folds", "test_size", "seed", "shuffle",
+              "balance_gender", "expect_overlap")  # fmt: skip
+
+# What belongs to one outer split alone.
+_OWN = {
+    "devel_size": "stratified-holdout",
+    "emobox": "emobox",
+    "emobox_names": "emobox",
+    "train": "cross-corpus",
+    "test": "cross-corpus",
+    "pool": "cross-corpus",
+    "within": "cross-corpus",
+}
+
+
+class SplitSpec(Section):
+    """`[split]`: how rows are divided; outer folds score, inner folds choose.
+
+    `four-to-one-in-five` is a name for settings (`stratified-holdout` with `test_size = 0.2`,
+    `inner = "stratified-k-fold"` of five) and fills them in. Folds of speakers (sessions,
+    sentences) take those first that are hardest to balance, so that the seed decides between equals
+    alone; with `shuffle` it draws the order. `seeds` repeats the whole with each of them, in place
+    of `seed` and of the head's `random_state`, and shuffled.
+    """
+
+    outer: Literal[
+        "predefined",
+        "leave-one-speaker-out",
+        "leave-one-session-out",
+        "speaker-k-fold",
+        "session-k-fold",
+        "sentence-disjoint",
+        "stratified-holdout",
+        "four-to-one-in-five",
+        "emobox",
+        "cross-corpus",
+        "speaker-sentence-grid",
+    ] = "predefined"
+    inner: Literal["devel", "speaker-k-fold", "stratified-k-fold"] = "speaker-k-fold"
+    outer_folds: Annotated[int, Field(ge=2)] = 5
+    inner_folds: Annotated[int, Field(ge=2)] = 5
+    test_size: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    devel_size: Annotated[float, Field(gt=0, lt=1)] | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+    shuffle: bool = False
+    balance_gender: bool = False
+    expect_overlap: list[OverlapKind] = []
+    emobox: str | None = None
+    emobox_names: dict[str, str] = {}
+    train: Annotated[list[str], Field(min_length=1)] | None = None
+    test: Annotated[list[str], Field(min_length=1)] | None = None
+    pool: bool = False
+    within: Literal["speaker-k-fold", "leave-one-speaker-out"] | None = None
+    also: list[str | dict[str, Any]] = []
+    seeds: list[Annotated[int, Field(ge=0)]] = []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _four_to_one_in_five(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("outer") == "four-to-one-in-five":
+            for key, value in FOUR_TO_ONE_IN_FIVE.items():
+                if values.get(key, value) != value:
+                    raise ValueError(
+                        f"outer = 'four-to-one-in-five' has {key} = {value!r}, got {values[key]!r}"
+                    )
+            return {**values, **FOUR_TO_ONE_IN_FIVE}
+        return values
+
+    def settings(self) -> dict[str, Any]:
+        """What the folds depend on, JSON-able: all but the protocols beside it."""
+        found = self.model_dump(mode="json", exclude={"also", "seeds", "shuffle"})
+        return {**found, "shuffle": True} if self.shuffle else found
+
+    @property
+    def uses_seed(self) -> bool:
+        """Whether a fold depends on the seed: not with lists that are given and devel to choose."""
+        return self.outer not in ("predefined", "emobox") or self.inner != "devel"
+
+
+FOUR_TO_ONE_IN_FIVE = {"inner": "stratified-k-fold", "inner_folds": 5, "test_size": 0.2}
+
+
+def seed_protocol(seed: int) -> str:
+    """The name of a repeat.
+
+    Examples
+    --------
+    >>> seed_protocol(3)
+    'seed-3'
+    """
+    return f"seed-{seed}"
+
+
+def split_faults(split: SplitSpec, classification: bool, corpora: Sequence[str]) -> list[str]:
+    """Faults of settings that do not go together."""
+    faults = [
+        f"[split] {key}: goes with outer = '{outer}', not '{split.outer}'"
+        for key, outer in _OWN.items()
+        if split.outer != outer and getattr(split, key) not in (None, False, {})
+    ]
+    may_have_devel = split.outer in ("predefined", "emobox") or split.devel_size is not None
+    if split.inner == "devel" and not may_have_devel:
+        faults.append(
+            "[split] inner: 'devel' goes with outer = 'predefined', 'emobox' or "
+            f"'stratified-holdout' with a devel_size, not '{split.outer}'"
+        )
+    if split.devel_size is not None and split.devel_size + split.test_size >= 1:
+        faults.append("[split] devel_size, test_size: together 1 or more; nothing is left to train")
+    if not classification:
+        faults += [
+            f"[split] {side}: '{kind}' needs classes (target); use 'speaker-k-fold'"
+            for side, kind in (("outer", split.outer), ("inner", split.inner))
+            if kind.startswith("stratified") or kind == "four-to-one-in-five"
+        ]
+    grouped = ("speaker-k-fold", "session-k-fold", "sentence-disjoint", "speaker-sentence-grid")
+    if split.shuffle and not {split.outer, split.inner, split.within} & set(grouped):
+        faults.append(f"[split] shuffle: goes with folds of groups: {', '.join(grouped)}")
+    if split.outer == "emobox" and split.emobox is None:
+        faults.append('[split] emobox: missing; the folder of a copy of EmoBox: emobox = "..."')
+    if split.pool and split.within:
+        faults.append("[split] within: goes with single corpora that train, not with pool = true")
+    named = (("train", split.train or ()), ("test", split.test or ()),
+             ("emobox_names", split.emobox_names))  # fmt: skip
+    faults += [
+        f"[split] {key}: '{one}' is no corpus of the recipe{nearest(one, corpora)}"
+        for key, names in named
+        for one in names
+        if one not in corpora
+    ]
+    if split.outer == "cross-corpus" and len(corpora) < 2:
+        faults.append(f"corpora: outer = 'cross-corpus' needs two or more, got {list(corpora)}")
+    return faults
+
+
+def seed_faults(split: SplitSpec, head: Section | None, also: Mapping[str, SplitSpec]) -> list[str]:
+    """Seeds that repeat nothing, or whose runs would lie where others do."""
+    faults = []
+    if len(split.seeds) == 1 or len(set(split.seeds)) != len(split.seeds):
+        faults.append(f"[split] seeds: got {split.seeds}, allowed: two or more, each once")
+    idle = isinstance(head, HeadSpec) and not (split.uses_seed or head.uses_random_state)
+    if split.seeds and idle:
+        faults.append(
+            f"[split] seeds: they change nothing: outer = '{split.outer}' with inner = 'devel' has "
+            f"the same folds with every seed, and the head one solution on them; choose "
+            "inner = 'speaker-k-fold', or leave the seeds out"
+        )
+    faults += [
+        f"[split] also: {seed_protocol(seed)} is the name of a repeat; give it another name"
+        for seed in split.seeds
+        if seed_protocol(seed) in also
+    ]
+    return faults
+
+
+def _same_folds(split: SplitSpec, also: Mapping[str, SplitSpec]) -> list[str]:
+    """Protocols that are the main one, or another, by a second name."""
+    faults = []
+    seen = [("the main protocol", _folds_of(split))]
+    for name, one in also.items():
+        same = next((other for other, folds in seen if folds == _folds_of(one)), None)
+        if same:
+            faults.append(
+                f"[split] also: {name} is {same} again; leave it out, or change its settings"
+            )
+        seen.append((name, _folds_of(one)))
+    return faults
+
+
+def _folds_of(split: SplitSpec) -> dict[str, Any]:
+    """The settings, without what is only allowed."""
+    return {key: one for key, one in split.settings().items() if key != "expect_overlap"}
+
+
+def _also(split: Section | None, faults: list[str]) -> dict[str, SplitSpec]:
+    """Read `[split] also`: names of outer splits, or tables with settings and maybe a name."""
+    protocols: dict[str, SplitSpec] = {}
+    if not isinstance(split, SplitSpec):
+        return protocols
+    inherited = {key: getattr(split, key) for key in _INHERITED if key in split.model_fields_set}
+    for given in split.also:
+        values = {"outer": given} if isinstance(given, str) else dict(given)
+        name = values.pop("name", values.get("outer"))
+        if not isinstance(name, str) or not names_folder(name):
+            faults.append(
+                f"[split] also: {given!r}: a table needs an outer, and a name for a folder"
+            )
+            continue
+        if name in protocols:
+            faults.append(f'[split] also: {name} is named twice; give one of them a name = "..."')
+        if "also" in values or "seeds" in values:
+            what = "protocols beside it" if "also" in values else "seeds"
+            faults.append(f"[split] also, {name}: has {what}; list them all in [split]")
+            continue
+        fixed = FOUR_TO_ONE_IN_FIVE if values.get("outer") == "four-to-one-in-five" else {}
+        base = {key: value for key, value in inherited.items() if key not in fixed}
+        spec = check_section(SplitSpec, {**base, **values}, f"[split] also, {name}: ", faults)
+        if spec is not None:
+            protocols[name] = spec
+    return protocols

@@ -1,0 +1,103 @@
+"""Checksums of a store, and what a damaged one says."""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+BLOCK = 64
+
+RUN_BYTES = 1 << 22
+
+INDEX_COLUMNS = ("utterance", "audio_hash", "size", "mtime_ns")
+
+_DAMAGE = (
+    KeyError, ValueError, OSError, RuntimeError, TypeError, AttributeError, IndexError, MemoryError,
+    OverflowError,
+)  # fmt: skip
+
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A block whose bytes are not those that were written; or rows of it that no model gives.
+
+    Attributes
+    ----------
+    utterances : tuple of str
+        Those of the block; of values that are not finite, those that have them.
+    finite : bool
+        False where the values are those that were written, and not finite.
+    """
+
+    statistic: str
+    layer: int
+    block: int
+    utterances: tuple[str, ...]
+    finite: bool = True
+
+    def __str__(self) -> str:
+        return self.naming(3)
+
+    def naming(self, n: int) -> str:
+        """Where it is, with the names of at most `n` utterances."""
+        rest = len(self.utterances) - n
+        more = f" and {rest} more" if rest > 0 else ""
+        named = ", ".join(self.utterances[:n])
+        why = "" if self.finite else ": values that are not finite"
+        return f"/{self.statistic}, layer {self.layer}, utterances {named}{more}{why}"
+
+
+def read_into(rows: NDArray[Any], handle: int, start: int) -> None:
+    """Fill rows, whole and contiguous, from a byte of a file on.
+
+    Raises
+    ------
+    OSError
+    """
+    left = rows.reshape(-1).view(np.uint8).data
+    while left:
+        n_bytes = os.preadv(handle, [left], start)
+        if not n_bytes:
+            raise OSError(f"the file ends at byte {start}")
+        left, start = left[n_bytes:], start + n_bytes
+
+
+def checksums(matrix: Float32) -> NDArray[np.uint32]:
+    """CRC-32 of each block of 64 utterances of one layer, little-endian float32 bytes."""
+    contiguous = np.ascontiguousarray(matrix, dtype="<f4")
+    return np.array(
+        [zlib.crc32(contiguous[i : i + BLOCK].data) for i in range(0, len(contiguous), BLOCK)],
+        dtype=np.uint32,
+    )
+
+
+def index_bytes(index: pd.DataFrame) -> bytes:
+    """The index as the bytes that its checksum is of."""
+    rows = zip(*(index[name] for name in INDEX_COLUMNS), strict=True)
+    return "\n".join("\t".join(str(value) for value in row) for row in rows).encode()
+
+
+def key_bytes(
+    attributes: Mapping[str, Any],
+    layers: Sequence[int],
+    names: Mapping[str, Sequence[str]],
+    failed: Sequence[Sequence[str]],
+) -> bytes:
+    """What the file says of itself beside the index, as the bytes that its checksum is of."""
+    whole = {
+        "failed": [list(one) for one in failed],
+        "attributes": dict(attributes),
+        "layers": [int(one) for one in layers],
+        "names": {statistic: list(given) for statistic, given in names.items()},
+    }
+    return json.dumps(whole, sort_keys=True).encode()

@@ -1,0 +1,114 @@
+"""What a store is looked up by: its key, its name, the hash of audio."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from features.common.files import open_regular
+
+FORMAT_VERSION = 1
+
+NUMERICS = 2
+
+_NOT_KEY = ("format", "format_version", "statistics_default")
+
+
+def store_path(stores: Path, corpus: str, model: str) -> Path:
+    """Path of the store of a corpus and model."""
+    return stores / corpus / f"{model}.h5"
+
+
+def parts_path(store: Path) -> Path:
+    """Folder of the plan and the sealed parts of an extraction under way."""
+    return store.with_suffix(".parts")
+
+
+def full_key(key: Mapping[str, Any]) -> dict[str, Any]:
+    """Complete a model's key with what belongs to every store, in JSON-able values."""
+    return json.loads(json.dumps({**key, "numerics": NUMERICS}, sort_keys=True))
+
+
+def key_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:
+    """Name the first attributes in which two keys differ, with both values; None if equal."""
+    named = [
+        f"{name}: stored {theirs.get(name)!r}, asked {ours.get(name)!r}"
+        for name in sorted({*ours, *theirs})
+        if ours.get(name) != theirs.get(name)
+    ]
+    return "; ".join(named) if named else None
+
+
+def key_hash(key: Mapping[str, Any]) -> str:
+    """Hash of a key alone: BLAKE2b-128, hex."""
+    return key_digest(key).hexdigest()
+
+
+def key_digest(key: Mapping[str, Any]) -> hashlib.blake2b:
+    """BLAKE2b-128 of a key as sorted JSON, to be updated further."""
+    return hashlib.blake2b(json.dumps(key, sort_keys=True).encode(), digest_size=16)
+
+
+def identity(key: Mapping[str, Any], index: pd.DataFrame) -> str:
+    """Hash of a key and of the sorted (utterance, audio hash): BLAKE2b-128, hex."""
+    digest = key_digest(key)
+    for utterance, audio_hash in sorted(zip(index["utterance"], index["audio_hash"], strict=True)):
+        digest.update(f"\n{utterance}\t{audio_hash}".encode())
+    return digest.hexdigest()
+
+
+def file_digest(path: Path) -> hashlib.blake2b:
+    """BLAKE2b-128 of a key as sorted JSON, to be updated further."""
+    """BLAKE2b-128 over a file's bytes, as an object that can be copied and updated.
+
+    Raises
+    ------
+    OSError
+        The file is missing or cannot be read.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    with open_regular(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest
+
+
+def audio_hash(digest: hashlib.blake2b, start: float, end: float, *, decoder: int = 1) -> str:
+    """Hash of an utterance: its file's bytes, start and end (seconds) if any, who decodes it.
+
+    Parameters
+    ----------
+    digest : hashlib object
+        Over the file's bytes (`file_digest`); it is not used up.
+    start, end : float
+    decoder : int
+        The decoder version whose samples they are (`features.audio.decode.Heard.decoder`). A row of
+        another version is another row: its features are computed again.
+    """
+    part = digest.copy()
+    if not (math.isnan(start) and math.isnan(end)):
+        part.update(f"#{float(start)!r}-{float(end)!r}".encode())
+    if decoder != 1:
+        part.update(f"@decoder{decoder}".encode())
+    return part.hexdigest()
+
+
+def is_part(path: Path) -> bool:
+    """Whether a file is a part of an extraction under way."""
+    return path.parent.suffix == ".parts"
+
+
+def anew(path: Path) -> str:
+    """What replaces a file of which nothing can be used."""
+    if is_part(path):
+        return f"make extract MODEL={path.parent.stem} goes on, and computes it again"
+    return (
+        f"make extract MODEL={path.stem} FORCE=1 replaces it (one that was imported: import it "
+        f"again with --force)"
+    )

@@ -1,0 +1,141 @@
+"""A store is written whole: under a temporary name, synced, renamed."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from features.common.errors import StoreError
+from features.common.files import Sink, replacing
+from features.stores import hdf5
+from features.stores.guard import (
+    BLOCK,
+    Float32,
+    checksums,
+    index_bytes,
+    key_bytes,
+)
+from features.stores.key import (
+    FORMAT_VERSION,
+)
+
+STEP_BYTES = 256_000_000
+
+
+def not_finite(rows: Float32) -> NDArray[np.int64]:
+    """Numbers of the rows with a value that is not finite."""
+    finite = np.isfinite(rows)
+    return np.empty(0, np.int64) if finite.all() else np.flatnonzero(~finite.all(axis=1))
+
+
+def write_store(
+    path: Path,
+    key: Mapping[str, Any],
+    index: pd.DataFrame,
+    layers: Sequence[int],
+    matrix: Callable[[str, int, int, int], Float32],
+    *,
+    default: Sequence[str],
+    columns: Mapping[str, int],
+    names: Mapping[str, Sequence[str]] | None = None,
+    failed: Sequence[Sequence[str]] = (),
+) -> None:
+    """Write a store (or a part) under a temporary name, sync it, and rename it into place.
+
+    Parameters
+    ----------
+    path : Path
+    key : mapping
+        Complete, as `full_key` gives it.
+    index : DataFrame
+        Columns utterance, audio_hash (hex), size (bytes), mtime_ns.
+    layers : sequence of int
+        Layer index of each position of the first axis.
+    matrix : callable
+        `matrix(statistic, position, start, stop)` gives float32, shape (stop - start, n_columns):
+        rows start..stop of a layer. Called in order, for at most `STEP_BYTES` at a time, so that
+        memory does not grow with the number of utterances.
+    default : sequence of str
+        Statistics that a recipe gets that names none.
+    columns : mapping
+        Width of each statistic.
+    names : mapping, optional
+        Names of the columns of a statistic, where they have any.
+    failed : sequence of (utterance, audio_hash, reason)
+        For parts: what could not be computed.
+
+    Raises
+    ------
+    StoreError
+        When the disk is full or the folder cannot be written, or a text is longer than a store
+        can hold; nothing is left behind.
+    """
+    attributes: dict[str, Any] = {
+        **key,
+        "format": "serfuse",
+        "format_version": FORMAT_VERSION,
+        "statistics_default": list(default),
+    }
+    named = {statistic: list(given) for statistic, given in (names or {}).items()}
+    rows = [json.dumps(list(one)) for one in failed]
+    encoded = {name: _encode(value) for name, value in attributes.items()}
+    whole = "".join(one for one in encoded.values() if isinstance(one, str))
+    for one in (whole, *index["utterance"], *itertools.chain(*named.values()), *rows):
+        if len(one.encode()) > hdf5.MAX_TEXT:
+            raise StoreError(
+                f"{path}: a text of {len(one.encode()):,} bytes ({one[:40]!r}...); a store holds "
+                f"at most {hdf5.MAX_TEXT:,}: use shorter names"
+            )
+    n = len(index)
+    n_bytes = n * sum(columns.values()) * len(layers) * 4
+    with (
+        replacing(path, StoreError, n_bytes) as temporary,
+        Sink(temporary) as sink,
+        h5py.File(sink, "w", libver="earliest", locking=False) as file,
+    ):
+        for name, value in encoded.items():
+            file.attrs[name] = value
+        text = h5py.string_dtype("utf-8")
+        file.create_dataset("utterance", data=list(index["utterance"]), dtype=text, shape=(n,))
+        hashes = b"".join(bytes.fromhex(one) for one in index["audio_hash"])
+        file["audio_hash"] = np.frombuffer(hashes, dtype=np.uint8).reshape(n, 16)
+        file["size"] = index["size"].to_numpy(dtype=np.int64)
+        file["mtime_ns"] = index["mtime_ns"].to_numpy(dtype=np.int64)
+        file["layers"] = np.asarray(layers, dtype=np.int64)
+        for statistic, given in named.items():
+            file.create_dataset(f"names/{statistic}", data=given, dtype=text)
+        if failed:
+            file.create_dataset("failed", data=rows, dtype=text)
+        file["crc/index"] = np.uint32(zlib.crc32(index_bytes(index)))
+        file["crc/key"] = np.uint32(zlib.crc32(key_bytes(attributes, layers, named, failed)))
+        for statistic, width in columns.items():
+            data = file.create_dataset(statistic, (len(layers), n, width), dtype="<f4")
+            crc = np.zeros((len(layers), -(-n // BLOCK)), dtype=np.uint32)
+            for position in range(len(layers)):
+                for start, stop in _steps(n, width):
+                    values = matrix(statistic, position, start, stop)
+                    data[position, start:stop] = values
+                    sink.check()
+                    crc[position, start // BLOCK : -(-stop // BLOCK)] = checksums(values)
+            file[f"crc/{statistic}"] = crc
+
+
+def _steps(n: int, width: int) -> list[tuple[int, int]]:
+    """Whole blocks of rows of at most `STEP_BYTES`, from (0, ...) to (..., n)."""
+    step = max(1, STEP_BYTES // (4 * width * BLOCK)) * BLOCK
+    return [(start, min(start + step, n)) for start in range(0, n, step)]
+
+
+def _encode(value: Any) -> Any:
+    """An attribute as HDF5 has it: text and numbers as they are, all else as JSON text."""
+    plain = isinstance(value, str | int | float) and not isinstance(value, bool)
+    return value if plain else "json:" + json.dumps(value, sort_keys=True)

@@ -1,0 +1,150 @@
+"""Predictions of several members, row by row: who said what of the same utterance."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from evaluate.runs.arrays import speakers
+from evaluate.runs.predictions import predicted_labels, predicted_targets
+from features.common.errors import RunError
+from features.common.findings import some
+from features.common.words import counted
+from fusion.methods import Floats
+from fusion.stacking import Rows
+
+KEY = ["corpus", "utterance", "partition", "fold"]
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """The members' predictions of the same rows.
+
+    Attributes
+    ----------
+    frame : DataFrame
+        The first member's predictions of these rows, in its order.
+    stack : float64, shape (n_members, n, n_targets) or (n_members, n, n_labels)
+    labels : tuple of str
+        The label list; empty for regression.
+    n_dropped : int
+        Rows that some member has and another lacks.
+    """
+
+    frame: pd.DataFrame
+    stack: Floats
+    labels: tuple[str, ...]
+    n_dropped: int
+
+    @property
+    def columns(self) -> list[str]:
+        """What is combined."""
+        return value_columns(self.frame)
+
+    @property
+    def rows(self) -> Rows:
+        """As rows to learn from."""
+        groups = speakers(self.frame)
+        if self.labels:
+            codes = {label: code for code, label in enumerate(self.labels)}
+            truth = np.array([codes.get(one, -1) for one in self.frame["true"]], dtype=np.int64)
+            return Rows(self.stack, truth, groups)
+        targets = predicted_targets(self.frame)
+        wanted = self.frame[[f"{one}_true" for one in targets]]
+        return Rows(self.stack, wanted.to_numpy(np.float64), groups)
+
+    def predicted(self, values: Floats) -> pd.DataFrame:
+        """The frame with combined values in the place of the first member's."""
+        frame = self.frame.copy()
+        frame[self.columns] = values
+        if self.labels:
+            winners = np.nanargmax(values, axis=1)
+            frame["pred"] = np.asarray(self.labels, dtype=object)[winners]
+        return frame
+
+
+def align(
+    frames: Mapping[str, pd.DataFrame], missing: str = "error", where: str = "fusion"
+) -> Aligned:
+    """Bring the members' predictions to the same rows.
+
+    Parameters
+    ----------
+    frames : mapping
+        Member -> predictions, as `evaluate.runs.predictions.read_predictions` gives them.
+    missing : "error" or "drop"
+        "drop" takes the rows that all members have.
+    where : str
+        Named in errors.
+
+    Raises
+    ------
+    RunError
+        Naming the member, the other one, and the first utterance.
+    """
+    indexed = {member: frame.set_index(KEY) for member, frame in frames.items()}
+    (first, reference), *others = indexed.items()
+    for member, frame in others:
+        if list(frame.columns) != list(reference.columns):
+            raise RunError(
+                f"{where}: {first} and {member} predict different things: "
+                f"{', '.join(reference.columns)} and {', '.join(frame.columns)}"
+            )
+    everywhere = functools.reduce(
+        lambda one, two: one[one.isin(two)], (frame.index for frame in indexed.values())
+    )
+    n_dropped = len(
+        functools.reduce(
+            lambda one, two: one.union(two, sort=False), (f.index for f in indexed.values())
+        )
+    ) - len(everywhere)
+    if n_dropped and missing == "error":
+        raise RunError(f"{where}: {_lacking(indexed)}; train it anew, or set missing = 'drop'")
+    if not len(everywhere):
+        raise RunError(f"{where}: no utterance that all of {', '.join(frames)} predict")
+    aligned = {member: frame.loc[everywhere] for member, frame in indexed.items()}
+    reference = aligned[first]
+    labels = predicted_labels(reference)
+    truths = ["true"] if labels else [f"{one}_true" for one in predicted_targets(reference)]
+    for member, frame in list(aligned.items())[1:]:
+        ours, theirs = reference[truths].to_numpy(object), frame[truths].to_numpy(object)
+        other = (ours != theirs) & ~(pd.isna(ours) & pd.isna(theirs))
+        if other.any():
+            row, column = np.argwhere(other)[0]
+            raise RunError(
+                f"{where}: {first} and {member} disagree on the truth of {int(other.any(1).sum())} "
+                f"rows: {_name(everywhere[row])}: {truths[column]} is {ours[row, column]!r} and "
+                f"{theirs[row, column]!r}; train both anew"
+            )
+    columns = value_columns(reference)
+    stack = np.stack([frame[columns].to_numpy(np.float64) for frame in aligned.values()])
+    frame = reference.reset_index()[list(next(iter(frames.values())).columns)]
+    return Aligned(frame, stack, labels, n_dropped)
+
+
+def value_columns(frame: pd.DataFrame) -> list[str]:
+    """The columns of predictions that are combined."""
+    names = map(str, frame.columns)
+    return [name for name in names if name.startswith("score_") or name.endswith("_pred")]
+
+
+def _name(key: tuple[str, ...]) -> str:
+    corpus, utterance, partition, fold = key
+    return f"{corpus}/{utterance} ({partition}{f', fold {fold}' if fold else ''})"
+
+
+def _lacking(indexed: Mapping[str, Any]) -> str:
+    """Name the first member that lacks rows which another has, and some of the rows."""
+    for member, frame in indexed.items():
+        for other, theirs in indexed.items():
+            rows = theirs.index[~theirs.index.isin(frame.index)]
+            if len(rows):
+                return f"{member} lacks {counted(len(rows), 'row')} of {other}: " + some(
+                    [_name(key) for key in rows], 3
+                )
+    return ""

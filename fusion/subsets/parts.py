@@ -1,0 +1,123 @@
+"""Subsets as two parts: sums of each half are made once, and added."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ADDITIVE = ("mean", "logit-sum", "vote")
+
+Floats = NDArray[np.float64]
+
+Ints = NDArray[np.int64]
+
+Subset = tuple[int, ...]
+
+_TAIL, _TABLE_BYTES = 10, 1 << 27
+
+_HEADS, _BLOCK = 64, 1 << 13
+
+_TILE_BYTES = 1 << 19
+
+_SORTED, _PIECE = 1 << 24, 1 << 17
+
+_BINNED, _BINNED_ROWS = 1 << 27, 1 << 20
+
+
+@dataclass(frozen=True)
+class Block:
+    """Subsets of one size that are scored together.
+
+    Attributes
+    ----------
+    heads : int64, shape (n_heads, head_size)
+        Members of the head, each row rising, rows in lexicographic order.
+    tails : slice
+        Positions in the table of the tail: all its subsets of one size.
+    """
+
+    heads: Ints
+    tails: slice
+
+
+def _combinations(n: int, k: int) -> Ints:
+    flat = itertools.chain.from_iterable(itertools.combinations(range(n), k))
+    return np.fromiter(flat, np.int64).reshape(math.comb(n, k), k)
+
+
+class Parts:
+    """Members in a head and a tail, and the subsets of the tail in order of their size.
+
+    Parameters
+    ----------
+    n_members : int
+    bytes_of_one : int
+        What the table takes for one subset of the tail.
+    block : int
+        Most subsets of a block, where the tail has no more.
+
+    Attributes
+    ----------
+    head, tail : int
+        How many members; the head's come first.
+    tails : list of tuple
+        Subsets of the tail's members, counted from 0.
+    """
+
+    def __init__(self, n_members: int, bytes_of_one: int, block: int = _BLOCK) -> None:
+        self.n_members, self.block = n_members, block
+        self.tail = min(n_members, _TAIL)
+        while self.tail > 1 and bytes_of_one << self.tail > _TABLE_BYTES:
+            self.tail -= 1
+        self.head = n_members - self.tail
+        sizes = [list(itertools.combinations(range(self.tail), s)) for s in range(self.tail + 1)]
+        self.starts = np.cumsum([0, *map(len, sizes)])
+        self.tails = [one for size in sizes for one in size]
+        self.position = {one: i for i, one in enumerate(self.tails)}
+        self.tail_masks = np.array([sum(1 << self.tail - 1 - i for i in t) for t in self.tails])
+
+    def blocks(self, k: int) -> Iterator[Block]:
+        """All subsets of `k` members."""
+        for size in range(max(0, k - self.tail), min(k, self.head) + 1):
+            tails = slice(int(self.starts[k - size]), int(self.starts[k - size + 1]))
+            n_heads = max(1, min(_HEADS, self.block // (tails.stop - tails.start)))
+            heads = _combinations(self.head, size)
+            for start in range(0, len(heads), n_heads):
+                yield Block(heads[start : start + n_heads], tails)
+
+    def masks(self, block: Block) -> Ints:
+        """The subsets of a block, shape (n_heads, n_tails)."""
+        bits = np.int64(1) << (self.n_members - 1 - block.heads)
+        return bits.sum(axis=1, dtype=np.int64)[:, None] + self.tail_masks[block.tails]
+
+    def table(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Sums of all subsets of the tail: shape (..., n_members, n) -> (..., n_tails, n)."""
+        last = values[..., self.head :, :]
+        table = np.zeros((*values.shape[:-2], len(self.tails), values.shape[-1]), values.dtype)
+        for i, one in enumerate(self.tails[1:], 1):
+            rest = self.position[one[:-1]]
+            np.add(table[..., rest, :], last[..., one[-1], :], out=table[..., i, :])
+        return table
+
+    def head_sums(self, values: NDArray[Any], heads: Ints, start: int = 0) -> NDArray[Any]:
+        """Sums of the heads on top of `start`: (..., n_members, n) -> (..., n_heads, n).
+
+        Heads that follow each other share their first members, and the sum of these.
+        """
+        *outer, _, n = values.shape
+        sums = np.empty((*outer, len(heads), n), values.dtype)
+        partial = np.full((heads.shape[1] + 1, *outer, n), start, values.dtype)
+        previous: Sequence[int] = [-1] * heads.shape[1]
+        for h, one in enumerate(heads.tolist()):
+            same = next((i for i, j in enumerate(one) if previous[i] != j), len(one))
+            for i in range(same, len(one)):
+                np.add(partial[i], values[..., one[i], :], out=partial[i + 1])
+            sums[..., h, :] = partial[-1]
+            previous = one
+        return sums

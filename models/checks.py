@@ -1,0 +1,143 @@
+"""What is looked at before the first fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from evaluate.runs.folders import SCORES
+from features.common.errors import CorpusError, RunError, StoreError
+from features.common.findings import some
+from features.common.words import counted
+from features.corpora import read_corpus
+from features.corpora.oddities import columns_near, oddities
+from features.matrix import (
+    class_list,
+    recipe_tables,
+    select_rows,
+)
+from features.recipe.arguments import corpus_root
+from features.recipe.extract import model_parts
+from features.recipe.model import Recipe
+from features.stores.key import store_path
+from features.stores.read import Store
+from features.utterances import SILENT_AUDIO, SPELLINGS, differences
+from models.outputs import OUTPUTS
+
+
+def check_labels(recipe: Recipe, stores: Path, data: Path) -> list[str]:
+    """Compare the tables beside the stores with the corpora they were read from.
+
+    No audio is read but that of rows whose path has changed, and a corpus that is not there is
+    passed over: training needs stores alone.
+
+    Returns
+    -------
+    list of str
+        Corpora that are there but cannot be read.
+
+    Raises
+    ------
+    CorpusError
+        A table is missing; or a corpus gives another one now, naming the rows.
+    """
+    notes, faults = [], []
+    tables = recipe_tables(recipe, stores)
+    for name, spec in recipe.corpora.items():
+        root = corpus_root(recipe, name, data)
+        if not root.is_dir():
+            continue
+        try:
+            new = read_corpus(name, root, reader=spec.reader, options=recipe.reader_options(name))
+        except CorpusError as error:
+            notes.append(f"{name}: the labels in {root} were not compared: {error}")
+            continue
+        faults += [f"{name}: {line}" for line in differences(tables[name], new)]
+        from features.survey import pointed_elsewhere  # libsndfile: only where there is audio
+
+        moved = pointed_elsewhere(tables[name], new, root)
+        if moved:
+            rows = counted(len(moved), "row names", "rows name")
+            faults.append(f"{name}: {rows} another recording: {some(moved)}")
+    if faults:
+        refresh = "; ".join(
+            f"`python -m features table {name} --recipe {recipe.path}`" for name in recipe.corpora
+        )
+        raise CorpusError(
+            "\n  ".join(
+                [
+                    f"the corpora on disk give other tables than {stores} has:",
+                    *faults,
+                    f"to train on the new ones: {refresh} (where only labels changed), or make "
+                    f"extract (where there are new utterances or recordings)",
+                ]
+            )
+        )
+    return notes
+
+
+def odd_rows(recipe: Recipe, stores: Path) -> list[str]:
+    """What is odd in the rows that a recipe trains on, from the tables beside the stores alone.
+
+    Names that the recipe maps to one label, or leaves out, are not odd to it. Of spellings that
+    became one, and of silent rows, the table knows.
+
+    Returns
+    -------
+    list of str
+        A line each, with the corpus.
+
+    Raises
+    ------
+    CorpusError
+        A table is missing, or lacks the recipe's target.
+    """
+    tables = recipe_tables(recipe, stores)
+    labels = class_list(recipe, tables)
+    wanted = [recipe.target] if recipe.target else list(recipe.targets)
+    lines = []
+    for corpus, table in tables.items():
+        frame, _ = select_rows(recipe, table, labels)
+        looked_at = [recipe.target] if recipe.target else []
+        found = [
+            *(one for one in table.findings if one.kind in (SPELLINGS, SILENT_AUDIO)),
+            *columns_near((*table.labels, *table.targets), wanted),
+            *oddities(frame, looked_at, table.corpus.get("reader", "")),
+        ]
+        lines += [f"{corpus}: {one.text}" for one in found]
+    return lines
+
+
+def check_stores(recipe: Recipe, work: Sequence[tuple[str, int | str]], stores: Path) -> None:
+    """Look for every store, layer and statistic of the work before any of it is begun.
+
+    Raises
+    ------
+    StoreError
+        Naming all that is missing.
+    """
+    faults: dict[str, None] = {}
+    for model, layer in work:
+        for corpus in recipe.corpora:
+            for one in model_parts(model):
+                try:
+                    with Store(store_path(stores, corpus, one)) as store:
+                        store.columns_of(layer)
+                except StoreError as error:
+                    faults[str(error)] = None
+    if faults:
+        raise StoreError("\n  ".join(faults))
+
+
+def check_outputs(folder: Path, names: Sequence[str] = OUTPUTS) -> None:
+    """Refuse folders where a run is to write its files: the fits would be lost.
+
+    Raises
+    ------
+    RunError
+        Naming all of them.
+    """
+    paths = [folder / name for name in (*names, SCORES, "run.json")]
+    faults = [f"{path}: is a folder: remove it" for path in paths if path.is_dir()]
+    if faults:
+        raise RunError("\n  ".join(faults))

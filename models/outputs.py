@@ -1,0 +1,127 @@
+"""What a training writes."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from evaluate.runs.folders import ALL, INNER, PREDICTIONS, SEARCH
+from evaluate.runs.predictions import write_predictions
+from features.common.errors import RunError
+from features.common.files import IrregularFileError, open_regular, write_bytes
+from models.problem import Positions, Problem
+from models.search import (
+    Choice,
+    decide,
+)
+
+HEAD = "head.skops"
+
+OURS = ["models.column_weights.ColumnWeights"]
+
+OUTPUTS = (PREDICTIONS, INNER, SEARCH, HEAD)
+
+
+def _frame(
+    problem: Problem,
+    rows: pd.DataFrame,
+    positions: Positions,
+    partition: str,
+    fold: str,
+    values: NDArray[np.float64],
+) -> pd.DataFrame:
+    """Rows of `predictions.csv` or `inner.csv`."""
+    part = rows.iloc[positions]
+    frame = part[["corpus", "utterance"]].assign(partition=partition, fold=fold)
+    frame["speaker"] = part["speaker"]
+    truth = problem.y[positions]
+    columns: dict[str, Any] = {}
+    if problem.labels:
+        columns["true"] = truth.astype(object)
+        columns["pred"] = decide(values, problem.labels)
+        columns.update((f"score_{one}", values[:, i]) for i, one in enumerate(problem.labels))
+    else:
+        for i, target in enumerate(problem.names):
+            columns[f"{target}_true"], columns[f"{target}_pred"] = truth[:, i], values[:, i]
+    return pd.concat([frame, pd.DataFrame(columns, index=frame.index)], axis=1)
+
+
+def _write(path: Path, frames: Sequence[pd.DataFrame], order: Sequence[str]) -> None:
+    frame = pd.concat(frames)
+    frame["_row"] = frame.index  # the position in the table: sorted by key
+    frame = frame.sort_values([*order, "_row"], kind="stable").drop(columns="_row")
+    write_predictions(path, frame)
+
+
+def _chosen(choice: Choice, problem: Problem) -> list[dict[str, Any]]:
+    """The chosen cells as JSON-able values."""
+    names = problem.names if len(choice.cells) > 1 else [None]
+    return [
+        {"cell": cell.index, "scaler": cell.scaler, "params": dict(cell.params), "score": score}
+        | ({"target": name} if name else {})
+        for name, cell, score in zip(names, choice.cells, choice.scores, strict=True)
+    ]
+
+
+def summary(choices: Mapping[str, Choice], select: str) -> str:
+    """Name the choice in a line: the cell, or how many cells were chosen over folds and targets.
+
+    The score is the mean over outer folds, the choice over all rows left out.
+    """
+    own = [one for name, one in choices.items() if name != ALL]
+    picked = Counter(str(cell) for one in own for cell in one.cells)
+    cell, count = picked.most_common(1)[0]
+    if len(picked) > 1:
+        cell += f" ({count} of {picked.total()} choices)"
+    score = np.mean([score for one in own for score in one.scores])
+    return f"{cell}; {select} {score:.4f}"
+
+
+def save_head(path: Path, head: Any) -> None:
+    """Write a fitted head by skops."""
+    from skops import io
+
+    write_bytes(path, io.dumps(head), RunError)
+
+
+def load_head(path: Path) -> Any:
+    """Read a head that `save_head` wrote; it holds scikit-learn's and numpy's types, and `OURS`.
+
+    Returns
+    -------
+    estimator
+        Of a regression: `predict(X)` of shape (n, n_targets). Of a classification: a pipeline with
+        `predict` and `decision_function`.
+
+    Raises
+    ------
+    RunError
+        Where the file is missing or damaged, or holds types that skops does not trust.
+    """
+    from skops import io
+
+    try:
+        with open_regular(path, "rb") as file:
+            # `save_head` does not compress: more than that is made up.
+            claimed = sum(one.file_size for one in zipfile.ZipFile(file).infolist())
+            if claimed > os.fstat(file.fileno()).st_size:
+                raise ValueError(f"its parts claim {claimed} bytes")
+            return io.load(file, trusted=OURS)
+    except IrregularFileError as error:
+        raise RunError(str(error)) from None
+    except (
+        OSError,
+        ValueError,
+        MemoryError,
+        zipfile.BadZipFile,
+        io.exceptions.UntrustedTypesFoundException,
+    ) as error:
+        raise RunError(f"{path}: no head to load ({error}); run make train again") from None

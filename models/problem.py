@@ -1,0 +1,90 @@
+"""What a head is fitted on: rows, truths, folds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.pipeline import Pipeline
+
+from features.recipe.head import HeadSpec
+from models.heads import HEADS, Cell, pipeline
+
+Positions = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What heads are fitted on.
+
+    Attributes
+    ----------
+    X : float32, shape (n, n_columns)
+    y : float64, shape (n, n_targets), or str, shape (n,)
+    names : tuple of str
+        Targets, or the ordered label list.
+    head : HeadSpec
+        `[head]` of the recipe.
+    weights : float64, shape (n_columns,), or None
+        What each column is multiplied by behind the scaler.
+    """
+
+    X: NDArray[np.float32]
+    y: NDArray[Any]
+    names: tuple[str, ...]
+    head: HeadSpec
+    weights: NDArray[np.float64] | None = None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The label list; empty for regression."""
+        return self.names if self.y.ndim == 1 else ()
+
+    @property
+    def columns(self) -> list[tuple[int, ...]]:
+        """The targets that are fitted together; one empty tuple for classes."""
+        if self.labels:
+            return [()]
+        every = tuple(range(len(self.names)))
+        return [every] if HEADS[self.head.kind].several else [(one,) for one in every]
+
+    def pipeline(self, cell: Cell) -> Pipeline:
+        """The unfitted pipeline of one cell."""
+        return pipeline(self.head, cell, self.weights)
+
+    def fit(
+        self,
+        cell: Cell,
+        columns: tuple[int, ...],
+        train: Positions,
+        tests: tuple[Positions, ...],
+        where: str,
+        keep: bool = False,
+    ) -> Fit:
+        """One fit of a cell."""
+        target = f", {self.names[columns[0]]}" if len(columns) == 1 < len(self.names) else ""
+        limited = "max_iter" not in {**self.head.fixed, **self.head.grid}
+        title = f"{where}{target}: {cell}"
+        return Fit(self.pipeline(cell), columns, train, tests, keep, title, limited)
+
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One fit: a pipeline on `columns` of y at `train`, applied at each array of `tests`.
+
+    `title` is what the line of progress calls it; `limited` says whether a solver without a limit
+    of iterations gets the default one.
+    """
+
+    pipeline: Pipeline
+    columns: tuple[int, ...]
+    train: Positions
+    tests: tuple[Positions, ...]
+    keep: bool = False
+    title: str = ""
+    limited: bool = True
