@@ -1,4 +1,4 @@
-"""The heads that a recipe can name, and the grid of cells that is searched over each.
+"""The estimators of the heads that a recipe can name, and the grid that is searched over each.
 
 Conventions
 -----------
@@ -17,7 +17,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -31,81 +31,24 @@ from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR
 
 from features.common.errors import RecipeError, nearest
 from features.recipe.head import HeadSpec
+from features.recipe.known.heads import HEADS
 from models.column_weights import ColumnWeights
 from models.limits import limited
 
 SCALERS: Mapping[str, type | None] = MappingProxyType(
     {"standard": StandardScaler, "minmax": MinMaxScaler, "robust": RobustScaler, "none": None}
 )
-_DECADES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-
-
-@dataclass(frozen=True)
-class Head:
-    """One kind of head.
-
-    Attributes
-    ----------
-    key : str
-        What a recipe calls it.
-    task : str
-        `"classification"` or `"regression"`.
-    estimator : type
-        scikit-learn class.
-    fixed : mapping
-        Parameters set where the recipe neither searches nor fixes them.
-    grid : mapping
-        What is searched where the recipe gives no grid.
-    several : bool
-        Whether one fit takes all targets at once and gives what one fit a target would.
-    """
-
-    key: str
-    task: str
-    estimator: type
-    fixed: Mapping[str, Any]
-    grid: Mapping[str, tuple[Any, ...]]
-    several: bool = False
-
-
-def _registry(heads: Iterable[Head]) -> dict[str, Head]:
-    registry: dict[str, Head] = {}
-    for head in heads:
-        if head.key in registry:
-            raise ValueError(f"two heads have the key {head.key!r}")
-        registry[head.key] = head
-    return registry
-
-
-# The grid of linear-svr is that of the emotion-share paper. With its squared loss, primal and dual
-# have one optimum, and scikit-learn's "auto" takes the one that suits the shape of X.
-HEADS = _registry(
-    [
-        Head(
-            "linear-svr",
-            "regression",
-            LinearSVR,
-            {
-                "loss": "squared_epsilon_insensitive",
-                "epsilon": 0.0,
-                "max_iter": 50000,
-                "dual": "auto",
-            },
-            {"C": (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)},
-        ),
-        Head("svr", "regression", SVR, {}, {"kernel": ("linear", "rbf"), "C": (1e-2, 1e-1, 1.0)}),
-        Head("ridge", "regression", Ridge, {}, {"alpha": tuple(10.0**i for i in range(6))}, True),
-        Head("linear-svc", "classification", LinearSVC, {"max_iter": 50000}, {"C": _DECADES}),
-        Head(
-            "svc",
-            "classification",
-            SVC,
-            {"decision_function_shape": "ovr", "break_ties": True},
-            {"kernel": ("linear", "rbf"), "C": (1e-2, 1e-1, 1.0, 10.0)},
-        ),
-        Head("logistic", "classification", LogisticRegression, {"max_iter": 5000}, {"C": _DECADES}),
-    ]
+ESTIMATORS: Mapping[str, type] = MappingProxyType(
+    {
+        "linear-svr": LinearSVR,
+        "svr": SVR,
+        "ridge": Ridge,
+        "linear-svc": LinearSVC,
+        "svc": SVC,
+        "logistic": LogisticRegression,
+    }
 )
+"""Of the heads that `features.recipe.known.heads` declares."""
 
 
 @dataclass(frozen=True)
@@ -143,10 +86,10 @@ def pipeline(spec: HeadSpec, cell: Cell, weights: NDArray[np.float64] | None = N
     weights : float64, shape (n_columns,), or None
         What each column is multiplied by behind the scaler.
     """
-    head = HEADS[spec.kind]
-    given = {**head.fixed, **spec.fixed, **cell.params}
+    estimator = ESTIMATORS[spec.kind]
+    given = {**HEADS[spec.kind].fixed, **spec.fixed, **cell.params}
     params = {name: None if value == "none" else value for name, value in given.items()}
-    if "random_state" in inspect.signature(head.estimator).parameters:
+    if "random_state" in inspect.signature(estimator).parameters:
         params.setdefault("random_state", spec.random_state)
     scaler = SCALERS[cell.scaler]
     weighting = [] if weights is None else [("weights", ColumnWeights(weights))]
@@ -154,7 +97,7 @@ def pipeline(spec: HeadSpec, cell: Cell, weights: NDArray[np.float64] | None = N
         [
             ("scaler", scaler() if scaler else "passthrough"),
             *weighting,
-            ("head", head.estimator(**params)),
+            ("head", estimator(**params)),
         ]
     )
 
@@ -170,7 +113,7 @@ def check_grid(spec: HeadSpec, labels: Sequence[str]) -> None:
     RecipeError
         Naming every fault.
     """
-    known = inspect.signature(HEADS[spec.kind].estimator).parameters
+    known = inspect.signature(ESTIMATORS[spec.kind]).parameters
     faults = [
         f"[head.{table}] {name}: {spec.kind} has no such parameter{nearest(name, known)}"
         for table, names in (("grid", spec.grid), ("fixed", spec.fixed))

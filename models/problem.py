@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
 from features.recipe.head import HeadSpec
-from models.heads import HEADS, Cell, pipeline
+from features.recipe.known.heads import HEADS
+from models.heads import Cell, pipeline
 
 Positions = NDArray[np.int64]
 

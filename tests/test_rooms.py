@@ -148,15 +148,3 @@ def test_no_assert_outside_the_tests() -> None:
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             assert not isinstance(node, ast.Assert), f"{path}:{node.lineno}: assert"
-
-
-def test_heads_of_the_recipe_schema_are_those_of_the_registry() -> None:
-    from features.recipe.head import CLASSIFICATION_HEADS, REGRESSION_HEADS
-    from models.heads import HEADS
-
-    assert {key for key, head in HEADS.items() if head.task == "regression"} == set(
-        REGRESSION_HEADS
-    )
-    assert {key for key, head in HEADS.items() if head.task == "classification"} == set(
-        CLASSIFICATION_HEADS
-    )

@@ -9,10 +9,12 @@ Conventions
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import core_schema
 
 from features.common.errors import nearest
 
@@ -21,6 +23,20 @@ class Section(BaseModel):
     """Base of every table: no unknown keys, no silent conversions."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+@dataclass(frozen=True)
+class Among:
+    """Marks a text that is one of some keys: `Annotated[str, Among(tuple(HEADS))]`.
+
+    A fault of it reads as that of a `Literal` of these keys.
+    """
+
+    keys: tuple[str, ...]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
+        """What pydantic checks a value by."""
+        return core_schema.literal_schema(list(self.keys))
 
 
 S = TypeVar("S", bound=Section)
@@ -80,7 +96,10 @@ def _fault(kind: type[Section], key: str, error: Any, choices: Mapping[str, Sequ
 def _choices(kind: type[Section], key: str) -> list[str]:
     """The values of a field that is a choice among words."""
     field = kind.model_fields.get(key)
-    return [str(one) for one in getattr(field.annotation, "__args__", ())] if field else []
+    if field is None:
+        return []
+    among = [key for mark in field.metadata if isinstance(mark, Among) for key in mark.keys]
+    return among or [str(word) for word in getattr(field.annotation, "__args__", ())]
 
 
 def names_folder(name: str) -> bool:

@@ -8,13 +8,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from features.common.sections import Section
+from features.common.sections import Among, Section
+from features.recipe.known.heads import HEADS
+from features.recipe.known.records import CLASSIFICATION, REGRESSION, of_task
 
 Selection = Literal["nmse", "nmae", "spearman", "uar", "wa"]
-
-REGRESSION_HEADS = ("linear-svr", "svr", "ridge")
-
-CLASSIFICATION_HEADS = ("linear-svc", "svc", "logistic")
 
 REGRESSION_SELECTION = ("nmse", "nmae", "spearman")
 
@@ -50,7 +48,7 @@ class HeadSpec(Section):
     truths, and is said wherever a score is shown.
     """
 
-    kind: Literal["linear-svr", "svr", "ridge", "linear-svc", "svc", "logistic"]
+    kind: Annotated[str, Among(tuple(HEADS))]
     scalers: Annotated[
         list[Literal["standard", "minmax", "robust", "none"]], Field(min_length=1)
     ] = ["standard"]
@@ -96,10 +94,11 @@ class HeadSpec(Section):
         def given(name: str) -> list[GridValue]:
             return [*self.grid.get(name, []), *([self.fixed[name]] if name in self.fixed else [])]
 
-        if self.kind in ("linear-svr", "linear-svc"):
+        head = HEADS[self.kind]
+        if head.draws_rows:
             return self.engine == "sklearn" and given("dual") != [False]
         solvers = {"sag", "saga", "liblinear"} & set(map(str, given("solver")))
-        return bool(solvers) and (self.kind == "logistic" or self.engine == "sklearn")
+        return bool(solvers) and (not head.exact or self.engine == "sklearn")
 
 
 def head_choices(top: Mapping[str, Any]) -> dict[str, Sequence[str]]:
@@ -107,8 +106,8 @@ def head_choices(top: Mapping[str, Any]) -> dict[str, Sequence[str]]:
     if ("target" in top) == ("targets" in top):
         return {}
     if "target" in top:
-        return {"kind": CLASSIFICATION_HEADS, "select": CLASSIFICATION_SELECTION}
-    return {"kind": REGRESSION_HEADS, "select": REGRESSION_SELECTION}
+        return {"kind": of_task(HEADS, CLASSIFICATION), "select": CLASSIFICATION_SELECTION}
+    return {"kind": of_task(HEADS, REGRESSION), "select": REGRESSION_SELECTION}
 
 
 def layers_of(head: Section | None) -> list[int | str]:

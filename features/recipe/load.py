@@ -43,15 +43,15 @@ from features.recipe.fusion import (
     subsets_of,
 )
 from features.recipe.head import (
-    CLASSIFICATION_HEADS,
     CLASSIFICATION_SELECTION,
-    REGRESSION_HEADS,
     REGRESSION_SELECTION,
     HeadSpec,
     head_choices,
     layers_of,
     side_by_side,
 )
+from features.recipe.known.heads import HEADS
+from features.recipe.known.records import of_task
 from features.recipe.labels import LabelsSpec, corpus_faults, label_maps
 from features.recipe.model import (
     EvaluateSpec,
@@ -324,9 +324,9 @@ def _combinations(
         faults.append("labels: goes with target (classification), not with targets")
     head, split, extract = sections["head"], sections["split"], sections["extract"]
     if isinstance(head, HeadSpec):
-        kinds = CLASSIFICATION_HEADS if classification else REGRESSION_HEADS
         scores = CLASSIFICATION_SELECTION if classification else REGRESSION_SELECTION
         task = "classification" if classification else "regression"
+        kinds = of_task(HEADS, task)
         if head.kind not in kinds:
             faults.append(f"[head] kind: got '{head.kind}', for {task}: {', '.join(kinds)}")
         if head.select not in scores:

@@ -16,10 +16,11 @@ from skops import io
 
 import models.search
 from features.recipe.head import HeadSpec
+from features.recipe.known.heads import HEADS
 from features.splits.plan import Fold
 from models.column_weights import ColumnWeights
 from models.fits import Fits, apply
-from models.heads import HEADS, cells
+from models.heads import cells
 from models.outputs import OURS
 from models.problem import Problem
 from models.search import Refit, refit, search

@@ -7,7 +7,8 @@ from sklearn.svm import LinearSVR
 
 from features.common.errors import RecipeError
 from features.recipe.head import HeadSpec
-from models.heads import HEADS, cells, check_grid, pipeline
+from features.recipe.known.heads import HEADS
+from models.heads import cells, check_grid, pipeline
 
 LABELS = ("angry", "calm", "sad")
 SELECT = {"regression": "nmse", "classification": "uar"}
