@@ -66,3 +66,14 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if not found:
         return ""
     return "; did you mean " + " or ".join(f"'{folded[one]}'" for one in found) + "?"
+
+
+def first_line(error: BaseException) -> str:
+    r"""The first line of an error's text, or the name of its type where it has none.
+
+    Examples
+    --------
+    >>> first_line(OSError("gone\nsince when?")), first_line(KeyError())
+    ('gone', 'KeyError')
+    """
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -38,7 +38,7 @@ from urllib.parse import urlsplit
 from pydantic import Field
 
 from features.common.ending import in_full
-from features.common.errors import ClusterError
+from features.common.errors import ClusterError, first_line
 from features.common.files import TOML_BYTES, read_text
 from features.common.sections import Section, check_section
 from features.common.words import counted
@@ -246,7 +246,7 @@ def _reach(address: str) -> None:
         except (OSError, ValueError) as error:  # no port is above 65535
             if time.monotonic() - began > REACH_S - LOOK_EVERY_S or isinstance(error, ValueError):
                 raise ClusterError(
-                    f"CLUSTER={address}: no scheduler answers ({_first_line(error)}); start one "
+                    f"CLUSTER={address}: no scheduler answers ({first_line(error)}); start one "
                     f"there with `dask scheduler`, or check host and port: it prints its address"
                 ) from None
         time.sleep(LOOK_EVERY_S)
@@ -326,7 +326,7 @@ def connect(where: Where) -> Iterator[Workers]:
                 cluster.scale(jobs=where.slurm.workers)
             client = stack.enter_context(Client(cluster, set_as_default=False))
         except (OSError, RuntimeError, ValueError) as error:
-            raise ClusterError(f"CLUSTER={where.text}: {_first_line(error)}") from None
+            raise ClusterError(f"CLUSTER={where.text}: {first_line(error)}") from None
         if not client.nthreads():
             print(f"CLUSTER={where.text}: waiting for a worker", flush=True)
         _wait(client, where, getattr(cluster, "job_cls", None))
@@ -503,7 +503,7 @@ def _job_class() -> Any:
 def _complaint(error: Exception) -> str:
     """What sbatch has said, in a line; dask_jobqueue has it behind `stderr:`."""
     said = str(error).rpartition("stderr:\n")[2]
-    return next((line.strip() for line in said.splitlines() if line.strip()), _first_line(error))
+    return next((line.strip() for line in said.splitlines() if line.strip()), first_line(error))
 
 
 @contextlib.contextmanager
@@ -518,10 +518,6 @@ def _quiet() -> Iterator[None]:
     finally:
         for one, level in zip(loggers, before, strict=True):
             one.setLevel(level)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 # What follows runs in the workers.

@@ -14,15 +14,18 @@ import pandas as pd
 from numpy.typing import NDArray
 
 BLOCK = 64
+"""Utterances a checksum covers."""
 
-RUN_BYTES = 1 << 22
+STEP_BYTES = 256_000_000
+"""Most that is in memory at a time when a store is written or verified."""
 
 INDEX_COLUMNS = ("utterance", "audio_hash", "size", "mtime_ns")
 
-_DAMAGE = (
+DAMAGE = (
     KeyError, ValueError, OSError, RuntimeError, TypeError, AttributeError, IndexError, MemoryError,
     OverflowError,
 )  # fmt: skip
+"""What the bytes of a damaged file and a value of another type raise."""
 
 Float32 = NDArray[np.float32]
 
@@ -95,9 +98,27 @@ def key_bytes(
 ) -> bytes:
     """What the file says of itself beside the index, as the bytes that its checksum is of."""
     whole = {
-        "failed": [list(one) for one in failed],
+        "failed": [list(row) for row in failed],
         "attributes": dict(attributes),
-        "layers": [int(one) for one in layers],
+        "layers": [int(layer) for layer in layers],
         "names": {statistic: list(given) for statistic, given in names.items()},
     }
     return json.dumps(whole, sort_keys=True).encode()
+
+
+def not_finite(rows: Float32) -> NDArray[np.int64]:
+    """Numbers of the rows with a value that is not finite.
+
+    Examples
+    --------
+    >>> not_finite(np.array([[0, 1], [np.nan, 1]], dtype=np.float32)).tolist()
+    [1]
+    """
+    finite = np.isfinite(rows)
+    return np.empty(0, np.int64) if finite.all() else np.flatnonzero(~finite.all(axis=1))
+
+
+def steps(n: int, width: int) -> list[tuple[int, int]]:
+    """Whole blocks of rows of at most `STEP_BYTES`, from (0, ...) to (..., n)."""
+    step = max(1, STEP_BYTES // (4 * width * BLOCK)) * BLOCK
+    return [(start, min(start + step, n)) for start in range(0, n, step)]

@@ -16,8 +16,10 @@ from features.common.files import open_regular
 FORMAT_VERSION = 1
 
 NUMERICS = 2
+"""Raised with every change that moves an extracted number; part of every key."""
 
-_NOT_KEY = ("format", "format_version", "statistics_default")
+NOT_KEY = ("format", "format_version", "statistics_default")
+"""Root attributes that change no number."""
 
 
 def store_path(stores: Path, corpus: str, model: str) -> Path:
@@ -64,7 +66,6 @@ def identity(key: Mapping[str, Any], index: pd.DataFrame) -> str:
 
 
 def file_digest(path: Path) -> hashlib.blake2b:
-    """BLAKE2b-128 of a key as sorted JSON, to be updated further."""
     """BLAKE2b-128 over a file's bytes, as an object that can be copied and updated.
 
     Raises
@@ -111,4 +112,35 @@ def anew(path: Path) -> str:
     return (
         f"make extract MODEL={path.stem} FORCE=1 replaces it (one that was imported: import it "
         f"again with --force)"
+    )
+
+
+def is_imported(key: Mapping[str, Any]) -> bool:
+    """Whether other programs made the features (`python -m features import`)."""
+    return str(key.get("source", "")).startswith("imported:")
+
+
+def title(key: Mapping[str, Any]) -> str:
+    """The model's name as it is shown: random weights say so.
+
+    Examples
+    --------
+    >>> title({"model": "wav2vec2-tiny", "source": "untrained:wav2vec2"})
+    'wav2vec2-tiny (untrained)'
+    """
+    untrained = str(key.get("source", "")).startswith("untrained:")
+    return f"{key['model']} (untrained)" if untrained else str(key["model"])
+
+
+def numerics_note(key: Mapping[str, Any], model: str) -> str:
+    """What to know of a key that another version's numbers are of; empty for today's.
+
+    An imported one has numbers of its own, which no version of this program computes.
+    """
+    made = key.get("numerics")
+    if is_imported(key) or made == NUMERICS:
+        return ""
+    return (
+        f"made with numerics {made}, this version computes {NUMERICS}: scores can move; "
+        f"make extract MODEL={model} FORCE=1 makes it anew"
     )

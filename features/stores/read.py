@@ -5,7 +5,7 @@ Conventions
 - A store is written once, under a temporary name, synced and renamed; readers never see half a
   file. Parts of an extraction under way have the same format and lie in `<model>.parts/`.
 - The key (root attributes) holds all that changes a number. Stores of different keys never mix.
-- This module alone imports h5py, to write. What it wrote is read by `features.stores.hdf5`: HDF5
+- `features.stores.write` alone imports h5py. What it wrote is read by `features.stores.hdf5`: HDF5
   itself follows links out of a file, and takes memory without bound for, or loops in, a damaged
   one.
 - HDF5's file locking is not used, which network file systems often lack; a writer holds
@@ -14,53 +14,23 @@ Conventions
 
 from __future__ import annotations
 
-import json
-import os
-import zlib
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from features.common.errors import StoreError, nearest
+from features.common.errors import StoreError, first_line, nearest
 from features.common.files import IrregularFileError
-from features.recipe.head import side_by_side
 from features.stores import hdf5
-from features.stores.guard import (
-    _DAMAGE,
-    BLOCK,
-    RUN_BYTES,
-    Damage,
-    Float32,
-    checksums,
-    index_bytes,
-    key_bytes,
-    read_into,
-)
-from features.stores.key import (
-    _NOT_KEY,
-    FORMAT_VERSION,
-    NUMERICS,
-    anew,
-    identity,
-    is_part,
-    parts_path,
-)
-from features.stores.write import _steps, not_finite
-
-"""Raised with every change that moves an extracted number; part of every key."""
-"""Utterances a checksum covers."""
-"""Most that is in memory at a time when a store is written or verified."""
-"""What a thread reads and sums at a time; it stays in the core's cache."""
-MAX_READERS = 4
-"""What the bytes of a damaged file and a value of another type raise."""
-MAX_BRACKETS = 10_000
-"""In the JSON of an attribute: an empty list takes thirty times its text."""
+from features.stores.blocks import Blocks
+from features.stores.contents import Contents, read_contents
+from features.stores.guard import BLOCK, DAMAGE, Damage, Float32
+from features.stores.key import anew, identity, is_imported, is_part, numerics_note, parts_path
+from features.stores.key import title as title_of
+from features.stores.layers import LayerAxis
 
 
 class Store:
@@ -78,151 +48,37 @@ class Store:
         Of `mean`, `std`, `functionals`.
     default : list of str
         The statistics that a recipe gets that names none, side by side.
-    hidden_size : int
+    names : dict
+        Statistic -> names of its columns, where they have any.
+    failed : list of [utterance, audio_hash, reason]
+        Of a part: what could not be computed.
+
+    Raises
+    ------
+    StoreError
+        There is no such store, the file is none, it is one of a newer program, or damaged.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._file = _open(self.path)
         try:
-            self._file = hdf5.File(self.path)
-        except FileNotFoundError:
-            state = "not finished: run" if parts_path(self.path).is_dir() else "no such store: run"
-            raise StoreError(
-                f"{self.path}: {state} make extract MODEL={self.path.stem}"
-                f"{nearest(self.path.stem, [one.stem for one in self.path.parent.glob('*.h5')])}"
-            ) from None
-        except IrregularFileError as error:
-            raise StoreError(str(error)) from None
-        except hdf5.LayoutError as error:
-            raise StoreError(f"{self.path}: {error}; {anew(self.path)}") from None
-        except (OSError, *_DAMAGE) as error:
-            if self.path.suffix != ".h5":
-                raise StoreError(f"{self.path}: is no store (no HDF5 file)") from None
-            raise StoreError(
-                f"{self.path}: cannot be opened as HDF5 ({_first_line(error)}); {anew(self.path)}"
-            ) from None
-        try:
-            self._read_index()
+            contents = _contents(self.path, self._file)
         except StoreError:
             self._file.close()
             raise
-        except hdf5.LayoutError as error:
-            self._file.close()
-            raise StoreError(f"{self.path}: {error}; {anew(self.path)}") from None
-        except _DAMAGE as error:
-            self._file.close()
-            raise StoreError(
-                f"{self.path}: damaged ({_first_line(error)}); {anew(self.path)}"
-            ) from None
-
-    def _read_index(self) -> None:
-        file = self._file
-        attributes = {name: _decode(value) for name, value in file.attributes().items()}
-        version = attributes.get("format_version")
-        if attributes.get("format") != "serfuse" or version is None:
-            raise StoreError(f"{self.path}: is no store (no attribute format = 'serfuse')")
-        if version != FORMAT_VERSION:
-            raise StoreError(
-                f"{self.path}: format version {version}, this program reads {FORMAT_VERSION}; "
-                f"use a newer program, or extract again"
+        self.key, self.index = contents.key, contents.index
+        self.layers, self.statistics = contents.layers, contents.statistics
+        self.default, self.names, self.failed = contents.default, contents.names, contents.failed
+        utterances = self.index["utterance"].to_numpy(object)
+        self._blocks = {
+            statistic: Blocks(
+                self.path, self._file, contents.arrays[statistic],
+                contents.arrays[f"crc/{statistic}"], self.layers, utterances,
             )
-        self.key = {k: v for k, v in attributes.items() if k not in _NOT_KEY}
-        json.dumps(self.key, sort_keys=True)  # a name or a value of another type raises here
-        if not isinstance(self.key["model"], str):
-            raise ValueError(f"attribute model is {self.key['model']!r}")
-        self.statistics = tuple(_texts("statistics", self.key["statistics"]))
-        self.default: list[str] = _texts("statistics_default", attributes["statistics_default"])
-        if not set(self.default) <= set(self.statistics):
-            raise ValueError(f"statistics {self.statistics}, of which by default {self.default}")
-        arrays = self._arrays()
-        self._data = {statistic: arrays[statistic] for statistic in self.statistics}
-        self._sums = {statistic: arrays[f"crc/{statistic}"] for statistic in self.statistics}
-        self.layers = [int(one) for one in file.numbers(arrays["layers"])]
-        named = self.key.get("layers", self.layers)
-        if not self.layers or self.layers != named:
-            raise ValueError(f"/layers is {self.layers}, attribute layers {named}")
-        if not isinstance(self.key.get("n_layers", 0), int):
-            raise ValueError(f"attribute n_layers is {self.key['n_layers']!r}")
-        self.failed: list[list[str]] = []
-        if "failed" in arrays:
-            self.failed = [
-                _texts("/failed", _loads(one), 3) for one in file.texts(arrays["failed"])
-            ]
-        self.index = pd.DataFrame(
-            {
-                "utterance": pd.Series(file.texts(arrays["utterance"]), dtype=object),
-                "audio_hash": [one.tobytes().hex() for one in file.numbers(arrays["audio_hash"])],
-                "size": file.numbers(arrays["size"]),
-                "mtime_ns": file.numbers(arrays["mtime_ns"]),
-            }
-        )
-        self.names = {
-            name.removeprefix("names/"): file.texts(array)
-            for name, array in arrays.items()
-            if name.startswith("names/")
-        }
-        sealed = {
-            "index": ("/utterance, /audio_hash, /size, /mtime_ns", index_bytes(self.index)),
-            "key": (
-                "the attributes, /layers, /names, /failed",
-                key_bytes(attributes, self.layers, self.names, self.failed),
-            ),
-        }
-        for name, (what, found) in sealed.items():
-            if f"crc/{name}" not in arrays:
-                continue  # written before there was one
-            if zlib.crc32(found) != int(file.numbers(arrays[f"crc/{name}"])[()]):
-                raise StoreError(f"{self.path}: damaged (checksum of {what}); {anew(self.path)}")
-
-    def _arrays(self) -> dict[str, hdf5.Array]:
-        """All arrays by their names; their shapes and types fit each other and the file's bytes.
-
-        A shape is a claim, so that nothing is read before all of them agree.
-        """
-        first, *_ = self.statistics
-        n_layers, n, _ = self._array(first, (None, None, None), "<f4").shape
-        wanted: dict[str, tuple[tuple[int | None, ...], str]] = {
-            "layers": ((n_layers,), "<i8"),
-            "utterance": ((n,), "text"),
-            "audio_hash": ((n, 16), "|u1"),
-            "size": ((n,), "<i8"),
-            "mtime_ns": ((n,), "<i8"),
-            "crc/index": ((), "<u4"),
-        }
-        for statistic in self.statistics:
-            wanted[statistic] = (n_layers, n, None), "<f4"
-            wanted[f"crc/{statistic}"] = (n_layers, -(-n // BLOCK)), "<u4"
-        if "key" in self._file.members("crc"):
-            wanted["crc/key"] = (), "<u4"
-        if "failed" in self._file.members():
-            wanted["failed"] = (None,), "text"
-        found = {name: self._array(name, *one) for name, one in wanted.items()}
-        for statistic in self.statistics:
-            if not found[statistic].shape[2]:
-                raise ValueError(f"/{statistic} has no columns")
-        for statistic in self._file.members("names"):
-            if statistic not in self.statistics:
-                raise ValueError(f"/names/{statistic} names the columns of no statistic")
-            name = f"names/{statistic}"
-            found[name] = self._array(name, found[statistic].shape[2:], "text")
-        return found
-
-    def _array(self, name: str, shape: tuple[int | None, ...], kind: str) -> hdf5.Array:
-        """An array of this shape (None is any length) and type, which the file's bytes fill."""
-        found = self._file.array(name)
-        fits = len(found.shape) == len(shape) and all(
-            wanted in (None, length) for length, wanted in zip(found.shape, shape, strict=True)
-        )
-        if found.kind.name != kind:
-            raise hdf5.LayoutError(
-                f"/{name} holds {found.kind}; FORMAT.md wants {hdf5.Kind(kind, 0)}: write the "
-                f"file again so"
-            )
-        if not fits:
-            expected = str(shape).replace("None", "any")
-            raise ValueError(f"/{name} has shape {found.shape}, expected {expected}")
-        self._file.check_filled(found)
-        return found
+            for statistic in self.statistics
+        }  # fmt: skip
+        self._axis = LayerAxis(self.path, self.layers, self.key.get("n_layers"))
 
     def __enter__(self) -> Store:
         return self
@@ -247,8 +103,17 @@ class Store:
     @property
     def title(self) -> str:
         """The model's key as it is shown: random weights say so."""
-        untrained = str(self.key.get("source", "")).startswith("untrained:")
-        return f"{self.key['model']} (untrained)" if untrained else str(self.key["model"])
+        return title_of(self.key)
+
+    @property
+    def imported(self) -> bool:
+        """Whether other programs made the features (`python -m features import`)."""
+        return is_imported(self.key)
+
+    @property
+    def other_numerics(self) -> str:
+        """What to know of a store that another version's numbers are in; empty for today's."""
+        return numerics_note(self.key, self.path.stem)
 
     @property
     def mending(self) -> str:
@@ -259,53 +124,9 @@ class Store:
             return anew(self.path)
         return f"make extract MODEL={self.path.stem} VERIFY=1 computes the damaged blocks again"
 
-    @property
-    def imported(self) -> bool:
-        """Whether other programs made the features (`python -m features import`)."""
-        return str(self.key.get("source", "")).startswith("imported:")
-
-    @property
-    def other_numerics(self) -> str:
-        """What to know of a store that another version's numbers are in; empty for today's.
-
-        An imported one has numbers of its own, which no version of this program computes.
-        """
-        made = self.key.get("numerics")
-        if self.imported or made == NUMERICS:
-            return ""
-        return (
-            f"made with numerics {made}, this version computes {NUMERICS}: scores can move; "
-            f"make extract MODEL={self.path.stem} FORCE=1 makes it anew"
-        )
-
     def columns(self, statistic: str) -> int:
         """Width of one statistic: the hidden size, or the number of features."""
-        return int(self._data[statistic].shape[2])
-
-    def layer_position(self, layer: int | str) -> list[int]:
-        """Positions on the layer axis of `"last"`, `"mean"` (1..L) or an index.
-
-        Raises
-        ------
-        StoreError
-            For a layer that is not stored, naming those that are.
-        """
-        if len(self.layers) == 1 and layer in ("last", "mean"):
-            return [0]
-        top = int(self.key.get("n_layers", max(self.layers)))
-        wanted = {"last": [top], "mean": list(range(1, top + 1))}.get(str(layer))
-        if wanted is None:
-            wanted = [int(layer)]
-        lacking = [one for one in wanted if one not in self.layers]
-        if lacking:
-            more = ", or extract with other [extract] layers"
-            if lacking[0] > top and "n_layers" in self.key:
-                more = f": {top} is the model's last"
-            raise StoreError(
-                f"{self.path}: layer {layer!r} needs layer {lacking[0]}, stored are "
-                f"{_ranges(self.layers)}; choose one of these{more}"
-            )
-        return [self.layers.index(one) for one in wanted]
+        return int(self._blocks[statistic].matrices.shape[2])
 
     def columns_of(self, layer: int | str) -> list[int | str]:
         """The layers, each one to be `read`, whose columns a recipe's layer has side by side.
@@ -315,12 +136,7 @@ class Store:
         StoreError
             For a layer that is not stored, naming those that are.
         """
-        if layer in ("weighted", "best"):
-            return list(self.layers)
-        layers: list[int | str] = [*side_by_side(layer)] or [layer]
-        for one in layers:
-            self.layer_position(one)
-        return layers
+        return self._axis.columns(layer)
 
     def read(self, layer: int | str, statistic: str, *, check: bool = False) -> Float32:
         """One layer of one statistic for all utterances.
@@ -346,7 +162,7 @@ class Store:
             raise StoreError(
                 f"{self.path}: no statistic {statistic!r}; stored are {', '.join(self.statistics)}"
             )
-        positions = self.layer_position(layer)
+        positions = self._axis.positions(layer)
         if len(positions) == 1:
             return self.read_position(positions[0], statistic, check=check)
         total = np.zeros((len(self.index), self.columns(statistic)), dtype=np.float64)
@@ -355,17 +171,37 @@ class Store:
         return (total / len(positions)).astype(np.float32)
 
     def read_position(self, position: int, statistic: str, *, check: bool = False) -> Float32:
-        """The matrix at one position of the layer axis: one sequential read."""
-        matrix, sums, odd = self._read(position, statistic, 0, len(self.index), sums=check)
-        if damaged := self._damaged(sums, odd, position, statistic, 0):
-            raise self._heal(damaged[0])
-        return matrix
+        """The matrix at one position of the layer axis: one sequential read.
+
+        Parameters
+        ----------
+        position : int
+        statistic : str
+        check : bool
+            Compare every block with its checksum.
+
+        Returns
+        -------
+        float32, shape (n_utterances, n_columns)
+
+        Raises
+        ------
+        StoreError
+            A value is not finite, or (with `check`) a block is damaged.
+        """
+        blocks = self._blocks[statistic]
+        whole = blocks.read(position, 0, len(self.index), sums=check)
+        if damaged := blocks.damaged(position, whole):
+            raise self._refusal(damaged[0])
+        return whole.matrix
 
     def read_rows(self, position: int, statistic: str, rows: NDArray[np.int64]) -> Float32:
         """Some rows at one position of the layer axis, the blocks that they lie in checked.
 
         Parameters
         ----------
+        position : int
+        statistic : str
         rows : int64, shape (n_rows,)
             Row numbers, in any order. What lies between the first and the last is read.
 
@@ -381,107 +217,55 @@ class Store:
         """
         start = int(rows.min()) // BLOCK * BLOCK
         stop = min((int(rows.max()) // BLOCK + 1) * BLOCK, len(self.index))
-        matrix, sums, odd = self._read(position, statistic, start, stop, sums=True)
+        blocks = self._blocks[statistic]
+        stretch = blocks.read(position, start, stop, sums=True)
+        odd = stretch.odd[np.isin(stretch.odd + start, rows)]
         needed = set((rows // BLOCK).tolist())
-        odd = odd[np.isin(odd + start, rows)]
-        for damage in self._damaged(sums, odd, position, statistic, start):
+        for damage in blocks.damaged(position, replace(stretch, odd=odd)):
             if damage.block in needed:
-                raise self._heal(damage)
-        return matrix[rows - start]
+                raise self._refusal(damage)
+        return stretch.matrix[rows - start]
 
-    def _read(
-        self, position: int, statistic: str, start: int, stop: int, *, sums: bool
-    ) -> tuple[Float32, NDArray[np.uint32], NDArray[np.int64]]:
-        """Rows start..stop of a layer, with `sums` their checksums, and which are not finite.
-
-        A checksum takes longer than its read, so threads take runs of blocks.
-        """
-        array = self._data[statistic]
-        n, width = array.shape[1:]
-        matrix = np.empty((stop - start, width), dtype=np.float32)
-        row_bytes = width * matrix.itemsize
-        step = BLOCK * max(1, RUN_BYTES // (BLOCK * max(1, row_bytes)))
-        if not matrix.size:
-            return matrix, checksums(matrix), np.empty(0, np.int64)
-        offset = array.start + (position * n + start) * row_bytes
-
-        def run(first: int) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
-            rows = matrix[first : first + step]
-            read_into(rows, self._file.handle, offset + first * row_bytes)
-            return checksums(rows) if sums else np.empty(0, np.uint32), first + not_finite(rows)
-
-        firsts = range(0, len(matrix), step)
-        try:
-            if len(firsts) == 1:
-                return matrix, *run(0)
-            with ThreadPoolExecutor(min(MAX_READERS, os.cpu_count() or 1)) as pool:
-                found, odd = zip(*pool.map(run, firsts), strict=True)
-            return matrix, np.concatenate(found), np.concatenate(odd)
-        except _DAMAGE as error:
-            raise StoreError(
-                f"{self.path}: /{statistic}, layer {self.layers[position]}: cannot be read "
-                f"({_first_line(error)}); {anew(self.path)}"
-            ) from None
-
-    def _heal(self, damage: Damage) -> StoreError:
+    def _refusal(self, damage: Damage) -> StoreError:
         return StoreError(f"{self.path}: damaged: {damage}; {self.mending}")
-
-    def _damaged(
-        self,
-        sums: NDArray[np.uint32],
-        odd: NDArray[np.int64],
-        position: int,
-        statistic: str,
-        start: int,
-    ) -> list[Damage]:
-        """What is wrong with rows from `start` on, as `_read` gives it; block by block."""
-        first, layer = start // BLOCK, self.layers[position]
-        stored = self._stored_sums(position, statistic, first, len(sums))
-        wrong = set(np.flatnonzero(sums != stored).tolist())
-        names = self.index["utterance"].iloc[start:]
-        found = [
-            Damage(
-                statistic, layer, first + block,
-                tuple(names.iloc[block * BLOCK : (block + 1) * BLOCK]),
-            )
-            for block in wrong
-        ]  # fmt: skip
-        blocks = odd // BLOCK
-        for block in set(blocks.tolist()) - wrong:
-            named = tuple(names.iloc[odd[blocks == block]])
-            found.append(Damage(statistic, layer, first + block, named, finite=False))
-        return sorted(found, key=lambda one: one.block)
-
-    def _stored_sums(self, position: int, statistic: str, first: int, n: int) -> NDArray[np.uint32]:
-        """The checksums of `n` blocks of a layer as the file has them."""
-        array = self._sums[statistic]
-        stored = np.empty(n, dtype="<u4")
-        try:
-            read_into(
-                stored, self._file.handle, array.start + 4 * (position * array.shape[1] + first)
-            )
-        except OSError as error:
-            raise StoreError(
-                f"{self.path}: /{array.name}: cannot be read ({_first_line(error)}); "
-                f"{anew(self.path)}"
-            ) from None
-        return stored
 
     def verify(self) -> list[Damage]:
         """Compare all blocks with their checksums, and look for values that are not finite."""
-        n = len(self.index)
-        return [
-            damage
-            for statistic in self.statistics
-            for position in range(len(self.layers))
-            for start, stop in _steps(n, self.columns(statistic))
-            for damage in self._damaged(
-                *self._read(position, statistic, start, stop, sums=True)[1:],
-                position,
-                statistic,
-                start,
-            )
-        ]
+        return [damage for blocks in self._blocks.values() for damage in blocks.verify()]
+
+
+def _open(path: Path) -> hdf5.File:
+    """The file, or a StoreError that says what to do instead."""
+    try:
+        return hdf5.File(path)
+    except FileNotFoundError:
+        state = "not finished: run" if parts_path(path).is_dir() else "no such store: run"
+        beside = [store.stem for store in path.parent.glob("*.h5")]
+        raise StoreError(
+            f"{path}: {state} make extract MODEL={path.stem}{nearest(path.stem, beside)}"
+        ) from None
+    except IrregularFileError as error:
+        raise StoreError(str(error)) from None
+    except hdf5.LayoutError as error:
+        raise StoreError(f"{path}: {error}; {anew(path)}") from None
+    except (OSError, *DAMAGE) as error:
+        if path.suffix != ".h5":
+            raise StoreError(f"{path}: is no store (no HDF5 file)") from None
+        raise StoreError(
+            f"{path}: cannot be opened as HDF5 ({first_line(error)}); {anew(path)}"
+        ) from None
+
+
+def _contents(path: Path, file: hdf5.File) -> Contents:
+    """What the file says of itself, or a StoreError that says what to do instead."""
+    try:
+        return read_contents(path, file)
+    except StoreError:
+        raise
+    except hdf5.LayoutError as error:
+        raise StoreError(f"{path}: {error}; {anew(path)}") from None
+    except DAMAGE as error:
+        raise StoreError(f"{path}: damaged ({first_line(error)}); {anew(path)}") from None
 
 
 def sealed_parts(folder: Path) -> Iterator[tuple[Path, Store | None]]:
@@ -494,42 +278,3 @@ def sealed_parts(folder: Path) -> Iterator[tuple[Path, Store | None]]:
             continue
         with part:
             yield path, part
-
-
-def _decode(value: Any) -> Any:
-    if isinstance(value, str) and value.startswith("json:"):
-        return _loads(value[5:])
-    return value
-
-
-def _loads(text: str) -> Any:
-    """Read JSON text that takes little more memory than the text."""
-    if text.count("[") + text.count("{") > MAX_BRACKETS:
-        raise ValueError(f"JSON with more than {MAX_BRACKETS} brackets")
-    return json.loads(text)
-
-
-def _texts(name: str, value: Any, n: int | None = None) -> list[str]:
-    """A list of texts, of `n` where that is said."""
-    wrong = not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value)
-    if wrong or n not in (None, len(value)):
-        raise ValueError(f"{name} is {value!r}, expected a list of {n or ''} texts")
-    return value
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _ranges(values: Sequence[int]) -> str:
-    """Examples: `[0, 1, 2, 5]` is `0-2, 5`."""
-    parts: list[str] = []
-    start = previous = values[0]
-    for value in [*values[1:], None]:
-        if value is not None and value == previous + 1:
-            previous = value
-            continue
-        parts.append(str(start) if start == previous else f"{start}-{previous}")
-        if value is not None:
-            start = previous = value
-    return ", ".join(parts)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import itertools
 import json
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from features.common.errors import StoreError
 from features.common.files import Sink, replacing
@@ -23,18 +22,9 @@ from features.stores.guard import (
     checksums,
     index_bytes,
     key_bytes,
+    steps,
 )
-from features.stores.key import (
-    FORMAT_VERSION,
-)
-
-STEP_BYTES = 256_000_000
-
-
-def not_finite(rows: Float32) -> NDArray[np.int64]:
-    """Numbers of the rows with a value that is not finite."""
-    finite = np.isfinite(rows)
-    return np.empty(0, np.int64) if finite.all() else np.flatnonzero(~finite.all(axis=1))
+from features.stores.key import FORMAT_VERSION
 
 
 def write_store(
@@ -62,8 +52,8 @@ def write_store(
         Layer index of each position of the first axis.
     matrix : callable
         `matrix(statistic, position, start, stop)` gives float32, shape (stop - start, n_columns):
-        rows start..stop of a layer. Called in order, for at most `STEP_BYTES` at a time, so that
-        memory does not grow with the number of utterances.
+        rows start..stop of a layer. Called in order, for at most `guard.STEP_BYTES` at a time, so
+        that memory does not grow with the number of utterances.
     default : sequence of str
         Statistics that a recipe gets that names none.
     columns : mapping
@@ -86,17 +76,11 @@ def write_store(
         "statistics_default": list(default),
     }
     named = {statistic: list(given) for statistic, given in (names or {}).items()}
-    rows = [json.dumps(list(one)) for one in failed]
+    lines = [json.dumps(list(row)) for row in failed]
     encoded = {name: _encode(value) for name, value in attributes.items()}
-    whole = "".join(one for one in encoded.values() if isinstance(one, str))
-    for one in (whole, *index["utterance"], *itertools.chain(*named.values()), *rows):
-        if len(one.encode()) > hdf5.MAX_TEXT:
-            raise StoreError(
-                f"{path}: a text of {len(one.encode()):,} bytes ({one[:40]!r}...); a store holds "
-                f"at most {hdf5.MAX_TEXT:,}: use shorter names"
-            )
-    n = len(index)
-    n_bytes = n * sum(columns.values()) * len(layers) * 4
+    whole = "".join(value for value in encoded.values() if isinstance(value, str))
+    _refuse_long(path, [whole, *index["utterance"], *itertools.chain(*named.values()), *lines])
+    n_bytes = len(index) * sum(columns.values()) * len(layers) * 4
     with (
         replacing(path, StoreError, n_bytes) as temporary,
         Sink(temporary) as sink,
@@ -104,35 +88,59 @@ def write_store(
     ):
         for name, value in encoded.items():
             file.attrs[name] = value
-        text = h5py.string_dtype("utf-8")
-        file.create_dataset("utterance", data=list(index["utterance"]), dtype=text, shape=(n,))
-        hashes = b"".join(bytes.fromhex(one) for one in index["audio_hash"])
-        file["audio_hash"] = np.frombuffer(hashes, dtype=np.uint8).reshape(n, 16)
-        file["size"] = index["size"].to_numpy(dtype=np.int64)
-        file["mtime_ns"] = index["mtime_ns"].to_numpy(dtype=np.int64)
+        _write_index(file, index)
         file["layers"] = np.asarray(layers, dtype=np.int64)
         for statistic, given in named.items():
-            file.create_dataset(f"names/{statistic}", data=given, dtype=text)
+            file.create_dataset(f"names/{statistic}", data=given, dtype=_text())
         if failed:
-            file.create_dataset("failed", data=rows, dtype=text)
+            file.create_dataset("failed", data=lines, dtype=_text())
         file["crc/index"] = np.uint32(zlib.crc32(index_bytes(index)))
         file["crc/key"] = np.uint32(zlib.crc32(key_bytes(attributes, layers, named, failed)))
         for statistic, width in columns.items():
-            data = file.create_dataset(statistic, (len(layers), n, width), dtype="<f4")
-            crc = np.zeros((len(layers), -(-n // BLOCK)), dtype=np.uint32)
-            for position in range(len(layers)):
-                for start, stop in _steps(n, width):
-                    values = matrix(statistic, position, start, stop)
-                    data[position, start:stop] = values
-                    sink.check()
-                    crc[position, start // BLOCK : -(-stop // BLOCK)] = checksums(values)
-            file[f"crc/{statistic}"] = crc
+            shape = len(layers), len(index), width
+            _write_matrices(file, sink, statistic, shape, matrix)
 
 
-def _steps(n: int, width: int) -> list[tuple[int, int]]:
-    """Whole blocks of rows of at most `STEP_BYTES`, from (0, ...) to (..., n)."""
-    step = max(1, STEP_BYTES // (4 * width * BLOCK)) * BLOCK
-    return [(start, min(start + step, n)) for start in range(0, n, step)]
+def _refuse_long(path: Path, texts: Iterable[str]) -> None:
+    for text in texts:
+        if len(text.encode()) > hdf5.MAX_TEXT:
+            raise StoreError(
+                f"{path}: a text of {len(text.encode()):,} bytes ({text[:40]!r}...); a store holds "
+                f"at most {hdf5.MAX_TEXT:,}: use shorter names"
+            )
+
+
+def _write_index(file: h5py.File, index: pd.DataFrame) -> None:
+    n = len(index)
+    file.create_dataset("utterance", data=list(index["utterance"]), dtype=_text(), shape=(n,))
+    hashes = b"".join(bytes.fromhex(hashed) for hashed in index["audio_hash"])
+    file["audio_hash"] = np.frombuffer(hashes, dtype=np.uint8).reshape(n, 16)
+    file["size"] = index["size"].to_numpy(dtype=np.int64)
+    file["mtime_ns"] = index["mtime_ns"].to_numpy(dtype=np.int64)
+
+
+def _write_matrices(
+    file: h5py.File,
+    sink: Sink,
+    statistic: str,
+    shape: tuple[int, int, int],
+    matrix: Callable[[str, int, int, int], Float32],
+) -> None:
+    """The matrices of one statistic, a layer each, and the checksums of their blocks."""
+    n_layers, n, width = shape
+    data = file.create_dataset(statistic, shape, dtype="<f4")
+    crc = np.zeros((n_layers, -(-n // BLOCK)), dtype=np.uint32)
+    for position in range(n_layers):
+        for start, stop in steps(n, width):
+            values = matrix(statistic, position, start, stop)
+            data[position, start:stop] = values
+            sink.check()
+            crc[position, start // BLOCK : -(-stop // BLOCK)] = checksums(values)
+    file[f"crc/{statistic}"] = crc
+
+
+def _text() -> Any:
+    return h5py.string_dtype("utf-8")
 
 
 def _encode(value: Any) -> Any:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
+import h5py
 import numpy as np
+import pandas as pd
 import pytest
 
 from features.stores.guard import index_bytes
@@ -60,16 +63,12 @@ def test_rows_of_one_store_and_of_other_audio(tmp_path: Path, data: np.ndarray, 
         f"2 rows only in {a}: u00, u01", f"2 rows only in {b}: aa, ab",
     ]  # fmt: skip
     make_store(tmp_path, "b", data, IDS)
-    import h5py
-
-    from features.stores import read as store
-
     with h5py.File(b, "r+") as file:
         file["audio_hash"][4] = 0
         index = {n: file[n][:] for n in ("size", "mtime_ns")}
         hashes = [bytes(row).hex() for row in file["audio_hash"][:]]
-        frame = store.pd.DataFrame({"utterance": IDS, "audio_hash": hashes, **index})
-        file["crc/index"][()] = store.zlib.crc32(index_bytes(frame))
+        frame = pd.DataFrame({"utterance": IDS, "audio_hash": hashes, **index})
+        file["crc/index"][()] = zlib.crc32(index_bytes(frame))
     assert features("diff", a, b) == (1, "1 row of other audio: u04\n")
 
 

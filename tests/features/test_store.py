@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 
 from features.common.errors import StoreError
-from features.stores import write as store_writer
 from features.stores.guard import BLOCK, checksums
 from features.stores.key import (
     audio_hash,
@@ -67,7 +66,7 @@ def test_rows_are_compared_in_runs_of_any_length(
     data = rng.standard_normal((3, n, 7)).astype(np.float32)
     write(tmp_path / "toy.h5", data)
     for run_bytes in (1, 2 * BLOCK * 7 * 4):
-        monkeypatch.setattr("features.stores.guard.RUN_BYTES", run_bytes)
+        monkeypatch.setattr("features.stores.blocks.RUN_BYTES", run_bytes)
         with Store(tmp_path / "toy.h5") as store:
             for position in range(3):
                 found = store.read_position(position, "mean", check=True)
@@ -241,7 +240,7 @@ def test_a_store_is_written_and_verified_in_whole_blocks_of_bounded_memory(
     tmp_path: Path, data: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path / "whole.h5", data)
-    monkeypatch.setattr(store_writer, "STEP_BYTES", 1)
+    monkeypatch.setattr("features.stores.guard.STEP_BYTES", 1)
     asked = []
 
     def matrix(statistic: str, position: int, start: int, stop: int) -> np.ndarray:
@@ -427,7 +426,7 @@ def test_values_that_are_not_finite_are_refused_with_their_place(
     tmp_path: Path, data: np.ndarray, monkeypatch: pytest.MonkeyPatch, value: float, run_bytes: int
 ) -> None:
     """The checksums are those of what was written: they say nothing."""
-    monkeypatch.setattr("features.stores.guard.RUN_BYTES", run_bytes)
+    monkeypatch.setattr("features.stores.blocks.RUN_BYTES", run_bytes)
     data[1, 70, 3] = data[1, 149, 0] = data[2, 149, 6] = value
     write(tmp_path / "toy.h5", data)
     with Store(tmp_path / "toy.h5") as store:

@@ -1,0 +1,220 @@
+"""What a store's file says of itself: attributes, index, and where its matrices lie.
+
+Nothing is believed before it is checked: shapes and types fit each other and the file's bytes, and
+the checksums of the index and of the key are those of what was read.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from features.common.errors import StoreError
+from features.stores import hdf5
+from features.stores.guard import BLOCK, index_bytes, key_bytes
+from features.stores.key import FORMAT_VERSION, NOT_KEY, anew
+
+MAX_BRACKETS = 10_000
+"""In the JSON of an attribute: an empty list takes thirty times its text."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """All of a store but its matrices.
+
+    Attributes
+    ----------
+    key : dict
+        All that changes a number.
+    statistics : tuple of str
+        Those that are stored.
+    default : list of str
+        Those of them that a recipe gets that names none.
+    layers : list of int
+        Layer index of each position of the matrices' first axis.
+    index : DataFrame
+        One row an utterance: utterance, audio_hash (hex), size (bytes), mtime_ns.
+    names : dict
+        Statistic -> names of its columns, where they have any.
+    failed : list of [utterance, audio_hash, reason]
+        Of a part: what could not be computed.
+    arrays : dict
+        Name in the file, such as `mean` or `crc/mean` -> where it lies.
+    """
+
+    key: dict[str, Any]
+    statistics: tuple[str, ...]
+    default: list[str]
+    layers: list[int]
+    index: pd.DataFrame
+    names: dict[str, list[str]]
+    failed: list[list[str]]
+    arrays: dict[str, hdf5.Array]
+
+
+def read_contents(path: Path, file: hdf5.File) -> Contents:
+    """Read and check what an open file says of itself.
+
+    Raises
+    ------
+    StoreError
+        It is no store, one of another format version, or its checksums do not fit.
+    hdf5.LayoutError
+        An array has a layout that stores do not have.
+    Exception
+        One of `guard.DAMAGE`: the bytes are damaged.
+    """
+    attributes = {name: _decode(value) for name, value in file.attributes().items()}
+    _refuse_other_format(path, attributes)
+    key = {name: value for name, value in attributes.items() if name not in NOT_KEY}
+    json.dumps(key, sort_keys=True)  # a name or a value of another type raises here
+    if not isinstance(key["model"], str):
+        raise ValueError(f"attribute model is {key['model']!r}")
+    statistics = tuple(_texts("statistics", key["statistics"]))
+    default = _texts("statistics_default", attributes["statistics_default"])
+    if not set(default) <= set(statistics):
+        raise ValueError(f"statistics {statistics}, of which by default {default}")
+    arrays = _arrays(file, statistics)
+    names = {
+        name.removeprefix("names/"): file.texts(array)
+        for name, array in arrays.items()
+        if name.startswith("names/")
+    }
+    failed: list[list[str]] = []
+    if "failed" in arrays:
+        failed = [_texts("/failed", _loads(line), 3) for line in file.texts(arrays["failed"])]
+    layers, index = _layers(file, arrays, key), _index(file, arrays)
+    found = Contents(key, statistics, default, layers, index, names, failed, arrays)
+    _check_sums(path, file, found, attributes)
+    return found
+
+
+def _refuse_other_format(path: Path, attributes: Mapping[str, Any]) -> None:
+    version = attributes.get("format_version")
+    if attributes.get("format") != "serfuse" or version is None:
+        raise StoreError(f"{path}: is no store (no attribute format = 'serfuse')")
+    if version != FORMAT_VERSION:
+        raise StoreError(
+            f"{path}: format version {version}, this program reads {FORMAT_VERSION}; "
+            f"use a newer program, or extract again"
+        )
+
+
+def _layers(file: hdf5.File, arrays: Mapping[str, hdf5.Array], key: Mapping[str, Any]) -> list[int]:
+    """The layer index of each position, as the array and the key agree on it."""
+    layers = [int(layer) for layer in file.numbers(arrays["layers"])]
+    named = key.get("layers", layers)
+    if not layers or layers != named:
+        raise ValueError(f"/layers is {layers}, attribute layers {named}")
+    if not isinstance(key.get("n_layers", 0), int):
+        raise ValueError(f"attribute n_layers is {key['n_layers']!r}")
+    return layers
+
+
+def _index(file: hdf5.File, arrays: Mapping[str, hdf5.Array]) -> pd.DataFrame:
+    hashes = file.numbers(arrays["audio_hash"])
+    return pd.DataFrame(
+        {
+            "utterance": pd.Series(file.texts(arrays["utterance"]), dtype=object),
+            "audio_hash": [hashed.tobytes().hex() for hashed in hashes],
+            "size": file.numbers(arrays["size"]),
+            "mtime_ns": file.numbers(arrays["mtime_ns"]),
+        }
+    )
+
+
+def _check_sums(
+    path: Path, file: hdf5.File, found: Contents, attributes: Mapping[str, Any]
+) -> None:
+    """Compare what was read with its checksums; a store of before there was one has none."""
+    sealed = {
+        "index": ("/utterance, /audio_hash, /size, /mtime_ns", index_bytes(found.index)),
+        "key": (
+            "the attributes, /layers, /names, /failed",
+            key_bytes(attributes, found.layers, found.names, found.failed),
+        ),
+    }
+    for name, (what, data) in sealed.items():
+        if f"crc/{name}" not in found.arrays:
+            continue
+        if zlib.crc32(data) != int(file.numbers(found.arrays[f"crc/{name}"])[()]):
+            raise StoreError(f"{path}: damaged (checksum of {what}); {anew(path)}")
+
+
+def _arrays(file: hdf5.File, statistics: Sequence[str]) -> dict[str, hdf5.Array]:
+    """All arrays by their names; their shapes and types fit each other and the file's bytes.
+
+    A shape is a claim, so that nothing is read before all of them agree.
+    """
+    first, *_ = statistics
+    n_layers, n, _ = _array(file, first, (None, None, None), "<f4").shape
+    wanted: dict[str, tuple[tuple[int | None, ...], str]] = {
+        "layers": ((n_layers,), "<i8"),
+        "utterance": ((n,), "text"),
+        "audio_hash": ((n, 16), "|u1"),
+        "size": ((n,), "<i8"),
+        "mtime_ns": ((n,), "<i8"),
+        "crc/index": ((), "<u4"),
+    }
+    for statistic in statistics:
+        wanted[statistic] = (n_layers, n, None), "<f4"
+        wanted[f"crc/{statistic}"] = (n_layers, -(-n // BLOCK)), "<u4"
+    if "key" in file.members("crc"):
+        wanted["crc/key"] = (), "<u4"
+    if "failed" in file.members():
+        wanted["failed"] = (None,), "text"
+    found = {name: _array(file, name, shape, kind) for name, (shape, kind) in wanted.items()}
+    for statistic in statistics:
+        if not found[statistic].shape[2]:
+            raise ValueError(f"/{statistic} has no columns")
+    for statistic in file.members("names"):
+        if statistic not in statistics:
+            raise ValueError(f"/names/{statistic} names the columns of no statistic")
+        name = f"names/{statistic}"
+        found[name] = _array(file, name, found[statistic].shape[2:], "text")
+    return found
+
+
+def _array(file: hdf5.File, name: str, shape: tuple[int | None, ...], kind: str) -> hdf5.Array:
+    """An array of this shape (None is any length) and type, which the file's bytes fill."""
+    found = file.array(name)
+    fits = len(found.shape) == len(shape) and all(
+        wanted in (None, length) for length, wanted in zip(found.shape, shape, strict=True)
+    )
+    if found.kind.name != kind:
+        raise hdf5.LayoutError(
+            f"/{name} holds {found.kind}; FORMAT.md wants {hdf5.Kind(kind, 0)}: write the "
+            f"file again so"
+        )
+    if not fits:
+        expected = str(shape).replace("None", "any")
+        raise ValueError(f"/{name} has shape {found.shape}, expected {expected}")
+    file.check_filled(found)
+    return found
+
+
+def _decode(value: Any) -> Any:
+    if isinstance(value, str) and value.startswith("json:"):
+        return _loads(value[5:])
+    return value
+
+
+def _loads(text: str) -> Any:
+    """Read JSON text that takes little more memory than the text."""
+    if text.count("[") + text.count("{") > MAX_BRACKETS:
+        raise ValueError(f"JSON with more than {MAX_BRACKETS} brackets")
+    return json.loads(text)
+
+
+def _texts(name: str, value: Any, n: int | None = None) -> list[str]:
+    """A list of texts, of `n` where that is said."""
+    wrong = not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value)
+    if wrong or n not in (None, len(value)):
+        raise ValueError(f"{name} is {value!r}, expected a list of {n or ''} texts")
+    return value
