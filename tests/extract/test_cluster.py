@@ -56,6 +56,6 @@ def test_a_slab_is_about_one_part_and_its_message_a_megabyte(
     slabs = list(cluster.cut(whole, plan, numbers, items, 1))
     assert [sum(len(batch) for _, batch in slab.batches) for slab in slabs] == [4_000] * 5
     assert max(len(pickle.dumps(slab)) for slab in slabs) < 1_100_000
-    monkeypatch.setattr(cluster.local, "SEAL_AFTER_BYTES", 100 * whole.target.row_bytes)
+    monkeypatch.setattr(cluster, "SEAL_AFTER_BYTES", 100 * whole.target.row_bytes)
     slabs = list(cluster.cut(whole, plan, numbers, items, 1))
     assert max(sum(len(batch) for _, batch in slab.batches) for slab in slabs) == 96

@@ -14,7 +14,7 @@ from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from skops import io
 
-import models.search
+import models.fits
 from features.recipe.head import HeadSpec
 from features.recipe.known.heads import HEADS
 from features.splits.plan import Fold
@@ -113,7 +113,7 @@ def test_predictions_are_those_of_scikit_learn_by_hand(
 ) -> None:
     problem, folds = problem_of(kind, shape, scaler, engine)
     if engine == "exact-path":
-        monkeypatch.setattr(models.search, "run_fit", None)  # nothing falls back on the pipeline
+        monkeypatch.setattr(models.fits, "run_fit", None)  # nothing falls back on the pipeline
     with Fits(problem, 1, 10) as fits:
         found = search(problem, folds, fits, "here").values  # noqa: PD011
     for fold in folds:

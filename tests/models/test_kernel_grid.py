@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from sklearn.pipeline import Pipeline
 
-import models.search
+import models.fits
 from evaluate.runs.files import read_run
 from features.common.errors import RecipeError
 from features.recipe.head import HeadSpec
@@ -78,7 +78,7 @@ def run(problem: Problem, folds: list[Fold], engine: str, jobs: int = 1) -> tupl
 def same(problem: Problem, folds: list[Fold], rtol: float = 1e-6) -> None:
     """All that a search gives is the same on both engines, for each of its cells."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models.search, "run_fit", None)  # nothing may fall back on the pipeline
+        patch.setattr(models.fits, "run_fit", None)  # nothing may fall back on the pipeline
         ours, fits = run(problem, folds, "exact-path")
     theirs, others = run(problem, folds, "sklearn")
     assert (fits.done, fits.warned) == (others.done, others.warned)

@@ -18,7 +18,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import LinearSVC, LinearSVR
 from skops import io
 
-import models.search
+import models.fits
 from features.common.errors import RecipeError
 from features.recipe.head import HeadSpec
 from features.splits.plan import Fold
@@ -121,7 +121,7 @@ def same(problem: Problem, folds: list[Fold], rtol: float | None = None) -> None
     # However small its `tol`, liblinear's search in the primal ends up to 3e-6 from the minimum.
     rtol = rtol or (1e-6 if problem.head.kind == "ridge" else 5e-6)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models.search, "run_fit", None)  # nothing may fall back on the pipeline
+        patch.setattr(models.fits, "run_fit", None)  # nothing may fall back on the pipeline
         ours, fits = run(problem, folds)
     theirs, others = run(problem, folds, "sklearn")
     assert fits.done == others.done

@@ -10,7 +10,7 @@ from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-import models.search
+import models.fits
 from features.common.errors import RunError
 from features.recipe.head import HeadSpec
 from features.splits.plan import Fold
@@ -167,7 +167,7 @@ def test_the_rows_of_few_folds_are_held_at_once(
 def test_processes_give_what_one_process_gives(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     one = problem(kind, engine="sklearn")
     serial = run(one, folds())
-    monkeypatch.setattr(models.search, "SERIAL_WORK", 0)
+    monkeypatch.setattr(models.fits, "SERIAL_WORK", 0)
     with Fits(one, 2, 60) as fits:
         assert not fits.serial
         parallel = search(one, folds(), fits, "here")
