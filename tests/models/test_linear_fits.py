@@ -25,6 +25,7 @@ from features.splits.plan import Fold
 from models.exact import linear_fits
 from models.exact.linear_fits import LOST, obstacle
 from models.fits import Fits, Fitted, route
+from models.heads import cells
 from models.problem import Fit, Problem
 from models.search import (
     Choice,
@@ -408,7 +409,7 @@ def test_only_what_is_not_done_is_fitted_again(monkeypatch: pytest.MonkeyPatch) 
     choice, fits = run(problem, folds)
     assert fits.warned[LOST] == 3 * 2  # one C of three, three folds, two targets
     with Fits(problem, 1, 2) as again:
-        cell = next(c for c in models.search.cells(problem.head) if c.params["C"] == 1.0)
+        cell = next(c for c in cells(problem.head) if c.params["C"] == 1.0)
         ((_, head),) = refit(problem, [Refit([cell], folds[0].train, (), "", True)], again)
     assert again.warned[LOST] == 2
     assert head.estimators_[0]["head"].n_iter_ > 0
@@ -502,7 +503,7 @@ LOSS = "squared_epsilon_insensitive"
 
 def test_kept_scalers_are_fitted_to_the_training_rows() -> None:
     problem, folds = problem_of("ridge", scalers=["minmax"])
-    cell = models.search.cells(problem.head)[0]
+    cell = cells(problem.head)[0]
     with Fits(problem, 1, 2) as fits:
         ((_, head),) = refit(problem, [Refit([cell], folds[0].train, (), "", True)], fits)
     expected = MinMaxScaler().fit(problem.X[folds[0].train].astype(np.float64))

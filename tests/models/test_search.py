@@ -14,6 +14,7 @@ import models.fits
 from features.common.errors import RunError
 from features.recipe.head import HeadSpec
 from features.splits.plan import Fold
+from models import search as search_module
 from models.fits import Fits, Fitted, apply
 from models.heads import cells
 from models.problem import Fit, Problem
@@ -154,7 +155,7 @@ def test_the_rows_of_few_folds_are_held_at_once(
     n = sum(len(fold.train) + len(fold.test) for fold in folds())
     assert held == [4 * n, 6 * 60]
     held.clear()
-    monkeypatch.setattr(models.search, "MOST_POSITIONS", n)
+    monkeypatch.setattr(search_module, "MOST_POSITIONS", n)
     pieces = found()
     assert held[:4] == [n] * 4
     assert max(held) <= n
