@@ -47,11 +47,12 @@ import soundfile as sf
 from benchmarks.common import fresh, peak_bytes, speechlike
 from extract.audio import SAMPLING_RATE_HZ, Clip, load, seconds
 from extract.encoders.costs import budget_s, read_sizes
-from extract.encoders.description import PRECISIONS, Description, describe
+from extract.encoders.description import Description, describe
 from extract.encoders.registry import MODELS
 from extract.job.ahead import load_ahead
 from extract.job.device import BATCH_SECONDS, Machine
 from extract.plan.batches import Job, make_batches, padded_seconds
+from features.recipe.known.precisions import PRECISIONS
 
 XLSR: dict[str, Any] = {
     "feat_extract_norm": "layer",

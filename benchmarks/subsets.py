@@ -38,9 +38,9 @@ from scipy.stats import spearmanr
 from sklearn.metrics import recall_score
 
 from benchmarks.common import goal_verdict, machine, say, say_short
+from features.recipe.known.fusion_methods import SUBSET_METHODS
 from fusion.methods import logit_sum, mean, vote
 from fusion.subsets.classes import Classes
-from fusion.subsets.parts import ADDITIVE
 from fusion.subsets.search import (
     Problem,
     State,
@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         flush=True,
     )
     ratios: dict[str, list[float]] = {name: [] for name in GOALS}
-    for method in ADDITIVE:
+    for method in SUBSET_METHODS:
         problem = Classes(truth, scores, method, ["uar"])
         ways = class_ways(truth, scores, method)
         name = f"UAR, {method}: {n_models} choose {size}, {len(truth):,} x {LABELS}"
@@ -241,7 +241,7 @@ def compare(truth: Ints, scores: Floats, shares: Floats, values: Floats) -> bool
     """Whether every subset's score by the numpy way has the same winners and ties."""
     n = len(scores)
     same = True
-    for method in ADDITIVE:
+    for method in SUBSET_METHODS:
         way = class_ways(truth, scores, method)["numpy"]
         problem = Classes(truth, scores, method, ["uar"])
         same &= all(agrees(problem, way, "uar", k) for k in range(1, n + 1))

@@ -41,6 +41,7 @@ from features.corpora.oddities import ODD
 from features.new_audio import add_system, audio_table, corpus_name, system_of
 from features.recipe.arguments import corpus_root
 from features.recipe.extract import CorpusSpec, ModelSpec
+from features.recipe.known.precisions import PRECISIONS
 from features.recipe.load import load_recipe
 from features.recipe.model import Recipe
 from features.stores.inventory import compare_rows, shown_source
@@ -423,7 +424,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="take a store from whoever holds it: only where that process is gone",
     )
-    result.add_argument("--precision", choices=["float32", "bfloat16", "float16"])
+    result.add_argument("--precision", choices=PRECISIONS)
     return result
 
 

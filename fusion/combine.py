@@ -33,16 +33,13 @@ from evaluate.runs.predictions import read_predictions, write_predictions
 from features.common.errors import RunError
 from features.common.words import counted
 from features.recipe.fusion import FusionSpec
+from features.recipe.known.fusion_methods import FUSION_METHODS
 from features.recipe.model import Recipe
 from fusion.align import Aligned, align
-from fusion.methods import SCORES, fixed_method
+from fusion.methods import fixed_method
 from fusion.stacking import crossfit, learn
 
 OUTPUTS = (PREDICTIONS, INNER)
-"""Of class scores; "trimmed" and "weighted" have settings of their own."""
-"""Of regression values."""
-"""What the class scores of a method are, of `evaluate.metrics.calibration.KINDS`; else
-probabilities."""
 
 
 def fuse(recipe: Recipe, name: str, *, stores: Path, runs: Path, force: bool = False) -> Path:
@@ -88,7 +85,7 @@ def fuse(recipe: Recipe, name: str, *, stores: Path, runs: Path, force: bool = F
         "method": spec.method,
         "members": spec.members,
         **({"learned": learned} if learned else {}),
-        "scores": SCORES.get(spec.method, "probability"),
+        "scores": FUSION_METHODS[spec.method].gives,
         "recipe": recipe.resolved(),
         "notes": notes,
         "versions": versions(),

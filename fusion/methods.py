@@ -179,29 +179,32 @@ METHODS: Mapping[str, Callable[[Floats], Floats]] = MappingProxyType(
         "vote": vote,
     }
 )
-
+"""Of class scores."""
 VALUE_METHODS: Mapping[str, Callable[[Floats], Floats]] = MappingProxyType(
     {"mean": mean, "median": median}
 )
+"""Of regression values."""
 
-SCORES: Mapping[str, str] = MappingProxyType(
-    {
-        "nnls": "share",
-        "logit-sum": "score",
-        "logistic": "score",
-        "vote": "votes",
-        "rank-mean": "mean ranks",
-        "ridge": "least-squares values",
-    }
+
+def _trimmed(spec: FusionSpec) -> Callable[[Floats], Floats]:
+    return functools.partial(trimmed, n_out=spec.trim or 1)
+
+
+def _weighted(spec: FusionSpec) -> Callable[[Floats], Floats] | None:
+    if spec.weights is None:
+        return None  # they are learned
+    return functools.partial(weighted_mean, weights=np.array(spec.weights)[:, None])
+
+
+WITH_SETTINGS: Mapping[str, Callable[[FusionSpec], Callable[[Floats], Floats] | None]] = (
+    MappingProxyType({"trimmed": _trimmed, "weighted": _weighted})
 )
+"""Of values or probabilities, by settings of their own."""
 
 
 def fixed_method(spec: FusionSpec, classes: bool) -> Callable[[Floats], Floats] | None:
     """The method of a combination, where it learns nothing; else None."""
-    if spec.method == "trimmed":
-        trim = functools.partial(trimmed, n_out=spec.trim or 1)
-        return of_probabilities(trim) if classes else trim
-    if spec.weights is not None:
-        weigh = functools.partial(weighted_mean, weights=np.array(spec.weights)[:, None])
-        return of_probabilities(weigh) if classes else weigh
+    if spec.method in WITH_SETTINGS:
+        found = WITH_SETTINGS[spec.method](spec)
+        return of_probabilities(found) if found and classes else found
     return (METHODS if classes else VALUE_METHODS).get(spec.method)

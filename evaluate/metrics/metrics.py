@@ -38,6 +38,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from features.recipe.known.metrics import METRICS
+from features.recipe.known.records import of_task
+
 Floats = NDArray[np.float64]
 
 
@@ -142,8 +145,8 @@ REGRESSION: dict[str, Callable[[ArrayLike, ArrayLike], float]] = {
     "mae": mae,
     "mse": mse,
 }
-CLASSIFICATION = ("uar", "wa", "macro_f1")
-OVER_CLASSES = ("uar", "macro_f1")
+CLASSIFICATION = tuple(METRICS[key].field for key in of_task(METRICS, "classification"))
+OVER_CLASSES = tuple(metric.field for metric in METRICS.values() if metric.over_classes)
 """Those that are means over classes: over fewer of them they are another metric."""
 
 

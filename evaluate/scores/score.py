@@ -52,6 +52,8 @@ from evaluate.scores.groups import group_names, read_tables, score_groups
 from evaluate.statistics import resampling as intervals
 from features.common.errors import CorpusError, RunError
 from features.common.words import counted
+from features.recipe.known.metrics import METRICS, shown
+from features.recipe.known.records import TASKS
 
 if TYPE_CHECKING:
     from features.recipe.model import Recipe
@@ -63,18 +65,9 @@ FEW_SPEAKERS = 20
 SMALL_P = 0.01
 """Where no corrected p value can be as small as this, the least that there can be is said."""
 
-SHOWN = {"regression": ("spearman",), "classification": ("uar", "wa")}
+SHOWN = {task: tuple(METRICS[key].field for key in shown(task)) for task in TASKS}
 """The metrics of the overview."""
-NAMES = {
-    "spearman": "Spearman's rho",
-    "pearson": "Pearson's r",
-    "ccc": "CCC",
-    "mae": "MAE",
-    "mse": "MSE",
-    "uar": "UAR",
-    "wa": "WA",
-    "macro_f1": "macro F1",
-}
+NAMES = {metric.field: metric.name for metric in METRICS.values()}
 _OVER_CLASSES = " and ".join(NAMES[one] for one in metrics.OVER_CLASSES)
 CHOSEN_ON_DEVEL = "the heads' settings were chosen on these rows; test is the honest figure"
 """Why scores on devel are optimistic."""

@@ -33,8 +33,7 @@ from extract.encoders.registry import Model
 from extract.encoders.weights import CONFIG, checkpoint_files, refuse_config, sha256, snapshot
 from features.common.errors import ModelError
 from features.common.walk import existing
-
-PRECISIONS = ("float32", "bfloat16", "float16")
+from features.recipe.known.precisions import PRECISIONS
 
 
 @dataclass(frozen=True)

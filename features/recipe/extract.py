@@ -7,10 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator
 
-from features.common.sections import Section
+from features.common.sections import Among, Section
 from features.recipe.head import layers_of
-
-Precision = Literal["float32", "bfloat16", "float16"]
+from features.recipe.known.precisions import PRECISIONS
 
 
 class CorpusSpec(Section):
@@ -73,7 +72,7 @@ class ExtractSpec(Section):
     layers: Literal["all"] | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = (
         "all"
     )
-    precision: Precision = "float32"
+    precision: Annotated[str, Among(PRECISIONS)] = "float32"
     max_seconds: Annotated[float, Field(ge=1, le=3600, strict=False)] = 60.0
     batch_seconds: Annotated[float, Field(gt=0, strict=False)] | None = None
     workers: Annotated[int, Field(ge=0)] | None = None

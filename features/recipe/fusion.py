@@ -8,16 +8,15 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from features.common.errors import nearest
-from features.common.sections import S, Section, check_section, names_folder
-from features.recipe.head import (
-    layers_of,
-)
+from features.common.sections import Among, S, Section, check_section, names_folder
+from features.recipe.head import layers_of
+from features.recipe.known.fusion_methods import FUSION_METHODS, SUBSET_METHODS
+from features.recipe.known.metrics import of_subsets, shown
+from features.recipe.known.records import TASKS, of_task
 
-FUSION_METHODS = {
-    "regression": ("mean", "weighted", "median", "trimmed", "rank-mean", "nnls", "ridge"),
-    "classification": ("mean", "weighted", "median", "trimmed", "rank-mean", "product", "max",
-                       "logit-sum", "vote", "nnls", "ridge", "logistic"),
-}  # fmt: skip
+SUBSETS = "subsets"
+"""The one table of [fusion] that is no combination."""
+SUBSET_METRICS = tuple(metric for task in TASKS for metric in of_subsets(task))
 
 
 class FusionSpec(Section):
@@ -28,10 +27,7 @@ class FusionSpec(Section):
     end. `calibrate` divides each member's class scores by a temperature first.
     """
 
-    method: Literal[
-        "mean", "weighted", "median", "trimmed", "rank-mean", "product", "max", "logit-sum", "vote",
-        "nnls", "ridge", "logistic",
-    ]  # fmt: skip
+    method: Annotated[str, Among(tuple(FUSION_METHODS))]
     members: Annotated[list[str], Field(min_length=2)] = Field(default_factory=list)
     missing: Literal["error", "drop"] = "error"
     weights: list[Annotated[float, Field(ge=0, strict=False)]] | None = None
@@ -44,10 +40,11 @@ def _fusion_faults(name: str, spec: FusionSpec, classification: bool) -> list[st
     faults = []
     task = "classification" if classification else "regression"
     n_members, trim = len(spec.members), spec.trim or 1
-    if spec.method not in FUSION_METHODS[task]:
+    method = FUSION_METHODS[spec.method]
+    if task not in method.tasks:
         faults.append(
             f"method: '{spec.method}' needs classes; of a regression: "
-            f"{', '.join(FUSION_METHODS[task])}"
+            f"{', '.join(of_task(FUSION_METHODS, task))}"
         )
     if spec.weights is not None and spec.method != "weighted":
         faults.append(f"weights: go with method = 'weighted', not '{spec.method}'")
@@ -61,7 +58,7 @@ def _fusion_faults(name: str, spec: FusionSpec, classification: bool) -> list[st
         faults.append(
             f"method: 'trimmed' leaves out {trim} of {n_members} members at each end: none is left"
         )
-    if spec.calibrate and (not classification or spec.method in ("vote", "rank-mean")):
+    if spec.calibrate and (not classification or not method.calibrates):
         what = f"'{spec.method}'" if classification else "a regression"
         faults.append(f"calibrate: changes nothing of {what}; leave it out")
     return [f"[fusion.{name}] {fault}" for fault in faults]
@@ -76,8 +73,8 @@ class SubsetsSpec(Section):
     """
 
     k: Literal["all"] | Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)] = "all"
-    methods: Annotated[list[Literal["mean", "logit-sum", "vote"]], Field(min_length=1)] = ["mean"]
-    metrics: list[Literal["uar", "wa", "spearman"]] = []
+    methods: Annotated[list[Annotated[str, Among(SUBSET_METHODS)]], Field(min_length=1)] = ["mean"]
+    metrics: list[Annotated[str, Among(SUBSET_METRICS)]] = []
     members: Annotated[list[str], Field(min_length=2, max_length=62)] = []
     missing: Literal["error", "drop"] = "error"
     random: Annotated[int, Field(ge=1)] = 1000
@@ -95,11 +92,6 @@ class SubsetsSpec(Section):
         """What the choices depend on, JSON-able."""
         found = self.model_dump(mode="json", exclude={"alone"})
         return {**found, "alone": True} if self.alone else found
-
-
-SUBSETS = "subsets"
-
-METRICS = {"classification": ("uar", "wa"), "regression": ("spearman",)}
 
 
 def _default_members(models: list[str], head: Section | None) -> list[str] | str:
@@ -145,7 +137,9 @@ def subsets_of(
     if spec is None or spec.metrics:
         return spec
     task = "classification" if "target" in flat else "regression"
-    return spec.model_copy(update={"metrics": list(METRICS[task])})
+    return spec.model_copy(
+        update={"metrics": [metric for metric in of_subsets(task) if metric in shown(task)]}
+    )
 
 
 def _fusion(
@@ -179,15 +173,15 @@ def subset_faults(spec: SubsetsSpec, classification: bool) -> list[str]:
     task = "classification" if classification else "regression"
     faults = [f"{where} k: got {one}, there are {n} members" for one in spec.sizes if one > n]
     faults += [
-        f"{where} metrics: got '{one}', for {task}: {', '.join(METRICS[task])}"
+        f"{where} metrics: got '{one}', for {task}: {', '.join(of_subsets(task))}"
         for one in spec.metrics
-        if one not in METRICS[task]
+        if one not in of_subsets(task)
     ]
     if not classification:
         faults += [
-            f"{where} methods: '{one}' needs classes; use 'mean'"
-            for one in spec.methods
-            if one != "mean"
+            f"{where} methods: '{method}' needs classes; use 'mean'"
+            for method in spec.methods
+            if task not in FUSION_METHODS[method].tasks
         ]
     for key, given in (("methods", spec.methods), ("metrics", spec.metrics)):
         if len(set(given)) != len(given):

@@ -10,13 +10,10 @@ from pydantic import Field, field_validator
 
 from features.common.sections import Among, Section
 from features.recipe.known.heads import HEADS
-from features.recipe.known.records import CLASSIFICATION, REGRESSION, of_task
+from features.recipe.known.metrics import selections
+from features.recipe.known.records import CLASSIFICATION, REGRESSION, TASKS, of_task
 
-Selection = Literal["nmse", "nmae", "spearman", "uar", "wa"]
-
-REGRESSION_SELECTION = ("nmse", "nmae", "spearman")
-
-CLASSIFICATION_SELECTION = ("uar", "wa")
+SELECTIONS = tuple(select for task in TASKS for select in selections(task))
 
 GridValue = bool | int | float | str | dict[str, float]
 
@@ -54,7 +51,7 @@ class HeadSpec(Section):
     ] = ["standard"]
     grid: dict[str, Annotated[list[GridValue], Field(min_length=1)]] = {}
     fixed: dict[str, GridValue] = {}
-    select: Selection
+    select: Annotated[str, Among(SELECTIONS)]
     per_target: bool = False
     layer: int | str | list[int | str] = "last"
     statistics: Annotated[list[str], Field(min_length=1)] | None = None
@@ -105,9 +102,8 @@ def head_choices(top: Mapping[str, Any]) -> dict[str, Sequence[str]]:
     """What `[head]` may hold by the recipe's task, where it says which."""
     if ("target" in top) == ("targets" in top):
         return {}
-    if "target" in top:
-        return {"kind": of_task(HEADS, CLASSIFICATION), "select": CLASSIFICATION_SELECTION}
-    return {"kind": of_task(HEADS, REGRESSION), "select": REGRESSION_SELECTION}
+    task = CLASSIFICATION if "target" in top else REGRESSION
+    return {"kind": of_task(HEADS, task), "select": selections(task)}
 
 
 def layers_of(head: Section | None) -> list[int | str]:

@@ -31,7 +31,6 @@ from features.recipe.extract import (
     concatenation_faults,
 )
 from features.recipe.fusion import (
-    METRICS,
     SUBSETS,
     FusionSpec,
     SubsetsSpec,
@@ -43,14 +42,13 @@ from features.recipe.fusion import (
     subsets_of,
 )
 from features.recipe.head import (
-    CLASSIFICATION_SELECTION,
-    REGRESSION_SELECTION,
     HeadSpec,
     head_choices,
     layers_of,
     side_by_side,
 )
 from features.recipe.known.heads import HEADS
+from features.recipe.known.metrics import selections, shown
 from features.recipe.known.records import of_task
 from features.recipe.labels import LabelsSpec, corpus_faults, label_maps
 from features.recipe.model import (
@@ -176,7 +174,7 @@ def load_recipe(
         _run_names(model_specs, sections["head"], fusions),
         (top.targets if top else None) or (),
         corpus_specs,
-        METRICS["classification" if "target" in flat else "regression"],
+        shown("classification" if "target" in flat else "regression"),
         subsets.sizes if subsets else None,
         len(corpus_specs) == 1 or bool(subsets and subsets.alone),
         None if top is None or None in sections.values() else settings,
@@ -324,9 +322,8 @@ def _combinations(
         faults.append("labels: goes with target (classification), not with targets")
     head, split, extract = sections["head"], sections["split"], sections["extract"]
     if isinstance(head, HeadSpec):
-        scores = CLASSIFICATION_SELECTION if classification else REGRESSION_SELECTION
         task = "classification" if classification else "regression"
-        kinds = of_task(HEADS, task)
+        kinds, scores = of_task(HEADS, task), selections(task)
         if head.kind not in kinds:
             faults.append(f"[head] kind: got '{head.kind}', for {task}: {', '.join(kinds)}")
         if head.select not in scores:

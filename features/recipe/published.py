@@ -23,13 +23,16 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from features.common.errors import nearest
-from features.common.sections import Section, check_section
+from features.common.sections import Among, Section, check_section
+from features.recipe.known.metrics import shown
+from features.recipe.known.records import TASKS
 
 Stem = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$")]
 Figure = Annotated[float, Field(allow_inf_nan=False)] | Literal["-"]
 Value = bool | int | float | str
 Needs = dict[str, Value | list[Value]]
 KINDS = ("run", "statistic", "k")
+SHOWN = tuple(metric for task in TASKS for metric in shown(task))
 _FURTHER = ("partition", "metric", "target", "corpus")
 
 
@@ -45,7 +48,7 @@ class Place(Section):
     statistic: Literal["mean", "deviation", "largest", "least"] | None = None
     k: Annotated[int, Field(ge=1)] | Literal["any"] | None = None
     partition: Literal["devel", "test"] | None = None
-    metric: Literal["spearman", "uar", "wa"] | None = None
+    metric: Annotated[str, Among(SHOWN)] | None = None
     target: str | None = None
     corpus: str | None = None
 

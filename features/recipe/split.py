@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from features.common.errors import nearest
-from features.common.sections import Section, check_section, names_folder
+from features.common.sections import Among, Section, check_section, names_folder
 from features.recipe.head import HeadSpec
+from features.recipe.known.splits import INNER_SPLITS, OUTER_SPLITS
 
 OverlapKind = Literal["speaker", "session", "sentence", "audio"]
 
@@ -18,17 +19,6 @@ OVERLAP_KINDS = ("speaker", "session", "sentence", "audio")
 # What a protocol of `also` takes from [split] unless it says otherwise.
 _INHERITED = ("inner", "inner_folds", "outer_folds", "test_size", "seed", "shuffle",
               "balance_gender", "expect_overlap")  # fmt: skip
-
-# What belongs to one outer split alone.
-_OWN = {
-    "devel_size": "stratified-holdout",
-    "emobox": "emobox",
-    "emobox_names": "emobox",
-    "train": "cross-corpus",
-    "test": "cross-corpus",
-    "pool": "cross-corpus",
-    "within": "cross-corpus",
-}
 
 
 class SplitSpec(Section):
@@ -41,20 +31,8 @@ class SplitSpec(Section):
     of `seed` and of the head's `random_state`, and shuffled.
     """
 
-    outer: Literal[
-        "predefined",
-        "leave-one-speaker-out",
-        "leave-one-session-out",
-        "speaker-k-fold",
-        "session-k-fold",
-        "sentence-disjoint",
-        "stratified-holdout",
-        "four-to-one-in-five",
-        "emobox",
-        "cross-corpus",
-        "speaker-sentence-grid",
-    ] = "predefined"
-    inner: Literal["devel", "speaker-k-fold", "stratified-k-fold"] = "speaker-k-fold"
+    outer: Annotated[str, Among(tuple(OUTER_SPLITS))] = "predefined"
+    inner: Annotated[str, Among(tuple(INNER_SPLITS))] = "speaker-k-fold"
     outer_folds: Annotated[int, Field(ge=2)] = 5
     inner_folds: Annotated[int, Field(ge=2)] = 5
     test_size: Annotated[float, Field(gt=0, lt=1)] = 0.2
@@ -92,7 +70,7 @@ class SplitSpec(Section):
     @property
     def uses_seed(self) -> bool:
         """Whether a fold depends on the seed: not with lists that are given and devel to choose."""
-        return self.outer not in ("predefined", "emobox") or self.inner != "devel"
+        return not OUTER_SPLITS[self.outer].given or self.inner != "devel"
 
 
 FOUR_TO_ONE_IN_FIVE = {"inner": "stratified-k-fold", "inner_folds": 5, "test_size": 0.2}
@@ -113,24 +91,29 @@ def split_faults(split: SplitSpec, classification: bool, corpora: Sequence[str])
     """Faults of settings that do not go together."""
     faults = [
         f"[split] {key}: goes with outer = '{outer}', not '{split.outer}'"
-        for key, outer in _OWN.items()
+        for outer, record in OUTER_SPLITS.items()
+        for key in record.settings
         if split.outer != outer and getattr(split, key) not in (None, False, {})
     ]
-    may_have_devel = split.outer in ("predefined", "emobox") or split.devel_size is not None
+    may_have_devel = OUTER_SPLITS[split.outer].given or split.devel_size is not None
     if split.inner == "devel" and not may_have_devel:
+        given = ", ".join(repr(outer) for outer, record in OUTER_SPLITS.items() if record.given)
         faults.append(
-            "[split] inner: 'devel' goes with outer = 'predefined', 'emobox' or "
+            f"[split] inner: 'devel' goes with outer = {given} or "
             f"'stratified-holdout' with a devel_size, not '{split.outer}'"
         )
     if split.devel_size is not None and split.devel_size + split.test_size >= 1:
         faults.append("[split] devel_size, test_size: together 1 or more; nothing is left to train")
-    if not classification:
-        faults += [
-            f"[split] {side}: '{kind}' needs classes (target); use 'speaker-k-fold'"
-            for side, kind in (("outer", split.outer), ("inner", split.inner))
-            if kind.startswith("stratified") or kind == "four-to-one-in-five"
-        ]
-    grouped = ("speaker-k-fold", "session-k-fold", "sentence-disjoint", "speaker-sentence-grid")
+    task = "classification" if classification else "regression"
+    faults += [
+        f"[split] {side}: '{key}' needs classes (target); use 'speaker-k-fold'"
+        for side, key, tasks in (
+            ("outer", split.outer, OUTER_SPLITS[split.outer].tasks),
+            ("inner", split.inner, INNER_SPLITS[split.inner].tasks),
+        )
+        if task not in tasks
+    ]
+    grouped = [outer for outer, record in OUTER_SPLITS.items() if record.of_groups]
     if split.shuffle and not {split.outer, split.inner, split.within} & set(grouped):
         faults.append(f"[split] shuffle: goes with folds of groups: {', '.join(grouped)}")
     if split.outer == "emobox" and split.emobox is None:

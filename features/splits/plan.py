@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -36,13 +38,6 @@ from features.utterances import key_order
 __all__ = ["Fold", "Plan", "Positions", "inner_folds", "make_plan", "outer_folds"]
 
 PARTITIONS = ("train", "devel", "test")
-GROUPED = {
-    "speaker-k-fold": "speaker",
-    "session-k-fold": "session",
-    "sentence-disjoint": "sentence",
-}
-"""What is never divided by a split in `outer_folds` parts."""
-
 CONDITIONS = {
     "test": (),
     "speaker-seen": ("speaker",),
@@ -131,31 +126,7 @@ def outer_folds(
     CorpusError
         EmoBox's lists are not there or do not fit.
     """
-    notes = [] if notes is None else notes
-    everything = np.arange(len(rows))
-    where = f"[split] outer = '{split.outer}'"
-    if split.outer == "predefined":
-        train, devel, test = _partitions(rows)
-        return [Fold("", train, test, devel)]
-    if split.outer in ("leave-one-speaker-out", "leave-one-session-out"):
-        column = "speaker" if split.outer == "leave-one-speaker-out" else "session"
-        names, codes = groups_of(rows, column)
-        refuse_unknown(rows, codes, everything, column, where)
-        if len(names) < 2:
-            raise RunError(f"{where}: only one {column}: {names[0]}")
-        return Division(codes).folds(names, (column,))
-    if split.outer in GROUPED:
-        column = GROUPED[split.outer]
-        where += f" of {split.outer_folds}"
-        divider = GroupDivider(rows, y, split, split.outer_folds, column, where)
-        return divider.folds(everything)
-    if split.outer in ("stratified-holdout", "four-to-one-in-five"):
-        return _holdout(rows, y, split)
-    if split.outer == "emobox":
-        return _emobox(rows, split, notes)
-    if split.outer == "cross-corpus":
-        return _cross_corpus(rows, split, y)
-    return _grid(rows, split, y)
+    return OUTER[split.outer](rows, y, split, [] if notes is None else notes)
 
 
 def inner_folds(
@@ -209,6 +180,35 @@ def _inner(rows: pd.DataFrame, y: NDArray[Any], split: SplitSpec) -> GroupDivide
     raise ValueError(f"inner = '{split.inner}' is made from the table's partitions")
 
 
+def _predefined(
+    rows: pd.DataFrame, y: NDArray[Any], split: SplitSpec, notes: list[str]
+) -> list[Fold]:
+    """The table's own partitions."""
+    train, devel, test = _partitions(rows)
+    return [Fold("", train, test, devel)]
+
+
+def _leave_one_out(
+    column: str, rows: pd.DataFrame, y: NDArray[Any], split: SplitSpec, notes: list[str]
+) -> list[Fold]:
+    """A fold a speaker or session."""
+    where = f"[split] outer = '{split.outer}'"
+    names, codes = groups_of(rows, column)
+    refuse_unknown(rows, codes, np.arange(len(rows)), column, where)
+    if len(names) < 2:
+        raise RunError(f"{where}: only one {column}: {names[0]}")
+    return Division(codes).folds(names, (column,))
+
+
+def _of_groups(
+    column: str, rows: pd.DataFrame, y: NDArray[Any], split: SplitSpec, notes: list[str]
+) -> list[Fold]:
+    """`outer_folds` parts that divide no speaker, session or sentence."""
+    where = f"[split] outer = '{split.outer}' of {split.outer_folds}"
+    divider = GroupDivider(rows, y, split, split.outer_folds, column, where)
+    return divider.folds(np.arange(len(rows)))
+
+
 def _partitions(rows: pd.DataFrame) -> list[Positions]:
     """Positions of train, devel and test; any other partition is an error."""
     other = rows[~rows["partition"].isin(PARTITIONS)]
@@ -223,7 +223,7 @@ def _partitions(rows: pd.DataFrame) -> list[Positions]:
     return [np.flatnonzero(rows["partition"] == name) for name in PARTITIONS]
 
 
-def _holdout(rows: pd.DataFrame, y: NDArray[Any], split: SplitSpec) -> list[Fold]:
+def _holdout(rows: pd.DataFrame, y: NDArray[Any], split: SplitSpec, notes: list[str]) -> list[Fold]:
     """One test part of `test_size` of each corpus, each class in its share, and a devel part."""
     _need_classes(y, f"outer = '{split.outer}'")
     where = f"[split] outer = '{split.outer}' with test_size = {split.test_size}"
@@ -249,7 +249,7 @@ def _holdout(rows: pd.DataFrame, y: NDArray[Any], split: SplitSpec) -> list[Fold
     return [Fold("0", rest.train, test, rest.test)]
 
 
-def _emobox(rows: pd.DataFrame, split: SplitSpec, notes: list[str]) -> list[Fold]:
+def _emobox(rows: pd.DataFrame, y: NDArray[Any], split: SplitSpec, notes: list[str]) -> list[Fold]:
     """The folds that EmoBox ships, fold k of every corpus united."""
     if split.emobox is None:
         raise ValueError("outer = 'emobox' needs the folder")
@@ -286,7 +286,9 @@ def _emobox(rows: pd.DataFrame, split: SplitSpec, notes: list[str]) -> list[Fold
     return folds
 
 
-def _cross_corpus(rows: pd.DataFrame, split: SplitSpec, y: NDArray[Any]) -> list[Fold]:
+def _cross_corpus(
+    rows: pd.DataFrame, y: NDArray[Any], split: SplitSpec, notes: list[str]
+) -> list[Fold]:
     """Fit on corpora, test on others; and inside a corpus where that is asked for."""
     corpus = rows["corpus"].to_numpy(str)
     there = sorted(set(corpus))
@@ -325,7 +327,7 @@ def _cross_corpus(rows: pd.DataFrame, split: SplitSpec, y: NDArray[Any]) -> list
     return folds
 
 
-def _grid(rows: pd.DataFrame, split: SplitSpec, y: NDArray[Any]) -> list[Fold]:
+def _grid(rows: pd.DataFrame, y: NDArray[Any], split: SplitSpec, notes: list[str]) -> list[Fold]:
     """Cells of speakers and sentences, each under the four conditions."""
     everything, k = np.arange(len(rows)), split.outer_folds
     where = f"[split] outer = '{split.outer}' of {k} x {k}"
@@ -374,3 +376,23 @@ def _none() -> Positions:
 def _need_classes(y: np.ndarray, where: str) -> None:
     if y.ndim == 2:
         raise RunError(f"[split] {where} needs classes (target), not targets; use speakers")
+
+
+OUTER: Mapping[str, Callable[[pd.DataFrame, NDArray[Any], SplitSpec, list[str]], list[Fold]]] = (
+    MappingProxyType(
+        {
+            "predefined": _predefined,
+            "leave-one-speaker-out": partial(_leave_one_out, "speaker"),
+            "leave-one-session-out": partial(_leave_one_out, "session"),
+            "speaker-k-fold": partial(_of_groups, "speaker"),
+            "session-k-fold": partial(_of_groups, "session"),
+            "sentence-disjoint": partial(_of_groups, "sentence"),
+            "stratified-holdout": _holdout,
+            "four-to-one-in-five": _holdout,
+            "emobox": _emobox,
+            "cross-corpus": _cross_corpus,
+            "speaker-sentence-grid": _grid,
+        }
+    )
+)
+"""What makes the folds of an outer split: of rows, y, split, and notes that it adds to."""

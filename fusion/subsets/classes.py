@@ -35,7 +35,7 @@ class Classes(Problem):
     scores : float64, shape (n_members, n, n_labels)
         NaN where the fold of a row lacked a class, in which members agree.
     method : str
-        Of `ADDITIVE`.
+        Of `features.recipe.known.fusion_methods.SUBSET_METHODS`.
     metrics : sequence of str
         Of `uar` and `wa`.
 

@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-ADDITIVE = ("mean", "logit-sum", "vote")
-
 Floats = NDArray[np.float64]
 
 Ints = NDArray[np.int64]

@@ -13,9 +13,9 @@ from scipy.stats import spearmanr
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 from features.common.errors import RunError
+from features.recipe.known.fusion_methods import SUBSET_METHODS
 from fusion.methods import METHODS, mean
 from fusion.subsets.classes import Classes
-from fusion.subsets.parts import ADDITIVE
 from fusion.subsets.search import (
     NEAR,
     TIES_KEPT,
@@ -65,7 +65,7 @@ def named(best: Best, n_members: int, k: int) -> list[tuple[int, ...]]:
     return [tuple(one) for one in members_of(np.array(best.masks), n_members, k).tolist()]
 
 
-@pytest.mark.parametrize("method", ADDITIVE)
+@pytest.mark.parametrize("method", SUBSET_METHODS)
 @pytest.mark.parametrize(
     ("n_members", "n", "n_labels"), [(7, 60, 3), (11, 90, 4), (5, 30, 2), (3, 20, 6)]
 )
@@ -85,7 +85,7 @@ def test_winners_and_ties_are_those_of_brute_force(
             assert named(best, n_members, k) == ties[:TIES_KEPT]
 
 
-@pytest.mark.parametrize("method", ADDITIVE)
+@pytest.mark.parametrize("method", SUBSET_METHODS)
 def test_a_class_that_a_fold_lacked_cannot_win(rng: np.random.Generator, method: str) -> None:
     truth, scores = classes(rng, 6, 50, 4)
     scores[:, :20, 2] = np.nan
@@ -101,7 +101,7 @@ def test_a_class_that_a_fold_lacked_cannot_win(rng: np.random.Generator, method:
         Classes(truth, scores, method, ["uar"])
 
 
-@pytest.mark.parametrize("method", ADDITIVE)
+@pytest.mark.parametrize("method", SUBSET_METHODS)
 def test_scores_that_tie_exactly(rng: np.random.Generator, method: str) -> None:
     truth, scores = classes(rng, 6, 40, 3)
     scores = np.rint(scores)  # sums of whole numbers: the first class of the list wins many rows

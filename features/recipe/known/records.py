@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Protocol, TypeVar
 
 CLASSIFICATION, REGRESSION = "classification", "regression"
-TASKS = (CLASSIFICATION, REGRESSION)
+TASKS = (REGRESSION, CLASSIFICATION)
 
 
 class Record(Protocol):

@@ -1,0 +1,6 @@
+"""The precisions that `[extract] precision` may name; `extract.encoders` computes in them."""
+
+from __future__ import annotations
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+"""The names of torch's types."""
