@@ -21,8 +21,8 @@ from features.common.errors import StoreError, UserError
 from features.common.lock import WriterLock, check_held, live_holder
 from features.common.workers import load_table
 from features.corpora.base import read_rows
-from features.exchange.exchange import source_hash
 from features.exchange.feature_files import read_layouts
+from features.exchange.incoming import source_hash
 from features.recipe.load import load_recipe
 from features.stores.failures import failures_path, read_failures
 from features.stores.keepers import find_keepers

@@ -17,7 +17,7 @@ _KILLED = ("TerminatedWorkerError", "BrokenProcessPool")
 _WORDS = ("can't start new thread", "cannot allocate memory", "failed to map segment",
           "can't allocate memory")  # fmt: skip
 """Of errors of other kinds that say the same, in lower case."""
-_ROOMS = Path(__file__).parents[1]
+_ROOMS = Path(__file__).parents[2]
 
 
 def out_of_memory(error: BaseException) -> str | None:
@@ -30,12 +30,12 @@ def out_of_memory(error: BaseException) -> str | None:
     >>> out_of_memory(MemoryError("no room"))[:21]
     'out of memory: no roo'
     """
-    one: BaseException | None = error
-    while one is not None:
-        what = _what(one)
+    cause: BaseException | None = error
+    while cause is not None:
+        what = _what(cause)
         if what:
-            return f"out of memory{_where(one)}: {what}{_limits()}; {WAYS_OUT}"
-        one = one.__cause__ or one.__context__
+            return f"out of memory{_where(cause)}: {what}{_limits()}; {WAYS_OUT}"
+        cause = cause.__cause__ or cause.__context__
     return None
 
 

@@ -1,4 +1,4 @@
-"""What `python -m features corpora` prints: the records of the known corpora, for people."""
+"""The records of the known corpora, for people."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ from features.corpora import CORPORA, get_corpus
 from features.corpora.base import Corpus
 
 
-def print_corpora(names: Iterable[str] = ()) -> int:
-    """Print the records of these corpora, or of all; the exit code is 0.
+def listing(names: Iterable[str] = ()) -> str:
+    """The records of these corpora, or of all, a paragraph each.
 
     Raises
     ------
     CorpusError
-        With the nearest keys, if one is unknown; then nothing is printed.
+        With the nearest keys, if one is unknown.
     """
     records = [get_corpus(name) for name in names] or list(CORPORA.values())
-    print("\n\n".join(describe(record) for record in records))
-    return 0
+    return "\n\n".join(describe(record) for record in records)
 
 
 def describe(record: Corpus) -> str:

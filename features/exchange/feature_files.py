@@ -63,8 +63,8 @@ class Layout:
     id_name: str
 
 
-@dataclass
-class Features:
+@dataclass(frozen=True)
+class MatchedFeatures:
     """What the files hold for a table.
 
     Attributes
@@ -161,15 +161,15 @@ def _layout(path: Path, header: Sequence[Any], drop: Sequence[str]) -> Layout:
     return Layout(path, id_position, positions, kept, out, names[id_position])
 
 
-def read_features(layouts: Sequence[Layout], frame: pd.DataFrame) -> Features:
+def read_features(layouts: Sequence[Layout], table: pd.DataFrame) -> MatchedFeatures:
     """Read the rows of the files and match them to a table.
 
     Parameters
     ----------
     layouts : sequence of Layout
         As `read_layouts` gives them.
-    frame : DataFrame
-        The table: utterance, path.
+    table : DataFrame
+        utterance, path.
 
     Raises
     ------
@@ -177,61 +177,79 @@ def read_features(layouts: Sequence[Layout], frame: pd.DataFrame) -> Features:
         A cell is no finite float32, a row has another width than the header, an utterance stands
         twice, or no row is of the table. The first faults are named by file, line and column.
     """
-    names = frame["utterance"].tolist()
-    row_of = {utterance: i for i, utterance in enumerate(names)}
-    find = Matcher(frame)
-    X = np.empty((len(names), len(layouts[0].names)), dtype=np.float32)
-    seen: dict[str, str] = {}
-    unmatched: list[str] = []
-    faults = _Faults()
-    frames = False
-    progress = Progress("reading features", len(names), "utterances")
+    gathered = _Gathered(table, len(layouts[0].names))
+    progress = Progress("reading features", len(table), "utterances")
     for layout in layouts:
         rows = _rows(layout.path)
         width = len(next(rows)[1])
-        if isinstance(find(layout.id_name), str):
+        if isinstance(gathered.find(layout.id_name), str):
             raise UserError(
                 f"{layout.path}: line 1 is the row of {layout.id_name}; a header line with the "
                 f"names of the columns is expected"
             )
-        frames = frames or any(one.lower() == "frametime" for one in layout.left_out)
         for where, cells in rows:
             progress.add(1)
-            if len(cells) != width:
-                faults.add(
-                    f"{layout.path}, {where}: {counted(len(cells), 'cell')}, the header has {width}"
-                )
-                continue
-            name = clean(str(cells[layout.id_position]))
-            found = find(name)
-            if not isinstance(found, str):
-                reason = f" (could be {' or '.join(sorted(found)[:2])})" if found else ""
-                unmatched.append(f"{name}{reason} in {layout.path}, {where}")
-                continue
-            place = f"{layout.path}, {where}"
-            if found in seen:
-                faults.add(f"{place}: {name} is {found}, which stands in {seen[found]} already")
-                continue
-            seen[found] = place
-            values = [cells[i] for i in layout.positions]
-            try:
-                X[row_of[found]] = _numbers(values)
-            except (ValueError, TypeError):
-                for column, cell in zip(layout.names, values, strict=True):
-                    if reason := _reason(cell):
-                        faults.add(f"{place}, column {column!r}: {reason}")
+            gathered.take(layout, f"{layout.path}, {where}", cells, width)
     progress.close()
     way_out = "mend the files, or name columns that are no features with --drop"
-    if frames:
+    if any(name.lower() == "frametime" for layout in layouts for name in layout.left_out):
         way_out += " (of features a frame, make functionals first: one row an utterance)"
-    faults.refuse(way_out)
-    if not seen:
-        raise UserError(
-            f"none of {counted(len(unmatched), 'row')} is of an utterance of the table: the files "
-            f"say {some(unmatched, 2)}; the table has {some(names, 2)}"
-        )
-    keep = [i for i, name in enumerate(names) if name in seen]
-    return Features([names[i] for i in keep], X if len(keep) == len(X) else X[keep], unmatched)
+    gathered.faults.refuse(way_out)
+    return gathered.result()
+
+
+class _Gathered:
+    """Rows of files, taken one by one for the utterances of a table."""
+
+    def __init__(self, table: pd.DataFrame, n_features: int) -> None:
+        self.names: list[str] = table["utterance"].tolist()
+        self.find = Matcher(table)
+        self.faults = _Faults()
+        self._row_of = {utterance: i for i, utterance in enumerate(self.names)}
+        self._X = np.empty((len(self.names), n_features), dtype=np.float32)
+        self._seen: dict[str, str] = {}
+        self._unmatched: list[str] = []
+
+    def take(self, layout: Layout, place: str, cells: Sequence[Any], width: int) -> None:
+        """Take a row of a file whose header has `width` cells; `place` is where it stands."""
+        if len(cells) != width:
+            self.faults.add(f"{place}: {counted(len(cells), 'cell')}, the header has {width}")
+            return
+        name = clean(str(cells[layout.id_position]))
+        found = self.find(name)
+        if not isinstance(found, str):
+            reason = f" (could be {' or '.join(sorted(found)[:2])})" if found else ""
+            self._unmatched.append(f"{name}{reason} in {place}")
+            return
+        if found in self._seen:
+            there = self._seen[found]
+            self.faults.add(f"{place}: {name} is {found}, which stands in {there} already")
+            return
+        self._seen[found] = place
+        values = [cells[i] for i in layout.positions]
+        try:
+            self._X[self._row_of[found]] = _numbers(values)
+        except (ValueError, TypeError):
+            for column, cell in zip(layout.names, values, strict=True):
+                if reason := _reason(cell):
+                    self.faults.add(f"{place}, column {column!r}: {reason}")
+
+    def result(self) -> MatchedFeatures:
+        """What was taken, in the order of the table.
+
+        Raises
+        ------
+        UserError
+            Nothing was.
+        """
+        if not self._seen:
+            raise UserError(
+                f"none of {counted(len(self._unmatched), 'row')} is of an utterance of the table: "
+                f"the files say {some(self._unmatched, 2)}; the table has {some(self.names, 2)}"
+            )
+        keep = [i for i, name in enumerate(self.names) if name in self._seen]
+        X = self._X if len(keep) == len(self._X) else self._X[keep]
+        return MatchedFeatures([self.names[i] for i in keep], X, self._unmatched)
 
 
 def _numbers(cells: Sequence[Any]) -> NDArray[np.float32]:
@@ -362,13 +380,13 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, Sequence[Any]]]:
     require_parquet(path)
     try:
         with open_regular(path, "rb") as file:
-            frame = pd.read_parquet(file, engine="pyarrow")
+            table = pd.read_parquet(file, engine="pyarrow")
     except ValueError as error:
         raise UserError(f"{path}: no Parquet file ({str(error).splitlines()[0]})") from None
-    if any(name is not None for name in frame.index.names):
-        frame = frame.reset_index()
-    yield "header", list(frame.columns)
-    for number, row in enumerate(frame.itertuples(index=False, name=None), start=1):
+    if any(name is not None for name in table.index.names):
+        table = table.reset_index()
+    yield "header", list(table.columns)
+    for number, row in enumerate(table.itertuples(index=False, name=None), start=1):
         yield f"row {number}", row
 
 

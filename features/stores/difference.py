@@ -6,56 +6,40 @@ The error of a row is the norm of the difference over the norm of the row in the
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from features.common.errors import UserError
 from features.common.findings import some
 from features.common.words import counted
 from features.stores.guard import Float32
-from features.stores.inventory import require_store
 from features.stores.read import Store
 
 STEP_VALUES = 1 << 20
 """Values that are compared at a time, in float64."""
-EQUAL, DIFFERENT, TROUBLE = 0, 1, 2
-"""Exit codes, as of diff(1)."""
 
 
-def diff(a: Path, b: Path) -> int:
-    """Print how two stores differ, a line each; one line says that they do not.
+def differences(a: Store, b: Store) -> Iterator[str]:
+    """How two stores differ, a line each, as it is found.
 
-    Returns
-    -------
-    int
-        0 equal (key, rows, audio hashes, and all values bit for bit), 1 different, 2 one of them
-        cannot be read.
+    Nothing comes of stores that are equal: key, rows, audio hashes, and all values bit for bit.
+
+    Raises
+    ------
+    StoreError
+        A block that is compared is damaged.
     """
-    try:
-        for path in (a, b):
-            require_store(path)
-        with Store(a) as first, Store(b) as second:
-            different = False
-            for line in _descriptions(first, second):
-                print(line)
-                different = True
-            for line in _values(first, second):
-                print(line)
-                different = True
-            if not different:
-                counts = [(len(first.index), "row"), (len(first.layers), "layer")]
-                if len(first.statistics) > 1:
-                    counts.append((len(first.statistics), "statistic"))
-                named = ", ".join(counted(n, what) for n, what in counts)
-                print(f"equal: {named}, bit for bit")
-            return DIFFERENT if different else EQUAL
-    except UserError as error:
-        print(f"python -m features: {error}", file=sys.stderr)
-        return TROUBLE
+    yield from _descriptions(a, b)
+    yield from _values(a, b)
+
+
+def extent(store: Store) -> str:
+    """How much two equal stores have in common: rows, layers, and statistics where several."""
+    counts = [(len(store.index), "row"), (len(store.layers), "layer")]
+    if len(store.statistics) > 1:
+        counts.append((len(store.statistics), "statistic"))
+    return ", ".join(counted(n, what) for n, what in counts)
 
 
 def _descriptions(a: Store, b: Store) -> Iterator[str]:
@@ -66,7 +50,7 @@ def _descriptions(a: Store, b: Store) -> Iterator[str]:
             yield f"key, {name}: {mine} and {other}"
     if a.default != b.default:
         yield f"default statistics: {', '.join(a.default)} and {', '.join(b.default)}"
-    for statistic in (one for one in a.statistics if one in b.statistics):
+    for statistic in (name for name in a.statistics if name in b.statistics):
         if a.names.get(statistic) != b.names.get(statistic):
             yield f"names of the columns of {statistic} differ"
     ours, theirs = (dict(zip(s.index["utterance"], s.index["audio_hash"], strict=True))
@@ -88,12 +72,12 @@ def _values(a: Store, b: Store) -> Iterator[str]:
     if not len(common):
         return
     worst, where = -1.0, ""
-    for statistic in (one for one in a.statistics if one in b.statistics):
+    for statistic in (name for name in a.statistics if name in b.statistics):
         widths = a.columns(statistic), b.columns(statistic)
         if widths[0] != widths[1]:
             yield f"{statistic}: {widths[0]} and {widths[1]} columns; not compared"
             continue
-        for layer in (one for one in a.layers if one in b.layers):
+        for layer in (index for index in a.layers if index in b.layers):
             x = a.read_position(a.layers.index(layer), statistic, check=True)
             y = b.read_position(b.layers.index(layer), statistic, check=True)
             equal, error = _compare(x, y, here, there)
@@ -119,10 +103,10 @@ def _compare(
     step = max(1, STEP_VALUES // x.shape[1])
     for start in range(0, len(here), step):
         part = slice(start, start + step)
-        one, other = x[here[part]], y[there[part]]
-        equal[part] = (one.view(np.uint32) == other.view(np.uint32)).all(axis=1)
-        gap = np.linalg.norm(one.astype(np.float64) - other, axis=1)
-        norm = np.linalg.norm(one.astype(np.float64), axis=1)
+        first, second = x[here[part]], y[there[part]]
+        equal[part] = (first.view(np.uint32) == second.view(np.uint32)).all(axis=1)
+        gap = np.linalg.norm(first.astype(np.float64) - second, axis=1)
+        norm = np.linalg.norm(first.astype(np.float64), axis=1)
         # A row of zeros beside one that is not: the error is infinite.
         with np.errstate(divide="ignore", invalid="ignore"):
             error[part] = np.where(gap == 0, 0.0, gap / norm)

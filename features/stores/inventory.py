@@ -29,7 +29,7 @@ from features.utterances import read_table
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowState:
     """A store's rows beside the table's.
 
     Attributes
@@ -68,7 +68,7 @@ class Rows:
         )
 
 
-def compare_rows(index: pd.DataFrame, frame: pd.DataFrame) -> Rows:
+def compare_rows(index: pd.DataFrame, frame: pd.DataFrame) -> RowState:
     """Compare a store's index with a table.
 
     Parameters
@@ -85,11 +85,15 @@ def compare_rows(index: pd.DataFrame, frame: pd.DataFrame) -> Rows:
     """
     stored = dict(zip(index["utterance"], index["audio_hash"], strict=True))
     known = dict(zip(frame["utterance"], frame["audio_hash"], strict=True))
-    return Rows(
+    return RowState(
         len(known),
-        tuple(one for one in known if one not in stored),
-        tuple(one for one in stored if one not in known),
-        tuple(one for one, hashed in stored.items() if known.get(one) not in (None, "", hashed)),
+        tuple(utterance for utterance in known if utterance not in stored),
+        tuple(utterance for utterance in stored if utterance not in known),
+        tuple(
+            utterance
+            for utterance, hashed in stored.items()
+            if known.get(utterance) not in (None, "", hashed)
+        ),
     )
 
 
@@ -112,13 +116,20 @@ def require_store(path: Path) -> None:
     """
     if path.exists() or parts_path(path).is_dir():
         return
-    names = [one.stem for one in sorted(path.parent.glob("[!.]*.h5"))]
+    names = [store.stem for store in sorted(path.parent.glob("[!.]*.h5"))]
     there = f"there are {', '.join(names)}" if names else "nor any other in that folder"
     raise StoreError(f"{path}: no such store; {there}{nearest(path.stem, names)}")
 
 
-def status(recipe: Recipe, stores: Path) -> int:
-    """Print corpus x model: state, utterances, layers, precision, size; what to know; a total."""
+def status(recipe: Recipe, stores: Path) -> list[str]:
+    """Lines of corpus x model: state, utterances, layers, precision, size; what to know; a total.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    stores : Path
+        Folder of the stores; what is not there is a line, no error.
+    """
     head = ("corpus", "model", "state", "utterances", "layers", "precision", "size")
     rows: list[tuple[str, ...]] = [head]
     kinds: Counter[str] = Counter()
@@ -129,19 +140,16 @@ def status(recipe: Recipe, stores: Path) -> int:
             frame = read_table(stores / corpus).frame
         except CorpusError as error:
             frame = None
-            if any((stores / corpus / f"utterances.{one}").exists() for one in ("csv", "json")):
+            if any((stores / corpus / f"utterances.{kind}").exists() for kind in ("csv", "json")):
                 notes.append(str(error))
         for model in recipe.single_models:
             row, n_bytes = _status_row(stores, corpus, model, frame, notes)
             rows.append(row)
             kinds[re.split(r"[:(,]", row[2])[0].strip()] += 1
             total += n_bytes
-    _print_columns(rows)
-    for note in notes:
-        print(note)
     counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
-    print(f"{counted(kinds.total(), 'store')}: {counts}; {size(total)}")
-    return 0
+    in_all = f"{counted(kinds.total(), 'store')}: {counts}; {size(total)}"
+    return [*_columns(rows), *notes, in_all]
 
 
 def _status_row(
@@ -181,7 +189,7 @@ def _sealed(store: Path) -> tuple[int, int]:
     """Rows in the sealed parts of a store, and their bytes."""
     folder = parts_path(store)
     n = sum(len(part.index) for _, part in sealed_parts(folder) if part is not None)
-    return n, sum(one.stat().st_size for one in folder.glob("*.h5"))
+    return n, sum(part.stat().st_size for part in folder.glob("*.h5"))
 
 
 def models_of(folder: Path) -> list[str]:
@@ -204,8 +212,14 @@ def corpus_folders(stores: Path) -> list[Path]:
     return sorted(path for path in stores.iterdir() if path.is_dir())
 
 
-def list_stores(stores: Path) -> int:
-    """Print every store below STORES, whether a recipe names it or not, and what is in parts."""
+def list_stores(stores: Path) -> list[str]:
+    """A line for every store below STORES, whether a recipe names it or not, or in parts.
+
+    Raises
+    ------
+    UserError
+        STORES is no folder, or there is no store in it.
+    """
     head = ("corpus", "model", "source", "precision", "layers", "rows", "size", "statistics", "of")
     rows: list[tuple[str, ...]] = [head]
     total = 0
@@ -217,9 +231,7 @@ def list_stores(stores: Path) -> int:
                 total += n_bytes
     if len(rows) == 1:
         raise UserError(f"{stores}: no store there; name the folder with --stores")
-    _print_columns(rows)
-    print(f"{len(rows) - 1} in all, {size(total)}")
-    return 0
+    return [*_columns(rows), f"{len(rows) - 1} in all, {size(total)}"]
 
 
 def _listed(path: Path) -> list[tuple[tuple[str, ...], int]]:
@@ -248,7 +260,7 @@ def _listed_parts(path: Path) -> list[tuple[tuple[str, ...], int]]:
         return []
     sealed, n_bytes = _sealed(path)
     key = next((part.key for _, part in sealed_parts(folder) if part is not None), {})
-    times = [one.stat().st_mtime for one in (folder, *folder.glob("*.h5"))]
+    times = [path.stat().st_mtime for path in (folder, *folder.glob("*.h5"))]
     date = time.strftime("%Y-%m-%d %H:%M", time.localtime(max(times)))
     row = (
         f"{path.stem} (in parts)", shown_source(key), str(key.get("precision", "")),
@@ -269,8 +281,9 @@ def shown_source(key: dict[str, object]) -> str:
     return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{20,}\b", r"\1", str(key.get("source", "")))
 
 
-def _print_columns(rows: Sequence[Sequence[str]]) -> None:
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print("  ".join(cells).rstrip())
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]

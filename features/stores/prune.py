@@ -67,15 +67,10 @@ class Step:
         return f"{self.path}: {size(self.freed)}, {self.why}"
 
 
-def prune(
-    recipes: Sequence[Recipe],
-    stores: Path,
-    *,
-    runs: Path,
-    yes: bool,
-    wanted: Sequence[Path] = (),
-) -> int:
-    """Print what can go; with `yes`, remove it.
+def plan(
+    recipes: Sequence[Recipe], stores: Path, runs: Path, wanted: Sequence[Path] = ()
+) -> tuple[list[Step], list[str]]:
+    """What would go, and a line for each thing that stays although no given recipe names it.
 
     Parameters
     ----------
@@ -87,41 +82,6 @@ def prune(
         stores were made from.
     wanted : sequence of Path
         Stores that go whoever names them.
-    yes : bool
-        Do it; without, nothing is changed.
-
-    Returns
-    -------
-    int
-        1 where something could not be removed since a process took it meanwhile.
-    """
-    steps, kept = plan(recipes, stores, runs, wanted)
-    for line in kept:
-        print(f"stays: {line}")
-    if not yes:
-        for step in steps:
-            print(f"would {'rewrite' if step.stale else 'remove'}: {step}")
-        total = size(sum(step.freed for step in steps))
-        print(f"{total} would be freed; --yes does it" if steps else "nothing can go")
-        return 0
-    freed, n_refused = 0, 0
-    for step in steps:
-        try:
-            _carry_out(step)
-        except StoreError as error:
-            n_refused += 1
-            print(f"stays: {error}")
-            continue
-        freed += step.freed
-        print(f"{'rewritten' if step.stale else 'removed'}: {step}")
-    print(f"{size(freed)} freed" if steps else "nothing can go")
-    return 1 if n_refused else 0
-
-
-def plan(
-    recipes: Sequence[Recipe], stores: Path, runs: Path, wanted: Sequence[Path] = ()
-) -> tuple[list[Step], list[str]]:
-    """What would go, and a line for each thing that stays although no given recipe names it.
 
     Raises
     ------
@@ -129,7 +89,10 @@ def plan(
         One that is wanted is no store there.
     """
     named = {
-        (corpus, model) for one in recipes for corpus in one.corpora for model in one.single_models
+        (corpus, model)
+        for recipe in recipes
+        for corpus in recipe.corpora
+        for model in recipe.single_models
     }
     keepers = find_keepers(recipes, runs, stores)
     nobody = f"no recipe names it and no run was made from it ({keepers.searched})"
@@ -167,11 +130,13 @@ def _asked(wanted: Sequence[Path], stores: Path) -> list[Path]:
         One is not there, or lies elsewhere.
     """
     found = []
-    for one in wanted:
-        require_store(one)
-        path = stores / one.parent.name / one.name
-        if one.suffix != ".h5" or not path.exists() or not path.samefile(one):
-            raise StoreError(f"{one}: no store of a corpus below {stores}; --stores names another")
+    for given in wanted:
+        require_store(given)
+        path = stores / given.parent.name / given.name
+        if given.suffix != ".h5" or not path.exists() or not path.samefile(given):
+            raise StoreError(
+                f"{given}: no store of a corpus below {stores}; --stores names another"
+            )
         found.append(path)
     return found
 
@@ -218,7 +183,7 @@ def _stale(path: Path, kept: list[str]) -> list[Step]:
 
 
 def _row_bytes(store: Store) -> int:
-    return 4 * len(store.layers) * sum(store.columns(one) for one in store.statistics)
+    return 4 * len(store.layers) * sum(map(store.columns, store.statistics))
 
 
 def _leftovers(folder: Path) -> list[Step]:
@@ -240,7 +205,7 @@ def _leftovers(folder: Path) -> list[Step]:
     return steps
 
 
-def _carry_out(step: Step) -> None:
+def carry_out(step: Step) -> None:
     """Remove or rewrite; the lock is taken first, and what began meanwhile is left alone.
 
     Raises
@@ -285,6 +250,6 @@ def drop_stale(path: Path) -> None:
 
         write_store(
             path, store.key, store.index.iloc[keep], store.layers, matrix,
-            default=store.default, columns={one: store.columns(one) for one in store.statistics},
+            default=store.default, columns={name: store.columns(name) for name in store.statistics},
             names=store.names,
         )  # fmt: skip

@@ -15,8 +15,9 @@ from extract.__main__ import main as extract
 from extract.__main__ import parser as extract_parser
 from features.common.command import run_command
 from features.common.errors import StoreError
-from features.exchange.exchange import export_features, source_hash
 from features.exchange.feature_files import Matcher
+from features.exchange.incoming import source_hash
+from features.exchange.outgoing import export_features
 from features.matrix import load
 from features.stores.key import store_path
 from features.stores.read import Store

@@ -1,4 +1,4 @@
-"""Features in and out: stores from other programs' files, and files for other programs.
+"""Features in: stores from other programs' files.
 
 An imported store is like any other model's (`FORMAT.md`, Imported stores): heads are trained on it,
 `extract` leaves it alone.
@@ -6,9 +6,9 @@ An imported store is like any other model's (`FORMAT.md`, Imported stores): head
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from features.common.errors import StoreError, UserError
-from features.common.files import open_regular, replacing
+from features.common.files import open_regular
 from features.common.findings import some
 from features.common.lock import WriterLock
 from features.common.progress import Progress
@@ -25,15 +25,14 @@ from features.common.sections import names_folder
 from features.common.text import clean
 from features.common.words import counted
 from features.exchange.feature_files import (
-    PARQUET,
     Layout,
+    MatchedFeatures,
     read_features,
     read_layouts,
-    require_parquet,
 )
 from features.stores.failures import failures_path, write_failures
 from features.stores.guard import Float32
-from features.stores.inventory import require_store, shown_source
+from features.stores.inventory import shown_source
 from features.stores.key import (
     audio_hash,
     file_digest,
@@ -47,10 +46,54 @@ from features.survey import decoders_of
 from features.utterances import read_table
 
 STATISTIC = "functionals"
-FORMATS = (".npz", ".csv", *PARQUET)
 
 
-# -- import ------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Imported:
+    """What an import has made.
+
+    Attributes
+    ----------
+    path : Path
+        The store.
+    n_utterances, n_features : int
+    source : str
+        As the store's key has it.
+    replaced : str
+        What was there before; empty where that was nothing, or the same.
+    n_lacking : int
+        Utterances of the table without features; `failures_path` says why.
+    unmatched : list of str
+        Rows of the files that are of no utterance.
+    left_out : tuple of str
+        Columns of the files that are no features.
+    """
+
+    path: Path
+    n_utterances: int
+    n_features: int
+    source: str
+    replaced: str
+    n_lacking: int
+    unmatched: list[str]
+    left_out: tuple[str, ...]
+
+    def lines(self) -> list[str]:
+        """What was made, and what is not in it, for people."""
+        n_utterances = counted(self.n_utterances, "utterance")
+        lines = [f"{self.path}: {n_utterances} x {counted(self.n_features, 'feature')}, "
+                 f"{self.source}"]  # fmt: skip
+        if self.replaced:
+            lines.append(f"replaced: {self.replaced}")
+        if self.n_lacking:
+            lacking = counted(self.n_lacking, "utterance lacks", "utterances lack")
+            lines.append(f"{lacking} features: see {failures_path(self.path)}")
+        if self.unmatched:
+            n_rows = counted(len(self.unmatched), "row")
+            lines.append(f"{n_rows} of no utterance: {some(self.unmatched, 3)}")
+        if self.left_out:
+            lines.append(f"columns left out: {', '.join(self.left_out)}")
+        return lines
 
 
 def import_features(
@@ -63,7 +106,7 @@ def import_features(
     drop: Sequence[str] = (),
     allow_missing: int = 0,
     force: bool = False,
-) -> int:
+) -> Imported:
     """Make a store of features that other programs computed.
 
     Parameters
@@ -74,6 +117,8 @@ def import_features(
         Its table, `STORES/<corpus>/utterances.csv`, names the utterances.
     model : str
         Name of the model in recipes.
+    stores : Path
+        Folder of the stores.
     root : Path
         The corpus's folder. Read where the table has no audio hashes yet.
     drop : sequence of str
@@ -92,31 +137,16 @@ def import_features(
     StoreError
         A store that was extracted or has another key is there, or one is being written.
     """
-    corpus, model, drop = clean(corpus), clean(model), [clean(one) for one in drop]
+    corpus, model, drop = clean(corpus), clean(model), [clean(name) for name in drop]
     if not names_folder(model):
         raise UserError(f"--as {model!r}: cannot name a file; no / \\ @ in a name")
-    frame = read_table(stores / corpus).frame
+    table = read_table(stores / corpus).frame
     layouts = read_layouts(files, drop)
     key = _key(model, layouts)
     path = store_path(stores, corpus, model)
     _refuse_other(path, key, force)
-    features = read_features(layouts, frame)
-    known = set(features.utterances)
-    files_named = some([str(file) for file in files], 3)
-    reasons = {u: f"no row in {files_named}" for u in frame["utterance"] if u not in known}
-    n_short = len(reasons) + len(features.unmatched)
-    if n_short <= allow_missing:
-        rows = frame[frame["utterance"].isin(known)].reset_index(drop=True)
-        index, unheard = _index(rows, root)
-        reasons |= unheard
-        n_short += len(unheard)
-    if n_short > allow_missing or len(reasons) == len(frame):
-        raise UserError(
-            _shortfall(corpus, reasons, features.unmatched, len(frame), root, allow_missing)
-        )
-    keep: NDArray[np.bool_] = ~index["utterance"].isin(list(reasons)).to_numpy(dtype=bool)
-    X = features.X if keep.all() else features.X[keep]
-    index, X = _sorted(index[keep], X)
+    features = read_features(layouts, table)
+    index, X, reasons = _matched(features, table, files, corpus, root, allow_missing)
     with WriterLock(path.with_suffix(".lock")):
         replaced = _refuse_other(path, key, force)
 
@@ -128,7 +158,7 @@ def import_features(
             default=[STATISTIC], columns={STATISTIC: X.shape[1]},
             names={STATISTIC: layouts[0].names},
         )  # fmt: skip
-        rows = frame.set_index("utterance").loc[sorted(reasons), ["path", "audio_hash"]]
+        rows = table.set_index("utterance").loc[sorted(reasons), ["path", "audio_hash"]]
         write_failures(
             path,
             [
@@ -136,27 +166,51 @@ def import_features(
                 for utterance, audio, hashed in rows.itertuples()
             ],
         )
-    shape = f"{counted(len(index), 'utterance')} x {counted(X.shape[1], 'feature')}"
-    print(f"{path}: {shape}, {key['source']}")
-    if replaced:
-        print(f"replaced: {replaced}")
-    if reasons:
-        lacking = counted(len(reasons), "utterance lacks", "utterances lack")
-        print(f"{lacking} features: see {failures_path(path)}")
-    if features.unmatched:
-        unmatched = counted(len(features.unmatched), "row")
-        print(f"{unmatched} of no utterance: {some(features.unmatched, 3)}")
-    if layouts[0].left_out:
-        print(f"columns left out: {', '.join(layouts[0].left_out)}")
-    return 0
+    n_utterances, n_features = X.shape
+    return Imported(
+        path, n_utterances, n_features, key["source"], replaced, len(reasons),
+        features.unmatched, layouts[0].left_out,
+    )  # fmt: skip
+
+
+def _matched(
+    features: MatchedFeatures,
+    table: pd.DataFrame,
+    files: Sequence[Path],
+    corpus: str,
+    root: Path,
+    allow_missing: int,
+) -> tuple[pd.DataFrame, Float32, dict[str, str]]:
+    """The index and the matrix of the store, and why utterances of the table are not in it.
+
+    Raises
+    ------
+    UserError
+        More is missing on either side than is allowed.
+    """
+    known = set(features.utterances)
+    named = some([str(file) for file in files], 3)
+    reasons = {u: f"no row in {named}" for u in table["utterance"] if u not in known}
+    n_short = len(reasons) + len(features.unmatched)
+    if n_short <= allow_missing:
+        rows = table[table["utterance"].isin(known)].reset_index(drop=True)
+        index, unheard = _index(rows, root)
+        reasons |= unheard
+        n_short += len(unheard)
+    if n_short > allow_missing or len(reasons) == len(table):
+        raise UserError(
+            _shortfall(corpus, reasons, features.unmatched, len(table), root, allow_missing)
+        )
+    keep: NDArray[np.bool_] = ~index["utterance"].isin(list(reasons)).to_numpy(dtype=bool)
+    return *_sorted(index[keep], features.X if keep.all() else features.X[keep]), reasons
 
 
 def _key(model: str, layouts: Sequence[Layout]) -> dict[str, Any]:
-    left_out = sorted({name for one in layouts for name in one.left_out})
+    left_out = sorted({name for layout in layouts for name in layout.left_out})
     return full_key(
         {
             "model": model,
-            "source": f"imported:sha256:{source_hash([one.path for one in layouts])}",
+            "source": f"imported:sha256:{source_hash([layout.path for layout in layouts])}",
             "layers": [0],
             "n_layers": 0,
             "statistics": [STATISTIC],
@@ -274,7 +328,7 @@ def _shortfall(
     allowed: int,
 ) -> str:
     """What is missing on either side, in lines."""
-    without = [one for one, reason in reasons.items() if reason.startswith("no row")]
+    without = [name for name, reason in reasons.items() if reason.startswith("no row")]
     unheard = [reason for reason in reasons.values() if not reason.startswith("no row")]
     way_out = ""
     if len(reasons) < n_table:
@@ -294,75 +348,3 @@ def _shortfall(
             f"for any model where the audio is"
         )
     return "\n  ".join(lines)
-
-
-# -- export ------------------------------------------------------------------------------------
-
-
-def export_features(
-    path: Path, to: Path, *, layer: int | str = "last", statistics: Sequence[str] | None = None
-) -> int:
-    """Write one layer of a store as npz, Parquet or CSV, by the suffix.
-
-    npz: `utterance` (unicode), `X` (float32, shape (n_utterances, n_columns)) and `names`
-    (unicode), no pickle. Parquet and CSV: `utterance`, then a float32 column a feature; the
-    numbers of the CSV read back to the same float32. The file is there whole or not at all.
-
-    Parameters
-    ----------
-    path, to : Path
-        The store, and the file to be written.
-    layer : int, "last" or "mean"
-    statistics : sequence of str, optional
-        Side by side; those that a recipe gets that names none.
-
-    Raises
-    ------
-    UserError
-        The suffix is none of the three, or Parquet is not installed.
-    StoreError
-        The store is missing or damaged, or has no such layer or statistic.
-    """
-    suffix = to.suffix.lower()
-    if suffix not in FORMATS:
-        raise UserError(f"--to {to}: the suffix says what to write: {', '.join(FORMATS)}")
-    if suffix in PARQUET:
-        require_parquet(to)
-    require_store(path)
-    with Store(path) as store:
-        wanted = list(statistics or store.default)
-        blocks = [store.read(layer, one, check=True) for one in wanted]
-        names = _column_names(store, wanted)
-        utterances = store.index["utterance"].to_numpy(str)
-    X = np.concatenate(blocks, axis=1) if len(blocks) > 1 else blocks[0]
-    with replacing(to) as temporary:
-        if suffix == ".npz":
-            with temporary.open("wb") as file:
-                np.savez(file, utterance=utterances, X=X, names=np.array(names, dtype=str))
-        elif suffix == ".csv":
-            _write_csv(temporary, utterances.tolist(), X, names)
-        else:
-            frame = pd.DataFrame(X, columns=names)
-            frame.insert(0, "utterance", utterances)
-            frame.to_parquet(temporary, engine="pyarrow", index=False)
-    shape = f"{counted(X.shape[0], 'utterance')} x {counted(X.shape[1], 'column')}"
-    print(f"{to}: {shape}, layer {layer} of {path}")
-    return 0
-
-
-def _column_names(store: Store, statistics: Sequence[str]) -> list[str]:
-    """The store's own names, else `f0`...; of several statistics, with the statistic behind."""
-    names: list[str] = []
-    for one in statistics:
-        own = store.names.get(one) or [f"f{i}" for i in range(store.columns(one))]
-        names += own if len(statistics) == 1 else [f"{name}_{one}" for name in own]
-    return names
-
-
-def _write_csv(path: Path, utterances: Sequence[str], X: Float32, names: Sequence[str]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["utterance", *names])
-        for utterance, row in zip(utterances, X, strict=True):
-            # Nine digits name a float32, also for a reader that goes by way of float64.
-            writer.writerow([utterance, *(f"{value:.9g}" for value in row.tolist())])
