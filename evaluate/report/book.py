@@ -14,18 +14,18 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from evaluate.report import plots, tables
+from evaluate.report import plots
 from evaluate.report.tables import Sheet
+from evaluate.report.writers.csv import to_csv
+from evaluate.report.writers.html import TEMPLATES, environment
+from evaluate.report.writers.latex import to_latex
 from features.common.progress import duration
 from features.common.terminal import shown
 
-TEMPLATES = Path(__file__).parent / "templates"
 ASSETS = ("report.css", "report.js")
 _LONGEST_STEM = 60
 
@@ -70,13 +70,7 @@ class Book:
         self._files: dict[str, str | bytes] = {
             name: (TEMPLATES / name).read_text(encoding="utf-8") for name in ASSETS
         }
-        self._environment = Environment(
-            loader=FileSystemLoader(TEMPLATES),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
+        self._environment = environment()
         self._environment.filters |= {"pretty": _pretty, "duration": duration}
         self._environment.globals |= {"study": study, "nav": nav, **known}
 
@@ -86,11 +80,11 @@ class Book:
 
     def _keep(self, *found: Sheet | None) -> list[Sheet]:
         """Put tables that have a name into files; what is there is given back."""
-        there = [one for one in found if one is not None]
-        for one in there:
-            if one.name:
-                self._files[f"tables/{one.name}.csv"] = tables.to_csv(one)
-                self._files[f"tables/{one.name}.tex"] = tables.to_latex(one)
+        there = [sheet for sheet in found if sheet is not None]
+        for sheet in there:
+            if sheet.name:
+                self._files[f"tables/{sheet.name}.csv"] = to_csv(sheet)
+                self._files[f"tables/{sheet.name}.tex"] = to_latex(sheet)
         return there
 
     def _draw(self, stem: str, picture: plots.Picture, text: str) -> Shown:

@@ -253,7 +253,9 @@ def _sheet(
     name = f"paper-{table.name}"
     shown = [results for results, _, extra in columns if results is not None and extra]
     caption = _caption(table, shown, own)
-    sheet = Sheet(table.title, caption, header, blocks, name, table.differs)
+    sheet = Sheet(
+        table.title, caption, header, blocks, name, notes=[table.differs] if table.differs else []
+    )
     return sheet, has_ours
 
 

@@ -110,10 +110,11 @@ def _overview_cell(found: Mapping[str, Any] | None, metric: str, most: int = 0) 
     if not found["metrics"]:
         return Cell("masked")
     notes = [f"n = {found['n']}"] * (found["n"] < most) + _few(found)
+    detail = ""
     if found["folds"]:
         mean, std = (found["folds"][key][metric] for key in ("mean", "std"))
-        notes.append(f"folds: {number(mean)} ± {number(std)} ({found['folds']['n']})")
-    return entry(found["metrics"][metric], "; ".join(notes))
+        detail = f"folds: {number(mean)} ± {number(std)} ({found['folds']['n']})"
+    return replace(entry(found["metrics"][metric], "; ".join(notes)), detail=detail)
 
 
 def _few(found: Mapping[str, Any]) -> list[str]:

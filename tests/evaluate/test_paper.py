@@ -124,7 +124,7 @@ def test_ours_stand_beside_the_published_figures(tmp_path: Path) -> None:
         one["uar"][k] for k in ("value", "low", "high")
     )
     assert cell.note == "5 speakers"
-    assert (sheet.name, sheet.note) == ("paper-table-1", "50 % & <more>")
+    assert (sheet.name, sheet.notes) == ("paper-table-1", ["50 % & <more>"])
     assert sheet.caption == (
         "Table <1>. Published: Someone; ours: study, with 95% bootstrap intervals over speakers"
     )

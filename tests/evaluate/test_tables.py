@@ -1,15 +1,21 @@
-"""Tables of the report as CSV and LaTeX."""
+"""A table in its four media: CSV, LaTeX, HTML and the terminal."""
 
 from __future__ import annotations
 
 import csv
 import io
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from evaluate.report import tables
-from evaluate.report.tables import Cell, Sheet
+from evaluate.report.tables import Cell, Sheet, text
+from evaluate.report.writers.csv import to_csv
+from evaluate.report.writers.html import to_html
+from evaluate.report.writers.latex import latex, to_latex
+from evaluate.report.writers.terminal import to_terminal
+from features.common.terminal import width_of
 from tests.evaluate import made
 
 
@@ -25,7 +31,7 @@ def sheet() -> Sheet:
 
 
 def test_csv_has_the_numbers_in_full_and_bounds_apart(sheet: Sheet) -> None:
-    assert list(csv.reader(io.StringIO(tables.to_csv(sheet)))) == [
+    assert list(csv.reader(io.StringIO(to_csv(sheet)))) == [
         ["run", "UAR", "UAR, low", "UAR, high", "UAR, bold", "n"],
         [f"{made.UNLUCKY} (stale)", "0.12345", "0.1", "0.2", "no", "7"],
         ["[b]_%", "", "", "", "no", ""],
@@ -36,11 +42,11 @@ def test_csv_has_the_numbers_in_full_and_bounds_apart(sheet: Sheet) -> None:
 def test_words_among_the_numbers_of_a_column_stay() -> None:
     sheet = Sheet("", "", ["size", "score"], [[[Cell("1", 1), Cell("masked")],
                                               [Cell("any"), Cell("undefined")]]])  # fmt: skip
-    assert tables.to_csv(sheet) == "size,score\n1,masked\nany,undefined\n"
+    assert to_csv(sheet) == "size,score\n1,masked\nany,undefined\n"
 
 
 def test_latex_is_escaped_and_ruled(sheet: Sheet) -> None:
-    assert tables.to_latex(sheet).splitlines() == [
+    assert to_latex(sheet).splitlines() == [
         r"% \usepackage{booktabs}",
         r"\begin{table}",
         r"\centering",
@@ -61,17 +67,17 @@ def test_latex_is_escaped_and_ruled(sheet: Sheet) -> None:
 
 
 def test_a_note_stands_under_the_table(sheet: Sheet) -> None:
-    noted = replace(sheet, note="50 % & more")
-    assert tables.to_latex(noted).splitlines()[-3:] == [
+    noted = replace(sheet, notes=["50 % & more"])
+    assert to_latex(noted).splitlines()[-3:] == [
         r"\end{tabular}",
         r"\par\footnotesize 50 \% \& more",
         r"\end{table}",
     ]
-    assert tables.to_csv(noted) == tables.to_csv(sheet)
+    assert to_csv(noted) == to_csv(sheet)
 
 
 def test_a_backslash_is_escaped_once() -> None:
-    assert tables.latex("\\{~^\n|}") == (
+    assert latex("\\{~^\n|}") == (
         r"\textbackslash{}\{\textasciitilde{}\textasciicircum{} \textbar{}\}"
     )
 
@@ -79,3 +85,87 @@ def test_a_backslash_is_escaped_once() -> None:
 def test_numbers_align_where_all_of_a_column_are(sheet: Sheet) -> None:
     assert [sheet.is_number(i) for i in range(3)] == [False, False, True]
     assert not sheet.filtered
+
+
+# -- the terminal ----------------------------------------------------------------------------
+
+
+def score(value: float, **more: Any) -> Cell:
+    return Cell(f"{value:.3f}", value, value - 0.05, value + 0.05, **more)
+
+
+@pytest.fixture
+def scores() -> Sheet:
+    """Scores over few speakers, one of fewer rows than the rest, and many members."""
+    rows = [
+        [text("one"), score(0.5, note="8 speakers", strong=True), text(" + ".join("abcdefgh" * 3))],
+        [text("two (of 3)"), score(0.25, note="n = 7; 8 speakers"), text("a")],
+        [text("three"), Cell(tables.NONE), text(tables.NONE)],
+    ]
+    return Sheet("", "What it is", ["run", "test UAR", "members"], [rows[:1], rows[1:]],
+                 strong="the best", notes=["test: few rows"])  # fmt: skip
+
+
+def test_on_a_terminal_wide_columns_stand_below_their_row(scores: Sheet) -> None:
+    assert to_terminal(scores, 50).splitlines() == [
+        "What it is",
+        "",
+        "run         test UAR (8 speakers)",
+        "----------------------------------------",
+        "one         0.500 [0.450, 0.550] *",
+        "    members: a + b + c + d + e + f + g + h + a + b",
+        "      + c + d + e + f + g + h + a + b + c + d + e",
+        "      + f + g + h",
+        "----------------------------------------",
+        "two (of 3)  0.250 [0.200, 0.300] (n = 7)",
+        "    members: a",
+        "three       -",
+        "* the best",
+        "test: few rows",
+    ]
+
+
+def test_on_a_wide_terminal_every_row_has_one_line(scores: Sheet) -> None:
+    lines = to_terminal(scores, 200).splitlines()
+    assert len(lines) == 2 + 1 + 2 + 3 + 2
+    assert lines[4].startswith("one         0.500 [0.450, 0.550] *        a + b + c + d")
+
+
+def test_long_names_stand_above_their_row() -> None:
+    rows = [
+        [text(name), score(0.5), score(0.6)] for name in ("short", "a name of thirty letters, or")
+    ]
+    sheet = Sheet("", "", ["run", "devel", "test"], [rows])
+    assert to_terminal(sheet, 66).splitlines()[4:] == [
+        "short             0.500 [0.450, 0.550]  0.600 [0.550, 0.650]",
+        "a name of thirty letters, or",
+        "                  0.500 [0.450, 0.550]  0.600 [0.550, 0.650]",
+    ]
+
+
+@pytest.mark.parametrize("width", [32, 40, 60, 80, 120])
+def test_no_line_is_wider_than_the_terminal_and_no_interval_is_broken(width: int) -> None:
+    names = ["wav2vec2-tiny (untrained)", "\u6012\u308a" * 8, "fused: \x1b[2J"]
+    rows = [[text(name), *(score(0.1 * i, marks=["optimistic"] * (i == 2)) for i in range(5))]
+            for name in names]  # fmt: skip
+    header = ["run", *(f"devel (optimistic), score {i}" for i in range(5))]
+    written = to_terminal(Sheet("", "Scores of all " * 9, header, [rows]), width)
+    assert max(map(width_of, written.splitlines())) <= width
+    assert "\x1b" not in written
+    for i in range(5):
+        assert written.count(score(0.1 * i).bounds) == 3
+
+
+def test_every_medium_has_every_mark_and_note() -> None:
+    rows = [[text("one"), score(0.5, marks=["optimistic"])], [text("two"), score(0.4)]]
+    sheet = Sheet("", "", ["run", "UAR"], [rows], "scores", "the best", ["few rows"])
+    for written in (to_latex(sheet), to_html(sheet), to_terminal(sheet, 80)):
+        assert written.count("optimistic") == 1
+        assert written.count("few rows") == written.count("the best") == 1
+
+
+def test_a_page_has_what_it_has_room_for_behind_a_cell() -> None:
+    sheet = Sheet("", "", ["run", "UAR"], [[[text("one"), score(0.5, note="a", detail="b")]]])
+    assert "a; b</span>" in to_html(sheet)
+    header, _, row = to_terminal(sheet, 80).splitlines()[2:]
+    assert (header, row) == ("run  UAR (a)", "one  0.500 [0.450, 0.550]")

@@ -1,0 +1,1 @@
+"""The four media of a table: the terminal, a page, CSV and LaTeX; a module each."""

@@ -1,0 +1,155 @@
+"""A table as lines of a terminal, no wider than it is.
+
+Conventions
+-----------
+- Columns that have no room stand below their row, by name. Names of rows that are too long stand
+  above their row. Nothing is cut, and no number or interval is broken.
+- `*` is bold print. A note or mark that all numbers of a column have stands in its header, once.
+- A value that is not there is `-`: these lines are printed where only ASCII may be at hand.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from evaluate.report.tables import NONE, Cell, Sheet
+from features.common.terminal import folded, padded, shown, width_of
+
+BETWEEN = "  "
+LEAST_NAME = 16
+"""Columns that names of rows have at least, before other columns give way to them."""
+BELOW = "    "
+"""Begins the lines below a row."""
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column in words.
+
+    Attributes
+    ----------
+    header : str
+        With what all numbers of the column have in common.
+    cells : sequence of str
+        A text a row.
+    right : bool
+        Whether its cells end in one line.
+    """
+
+    header: str
+    cells: Sequence[str]
+    right: bool
+
+    @property
+    def width(self) -> int:
+        """Of the widest cell, or word of the header."""
+        return max(map(width_of, [*folded(self.header, 0), *self.cells]))
+
+    def cell(self, row: int) -> str:
+        """The text of a row, as wide as all."""
+        return padded(self.cells[row], self.width, right=self.right)
+
+
+def to_terminal(sheet: Sheet, width: int) -> str:
+    """The table as lines: caption, header, rows with a rule above each block, notes.
+
+    Parameters
+    ----------
+    sheet : Sheet
+    width : int
+        Columns of the terminal. A word, number or interval that is wider is not broken.
+    """
+    names, *rest = (_column(sheet, i) for i in range(len(sheet.header)))
+    name_width, beside = _layout(names, rest, width)
+    below = [column for column in rest if column not in beside]
+    shown_width = name_width + sum(len(BETWEEN) + column.width for column in beside)
+    lines = [*folded(shown(sheet.caption), width), "", *_header(names, name_width, beside)]
+    rows = iter(range(len(sheet.rows)))
+    for block in sheet.blocks:
+        lines.append("-" * min(width, shown_width))
+        for row in itertools.islice(rows, len(block)):
+            lines += _row(names.cells[row], name_width, beside, row, width)
+            lines += _below(below, row, width)
+    notes = [*([f"* {sheet.strong}"] if sheet.strong else []), *sheet.notes]
+    lines += [line for note in notes for line in folded(shown(note), width, "  ")]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _column(sheet: Sheet, index: int) -> _Column:
+    cells = [row[index] for row in sheet.rows]
+    shared = _shared(cells) if index else []
+    extra = f" ({', '.join(shared)})" if shared else ""
+    return _Column(
+        shown(sheet.header[index] + extra),
+        [_text(cell, shared) for cell in cells],
+        sheet.is_number(index),
+    )
+
+
+def _shared(cells: Sequence[Cell]) -> list[str]:
+    """The notes and marks that all numbers of a column have."""
+    known = [_extras(cell) for cell in cells if cell.value is not None]
+    if not known:
+        return []
+    return [extra for extra in known[0] if all(extra in extras for extras in known)]
+
+
+def _extras(cell: Cell) -> list[str]:
+    return [*filter(None, cell.note.split("; ")), *cell.marks]
+
+
+def _text(cell: Cell, shared: Sequence[str]) -> str:
+    """A cell in words, but for what its header says."""
+    value = "-" if cell.text == NONE else cell.text
+    text = " ".join(filter(None, [value, cell.bounds, "*" if cell.strong else ""]))
+    extras = [extra for extra in _extras(cell) if extra not in shared]
+    return shown(f"{text} ({', '.join(extras)})" if extras else text)
+
+
+def _layout(names: _Column, rest: Sequence[_Column], width: int) -> tuple[int, list[_Column]]:
+    """How wide names are, and which columns stand beside them: the widest give way first."""
+    beside = list(rest)
+    while beside:
+        room = width - sum(len(BETWEEN) + column.width for column in beside)
+        if names.width <= room:
+            break
+        widest = max(reversed(beside), key=lambda column: column.width)
+        if room >= LEAST_NAME and widest.width < names.width:
+            fitting = [n for n in map(width_of, names.cells) if n <= room]
+            return max([LEAST_NAME, *fitting]), beside
+        beside.remove(widest)
+    return names.width, beside
+
+
+def _header(names: _Column, name_width: int, beside: Sequence[_Column]) -> list[str]:
+    """The lines of the header; short names of columns stand at their foot."""
+    cells = [(name_width, folded(names.header, name_width), False)]
+    cells += [(c.width, folded(c.header, c.width), c.right) for c in beside]
+    height = max(len(lines) for _, lines, _ in cells)
+    return [
+        BETWEEN.join(
+            padded(([""] * (height - len(lines)) + lines)[i], width, right=right)
+            for width, lines, right in cells
+        )
+        for i in range(height)
+    ]
+
+
+def _row(name: str, name_width: int, beside: Sequence[_Column], row: int, width: int) -> list[str]:
+    """A row's name and cells, on a line each where the name is too long."""
+    cells = [column.cell(row) for column in beside]
+    if not cells or width_of(name) > name_width:
+        lines = folded(name, width, BELOW)
+        return [*lines, BETWEEN.join([" " * name_width, *cells])] if cells else lines
+    return [BETWEEN.join([padded(name, name_width), *cells])]
+
+
+def _below(columns: Sequence[_Column], row: int, width: int) -> list[str]:
+    """What a row has in columns that have no room, by their names."""
+    found = [
+        f"{one.header}: {one.cells[row]}" for one in columns if one.cells[row] not in ("", "-")
+    ]
+    lines = folded("; ".join(found), width - len(BELOW), "  ") if found else []
+    return [BELOW + line for line in lines]
