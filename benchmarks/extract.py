@@ -197,7 +197,7 @@ def matrix_rate(device: str, precision: str) -> tuple[float, int]:
     """
     import torch
 
-    from extract.encoders.forward import linear
+    from extract.encoders.exact.products import linear
 
     best, size = 0.0, 0
     for n in SQUARES[device.split(":")[0]]:
@@ -400,22 +400,23 @@ def parts(key: str, on: On, clips: list[Clip], budget: float) -> dict[str, Any]:
     dict
         `spent`: part -> seconds; `total_s`: of the same pass, decoding left out.
     """
-    from extract.encoders import forward
     from extract.encoders.encoder import Encoder
+    from extract.encoders.exact import packing
 
     encoder = Encoder(describe_checkpoint(key, on), on.device)
+    forward: Any = encoder.forward
     audio = [
         [load(clip_of[job.utterance]) for job in batch]
         for clip_of in [{clip.utterance: clip for clip in clips}]
         for batch in plan(clips, encoder.description, budget)
     ]
     places: dict[str, list[tuple[Any, str]]] = {
-        "front end": [(encoder._front_end, "alone"), (encoder._front_end, "rows")],
-        "positional convolution": [(encoder, "_positioned")],
-        "transformer": [(block, "forward") for block in encoder._stack.layers],
-        "pooling": [(forward.Layout, "means")],
-        "copies to the device": [(encoder, "_waveform"), (encoder, "_uploaded")],
-        "normalisation": [(encoder, "_normalised")],
+        "front end": [(forward.front_end, "alone"), (forward.front_end, "rows")],
+        "positional convolution": [(forward, "positioned")],
+        "transformer": [(block, "forward") for block in forward.layers],
+        "pooling": [(packing.Layout, "means")],
+        "copies to the device": [(packing, "waveforms"), (packing, "uploaded")],
+        "normalisation": [(encoder.description.family, "normalised")],
     }
     encoder.embed(audio[0])
     spent = dict.fromkeys(places, 0.0)
@@ -485,9 +486,10 @@ def compiled(key: str, on: On, clips: list[Clip], budget: float, mode: str) -> d
     expected = encoder.embed(audio)["mean"]
     eager_s = median_s()
     convolve = "alone" if encoder.file_by_file else "rows"
-    front_end: Any = encoder._front_end
+    forward: Any = encoder.forward
+    front_end = forward.front_end
     setattr(front_end, convolve, torch.compile(getattr(front_end, convolve), mode=mode))
-    for block in encoder._stack.layers:
+    for block in forward.layers:
         block.compile(mode=mode)
     first_s, _ = timed(lambda _: encoder.embed(audio)["mean"], [], on.device)
     found = encoder.embed(audio)["mean"]

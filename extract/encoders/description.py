@@ -5,31 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from extract.audio import SAMPLING_RATE_HZ
-from extract.encoders.geometry import (
-    CONV_DIM,
-    CONV_KERNEL,
-    CONV_STRIDE,
-    FAMILIES,
-    MOST,
-    TINY_CONFIG,
-    TINY_SEED,
-)
-from extract.encoders.preprocessor import (
-    WHISPER_REDUCTION,
-    as_json,
-    complete,
-    extractor_of,
-    is_count,
-    read_json,
-    read_settings,
-)
+from extract.encoders.families.family import Family, Geometry, Setting
+from extract.encoders.families.table import FAMILIES
+from extract.encoders.geometry import TINY_CONFIG, TINY_SEED
+from extract.encoders.preprocessor import complete, read_settings
 from extract.encoders.registry import Model
+from extract.encoders.values import checked_size, read_json
 from extract.encoders.weights import CONFIG, checkpoint_files, refuse_config, sha256, snapshot
 from features.common.errors import ModelError
 from features.common.walk import existing
@@ -50,14 +37,10 @@ class Description:
         Which of the two weight formats is read.
     hidden_size, n_layers : int
         Width of an embedding and number of transformer blocks.
-    min_samples : int
-        Fewest samples at 16 kHz that give a frame.
+    geometry : Geometry
+        How its frames lie on the samples.
     max_samples : int
         Most samples that one forward takes; longer utterances go in windows.
-    stride : int
-        Samples from one frame to the next.
-    padded_samples : int
-        Samples that a forward computes however short its audio is: 30 s for whisper, else 0.
     trained : bool
         False for random weights.
     preprocessor : dict
@@ -71,13 +54,53 @@ class Description:
     safetensors: bool
     hidden_size: int
     n_layers: int
-    min_samples: int
+    geometry: Geometry
     max_samples: int
-    stride: int
-    padded_samples: int
     trained: bool
     preprocessor: dict[str, Any]
     files: tuple[str, ...]
+
+    @property
+    def family(self) -> Family:
+        """The module that knows its forward."""
+        return FAMILIES[self.key["family"]]
+
+    @property
+    def min_samples(self) -> int:
+        """Fewest samples at 16 kHz that give a frame."""
+        return self.geometry.min_samples
+
+    @property
+    def stride(self) -> int:
+        """Samples from one frame to the next."""
+        return self.geometry.stride
+
+    @property
+    def padded_samples(self) -> int:
+        """Samples that a forward computes however short its audio is; 0: the audio alone."""
+        return self.geometry.padded_samples
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was found, before anything is asked of it.
+
+    Attributes
+    ----------
+    where : str
+        What errors call it.
+    mended : str
+        Where a user mends a file of it, for messages.
+    source : str
+        What a store's key says of its weights.
+    """
+
+    folder: Path | None
+    files: tuple[str, ...]
+    config: dict[str, Any]
+    where: str
+    mended: str
+    source: str
 
 
 def describe(
@@ -112,44 +135,82 @@ def describe(
         raise ValueError(f"{model.key}: {model.kind} features have no checkpoint to describe")
     if precision not in PRECISIONS:
         raise ModelError(f"precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
-    folder: Path | None = None
-    files: list[str] = []
-    mended = "in that folder"
-    if path is not None:
-        folder = existing(path)
-        files = checkpoint_files(model.key, folder)
-        source = f"sha256:{sha256(model.key, folder, files)}"
-    elif model.hub is not None:
-        folder = snapshot(model)
-        files = checkpoint_files(model.key, folder)
-        source = f"{model.hub}@{folder.name}"
-        mended = f"in a copy of the folder that [models.{model.key}] path = ... names"
-    else:
-        source = f"untrained:{_json_sha256(TINY_CONFIG)}:seed={TINY_SEED}"
-    where = model.key if folder is None else f"{model.key}: {folder}"
-    config = TINY_CONFIG if folder is None else read_json(model.key, folder / CONFIG)
-    family = config.get("model_type")
-    if family not in FAMILIES:
-        raise ModelError(
-            f"{where}: config.json is of model_type {family!r}; expected one of "
-            f"{', '.join(FAMILIES)}"
-        )
+    found = _find(model, path)
+    where, config = found.where, found.config
+    family = _family_of(where, config)
     refuse_config(where, config)
-    whisper = family == "whisper"
-    if folder is None:
-        preprocessor = complete({}, extractor_of(family))
+    if found.folder is None:
+        settings = complete({}, family.preparation.name)
     else:
-        preprocessor = read_settings(model.key, folder, config, mended=mended)
+        settings = read_settings(model.key, found.folder, config, mended=found.mended)
     if config.get("add_adapter"):
         raise ModelError(
             f"{where}: add_adapter is set in config.json: frames behind an adapter are not those "
             "of the blocks before it; use a checkpoint without one"
         )
-    width, depth = (
-        ("d_model", "encoder_layers") if whisper else ("hidden_size", "num_hidden_layers")
+    hidden_size, n_layers = _shape(where, config, model, family.width, family.depth)
+    geometry = family.geometry(where, config, settings)
+    key = {
+        "model": model.key,
+        "source": found.source,
+        "family": family.name,
+        "layers": _stored_layers(where, layers, n_layers),
+        "statistics": ["mean"],
+        "precision": precision,
+        "sampling_rate": SAMPLING_RATE_HZ,
+        "max_seconds": float(max_seconds),
+        "input_normalisation": family.normalisation(settings),
+        **family.more_key(config),
+    }
+    return Description(
+        key=key,
+        folder=found.folder,
+        safetensors=any(name.endswith(".safetensors") for name in found.files),
+        hidden_size=hidden_size,
+        n_layers=n_layers,
+        geometry=geometry,
+        max_samples=_max_samples(where, max_seconds, geometry),
+        trained=found.folder is not None,
+        preprocessor=settings,
+        files=found.files,
     )
-    hidden_size = _size(where, width, config.get(width, 384 if whisper else 768))
-    n_layers = _size(where, depth, config.get(depth, 4 if whisper else 12))
+
+
+def _find(model: Model, path: str | Path | None) -> Checkpoint:
+    """Find a checkpoint's files, fetching them where need be."""
+    if path is None and model.hub is None:
+        source = f"untrained:{_json_sha256(TINY_CONFIG)}:seed={TINY_SEED}"
+        return Checkpoint(None, (), TINY_CONFIG, model.key, "in that folder", source)
+    if path is not None:
+        folder = existing(path)
+        files = checkpoint_files(model.key, folder)
+        source = f"sha256:{sha256(model.key, folder, files)}"
+        mended = "in that folder"
+    else:
+        folder = snapshot(model)
+        files = checkpoint_files(model.key, folder)
+        source = f"{model.hub}@{folder.name}"
+        mended = f"in a copy of the folder that [models.{model.key}] path = ... names"
+    config = read_json(model.key, folder / CONFIG)
+    return Checkpoint(folder, tuple(files), config, f"{model.key}: {folder}", mended, source)
+
+
+def _family_of(where: str, config: dict[str, Any]) -> Family:
+    """The family that config.json names."""
+    name = config.get("model_type")
+    if name not in FAMILIES:
+        raise ModelError(
+            f"{where}: config.json is of model_type {name!r}; expected one of {', '.join(FAMILIES)}"
+        )
+    return FAMILIES[name]
+
+
+def _shape(
+    where: str, config: dict[str, Any], model: Model, width: Setting, depth: Setting
+) -> tuple[int, int]:
+    """Hidden size and number of layers, compared with what is registered."""
+    hidden_size = checked_size(where, width.name, config.get(*width))
+    n_layers = checked_size(where, depth.name, config.get(*depth))
     for name, found, registered in (
         ("hidden size", hidden_size, model.hidden_size),
         ("number of layers", n_layers, model.n_layers),
@@ -159,89 +220,20 @@ def describe(
                 f"{where}: {name} {found} in config.json, {registered} in the registry: this is "
                 f"another model than {model.key}; give it a key of its own"
             )
+    return hidden_size, n_layers
 
+
+def _max_samples(where: str, max_seconds: float, geometry: Geometry) -> int:
+    """Most samples of one forward: as the recipe says, within what a forward computes."""
     max_samples = math.floor(max_seconds * SAMPLING_RATE_HZ)
-    if whisper:
-        stride = WHISPER_REDUCTION * preprocessor["hop_length"]
-        min_samples, padded_samples = preprocessor["n_fft"], preprocessor["n_samples"]
-        max_samples = min(max_samples, padded_samples)
-    else:
-        kernels, strides, _ = _convolutions(where, config)
-        # A frame sees the kernel of the first layer, widened by every later one.
-        min_samples, stride, padded_samples = 1, 1, 0
-        for kernel, step in zip(kernels, strides, strict=True):
-            min_samples += (kernel - 1) * stride
-            stride *= step
-    if max_samples < min_samples:
+    if geometry.padded_samples:
+        max_samples = min(max_samples, geometry.padded_samples)
+    if max_samples < geometry.min_samples:
         raise ModelError(
             f"{where}: max_seconds = {max_seconds:g} is {max_samples} samples; a frame needs "
-            f"{min_samples}"
+            f"{geometry.min_samples}"
         )
-
-    if whisper:
-        normalisation = "log-mel (whisper)"
-    else:
-        normalisation = "zero-mean-unit-variance" if preprocessor["do_normalize"] else "none"
-    key = {
-        "model": model.key,
-        "source": source,
-        "family": family,
-        "layers": _stored_layers(where, layers, n_layers),
-        "statistics": ["mean"],
-        "precision": precision,
-        "sampling_rate": SAMPLING_RATE_HZ,
-        "max_seconds": float(max_seconds),
-        "input_normalisation": normalisation,
-    }
-    if family == "data2vec-audio" and config.get("do_stable_layer_norm"):
-        # transformers' model has no such setting: a store that lacks this member has followed it.
-        key["norms"] = "behind"
-    return Description(
-        key=key,
-        folder=folder,
-        safetensors=any(name.endswith(".safetensors") for name in files),
-        hidden_size=hidden_size,
-        n_layers=n_layers,
-        min_samples=min_samples,
-        max_samples=max_samples,
-        stride=stride,
-        padded_samples=padded_samples,
-        trained=folder is not None,
-        preprocessor=preprocessor,
-        files=tuple(files),
-    )
-
-
-def _size(where: str, name: str, value: Any) -> int:
-    """A size in config.json, checked: JSON holds anything."""
-    if not is_count(value) or value > MOST:
-        raise ModelError(
-            f"{where}: {name} is {as_json(value)} in config.json; expected an integer from 1 to "
-            f"{MOST}"
-        )
-    return int(value)
-
-
-def _convolutions(where: str, config: Mapping[str, Any]) -> list[list[int]]:
-    """Kernels, strides and channels of the convolutions, as many of each."""
-    lists = []
-    for name, default in (
-        ("conv_kernel", CONV_KERNEL),
-        ("conv_stride", CONV_STRIDE),
-        ("conv_dim", CONV_DIM),
-    ):
-        values = config.get(name, default)
-        if not isinstance(values, list | tuple) or not values:
-            raise ModelError(
-                f"{where}: {name} is {as_json(values)} in config.json; expected a list of integers"
-            )
-        lists.append([_size(where, f"{name}[{i}]", one) for i, one in enumerate(values)])
-    if len({len(one) for one in lists}) > 1:
-        raise ModelError(
-            f"{where}: conv_kernel, conv_stride and conv_dim in config.json have "
-            f"{', '.join(str(len(one)) for one in lists)} members; expected as many of each"
-        )
-    return lists
+    return max_samples
 
 
 def _stored_layers(where: str, layers: str | Sequence[int], n_layers: int) -> list[int]:

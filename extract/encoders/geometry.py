@@ -1,13 +1,8 @@
-"""Frames of an encoder: convolutions, strides, and the sizes of small models for tests."""
+"""Convolutions of wav2vec 2.0 and its kin, and the untrained model of the demo and the tests."""
 
 from __future__ import annotations
 
 from typing import Any
-
-# transformers' `model_type` of the families whose forward is made exact under padding.
-CONVOLUTIONAL = ("data2vec-audio", "hubert", "unispeech", "unispeech-sat", "wav2vec2", "wavlm")
-
-FAMILIES = (*CONVOLUTIONAL, "whisper")
 
 # Defaults of all six configuration classes in transformers, for keys that a config.json omits.
 CONV_KERNEL = (10, 3, 3, 3, 3, 2, 2)  # samples, then frames of the layer below
@@ -15,8 +10,6 @@ CONV_KERNEL = (10, 3, 3, 3, 3, 2, 2)  # samples, then frames of the layer below
 CONV_STRIDE = (5, 2, 2, 2, 2, 2, 2)
 
 CONV_DIM = (512,) * 7
-
-MOST = 1_000_000  # of any size in config.json: what is larger is no model's
 
 TINY_SEED = 0
 

@@ -19,69 +19,19 @@ and those that it takes from the caller, never from a file (`do_normalize` of wh
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from extract.audio import SAMPLING_RATE_HZ
+from extract.encoders.families.table import FAMILIES, PREPARATIONS
+from extract.encoders.values import as_json, is_number, read_json
 from features.common.errors import ModelError
-from features.common.files import parse_json, read_text
 
 PROCESSOR = "processor_config.json"
 PREPROCESSOR = "preprocessor_config.json"
 NESTED = ("feature_extractor", "audio_processor")
 """Members of the first file that hold an extractor's settings, in the order of preference."""
-
-# Defaults of transformers' classes, for settings that a file leaves out.
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "Wav2Vec2FeatureExtractor": {
-        "feature_size": 1,
-        "sampling_rate": SAMPLING_RATE_HZ,
-        "padding_value": 0.0,
-        "padding_side": "right",
-        "return_attention_mask": False,
-        "do_normalize": True,
-    },
-    "WhisperFeatureExtractor": {
-        "feature_size": 80,
-        "sampling_rate": SAMPLING_RATE_HZ,
-        "hop_length": 160,
-        "chunk_length": 30,
-        "n_fft": 400,
-        "padding_value": 0.0,
-        "padding_side": "right",
-        "dither": 0.0,
-        "return_attention_mask": False,
-    },
-}
-# What two files have to agree on; `dither` is of every extractor that may come to have one.
-MATTERS = {
-    "Wav2Vec2FeatureExtractor": ("sampling_rate", "feature_size", "do_normalize", "dither"),
-    "WhisperFeatureExtractor": (
-        "sampling_rate",
-        "feature_size",
-        "hop_length",
-        "chunk_length",
-        "n_fft",
-        "padding_value",
-        "padding_side",
-        "dither",
-    ),
-}
-WHISPER_REDUCTION = 2  # frames of the spectrum a position: the stride of the second convolution
-
-
-def extractor_of(family: str) -> str:
-    """Name of the class that prepares a family's input.
-
-    Examples
-    --------
-    >>> extractor_of("wavlm")
-    'Wav2Vec2FeatureExtractor'
-    """
-    return "WhisperFeatureExtractor" if family == "whisper" else "Wav2Vec2FeatureExtractor"
 
 
 def settings_files(folder: Path) -> list[str]:
@@ -102,15 +52,11 @@ def complete(settings: Mapping[str, Any], kind: str) -> dict[str, Any]:
     >>> complete({"do_normalize": False}, "Wav2Vec2FeatureExtractor")["sampling_rate"]
     16000
     """
-    computed = ("processor_class", "mel_filters", "window")
-    found = {name: value for name, value in settings.items() if name not in computed}
-    whole = {**DEFAULTS[kind], **found, "feature_extractor_type": kind}
-    if kind == "WhisperFeatureExtractor":
-        numbers = [whole[name] for name in ("chunk_length", "sampling_rate", "hop_length")]
-        if all(is_count(one) for one in numbers):
-            whole["n_samples"] = numbers[0] * numbers[1]
-            whole["nb_max_frames"] = whole["n_samples"] // numbers[2]
-    return whole
+    left_out = ("processor_class", "mel_filters", "window")
+    preparation = PREPARATIONS[kind]
+    found = {name: value for name, value in settings.items() if name not in left_out}
+    whole = {**preparation.defaults, **found, "feature_extractor_type": kind}
+    return {**whole, **preparation.computed(whole)}
 
 
 def read_settings(
@@ -141,7 +87,7 @@ def read_settings(
     """
     where = f"{key}: {folder}"
     family = str(config.get("model_type"))
-    kind = extractor_of(family)
+    kind = FAMILIES[family].preparation.name
     member, nested = _nested(key, folder)
     name = PROCESSOR if nested is not None else PREPROCESSOR
     alone = (
@@ -179,25 +125,6 @@ def read_settings(
     return whole
 
 
-def read_json(key: str, path: Path) -> dict[str, Any]:
-    """Read an object from a checkpoint's JSON file.
-
-    Raises
-    ------
-    ModelError
-        It cannot be read or holds something else.
-    """
-    try:
-        content = parse_json(read_text(path))
-    except OSError as error:
-        raise ModelError(f"{key}: {path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise ModelError(f"{key}: {path} is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{key}: {path} holds a {type(content).__name__}, expected an object")
-    return content
-
-
 def _nested(key: str, folder: Path) -> tuple[str, dict[str, Any] | None]:
     """Member of processor_config.json that transformers takes, and its settings, if any."""
     if not (folder / PROCESSOR).is_file():
@@ -225,7 +152,7 @@ def _refuse_conflict(
     """Refuse two files that disagree: one of them is stale, and nobody here knows which."""
     missing = {"dither": 0.0}
     first, second = ({**missing, **complete(one, kind)} for one in (nested, alone))
-    names = list(MATTERS[kind])
+    names = list(PREPARATIONS[kind].matters)
     # `complete` says what the class is; here counts what the second file says, if it says it.
     second["feature_extractor_type"] = alone.get("feature_extractor_type") or kind
     names.append("feature_extractor_type")
@@ -251,59 +178,11 @@ def _faults(
     settings: Mapping[str, Any], whole: Mapping[str, Any], config: Mapping[str, Any]
 ) -> list[str]:
     """Settings that cannot be honoured, each with what was expected."""
-    whisper = whole["feature_extractor_type"] == "WhisperFeatureExtractor"
     faults = []
-    if not _is_number(dither := whole.get("dither", 0.0)) or dither != 0:
+    if not is_number(dither := whole.get("dither", 0.0)) or dither != 0:
         faults.append(
             f"dither is {as_json(dither)}, which adds noise: no two runs would give the same "
             "vectors; expected 0"
         )
-    if not whisper:
-        if whole["feature_size"] != 1:
-            faults.append(f"feature_size is {as_json(whole['feature_size'])}; a waveform has 1")
-        if not isinstance(whole["do_normalize"], bool):
-            faults.append(f"do_normalize is {as_json(whole['do_normalize'])}; true or false")
-        return faults
-
-    counts = ("sampling_rate", "feature_size", "hop_length", "chunk_length", "n_fft")
-    wrong = [name for name in counts if not is_count(whole[name])]
-    faults += [f"{name} is {as_json(whole[name])}; expected a positive integer" for name in wrong]
-    if not _is_number(whole["padding_value"]):
-        faults.append(f"padding_value is {as_json(whole['padding_value'])}; expected a number")
-    if whole["padding_side"] != "right":
-        faults.append(
-            f"padding_side is {as_json(whole['padding_side'])}; the positions of the audio are "
-            'taken to stand first: "right"'
-        )
-    n_mels = config.get("num_mel_bins", 80)
-    # Where the file does not say it, the encoder does when it is loaded: a plan needs no spectrum.
-    said = "feature_size" in settings and "feature_size" not in wrong
-    if said and whole["feature_size"] != n_mels:
-        faults.append(f"feature_size is {whole['feature_size']}; num_mel_bins in config.json is "
-                      f"{as_json(n_mels)}")  # fmt: skip
-    n_positions = config.get("max_source_positions", 1500)
-    fits = is_count(n_positions) and whole.get("nb_max_frames") == WHISPER_REDUCTION * n_positions
-    if not wrong and not fits:
-        faults.append(
-            f"chunk_length {whole['chunk_length']} and hop_length {whole['hop_length']} make "
-            f"{whole['nb_max_frames']} frames; max_source_positions {as_json(n_positions)} in "
-            f"config.json takes {WHISPER_REDUCTION} each"
-        )
-    return faults
-
-
-def is_count(value: Any) -> bool:
-    """Whether a value of a JSON file is a positive integer."""
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _is_number(value: Any) -> bool:
-    """Whether a value is a number of any use: JSON has integers without end, too."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and abs(value) <= sys.float_info.max
-
-
-def as_json(value: Any) -> str:
-    """Give a value as a JSON file has it, cut where it is long."""
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    kind = whole["feature_extractor_type"]
+    return faults + PREPARATIONS[kind].faults(settings, whole, config)

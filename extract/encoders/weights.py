@@ -19,9 +19,9 @@ from extract.encoders.preprocessor import (
     PREPROCESSOR,
     PROCESSOR,
     has_settings,
-    read_json,
     settings_files,
 )
+from extract.encoders.values import read_json
 from features.common.errors import ModelError
 from features.common.files import open_regular
 

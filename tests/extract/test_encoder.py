@@ -14,8 +14,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from extract.encoders.description import Description, describe
-from extract.encoders.encoder import Encoder, _tiny
-from extract.encoders.forward import GroupedProducts
+from extract.encoders.encoder import Encoder
+from extract.encoders.exact.products import GroupedProducts
+from extract.encoders.loading import untrained
 from extract.encoders.registry import MODELS, Model, find_model
 from features.common.errors import ModelError
 from tests.checkpoints import FORMS, alone, save, speechlike
@@ -70,10 +71,10 @@ def test_positions_by_matrix_products(
     audio = speechlike(SECONDS)
     expected = np.stack([alone(model, tmp_path, one) for one in audio], axis=1)
     monkeypatch.setattr(
-        "extract.encoders.encoder.positional", lambda one, device: GroupedProducts(one)
+        "extract.encoders.exact.products.positional", lambda one, device: GroupedProducts(one)
     )
     encoder = Encoder(described(tmp_path))
-    assert any(isinstance(one, GroupedProducts) for one in encoder._stack.modules())
+    assert any(isinstance(one, GroupedProducts) for one in encoder.forward._stack.modules())
     for encoder.file_by_file, encoder.max_runs in WAYS:
         assert worst(encoder.embed(audio)["mean"], expected) <= TOLERANCE
 
@@ -102,7 +103,7 @@ def test_a_batch_that_does_not_fit_harms_no_other(
     audio = speechlike((0.9, 0.4))
     expected = encoder.embed(audio)["mean"]
     first = encoder.begin(audio)
-    block = encoder._stack.layers[1]
+    block = encoder.forward.layers[1]
     with monkeypatch.context() as patch:
 
         def fail(*args: Any) -> Any:
@@ -122,8 +123,8 @@ def test_the_spectrum_made_on_a_gpu_is_the_extractors(
     save(tmp_path, "whisper")
     encoder = Encoder(described(tmp_path))
     audio = speechlike(seconds)
-    expected = encoder._mel(audio)
-    found = encoder._device_mel(audio)
+    expected = encoder.forward.mel(audio)
+    found = encoder.forward.device_mel(audio)
     assert found.shape == expected.shape == (len(seconds), 80, 3000)
     torch.testing.assert_close(found, expected, rtol=0, atol=2e-4)
 
@@ -185,8 +186,8 @@ def test_some_layers_are_those_of_all(form: str, layers: list[int], tmp_path: Pa
     some = Encoder(described(tmp_path, layers=layers))
     assert some.layers == layers
     np.testing.assert_array_equal(some.embed(audio)["mean"], every[layers])
-    parameters = sum(one.numel() for one in some._stack.layers.parameters())
-    whole = sum(one.numel() for one in Encoder(described(tmp_path))._stack.layers.parameters())
+    parameters = sum(one.numel() for one in some.forward.layers.parameters())
+    whole = sum(one.numel() for one in Encoder(described(tmp_path)).forward.layers.parameters())
     assert (parameters < whole) == (3 not in layers)  # blocks that nobody asked for are not run
 
 
@@ -391,7 +392,7 @@ def test_the_untrained_model_is_the_same_everywhere() -> None:
     assert not description.trained
     encoder = Encoder(description)
     digest = hashlib.sha256()
-    for name, parameter in sorted(_tiny().named_parameters()):
+    for name, parameter in sorted(untrained().named_parameters()):
         digest.update(name.encode() + parameter.detach().numpy().tobytes())
     assert digest.hexdigest() == "75205f44b475f9607796bdf456c8592f279fd90cf793fc45641fcbbf329dfe87"
     audio = speechlike(SECONDS)

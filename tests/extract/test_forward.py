@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from extract.encoders.forward import (
-    FrontEnd,
+from extract.encoders.exact import products as of_products
+from extract.encoders.exact.front_end import FrontEnd
+from extract.encoders.exact.packing import Layout, Run, equal_runs
+from extract.encoders.exact.products import (
     GroupedProducts,
-    Layout,
-    Run,
-    equal_runs,
+    gelu_in_place,
     has_onednn,
     linear,
     plain_convolution,
@@ -118,7 +118,7 @@ def test_grouped_products_are_the_convolution(
     found = products(states)
     assert found.shape == expected.shape
     assert off(found, expected) < 1e-6
-    monkeypatch.setattr("extract.encoders.forward.PRODUCT_ELEMENTS", 1)  # a group at a time
+    monkeypatch.setattr("extract.encoders.exact.products.PRODUCT_ELEMENTS", 1)  # a group at a time
     assert off(products(states), found.double()) < 1e-6
 
 
@@ -189,6 +189,22 @@ def test_linear_goes_another_way_where_onednn_is_not(monkeypatch: pytest.MonkeyP
         assert torch.equal(linear(states, weight, None), nn.functional.linear(states, weight))
     finally:
         has_onednn.cache_clear()
+
+
+def test_gelu_goes_another_way_where_it_cannot_overwrite(monkeypatch: pytest.MonkeyPatch) -> None:
+    states = torch.randn(5, 4)
+    expected = nn.functional.gelu(states)
+    given = states.clone()
+    assert torch.equal(gelu_in_place(given), expected)
+    assert torch.equal(given, expected)
+    of_products._overwriting_gelu.cache_clear()
+    monkeypatch.setattr(torch.ops.aten, "gelu_", lambda values: values + 1)  # there, and wrong
+    try:
+        given = states.clone()
+        assert torch.equal(gelu_in_place(given), expected)
+        assert torch.equal(given, states)
+    finally:
+        of_products._overwriting_gelu.cache_clear()
 
 
 def test_means_of_runs_and_of_padded_rows_agree() -> None:

@@ -10,11 +10,11 @@ import torch
 
 from extract.encoders.description import Description, describe
 from extract.encoders.encoder import Encoder
-from extract.encoders.geometry import CONVOLUTIONAL, FAMILIES
+from extract.encoders.families.table import FAMILIES
 from extract.encoders.preprocessor import read_settings
 from extract.encoders.registry import Model
 from features.common.errors import ModelError
-from tests.checkpoints import alone, build, save, speechlike
+from tests.checkpoints import PREFIXES, alone, build, save, speechlike
 
 FILES = ("preprocessor_config.json", "processor_config.json")
 WAVEFORM = {"feature_extractor_type": "Wav2Vec2FeatureExtractor", "do_normalize": True}
@@ -111,7 +111,7 @@ def test_the_encoder_prepares_by_the_settings_of_the_key(tmp_path: Path) -> None
     save(tmp_path, "whisper")
     description = described(tmp_path)
     encoder = Encoder(description)
-    assert encoder._extractor.to_dict() == description.preprocessor
+    assert encoder.forward._extractor.to_dict() == description.preprocessor
     assert description.preprocessor == AutoFeatureExtractor.from_pretrained(tmp_path).to_dict()
     tiny = describe(
         Model("wav2vec2-tiny", "transformers"), precision="float32", max_seconds=60
@@ -254,7 +254,9 @@ def test_whisper_in_other_steps_is_transformers_own(tmp_path: Path) -> None:
         expected.append(last[: -(-len(one) // 160)].double().mean(0).numpy())
     assert worst(encoder.embed(audio)["mean"][-1], np.stack(expected)) <= TOLERANCE
     # As it is made on a GPU, padding included.
-    torch.testing.assert_close(encoder._device_mel(audio), encoder._mel(audio), rtol=0, atol=2e-4)
+    torch.testing.assert_close(
+        encoder.forward.device_mel(audio), encoder.forward.mel(audio), rtol=0, atol=2e-4
+    )
 
 
 def test_bands_that_the_model_does_not_take_are_named(tmp_path: Path) -> None:
@@ -283,7 +285,7 @@ DROPPED = {
 
 @pytest.mark.parametrize(
     ("form", "family"),
-    [(f"{one}-layer-stable", "wav2vec2") for one in CONVOLUTIONAL if one != "data2vec-audio"]
+    [(f"{family}-layer-stable", "wav2vec2") for family in PREFIXES]
     + [("data2vec-audio", "wav2vec2"), ("whisper", "whisper")],
 )
 def test_what_is_random_in_training_is_not_here(form: str, family: str, tmp_path: Path) -> None:

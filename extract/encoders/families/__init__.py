@@ -1,0 +1,1 @@
+"""One module a family whose forward is exact here: frames, preparation, forward, cost."""

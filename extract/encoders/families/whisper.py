@@ -1,0 +1,232 @@
+"""Whisper, its encoder alone: two convolutions over 30 s of log-mel spectra, then blocks.
+
+Whatever comes is made 30 s long; only the positions that the audio covers are averaged.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from extract.audio import SAMPLING_RATE_HZ
+from extract.encoders.families.family import Family, Geometry, Preparation, Setting, Values
+from extract.encoders.sizes import Sizes
+from extract.encoders.values import as_json, is_count, is_number
+
+if TYPE_CHECKING:
+    import torch
+
+    from extract.encoders.exact.packing import Layout
+
+REDUCTION = 2
+"""Spectra a position: the stride of the second convolution."""
+
+
+def _computed(settings: Values) -> dict[str, Any]:
+    """Samples and spectra of a forward, where the settings are of use."""
+    numbers = [settings[name] for name in ("chunk_length", "sampling_rate", "hop_length")]
+    if not all(is_count(number) for number in numbers):
+        return {}
+    n_samples = numbers[0] * numbers[1]
+    return {"n_samples": n_samples, "nb_max_frames": n_samples // numbers[2]}
+
+
+def _faults(settings: Values, whole: Values, config: Values) -> list[str]:
+    """Settings of a spectrum that cannot be honoured."""
+    counts = ("sampling_rate", "feature_size", "hop_length", "chunk_length", "n_fft")
+    wrong = [name for name in counts if not is_count(whole[name])]
+    faults = [f"{name} is {as_json(whole[name])}; expected a positive integer" for name in wrong]
+    if not is_number(whole["padding_value"]):
+        faults.append(f"padding_value is {as_json(whole['padding_value'])}; expected a number")
+    if whole["padding_side"] != "right":
+        faults.append(
+            f"padding_side is {as_json(whole['padding_side'])}; the positions of the audio are "
+            'taken to stand first: "right"'
+        )
+    n_mels = config.get("num_mel_bins", 80)
+    # Where the file does not say it, the encoder does when it is loaded: a plan needs no spectrum.
+    said = "feature_size" in settings and "feature_size" not in wrong
+    if said and whole["feature_size"] != n_mels:
+        faults.append(f"feature_size is {whole['feature_size']}; num_mel_bins in config.json is "
+                      f"{as_json(n_mels)}")  # fmt: skip
+    n_positions = config.get("max_source_positions", 1500)
+    fits = is_count(n_positions) and whole.get("nb_max_frames") == REDUCTION * n_positions
+    if not wrong and not fits:
+        faults.append(
+            f"chunk_length {whole['chunk_length']} and hop_length {whole['hop_length']} make "
+            f"{whole['nb_max_frames']} frames; max_source_positions {as_json(n_positions)} in "
+            f"config.json takes {REDUCTION} each"
+        )
+    return faults
+
+
+SPECTRUM = Preparation(
+    "WhisperFeatureExtractor",
+    {
+        "feature_size": 80,
+        "sampling_rate": SAMPLING_RATE_HZ,
+        "hop_length": 160,
+        "chunk_length": 30,
+        "n_fft": 400,
+        "padding_value": 0.0,
+        "padding_side": "right",
+        "dither": 0.0,
+        "return_attention_mask": False,
+    },
+    (
+        "sampling_rate",
+        "feature_size",
+        "hop_length",
+        "chunk_length",
+        "n_fft",
+        "padding_value",
+        "padding_side",
+        "dither",
+    ),
+    _computed,
+    _faults,
+)
+
+
+class Whisper(Family):
+    """The family."""
+
+    name = "whisper"
+    preparation = SPECTRUM
+    width = Setting("d_model", 384)
+    depth = Setting("encoder_layers", 4)
+    prefix = "encoder."
+
+    def geometry(self, where: str, config: Values, settings: Values) -> Geometry:
+        """Positions of so many spectra; a first one needs a window."""
+        stride = REDUCTION * settings["hop_length"]
+        return Geometry(settings["n_fft"], stride, overlap=0, padded_samples=settings["n_samples"])
+
+    def n_frames(self, n_samples: int, geometry: Geometry) -> int:
+        """Positions that the audio covers, the last perhaps in part."""
+        return -(-n_samples // geometry.stride)
+
+    def normalisation(self, settings: Values) -> str:
+        """Always the same."""
+        return "log-mel (whisper)"
+
+    def sizes(self, config: Values, hidden_size: int, n_layers: int) -> Sizes:
+        """Sizes by the names of transformers' configuration."""
+        return Sizes(
+            hidden_size=hidden_size,
+            n_layers=n_layers,
+            n_heads=config.get("encoder_attention_heads", 6),
+            intermediate_size=config.get("encoder_ffn_dim", 1536),
+            conv_dim=(hidden_size, hidden_size),
+            conv_kernel=(3, 3),
+            conv_stride=(1, 2),
+            n_inputs=config.get("num_mel_bins", 80),
+            inputs_hz=100,
+            fixed_s=30.0,
+            projected=False,
+        )
+
+    def bare(self, model: Any) -> Any:
+        """The model without its decoder."""
+        return model.get_encoder()
+
+    def stack(self, model: Any) -> Any:
+        """The encoder itself."""
+        return model
+
+    def misfit(self, model: Any, extractor: Any) -> str:
+        """Spectra of other bands than the encoder takes."""
+        if extractor.feature_size == model.config.num_mel_bins:
+            return ""
+        return (
+            f"the settings of its feature extractor make {extractor.feature_size} bands "
+            f"(feature_size), config.json takes {model.config.num_mel_bins} (num_mel_bins): they "
+            "belong to another checkpoint"
+        )
+
+    def forward(
+        self, model: Any, extractor: Any, layers: Sequence[int], device: torch.device
+    ) -> WhisperForward:
+        """Put exact blocks in the place of a loaded encoder's."""
+        return WhisperForward(model, extractor, layers, device)
+
+
+class WhisperForward:
+    """The exact forward: on a CPU with the extractor's own spectra, elsewhere with ours."""
+
+    def __init__(
+        self, stack: Any, extractor: Any, layers: Sequence[int], device: torch.device
+    ) -> None:
+        from extract.encoders.exact.block import Block, Parts
+
+        self._stack, self._extractor, self._device = stack, extractor, device
+        self._dtype = next(stack.parameters()).dtype
+        self.layers = stack.layers = stack.layers[: max(1, layers[-1])]
+        for i, layer in enumerate(self.layers):
+            norms = (layer.self_attn_layer_norm, layer.final_layer_norm)
+            parts = Parts(
+                layer.self_attn, norms, layer.fc1, layer.fc2, layer.activation_fn, clamped=True
+            )
+            self.layers[i] = Block(parts, norm_first=True)
+
+    def enter(
+        self,
+        pieces: Sequence[np.ndarray],
+        n_frames: Sequence[int],
+        *,
+        file_by_file: bool,
+        max_runs: float,
+    ) -> tuple[torch.Tensor, Layout]:
+        """What enters the first block: 1,500 positions a piece, however they are batched."""
+        from torch.nn.functional import gelu
+
+        from extract.encoders.exact.packing import Layout, Run, uploaded
+
+        stack = self._stack
+        states = gelu(stack.conv2(gelu(stack.conv1(self.mel(pieces))))).transpose(1, 2)
+        states = states + stack.embed_positions.weight
+        run = Run(0, *states.shape[:2])
+        return states.flatten(0, 1), Layout((run,), uploaded(np.array(n_frames), self._device))
+
+    def mel(self, pieces: Sequence[np.ndarray]) -> torch.Tensor:
+        """Log-mel input, shape (n_pieces, n_mels, 3000)."""
+        if self._device.type == "cpu":
+            features = self._extractor(
+                list(pieces), sampling_rate=SAMPLING_RATE_HZ, return_tensors="pt"
+            )["input_features"]
+            return features.to(self._dtype)
+        return self.device_mel(pieces).to(self._dtype)
+
+    def device_mel(self, pieces: Sequence[np.ndarray]) -> torch.Tensor:
+        """The extractor's spectrum on the device, float32: its own hands it back to the CPU."""
+        import torch
+
+        from extract.encoders.exact.packing import waveforms
+
+        extractor, filters = self._extractor, self._mel_filters
+        waveform = waveforms(pieces, extractor.n_samples, self._device, extractor.padding_value)
+        spectrum = torch.stft(
+            waveform, extractor.n_fft, extractor.hop_length,
+            window=torch.hann_window(extractor.n_fft, device=self._device), return_complex=True,
+        )  # fmt: skip
+        mel = (filters @ spectrum[..., :-1].abs().square()).clamp(min=1e-10).log10()
+        return (torch.maximum(mel, mel.amax(dim=(1, 2), keepdim=True) - 8.0) + 4.0) / 4.0
+
+    @functools.cached_property
+    def _mel_filters(self) -> torch.Tensor:
+        import torch
+
+        filters = torch.from_numpy(np.ascontiguousarray(self._extractor.mel_filters.T))
+        return filters.to(self._device, torch.float32)
+
+    def position_biases(self, layout: Layout) -> list[torch.Tensor]:
+        """None."""
+        return []
+
+    def leave(self, states: torch.Tensor) -> torch.Tensor:
+        """The norm behind the last block."""
+        normed: torch.Tensor = self._stack.layer_norm(states)
+        return normed
