@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from features.audio_memory import NO_FILE
 from features.common.files import read_bytes
 from features.common.findings import Finding, finding
 from features.common.progress import duration
 from features.common.words import counted
 from features.corpora import CORPORA
 from features.splits.truths import constant
-from features.survey import NO_FILE, Survey
+from features.survey import Survey
 from features.utterances import Table
 
 LFS = b"version https://git-lfs"

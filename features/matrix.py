@@ -157,8 +157,8 @@ def load_rows(recipe: Recipe, stores: Path) -> tuple[pd.DataFrame, NDArray[Any],
     """
     tables = recipe_tables(recipe, stores)
     labels = class_list(recipe, tables)
-    frames = [select_rows(recipe, table, labels)[0] for table in tables.values()]
-    rows = pd.concat(frames, ignore_index=True)
+    selected = [select_rows(recipe, table, labels)[0] for table in tables.values()]
+    rows = pd.concat(selected, ignore_index=True)
     rows = rows.iloc[key_order(rows)].reset_index(drop=True)
     return rows, _truth(recipe, rows), labels
 
@@ -195,8 +195,11 @@ def load_matrix(
     RunError
         Rows without a speaker are to be standardised by speaker.
     """
+    tables = recipe_tables(recipe, stores)
+    labels = class_list(recipe, tables)
     singles = [
-        _load_single(recipe, stores, one, layer, allow_failures) for one in model_parts(model)
+        _load_single(recipe, tables, labels, stores, part, layer, allow_failures)
+        for part in model_parts(model)
     ]
     matrix = singles[0] if len(singles) == 1 else _side_by_side(model, singles)
     weights = recipe.weights_of(model)
@@ -246,60 +249,62 @@ def load_features(
     CorpusError
         The table is missing or damaged.
     """
-    frame = read_table(stores / corpus).frame
-    blocks, found = [], np.ones(len(frame), dtype=bool)
+    table = read_table(stores / corpus).frame
+    blocks, found = [], np.ones(len(table), dtype=bool)
     for part in model_parts(model):
         path = store_path(stores, corpus, part)
         _refuse_unfinished(path, corpus, part)
         with Store(path) as store:
-            block, there = _rows(store, store.columns_of(layer), statistics, frame)
+            block, there = _rows(store, store.columns_of(layer), statistics, table)
         blocks.append((block, there))
         found &= there
     X = np.concatenate([block[found[there]] for block, there in blocks], axis=1)
-    rows = frame[found].reset_index(drop=True)
-    return Features(X, rows, frame.loc[~found, "utterance"].tolist())
+    rows = table[found].reset_index(drop=True)
+    return Features(X, rows, table.loc[~found, "utterance"].tolist())
 
 
 def _side_by_side(model: str, singles: Sequence[Matrix]) -> Matrix:
     """The columns of several models on the rows that all of them have."""
     first = singles[0]
-    keys = [pd.MultiIndex.from_frame(one.rows[["corpus", "utterance"]]) for one in singles]
-    shared = functools.reduce(lambda one, two: one[one.isin(two)], keys)
-    at = [one.get_indexer(shared) for one in keys]
+    keys = [pd.MultiIndex.from_frame(single.rows[["corpus", "utterance"]]) for single in singles]
+    shared = functools.reduce(lambda common, further: common[common.isin(further)], keys)
+    at = [index.get_indexer(shared) for index in keys]
     named = dict(zip(model_parts(model), singles, strict=True))
     identity = {
         corpus: {
-            "store": {part: one.identity[corpus]["store"] for part, one in named.items()},
-            "key": {part: one.identity[corpus]["key"] for part, one in named.items()},
+            "store": {part: single.identity[corpus]["store"] for part, single in named.items()},
+            "key": {part: single.identity[corpus]["key"] for part, single in named.items()},
             "table": first.identity[corpus]["table"],
         }
         for corpus in first.identity
     }
     return replace(
         first,
-        X=np.concatenate([one.X[rows] for one, rows in zip(singles, at, strict=True)], axis=1),
+        X=np.concatenate(
+            [single.X[rows] for single, rows in zip(singles, at, strict=True)], axis=1
+        ),
         y=first.y[at[0]],
         groups=first.groups[at[0]],
         rows=first.rows.iloc[at[0]].reset_index(drop=True),
         identity=identity,
-        title=" + ".join(one.title for one in singles),
-        layers=[layer for one in singles for layer in one.layers],
-        notes=list(dict.fromkeys(note for one in singles for note in one.notes)),
+        title=" + ".join(single.title for single in singles),
+        layers=[layer for single in singles for layer in single.layers],
+        notes=list(dict.fromkeys(note for single in singles for note in single.notes)),
         n_lacking=first.n_lacking + len(first.rows) - len(shared),
     )
 
 
 def _weighted(matrix: Matrix, weights: list[float] | str, singles: Sequence[Matrix]) -> Matrix:
     """The columns of `singles` side by side with their weights, which the title and a note say."""
-    widths = [one.X.shape[1] for one in singles]
+    widths = [single.X.shape[1] for single in singles]
     if isinstance(weights, str):
         share = sum(widths) / len(widths)
         how, weights = f"by {weights}", [math.sqrt(share / width) for width in widths]
     else:
         how = " : ".join(f"{weight:g}" for weight in weights)
     parts = [
-        f"{width} of {one.title} by {weight:.4g}"
-        for one, width, weight in zip(singles, widths, weights, strict=True)
+        f"{width} of {single.title} by {weight:.4g}"
+        for single, width, weight in zip(singles, widths, weights, strict=True)
     ]
     return replace(
         matrix,
@@ -309,76 +314,122 @@ def _weighted(matrix: Matrix, weights: list[float] | str, singles: Sequence[Matr
     )
 
 
+@dataclass(frozen=True)
+class _Block:
+    """What the store of one corpus gives for the rows that a recipe selects.
+
+    Attributes
+    ----------
+    rows : DataFrame
+        The selected rows that the store has.
+    X : float32, shape (n_rows, n_columns)
+    layers : list of int or str
+        Whose columns stand side by side.
+    names : list of (list of str or None)
+        Names of the columns of each statistic, where they have any.
+    lacking : list of str
+        Selected utterances that the store does not have.
+    """
+
+    rows: pd.DataFrame
+    X: NDArray[np.float32]
+    layers: list[int | str]
+    names: list[list[str] | None]
+    lacking: list[str]
+    title: str
+    identity: dict[str, Any]
+    notes: list[str]
+
+
 def _load_single(
-    recipe: Recipe, stores: Path, model: str, layer: int | str, allow_failures: int
+    recipe: Recipe,
+    tables: dict[str, Table],
+    labels: tuple[str, ...],
+    stores: Path,
+    model: str,
+    layer: int | str,
+    allow_failures: int,
 ) -> Matrix:
-    tables = recipe_tables(recipe, stores)
-    labels = class_list(recipe, tables)
-    blocks, frames, findings = [], [], []
-    notes = _differing_lists(recipe, tables)
-    identities: dict[str, Any] = {}
-    names: dict[str, list[list[str] | None]] = {}
-    columns: dict[str, list[int | str]] = {}
-    lacking_in_all, title = 0, model
+    """The matrix of one model: the blocks of all corpora, below one another, sorted by key."""
+    blocks: dict[str, _Block] = {}
+    notes, findings = _differing_lists(recipe, tables), []
+    n_lacking = 0
     for corpus, table in tables.items():
-        frame, dropped = select_rows(recipe, table, labels)
+        rows, dropped = select_rows(recipe, table, labels)
         findings += [f"{corpus}: {finding.text}" for finding in table.findings]
         if dropped:
             notes.append(f"{corpus}: {dropped}")
         path = store_path(stores, corpus, model)
         _refuse_unfinished(path, corpus, model)
-        with Store(path) as store:
-            title = store.title
-            if store.other_numerics:
-                notes.append(f"{path}: {store.other_numerics}")
-            columns[corpus] = store.columns_of(layer)
-            block, found = _rows(store, columns[corpus], recipe.head.statistics, frame)
-            names |= {
-                corpus: [
-                    own and [clean(one) for one in own]
-                    for own in map(store.names.get, recipe.head.statistics or store.default)
-                ]
-            }
-            identities[corpus] = {
-                "store": store.identity,
-                "key": store.key,
-                "table": table_hash(table),
-            }
-        lacking = frame.loc[~found, "utterance"].tolist()
-        lacking_in_all += len(lacking)
-        if lacking:
-            named = ", ".join(lacking[:3]) + (" ..." if len(lacking) > 3 else "")
-            text = (
-                f"{path}: lacks {len(lacking)} of the table's {len(frame)} utterances ({named}); "
-                f"see {path.with_suffix('.failures.csv').name} beside it"
-            )
-            if lacking_in_all > allow_failures:
-                raise StoreError(
-                    f"{text}; run make extract again, or pass ALLOW_FAILURES={lacking_in_all}"
-                )
-            notes.append(text)
-            frame = frame[found]
-        blocks.append(block)
-        frames.append(frame)
-    layers = next(iter(columns.values()))
-    if any(other != layers for other in columns.values()):
-        raise StoreError(f"{model}: the stores of {', '.join(tables)} have other layers: {columns}")
-    widths = {block.shape[1] for block in blocks}
-    if len(widths) > 1:
-        raise StoreError(f"{model}: stores of {', '.join(tables)} differ in width: {widths}")
-    _refuse_other_columns(model, names)
-    rows = pd.concat(frames, ignore_index=True)
-    matrix = np.concatenate(blocks) if len(blocks) > 1 else blocks[0]
+        block = _read_block(path, table, rows, layer, recipe.head.statistics)
+        notes += block.notes
+        n_lacking += len(block.lacking)
+        if block.lacking:
+            notes.append(_lacking_note(path, block.lacking, len(rows), n_lacking, allow_failures))
+        blocks[corpus] = block
+    _refuse_other_columns(model, blocks)
+    rows = pd.concat([block.rows for block in blocks.values()], ignore_index=True)
+    X = _stacked([block.X for block in blocks.values()])
     order = key_order(rows)
     rows = rows.iloc[order].reset_index(drop=True)
     if (order != np.arange(len(order))).any():
-        matrix = matrix[order]
+        X = X[order]
+    *_, last = blocks.values()
+    identity = {corpus: block.identity for corpus, block in blocks.items()}
+    return Matrix(
+        X, _truth(recipe, rows), _speaker_groups(rows), rows, labels, identity, last.title,
+        last.layers, findings, notes, n_lacking,
+    )  # fmt: skip
+
+
+def _read_block(
+    path: Path,
+    table: Table,
+    rows: pd.DataFrame,
+    layer: int | str,
+    statistics: list[str] | None,
+) -> _Block:
+    """Open the store of a corpus, once, and read the columns of a layer for rows of its table."""
+    with Store(path) as store:
+        notes = [f"{path}: {store.other_numerics}"] if store.other_numerics else []
+        layers = store.columns_of(layer)
+        X, found = _rows(store, layers, statistics, rows)
+        names = [
+            own and [clean(name) for name in own]
+            for own in map(store.names.get, statistics or store.default)
+        ]
+        identity = {"store": store.identity, "key": store.key, "table": table_hash(table)}
+        title = store.title
+    lacking = rows.loc[~found, "utterance"].tolist()
+    return _Block(
+        rows[found] if lacking else rows, X, layers, names, lacking, title, identity, notes
+    )
+
+
+def _lacking_note(
+    path: Path, lacking: Sequence[str], n_rows: int, n_lacking: int, allow_failures: int
+) -> str:
+    """Say what a store lacks, or raise a StoreError where all stores together lack too much."""
+    named = ", ".join(lacking[:3]) + (" ..." if len(lacking) > 3 else "")
+    text = (
+        f"{path}: lacks {len(lacking)} of the table's {n_rows} utterances ({named}); "
+        f"see {path.with_suffix('.failures.csv').name} beside it"
+    )
+    if n_lacking > allow_failures:
+        raise StoreError(f"{text}; run make extract again, or pass ALLOW_FAILURES={n_lacking}")
+    return text
+
+
+def _stacked(blocks: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Blocks of rows below one another; one alone is not copied."""
+    return np.concatenate(blocks) if len(blocks) > 1 else blocks[0]
+
+
+def _speaker_groups(rows: pd.DataFrame) -> NDArray[np.object_]:
+    """`corpus/speaker` of each row, empty where it is unknown."""
     speakers = rows["speaker"].to_numpy(object)
     groups = np.where(speakers == "", "", rows["corpus"].to_numpy(object) + "/" + speakers)
-    return Matrix(
-        matrix, _truth(recipe, rows), groups.astype(object), rows, labels, identities, title,
-        layers, findings, notes, lacking_in_all,
-    )  # fmt: skip
+    return groups.astype(object)
 
 
 def standardised(
@@ -444,7 +495,7 @@ def class_list(recipe: Recipe, tables: dict[str, Table]) -> tuple[str, ...]:
     for corpus, table in tables.items():
         wanted = [recipe.target] if recipe.target else list(recipe.targets)
         known = list(table.labels) if recipe.target else list(table.targets)
-        lacking = [one for one in wanted if one not in known]
+        lacking = [name for name in wanted if name not in known]
         other = set(lacking) & set(table.targets if recipe.target else table.labels)
         if other:
             kind = ("numbers", "labels") if recipe.target else ("labels", "numbers")
@@ -474,9 +525,9 @@ def _differing_lists(recipe: Recipe, tables: dict[str, Table]) -> list[str]:
     if recipe.target is None or recipe.labels:
         return []
     lists = {corpus: table.labels[recipe.target] for corpus, table in tables.items()}
-    if len({frozenset(one) for one in lists.values()}) < 2:
+    if len({frozenset(labels) for labels in lists.values()}) < 2:
         return []
-    text = "; ".join(f"{corpus}: {', '.join(one)}" for corpus, one in lists.items())
+    text = "; ".join(f"{corpus}: {', '.join(labels)}" for corpus, labels in lists.items())
     return [
         f"the corpora name their classes differently ({text}); labels = [...] keeps some, "
         "[labels] maps them to one list"
@@ -494,29 +545,29 @@ def select_rows(recipe: Recipe, table: Table, labels: tuple[str, ...]) -> tuple[
     CorpusError
         The map names a label that the table does not have.
     """
-    frame = table.frame
+    rows = table.frame
     if recipe.target is None:
-        return frame.reset_index(drop=True), ""
-    own = frame[recipe.target]
+        return rows.reset_index(drop=True), ""
+    own = rows[recipe.target]
     label = own
     if recipe.label_maps:
-        corpus = str(frame["corpus"].iloc[0])
+        corpus = str(rows["corpus"].iloc[0])
         given, known = recipe.label_maps[corpus], table.labels[recipe.target]
-        lost = [one for one in given if one not in known]
+        lost = [label for label in given if label not in known]
         if lost:
             raise CorpusError(
                 f"{corpus}: [labels.map] names {', '.join(lost)}, which is no {recipe.target} of "
                 f"its table ({', '.join(known)}){nearest(lost[0], known)}"
             )
-        label = own.map(lambda one: given.get(one) if one else "")
-        frame = frame.assign(**{recipe.target: label})
+        label = own.map(lambda label: given.get(label) if label else "")
+        rows = rows.assign(**{recipe.target: label})
     other = ~label.isin([*labels, ""])
     counts = own[other].value_counts().sort_index()
     text = ", ".join(f"{name} {count}" for name, count in counts.items())
     dropped = (
         f"{counted(other.sum(), 'row')} dropped, their label is not in the recipe's list: {text}"
     )
-    return frame[~other].reset_index(drop=True), dropped if other.any() else ""
+    return rows[~other].reset_index(drop=True), dropped if other.any() else ""
 
 
 def _refuse_unfinished(path: Path, corpus: str, model: str) -> None:
@@ -529,18 +580,18 @@ def _refuse_unfinished(path: Path, corpus: str, model: str) -> None:
 
 
 def _rows(
-    store: Store, layers: list[int | str], statistics: list[str] | None, frame: pd.DataFrame
+    store: Store, layers: list[int | str], statistics: list[str] | None, table: pd.DataFrame
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """The store's rows in the order of the table, and which of the table's rows it has."""
     position = pd.Series(np.arange(len(store.index)), index=store.index["utterance"])
-    at = position.reindex(frame["utterance"]).to_numpy()
+    at = position.reindex(table["utterance"]).to_numpy()
     found = ~np.isnan(at)
     rows = at[found].astype(np.int64)
     stored_hash = store.index["audio_hash"].to_numpy(object)[rows]
-    table_hash_ = frame["audio_hash"].to_numpy(object)[found]
+    table_hash_ = table["audio_hash"].to_numpy(object)[found]
     stale = (table_hash_ != "") & (stored_hash != table_hash_)
     if stale.any():
-        named = ", ".join(frame["utterance"].to_numpy(object)[found][stale][:3])
+        named = ", ".join(table["utterance"].to_numpy(object)[found][stale][:3])
         again = "compute its features and import them" if store.imported else "run make extract"
         raise StoreError(
             f"{store.path}: the audio of {counted(stale.sum(), 'utterance')} has changed since "
@@ -554,11 +605,21 @@ def _rows(
     return np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0], found
 
 
-def _refuse_other_columns(model: str, names: dict[str, list[list[str] | None]]) -> None:
-    """Refuse to pool columns of other names: imported features can be in any order."""
-    first, *others = names
+def _refuse_other_columns(model: str, blocks: dict[str, _Block]) -> None:
+    """Refuse to pool columns that differ in layers, width or names.
+
+    Imported features can be in any order.
+    """
+    corpora = ", ".join(blocks)
+    first, *others = blocks
+    if any(blocks[other].layers != blocks[first].layers for other in others):
+        layers = {corpus: block.layers for corpus, block in blocks.items()}
+        raise StoreError(f"{model}: the stores of {corpora} have other layers: {layers}")
+    widths = {block.X.shape[1] for block in blocks.values()}
+    if len(widths) > 1:
+        raise StoreError(f"{model}: stores of {corpora} differ in width: {widths}")
     for other in others:
-        if names[other] != names[first]:
+        if blocks[other].names != blocks[first].names:
             raise StoreError(
                 f"{model}: the columns of the stores of {first} and {other} have other names, or "
                 f"another order; bring them into one order and import again"

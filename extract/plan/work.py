@@ -24,6 +24,7 @@ from extract.audio import SAMPLING_RATE_HZ, Clip
 from extract.encoders.description import Description
 from extract.encoders.registry import Model
 from extract.plan.batches import Job
+from features.audio_memory import time_of
 from features.common.errors import StoreError
 from features.common.files import Stamp, file_stamp
 from features.common.progress import duration, size
@@ -36,7 +37,7 @@ from features.stores.key import (
     store_path,
 )
 from features.stores.read import Store
-from features.survey import Survey, time_of
+from features.survey import Survey
 
 CHANGED = "its file was changed while it was extracted; run the same command again"
 """The reason of a failure that the next run tries again."""

@@ -21,7 +21,7 @@ from features.common.progress import Progress
 
 Positions = NDArray[np.int64]
 Codes = NDArray[np.signedinteger[Any]]
-Rows = Positions | Callable[[], Positions]
+LazyPositions = Positions | Callable[[], Positions]
 """Positions, or what makes them."""
 
 MOST_KEPT = 2**26
@@ -40,9 +40,9 @@ class Fold:
     Parameters
     ----------
     name : str
-    train, test : Rows
+    train, test : LazyPositions
         Positions, or what makes them each time they are asked for.
-    devel : Rows
+    devel : LazyPositions
         Rows that a head fitted on `train` predicts, before `test` is predicted by a head that is
         fitted on both; mostly none.
     partition : str
@@ -56,9 +56,9 @@ class Fold:
     def __init__(
         self,
         name: str,
-        train: Rows,
-        test: Rows,
-        devel: Rows = _none,
+        train: LazyPositions,
+        test: LazyPositions,
+        devel: LazyPositions = _none,
         partition: str = "test",
         promises: tuple[str, ...] = (),
         allows: tuple[str, ...] = (),
@@ -100,7 +100,7 @@ class Fold:
         )
 
 
-def _made(rows: Rows) -> Positions:
+def _made(rows: LazyPositions) -> Positions:
     return rows() if callable(rows) else rows
 
 
@@ -115,13 +115,13 @@ class Division:
     group : int, shape (n,), or None
         The group of each row of the table, negative for none; None where rows have codes
         themselves.
-    rows : Rows or None
+    rows : LazyPositions or None
         What is divided; None is every row.
     """
 
     codes: Codes
     group: Codes | None = None
-    rows: Rows | None = None
+    rows: LazyPositions | None = None
 
     def _of(self, rows: Positions | slice) -> Codes:
         return self.codes[rows] if self.group is None else self.codes[self.group[rows]]

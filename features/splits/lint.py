@@ -36,8 +36,8 @@ from features.recipe.model import Recipe
 from features.recipe.split import OVERLAP_KINDS, SplitSpec
 from features.splits import truths
 from features.splits.folds import FIRST_S
+from features.splits.parts import Sides, SplitPart
 from features.splits.plan import Fold, Plan, Positions, make_plan
-from features.splits.recordings import Recordings
 
 WAYS_OUT: Mapping[str, str] = {
     "speaker": "choose a speaker-disjoint outer",
@@ -49,61 +49,6 @@ WAYS_OUT: Mapping[str, str] = {
 INNER_PROMISES: Mapping[str, tuple[str, ...]] = {"speaker-k-fold": ("speaker",)}
 MOST_ROWS = 60
 """Parts that are printed; a run records all."""
-MOST_NAMES = 5
-"""Shared names that a part holds; it counts all."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """One held-out set and what it shares with the rows that are fitted for it.
-
-    Attributes
-    ----------
-    fold, part : str
-    fitted, held_out : int
-        Rows.
-    classes : dict
-        Class -> [fitted, held out]; empty for regression.
-    shared : dict
-        Kind -> the first `MOST_NAMES` names on both sides; a kind that the rows do not know is
-        absent.
-    of : dict
-        Kind -> number of names in the held-out rows.
-    both : int
-        Rows that are on both sides.
-    n_shared : dict
-        Kind -> number of names on both sides.
-    """
-
-    fold: str
-    part: str
-    fitted: int
-    held_out: int
-    classes: dict[str, list[int]]
-    shared: dict[str, list[str]]
-    of: dict[str, int]
-    both: int
-    n_shared: dict[str, int]
-
-    @property
-    def unfitted(self) -> list[str]:
-        """Classes without a row to fit on: they are never predicted."""
-        return [name for name, (fitted, _) in self.classes.items() if not fitted]
-
-    @property
-    def absent(self) -> list[str]:
-        """Classes without a held-out row."""
-        return [name for name, (_, held_out) in self.classes.items() if not held_out]
-
-    @property
-    def missing(self) -> list[str]:
-        """Classes without a row on one of the sides."""
-        lines = []
-        for name, two in self.classes.items():
-            sides = [side for side, n in zip(("fitted", "held out"), two, strict=True) if not n]
-            if sides:
-                lines.append(f"{name} ({' and '.join(sides)})")
-        return lines
 
 
 @dataclass
@@ -113,9 +58,9 @@ class Lint:
     Attributes
     ----------
     split : SplitSpec
-    parts : list of Part
+    parts : list of SplitPart
         Of the outer folds.
-    inner : list of Part
+    inner : list of SplitPart
         Of the inner folds.
     faults, notes : list of str
         What stops a run, and what has to be known.
@@ -126,8 +71,8 @@ class Lint:
     """
 
     split: SplitSpec
-    parts: list[Part]
-    inner: list[Part]
+    parts: list[SplitPart]
+    inner: list[SplitPart]
     faults: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     declared: list[str] = field(default_factory=list)
@@ -142,14 +87,14 @@ class Lint:
     def table(self) -> str:
         """The parts as lines of text; `2 of 10` names are shared, `-` where none is known."""
         rows = [HEADER]
-        for one in self.parts[:MOST_ROWS]:
+        for part in self.parts[:MOST_ROWS]:
             shared = [
-                f"{one.n_shared[kind]} of {one.of[kind]}" if kind in one.shared else "-"
+                f"{part.n_shared[kind]} of {part.of[kind]}" if kind in part.shared else "-"
                 for kind in OVERLAP_KINDS
             ]
-            counts = [str(one.fitted), str(one.held_out)]
-            lacking = f"{'! ' if one.unfitted else ''}{', '.join(one.missing)}"
-            rows.append([one.fold or "-", one.part, *counts, *shared, lacking])
+            counts = [str(part.fitted), str(part.held_out)]
+            lacking = f"{'! ' if part.unfitted else ''}{', '.join(part.missing)}"
+            rows.append([part.fold or "-", part.part, *counts, *shared, lacking])
         if self.inner:
             rows.append(_inner_row(self.inner))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -160,7 +105,7 @@ class Lint:
         if len(self.parts) > MOST_ROWS:
             lines.insert(MOST_ROWS + 1, f"... and {len(self.parts) - MOST_ROWS} more parts")
         text = f"split {self.split.outer}, inner {self.split.inner}, seed {self.split.seed}"
-        found = [f"! {one}" for one in self.faults] + [f"  {one}" for one in self.notes]
+        found = [f"! {fault}" for fault in self.faults] + [f"  {note}" for note in self.notes]
         return "\n".join([text, *lines, *found])
 
     def record(self) -> dict[str, Any]:
@@ -170,10 +115,10 @@ class Lint:
             "inner": self.split.inner,
             "seed": self.split.seed,
             "expect_overlap": list(self.split.expect_overlap),
-            "parts": [_record(one) for one in self.parts],
+            "parts": [_record(part) for part in self.parts],
             "inner_parts": [
-                {key: value for key, value in _record(one).items() if key != "classes"}
-                for one in self.inner
+                {key: value for key, value in _record(part).items() if key != "classes"}
+                for part in self.inner
             ],
             "notes": self.notes,
         }
@@ -221,33 +166,10 @@ def lint(
     plan : Plan
     split : SplitSpec
     """
-    sides = _Sides(rows, y, labels)
-    known = has_truth(y)
-    parts: list[Part] = []
-    faults = _Found()
-    undeclared = {*OVERLAP_KINDS} - {*split.expect_overlap}
+    sides = Sides(rows, y, labels)
     progress = Progress("lint", len(plan.folds) + plan.n_searched, "folds", FIRST_S)
-    for fold in plan.folds:
-        accepted = {*split.expect_overlap, *fold.allows}
-        if "speaker" in accepted:
-            accepted.add("session")  # speakers have theirs
-        for name, train, test in _held_out(fold, known):
-            one = sides.compare(fold.name, name, train, test)
-            parts.append(one)
-            faults.add(one, {*fold.promises}, undeclared - accepted)
-        progress.add(1)
-    inner = []
-    inner_faults = _Found()
-    promised = {*INNER_PROMISES.get(split.inner, ())}
-    names = (fold.name for fold in plan.folds)
-    for name, folds in itertools.chain(zip(names, plan.inner, strict=True), [("all", plan.final)]):
-        if split.inner == "devel":
-            break  # it is a held-out part
-        for fold in folds:
-            one = sides.compare(name, f"inner {fold.name}", fold.train, fold.test)
-            inner.append(one)
-            inner_faults.add(one, promised, undeclared & {"audio"})
-            progress.add(1)
+    parts, faults = _outer(sides, plan, split, has_truth(y), progress)
+    inner, inner_faults = _inner(sides, plan, split, progress)
     progress.close()
     result = Lint(split, parts, inner)
     result.faults = [
@@ -269,6 +191,47 @@ def lint(
     return result
 
 
+def _outer(
+    sides: Sides, plan: Plan, split: SplitSpec, known: NDArray[np.bool_], progress: Progress
+) -> tuple[list[SplitPart], _Faults]:
+    """The parts of the outer folds, and what they share that they must not."""
+    parts, faults = [], _Faults()
+    undeclared = {*OVERLAP_KINDS} - {*split.expect_overlap}
+    for fold in plan.folds:
+        accepted = {*split.expect_overlap, *fold.allows}
+        if "speaker" in accepted:
+            accepted.add("session")  # speakers have theirs
+        for name, train, test in _held_out(fold, known):
+            part = sides.compare(fold.name, name, train, test)
+            parts.append(part)
+            faults.add(part, {*fold.promises}, undeclared - accepted)
+        progress.add(1)
+    return parts, faults
+
+
+def _inner(
+    sides: Sides, plan: Plan, split: SplitSpec, progress: Progress
+) -> tuple[list[SplitPart], _Faults]:
+    """The inner folds as parts, and what they share that they must not.
+
+    An inner split `devel` has none: its rows are a held-out part of the outer fold.
+    """
+    parts: list[SplitPart] = []
+    faults = _Faults()
+    if split.inner == "devel":
+        return parts, faults
+    promised = {*INNER_PROMISES.get(split.inner, ())}
+    undeclared = {"audio"} - {*split.expect_overlap}
+    names = (fold.name for fold in plan.folds)
+    for name, folds in itertools.chain(zip(names, plan.inner, strict=True), [("all", plan.final)]):
+        for fold in folds:
+            part = sides.compare(name, f"inner {fold.name}", fold.train, fold.test)
+            parts.append(part)
+            faults.add(part, promised, undeclared)
+            progress.add(1)
+    return parts, faults
+
+
 def _held_out(fold: Fold, known: NDArray[np.bool_]) -> Iterable[tuple[str, Positions, Positions]]:
     """(part, fitted, held out) of an outer fold."""
     if len(fold.devel):
@@ -278,92 +241,20 @@ def _held_out(fold: Fold, known: NDArray[np.bool_]) -> Iterable[tuple[str, Posit
         yield fold.partition, both, fold.test
 
 
-class _Sides:
-    """Codes of speakers, sessions, sentences and classes of all rows, and their recordings."""
-
-    def __init__(self, rows: pd.DataFrame, y: NDArray[Any], labels: Sequence[str]) -> None:
-        self.labels, self.n = list(labels), len(rows)
-        self.codes: dict[str, NDArray[np.int64]] = {}
-        self.names: dict[str, NDArray[Any]] = {}
-        self.recordings = Recordings(rows)
-        for kind in OVERLAP_KINDS:
-            if kind == "audio":
-                continue
-            values = rows[kind].to_numpy(object)
-            full = rows["corpus"].to_numpy(object) + "/" + values
-            names, codes = np.unique(full.astype(str), return_inverse=True)
-            self.codes[kind] = np.where(values == "", -1, codes).astype(np.int64)
-            self.names[kind] = names
-        keys = rows["corpus"] + "/" + rows["utterance"]
-        self.keys = keys.to_numpy(object)
-        self.classes: NDArray[np.int64] | None = None
-        if self.labels:
-            self.classes = pd.Index(self.labels).get_indexer(pd.Index(y)).astype(np.int64)
-
-    def compare(self, fold: str, part: str, train: Positions, test: Positions) -> Part:
-        shared, n_shared, of = {}, {}, {}
-        for kind, codes in self.codes.items():
-            # Unknown is -1: the last entry.
-            fitted, held_out = np.zeros((2, len(self.names[kind]) + 1), dtype=bool)
-            fitted[codes[train]] = held_out[codes[test]] = True
-            held = np.flatnonzero(held_out[:-1])
-            if not len(held) or not fitted[:-1].any():
-                continue
-            of[kind] = len(held)
-            names = self.names[kind][held[fitted[held]]]
-            n_shared[kind] = len(names)
-            shared[kind] = [str(name) for name in names[:MOST_NAMES]]
-        heard = self.recordings
-        hit = heard.shared(train, test)
-        if hit.any() or (heard.known[train].any() and heard.known[test].any()):
-            rows_of = np.bincount(heard.codes[test[heard.known[test] | hit]])
-            of["audio"] = int(np.count_nonzero(rows_of))
-            # A hash says nothing to people: the utterances that are held out are named.
-            _, first = np.unique(heard.codes[test[hit]], return_index=True)
-            n_shared["audio"] = len(first)
-            shared["audio"] = [str(name) for name in self.keys[test[hit][first[:MOST_NAMES]]]]
-        counts = {}
-        if self.classes is not None:
-            two = [np.bincount(self.classes[side][self.classes[side] >= 0],
-                               minlength=len(self.labels)) for side in (train, test)]  # fmt: skip
-            counts = {name: [int(side[i]) for side in two] for i, name in enumerate(self.labels)}
-        fitted = np.zeros(self.n, dtype=bool)
-        fitted[train] = True
-        both = int(fitted[test].sum())
-        return Part(fold, part, len(train), len(test), counts, shared, of, both, n_shared)
-
-    def unknown(self) -> list[str]:
-        """Say which kinds could not be compared for how many rows."""
-        lines = []
-        known = {f"the {kind}": codes >= 0 for kind, codes in self.codes.items()}
-        for what, there in {**known, "the content of the audio": self.recordings.known}.items():
-            n = int((~there).sum())
-            if n:
-                lines.append(f"{what} of {n} of {self.n} rows is unknown: not compared")
-        n = int((self.recordings.known & ~self.recordings.complete).sum())
-        if n:
-            lines.append(
-                f"the table of {n} of {self.n} rows was written before it had file_hash and "
-                "samples_hash: segments of one recording under two names, and its copies in other "
-                "containers, are not compared; make extract or python -m features table adds them"
-            )
-        return lines
-
-
-class _Found:
+class _Faults:
     """Faults of parts, gathered a kind."""
 
     def __init__(self) -> None:
-        self.promised: dict[str, list[Part]] = {}
-        self.undeclared: dict[str, list[Part]] = {}
-        self.both: list[Part] = []
+        self.promised: dict[str, list[SplitPart]] = {}
+        self.undeclared: dict[str, list[SplitPart]] = {}
+        self.both: list[SplitPart] = []
 
     @property
     def kinds(self) -> set[str]:
         """Kinds that are a fault."""
         return {*self.promised, *self.undeclared}
 
-    def add(self, part: Part, promised: set[str], undeclared: set[str]) -> None:
+    def add(self, part: SplitPart, promised: set[str], undeclared: set[str]) -> None:
         if part.both:
             self.both.append(part)
         for kind, names in part.shared.items():
@@ -391,11 +282,11 @@ class _Found:
         return lines
 
 
-def _name(part: Part) -> str:
-    return " ".join(one for one in (part.fold, part.part) if one)
+def _name(part: SplitPart) -> str:
+    return " ".join(name for name in (part.fold, part.part) if name)
 
 
-def _shared(kind: str, parts: Sequence[Part], n_parts: int) -> str:
+def _shared(kind: str, parts: Sequence[SplitPart], n_parts: int) -> str:
     first = parts[0]
     n, names = first.n_shared[kind], ", ".join(first.shared[kind][:3])
     more = f" and {n - 3} more" if n > 3 else ""
@@ -407,7 +298,7 @@ def _shared(kind: str, parts: Sequence[Part], n_parts: int) -> str:
     )
 
 
-def _overlap(parts: Sequence[Part], faulty: set[str]) -> dict[str, str]:
+def _overlap(parts: Sequence[SplitPart], faulty: set[str]) -> dict[str, str]:
     """Overlap that stops nothing, a line a kind."""
     lines = {}
     for kind in OVERLAP_KINDS:
@@ -417,10 +308,12 @@ def _overlap(parts: Sequence[Part], faulty: set[str]) -> dict[str, str]:
     return lines
 
 
-def _inner_speakers(split: SplitSpec, parts: Sequence[Part], inner: Sequence[Part]) -> list[str]:
+def _inner_speakers(
+    split: SplitSpec, parts: Sequence[SplitPart], inner: Sequence[SplitPart]
+) -> list[str]:
     """Say where speakers are new in the outer folds alone."""
-    shared = [one for one in inner if one.shared.get("speaker")]
-    if not shared or any(one.shared.get("speaker") for one in parts):
+    shared = [part for part in inner if part.shared.get("speaker")]
+    if not shared or any(part.shared.get("speaker") for part in parts):
         return []
     return [
         f"speaker overlap in {len(shared)} of {len(inner)} inner folds (inner = '{split.inner}'): "
@@ -428,7 +321,7 @@ def _inner_speakers(split: SplitSpec, parts: Sequence[Part], inner: Sequence[Par
     ]
 
 
-def _lacking(parts: Sequence[Part]) -> list[str]:
+def _lacking(parts: Sequence[SplitPart]) -> list[str]:
     """Say how many parts lack classes on either side."""
     sides = (
         ("unfitted", "(!) have no row to fit on of a class, which is never predicted there"),
@@ -443,7 +336,7 @@ def _lacking(parts: Sequence[Part]) -> list[str]:
     return lines
 
 
-def _absent(parts: Sequence[Part]) -> list[str]:
+def _absent(parts: Sequence[SplitPart]) -> list[str]:
     """Say which classes no held-out row of a partition is of, over all folds."""
     counts: dict[str, Counter[str]] = {}
     for part in parts:
@@ -460,7 +353,7 @@ def _absent(parts: Sequence[Part]) -> list[str]:
     return lines
 
 
-def _inner_row(inner: Sequence[Part]) -> list[str]:
+def _inner_row(inner: Sequence[SplitPart]) -> list[str]:
     """All inner folds in one row: the range of sizes, the most that any shares."""
 
     def span(values: Sequence[int]) -> str:
@@ -468,22 +361,22 @@ def _inner_row(inner: Sequence[Part]) -> list[str]:
 
     shared = []
     for kind in OVERLAP_KINDS:
-        known = [one for one in inner if kind in one.shared]
-        worst = max(known, key=lambda one: one.n_shared[kind], default=None)
+        known = [part for part in inner if kind in part.shared]
+        worst = max(known, key=lambda part: part.n_shared[kind], default=None)
         shared.append(f"{worst.n_shared[kind]} of {worst.of[kind]}" if worst else "-")
-    lacking = sum(bool(one.missing) for one in inner)
-    mark = "! " if any(one.unfitted for one in inner) else ""
+    lacking = sum(bool(part.missing) for part in inner)
+    mark = "! " if any(part.unfitted for part in inner) else ""
     return [
         "inner",
         counted(len(inner), "fold"),
-        span([one.fitted for one in inner]),
-        span([one.held_out for one in inner]),
+        span([part.fitted for part in inner]),
+        span([part.held_out for part in inner]),
         *shared,
         f"{mark}in {lacking} of {len(inner)}" if lacking else "",
     ]
 
 
-def _record(part: Part) -> dict[str, Any]:
+def _record(part: SplitPart) -> dict[str, Any]:
     return {
         "fold": part.fold,
         "part": part.part,

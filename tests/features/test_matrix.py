@@ -14,6 +14,7 @@ from features.matrix import load, load_matrix, standardised
 from features.recipe.load import load_recipe
 from features.recipe.model import Recipe
 from features.stores.key import NUMERICS, full_key, store_path
+from features.stores.read import Store
 from features.stores.write import write_store
 from features.utterances import Table, columns_of, read_table, write_table
 from tests.models import synthetic
@@ -313,3 +314,28 @@ def joined(folder: Path, weights: str = "") -> Recipe:
         encoding="utf-8",
     )
     return load_recipe(path)
+
+
+def test_a_load_opens_each_store_and_reads_each_table_once(
+    stores: Path, tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for corpus in "ab":
+        data = rng.standard_normal((3, 4, 2)).astype(np.float32)
+        make_store(stores, corpus, data, [f"{corpus}{i}" for i in range(4)], "second")
+    opened, read = [], []
+
+    class Counted(Store):
+        def __init__(self, path: Path) -> None:
+            opened.append(f"{path.parent.name}/{path.stem}")
+            super().__init__(path)
+
+    def counted(folder: Path) -> Table:
+        read.append(folder.name)
+        return read_table(folder)
+
+    monkeypatch.setattr("features.matrix.Store", Counted)
+    monkeypatch.setattr("features.matrix.read_table", counted)
+    matrix = load_matrix(load_recipe(write_recipe(tmp_path)), stores, "second+toy")
+    assert matrix.X.shape == (8, 7)
+    assert sorted(opened) == ["a/second", "a/toy", "b/second", "b/toy"]
+    assert sorted(read) == ["a", "b"]

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from features import survey as module
+from features import audio_memory as module
 from features.audio.decode import DECODER
+from features.audio_memory import FILES
 from features.stores.key import audio_hash, file_digest
-from features.survey import FILES, Survey, forget, keep_measured, pointed_elsewhere, survey
+from features.survey import Survey, forget, keep_measured, pointed_elsewhere, survey
 from features.utterances import Table, read_table, write_table
 from tests.models import synthetic
 
