@@ -211,12 +211,12 @@ def fit(model: str, layer: int | str, recipe: Recipe, folder: Path) -> None:
                 recipe, model, layer, stores=folder / precision / model,
                 runs=folder / precision / model / "runs", allow_failures=ANY,
             )  # fmt: skip
-            scores[precision] = score_run(run, recipe)["partitions"]
+            scores[precision] = score_run(run, recipe).partitions
         predictions[precision] = read_predictions(run / PREDICTIONS)
     metric = SHOWN[recipe.task][0]
     for precision in (FULL, *HALVES):
         for part, one in scores[precision].items():
-            cell = entry(one["metrics"][metric])
+            cell = entry(one.metrics[metric])
             apart = "-"
             if precision != FULL:
                 apart = difference(predictions[FULL], predictions[precision], part, metric, recipe)

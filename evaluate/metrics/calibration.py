@@ -17,8 +17,7 @@ Conventions
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -147,9 +146,18 @@ def reliability(probability: Floats, truth: Codes, n_bins: int = N_BINS) -> Reli
     return Reliability(means[0], means[1], counts, error)
 
 
+@dataclass(frozen=True)
+class Calibrated:
+    """Reliability as it is and with a temperature a fold."""
+
+    plain: Reliability
+    tempered: Reliability
+    temperatures: dict[str, float]
+
+
 def of_run(
     frame: pd.DataFrame, inner: pd.DataFrame, labels: Sequence[str], *, kind: str = "score"
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Calibrated]:
     """Calibration of a run's predictions, as they are and with a temperature a fold.
 
     Parameters
@@ -163,9 +171,8 @@ def of_run(
     Returns
     -------
     dict
-        Partition -> `plain` and `tempered` (each the fields of `Reliability`) and `temperatures`
-        (fold -> temperature). Partitions without a truth are left out, and so is one whose rows the
-        temperature would be fitted on (devel). Empty where the scores have no probabilities.
+        Partition -> `Calibrated`. Partitions without a truth are left out, and so is one whose rows
+        the temperature would be fitted on (devel). Empty where the scores have no probabilities.
     """
     if kind in NO_PROBABILITIES:
         return {}
@@ -192,11 +199,11 @@ def of_run(
             continue
         folds = rows.loc[rows["true"] != "", "fold"]
         divide = np.array([fitted[one] for one in folds], dtype=np.float64)[:, None]
-        result[str(name)] = {
-            "plain": asdict(reliability(probabilities(values), truth)),
-            "tempered": asdict(reliability(probabilities(values, divide), truth)),
-            "temperatures": {fold: fitted[fold] for fold in map(str, rows["fold"].unique())},
-        }
+        result[str(name)] = Calibrated(
+            reliability(probabilities(values), truth),
+            reliability(probabilities(values, divide), truth),
+            {fold: fitted[fold] for fold in map(str, rows["fold"].unique())},
+        )
     return result
 
 

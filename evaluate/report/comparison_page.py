@@ -15,6 +15,7 @@ from evaluate.report import plots
 from evaluate.report.book import Book, Shown, slug
 from evaluate.report.tables import NONE, Sheet, count, difference, entry, p_value, plain, text
 from evaluate.scores.pairs import LEVEL
+from evaluate.scores.records import Estimate
 from evaluate.scores.score import NAMES, SHOWN
 from evaluate.scores.side_by_side import (
     Comparison,
@@ -73,10 +74,10 @@ class _Book(Book):
         return self._files
 
     def _picture(self, partition: str, rows: Mapping[str, Rows]) -> Shown:
-        pairs: dict[str, dict[str, Any]] = {}
+        pairs: dict[str, dict[str, Estimate]] = {}
         for metric, of in rows.items():
             for row in of:
-                bounds = {"value": row["difference"], "low": row["low"], "high": row["high"]}
+                bounds = Estimate(row["difference"], row["low"], row["high"])
                 pairs.setdefault(pair_name(row["a"], row["b"]), {})[NAMES[metric]] = bounds
         names = [NAMES[metric] for metric in rows]
         picture = plots.scores(

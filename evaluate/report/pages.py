@@ -36,6 +36,7 @@ from evaluate.runs.files import fingerprint
 from evaluate.runs.folders import PREDICTIONS, run_folders
 from evaluate.runs.predictions import read_predictions
 from evaluate.scores import side_by_side
+from evaluate.scores.records import Estimate, PartitionScores, RowScores
 from evaluate.scores.score import (
     NAMES,
     SHOWN,
@@ -194,7 +195,7 @@ class _Book(Book):
             ),
             notes=_gathered(scored),
             n_runs=len(scored),
-            by_speakers=any(one.scores["n_speakers"] for one in scored),
+            by_speakers=any(one.scores.n_speakers for one in scored),
         )
 
     def _overview_pictures(self) -> list[Shown]:
@@ -227,19 +228,19 @@ class _Book(Book):
     def _run(self, recipe: Recipe, protocol: str, one: Scored, predictions: _Predictions) -> None:
         frame = predictions.of(one)
         parts, cells = [], {}
-        for partition, result in one.scores["partitions"].items():
+        for partition, result in one.scores.partitions.items():
             rows = frame[frame.index.get_level_values("partition") == partition]
             part: dict[str, Any] = {
                 "name": marked_partition(partition, [one]),
                 "optimism": optimism(partition, [one]),
-                "masked": not result["metrics"],
+                "masked": not result.metrics,
             }
             parts.append(part)
             if part["masked"]:
                 continue
             part["scores"], part["confusion"] = self._score_tables(one, partition, result)
             if part["confusion"]:
-                cells[partition] = self._cells(rows, one.scores["labels"])
+                cells[partition] = self._cells(rows, one.scores.labels)
             part["calibration"] = self._calibration(one, partition)
             worst = rows["difficulty"].dropna()
             worst = worst.sort_values(ascending=False, kind="stable").head(HARDEST)
@@ -280,37 +281,36 @@ class _Book(Book):
         )
 
     def _score_tables(
-        self, one: Scored, partition: str, result: Mapping[str, Any]
+        self, one: Scored, partition: str, result: PartitionScores
     ) -> tuple[list[Sheet], list[dict[str, Any]]]:
         """Tables of scores of a partition and of its corpora alone, and confusion matrices."""
         found, matrices = [], []
-        whole = {partition: result}
-        alone = {f"{partition}, {c} alone": part for c, part in result["corpora"].items()}
+        whole: dict[str, RowScores] = {partition: result}
+        alone = {f"{partition}, {c} alone": part for c, part in result.corpora.items()}
         for where, part in {**whole, **alone}.items():
-            if not part["metrics"]:
+            if not part.metrics:
                 continue
-            regression = one.scores["task"] == "regression"
-            if part.get("folds") or not regression:  # else the table of targets ends with its means
+            regression = one.scores.task == "regression"
+            folds = isinstance(part, PartitionScores) and part.folds
+            if folds or not regression:  # else the table of targets ends with its means
                 found += self._keep(sheets.summary(part, where))
             stem = slug(f"{self._stems[one.folder]}-{where.replace(', ', '-').replace(' ', '-')}")
             if regression:
                 found += self._keep(sheets.of_targets(part, where, f"targets-{stem}"))
                 continue
-            labels = one.scores["labels"]
+            labels = one.scores.labels
             found += self._keep(sheets.of_classes(part, where, f"classes-{stem}"))
             matrix = sheets.confusion(part, labels, where, f"confusion-{stem}")
             self._keep(matrix)
             title = f"Confusion matrix of {one.marked_title}, {where}"
-            self._picture_files(
-                f"confusion-{stem}", plots.confusion(part["confusion"], labels, title)
-            )
-            totals = [sum(row) for row in part["confusion"]]
+            self._picture_files(f"confusion-{stem}", plots.confusion(part.confusion, labels, title))
+            totals = [sum(row) for row in part.confusion]
             matrices.append(
                 {
                     "sheet": matrix,
                     "shares": [
                         [n / total if total else 0 for n in row]
-                        for row, total in zip(part["confusion"], totals, strict=True)
+                        for row, total in zip(part.confusion, totals, strict=True)
                     ],
                     "partition": partition if where in whole else None,
                 }
@@ -429,7 +429,7 @@ class _Book(Book):
 
     def _chance(self, metric: str) -> float | None:
         """The UAR of guessing; other metrics have none that holds for all data."""
-        labels = self.study.scored[0].scores.get("labels") if self.study.scored else None
+        labels = self.study.scored[0].scores.labels if self.study.scored else ()
         return 1 / len(labels) if metric == "uar" and labels else None
 
     def _layer_page(self) -> None:
@@ -557,12 +557,12 @@ class _Predictions:
         return [(other.title, self.of(other)) for other in (one, *others)]
 
 
-def _by_partition(one: Scored, metric: str) -> dict[str, Any]:
+def _by_partition(one: Scored, metric: str) -> dict[str, Estimate]:
     """Score and bounds of every partition that has any."""
     return {
-        name: found["metrics"][metric]
-        for name, found in one.scores["partitions"].items()
-        if found["metrics"]
+        name: found.metrics[metric]
+        for name, found in one.scores.partitions.items()
+        if found.metrics
     }
 
 
@@ -576,7 +576,7 @@ def _notes(one: Scored) -> list[str]:
     fits = one.record.get("fit_warnings", {})
     return [
         *(["made with another recipe than this one; run make train (or make fuse)"] * one.stale),
-        *one.scores["warnings"],
+        *one.scores.warnings,
         *one.record.get("notes", []),
         *(f"{count} of {one.record.get('fits', '?')} fits: {text}" for text, count in fits.items()),
     ]

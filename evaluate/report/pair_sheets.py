@@ -16,6 +16,7 @@ from typing import Any
 from evaluate.metrics.metrics import OVER_CLASSES
 from evaluate.report import plots
 from evaluate.report.tables import NONE, Cell, Sheet, count, difference, entry, p_value, plain, text
+from evaluate.scores.records import Calibration, Estimate, GroupGap, Grouping, GroupScores
 from evaluate.scores.score import NAMES, Scored, least_p, least_p_of_best, number, units
 from evaluate.scores.subsets import ANY, honest_members
 from features.common.words import counted
@@ -229,66 +230,65 @@ def pair_gains(
 
 def groups(one: Scored, partition: str, stem: str) -> list[Sheet]:
     """Scores by gender, language, corpus, session and speaker, where they are known."""
-    found = one.scores.get("groups", {}).get(partition, {})
+    found = one.scores.groups.get(partition, {})
     return [_group(kind, each, partition, stem) for kind, each in found.items()]
 
 
-def _group(kind: str, found: Mapping[str, Any], partition: str, stem: str) -> Sheet:
-    metrics = found["metrics"]
+def _group(kind: str, found: Grouping, partition: str, stem: str) -> Sheet:
+    metrics = found.metrics
     gaps = "".join(f"; {_gap_text(metric, one)}" for metric, one in metrics.items())
 
     def cell(name: str, metric: str) -> Cell:
-        ends = [end for end in ("best", "worst") if metrics[metric].get(end) == name]
-        each = found["groups"][name]
-        return replace(entry(each["metrics"][metric], _lacking(metric, each)), marks=ends)
+        gap, each = metrics[metric], found.groups[name]
+        ends = [end for end in ("best", "worst") if getattr(gap, end) == name]
+        return replace(entry(each.metrics[metric], _lacking(metric, each)), marks=ends)
 
     rows = [
         [
             text(name),
-            count(each["n"]),
-            *([] if kind == "speaker" else [_count_or_none(each["n_speakers"])]),
+            count(each.n),
+            *([] if kind == "speaker" else [_count_or_none(each.n_speakers)]),
             *(cell(name, metric) for metric in metrics),
         ]
-        for name, each in found["groups"].items()
+        for name, each in found.groups.items()
     ]
     return Sheet(
         f"Scores by {kind}, {partition}",
-        f"Scores by {kind}, {partition}; {found['resampled']} resampled{_left_out(found)}{gaps}",
+        f"Scores by {kind}, {partition}; {found.resampled} resampled{_left_out(found)}{gaps}",
         [kind, "n", *([] if kind == "speaker" else ["speakers"]), *(NAMES[m] for m in metrics)],
         [rows],
         f"{kind}-{stem}",
     )
 
 
-def _gap_text(metric: str, found: Mapping[str, Any]) -> str:
-    if "why" in found:
-        return f"{NAMES[metric]}: no best and worst: {found['why']}"
-    gap = difference(*(found["gap"][key] for key in ("value", "low", "high")))
-    ends = f"{NAMES[metric]} of {found['best']} minus that of {found['worst']}"
+def _gap_text(metric: str, found: GroupGap) -> str:
+    if found.gap is None:
+        return f"{NAMES[metric]}: no best and worst: {found.why}"
+    gap = difference(found.gap.value, found.gap.low, found.gap.high)
+    ends = f"{NAMES[metric]} of {found.best} minus that of {found.worst}"
     return f"{ends}: {gap.text} {gap.bounds}".strip()
 
 
-def _lacking(metric: str, group: Mapping[str, Any]) -> str:
+def _lacking(metric: str, group: GroupScores) -> str:
     """Of how many classes or targets a group's score is the mean, where it lacks some."""
-    if "targets" in group:
-        return "{has} of {of} targets".format(**group["targets"])
-    if "classes" in group and metric in OVER_CLASSES:
-        return "{has} of {of} classes".format(**group["classes"])
+    if group.targets:
+        return f"{group.targets.has} of {group.targets.of} targets"
+    if group.classes and metric in OVER_CLASSES:
+        return f"{group.classes.has} of {group.classes.of} classes"
     return ""
 
 
-def _left_out(found: Mapping[str, Any]) -> str:
+def _left_out(found: Grouping) -> str:
     """How many resamples are left out of the interval of a group at most."""
-    gaps = [one["gap"] for one in found["metrics"].values() if "gap" in one]
-    entries = [one["metrics"] for one in found["groups"].values()]
-    every = [*gaps, *(entry for each in entries for entry in each.values())]
-    most = max(one.get("undefined", 0) for one in every)
+    gaps = [each.gap for each in found.metrics.values() if each.gap]
+    scores = [score for group in found.groups.values() for score in group.metrics.values()]
+    most = max(each.undefined for each in (*gaps, *scores))
     if not most:
         return ""
-    what = "lacks a class" if OVER_CLASSES[0] in found["metrics"] else "has no score"
+    what = "lacks a class" if OVER_CLASSES[0] in found.metrics else "has no score"
     return (
         f"; resamples in which a group {what} are left out (up to {most:,} of "
-        f"{found['n_resamples']:,})"
+        f"{found.n_resamples:,})"
     )
 
 
@@ -376,7 +376,8 @@ def _chosen(honest: Mapping[str, Any] | None) -> list[Cell]:
     if honest is None:
         return [Cell(NONE), Cell(NONE)]
     members, folds = honest_members(honest)
-    return [entry(honest), _members(members, marks=[folds] if folds else [])]
+    score = Estimate(*(honest[key] for key in ("value", "low", "high")))
+    return [entry(score), _members(members, marks=[folds] if folds else [])]
 
 
 def chosen_by_folds(found: Mapping[str, Any]) -> bool:
@@ -406,7 +407,11 @@ def subset_curves(
         if len(chosen) > 1:
             picture = plots.by_size(
                 {k: one["best"]["value"] for k, one in chosen.items()},
-                {k: one["honest"] for k, one in chosen.items() if one["honest"]},
+                {
+                    k: Estimate(*(one["honest"][key] for key in ("value", "low", "high")))
+                    for k, one in chosen.items()
+                    if one["honest"]
+                },
                 {
                     k: (one["quantiles"]["0.05"], one["mean"], one["quantiles"]["0.95"])
                     for k, one in drawn.items()
@@ -422,15 +427,14 @@ def subset_curves(
 # -- calibration -----------------------------------------------------------------------------
 
 
-def calibration(one: Scored, partition: str) -> Mapping[str, Any] | None:
+def calibration(one: Scored, partition: str) -> Calibration | None:
     """Confidence and accuracy of a run, where its scores have them."""
-    found: Mapping[str, Any] | None = one.scores.get("calibration", {}).get(partition)
-    return found
+    return one.scores.calibration.get(partition)
 
 
-def calibration_errors(found: Mapping[str, Any], partition: str, stem: str) -> Sheet:
+def calibration_errors(found: Calibration, partition: str, stem: str) -> Sheet:
     """The expected calibration error with and without temperatures."""
-    rows = [[text(name), plain(found[key]["error"])] for key, name in CALIBRATED.items()]
+    rows = [[text(name), plain(getattr(found, key).error)] for key, name in CALIBRATED.items()]
     return Sheet(
         f"Expected calibration error, {partition}",
         f"Expected calibration error, {partition}",
@@ -440,14 +444,14 @@ def calibration_errors(found: Mapping[str, Any], partition: str, stem: str) -> S
     )
 
 
-def calibration_note(found: Mapping[str, Any]) -> str:
+def calibration_note(found: Calibration) -> str:
     """What confidence, its bins and the error are, and where temperatures come from."""
-    values = found["temperatures"].values()
-    plainly, tempered = (found[key]["error"] for key in CALIBRATED)
+    values = [value for value in found.temperatures.values() if value is not None]
+    plainly, tempered = found.plain.error or 0.0, found.tempered.error or 0.0
     larger = "; here they make the error larger" if tempered > plainly else ""
     return (
         "Confidence is the probability of the predicted class, the softmax of the class scores. "
-        f"Rows lie in {len(found['plain']['counts'])} bins of confidence of one width, and the "
+        f"Rows lie in {len(found.plain.counts)} bins of confidence of one width, and the "
         "area of a marker is its bin's share of them. The expected calibration error is the "
         "distance of accuracy and confidence in a bin, averaged over all rows. Temperatures, by "
         "which scores are divided, are fitted on the inner rows of each fold: "
@@ -455,19 +459,18 @@ def calibration_note(found: Mapping[str, Any]) -> str:
     )
 
 
-def reliability(found: Mapping[str, Any], title: str) -> plots.Picture:
+def reliability(found: Calibration, title: str) -> plots.Picture:
     """Accuracy against confidence, with and without temperatures."""
     return plots.reliability(
         {
             name: [
-                bin_of
-                for bin_of in zip(
-                    *(found[key][part] for part in ("confidence", "accuracy", "counts")),
-                    strict=True,
+                (confidence, accuracy, n)
+                for confidence, accuracy, n in zip(
+                    bins.confidence, bins.accuracy, bins.counts, strict=True
                 )
-                if bin_of[0] is not None
+                if confidence is not None and accuracy is not None
             ]
-            for key, name in CALIBRATED.items()
+            for bins, name in zip((found.plain, found.tempered), CALIBRATED.values(), strict=True)
         },
         title,
     )

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from evaluate.report.tables import NONE, Cell, Sheet, entry, plain, text
 from evaluate.scores.groups import read_tables
+from evaluate.scores.records import Estimate, RowScores
 from evaluate.scores.score import FEW_SPEAKERS, SHOWN, Scored, optimism, read_all
 from evaluate.scores.spread import read_spread
 from evaluate.scores.subsets import read_subsets
@@ -100,19 +101,21 @@ class Results:
         one = next((one for one in self.scored if one.name == place.run), None)
         if one is None or one.stale:
             return Cell(NONE) if one is None else STALE
-        found = one.scores["partitions"].get(place.partition)
-        if found is not None and (corpus := self._alone(place)) is not None:
-            found = found["corpora"].get(corpus)
+        partition = one.scores.partitions.get(place.partition or "")
+        found: RowScores | None = partition
+        if partition is not None and (corpus := self._alone(place)) is not None:
+            found = partition.corpora.get(corpus)
         if found is None:
             return Cell(NONE)
-        scores = found["metrics"]
+        scores = found.metrics
         if place.target is not None:
-            scores = found["per_target"].get(place.target, {})
-        if not scores or scores.get("n") == 0:
+            target = found.per_target.get(place.target)
+            scores = target.metrics if target and target.n else {}
+        if not scores:
             return MASKED
         chosen = ["optimistic"] if optimism(place.partition or "", [one]) else []
         marks = list(dict.fromkeys([*one.marks, *chosen]))
-        return replace(entry(scores[self._metric(place)], _few(found)), marks=marks)
+        return replace(entry(scores[self._metric(place)], _few(found.n_speakers)), marks=marks)
 
     def _statistic(self, place: Place) -> Cell:
         found = (self.spread or {}).get("partitions", {}).get(place.partition)
@@ -122,7 +125,7 @@ class Results:
         if found is None or one is None:
             return Cell(NONE)
         marks = ["optimistic"] if place.statistic == "largest" else []
-        return replace(entry(one, _few(found)), marks=marks)
+        return replace(entry(_estimate(one), _few(found["n_speakers"])), marks=marks)
 
     def _subset(self, place: Place) -> tuple[Cell, Cell]:
         found, nothing = self.subsets, (Cell(NONE), Cell(NONE))
@@ -140,11 +143,16 @@ class Results:
         shown = replace(
             plain(best["value"]), note=" + ".join(best["members"]), marks=["optimistic"]
         )
-        return shown, Cell(NONE) if honest is None else entry(honest, _few(part))
+        return shown, Cell(NONE) if honest is None else entry(
+            _estimate(honest), _few(part["n_speakers"])
+        )
 
 
-def _few(found: Mapping[str, Any]) -> str:
-    speakers = found["n_speakers"]
+def _estimate(found: Mapping[str, Any]) -> Estimate:
+    return Estimate(found["value"], found.get("low"), found.get("high"))
+
+
+def _few(speakers: int | None) -> str:
     return f"{speakers} speakers" if speakers and speakers < FEW_SPEAKERS else ""
 
 
@@ -286,6 +294,6 @@ def _caption(table: PublishedTable, shown: Sequence[Results], own: Results) -> s
     if not shown:
         return caption
     names = ", ".join(dict.fromkeys(one.recipe.name for one in shown))
-    by = "speakers" if any(one.scores["n_speakers"] for one in own.scored) else "utterances"
+    by = "speakers" if any(one.scores.n_speakers for one in own.scored) else "utterances"
     level = own.recipe.evaluate.confidence
     return f"{caption}; ours: {names}, with {level:.0%} bootstrap intervals over {by}"

@@ -19,12 +19,15 @@ import math
 import re
 import textwrap
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+from evaluate.scores.records import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -146,7 +149,7 @@ class Picture:
 
 
 def scores(
-    rows: Sequence[tuple[str, Mapping[str, Mapping[str, Any]]]],
+    rows: Sequence[tuple[str, Mapping[str, Estimate]]],
     partitions: Sequence[str],
     axis: str,
     title: str,
@@ -159,7 +162,7 @@ def scores(
 
     Parameters
     ----------
-    rows : sequence of (name, {partition: {"value", "low", "high"}})
+    rows : sequence of (name, {partition: Estimate})
         From top to bottom; a missing or undefined value is left blank.
     partitions : sequence of str
         One or two; the last is drawn filled.
@@ -191,18 +194,18 @@ def scores(
             known = [
                 (y + gap * (i - (len(partitions) - 1) / 2), found[partition])
                 for y, (_, found) in zip(places, rows, strict=True)
-                if found.get(partition, {}).get("value") is not None
+                if partition in found and found[partition].value is not None
             ]
-            bars = [(y, one) for y, one in known if one.get("low") is not None]
+            bars = [(y, one) for y, one in known if one.low is not None]
             ax.hlines(
                 [y for y, _ in bars],
-                [one["low"] for _, one in bars],
-                [one["high"] for _, one in bars],
+                _floats(one.low for _, one in bars),
+                _floats(one.high for _, one in bars),
                 color=colour,
                 linewidth=1.5,
             )
             ax.plot(
-                [one["value"] for _, one in known],
+                _floats(one.value for _, one in known),
                 [y for y, _ in known],
                 linestyle="none",
                 marker=marker,
@@ -282,8 +285,8 @@ def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str], title: str
 
 
 def by_layer(
-    points: Sequence[tuple[str, Mapping[str, Any]]],
-    lines: Sequence[tuple[str, Mapping[str, Any]]],
+    points: Sequence[tuple[str, Estimate]],
+    lines: Sequence[tuple[str, Estimate]],
     axis: str,
     title: str,
     *,
@@ -293,9 +296,9 @@ def by_layer(
 
     Parameters
     ----------
-    points : sequence of (layer, {"value", "low", "high"})
+    points : sequence of (layer, Estimate)
         In the order of the axis; undefined values are left blank.
-    lines : sequence of (name, {"value", ...})
+    lines : sequence of (name, Estimate)
         Runs of no single layer, drawn across, named at the right.
     axis, title : str
         Label of the axis of scores; what the picture shows, for those who do not see it.
@@ -305,25 +308,25 @@ def by_layer(
 
     def draw(figure: Figure, colours: Colours) -> None:
         ax = figure.subplots()
-        known = [(x, one) for x, (_, one) in enumerate(points) if one.get("value") is not None]
-        bars = [(x, one) for x, one in known if one.get("low") is not None]
+        known = [(x, one) for x, (_, one) in enumerate(points) if one.value is not None]
+        bars = [(x, one) for x, one in known if one.low is not None]
         ax.vlines(
             [x for x, _ in bars],
-            [one["low"] for _, one in bars],
-            [one["high"] for _, one in bars],
+            _floats(one.low for _, one in bars),
+            _floats(one.high for _, one in bars),
             color=colours.accent,
             linewidth=1.5,
         )
         ax.plot(
             [x for x, _ in known],
-            [one["value"] for _, one in known],
+            _floats(one.value for _, one in known),
             color=colours.accent,
             marker="o",
             markersize=4,
             linewidth=0.8,
         )
         _mark_chance(ax, "y", chance, colours)
-        drawn = [(one["value"], name) for name, one in lines if one.get("value") is not None]
+        drawn = [(one.value, name) for name, one in lines if one.value is not None]
         for value, _ in drawn:
             ax.axhline(value, color=colours.second, linewidth=1, linestyle="--")
         low, high = ax.get_ylim()
@@ -421,7 +424,7 @@ def scatter(
 
 def by_size(
     best: Mapping[int, float],
-    honest: Mapping[int, Mapping[str, Any]],
+    honest: Mapping[int, Estimate],
     drawn: Mapping[int, tuple[float, float, float]],
     axis: str,
     title: str,
@@ -434,7 +437,7 @@ def by_size(
     ----------
     best : {size: value}
         Of the best subset, chosen on what it is scored on.
-    honest : {size: {"value", "low", "high"}}
+    honest : {size: Estimate}
         Of one that was not; bounds may be None.
     drawn : {size: (low, mean, high)}
         Of random subsets.
@@ -457,15 +460,15 @@ def by_size(
             list(best), list(best.values()), color=colours.second, linestyle="--", marker="s",
             markersize=4, markerfacecolor=colours.paper, label="best (optimistic)",
         )  # fmt: skip
-        known = {k: one for k, one in honest.items() if one["value"] is not None}
-        bars = {k: one for k, one in known.items() if one["low"] is not None}
+        known = {k: one for k, one in honest.items() if one.value is not None}
+        bars = {k: one for k, one in known.items() if one.low is not None}
         ax.vlines(
-            list(bars), [one["low"] for one in bars.values()],
-            [one["high"] for one in bars.values()], color=colours.accent, linewidth=1.5,
+            list(bars), _floats(one.low for one in bars.values()),
+            _floats(one.high for one in bars.values()), color=colours.accent, linewidth=1.5,
         )  # fmt: skip
         if known:
             ax.plot(
-                list(known), [one["value"] for one in known.values()], color=colours.accent,
+                list(known), _floats(one.value for one in known.values()), color=colours.accent,
                 marker="o", markersize=4, label="chosen without these rows",
             )  # fmt: skip
         _mark_chance(ax, "y", chance, colours)
@@ -540,6 +543,10 @@ def _mark_chance(ax: Axes, side: str, chance: float | None, colours: Colours) ->
         va="top" if side == "x" else "bottom",
         fontsize=7,
     )
+
+
+def _floats(values: Iterable[float | None]) -> NDArray[np.float64]:
+    return np.array([*values], dtype=np.float64)
 
 
 def _around(x: float, y: float) -> Bbox:

@@ -19,6 +19,7 @@ from evaluate.report.examples import Audio
 from evaluate.report.pair_sheets import best
 from evaluate.report.tables import NONE, Cell, Sheet, count, entry, plain, text
 from evaluate.runs.files import fingerprint
+from evaluate.scores.records import Gap, PartitionScores, RowScores, TargetScore
 from evaluate.scores.score import (
     FEW_SPEAKERS,
     GRID,
@@ -51,7 +52,7 @@ MANY = 12
 
 def partitions_of(scored: Sequence[Scored]) -> list[str]:
     """The partitions of the overview that any run has."""
-    return [p for p in PARTITIONS if any(p in one.scores["partitions"] for one in scored)]
+    return [p for p in PARTITIONS if any(p in one.scores.partitions for one in scored)]
 
 
 def title_cell(one: Scored, pages: Pages) -> Cell:
@@ -79,14 +80,14 @@ def overview(
     The best, and what `statistics` cannot tell from it, is in bold.
     """
     partitions, shown = partitions_of(scored), SHOWN[recipe.task]
-    most = {p: max(one.scores["partitions"].get(p, {}).get("n", 0) for one in scored)
+    most = {p: max(part.n if (part := one.scores.partitions.get(p)) else 0 for one in scored)
              for p in partitions}  # fmt: skip
     marked = [marked_partition(partition, scored) for partition in partitions]
 
     def row(one: Scored) -> Row:
         cells = [title_cell(one, pages)]
         for partition in partitions:
-            found = one.scores["partitions"].get(partition)
+            found = one.scores.partitions.get(partition)
             for metric in shown:
                 strong = one.name in best(statistics, partition, metric)
                 cell = _overview_cell(found, metric, most[partition])
@@ -103,22 +104,22 @@ def overview(
     )
 
 
-def _overview_cell(found: Mapping[str, Any] | None, metric: str, most: int = 0) -> Cell:
+def _overview_cell(found: PartitionScores | None, metric: str, most: int = 0) -> Cell:
     """A score; its rows are counted where another run has more of them, `most`."""
     if found is None:
         return Cell(NONE)
-    if not found["metrics"]:
+    if not found.metrics:
         return Cell("masked")
-    notes = [f"n = {found['n']}"] * (found["n"] < most) + _few(found)
+    notes = [f"n = {found.n}"] * (found.n < most) + _few(found)
     detail = ""
-    if found["folds"]:
-        mean, std = (found["folds"][key][metric] for key in ("mean", "std"))
-        detail = f"folds: {number(mean)} ± {number(std)} ({found['folds']['n']})"
-    return replace(entry(found["metrics"][metric], "; ".join(notes)), detail=detail)
+    if folds := found.folds:
+        mean, std = (number(of[metric]) for of in (folds.mean, folds.std))
+        detail = f"folds: {mean} ± {std} ({folds.n})"
+    return replace(entry(found.metrics[metric], "; ".join(notes)), detail=detail)
 
 
-def _few(found: Mapping[str, Any]) -> list[str]:
-    speakers = found["n_speakers"]
+def _few(found: RowScores) -> list[str]:
+    speakers = found.n_speakers
     return [counted(speakers, "speaker")] if speakers and speakers < FEW_SPEAKERS else []
 
 
@@ -127,17 +128,17 @@ def targets(recipe: Recipe, scored: Sequence[Scored], pages: Pages) -> Sheet | N
     metric = SHOWN[recipe.task][0]
     for partition in reversed(partitions_of(scored)):
         found = {
-            one.folder: one.scores["partitions"].get(partition, {}).get("per_target", {})
+            one.folder: part.per_target if (part := one.scores.partitions.get(partition)) else {}
             for one in scored
         }
         if not any(found.values()):
             continue
 
-        def row(one: Scored, found: Mapping[Path, Any] = found) -> Row:
+        def row(one: Scored, found: Mapping[Path, Mapping[str, TargetScore]] = found) -> Row:
             own = found[one.folder]
             return [
                 title_cell(one, pages),
-                *(plain(own[t][metric]["value"]) if t in own else Cell(NONE)
+                *(plain(own[t].metrics[metric].value) if t in own else Cell(NONE)
                   for t in recipe.targets),
             ]  # fmt: skip
 
@@ -160,19 +161,12 @@ def gaps(recipe: Recipe, scored: Sequence[Scored], others: Protocols, pages: Pag
     by_name = {name: {one.member: one for one in more} for name, more in others.scored.items()}
 
     def cell(one: Scored | None) -> Cell:
-        found = one.scores["partitions"].get("test") if one else None
-        if one is None or not found or not found["metrics"]:
+        found = one.scores.partitions.get("test") if one else None
+        if one is None or not found or not found.metrics:
             return Cell(NONE)
         marks = ["stale"] if one.stale else []
-        found_entry = found["metrics"][metric]
-        return Cell(
-            number(found_entry["value"]),
-            found_entry["value"],
-            found_entry["low"],
-            found_entry["high"],
-            marks=marks,
-            href=pages.get(one.folder, ""),
-        )
+        link = pages.get(one.folder, "")
+        return replace(entry(found.metrics[metric]), marks=marks, href=link)
 
     rows = []
     for one in scored:
@@ -216,41 +210,42 @@ def seeds(
     return result
 
 
-def _gap_cell(gap: Mapping[str, Any], metric: str) -> Cell:
-    if not gap["metrics"]:
+def _gap_cell(gap: Gap, metric: str) -> Cell:
+    if not gap.metrics:
         return Cell(gap_text(gap, metric))
-    note = f"{both_scores(gap, metric)} there, {gap_size(gap)}"
-    return Cell(gap_text(gap, metric), gap["metrics"][metric]["value"], note=note)
+    size = gap_size(gap.n, gap.n_speakers, gap.lacking)
+    note = f"{both_scores(gap, metric)} there, {size}"
+    return Cell(gap_text(gap, metric), gap.metrics[metric].value, note=note)
 
 
 # -- one run ---------------------------------------------------------------------------------
 
 
-def of_targets(result: Mapping[str, Any], where: str, name: str) -> Sheet:
+def of_targets(result: RowScores, where: str, name: str) -> Sheet:
     """All metrics of every target of a regression, and their means."""
     rows = [
-        [text(target), *(entry(found[metric]) for metric in result["metrics"]), count(found["n"])]
-        for target, found in result["per_target"].items()
+        [text(target), *(entry(found.metrics[metric]) for metric in result.metrics), count(found.n)]
+        for target, found in result.per_target.items()
     ]
-    means = [text("mean"), *map(entry, result["metrics"].values()), Cell(NONE)]
+    means = [text("mean"), *map(entry, result.metrics.values()), Cell(NONE)]
     return Sheet(
         f"Scores per target, {where}",
         f"Scores per target, {where}: {size_text(result)}",
-        ["target", *(NAMES[metric] for metric in result["metrics"]), "n"],
+        ["target", *(NAMES[metric] for metric in result.metrics), "n"],
         [rows, [means]],
         name,
     )
 
 
-def of_classes(result: Mapping[str, Any], where: str, name: str) -> Sheet:
+def of_classes(result: RowScores, where: str, name: str) -> Sheet:
     """Precision, recall and F1 of every class."""
     rows = [
         [
             text(label),
-            *(plain(found[metric]) for metric in ("precision", "recall", "f1")),
-            count(found["support"]),
+            *(plain(score) for score in (found.precision, found.recall, found.f1)),
+            count(found.support),
         ]
-        for label, found in result["per_class"].items()
+        for label, found in result.per_class.items()
     ]
     return Sheet(
         f"Scores per class, {where}",
@@ -261,10 +256,10 @@ def of_classes(result: Mapping[str, Any], where: str, name: str) -> Sheet:
     )
 
 
-def confusion(result: Mapping[str, Any], labels: Sequence[str], where: str, name: str) -> Sheet:
+def confusion(result: RowScores, labels: Sequence[str], where: str, name: str) -> Sheet:
     """Counts, with per cent of the row behind them on the page."""
     rows = []
-    for label, counts in zip(labels, result["confusion"], strict=True):
+    for label, counts in zip(labels, result.confusion, strict=True):
         total = sum(counts)
         shares = [f"{100 * one / total:.1f} %" if total else "" for one in counts]
         cells = [Cell(str(n), n, note=share) for n, share in zip(counts, shares, strict=True)]
@@ -279,18 +274,19 @@ def confusion(result: Mapping[str, Any], labels: Sequence[str], where: str, name
     )
 
 
-def summary(result: Mapping[str, Any], where: str) -> Sheet:
+def summary(result: RowScores, where: str) -> Sheet:
     """All metrics with their intervals, and what single folds say."""
-    found = result.get("folds")  # of a corpus alone there are none
+    # Of a corpus alone there are none.
+    found = result.folds if isinstance(result, PartitionScores) else None
     rows = [
         [
             text(NAMES[metric]),
             entry(pooled),
-            *((plain(found[key][metric]) for key in ("mean", "std")) if found else ()),
+            *((plain(of[metric]) for of in (found.mean, found.std)) if found else ()),
         ]
-        for metric, pooled in result["metrics"].items()
+        for metric, pooled in result.metrics.items()
     ]
-    beside = [f"mean of {counted(found['n'], 'fold')}", "deviation of folds"] if found else []
+    beside = [f"mean of {counted(found.n, 'fold')}", "deviation of folds"] if found else []
     return Sheet(
         f"Scores, {where}",
         f"Scores, {where}: {size_text(result)}",
@@ -301,22 +297,22 @@ def summary(result: Mapping[str, Any], where: str) -> Sheet:
 
 def transfer(one: Scored, name: str) -> Sheet | None:
     """The first metric of a cross-corpus run, a row what was trained on."""
-    found = one.scores.get("transfer")
+    found = one.scores.transfer
     if found is None:
         return None
-    metric = SHOWN[one.scores["task"]][0]
+    metric = SHOWN[one.scores.task][0]
     rows = [
         [
             text(train),
-            *(Cell(NONE) if cell is None else entry(cell["metrics"][metric], "; ".join(_few(cell)))
+            *(Cell(NONE) if cell is None else entry(cell.metrics[metric], "; ".join(_few(cell)))
               for cell in cells),
         ]
-        for train, cells in zip(found["train"], found["cells"], strict=True)
+        for train, cells in zip(found.train, found.cells, strict=True)
     ]  # fmt: skip
     return Sheet(
         f"Pairs of corpora, {one.title}",
         f"{one.marked_title}: {NAMES[metric]}, trained on (rows), tested on (columns)",
-        ["trained on", *found["test"]],
+        ["trained on", *found.test],
         [rows],
         name,
     )
@@ -324,16 +320,16 @@ def transfer(one: Scored, name: str) -> Sheet | None:
 
 def grid(one: Scored, name: str) -> Sheet | None:
     """The first metric of a run over the grid of speakers and sentences."""
-    if "gaps" not in one.scores:
+    if (gaps := one.scores.gaps) is None:
         return None
-    metric = SHOWN[one.scores["task"]][0]
+    metric = SHOWN[one.scores.task][0]
 
     def cell(partition: str) -> Cell:
-        found = one.scores["partitions"].get(partition)
+        found = one.scores.partitions.get(partition)
         if found is None:
             return Cell(NONE)
-        gap = one.scores["gaps"].get(partition)
-        return entry(found["metrics"][metric], gap_text(gap, metric) if gap else "")
+        gap = gaps.get(partition)
+        return entry(found.metrics[metric], gap_text(gap, metric) if gap else "")
 
     return Sheet(
         f"Speakers and sentences, {one.title}",
@@ -362,7 +358,7 @@ def hardest(
     worst : Series
         `examples.hardest` of the run.
     """
-    classes = one.scores["task"] == "classification"
+    classes = one.scores.task == "classification"
     several = len({key[0] for key in worst.index}) > 1
     # A row that a run has not predicted is all NaN.
     found = [frame.reindex(worst.index).to_dict("records") for _, frame in frames]
@@ -423,7 +419,7 @@ def chosen(one: Scored) -> Sheet | None:
 def learned(one: Scored) -> list[Sheet]:
     """The weights and temperatures of a fusion's members that each fold learned."""
     members = one.record.get("members", [])
-    targets = one.scores.get("targets", [])
+    targets = one.scores.targets
     found = []
     for key in ("weights", "temperatures"):
         rows: list[Row] = []
@@ -455,7 +451,7 @@ def layers(recipe: Recipe, sweep: Sweep, name: str, pages: Pages) -> Sheet:
             selection = sweep.selection[layer]
             if selection is not None:
                 chosen_by = Cell(f"{selection:.4f}", selection)
-        cells = [_overview_cell(one.scores["partitions"].get(p), metric) for p in partitions]
+        cells = [_overview_cell(one.scores.partitions.get(p), metric) for p in partitions]
         cells = [
             replace(cell, marks=["highest, optimistic"]) if layer == highest[p] else cell
             for p, cell in zip(partitions, cells, strict=True)

@@ -10,10 +10,11 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from evaluate.scores.records import Estimate
 from evaluate.scores.score import number
 
 NONE = "–"
@@ -140,10 +141,9 @@ def plain(value: float | None) -> Cell:
     return Cell(number(value), value)
 
 
-def entry(found: Mapping[str, Any], note: str = "") -> Cell:
-    """A cell with a score and its interval, as `scores.json` has them."""
-    low, high = found.get("low"), found.get("high")
-    return Cell(number(found["value"]), found["value"], low, high, note)
+def entry(found: Estimate, note: str = "") -> Cell:
+    """A cell with an estimate: its value and interval."""
+    return Cell(number(found.value), found.value, found.low, found.high, note)
 
 
 def difference(value: float | None, low: float | None = None, high: float | None = None) -> Cell:

@@ -17,21 +17,6 @@ Conventions
   fewer it is another score. Accuracy is compared among all groups.
 - Resamples in which a group lacks a class that it has are left out of its interval
   (`evaluate.statistics.resampling`), and counted as `undefined`.
-
-The entry
----------
-`groups` of `scores.json`; NaN is null::
-
-    groups: {partition: {kind: {
-      resampled: "speakers" or "utterances",
-      n_resamples,
-      metrics: {metric: {best: name, worst: name, gap: {value, low, high, undefined}} or
-        {why: there are no two groups to compare}},
-      groups: {name: {n, n_speakers,
-        classes or targets: {has, of} (where the group has fewer than the partition),
-        metrics: {metric: {value, low, high, undefined}}
-          (speakers, too many for intervals of their own: {value})}}
-    }}}
 """
 
 from __future__ import annotations
@@ -41,13 +26,22 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from evaluate.metrics import metrics
 from evaluate.runs.arrays import count_speakers, plain_scores, resampled_scores, speakers
+from evaluate.scores.records import (
+    Estimate,
+    GroupGap,
+    Grouping,
+    GroupScores,
+    Share,
+    estimate,
+    number_or_none,
+)
 from evaluate.statistics import resampling as intervals
 from features.common.errors import CorpusError
 from features.utterances import Table, read_table
@@ -108,7 +102,7 @@ def score_groups(
     groups: Mapping[str, np.ndarray],
     shown: Sequence[str],
     settings: EvaluateSpec,
-) -> dict[str, Any]:
+) -> dict[str, Grouping]:
     """Score every kind of groups of a partition.
 
     Parameters
@@ -127,7 +121,7 @@ def score_groups(
     Returns
     -------
     dict
-        Kind -> what the module's docstring says.
+        Kind -> scores; a kind with fewer than two groups is left out.
     """
     with warnings.catch_warnings():
         # What a group lacks is no news: the whole partition has been warned of.
@@ -146,7 +140,7 @@ def _score_kind(
     shown: Sequence[str],
     settings: EvaluateSpec,
     many: bool,
-) -> dict[str, Any]:
+) -> Grouping:
     order = sorted(set(of_row) - {""})
     rows = {one: frame[of_row == one] for one in order}
     values = {one: plain_scores(part, names) for one, part in rows.items()}
@@ -171,40 +165,34 @@ def _score_kind(
         if one in wanted
     }
 
-    def entry(value: float, values: np.ndarray) -> dict[str, float]:
-        bounds = intervals.interval(values, settings.confidence)
-        found = {"value": value, "low": bounds.low, "high": bounds.high}
-        return found | ({"undefined": bounds.undefined} if bounds.undefined else {})
+    def gap(metric: str, best: str, worst: str) -> Estimate:
+        apart = resampled[best][metric] - resampled[worst][metric]
+        difference = values[best][metric] - values[worst][metric]
+        return estimate(difference, apart, settings.confidence)
 
-    gaps: dict[str, Any] = {}
-    for metric, pair in extremes.items():
-        gaps[metric] = {"why": _no_two_groups(parts, metric)}
-        if pair:
-            best, worst = pair
-            gap = entry(
-                values[best][metric] - values[worst][metric],
-                resampled[best][metric] - resampled[worst][metric],
-            )
-            gaps[metric] = {"best": best, "worst": worst, "gap": gap}
-    return {
-        "resampled": "speakers" if any(units) else "utterances",
-        "n_resamples": settings.bootstrap,
-        "metrics": gaps,
-        "groups": {
-            one: {
-                "n": len(part),
-                "n_speakers": count_speakers(part),
-                **parts.lacking(part),
-                "metrics": {
-                    metric: {"value": values[one][metric]}
-                    if many
-                    else entry(values[one][metric], resampled[one][metric])
-                    for metric in shown
-                },
-            }
-            for one, part in rows.items()
-        },
+    def score(name: str, metric: str) -> Estimate:
+        value = values[name][metric]
+        if many:
+            return Estimate(number_or_none(value))
+        return estimate(value, resampled[name][metric], settings.confidence)
+
+    gaps = {
+        metric: GroupGap(*pair, gap(metric, *pair))
+        if pair
+        else GroupGap(why=_no_two_groups(parts, metric))
+        for metric, pair in extremes.items()
     }
+    groups = {
+        name: GroupScores(
+            len(part),
+            count_speakers(part),
+            {metric: score(name, metric) for metric in shown},
+            **parts.lacking(part),
+        )
+        for name, part in rows.items()
+    }
+    units_are = "speakers" if any(units) else "utterances"
+    return Grouping(units_are, settings.bootstrap, gaps, groups)
 
 
 @dataclass(frozen=True)
@@ -234,10 +222,10 @@ class _Parts:
         """Whether a metric is a mean over them."""
         return self.what == "targets" or metric in metrics.OVER_CLASSES
 
-    def lacking(self, rows: pd.DataFrame) -> dict[str, dict[str, int]]:
+    def lacking(self, rows: pd.DataFrame) -> dict[str, Share]:
         """How many some rows have, where they are fewer than the partition's."""
         has = self.count(rows)
-        return {self.what: {"has": has, "of": self.n}} if has < self.n else {}
+        return {self.what: Share(has, self.n)} if has < self.n else {}
 
 
 def _no_two_groups(parts: _Parts, metric: str) -> str:

@@ -153,7 +153,7 @@ def _inputs(recipe: Recipe, scored: Sequence[Scored]) -> dict[str, Any]:
         "runs": {
             one.name: {
                 "predictions": file_hash(one.folder / PREDICTIONS),
-                "optimistic": bool(one.scores["optimistic"]),
+                "optimistic": bool(one.scores.optimistic),
             }
             for one in scored
         },
@@ -165,7 +165,7 @@ def _systems(scored: Sequence[Scored]) -> tuple[list[tuple[str, Scored]], dict[s
     left_out = {
         one.name: "chosen on the rows that it is scored on"
         for one in scored
-        if one.scores["optimistic"]
+        if one.scores.optimistic
     }
     found = [(one.name, one) for one in scored if one.name not in left_out]
     first = sorted(found, key=lambda one: "@" in one[0])[:MOST_SYSTEMS]

@@ -25,7 +25,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -33,7 +33,6 @@ import numpy as np
 import pandas as pd
 
 from evaluate.metrics import calibration, metrics
-from evaluate.runs import files
 from evaluate.runs import record as runs
 from evaluate.runs.arrays import (
     count_speakers,
@@ -44,11 +43,29 @@ from evaluate.runs.arrays import (
     truth_of,
     values_of,
 )
-from evaluate.runs.files import file_hash, read_json, read_run, write_json
+from evaluate.runs.files import file_hash, read_run
 from evaluate.runs.folders import INNER, PREDICTIONS, SCORES, gaps_path, run_folder, run_folders
 from evaluate.runs.freshness import hash_of_table, is_stale
 from evaluate.runs.predictions import predicted_labels, predicted_targets, read_predictions
 from evaluate.scores.groups import group_names, read_tables, score_groups
+from evaluate.scores.records import (
+    Bins,
+    Calibration,
+    ClassScore,
+    Estimate,
+    Folds,
+    Gap,
+    PartitionScores,
+    ProtocolGaps,
+    RowScores,
+    RunScores,
+    TargetScore,
+    Transfer,
+    estimate,
+    number_or_none,
+)
+from evaluate.scores.stored import Kind
+from evaluate.scores.version_0 import run_scores, same, with_marks
 from evaluate.statistics import resampling as intervals
 from features.common.errors import CorpusError, RunError
 from features.common.words import counted
@@ -57,6 +74,7 @@ from features.recipe.known.records import TASKS
 
 if TYPE_CHECKING:
     from features.recipe.model import Recipe
+    from features.recipe.split import SplitSpec
 
 SCORES_NUMERICS = 7
 """Raised with every change that can move a score or a bound."""
@@ -79,6 +97,8 @@ GRID = (
 )
 """Rows and columns of the grid of speakers and sentences, with the partition of each cell."""
 
+FILE = Kind("scores", RunScores, run_scores, with_marks)
+GAPS_FILE = Kind("gaps", ProtocolGaps, same)
 
 K = TypeVar("K")
 
@@ -94,8 +114,10 @@ class Scored:
         The folder's name.
     stale : bool
         Made with another recipe than today's.
-    record, scores : dict
-        `run.json` and `scores.json`.
+    record : dict
+        `run.json`.
+    scores : RunScores
+        `scores.json`.
     """
 
     kind: str
@@ -103,7 +125,7 @@ class Scored:
     folder: Path
     stale: bool
     record: dict[str, Any]
-    scores: dict[str, Any]
+    scores: RunScores
 
     @property
     def name(self) -> str:
@@ -121,7 +143,7 @@ class Scored:
         """What a reader must know about the row."""
         head = self.record.get("recipe", {}).get("head", {})
         flags = {
-            "optimistic": self.scores["optimistic"],
+            "optimistic": self.scores.optimistic,
             "uses unlabelled test data": bool(head.get("standardise")),
             "stale": self.stale,
         }
@@ -135,7 +157,7 @@ class Scored:
 
 def score_run(
     folder: str | Path, recipe: Recipe, *, stores: Path | None = None, force: bool = False
-) -> dict[str, Any]:
+) -> RunScores:
     """Score one run's predictions and write its `scores.json` where it is missing or outdated.
 
     Parameters
@@ -148,11 +170,6 @@ def score_run(
     force : bool
         Score anew in any case.
 
-    Returns
-    -------
-    dict
-        The content of `scores.json`.
-
     Raises
     ------
     RunError
@@ -164,71 +181,95 @@ def score_run(
         return old
     inputs = _inputs(folder, recipe)
     frame = read_predictions(folder / PREDICTIONS)
-    names = predicted_labels(frame) or predicted_targets(frame)
+    names = _names(frame, folder, recipe)
+    notes: list[str] = []
+    if lacking := [one for one in recipe.corpora if stores is not None and one not in hashes]:
+        notes.append(f"no table of {', '.join(lacking)}: not by gender, language and session")
+    of_row = group_names(frame, read_tables(recipe, stores) if stores is not None else {})
+    order = {name: i for i, name in enumerate(PARTITIONS)}
+    found = sorted(frame["partition"].unique(), key=lambda name: (order.get(name, 2), name))
+    partitions, groups = {}, {}
+    for name in found:
+        here = (frame["partition"] == name).to_numpy()
+        optimistic = CHOSEN_ON_DEVEL if name == "devel" and inputs["chosen_on_devel"] else ""
+        try:
+            scored = _score_partition(frame[here], name, names, recipe, notes)
+            known = here & has_truth(frame, names).to_numpy()
+            own = {kind: of[known] for kind, of in of_row.items()}
+            groups[name] = score_groups(
+                frame[known], names, own, SHOWN[recipe.task], recipe.evaluate
+            )
+        except ValueError as error:
+            raise RunError(f"{folder / PREDICTIONS}: {name}: {error}; train anew") from None
+        partitions[name] = replace(scored, optimistic=optimistic)
+        notes += [f"{name}: {optimistic}"] if optimistic else []
+    calibrated, no_calibration = _calibration(folder, frame, names)
+    transfer = (
+        _transfer(frame, names, recipe, notes) if recipe.split.outer == "cross-corpus" else None
+    )
+    scores = RunScores(
+        recipe.task,
+        inputs["optimistic"],
+        count_speakers(frame),
+        partitions,
+        groups,
+        labels=names if recipe.task == "classification" else (),
+        targets=names if recipe.task == "regression" else (),
+        calibration=calibrated,
+        no_calibration=no_calibration,
+        transfer=transfer,
+        gaps=_grid_gaps(frame, found, recipe),
+        warnings=tuple(notes),
+    )
+    return FILE.write(folder / SCORES, with_marks(scores), {**inputs, "tables": hashes})
+
+
+def _names(frame: pd.DataFrame, folder: Path, recipe: Recipe) -> tuple[str, ...]:
+    """Labels or targets; predictions of another task than the recipe's are an error."""
     task = "classification" if "true" in frame.columns else "regression"
     if task != recipe.task:
         raise RunError(
             f"{folder}: its predictions are those of a {task}, the recipe's task is "
             f"{recipe.task}; run make train (and make fuse) again"
         )
-    notes: list[str] = []
-    if lacking := [one for one in recipe.corpora if stores is not None and one not in hashes]:
-        notes.append(f"no table of {', '.join(lacking)}: not by gender, language and session")
-    of_row = group_names(frame, read_tables(recipe, stores) if stores is not None else {})
-    order = {name: i for i, name in enumerate(PARTITIONS)}
-    found = sorted(frame["partition"].unique(), key=lambda one: (order.get(one, 2), one))
-    partitions, groups = {}, {}
-    for name in found:
-        here = (frame["partition"] == name).to_numpy()
-        known = here & has_truth(frame, names).to_numpy()
-        try:
-            partitions[name] = _score_partition(frame[here], name, names, recipe, notes)
-            groups[name] = score_groups(
-                frame[known],
-                names,
-                {kind: one[known] for kind, one in of_row.items()},
-                SHOWN[task],
-                recipe.evaluate,
-            )
-        except ValueError as error:
-            raise RunError(f"{folder / PREDICTIONS}: {name}: {error}; train anew") from None
-        if name == "devel" and inputs["chosen_on_devel"]:
-            partitions[name]["optimistic"] = CHOSEN_ON_DEVEL
-            notes.append(f"{name}: {CHOSEN_ON_DEVEL}")
-    more: dict[str, Any] = {}
-    if task == "classification":
-        kind = (read_run(folder) or {}).get("scores", "score")
-        inner = read_predictions(folder / INNER)
-        more["calibration"] = calibration.of_run(frame, inner, names, kind=kind)
-        if kind in calibration.NO_PROBABILITIES:
-            more["no_calibration"] = f"its class scores are {kind}, no probabilities"
-    if inputs["outer"] == "cross-corpus":
-        more["transfer"] = _transfer(frame, names, recipe, notes)
-    if inputs["outer"] == "speaker-sentence-grid":
-        strict = frame[frame["partition"] == "test"]
-        more["gaps"] = {
-            name: paired_gap(frame[frame["partition"] == name], strict, recipe)
-            for name in found
-            if name != "test"
-        }
-    scores = {
-        "task": task,
-        "labels" if task == "classification" else "targets": names,
-        "optimistic": inputs["optimistic"],
-        "n_speakers": count_speakers(frame),
-        "partitions": partitions,
-        "groups": groups,
-        **more,
-        "warnings": notes,
-        "inputs": {**inputs, "tables": hashes},
+    return predicted_labels(frame) or predicted_targets(frame)
+
+
+def _calibration(
+    folder: Path, frame: pd.DataFrame, names: Sequence[str]
+) -> tuple[dict[str, Calibration], str]:
+    """Calibration by partition, and why there is none; neither of a regression."""
+    if "true" not in frame.columns:
+        return {}, ""
+    kind = (read_run(folder) or {}).get("scores", "score")
+    found = calibration.of_run(frame, read_predictions(folder / INNER), names, kind=kind)
+    bins = {
+        partition: Calibration(_bins(each.plain), _bins(each.tempered), {**each.temperatures})
+        for partition, each in found.items()
     }
-    write_json(folder / SCORES, scores)
-    return dict(files.plain(scores))
+    silent = kind in calibration.NO_PROBABILITIES
+    return bins, f"its class scores are {kind}, no probabilities" if silent else ""
 
 
-def read_scores(
-    folder: str | Path, recipe: Recipe, *, stores: Path | None = None
-) -> dict[str, Any]:
+def _bins(found: calibration.Reliability) -> Bins:
+    columns = (found.confidence, found.accuracy)
+    confidence, accuracy = (tuple(map(number_or_none, one.tolist())) for one in columns)
+    return Bins(confidence, accuracy, tuple(found.counts.tolist()), number_or_none(found.error))
+
+
+def _grid_gaps(frame: pd.DataFrame, found: Sequence[str], recipe: Recipe) -> dict[str, Gap] | None:
+    """The differences to `test` of the grid of speakers and sentences; None of other splits."""
+    if recipe.split.outer != "speaker-sentence-grid":
+        return None
+    strict = frame[frame["partition"] == "test"]
+    return {
+        name: paired_gap(frame[frame["partition"] == name], strict, recipe)
+        for name in found
+        if name != "test"
+    }
+
+
+def read_scores(folder: str | Path, recipe: Recipe, *, stores: Path | None = None) -> RunScores:
     """Read a run's `scores.json`, computing nothing.
 
     Scores that were made without a table hold where there is one.
@@ -245,32 +286,31 @@ def read_scores(
     return scores
 
 
-def scores_at_hand(folder: Path) -> dict[str, Any] | None:
+def scores_at_hand(folder: Path) -> RunScores | None:
     """A run's `scores.json`, whatever `[evaluate]` says today.
 
     None where it is missing, of other predictions than those that are there, or made by a version
     that computed other numbers.
     """
-    scores = read_json(folder / SCORES) or {}
+    found = FILE.open(folder / SCORES)
     now = {
         "numerics": SCORES_NUMERICS,
         "predictions": file_hash(folder / PREDICTIONS),
     }
-    inputs = scores.get("inputs", {})
-    return scores if now == {key: inputs.get(key) for key in now} else None
+    return found.record if found and now == {key: found.inputs.get(key) for key in now} else None
 
 
 def _up_to_date(
     folder: Path, recipe: Recipe, tables: Mapping[str, str], *, strict: bool
-) -> dict[str, Any] | None:
+) -> RunScores | None:
     """The scores that are there; not `strict`, a table that they were made without is no matter."""
-    scores = read_json(folder / SCORES)
-    if not scores:
+    found = FILE.open(folder / SCORES)
+    if found is None:
         return None
-    inputs = dict(scores.get("inputs", {}))
+    inputs = found.inputs
     used = inputs.pop("tables", {})
-    same = all(used.get(name, "" if strict else one) == one for name, one in tables.items())
-    return scores if same and inputs == _inputs(folder, recipe) else None
+    same = all(used.get(name, "" if strict else hash_) == hash_ for name, hash_ in tables.items())
+    return found.record if same and inputs == _inputs(folder, recipe) else None
 
 
 def _table_hashes(recipe: Recipe, stores: Path | None) -> dict[str, str]:
@@ -337,7 +377,7 @@ class Protocols:
     """
 
     scored: dict[str, list[Scored]]
-    gaps: dict[str, dict[str, dict[str, Any]]]
+    gaps: dict[str, dict[str, Gap]]
 
 
 def score_protocols(
@@ -351,25 +391,32 @@ def score_protocols(
     )
     if not scored:
         return Protocols({}, {})
-    path, inputs = gaps_path(runs_folder, recipe.name), _gap_inputs(recipe, runs_folder)
-    old = read_json(path)
-    if not force and old and old.get("inputs") == inputs:
-        return Protocols(scored, old["gaps"])
-    gaps: dict[str, dict[str, dict[str, Any]]] = {}
-    for name, members in scored.items():
-        gaps[name] = {}
-        for one in members:
-            main = run_folder(runs_folder, recipe.name, one.member)
-            if read_run(main) is None:
-                continue
-            if "speaker-sentence-grid" in (recipe.split.outer, recipe.also[name].outer):
-                gaps[name][one.member] = _no_gap("fitted on fewer rows: compare within its grid")
-                continue
-            pair = [read_predictions(at / PREDICTIONS) for at in (one.folder, main)]
-            first, second = (frame[frame["partition"] == "test"] for frame in pair)
-            gaps[name][one.member] = paired_gap(first, second, recipe)
-    write_json(path, {"gaps": gaps, "inputs": inputs})
-    return Protocols(scored, dict(files.plain(gaps)))
+    found = GAPS_FILE.made(
+        gaps_path(runs_folder, recipe.name),
+        _gap_inputs(recipe, runs_folder),
+        lambda: ProtocolGaps(
+            {
+                name: {
+                    one.member: _gap_to_main(one, recipe, recipe.also[name], runs_folder)
+                    for one in members
+                    if read_run(run_folder(runs_folder, recipe.name, one.member)) is not None
+                }
+                for name, members in scored.items()
+            }
+        ),
+        force=force,
+    )
+    return Protocols(scored, found.gaps)
+
+
+def _gap_to_main(one: Scored, recipe: Recipe, split: SplitSpec, runs_folder: Path) -> Gap:
+    """The difference of a run of another protocol to that of the main one."""
+    if "speaker-sentence-grid" in (recipe.split.outer, split.outer):
+        return _no_gap("fitted on fewer rows: compare within its grid")
+    main = run_folder(runs_folder, recipe.name, one.member)
+    pair = [read_predictions(at / PREDICTIONS) for at in (one.folder, main)]
+    first, second = (frame[frame["partition"] == "test"] for frame in pair)
+    return paired_gap(first, second, recipe)
 
 
 def read_protocols(recipe: Recipe, runs_folder: Path) -> Protocols:
@@ -378,10 +425,7 @@ def read_protocols(recipe: Recipe, runs_folder: Path) -> Protocols:
     if not scored:
         return Protocols({}, {})
     path = gaps_path(runs_folder, recipe.name)
-    found = read_json(path)
-    if not found or found.get("inputs") != _gap_inputs(recipe, runs_folder):
-        raise runs.outdated(path, recipe)
-    return Protocols(scored, found["gaps"])
+    return Protocols(scored, GAPS_FILE.current(path, _gap_inputs(recipe, runs_folder), recipe).gaps)
 
 
 def by_protocol(
@@ -413,7 +457,7 @@ def _gap_inputs(recipe: Recipe, runs_folder: Path) -> dict[str, Any]:
 
 
 def _finished(
-    recipe: Recipe, runs_folder: Path, scores_of: Callable[[Path], dict[str, Any]]
+    recipe: Recipe, runs_folder: Path, scores_of: Callable[[Path], RunScores]
 ) -> list[Scored]:
     result = []
     for kind, member, folder in run_folders(recipe, runs_folder):
@@ -433,116 +477,122 @@ def _finished(
 
 def _score_partition(
     frame: pd.DataFrame, name: str, names: Sequence[str], recipe: Recipe, notes: list[str]
-) -> dict[str, Any]:
-    score: Callable[..., dict[str, Any]] = (
-        _classification if recipe.task == "classification" else _regression
-    )
+) -> PartitionScores:
+    score = _classification if recipe.task == "classification" else _regression
     known = has_truth(frame, names)
-    result = score(frame[known], name, names, recipe, notes)
+    whole = score(frame[known], name, names, recipe, notes)
     masked = int((~known).sum())
-    result["n_masked"] = masked
     if masked:
         notes.append(f"{name}: {masked} of {len(frame)} rows have no truth; left out")
-    result["folds"] = _folds(frame[known], name, names, recipe, notes)
-    corpora = frame["corpus"].unique()
-    result["corpora"] = {}
-    for corpus in sorted(corpora) if len(corpora) > 1 else ():
-        rows = frame[known & (frame["corpus"] == corpus)]
-        result["corpora"][corpus] = score(rows, f"{name}, {corpus}", names, recipe, notes)
-    return result
+    folds = _folds(frame[known], name, names, recipe, notes)
+    corpora = sorted(frame["corpus"].unique())
+    alone = {
+        corpus: score(
+            frame[known & (frame["corpus"] == corpus)], f"{name}, {corpus}", names, recipe, notes
+        )
+        for corpus in corpora
+        if len(corpora) > 1
+    }
+    return PartitionScores(**vars(whole), n_masked=masked, folds=folds, corpora=alone)
 
 
-def _head(frame: pd.DataFrame, name: str, notes: list[str]) -> dict[str, Any]:
+def _counts(frame: pd.DataFrame, name: str, notes: list[str]) -> tuple[int, int | None]:
+    """Rows and speakers; rows without a speaker are noted."""
     n_speakers = count_speakers(frame)
     unknown = int((frame["speaker"] == "").sum())
     if n_speakers and unknown:
         notes.append(
             f"{name}: {counted(unknown, 'row has', 'rows have')} no speaker; resampled one by one"
         )
-    return {"n": len(frame), "n_speakers": n_speakers}
-
-
-def _entry(value: float, resampled: np.ndarray, recipe: Recipe) -> dict[str, Any]:
-    bounds = intervals.interval(resampled, recipe.evaluate.confidence)
-    entry: dict[str, Any] = {"value": value, "low": bounds.low, "high": bounds.high}
-    return entry | ({"undefined": bounds.undefined} if bounds.undefined else {})
+    return len(frame), n_speakers
 
 
 def _regression(
     frame: pd.DataFrame, name: str, targets: Sequence[str], recipe: Recipe, notes: list[str]
-) -> dict[str, Any]:
-    result = _head(frame, name, notes) | {"metrics": {}, "per_target": {}}
+) -> RowScores:
+    n, n_speakers = _counts(frame, name, notes)
     if frame.empty:
-        return result
+        return RowScores(n, n_speakers, {})
     truth, prediction = values_of(frame, targets)
     values: dict[str, dict[str, float]] = {}
     for i, target in enumerate(targets):
         with _noted(f"{name}, {target}: ", notes):
-            one = metrics.regression_scores(truth[:, [i]], prediction[:, [i]], [target])
-        values |= one
+            values |= metrics.regression_scores(truth[:, [i]], prediction[:, [i]], [target])
     drawn = intervals.draw(speakers(frame), recipe.evaluate.bootstrap, recipe.evaluate.seed)
     resampled = intervals.regression_resampled(truth, prediction, drawn)
     counts = (~np.isnan(truth)).sum(axis=0)
-    for i, target in enumerate(targets):
-        result["per_target"][target] = {
-            metric: _entry(values[target][metric], resampled[metric][i], recipe)
-            for metric in metrics.REGRESSION
-        } | {"n": int(counts[i])}
+    confidence = recipe.evaluate.confidence
+    per_target = {
+        target: TargetScore(
+            int(counts[i]),
+            {
+                metric: estimate(values[target][metric], resampled[metric][i], confidence)
+                for metric in metrics.REGRESSION
+            },
+        )
+        for i, target in enumerate(targets)
+    }
     scored = [i for i, count in enumerate(counts) if count]
-    result["metrics"] = {
-        metric: _entry(
+    means = {
+        metric: estimate(
             float(np.mean([values[targets[i]][metric] for i in scored])),
             resampled[metric][scored].mean(axis=0),
-            recipe,
+            confidence,
         )
         for metric in metrics.REGRESSION
     }
-    return result
+    return RowScores(n, n_speakers, means, per_target=per_target)
 
 
 def _classification(
     frame: pd.DataFrame, name: str, labels: Sequence[str], recipe: Recipe, notes: list[str]
-) -> dict[str, Any]:
-    result = _head(frame, name, notes) | {"metrics": {}, "per_class": {}, "confusion": []}
+) -> RowScores:
+    n, n_speakers = _counts(frame, name, notes)
     if frame.empty:
-        return result
+        return RowScores(n, n_speakers, {})
     truth, prediction = frame["true"].to_numpy(), frame["pred"].to_numpy()
     matrix = metrics.confusion(truth, prediction, labels)
     with warnings.catch_warnings():
         # Said by name.
         warnings.simplefilter("ignore", metrics.ScoreWarning)
         values = metrics.classification_scores(matrix)
-    notes += absent_classes(name, metrics.per_class(matrix, labels))
+    per_class = {
+        label: ClassScore(**found) for label, found in metrics.per_class(matrix, labels).items()
+    }
+    notes += absent_classes(name, per_class)
     drawn = intervals.draw(speakers(frame), recipe.evaluate.bootstrap, recipe.evaluate.seed)
     resampled = intervals.classification_resampled(truth, prediction, labels, drawn)
-    result["metrics"] = {k: _entry(values[k], resampled[k], recipe) for k in values}
-    notes += _lacking_notes(name, result["metrics"], recipe)
-    result["per_class"] = metrics.per_class(matrix, labels)
-    result["confusion"] = matrix.tolist()
-    return result
+    confidence = recipe.evaluate.confidence
+    found = {
+        metric: estimate(value, resampled[metric], confidence) for metric, value in values.items()
+    }
+    notes += _lacking_notes(name, found, recipe)
+    rows = tuple(map(tuple, matrix.tolist()))
+    return RowScores(n, n_speakers, found, per_class=per_class, confusion=rows)
 
 
-def _lacking_notes(name: str, found: Mapping[str, Any], recipe: Recipe) -> list[str]:
+def _lacking_notes(name: str, found: Mapping[str, Estimate], recipe: Recipe) -> list[str]:
     """Say how many resamples lack a class; nothing where none does."""
     text = _lacking_text(found, recipe)
     return [f"{name}, {_OVER_CLASSES}: {text}"] if text else []
 
 
-def _lacking_text(found: Mapping[str, Any], recipe: Recipe) -> str:
+def _lacking_text(found: Mapping[str, Estimate], recipe: Recipe) -> str:
     """What became of the resamples that lack a class: of the entries of a set of rows."""
-    undefined = found.get("uar", {}).get("undefined", 0)
+    undefined = found["uar"].undefined if "uar" in found else 0
     return intervals.lacking_text(undefined, recipe.evaluate.bootstrap)
 
 
-def absent_classes(name: str, per_class: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def absent_classes(name: str, per_class: Mapping[str, ClassScore]) -> list[str]:
     """Say which classes no scored row of a partition is of; nothing where each has one.
 
     Examples
     --------
-    >>> absent_classes("test", {"sad": {"support": 3}, "calm": {"support": 0}})
+    >>> sad, calm = ClassScore(0.5, 0.5, 0.5, support=3), ClassScore(0, None, None, support=0)
+    >>> absent_classes("test", {"sad": sad, "calm": calm})
     ['test: no row is of calm; UAR is the mean over the other 1 of 2 classes']
     """
-    absent = [label for label, one in per_class.items() if not one["support"]]
+    absent = [label for label, one in per_class.items() if not one.support]
     if not absent:
         return []
     n = len(per_class)
@@ -554,7 +604,7 @@ def absent_classes(name: str, per_class: Mapping[str, Mapping[str, Any]]) -> lis
 
 def _folds(
     frame: pd.DataFrame, name: str, names: Sequence[str], recipe: Recipe, notes: list[str]
-) -> dict[str, Any] | None:
+) -> Folds | None:
     """Mean and sample deviation of the scores of single folds; None where there is one fold."""
     scores, partial = [], 0
     for _, rows in frame.groupby("fold", sort=True):
@@ -570,7 +620,11 @@ def _folds(
             f"undefined; mean and deviation over folds go without it"
         )
     table = pd.DataFrame(scores)
-    return {"mean": table.mean().to_dict(), "std": table.std(ddof=1).to_dict(), "n": len(table)}
+    mean, std = (
+        {str(metric): number_or_none(value) for metric, value in of.items()}
+        for of in (table.mean(), table.std(ddof=1))
+    )
+    return Folds(mean, std, len(table))
 
 
 @contextlib.contextmanager
@@ -587,46 +641,35 @@ def _noted(prefix: str, notes: list[str]) -> Iterator[None]:
 
 def _transfer(
     frame: pd.DataFrame, names: Sequence[str], recipe: Recipe, notes: list[str]
-) -> dict[str, Any]:
+) -> Transfer:
     """Scores of every training set (rows) on every corpus (columns); None where there is none."""
-    score: Callable[..., dict[str, Any]] = (
-        _classification if recipe.task == "classification" else _regression
-    )
+    score = _classification if recipe.task == "classification" else _regression
     known = frame[has_truth(frame, names)]
     across, within = (known[known["partition"] == one] for one in ("test", "within"))
     trained = [one.removeprefix("from ") for one in sorted(across["fold"].unique())]
     tested = sorted(known["corpus"].unique())
-    cells: list[list[dict[str, Any] | None]] = []
-    for train in trained:
-        cells.append([])
-        for test in tested:
-            rows = within if train == test else across[across["fold"] == f"from {train}"]
-            rows = rows[rows["corpus"] == test]
-            found = score(rows, f"{train} on {test}", names, recipe, notes)
-            kept = {key: found[key] for key in ("n", "n_speakers", "metrics")}
-            cells[-1].append(kept if len(rows) else None)
-    return {"train": trained, "test": tested, "cells": cells}
+
+    def cell(train: str, test: str) -> RowScores | None:
+        rows = within if train == test else across[across["fold"] == f"from {train}"]
+        rows = rows[rows["corpus"] == test]
+        found = score(rows, f"{train} on {test}", names, recipe, notes)
+        return RowScores(found.n, found.n_speakers, found.metrics) if len(rows) else None
+
+    cells = tuple(tuple(cell(train, test) for test in tested) for train in trained)
+    return Transfer(tuple(trained), tuple(tested), cells)
 
 
-def paired_gap(first: pd.DataFrame, second: pd.DataFrame, recipe: Recipe) -> dict[str, Any]:
+def paired_gap(first: pd.DataFrame, second: pd.DataFrame, recipe: Recipe) -> Gap:
     """Difference of the scores of two sets of predictions on the rows that both have.
 
-    Speakers are resampled, with their rows in both.
+    Speakers are resampled, with their rows in both. Without such rows, or where an utterance stands
+    several times, there is none.
 
     Parameters
     ----------
     first, second : DataFrame
         Predictions of one recipe's task.
     recipe : Recipe
-
-    Returns
-    -------
-    dict
-        `n`, the rows with a truth that both have; `n_speakers`; `metrics`, the score of the first
-        minus that of the second with its interval; and `scores`, those of the first and the second
-        on these rows; `lacking` says what became of the resamples that lack a class, where some
-        do. Without such rows, or where an utterance stands several times, `metrics` is empty and
-        `why` says so.
     """
     frames = shared_rows(first, second)
     if isinstance(frames, str):
@@ -636,23 +679,20 @@ def paired_gap(first: pd.DataFrame, second: pd.DataFrame, recipe: Recipe) -> dic
     with warnings.catch_warnings():
         # Said already where each is scored.
         warnings.simplefilter("ignore", metrics.ScoreWarning)
-        plain = [plain_scores(frame, names) for frame in frames]
-    resampled = [resampled_scores(frame, names, drawn) for frame in frames]
+        a, b = (plain_scores(frame, names) for frame in frames)
+    of_a, of_b = (resampled_scores(frame, names, drawn) for frame in frames)
+    confidence = recipe.evaluate.confidence
     values = {
-        metric: _entry(
-            plain[0][metric] - plain[1][metric],
-            resampled[0][metric] - resampled[1][metric],
-            recipe,
-        )
-        for metric in plain[0]
+        metric: estimate(a[metric] - b[metric], of_a[metric] - of_b[metric], confidence)
+        for metric in a
     }
-    return {
-        "n": len(frames[0]),
-        "n_speakers": count_speakers(frames[0]),
-        "metrics": values,
-        "scores": {metric: [one[metric] for one in plain] for metric in values},
-        "lacking": _lacking_text(values, recipe),
-    }
+    return Gap(
+        len(frames[0]),
+        count_speakers(frames[0]),
+        values,
+        {metric: (number_or_none(a[metric]), number_or_none(b[metric])) for metric in values},
+        lacking=_lacking_text(values, recipe),
+    )
 
 
 def shared_rows(
@@ -676,8 +716,8 @@ def shared_rows(
     return (one, other) if truth_of(one, names) == truth_of(other, names) else "the truths differ"
 
 
-def _no_gap(why: str) -> dict[str, Any]:
-    return {"n": 0, "n_speakers": None, "metrics": {}, "scores": {}, "why": why}
+def _no_gap(why: str) -> Gap:
+    return Gap(0, None, {}, {}, why=why)
 
 
 # -- the terminal ----------------------------------------------------------------------------
@@ -693,7 +733,7 @@ def overview(
     and those not worse.
     """
     shown = SHOWN[recipe.task]
-    partitions = [p for p in PARTITIONS if any(p in s.scores["partitions"] for s in scored)]
+    partitions = [p for p in PARTITIONS if any(p in s.scores.partitions for s in scored)]
     several = len(shown) > 1
     header = [
         "",
@@ -707,7 +747,7 @@ def overview(
         [
             one.marked_title,
             *(
-                cell_text(one.scores["partitions"].get(p), m) + _star(one, p, m, statistics)
+                cell_text(one.scores.partitions.get(p), m) + _star(one, p, m, statistics)
                 for p in partitions
                 for m in shown
             ),
@@ -734,8 +774,8 @@ def _star(one: Scored, partition: str, metric: str, statistics: Mapping[str, Any
 
 def optimism(partition: str, scored: Sequence[Scored]) -> str:
     """Why the scores of a partition are optimistic; empty where those of no run are."""
-    found = [one.scores["partitions"].get(partition, {}) for one in scored]
-    return next((one["optimistic"] for one in found if "optimistic" in one), "")
+    found = [one.scores.partitions.get(partition) for one in scored]
+    return next((part.optimistic for part in found if part and part.optimistic), "")
 
 
 def marked_partition(partition: str, scored: Sequence[Scored], metric: str = "") -> str:
@@ -750,11 +790,11 @@ def _column_notes(recipe: Recipe, scored: Sequence[Scored], partitions: Sequence
         line
         for name in partitions
         for one in scored
-        if (part := one.scores["partitions"].get(name))
+        if (part := one.scores.partitions.get(name))
         for line in (
-            *([f"{name}: {part['optimistic']}"] if "optimistic" in part else []),
-            *absent_classes(name, part.get("per_class", {})),
-            *_lacking_notes(name, part["metrics"], recipe),
+            *([f"{name}: {part.optimistic}"] if part.optimistic else []),
+            *absent_classes(name, part.per_class),
+            *_lacking_notes(name, part.metrics, recipe),
         )
     ]
     return ["", *dict.fromkeys(found)] if found else []
@@ -811,22 +851,22 @@ def least_p(found: Mapping[str, Any], n: int, what: str, end: str = "") -> str:
 
 def transfer_text(one: Scored) -> str:
     """The first metric of a cross-corpus run, a row what was trained on; empty for others."""
-    transfer = one.scores.get("transfer")
+    transfer = one.scores.transfer
     if transfer is None:
         return ""
-    metric = SHOWN[one.scores["task"]][0]
+    metric = SHOWN[one.scores.task][0]
     head = f"\n{one.marked_title}: {NAMES[metric]}, trained on (rows), tested on (columns)"
-    rows = [["", *transfer["test"]]]
-    for train, cells in zip(transfer["train"], transfer["cells"], strict=True):
+    rows = [["", *transfer.test]]
+    for train, cells in zip(transfer.train, transfer.cells, strict=True):
         rows.append([train, *(cell_text(cell, metric) for cell in cells)])
     return "\n".join([head, *aligned(rows)])
 
 
 def grid_text(one: Scored) -> str:
     """The first metric of a run over the grid of speakers and sentences; empty for others."""
-    if "gaps" not in one.scores:
+    if one.scores.gaps is None:
         return ""
-    metric = SHOWN[one.scores["task"]][0]
+    metric = SHOWN[one.scores.task][0]
     head = f"\n{one.marked_title}: {NAMES[metric]} of the same rows, by what was trained on"
     rows = [["", *(name for name, _ in GRID[0][1])]]
     for title, cells in GRID:
@@ -861,64 +901,66 @@ def protocols_text(recipe: Recipe, main: Sequence[Scored], found: Protocols) -> 
     return "\n".join([head, *aligned(rows), *filter(None, grids)])
 
 
-def _gap_cell(gap: Mapping[str, Any], metric: str) -> str:
-    if not gap["metrics"]:
+def _gap_cell(gap: Gap, metric: str) -> str:
+    if not gap.metrics:
         return gap_text(gap, metric)
-    return f"{both_scores(gap, metric)}: {gap_text(gap, metric)} ({gap_size(gap)})"
+    size = gap_size(gap.n, gap.n_speakers, gap.lacking)
+    return f"{both_scores(gap, metric)}: {gap_text(gap, metric)} ({size})"
 
 
 def _test_cell(one: Scored | None, metric: str) -> str:
     if one is None:
         return "-"
-    text = cell_text(one.scores["partitions"].get("test"), metric)
+    text = cell_text(one.scores.partitions.get("test"), metric)
     return f"{text} (stale)" if one.stale else text
 
 
 def _grid_cell(one: Scored, partition: str, metric: str) -> str:
-    text = cell_text(one.scores["partitions"].get(partition), metric)
-    gap = one.scores["gaps"].get(partition)
+    text = cell_text(one.scores.partitions.get(partition), metric)
+    gap = (one.scores.gaps or {}).get(partition)
     return text if gap is None else f"{text}; {gap_text(gap, metric)}"
 
 
-def gap_text(gap: Mapping[str, Any], metric: str) -> str:
+def gap_text(gap: Gap, metric: str) -> str:
+    """A difference with its sign and interval; why there is none."""
+    return difference_text(gap.metrics[metric]) if gap.metrics else f"no gap: {gap.why}"
+
+
+def difference_text(found: Estimate) -> str:
     """A difference with its sign and interval.
 
     Examples
     --------
-    >>> gap_text({"metrics": {"uar": {"value": 0.05, "low": -0.01, "high": 0.11}}}, "uar")
+    >>> difference_text(Estimate(0.05, -0.01, 0.11))
     '+0.050 [-0.010, +0.110]'
     """
-    if not gap["metrics"]:
-        return f"no gap: {gap['why']}"
-    entry = gap["metrics"][metric]
-    value, low, high = ("undefined" if entry[key] is None else f"{entry[key]:+.3f}"
-                        for key in ("value", "low", "high"))  # fmt: skip
+    value, low, high = ("undefined" if number is None else f"{number:+.3f}"
+                        for number in (found.value, found.low, found.high))  # fmt: skip
     return f"{value} [{low}, {high}]"
 
 
-def both_scores(gap: Mapping[str, Any], metric: str) -> str:
+def both_scores(gap: Gap, metric: str) -> str:
     """The scores on the rows that both hold out: of what is compared with, then of the first.
 
     Examples
     --------
-    >>> both_scores({"scores": {"uar": [0.692, 0.594]}}, "uar")
+    >>> both_scores(Gap(9, 2, {}, {"uar": (0.692, 0.594)}), "uar")
     '0.594 -> 0.692'
     """
-    first, second = gap["scores"][metric]
+    first, second = gap.scores[metric]
     return f"{number(second)} -> {number(first)}"
 
 
-def gap_size(gap: Mapping[str, Any]) -> str:
+def gap_size(n: int, n_speakers: int | None, lacking: str = "") -> str:
     """On how much a difference stands.
 
     Examples
     --------
-    >>> gap_size({"n": 107, "n_speakers": 10}), gap_size({"n": 107, "n_speakers": None})
+    >>> gap_size(107, 10), gap_size(107, None)
     ('n = 107, 10 speakers', 'n = 107')
     """
-    few = gap["n_speakers"] and gap["n_speakers"] < FEW_SPEAKERS
-    parts = [f"n = {gap['n']}", counted(gap["n_speakers"], "speaker") if few else ""]
-    return ", ".join(filter(None, [*parts, gap.get("lacking")]))
+    few = counted(n_speakers, "speaker") if n_speakers and n_speakers < FEW_SPEAKERS else ""
+    return ", ".join(filter(None, [f"n = {n}", few, lacking]))
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -937,36 +979,35 @@ def caption(recipe: Recipe, scored: Sequence[Scored]) -> str:
         names += f", mean of {len(recipe.targets)} targets"
     sizes = []
     for partition in PARTITIONS:
-        found = [
-            s.scores["partitions"][partition] for s in scored if partition in s.scores["partitions"]
-        ]
+        found = [s.scores.partitions[partition] for s in scored if partition in s.scores.partitions]
         sizes += [f"{partition} {size}" for size in dict.fromkeys(map(size_text, found))]
-    by = "speakers" if any(s.scores["n_speakers"] for s in scored) else "utterances"
+    by = "speakers" if any(s.scores.n_speakers for s in scored) else "utterances"
     return (
         f"{recipe.name}: {names}, with {recipe.evaluate.confidence:.0%} bootstrap intervals over "
         f"{by}; {'; '.join(sizes)}"
     )
 
 
-def size_text(partition: Mapping[str, Any]) -> str:
-    """Utterances and speakers of a scored partition, in words."""
-    speakers = partition["n_speakers"]
-    text = counted(partition["n"], "utterance")
-    return f"{text} of {counted(speakers, 'speaker')}" if speakers else text
+def size_text(found: RowScores) -> str:
+    """Utterances and speakers of scored rows, in words."""
+    text = counted(found.n, "utterance")
+    return f"{text} of {counted(found.n_speakers, 'speaker')}" if found.n_speakers else text
 
 
-def cell_text(partition: Mapping[str, Any] | None, metric: str) -> str:
+def cell_text(found: RowScores | None, metric: str) -> str:
     """A score of a partition with its interval, for a table on the terminal."""
-    if partition is None:
+    if found is None:
         return "-"
-    if not partition["metrics"]:
+    if not found.metrics:
         return "masked"
-    entry = partition["metrics"][metric]
-    text = number(entry["value"])
-    if entry["low"] is not None:
-        text += f" [{number(entry['low'])}, {number(entry['high'])}]"
-    few = partition["n_speakers"] and partition["n_speakers"] < FEW_SPEAKERS
-    return f"{text} ({counted(partition['n_speakers'], 'speaker')})" if few else text
+    entry = found.metrics[metric]
+    text = number(entry.value)
+    if entry.low is not None:
+        text += f" [{number(entry.low)}, {number(entry.high)}]"
+    speakers = found.n_speakers
+    if (speakers := found.n_speakers) and speakers < FEW_SPEAKERS:
+        text += f" ({counted(speakers, 'speaker')})"
+    return text
 
 
 def number(value: float | None) -> str:

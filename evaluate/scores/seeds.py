@@ -54,6 +54,7 @@ from evaluate.runs.files import file_hash, read_json, write_json
 from evaluate.runs.folders import PREDICTIONS, seeds_path
 from evaluate.runs.predictions import read_predictions
 from evaluate.scores.pairs import Rows, align, lacking_of
+from evaluate.scores.records import Estimate
 from evaluate.scores.score import (
     NAMES,
     PARTITIONS,
@@ -61,7 +62,7 @@ from evaluate.scores.score import (
     Scored,
     aligned,
     by_protocol,
-    gap_text,
+    difference_text,
     number,
     read_all,
     score_all,
@@ -169,7 +170,7 @@ def _why_not(one: Scored) -> str:
     """Why a run is not summed up; empty where it is."""
     if one.stale:
         return "made with another recipe"
-    return "chosen on the rows that it is scored on" if one.scores["optimistic"] else ""
+    return "chosen on the rows that it is scored on" if one.scores.optimistic else ""
 
 
 def _comparable(found: Repeats, left_out: dict[str, str]) -> Repeats:
@@ -193,14 +194,14 @@ def _systems(kept: Repeats, partition: str, shown: tuple[str, ...]) -> dict[str,
     result = {}
     for name in dict.fromkeys(name for of in kept.values() for name in of):
         parts = {
-            seed: of[name].scores["partitions"].get(partition, {}).get("metrics")
+            seed: of[name].scores.partitions.get(partition)
             for seed, of in kept.items()
             if name in of
         }
-        known = {seed: part for seed, part in parts.items() if part}
+        known = {seed: part.metrics for seed, part in parts.items() if part and part.metrics}
         if len(known) > 1:
             result[name] = {
-                metric: _spread({seed: part[metric]["value"] for seed, part in known.items()})
+                metric: _spread({seed: found[metric].value for seed, found in known.items()})
                 for metric in shown
             }
     return result
@@ -344,15 +345,13 @@ def _gain_rows(gains: list[dict[str, Any]], best: str | None, recipe: Recipe) ->
     rows = [["", interval, "deviation over seeds", "to the gain", "share of the variance"]]
     for one in gains:
         turn = one["a"] != best
-        low, high = ("high", "low") if turn else ("low", "high")
+        keys = ("mean", "high", "low") if turn else ("mean", "low", "high")
         sign = -1 if turn else 1
-        entry = {
-            key: None if one[source] is None else sign * one[source]
-            for key, source in (("value", "mean"), ("low", low), ("high", high))
-        }
+        mean, low, high = (None if one[key] is None else sign * one[key] for key in keys)
+        entry = Estimate(mean, low, high)
         parts = ["undefined" if one[k] is None else f"{one[k]:.0%}" for k in ("of_gain", "share")]
         other = one["a"] if turn else one["b"]
-        text = gap_text({"metrics": {"gain": entry}}, "gain")
+        text = difference_text(entry)
         rows.append([other, text, number(one["deviation"]), *parts])
     return rows
 

@@ -36,13 +36,14 @@ from evaluate.runs.files import plain, read_run
 from evaluate.runs.folders import ALL, PREDICTIONS
 from evaluate.runs.predictions import predicted_labels, predicted_targets, read_predictions
 from evaluate.scores.pairs import LEVEL, N_SWAPS
+from evaluate.scores.records import OPTIMISTIC, Estimate, RunScores
 from evaluate.scores.score import (
     CHOSEN_ON_DEVEL,
     NAMES,
     SHOWN,
     aligned,
+    difference_text,
     gap_size,
-    gap_text,
     number,
     paired_gap,
     scores_at_hand,
@@ -278,16 +279,16 @@ def _numbers(
     swaps = comparisons.draw_swaps(speakers(shared[0]), N_SWAPS, recipe.evaluate.seed)
     result = []
     for metric in SHOWN[recipe.task]:
-        entry = gap["metrics"][metric]
+        entry = gap.metrics[metric]
         numbers = {
-            "n": gap["n"],
-            "n_speakers": gap["n_speakers"],
+            "n": gap.n,
+            "n_speakers": gap.n_speakers,
             "score_a": scores[0][metric],
             "score_b": scores[1][metric],
-            "difference": entry["value"],
-            "low": entry["low"],
-            "high": entry["high"],
-            "lacking": gap["lacking"] if metric in metrics.OVER_CLASSES else "",
+            "difference": entry.value,
+            "low": entry.low,
+            "high": entry.high,
+            "lacking": gap.lacking if metric in metrics.OVER_CLASSES else "",
             "p": _p_value(shared, names, metric, swaps),
             "smallest_p": swaps.smallest_p,
         }
@@ -371,7 +372,7 @@ def details(found: Comparison) -> tuple[list[dict[str, Any]], list[str]]:
             if (row["a"], row["b"], row["metric"]) == (a.name, b.name, metric)
         ]
         for partition in numbered:
-            ours, theirs = (_parts(one or {}, partition, metric) for one in scores)
+            ours, theirs = (_parts(one, partition, metric) for one in scores if one)
             rows += [
                 _detail(a, b, partition, key, ours[key], theirs[key])
                 for key in ours
@@ -381,19 +382,20 @@ def details(found: Comparison) -> tuple[list[dict[str, Any]], list[str]]:
 
 
 def _parts(
-    scores: Mapping[str, Any], partition: str, metric: str
-) -> dict[tuple[str, str], tuple[Mapping[str, Any], int]]:
+    scores: RunScores, partition: str, metric: str
+) -> dict[tuple[str, str], tuple[Estimate, int]]:
     """Kind and name -> score and number of rows."""
-    part = scores["partitions"].get(partition, {})
-    found: dict[tuple[str, str], tuple[Mapping[str, Any], int]] = {}
-    for name, one in part.get("per_class", {}).items():
-        found["class", name] = ({"value": one["recall"]}, one["support"])
-    for name, one in part.get("per_target", {}).items():
-        found["target", name] = (one[metric], one["n"])
-    for kind, groups in scores.get("groups", {}).get(partition, {}).items():
+    found: dict[tuple[str, str], tuple[Estimate, int]] = {}
+    if part := scores.partitions.get(partition):
+        marks = (OPTIMISTIC,) if part.optimistic or scores.optimistic else ()
+        for name, of_class in part.per_class.items():
+            found["class", name] = (Estimate(of_class.recall, marks=marks), of_class.support)
+        for name, of_target in part.per_target.items():
+            found["target", name] = (of_target.metrics[metric], of_target.n)
+    for kind, groups in scores.groups.get(partition, {}).items():
         if kind != "speaker":  # too many for a page of all runs
-            for name, one in groups["groups"].items():
-                found[kind, name] = (one["metrics"][metric], one["n"])
+            for name, group in groups.groups.items():
+                found[kind, name] = (group.metrics[metric], group.n)
     return found
 
 
@@ -402,10 +404,10 @@ def _detail(
     b: Run,
     partition: str,
     key: tuple[str, str],
-    ours: tuple[Mapping[str, Any], int],
-    theirs: tuple[Mapping[str, Any], int],
+    ours: tuple[Estimate, int],
+    theirs: tuple[Estimate, int],
 ) -> dict[str, Any]:
-    values = [one["value"] for one, _ in (ours, theirs)]
+    of_a, of_b = (score.value for score, _ in (ours, theirs))
     return {
         "partition": partition,
         "kind": key[0],
@@ -416,7 +418,7 @@ def _detail(
         "score_b": theirs[0],
         "n_a": ours[1],
         "n_b": theirs[1],
-        "difference": None if None in values else values[0] - values[1],
+        "difference": None if of_a is None or of_b is None else of_a - of_b,
     }
 
 
@@ -508,13 +510,12 @@ def comparison_text(found: Comparison) -> str:
 
 
 def _text_row(row: Mapping[str, Any]) -> list[str]:
-    entry = {"value": row["difference"], "low": row["low"], "high": row["high"]}
     return [
         pair_name(row["a"], row["b"]),
         number(row["score_a"]),
         number(row["score_b"]),
-        gap_text({"metrics": {"": entry}}, ""),
-        gap_size(row),
+        difference_text(Estimate(*(row[key] for key in ("difference", "low", "high")))),
+        gap_size(row["n"], row["n_speakers"], row["lacking"]),
         *("undefined" if row[p] is None else f"{row[p]:.3g}" for p in ("p", "p_holm")),
     ]
 

@@ -17,7 +17,8 @@ from evaluate.runs import folders
 from evaluate.runs.files import fingerprint, read_json, read_run
 from evaluate.runs.folders import fusion_folder
 from evaluate.runs.freshness import subsets_settings
-from evaluate.scores.score import NAMES, aligned, gap_text, number
+from evaluate.scores.records import Estimate
+from evaluate.scores.score import NAMES, aligned, difference_text, number
 from features.recipe.fusion import SUBSETS
 from features.recipe.model import Recipe
 
@@ -102,7 +103,11 @@ def _table(found: Mapping[str, Any]) -> str:
                 str(row["k"]),
                 number(best["value"]),
                 _interval(row["honest"]),
-                "-" if row["optimism"] is None else gap_text({"metrics": row}, "optimism"),
+                "-"
+                if row["optimism"] is None
+                else difference_text(
+                    Estimate(*(row["optimism"][key] for key in ("value", "low", "high")))
+                ),
                 f"{number(drawn['0.05'])} to {number(drawn['0.95'])}",
                 _members(best["members"]) + others,
                 _chosen_members(row["honest"]),

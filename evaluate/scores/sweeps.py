@@ -23,6 +23,7 @@ from evaluate.runs import record as runs
 from evaluate.runs.files import read_run
 from evaluate.runs.folders import ALL, split_member
 from evaluate.runs.freshness import is_stale
+from evaluate.scores.records import RunScores
 from evaluate.scores.score import (
     NAMES,
     PARTITIONS,
@@ -76,9 +77,9 @@ class Sweep:
     def highest(self, partition: str, metric: str) -> int | None:
         """The layer that scores highest on a partition: chosen on what it is scored on."""
         values = {
-            layer: one.scores["partitions"][partition]["metrics"][metric]["value"]
+            layer: part.metrics[metric].value
             for layer, one in self.layers.items()
-            if one.scores["partitions"].get(partition, {}).get("metrics")
+            if (part := one.scores.partitions.get(partition)) and part.metrics
         }
         known = {layer: value for layer, value in values.items() if value is not None}
         return max(known, key=lambda layer: known[layer]) if known else None
@@ -99,7 +100,7 @@ def read_sweeps(recipe: Recipe, runs_folder: Path) -> list[Sweep]:
 
 
 def _sweeps(
-    recipe: Recipe, runs_folder: Path, scores_of: Callable[[Path], dict[str, Any]]
+    recipe: Recipe, runs_folder: Path, scores_of: Callable[[Path], RunScores]
 ) -> list[Sweep]:
     sweeps = []
     for model in recipe.models:
@@ -140,7 +141,7 @@ def sweeps_text(recipe: Recipe, sweeps: Sequence[Sweep]) -> str:
     metric, select = SHOWN[recipe.task][0], recipe.head.select
     blocks = []
     for sweep in sweeps:
-        partitions = [p for p in PARTITIONS if any(p in r.scores["partitions"] for r in sweep.runs)]
+        partitions = [p for p in PARTITIONS if any(p in r.scores.partitions for r in sweep.runs)]
         last = partitions[-1]
         highest = sweep.highest(last, metric)
         rows = [
@@ -177,7 +178,7 @@ def single_layers(recipe: Recipe, stores: Path) -> list[str]:
 
 
 def _cells(one: Scored, partitions: Sequence[str], metric: str) -> list[str]:
-    cells = [cell_text(one.scores["partitions"].get(p), metric) for p in partitions]
+    cells = [cell_text(one.scores.partitions.get(p), metric) for p in partitions]
     if one.stale:
         cells[-1] += " (stale)"
     return cells

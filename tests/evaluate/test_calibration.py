@@ -104,14 +104,14 @@ def test_every_fold_has_the_temperature_of_its_inner_rows(
     found = of_run(held, inner, ["a", "b", "c", "d"], kind=kind)
     logs = np.log if probability else np.asarray
     wanted = {one: temperature(logs(other[of == one]), other_truth[of == one]) for one in "xy"}
-    assert found["test"]["temperatures"] == pytest.approx(wanted, rel=1e-6)
+    assert found["test"].temperatures == pytest.approx(wanted, rel=1e-6)
     assert wanted["y"] > 3 * wanted["x"]
     divide = np.array([wanted[one] for one in fold])[:, None]
     known = np.arange(400) != 7
     tempered = reliability(probabilities(logs(scores), divide)[known], truth[known])
-    assert found["test"]["tempered"]["error"] == pytest.approx(tempered.error, abs=1e-6)
-    assert found["test"]["tempered"]["counts"].sum() == 399
-    assert found["test"]["tempered"]["error"] < found["test"]["plain"]["error"]
+    assert found["test"].tempered.error == pytest.approx(tempered.error, abs=1e-6)
+    assert found["test"].tempered.counts.sum() == 399
+    assert found["test"].tempered.error < found["test"].plain.error
 
 
 def test_devel_is_no_judge_of_what_it_fitted(rng: np.random.Generator) -> None:
@@ -140,5 +140,5 @@ def test_shares_are_divided_by_their_sum() -> None:
         np.hstack([shares, np.full((4, 2), np.nan)]), np.array([0, 1] * 2), "test", [""] * 4
     )
     found = of_run(held, held.assign(partition="inner"), list("abcd"), kind="share")["test"]
-    assert found["plain"]["error"] == pytest.approx(0.25)
-    assert found["tempered"]["error"] == pytest.approx(0, abs=1e-4)
+    assert found.plain.error == pytest.approx(0.25)
+    assert found.tempered.error == pytest.approx(0, abs=1e-4)

@@ -131,7 +131,7 @@ def test_a_regression_by_target(tmp_path: Path) -> None:
     table = pd.read_csv(path.parent / "tables" / "target-devel.csv")
     assert table["target"].tolist() == list(made.TARGETS)
     rows, _ = side_by_side.details(found)
-    values = [row["score_b"]["value"] for row in rows if row["partition"] == "devel"]
+    values = [row["score_b"].value for row in rows if row["partition"] == "devel"]
     assert table["B"].tolist() == values
     for partition in ("devel", "test"):
         assert f"Spearman's rho of every target, {partition}" in shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -108,16 +109,15 @@ def test_groups_are_marked_where_they_are_best_and_worst(compared: tuple[Recipe,
     recipe, folder = compared
     statistics_of(recipe, folder)
     one = score.read_all(recipe, folder / "runs")[0]
-    gender = one.scores["groups"]["test"]["gender"]
+    gender = one.scores.groups["test"]["gender"]
     (sheet, *_) = contrasts.groups(one, "test", "stem")
-    ends = gender["metrics"]["uar"]
-    n, speakers, uar, _ = cells(sheet, ends["best"])
-    assert (n.value, speakers.value) == tuple(
-        gender["groups"][ends["best"]][key] for key in ("n", "n_speakers")
-    )
+    ends = gender.metrics["uar"]
+    n, speakers, uar, _ = cells(sheet, ends.best)
+    best = gender.groups[ends.best]
+    assert (n.value, speakers.value) == (best.n, best.n_speakers)
     assert uar.marks == ["best"]
-    assert cells(sheet, ends["worst"])[2].marks == ["worst"]
-    assert f"UAR of {ends['best']} minus that of {ends['worst']}: +" in sheet.caption
+    assert cells(sheet, ends.worst)[2].marks == ["worst"]
+    assert f"UAR of {ends.best} minus that of {ends.worst}: +" in sheet.caption
 
 
 def test_few_speakers_are_said_to_tell_little(tmp_path: Path) -> None:
@@ -268,19 +268,17 @@ def test_calibration_is_shown_with_and_without_temperatures(tmp_path: Path) -> N
     assert contrasts.calibration(one, "devel") is None
     sheet = contrasts.calibration_errors(found, "test", "stem")
     assert [row[1].value for row in sheet.rows] == [
-        found[key]["error"] for key in ("plain", "tempered")
+        found.plain.error,
+        found.tempered.error,
     ]
     ends = "here they make the error larger."
     for plainly, tempered in ((0.140, 0.232), (0.232, 0.140)):
-        errors = {
-            "plain": {**found["plain"], "error": plainly},
-            "tempered": {**found["tempered"], "error": tempered},
-        }
-        note = contrasts.calibration_note({**found, **errors})
+        plain, other = replace(found.plain, error=plainly), replace(found.tempered, error=tempered)
+        note = contrasts.calibration_note(replace(found, plain=plain, tempered=other))
         assert note.endswith(ends) == (tempered > plainly)
     index = report.make_report(recipe, tmp_path / "runs", NOWHERE, NOWHERE)
     page = read(index.parent)["model-one.html"]
-    assert f"as it is {found['plain']['error']:.3f}" in page.shown
+    assert f"as it is {found.plain.error:.3f}" in page.shown
     assert page.shown.count("with temperatures") == 2  # in the table and in the picture
     assert "Rows lie in 15 bins of confidence of one width" in page.shown
     assert len(page.all("svg")) == 1

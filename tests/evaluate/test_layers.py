@@ -43,10 +43,10 @@ def test_runs_of_a_model_at_its_layers_are_a_sweep(tmp_path: Path) -> None:
     assert one.selection == {0: pytest.approx(0.2), 2: pytest.approx(0.55), 10: None}
     assert one.chosen == {"a": 2, "all": 2}
     values = {
-        layer: read_scores(tmp_path / "study" / f"one@{layer}", recipe)["partitions"]["test"]
+        layer: read_scores(tmp_path / "study" / f"one@{layer}", recipe).partitions["test"]
         for layer in one.layers
     }
-    highest = max(values, key=lambda layer: values[layer]["metrics"]["uar"]["value"])
+    highest = max(values, key=lambda layer: values[layer].metrics["uar"].value)
     assert one.highest("test", "uar") == highest == 10
     assert one.highest("devel", "uar") is None
 

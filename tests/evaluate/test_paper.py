@@ -109,20 +109,19 @@ def test_ours_stand_beside_the_published_figures(tmp_path: Path) -> None:
     assert made_paper.left_out == []
     (sheet,) = made_paper.sheets
     one, fused = (
-        next(s for s in found.scored if s.name == name).scores["partitions"]["test"]["metrics"]
+        next(s for s in found.scored if s.name == name).scores.partitions["test"].metrics
         for name in ("one", "fusion/mean")
     )
     assert shown(sheet) == [
         ["system", "UAR, published", "UAR, ours", "WA, published", "WA, ours"],
         ["a baseline", "0.40", "–", "–", "–"],
-        ["One", "0.5123", f"{one['uar']['value']:.3f}", "1.00", f"{one['wa']['value']:.3f}"],
-        ["fused", "0.60", f"{fused['uar']['value']:.3f}", "0.70", f"{fused['wa']['value']:.3f}"],
+        ["One", "0.5123", f"{one['uar'].value:.3f}", "1.00", f"{one['wa'].value:.3f}"],
+        ["fused", "0.60", f"{fused['uar'].value:.3f}", "0.70", f"{fused['wa'].value:.3f}"],
     ]
     assert [len(block) for block in sheet.blocks] == [2, 1]
     cell = sheet.rows[1][2]
-    assert (cell.value, cell.low, cell.high) == tuple(
-        one["uar"][k] for k in ("value", "low", "high")
-    )
+    uar = one["uar"]
+    assert (cell.value, cell.low, cell.high) == (uar.value, uar.low, uar.high)
     assert cell.note == "5 speakers"
     assert (sheet.name, sheet.notes) == ("paper-table-1", ["50 % & <more>"])
     assert sheet.caption == (
@@ -243,11 +242,15 @@ def test_the_emotion_shares_and_the_recipe_beside_them(tmp_path: Path) -> None:
     found = results(recipe, folder)
     four, five, six = paper(found, folder).sheets
     assert list(four.header) == ["model", "NMSE, published", "NMSE, ours", "NMAE, published"]
-    devel = found.scored[0].scores["partitions"]["devel"]["metrics"]["spearman"]
-    assert [cell.value for cell in four.rows[0][1:]] == [0.5022, devel["value"], 0.5001]
+    devel = found.scored[0].scores.partitions["devel"].metrics["spearman"]
+    assert [cell.value for cell in four.rows[0][1:]] == [0.5022, devel.value, 0.5001]
     assert four.rows[0][2].marks == []
-    found.scored[0].scores["partitions"]["devel"]["optimistic"] = "chosen on these rows"
-    assert paper(found, folder).sheets[0].rows[0][2].marks == ["optimistic"]
+    first, *others = found.scored
+    partitions = dict(first.scores.partitions)
+    partitions["devel"] = replace(partitions["devel"], optimistic="chosen on these rows")
+    chosen = replace(first, scores=replace(first.scores, partitions=partitions))
+    marked = paper(replace(found, scored=[chosen, *others]), folder).sheets[0]
+    assert marked.rows[0][2].marks == ["optimistic"]
     assert [row[-1].text for row in five.rows] == ["–"] * 5 + ["masked"]
     assert five.rows[5][2].value is not None
     assert [row[1].value for row in six.rows][::8] == [0.4894, 0.5867]
@@ -263,8 +266,8 @@ def test_the_emotion_shares_and_the_recipe_beside_them(tmp_path: Path) -> None:
     write_table(stores / "hume-prosody", Table(frame, {}, tuple(recipe.targets), [], about))
     four = read_paper(found, folder, stores).sheets[0]
     assert list(four.header)[3:] == ["NMAE, published", "NMAE, ours"]
-    theirs = score_all(other, folder)[0].scores["partitions"]["devel"]["metrics"]["spearman"]
-    assert four.rows[0][4].value == theirs["value"] != devel["value"]
+    theirs = score_all(other, folder)[0].scores.partitions["devel"].metrics["spearman"]
+    assert four.rows[0][4].value == theirs.value != devel.value
     assert "ours: emotion-share, emotion-share-nmae" in four.caption
 
     # In its own report the columns change sides, and the tables of the first recipe are not there.
@@ -316,9 +319,9 @@ def test_ten_layers_fill_the_tables_of_two_corpora(tmp_path: Path) -> None:
              for c in ("iemocap", "jtes")]  # fmt: skip
     assert [three.rows[i][2].value for i in (0, 5)] == means
     assert list(four.header) == ["UAR", *(f"{one}, published" for one in ("EM", "EF", "JM", "JF"))]
-    at = {one.name: one.scores["partitions"]["test"]["corpora"]["iemocap"] for one in scored}
+    at = {one.name: one.scores.partitions["test"].corpora["iemocap"] for one in scored}
     assert [row[2].value for row in five.rows] == [
-        at[name]["metrics"]["uar"]["value"]
+        at[name].metrics["uar"].value
         for name in ("hubert-large@6+12+18+24", "fusion/late-four", "fusion/late")
     ]
     best = {c["metric"]: c for c in subsets["alone"]["iemocap"]["choices"] if c["k"] == "any"}

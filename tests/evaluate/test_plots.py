@@ -7,19 +7,19 @@ import re
 import pytest
 
 from evaluate.report import plots
+from evaluate.scores.records import Estimate
 from tests.evaluate import made
 from tests.evaluate.page import Page
-
-
-def entry(value: float | None, low: float | None, high: float | None) -> dict[str, float | None]:
-    return {"value": value, "low": low, "high": high}
 
 
 def test_a_picture_of_scores_shows_every_defined_value() -> None:
     svg = plots.scores(
         [
-            (made.UNLUCKY, {"devel": entry(0.4, 0.3, 0.5), "test": entry(0.3, 0.2, 0.4)}),
-            ("$x^2$ 中文", {"devel": entry(None, None, None), "test": entry(0.6, None, None)}),
+            (made.UNLUCKY, {"devel": Estimate(0.4, 0.3, 0.5), "test": Estimate(0.3, 0.2, 0.4)}),
+            (
+                "$x^2$ 中文",
+                {"devel": Estimate(None, None, None), "test": Estimate(0.6, None, None)},
+            ),
             ("fused", {}),
         ],
         ["devel", "test"],
@@ -58,9 +58,9 @@ def test_pictures_of_one_page_share_no_ids_and_are_the_same_each_time() -> None:
 
 
 def test_layers_are_points_and_combinations_of_layers_are_named_lines() -> None:
-    points = [(str(i), entry(i / 20, i / 20 - 0.1, i / 20 + 0.1)) for i in range(25)]
-    points.append(("25", entry(None, None, None)))
-    lines = [("mean", entry(0.3, 0.2, 0.4)), ("best", entry(0.301, 0.2, 0.4))]
+    points = [(str(i), Estimate(i / 20, i / 20 - 0.1, i / 20 + 0.1)) for i in range(25)]
+    points.append(("25", Estimate(None, None, None)))
+    lines = [("mean", Estimate(0.3, 0.2, 0.4)), ("best", Estimate(0.301, 0.2, 0.4))]
     svg = plots.by_layer(points, lines, "UAR", "x").inline()
     texts = [text.strip() for text in Page(svg).texts]
     assert {"0", "24", "mean", "best", "layer", "UAR"} <= set(texts)
@@ -102,7 +102,7 @@ def test_a_bin_of_more_rows_has_a_larger_marker_and_none_is_cut() -> None:
 
 def test_chance_is_drawn_where_the_axis_comes_near_to_it() -> None:
     for value, drawn in ((0.3, True), (0.9, False)):
-        scores = {k: entry(value, value - 0.05, value + 0.05) for k in (1, 2)}
+        scores = {k: Estimate(value, value - 0.05, value + 0.05) for k in (1, 2)}
         best = {1: value, 2: value + 0.1}
         pictures = [
             plots.by_size(best, scores, {}, "UAR", "x", chance=0.25),

@@ -69,15 +69,15 @@ def test_runs_lie_beside_and_compare_on_shared_rows(trained: Recipe, tmp_path: P
         both["true"], both["pred_main"]
     )
     gap = found.gaps["stratified-holdout"]["one"]
-    assert gap["n"] == 32
-    assert gap["metrics"]["uar"]["value"] == pytest.approx(expected)
+    assert gap.n == 32
+    assert gap.metrics["uar"].value == pytest.approx(expected)
     assert score.read_protocols(trained, folder).gaps == found.gaps
     text = score.protocols_text(trained, main_runs, found)
     line = next(line for line in text.splitlines() if line.startswith("one "))
-    assert gap["scores"]["uar"] == pytest.approx(
+    assert gap.scores["uar"] == pytest.approx(
         [balanced_accuracy_score(both["true"], both[pred]) for pred in ("pred", "pred_main")]
     )
-    theirs, ours = gap["scores"]["uar"]
+    theirs, ours = gap.scores["uar"]
     assert f" {ours:.3f} -> {theirs:.3f}: {score.gap_text(gap, 'uar')} (n = " in line
     assert f"{score.gap_text(gap, 'uar')} (n = 32, 8 speakers)" in line
     make_statistics(trained, main_runs, folder)
@@ -133,7 +133,7 @@ def test_a_grid_beside_has_its_table_and_no_gap(tmp_path: Path) -> None:
     ]
     made.finish(recipe.beside()["grid"], tmp_path, "one", pd.concat(parts))
     found = score.score_protocols(recipe, tmp_path)
-    assert found.gaps["grid"]["one"]["metrics"] == {}
+    assert found.gaps["grid"]["one"].metrics == {}
     text = score.protocols_text(recipe, score.score_all(recipe, tmp_path), found)
     assert "no gap: fitted on fewer rows: compare within its grid" in text
     assert "one: UAR of the same rows, by what was trained on" in text.splitlines()

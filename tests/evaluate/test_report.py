@@ -78,12 +78,12 @@ def test_a_report_of_a_classification(classified: tuple[Recipe, Path]) -> None:
         "data.html", "provenance.html",
     }  # fmt: skip
     index, model = found["index.html"], found["model-one.html"]
-    one = score.read_all(recipe, folder)[0].scores["partitions"]["test"]
-    entry = one["metrics"]["uar"]
+    one = score.read_all(recipe, folder)[0].scores.partitions["test"]
+    entry = one.metrics["uar"]
     for page in (index, model):
         assert "one <b>&amp;" in page.shown
         assert not page.all("b")
-        assert f"{entry['value']:.3f} [{entry['low']:.3f}, {entry['high']:.3f}]" in page.shown
+        assert f"{entry.value:.3f} [{entry.low:.3f}, {entry.high:.3f}]" in page.shown
         assert "mine: label <img src=x onerror=alert(2)> is odd" in page.shown
         assert not page.all("img")
     assert "5 speakers" in index.shown
@@ -91,7 +91,7 @@ def test_a_report_of_a_classification(classified: tuple[Recipe, Path]) -> None:
     assert index.shown.count("is odd") == 1
     assert len(index.all("svg")) == 1
     assert made.UNLUCKY in model.shown
-    assert f"{100 * one['confusion'][0][0] / sum(one['confusion'][0]):.1f} %" in model.shown
+    assert f"{100 * one.confusion[0][0] / sum(one.confusion[0]):.1f} %" in model.shown
     for expected in ("C = 0.1", "0.612", "3 of 50 fits: did not converge"):
         assert expected in model.shown
     assert "of the held-out rows, 1,000 times" in index.shown
@@ -246,14 +246,14 @@ def test_the_paper_has_a_page_where_the_corpus_has_the_published_counts(tmp_path
     score.score_all(recipe, folder, stores=stores)
     found = render(recipe, folder, stores)
     page = found["paper.html"]
-    value = score.read_all(recipe, folder)[0].scores["partitions"]["test"]["metrics"]["uar"]
-    assert f"One <s> 0.4321 {value['value']:.3f} [{value['low']:.3f}" in page.shown
+    value = score.read_all(recipe, folder)[0].scores.partitions["test"].metrics["uar"]
+    assert f"One <s> 0.4321 {value.value:.3f} [{value.low:.3f}" in page.shown
     assert "theirs is <em>tuned</em>" in page.shown
     assert not [tag for tag in ("b", "i", "em", "u", "s") if page.all(tag)]
     assert "paper.html" in [one["href"] for one in found["index.html"].all("a")]
     assert "published" not in found["index.html"].shown
     table = outputs(folder)["tables/paper-table-1.csv"].decode().splitlines()[1]
-    assert table == f"One <s>,0.4321,{value['value']!r},{value['low']!r},{value['high']!r}"
+    assert table == f"One <s>,0.4321,{value.value!r},{value.low!r},{value.high!r}"
     assert b"theirs is \\textless{}em" in outputs(folder)["tables/paper-table-1.tex"]
 
     odd = [Finding("counts", 1, (), "counts differ from the published ones: utterances 2")]
@@ -397,9 +397,9 @@ def test_figures_and_tables_are_files(classified: tuple[Recipe, Path]) -> None:
         assert files[f"figures/{stem}.pdf"].startswith(b"%PDF-")
     for stem in ("scores", "classes-model-two-test", "confusion-model-two-test"):
         assert b"\\toprule" in files[f"tables/{stem}.tex"]
-    value = score.read_all(recipe, folder)[0].scores["partitions"]["test"]["metrics"]["uar"]
+    value = score.read_all(recipe, folder)[0].scores.partitions["test"].metrics["uar"]
     line = files["tables/scores.csv"].decode().splitlines()[1]
-    assert line.split(",")[1:4] == [repr(value[key]) for key in ("value", "low", "high")]
+    assert line.split(",")[1:4] == [repr(of) for of in (value.value, value.low, value.high)]
 
 
 @pytest.mark.slow

@@ -12,11 +12,12 @@ from sklearn.metrics import balanced_accuracy_score
 from evaluate.metrics import metrics
 from evaluate.report import write as report
 from evaluate.runs import record as runs
-from evaluate.runs.files import read_json, read_run
+from evaluate.runs.files import read_run
 from evaluate.runs.folders import PREDICTIONS, SCORES, SEARCH
 from evaluate.runs.predictions import write_predictions
 from evaluate.scores import score
 from evaluate.scores.pairs import make_statistics
+from evaluate.scores.records import Estimate
 from features.common.errors import RunError
 from tests.evaluate import made
 from tests.evaluate.page import read
@@ -30,59 +31,59 @@ def scored(tmp_path: Path, frame: pd.DataFrame, task: str, more: str = "") -> di
 def test_regression_scores_are_those_of_the_rows_with_a_truth(tmp_path: Path) -> None:
     frame = made.regression()
     found = scored(tmp_path, frame, "regression")
-    assert found["targets"] == list(made.TARGETS)
-    assert list(found["partitions"]) == ["devel", "test"]
-    for name, part in found["partitions"].items():
+    assert found.targets == made.TARGETS
+    assert list(found.partitions) == ["devel", "test"]
+    for name, part in found.partitions.items():
         rows = frame[frame["partition"] == name]
-        assert part["n"] == 30
-        assert part["n_speakers"] == 6
+        assert part.n == 30
+        assert part.n_speakers == 6
         for metric, function in metrics.REGRESSION.items():
             values = []
             for target in made.TARGETS:
                 known = rows[f"{target}_true"].notna()
                 truth, prediction = (rows.loc[known, f"{target}_{s}"] for s in ("true", "pred"))
-                entry = part["per_target"][target][metric]
-                assert entry["value"] == pytest.approx(function(truth, prediction), abs=1e-12)
-                assert entry["low"] <= entry["value"] <= entry["high"]
-                values.append(entry["value"])
-            assert part["metrics"][metric]["value"] == pytest.approx(np.mean(values), abs=1e-12)
-        counts = [part["per_target"][target]["n"] for target in made.TARGETS]
+                entry = part.per_target[target].metrics[metric]
+                assert entry.value == pytest.approx(function(truth, prediction), abs=1e-12)
+                assert entry.low <= entry.value <= entry.high
+                values.append(entry.value)
+            assert part.metrics[metric].value == pytest.approx(np.mean(values), abs=1e-12)
+        counts = [part.per_target[target].n for target in made.TARGETS]
         assert counts == [29, 30, 30]
 
 
 def test_the_interval_of_the_mean_is_narrower_than_the_mean_of_bounds(tmp_path: Path) -> None:
-    part = scored(tmp_path, made.regression(n=200, speakers=50), "regression")["partitions"]["test"]
+    part = scored(tmp_path, made.regression(n=200, speakers=50), "regression").partitions["test"]
     bounds = [
-        np.mean([entry["spearman"][side] for entry in part["per_target"].values()])
+        np.mean([getattr(entry.metrics["spearman"], side) for entry in part.per_target.values()])
         for side in ("low", "high")
     ]
-    mean = part["metrics"]["spearman"]
-    assert bounds[0] < mean["low"] < mean["high"] < bounds[1]
+    mean = part.metrics["spearman"]
+    assert bounds[0] < mean.low < mean.high < bounds[1]
 
 
 def test_classification_is_pooled_over_folds_with_their_mean_beside(tmp_path: Path) -> None:
     frame = made.classification()
     found = scored(tmp_path, frame, "classification")
-    part = found["partitions"]["test"]
+    part = found.partitions["test"]
     truth, prediction = frame["true"].to_numpy(), frame["pred"].to_numpy()
-    assert found["labels"] == list(made.LABELS)
-    assert part["confusion"] == metrics.confusion(truth, prediction, made.LABELS).tolist()
-    assert part["metrics"]["uar"]["value"] == metrics.uar(truth, prediction, made.LABELS)
+    assert found.labels == made.LABELS
+    assert np.array_equal(part.confusion, metrics.confusion(truth, prediction, made.LABELS))
+    assert part.metrics["uar"].value == metrics.uar(truth, prediction, made.LABELS)
     folds = [metrics.wa(f["true"], f["pred"], made.LABELS) for _, f in frame.groupby("fold")]
-    assert part["folds"]["n"] == 5
-    assert part["folds"]["mean"]["wa"] == pytest.approx(np.mean(folds))
-    assert part["folds"]["std"]["wa"] == pytest.approx(np.std(folds, ddof=1))
-    assert part["per_class"]["anger"]["support"] == (truth == "anger").sum()
+    assert part.folds.n == 5
+    assert part.folds.mean["wa"] == pytest.approx(np.mean(folds))
+    assert part.folds.std["wa"] == pytest.approx(np.std(folds, ddof=1))
+    assert part.per_class["anger"].support == (truth == "anger").sum()
 
 
 def test_masked_rows_are_left_out_and_counted(tmp_path: Path) -> None:
     frame = made.classification()
     frame.loc[:9, "true"] = ""
     found = scored(tmp_path, frame, "classification")
-    part = found["partitions"]["test"]
-    assert (part["n"], part["n_masked"]) == (50, 10)
-    assert np.sum(part["confusion"]) == 50
-    assert "test: 10 of 60 rows have no truth; left out" in found["warnings"]
+    part = found.partitions["test"]
+    assert (part.n, part.n_masked) == (50, 10)
+    assert np.sum(part.confusion) == 50
+    assert "test: 10 of 60 rows have no truth; left out" in found.warnings
 
 
 @pytest.mark.parametrize("task", ["regression", "classification"])
@@ -96,30 +97,30 @@ def test_a_partition_that_is_masked_whole_has_no_scores(tmp_path: Path, task: st
     recipe = made.recipe(tmp_path, task)
     made.finish(recipe, tmp_path / "runs", "one", frame)
     (one,) = score.score_all(recipe, tmp_path / "runs")
-    part = one.scores["partitions"]["test"]
-    assert part["n"] == 0
-    assert part["metrics"] == {}
+    part = one.scores.partitions["test"]
+    assert part.n == 0
+    assert part.metrics == {}
     assert "masked" in score.overview(recipe, [one])
 
 
 def test_a_target_that_is_masked_whole_is_left_out_of_the_mean(tmp_path: Path) -> None:
     frame = made.regression().assign(Sadness_true=np.nan)
     found = scored(tmp_path, frame, "regression")
-    part = found["partitions"]["test"]
-    others = [part["per_target"][t]["ccc"]["value"] for t in ("Calmness", "Anger")]
-    assert part["metrics"]["ccc"]["value"] == pytest.approx(np.mean(others))
-    assert part["per_target"]["Sadness"]["ccc"]["value"] is None
-    assert any("Sadness: no row has a truth" in text for text in found["warnings"])
+    part = found.partitions["test"]
+    others = [part.per_target[t].metrics["ccc"].value for t in ("Calmness", "Anger")]
+    assert part.metrics["ccc"].value == pytest.approx(np.mean(others))
+    assert part.per_target["Sadness"].metrics["ccc"].value is None
+    assert any("Sadness: no row has a truth" in text for text in found.warnings)
 
 
 def test_a_constant_prediction_makes_the_mean_undefined_and_says_so(tmp_path: Path) -> None:
     frame = made.regression().assign(Anger_pred=0.25)
     found = scored(tmp_path, frame, "regression")
-    part = found["partitions"]["test"]
-    entry = part["metrics"]["spearman"]
-    assert entry == {"value": None, "low": None, "high": None, "undefined": 1000}
-    assert part["metrics"]["mae"]["value"] > 0
-    warned = [text for text in found["warnings"] if text.startswith("test, Anger: Spearman")]
+    part = found.partitions["test"]
+    entry = part.metrics["spearman"]
+    assert entry == Estimate(None, undefined=1000)
+    assert part.metrics["mae"].value > 0
+    warned = [text for text in found.warnings if text.startswith("test, Anger: Spearman")]
     assert len(warned) == 1
     assert "undefined: constant prediction over 30 rows" in warned[0]
 
@@ -136,45 +137,45 @@ def test_a_class_without_a_sample_is_counted_once(tmp_path: Path) -> None:
     frame = made.classification()
     frame = frame[frame["true"] != "sadness"]
     found = scored(tmp_path, frame, "classification")
-    texts = found["warnings"]
+    texts = found.warnings
     absent = "test: no row is of sadness; UAR is the mean over the other 2 of 3 classes"
     assert texts.count(absent) == 1
     recipe = made.recipe(tmp_path, "classification")
     overview = score.overview(recipe, score.score_all(recipe, tmp_path / "runs"))
     assert overview.splitlines().count(absent) == 1
     assert sum("in 5 of 5 folds" in text for text in texts) == 1
-    assert found["partitions"]["test"]["per_class"]["sadness"]["recall"] is None
+    assert found.partitions["test"].per_class["sadness"].recall is None
 
 
 def test_several_corpora_are_also_scored_alone(tmp_path: Path) -> None:
     frame = made.classification()
     frame.loc[::3, "corpus"] = "yours"
     found = scored(tmp_path, frame, "classification")
-    part = found["partitions"]["test"]
-    assert found["n_speakers"] == 10  # speaker 00 of one corpus is not that of the other
-    assert list(part["corpora"]) == ["mine", "yours"]
-    both = np.add(part["corpora"]["mine"]["confusion"], part["corpora"]["yours"]["confusion"])
-    assert both.tolist() == part["confusion"]
-    assert part["corpora"]["yours"]["n"] == 20
+    part = found.partitions["test"]
+    assert found.n_speakers == 10  # speaker 00 of one corpus is not that of the other
+    assert list(part.corpora) == ["mine", "yours"]
+    both = np.add(part.corpora["mine"].confusion, part.corpora["yours"].confusion)
+    assert np.array_equal(both, part.confusion)
+    assert part.corpora["yours"].n == 20
 
 
 def test_unknown_speakers_are_resampled_as_utterances(tmp_path: Path) -> None:
     none = scored(tmp_path, made.regression().assign(speaker=""), "regression")
-    assert none["n_speakers"] is None
-    assert not none["warnings"]
+    assert none.n_speakers is None
+    assert not none.warnings
     some = made.regression()
     some.loc[:4, "speaker"] = ""
     found = scored(tmp_path, some, "regression")
-    assert "devel: 5 rows have no speaker; resampled one by one" in found["warnings"]
+    assert "devel: 5 rows have no speaker; resampled one by one" in found.warnings
 
 
 def test_order_of_rows_does_not_matter(tmp_path: Path) -> None:
     frame = made.classification()
-    one = scored(tmp_path, frame, "classification")["partitions"]["test"]
-    other = scored(tmp_path, frame[::-1], "classification")["partitions"]["test"]
-    assert one["confusion"] == other["confusion"]
-    assert one["metrics"]["uar"]["value"] == other["metrics"]["uar"]["value"]
-    assert one["metrics"]["uar"]["low"] == other["metrics"]["uar"]["low"]
+    one = scored(tmp_path, frame, "classification").partitions["test"]
+    other = scored(tmp_path, frame[::-1], "classification").partitions["test"]
+    assert one.confusion == other.confusion
+    assert one.metrics["uar"].value == other.metrics["uar"].value
+    assert one.metrics["uar"].low == other.metrics["uar"].low
 
 
 def test_scores_are_made_anew_only_when_something_changed(tmp_path: Path) -> None:
@@ -184,7 +185,7 @@ def test_scores_are_made_anew_only_when_something_changed(tmp_path: Path) -> Non
     with pytest.raises(RunError, match=r"missing or outdated; run make score RECIPE="):
         score.read_scores(folder, recipe)
     first = score.score_run(folder, recipe)
-    assert first == read_json(path) == score.read_scores(folder, recipe)
+    assert first == score.read_scores(folder, recipe)
     stamp = path.stat().st_mtime_ns
     score.score_run(folder, recipe)
     assert path.stat().st_mtime_ns == stamp
@@ -192,13 +193,13 @@ def test_scores_are_made_anew_only_when_something_changed(tmp_path: Path) -> Non
     assert path.stat().st_mtime_ns > stamp
 
     wider = made.recipe(tmp_path, more="[evaluate]\nconfidence = 0.6")
-    second = score.score_run(folder, wider)["partitions"]["test"]["metrics"]["ccc"]
-    assert second["low"] > first["partitions"]["test"]["metrics"]["ccc"]["low"]
+    second = score.score_run(folder, wider).partitions["test"].metrics["ccc"]
+    assert second.low > first.partitions["test"].metrics["ccc"].low
     write_predictions(folder / PREDICTIONS, made.regression(seed=4))
     with pytest.raises(RunError, match="outdated"):
         score.read_scores(folder, wider)
-    third = score.score_run(folder, wider)["partitions"]["test"]["metrics"]["ccc"]
-    assert third["value"] != second["value"]
+    third = score.score_run(folder, wider).partitions["test"].metrics["ccc"]
+    assert third.value != second.value
 
 
 def test_predictions_that_do_not_fit_the_recipe_are_refused(tmp_path: Path) -> None:
@@ -266,32 +267,32 @@ def test_a_gap_is_that_of_the_shared_rows(tmp_path: Path) -> None:
     second = second.assign(true=first["true"]).iloc[30:]
     some = first.iloc[:60].sample(frac=1, random_state=0)
     gap = score.paired_gap(some, second, recipe)
-    assert gap["n"] == 30
-    assert gap["n_speakers"] == 5
-    entry = gap["metrics"]["uar"]
-    assert entry["value"] == pytest.approx(by_hand(first.iloc[30:60], second.iloc[:30]))
-    assert entry["low"] <= entry["value"] <= entry["high"]
-    assert gap["scores"]["uar"] == pytest.approx(
+    assert gap.n == 30
+    assert gap.n_speakers == 5
+    entry = gap.metrics["uar"]
+    assert entry.value == pytest.approx(by_hand(first.iloc[30:60], second.iloc[:30]))
+    assert entry.low <= entry.value <= entry.high
+    assert gap.scores["uar"] == pytest.approx(
         [balanced_accuracy_score(one["true"], one["pred"])
          for one in (first.iloc[30:60], second.iloc[:30])]
     )  # fmt: skip
-    back = score.paired_gap(second, some, recipe)["metrics"]["uar"]
-    assert [back["value"], back["low"], back["high"]] == pytest.approx(
-        [-entry["value"], -entry["high"], -entry["low"]]
+    back = score.paired_gap(second, some, recipe).metrics["uar"]
+    assert [back.value, back.low, back.high] == pytest.approx(
+        [-entry.value, -entry.high, -entry.low]
     )
-    same = score.paired_gap(first, first, recipe)["metrics"]["uar"]
-    assert [same["value"], same["low"], same["high"]] == [0, 0, 0]
+    same = score.paired_gap(first, first, recipe).metrics["uar"]
+    assert [same.value, same.low, same.high] == [0, 0, 0]
 
 
 def test_gaps_that_cannot_be_told(tmp_path: Path) -> None:
     recipe = made.recipe(tmp_path, "classification")
     frame = made.classification(40)
     twice = pd.concat([frame, frame.assign(fold="again")])
-    assert score.paired_gap(twice, frame, recipe)["why"] == "rows are held out several times"
+    assert score.paired_gap(twice, frame, recipe).why == "rows are held out several times"
     none = score.paired_gap(frame[:10], frame[20:], recipe)
-    assert none["why"] == "no row is held out in both"
+    assert none.why == "no row is held out in both"
     other = frame.assign(true=frame["true"].to_numpy()[::-1])
-    assert score.paired_gap(frame, other, recipe)["why"] == "the truths differ"
+    assert score.paired_gap(frame, other, recipe).why == "the truths differ"
     assert score.gap_text(none, "uar") == "no gap: no row is held out in both"
 
 
@@ -305,22 +306,20 @@ def test_the_grid_is_shown_with_its_gaps(tmp_path: Path) -> None:
     ]
     folder = made.finish(recipe, tmp_path / "runs", "one", pd.concat(parts))
     scores = score.score_run(folder, recipe)
-    assert set(scores["gaps"]) == {"speaker-seen", "both-seen"}
-    gap = scores["gaps"]["both-seen"]["metrics"]["uar"]
-    values = [
-        scores["partitions"][name]["metrics"]["uar"]["value"] for name in ("both-seen", "test")
-    ]
-    assert gap["value"] == pytest.approx(values[0] - values[1])
+    assert set(scores.gaps) == {"speaker-seen", "both-seen"}
+    gap = scores.gaps["both-seen"].metrics["uar"]
+    values = [scores.partitions[name].metrics["uar"].value for name in ("both-seen", "test")]
+    assert gap.value == pytest.approx(values[0] - values[1])
     text = score.overview(recipe, score.score_all(recipe, tmp_path / "runs"))
     lines = text.splitlines()
     at = lines.index("one: UAR of the same rows, by what was trained on")
     assert lines[at + 1].split() == ["sentences", "new", "sentences", "seen"]
     assert lines[at + 2].startswith("speakers new  ")
     assert lines[at + 2].rstrip().endswith("-")  # sentence-seen is not there
-    assert f"; {gap['value']:+.3f} [" in lines[at + 3]
+    assert f"; {gap.value:+.3f} [" in lines[at + 3]
     make_statistics(recipe, score.read_all(recipe, tmp_path / "runs"), tmp_path / "runs")
     index = report.make_report(recipe, tmp_path / "runs", tmp_path / "none", tmp_path / "none")
-    assert f"{gap['value']:+.3f} [" in index.read_text(encoding="utf-8")
+    assert f"{gap.value:+.3f} [" in index.read_text(encoding="utf-8")
 
 
 def rare_class() -> pd.DataFrame:
@@ -349,20 +348,20 @@ def test_resamples_without_a_class_are_left_out_and_said(tmp_path: Path) -> None
             lacking += 1
     assert 0 < lacking < 60
     found = score.score_run(folder, recipe)
-    entries = found["partitions"]["test"]["metrics"]
+    entries = found.partitions["test"].metrics
     for metric, each in values.items():
         wanted = np.quantile(each, [0.025, 0.975])
-        assert [entries[metric]["low"], entries[metric]["high"]] == pytest.approx(wanted)
-    assert entries["uar"]["undefined"] == entries["macro_f1"]["undefined"] == lacking
-    assert "undefined" not in entries["wa"]
+        assert [entries[metric].low, entries[metric].high] == pytest.approx(wanted)
+    assert entries["uar"].undefined == entries["macro_f1"].undefined == lacking
+    assert entries["wa"].undefined == 0
     text = f"{lacking} of 300 resamples lack a class and are left out"
     note = f"test, UAR and macro F1: {text}"
-    assert found["warnings"].count(note) == 1
+    assert found.warnings.count(note) == 1
     both = score.score_all(recipe, tmp_path / "runs")
     assert score.overview(recipe, both).splitlines().count(note) == 1
     gap = score.paired_gap(frame, frame, recipe)
-    assert gap["lacking"] == text
-    assert score.gap_size(gap) == f"n = 60, 5 speakers, {text}"
+    assert gap.lacking == text
+    assert score.gap_size(gap.n, gap.n_speakers, gap.lacking) == f"n = 60, 5 speakers, {text}"
     pairs = make_statistics(recipe, both, tmp_path / "runs")["partitions"]["test"]["metrics"]
     assert [pairs[metric]["lacking"] for metric in ("uar", "wa")] == [text, ""]
 
@@ -373,12 +372,12 @@ def test_too_few_resamples_with_every_class_give_no_interval(tmp_path: Path) -> 
     frame["speaker"] = [f"{i:02}" for i in range(60)]
     frame["true"] = [made.UNLUCKY, "sadness", *["anger"] * 58]
     found = scored(tmp_path, frame, "classification")
-    uar = found["partitions"]["test"]["metrics"]["uar"]
-    assert uar["value"] > 0
-    assert uar["low"] is None
-    (note,) = [text for text in found["warnings"] if "too few are left for an interval" in text]
-    assert uar["undefined"] == pytest.approx(600, abs=60)
-    assert note.startswith(f"test, UAR and macro F1: {uar['undefined']} of 1,000 resamples lack")
+    uar = found.partitions["test"].metrics["uar"]
+    assert uar.value > 0
+    assert uar.low is None
+    (note,) = [text for text in found.warnings if "too few are left for an interval" in text]
+    assert uar.undefined == pytest.approx(600, abs=60)
+    assert note.startswith(f"test, UAR and macro F1: {uar.undefined} of 1,000 resamples lack")
 
 
 def on_devel(tmp_path: Path, inner: str = "devel", cells: str = "cell\n0\n1\n") -> list[Path]:
@@ -404,9 +403,9 @@ def test_devel_is_marked_where_cells_were_chosen_on_it(tmp_path: Path) -> None:
     note = "devel: the heads' settings were chosen on these rows; test is the honest figure"
     for folder in folders:
         found = score.score_run(folder, recipe)
-        assert found["partitions"]["devel"]["optimistic"] == score.CHOSEN_ON_DEVEL
-        assert "optimistic" not in found["partitions"]["test"]
-        assert note in found["warnings"]
+        assert found.partitions["devel"].optimistic == score.CHOSEN_ON_DEVEL
+        assert not found.partitions["test"].optimistic
+        assert note in found.warnings
     scored = score.score_all(recipe, tmp_path / "runs")
     lines = score.overview(recipe, scored).splitlines()
     assert lines[2].split() == ["devel", "(optimistic)", "test"]
@@ -431,8 +430,8 @@ def test_devel_that_nothing_was_chosen_on_is_not_marked(
 ) -> None:
     for folder in on_devel(tmp_path, inner, cells):
         found = score.score_run(folder, made.recipe(tmp_path))
-        assert "optimistic" not in found["partitions"]["devel"]
-        assert not any("chosen on these rows" in text for text in found["warnings"])
+        assert not found.partitions["devel"].optimistic
+        assert not any("chosen on these rows" in text for text in found.warnings)
 
 
 def test_a_layer_that_was_chosen_on_devel_is_a_choice(tmp_path: Path) -> None:

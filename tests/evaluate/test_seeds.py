@@ -128,10 +128,10 @@ def test_repeats_without_any_difference_leave_the_speakers(recipe: Recipe, tmp_p
     found = seeds.make_seeds(recipe, tmp_path)
     assert found is not None
     (pair,) = found["partitions"]["test"]["pairs"]["uar"]
-    gap = score.paired_gap(same["one"], same["two"], recipe)["metrics"]["uar"]
+    gap = score.paired_gap(same["one"], same["two"], recipe).metrics["uar"]
     assert (pair["deviation"], pair["of_gain"], pair["share"]) == (0, 0, 0)
-    assert pair["mean"] == pytest.approx(gap["value"])
-    assert (pair["low"], pair["high"]) == pytest.approx((gap["low"], gap["high"]))
+    assert pair["mean"] == pytest.approx(gap.value)
+    assert (pair["low"], pair["high"]) == pytest.approx((gap.low, gap.high))
 
 
 def test_utterances_without_a_speaker_are_the_same_in_all_seeds(
@@ -142,8 +142,8 @@ def test_utterances_without_a_speaker_are_the_same_in_all_seeds(
     found = seeds.make_seeds(recipe, tmp_path)
     assert found is not None
     (pair,) = found["partitions"]["test"]["pairs"]["uar"]
-    gap = score.paired_gap(same["one"], same["two"], recipe)["metrics"]["uar"]
-    assert (pair["low"], pair["high"]) == pytest.approx((gap["low"], gap["high"]))
+    gap = score.paired_gap(same["one"], same["two"], recipe).metrics["uar"]
+    assert (pair["low"], pair["high"]) == pytest.approx((gap.low, gap.high))
 
 
 def test_seeds_that_hold_out_other_rows(recipe: Recipe, tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_regressions_are_repeated_too(tmp_path: Path) -> None:
         score.read_scores(run_folder(tmp_path, recipe.repeats()[2].name, name), recipe.repeats()[2])
         for name in ("one", "two")
     )
-    values = [at["partitions"]["test"]["metrics"]["spearman"]["value"] for at in (one, two)]
+    values = [at.partitions["test"].metrics["spearman"].value for at in (one, two)]
     assert pair["values"]["2"] == pytest.approx(values[0] - values[1])
 
 

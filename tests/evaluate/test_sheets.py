@@ -7,13 +7,21 @@ from typing import Any
 
 from evaluate.report import sheets
 from evaluate.scores import score
+from evaluate.scores.records import RunScores
 from evaluate.scores.score import Scored
 from tests.evaluate import made
 
 
 def fusion(learned: dict[str, Any], **scores: Any) -> Scored:
     record = {"members": ["one", "two"], "learned": learned}
-    return Scored("fusion", "stacked", Path(), False, record, {"optimistic": False, **scores})
+    return Scored(
+        "fusion",
+        "stacked",
+        Path(),
+        False,
+        record,
+        RunScores("regression", False, None, {}, {}, **scores),
+    )
 
 
 def shown(sheet) -> list[list[str]]:
@@ -39,7 +47,7 @@ def test_weights_and_temperatures_have_a_row_a_fold() -> None:
 
 def test_weights_of_targets_have_a_row_each() -> None:
     rules = {"": {"weights": [[0.1, 0.2, 0.3], [0.9, 0.8, 0.7]], "alpha": [1, 2, 3]}}
-    (weights,) = sheets.learned(fusion(rules, targets=["calm", "sad", "keen"]))
+    (weights,) = sheets.learned(fusion(rules, targets=("calm", "sad", "keen")))
     assert shown(weights)[1:] == [
         ["–", "calm", "0.100", "0.900"],
         ["–", "sad", "0.200", "0.800"],

@@ -16,6 +16,7 @@ from evaluate.runs.files import read_run
 from evaluate.runs.folders import ALL, PREDICTIONS, SCORES
 from evaluate.runs.predictions import write_predictions
 from evaluate.scores import score, side_by_side
+from evaluate.scores.records import Estimate
 from evaluate.statistics import permutations as comparisons
 from features.common.errors import RunError
 from features.recipe.load import load_recipe
@@ -60,8 +61,8 @@ def test_runs_of_one_name_on_the_rows_of_both(folders: tuple[Recipe, Recipe, Pat
         assert row["score_a"] == pytest.approx(oracle(ours["true"], ours["pred"]))
         assert row["score_b"] == pytest.approx(oracle(theirs["true"], theirs["pred"]))
         assert row["difference"] == pytest.approx(row["score_a"] - row["score_b"])
-        gap = score.paired_gap(first, second, a)["metrics"][metric]
-        assert (row["low"], row["high"]) == (gap["low"], gap["high"])
+        gap = score.paired_gap(first, second, a).metrics[metric]
+        assert (row["low"], row["high"]) == (gap.low, gap.high)
         assert row["p"] == pytest.approx(swapped(ours, theirs, oracle))
         assert row["smallest_p"] == 1 / 16
         assert row["p_holm"] == pytest.approx(min(1, 2 * row["p"]))
@@ -70,11 +71,11 @@ def test_runs_of_one_name_on_the_rows_of_both(folders: tuple[Recipe, Recipe, Pat
     assert found.alone == (["two"], [])
     text = side_by_side.comparison_text(found)
     assert "so few speakers cannot show a difference: p is 0.062 at least" in text
-    assert score.gap_text({"metrics": {"": gap_of(rows["one", "uar"])}}, "") in text
+    assert score.difference_text(gap_of(rows["one", "uar"])) in text
 
 
-def gap_of(row: dict[str, float]) -> dict[str, float]:
-    return {"value": row["difference"], "low": row["low"], "high": row["high"]}
+def gap_of(row: dict[str, float]) -> Estimate:
+    return Estimate(row["difference"], row["low"], row["high"])
 
 
 def swapped(ours: pd.DataFrame, theirs: pd.DataFrame, oracle: object) -> float:
@@ -187,13 +188,13 @@ def test_classes_and_groups_of_both_as_each_is_scored(
     }  # fmt: skip
     for row in (one for one in rows if one["kind"] == "class"):
         ours, theirs = (oracle[name][row["name"]] for name in ("a", "b"))
-        assert row["score_a"]["value"] == pytest.approx(ours)
+        assert row["score_a"].value == pytest.approx(ours)
         assert row["difference"] == pytest.approx(ours - theirs)
         assert row["n_b"] == (both["b"]["true"] == row["name"]).sum()
     for row in (one for one in rows if one["kind"] == "corpus"):
         part = both["b"][both["b"]["corpus"] == row["name"]]
         expected = balanced_accuracy_score(part["true"], part["pred"])
-        assert row["score_b"]["value"] == pytest.approx(expected)
+        assert row["score_b"].value == pytest.approx(expected)
 
 
 def test_scores_of_other_predictions_are_not_at_hand(

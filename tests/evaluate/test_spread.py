@@ -49,17 +49,19 @@ def test_statistics_over_two_systems(tmp_path: Path) -> None:
     part = found["partitions"]["test"]
     assert (part["n"], part["n_speakers"], part["corpora"]) == (80, 5, {})
     for metric in ("uar", "wa"):
-        own = [one.scores["partitions"]["test"]["metrics"][metric] for one in scored]
-        low, high = (one["value"] for one in own)
+        own = [one.scores.partitions["test"].metrics[metric] for one in scored]
+        low, high = (one.value for one in own)
         assert low < high
         one = part["metrics"][metric]
         assert one["values"] == {"one": low, "two": high}
         assert one["mean"]["value"] == pytest.approx((low + high) / 2)
         assert one["deviation"] == {"value": pytest.approx((high - low) / np.sqrt(2))}
         # The same rows, speakers and draws as those of the run's own score.
-        assert one["largest"] == {key: pytest.approx(own[1][key]) for key in one["largest"]}
-        assert one["least"] == {key: pytest.approx(own[0][key]) for key in one["least"]}
-        assert own[0]["low"] < one["mean"]["low"] < one["mean"]["high"] < own[1]["high"]
+        assert one["largest"] == {
+            key: pytest.approx(getattr(own[1], key)) for key in one["largest"]
+        }
+        assert one["least"] == {key: pytest.approx(getattr(own[0], key)) for key in one["least"]}
+        assert own[0].low < one["mean"]["low"] < one["mean"]["high"] < own[1].high
 
 
 def test_each_corpus_alone(tmp_path: Path) -> None:
@@ -68,8 +70,8 @@ def test_each_corpus_alone(tmp_path: Path) -> None:
     part = make_spread(recipe, scored, folder)["partitions"]["test"]
     assert {name: one["n"] for name, one in part["corpora"].items()} == {"mine": 50, "yours": 30}
     for corpus, one in part["corpora"].items():
-        alone = [s.scores["partitions"]["test"]["corpora"][corpus]["metrics"] for s in scored]
-        values = [each["uar"]["value"] for each in alone]
+        alone = [s.scores.partitions["test"].corpora[corpus].metrics for s in scored]
+        values = [each["uar"].value for each in alone]
         assert list(one["metrics"]["uar"]["values"].values()) == values
         assert one["metrics"]["uar"]["mean"]["value"] == pytest.approx(np.mean(values))
 

@@ -71,7 +71,7 @@ def test_every_pair_is_that_of_the_two_runs(tmp_path: Path, task: str) -> None:
     recipe, frames = finished(tmp_path, task)
     scored, found = made_statistics(recipe, tmp_path)
     scores = {one.name: one.scores for one in scored}
-    assert list(found["partitions"]) == list(scored[0].scores["partitions"])
+    assert list(found["partitions"]) == list(scored[0].scores.partitions)
     for partition, part in found["partitions"].items():
         assert part["systems"] == ["one", "two", "fusion/mean"]
         assert part["n_dropped"] == 0
@@ -81,15 +81,15 @@ def test_every_pair_is_that_of_the_two_runs(tmp_path: Path, task: str) -> None:
             holm = comparisons.holm([pair["p"] for pair in one["pairs"]])
             assert [pair["p_holm"] for pair in one["pairs"]] == pytest.approx(holm)
             for name, value in one["scores"].items():
-                entry = scores[name]["partitions"][partition]["metrics"][metric]
-                assert value == pytest.approx(entry["value"], abs=1e-12)
+                entry = scores[name].partitions[partition].metrics[metric]
+                assert value == pytest.approx(entry.value, abs=1e-12)
             for pair in one["pairs"]:
                 rows = [
                     f[f["partition"] == partition] for f in (frames[pair["a"]], frames[pair["b"]])
                 ]
-                gap = score.paired_gap(*rows, recipe)["metrics"][metric]
+                gap = score.paired_gap(*rows, recipe).metrics[metric]
                 assert [pair["difference"], pair["low"], pair["high"]] == pytest.approx(
-                    [gap["value"], gap["low"], gap["high"]], abs=1e-12
+                    [gap.value, gap.low, gap.high], abs=1e-12
                 )
 
 
@@ -272,5 +272,5 @@ def test_masked_rows_and_targets_are_no_part_of_it(tmp_path: Path) -> None:
     scored, found = made_statistics(recipe, tmp_path)
     assert list(found["partitions"]) == ["devel"]
     shown = found["partitions"]["devel"]["metrics"]["spearman"]["scores"]["one"]
-    mean = scored[0].scores["partitions"]["devel"]["metrics"]["spearman"]["value"]
+    mean = scored[0].scores.partitions["devel"].metrics["spearman"].value
     assert shown == pytest.approx(mean)
