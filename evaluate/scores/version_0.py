@@ -31,13 +31,18 @@ def run_scores(content: Content) -> Content:
 
 def with_marks(scores: RunScores) -> RunScores:
     """The marks of the whole run, and of partitions that settings were chosen on."""
-    partitions, groups, calibration = scores.partitions, scores.groups, scores.calibration
-    for name, part in partitions.items():
-        marks = [OPTIMISTIC] if part.optimistic else []
-        partitions = {**partitions, name: marked(part, marks)}
-        groups = {**groups, name: marked(groups.get(name, {}), marks)}
-    found = replace(scores, partitions=partitions, groups=groups, calibration=calibration)
-    return marked(found, [OPTIMISTIC] if scores.optimistic else [])
+    own = {
+        name: [OPTIMISTIC] if part.optimistic or scores.optimistic else []
+        for name, part in scores.partitions.items()
+    }
+    run = [OPTIMISTIC] if scores.optimistic else []
+    return replace(
+        scores,
+        partitions={name: marked(of, own[name]) for name, of in scores.partitions.items()},
+        groups={name: marked(of, own.get(name, run)) for name, of in scores.groups.items()},
+        transfer=marked(scores.transfer, run),
+        gaps=marked(scores.gaps, run),
+    )
 
 
 def _without(found: Content, *names: str) -> Content:
