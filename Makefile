@@ -134,8 +134,9 @@ status: $(READY)  ## which stores of the recipe are complete
 test: $(READY)  ## the tests that are quick and need no processes of their own (under five minutes)
 	exec "$(PY)" -m pytest -q -m "not process and not browser and not slow"
 
-test-all: $(READY)  ## all tests: slow ones, kills, second writers and the browser, too
-	exec "$(PY)" -m pytest -q
+test-all: $(READY)  ## all tests: slow ones, kills, second writers and the browser, too; prints their coverage
+	"$(PY)" -m coverage run -m pytest -q
+	@"$(PY)" -m coverage report --sort=-cover | tail -n 14
 
 lint: $(READY)  ## format, style and types
 	exec "$(PY)" -m ruff format --check .
