@@ -132,13 +132,7 @@ def read_corpus(
         them is of this corpus.
     """
     record, root = get_corpus(reader or name), Path(root)
-    for option in options:
-        if option not in record.options:
-            known = f"it takes {', '.join(record.options) or 'none'}"
-            hint = nearest(option, record.options)
-            raise CorpusError(
-                f"[corpora.{name}]: {record.key} has no option {option!r}{hint} ({known})"
-            )
+    _refuse_unknown_options(name, record, options)
     root, options = existing(root), clean_all(options, [], ("file",))
     if not os.path.isdir(root):
         raise CorpusError(
@@ -150,23 +144,38 @@ def read_corpus(
     findings = list(reading.findings)
     if reading.frame.empty:
         raise CorpusError(_not_here("no utterance of it is there", record, root, findings))
-    frame, folded = _completed(reading.frame.rename(columns=own), name, labels, targets)
+    table, folded = _completed(reading.frame.rename(columns=own), name, labels, targets)
     findings += folded
-    refuse_duplicates(frame["utterance"], frame["path"], root)
-    findings += _blank_unknown_labels(frame, labels)
-    unlabelled = [one for one in findings if one.kind == "labels-outside-list"]
-    if any(one.count == len(frame) for one in unlabelled):
+    refuse_duplicates(table["utterance"], table["path"], root)
+    findings += _blank_unknown_labels(table, labels)
+    unlabelled = [found for found in findings if found.kind == "labels-outside-list"]
+    if any(found.count == len(table) for found in unlabelled):
         raise CorpusError(_not_here("no row has a label of it", record, root, unlabelled))
     if record.shares:
-        findings += _mask_beyond_shares(frame, targets)
-    counts = _counts(frame, record)
+        findings += _mask_beyond_shares(table, targets)
+    counts = _counts(table, record)
     findings += counts
     if counts and strict_counts:
         raise CorpusError(f"{root}: {counts[0].text}; strict_counts = true refuses that")
     asked = [*options.get("labels", ()), *options.get("targets", ())]
     findings += columns_near((*labels, *targets), asked)
-    findings += oddities(frame, labels, record.key)
-    about = {
+    findings += oddities(table, labels, record.key)
+    return Table(table, labels, targets, findings, _about(name, record))
+
+
+def _refuse_unknown_options(name: str, record: Corpus, options: Iterable[str]) -> None:
+    for option in options:
+        if option not in record.options:
+            known = f"it takes {', '.join(record.options) or 'none'}"
+            hint = nearest(option, record.options)
+            raise CorpusError(
+                f"[corpora.{name}]: {record.key} has no option {option!r}{hint} ({known})"
+            )
+
+
+def _about(name: str, record: Corpus) -> dict[str, Any]:
+    """What a table keeps of its corpus's record."""
+    return {
         "key": name,
         "reader": record.key,
         **{
@@ -176,7 +185,6 @@ def read_corpus(
         "languages": list(record.languages),
         "expected": dict(record.expected),
     }
-    return Table(frame, labels, targets, findings, about)
 
 
 def _not_here(what: str, record: Corpus, root: Path, findings: Iterable[Finding]) -> str:
@@ -184,7 +192,7 @@ def _not_here(what: str, record: Corpus, root: Path, findings: Iterable[Finding]
     return "; ".join(
         [
             f"{root}: not the corpus {record.key}: {what}",
-            *(one.text for one in findings),
+            *(finding.text for finding in findings),
             f"{record.key} is expected to hold {record.layout}",
         ]
     )
@@ -196,14 +204,17 @@ def _columns(
     """Label sets with their classes, and targets, in the clean form; and the names they had."""
     labels = record.labels if reading.labels is None else reading.labels
     targets = record.targets if reading.targets is None else reading.targets
-    named = {one: clean(one) for one in (*labels, *targets)}
+    named = {column: clean(column) for column in (*labels, *targets)}
     if len(set(named.values())) < len(named):
+        unclean = [ascii(column) for column in named if column != named[column]]
         raise CorpusError(
             f"{record.key}: columns differ in accents' forms, blanks or invisible characters "
-            f"alone: {some([ascii(one) for one in named if one != named[one]])}; rename them"
+            f"alone: {some(unclean)}; rename them"
         )
-    classes = {named[one]: tuple(dict.fromkeys(map(clean, names))) for one, names in labels.items()}
-    return classes, tuple(named[one] for one in targets), named
+    classes = {
+        named[column]: tuple(dict.fromkeys(map(clean, names))) for column, names in labels.items()
+    }
+    return classes, tuple(named[column] for column in targets), named
 
 
 def _completed(
@@ -218,12 +229,14 @@ def _completed(
             columns[column] = pd.Series(values, index=frame.index, dtype=np.float64)
         else:
             texts[column] = frame[column].tolist() if column in frame else [""] * len(frame)
-    names, folded = make_clean({one: texts[one] for one in texts if one not in (*KEY, "path")})
+    names, folded = make_clean(
+        {column: text for column, text in texts.items() if column not in (*KEY, "path")}
+    )
     names |= {"utterance": list(map(clean, texts["utterance"])), "path": texts["path"]}
     for column in set(texts) - {"corpus"}:
         columns[column] = pd.Series(names[column], index=frame.index, dtype=str)
     columns["corpus"] = pd.Series(name, index=frame.index, dtype=str)
-    columns |= {one: pd.Series("", index=frame.index, dtype=str) for one in CONTENT}
+    columns |= {name: pd.Series("", index=frame.index, dtype=str) for name in CONTENT}
     made = pd.DataFrame(columns)[columns_of(labels, targets)]
     return made.sort_values(list(KEY), kind="stable", ignore_index=True), folded
 

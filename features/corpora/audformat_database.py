@@ -175,19 +175,17 @@ class _Tables:
             return None
         if scheme.labels is None:
             return list(TRUTH)
-        return [_text(one) for one in self._label_list(scheme)]
+        return [_text(label) for label in self._label_list(scheme)]
 
     def told(self, scheme: Any, names: Sequence[str]) -> dict[str, str]:
         """What the labels of a scheme tell under the first of these names: label -> text."""
         if scheme is None or scheme.labels is None:
             return {}
         if scheme.uses_table:
-            frame = self._misc(scheme.labels)
-            rows: dict[Any, Any] = frame.set_axis([_text(one) for one in frame.index]).to_dict(
-                "index"
-            )
+            listed = self._misc(scheme.labels)
+            rows: dict[Any, Any] = listed.set_axis(list(map(_text, listed.index))).to_dict("index")
         elif isinstance(scheme.labels, Mapping):
-            rows = {_text(one): about for one, about in scheme.labels.items()}
+            rows = {_text(label): about for label, about in scheme.labels.items()}
         else:
             return {}
         return {
@@ -229,40 +227,25 @@ class _Tables:
 
 
 def _read(root: Path, base: Path, tables: _Tables, options: Mapping[str, Any]) -> Reading:
-    asked_labels = options.get("labels", [])
-    asked_targets = options.get("targets", [])
-    lists = list(asked_labels.values()) if isinstance(asked_labels, Mapping) else [asked_labels]
-    if not all(map(_is_names, [*lists, asked_targets])):
-        raise CorpusError(
-            f"{base}: options labels = {asked_labels!r}, targets = {asked_targets!r}: expected a "
-            "list of columns, or for labels a table of column = [classes]"
-        )
+    asked_labels, asked_targets = _asked(base, options)
     partitions = _partitions(base, tables, options)
     asked = [*asked_labels, *asked_targets]
     chosen = _chosen(base, tables, options, partitions, asked)
     keys = list(dict.fromkeys(key for table in chosen for key in tables.keys(table)))
     there = list(dict.fromkeys(column for table in chosen for column in tables.columns(table)))
-    faults = [f"{one!r} is none{nearest(one, there)}" for one in asked if one not in there]
-    faults += [f"{one!r} is a column of every table" for one in asked if one in COLUMNS]
-    faults += [f"{one!r} is both" for one in asked_targets if one in asked_labels]
-    if faults:
-        raise CorpusError(
-            f"{base}: options labels and targets name columns of {', '.join(chosen)} "
-            f"({', '.join(there)}): {'; '.join(faults)}"
-        )
-
+    _refuse_unknown(base, asked_labels, asked_targets, chosen, there)
     columns: dict[str, list[Any]] = {}
-    findings: list[Finding] = []
     labels: dict[str, tuple[str, ...]] = {}
     targets: list[str] = []
     about = {name: _about_names(options, name) for name in ABOUT}
     reserved = {*COLUMNS, *(name for names in about.values() for name in names)}
     for column in there:
-        scheme = next(tables.scheme(one, column) for one in chosen if column in tables.columns(one))
+        holding = [table for table in chosen if column in tables.columns(table)]
+        scheme = tables.scheme(holding[0], column)
         kind = _kind(column, scheme, asked_labels, asked_targets, reserved)
         if kind is None:
             continue
-        values = _united(tables, [one for one in chosen if column in tables.columns(one)], column)
+        values = _united(tables, holding, column)
         if kind == "labels":
             columns[column] = [_text(values.get(key)) for key in keys]
             own = asked_labels.get(column) if isinstance(asked_labels, Mapping) else None
@@ -276,31 +259,69 @@ def _read(root: Path, base: Path, tables: _Tables, options: Mapping[str, Any]) -
             f"{base}: {', '.join(chosen)} has no column of labels or numbers; there are "
             f"{tables.listed()}; say which with the options table, labels, targets"
         )
-    others = [one for one in tables.names() if one not in chosen]
+    others = [table for table in tables.names() if table not in chosen]
     columns.update(_about(tables, [*chosen, *others], about, keys))
     columns["partition"] = _partition_of(tables, chosen, partitions, keys)
+    places, findings = _places(root, base, keys)
+    columns.update(places)
+    return Reading(pd.DataFrame(columns), findings, labels, tuple(targets))
+
+
+def _asked(base: Path, options: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The options `labels` (a list of columns, or column -> classes) and `targets`."""
+    labels, targets = options.get("labels", []), options.get("targets", [])
+    lists = list(labels.values()) if isinstance(labels, Mapping) else [labels]
+    if not all(map(_is_names, [*lists, targets])):
+        raise CorpusError(
+            f"{base}: options labels = {labels!r}, targets = {targets!r}: expected a "
+            "list of columns, or for labels a table of column = [classes]"
+        )
+    return labels, targets
+
+
+def _refuse_unknown(
+    base: Path, labels: Any, targets: Any, chosen: Sequence[str], there: Sequence[str]
+) -> None:
+    """Refuse columns of options that the chosen tables lack, that all have, or of both kinds."""
+    asked = [*labels, *targets]
+    faults = [f"{name!r} is none{nearest(name, there)}" for name in asked if name not in there]
+    faults += [f"{name!r} is a column of every table" for name in asked if name in COLUMNS]
+    faults += [f"{name!r} is both" for name in targets if name in labels]
+    if faults:
+        raise CorpusError(
+            f"{base}: options labels and targets name columns of {', '.join(chosen)} "
+            f"({', '.join(there)}): {'; '.join(faults)}"
+        )
+
+
+def _places(
+    root: Path, base: Path, keys: Sequence[Key]
+) -> tuple[dict[str, list[Any]], list[Finding]]:
+    """Start, end, path and name of each row; files that are not there are a finding."""
     files = [key[0] if isinstance(key, tuple) else key for key in keys]
     times = [key[1:] if isinstance(key, tuple) else (None, None) for key in keys]
     if all(start in (None, 0.0) and end is None for start, end in times):
         times = [(None, None)] * len(keys)
-    columns["start"] = [float("nan") if start is None else start for start, _ in times]
-    columns["end"] = [float("nan") if end is None else end for _, end in times]
+    starts = [float("nan") if start is None else start for start, _ in times]
+    ends = [float("nan") if end is None else end for _, end in times]
     paths = {file: _path(root, base, str(file)) for file in dict.fromkeys(files)}
-    columns["path"] = [paths[file] for file in files]
-    spans = zip(columns["start"], columns["end"], strict=True)
+    spans = zip(starts, ends, strict=True)
     named = zip(make_ids([str(file) for file in files]), spans, strict=True)
-    columns["utterance"] = [name + segment_id(*span) for name, span in named]
     look_up = Lookup(root)
-    on_disk = {path: look_up.file(path) for path in dict.fromkeys(columns["path"])}
-    columns["path"] = [on_disk[path] or path for path in columns["path"]]
+    on_disk = {path: look_up.file(path) for path in dict.fromkeys(paths[file] for file in files)}
     lost = [path for path, found in on_disk.items() if found is None]
-    findings += finding(
+    columns: dict[str, list[Any]] = {
+        "start": starts,
+        "end": ends,
+        "path": [on_disk[paths[file]] or paths[file] for file in files],
+        "utterance": [name + segment_id(*span) for name, span in named],
+    }
+    return columns, finding(
         "labels-without-audio",
         lost,
         "files are not there; their rows stay in the table",
         "file is not there; its row stays in the table",
     )
-    return Reading(pd.DataFrame(columns), findings, labels, tuple(targets))
 
 
 def _partitions(
@@ -312,15 +333,15 @@ def _partitions(
         raise CorpusError(
             f"{base}: option partitions = {given!r}: expected train, devel, test = a table each"
         )
-    return {name: _table_names(base, tables, "partitions", one) for name, one in given.items()}
+    return {name: _table_names(base, tables, "partitions", value) for name, value in given.items()}
 
 
 def _table_names(base: Path, tables: _Tables, option: str, value: Any) -> tuple[str, ...]:
     names = [value] if isinstance(value, str) else value
     if not _is_names(names) or not names:
         raise CorpusError(f"{base}: option {option} = {value!r}: expected a table, or a list")
-    odd = [f"{one!r} is none{nearest(one, tables.names())}" for one in names
-           if one not in tables.names()]  # fmt: skip
+    odd = [f"{name!r} is none{nearest(name, tables.names())}" for name in names
+           if name not in tables.names()]  # fmt: skip
     if odd:
         raise CorpusError(f"{base}: option {option}: {'; '.join(odd)}; there are {tables.listed()}")
     return tuple(names)
@@ -337,18 +358,18 @@ def _chosen(
     if "table" in options:
         chosen = list(_table_names(base, tables, "table", options["table"]))
     elif partitions:
-        chosen = list(dict.fromkeys(one for names in partitions.values() for one in names))
+        chosen = list(dict.fromkeys(table for names in partitions.values() for table in names))
     else:
         about = {name for names in ABOUT.values() for name in names}
         chosen = [
-            one
-            for one in tables.names()
+            table
+            for table in tables.names()
             if (
-                set(asked) <= set(tables.columns(one))
+                set(asked) <= set(tables.columns(table))
                 if asked
                 else any(
-                    _kind(column, tables.scheme(one, column), (), (), about) is not None
-                    for column in tables.columns(one)
+                    _kind(column, tables.scheme(table, column), (), (), about) is not None
+                    for column in tables.columns(table)
                 )
             )
         ]
@@ -358,7 +379,7 @@ def _chosen(
                 f"{base}: {len(chosen)} tables {which}; say which with the option table = ...; "
                 f"there are {tables.listed()}"
             )
-    if len({tables.table(one).is_segmented for one in chosen}) > 1:
+    if len({tables.table(name).is_segmented for name in chosen}) > 1:
         raise CorpusError(
             f"{base}: of the tables {', '.join(chosen)} some hold files and some segments; choose "
             "either kind with the option table"
@@ -421,12 +442,12 @@ def _about(
             scheme = tables.scheme(table, column)
             for name in ("gender", "language"):
                 told = tables.told(scheme, ABOUT[name])
-                _fill(found[name], [told.get(clean(one), "") for one in found["speaker"]])
+                _fill(found[name], [told.get(clean(name), "") for name in found["speaker"]])
     spoken = list(tables.db.languages)
     if len(spoken) == 1:
         _fill(found["language"], spoken * len(keys))
-    found["language"] = [_language(one) for one in found["language"]]
-    found["gender"] = [one.lower() for one in found["gender"]]
+    found["language"] = [_language(code) for code in found["language"]]
+    found["gender"] = [gender.lower() for gender in found["gender"]]
     return found
 
 
@@ -439,7 +460,7 @@ def _looked_up(tables: _Tables, table: str, column: str, keys: Sequence[Key]) ->
 
 
 def _fill(known: list[str], more: Sequence[str]) -> None:
-    known[:] = [one or other for one, other in zip(known, more, strict=True)]
+    known[:] = [mine or other for mine, other in zip(known, more, strict=True)]
 
 
 def _partition_of(
@@ -449,7 +470,7 @@ def _partition_of(
     keys: Sequence[Key],
 ) -> list[str]:
     """The partition of each row; a row of two partitions is an error."""
-    of: dict[str, str] = {one: name for name, names in partitions.items() for one in names}
+    of: dict[str, str] = {table: name for name, names in partitions.items() for table in names}
     if not partitions:
         for table in chosen:
             split = tables.table(table).split_id
@@ -474,7 +495,7 @@ def _path(root: Path, base: Path, file: str) -> str:
 
 
 def _is_names(value: Any) -> bool:
-    return isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
+    return isinstance(value, list | tuple) and all(isinstance(name, str) for name in value)
 
 
 def _seconds(time: Any) -> float | None:
@@ -486,7 +507,7 @@ def _text(value: Any) -> str:
 
     Examples
     --------
-    >>> [_text(one) for one in ("a", 3, True, None, float("nan"))]
+    >>> [_text(value) for value in ("a", 3, True, None, float("nan"))]
     ['a', '3', 'true', '', '']
     """
     if value is None or pd.isna(value):

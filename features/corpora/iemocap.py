@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,17 +68,38 @@ def read_iemocap(root: Path, options: Mapping[str, Any]) -> Reading:
     CorpusError
         If there is no evaluation file, or lines of one are no turns.
     """
+    style = _style(root, options)
+    base = find_place(root, lambda place: bool(_sessions(place)))
+    if base is None:
+        raise CorpusError(
+            f"{root}: no folder Session<n>/{LABELS}; iemocap is expected to hold {IEMOCAP.layout}"
+        )
+    turns, findings = _all_turns(root, base)
+    if style:
+        other = [turn["utterance"] for turn in turns if turn["style"] != style]
+        turns = [turn for turn in turns if turn["style"] == style]
+        findings += finding("other-style", other, f"turns are not {style} and left out")
+    without = [turn["utterance"] for turn in turns if not turn["emotion"]]
+    text = f"turns have no category, since the raters did not agree ({NO_AGREEMENT})"
+    findings += finding("no-agreement", without, text)
+    columns = ["utterance", "path", "speaker", "gender", "language", "session", "sentence",
+               "emotion", "style", *TARGETS]  # fmt: skip
+    return Reading(pd.DataFrame(turns, columns=columns), findings)
+
+
+def _style(root: Path, options: Mapping[str, Any]) -> str:
+    """The option `style`; empty is both."""
     style = options.get("style", "")
     if style and style not in STYLES.values():
         raise CorpusError(
             f"{root}: option style = {style!r}: expected {' or '.join(STYLES.values())}"
             f"{nearest(str(style), STYLES.values())}"
         )
-    base = find_place(root, lambda place: bool(_sessions(place)))
-    if base is None:
-        raise CorpusError(
-            f"{root}: no folder Session<n>/{LABELS}; iemocap is expected to hold {IEMOCAP.layout}"
-        )
+    return str(style)
+
+
+def _all_turns(root: Path, base: Path) -> tuple[list[dict[str, Any]], list[Finding]]:
+    """The turns of all sessions with their audio's paths, and what was odd."""
     turns: list[dict[str, Any]] = []
     odd: list[str] = []
     lost: list[str] = []
@@ -99,7 +120,8 @@ def read_iemocap(root: Path, options: Mapping[str, Any]) -> Reading:
                 lost.append(name)
         spare += others
         turns += found
-    findings += [
+    return turns, [
+        *findings,
         *finding(
             "names",
             odd,
@@ -119,16 +141,6 @@ def read_iemocap(root: Path, options: Mapping[str, Any]) -> Reading:
             "audio file without an evaluation is left out",
         ),
     ]
-    if style:
-        other = [turn["utterance"] for turn in turns if turn["style"] != style]
-        turns = [turn for turn in turns if turn["style"] == style]
-        findings += finding("other-style", other, f"turns are not {style} and left out")
-    without = [turn["utterance"] for turn in turns if not turn["emotion"]]
-    text = f"turns have no category, since the raters did not agree ({NO_AGREEMENT})"
-    findings += finding("no-agreement", without, text)
-    columns = ["utterance", "path", "speaker", "gender", "language", "session", "sentence",
-               "emotion", "style", *TARGETS]  # fmt: skip
-    return Reading(pd.DataFrame(turns, columns=columns), findings)
 
 
 def _sessions(base: Path) -> list[Path]:
@@ -140,7 +152,8 @@ def _sessions(base: Path) -> list[Path]:
     ]
     # A link to another session is that session again.
     real = {
-        path.resolve(): path for path in sorted(found, key=lambda one: (not one.is_symlink(), one))
+        path.resolve(): path
+        for path in sorted(found, key=lambda path: (not path.is_symlink(), path))
     }
     return sorted(real.values())
 
@@ -167,21 +180,7 @@ def _turns(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
             if turn is None:
                 odd.append(match["turn"])
                 continue
-            code = match["code"].lower()
-            turns.append(
-                {
-                    "utterance": match["turn"],
-                    "dialogue": turn["dialogue"],
-                    "speaker": f"Ses0{turn['session']}{turn['speaker']}",
-                    "gender": GENDERS[turn["speaker"]],
-                    "language": "en",
-                    "session": f"Session{turn['session']}",
-                    "sentence": turn["scenario"],
-                    "emotion": "" if code == NO_AGREEMENT else CODES.get(code, code),
-                    "style": STYLES[turn["style"]],
-                    **dict(zip(TARGETS, values, strict=True)),
-                }
-            )
+            turns.append(_row(turn, match["code"].lower(), values))
     if faults:
         lines_are = counted(len(faults), "line is no turn", "lines are no turns")
         raise CorpusError(
@@ -189,6 +188,22 @@ def _turns(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
             f"{some(faults, 10)}"
         )
     return turns, odd
+
+
+def _row(turn: re.Match[str], code: str, values: Sequence[float]) -> dict[str, Any]:
+    """A row of the table, but for its path."""
+    return {
+        "utterance": turn[0],
+        "dialogue": turn["dialogue"],
+        "speaker": f"Ses0{turn['session']}{turn['speaker']}",
+        "gender": GENDERS[turn["speaker"]],
+        "language": "en",
+        "session": f"Session{turn['session']}",
+        "sentence": turn["scenario"],
+        "emotion": "" if code == NO_AGREEMENT else CODES.get(code, code),
+        "style": STYLES[turn["style"]],
+        **dict(zip(TARGETS, values, strict=True)),
+    }
 
 
 def _values(text: str) -> list[float] | None:

@@ -12,7 +12,7 @@ is written and in the other Unicode form.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +49,45 @@ def read_manifest(root: Path, options: Mapping[str, Any]) -> Reading:
     given = dict(zip(header, ([row[n] for row in rows] for n in range(len(header))), strict=True))
     labels, targets = _columns(path, given, options)
 
+    columns = _numbers(path, given, targets)
+    for name in (*COLUMNS, *labels):
+        if name in given and name not in (*NOT_READ, *TIMES):
+            columns[name] = given[name]
+    times = zip(columns["start"], columns["end"], strict=True)
+    made = [
+        name + segment_id(start, end)
+        for name, (start, end) in zip(make_ids(given["path"]), times, strict=True)
+    ]
+    own = given.get("utterance", [""] * len(rows))
+    columns["utterance"] = [mine or ours for mine, ours in zip(own, made, strict=True)]
+    look_up = Lookup(root)
+    there = {file: look_up.file(file) for file in dict.fromkeys(given["path"])}
+    columns["path"] = [there[file] or file for file in given["path"]]
+    findings = [
+        *finding(
+            "labels-without-audio",
+            [file for file, found in there.items() if found is None],
+            "files are not there; their rows stay in the table",
+            "file is not there; its row stays in the table",
+        ),
+        *finding(
+            "columns-ignored",
+            [name for name in NOT_READ if name in header],
+            "columns are found out, not read",
+            "column is found out, not read",
+        ),
+    ]
+    return Reading(pd.DataFrame(columns), findings, labels, targets)
+
+
+def _numbers(
+    path: Path, given: Mapping[str, list[str]], targets: Sequence[str]
+) -> dict[str, list[Any]]:
+    """Start, end and targets of each row as numbers; all rows with faults are named."""
     faults: dict[int, list[str]] = {}
     columns: dict[str, list[Any]] = {}
     for name in ("start", "end", *targets):
-        texts = given.get(name, [""] * len(rows))
+        texts = given.get(name, [""] * len(given["path"]))
         columns[name] = [_finite(text, name, faults, n) for n, text in enumerate(texts)]
     for n, (start, end) in enumerate(zip(columns["start"], columns["end"], strict=True)):
         if start < 0 or end < 0:
@@ -67,37 +102,7 @@ def read_manifest(root: Path, options: Mapping[str, Any]) -> Reading:
             f"{path}: {counted(len(faults), 'row has', 'rows have')} faults (rows counted without "
             f"the header): {some(lines, N_FAULTS)}"
         )
-
-    for name in (*COLUMNS, *labels):
-        if name in given and name not in (*NOT_READ, *TIMES):
-            columns[name] = given[name]
-    times = zip(columns["start"], columns["end"], strict=True)
-    made = [
-        name + segment_id(start, end)
-        for name, (start, end) in zip(make_ids(given["path"]), times, strict=True)
-    ]
-    look_up = Lookup(root)
-    there = {one: look_up.file(one) for one in dict.fromkeys(given["path"])}
-    columns["path"] = [there[one] or one for one in given["path"]]
-    own = given.get("utterance", [""] * len(rows))
-    columns["utterance"] = [mine or ours for mine, ours in zip(own, made, strict=True)]
-    lost = [one for one, found in there.items() if found is None]
-    ignored = [name for name in NOT_READ if name in header]
-    findings = [
-        *finding(
-            "labels-without-audio",
-            lost,
-            "files are not there; their rows stay in the table",
-            "file is not there; its row stays in the table",
-        ),
-        *finding(
-            "columns-ignored",
-            ignored,
-            "columns are found out, not read",
-            "column is found out, not read",
-        ),
-    ]
-    return Reading(pd.DataFrame(columns), findings, labels, targets)
+    return columns
 
 
 def _option(options: Mapping[str, Any], name: str, kind: type, default: Any) -> Any:

@@ -18,7 +18,7 @@ import json
 import math
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -26,7 +26,7 @@ import pandas as pd
 
 from features.common.errors import CorpusError
 from features.common.files import read_text
-from features.common.findings import finding, some
+from features.common.findings import Finding, finding, some
 from features.common.text import clean
 from features.common.walk import find_place
 from features.common.words import counted
@@ -71,10 +71,7 @@ def read_msp_podcast(root: Path, options: Mapping[str, Any]) -> Reading:
     CorpusError
         If there is no label file, it lacks a column, values are no numbers, or a file stands twice.
     """
-    wanted = options.get("test", TEST)
-    wanted = [wanted] if isinstance(wanted, str) else wanted
-    if not isinstance(wanted, list | tuple) or not all(isinstance(one, str) for one in wanted):
-        raise CorpusError(f"{root}: option test = {wanted!r}: expected a list, as ['Test1']")
+    wanted = _wanted(root, options)
     base = find_place(root, lambda place: _label_file(place) is not None)
     path = base and _label_file(base)
     if base is None or path is None:
@@ -82,52 +79,73 @@ def read_msp_podcast(root: Path, options: Mapping[str, Any]) -> Reading:
             f"{root}: no {' or '.join(FILES)} below it; msp-podcast is expected to hold "
             f"{MSP_PODCAST.layout}"
         )
-    rows = _labels(path)
+    labels = _labels(path)
     splits = _partitions(base)
     for name in splits:
-        rows.setdefault(name, {})
+        labels.setdefault(name, {})
     folder = next((base / name for name in AUDIO_FOLDERS if (base / name).is_dir()), base)
     prefix = folder.relative_to(root).as_posix()
     paths, passed = find_audio(root, folder)
-    found, spare = match_audio(list(rows), paths, prefix)
-
-    kept: list[dict[str, Any]] = []
+    found, spare = match_audio(list(labels), paths, prefix)
+    kept: dict[str, dict[str, Any]] = {}
     left: dict[str, list[str]] = defaultdict(list)
-    lost, without = [], []
-    known = {**SPLITS, **{one.lower(): "test" for one in wanted}}
-    for (name, row), audio in zip(rows.items(), found, strict=True):
+    lost = []
+    known = {**SPLITS, **{name.lower(): "test" for name in wanted}}
+    for (name, row), audio in zip(labels.items(), found, strict=True):
         split = row.get("split_set") or splits.get(name, "")
         if split.lower() not in known:
             left[split].append(name)
             continue
-        letter = row.get("emoclass", "").upper()
         if audio is None:
             lost.append(name)
-        if letter in ("", NO_AGREEMENT):
-            without.append(name)
-        podcast = PODCAST.fullmatch(PurePosixPath(name).stem)
-        kept.append(
-            {
-                "path": audio or (PurePosixPath(prefix) / name).as_posix(),
-                "speaker": _known(row.get("spkrid", "")),
-                "gender": _known(row.get("gender", "")).lower(),
-                "language": "en",
-                "session": podcast[1] if podcast else "",
-                "partition": known[split.lower()],
-                "emotion": "" if letter == NO_AGREEMENT else CLASSES.get(letter, letter),
-                **{target: row.get(column.lower(), math.nan) for column, target in TARGETS.items()},
-            }
-        )
+        place = audio or (PurePosixPath(prefix) / name).as_posix()
+        kept[name] = _row(name, row, place, known[split.lower()])
     if not kept:
-        there = [f"{split or '(none)'} ({len(one)})" for split, one in left.items()]
+        there = [f"{split or '(none)'} ({len(names)})" for split, names in left.items()]
         raise CorpusError(
             f"{path}: no row is of a partition that is asked for; there are {some(there)}"
         )
-    frame = pd.DataFrame(kept)
-    frame["utterance"] = make_ids(frame["path"].tolist(), prefix)
+    table = pd.DataFrame(list(kept.values()))
+    table["utterance"] = make_ids(table["path"].tolist(), prefix)
+    without = [name for name in kept if _letter(labels[name]) in ("", NO_AGREEMENT)]
+    findings = [*passed, *unmatched(lost, spare), *_findings(path, without, left)]
+    return Reading(table, findings)
+
+
+def _wanted(root: Path, options: Mapping[str, Any]) -> Sequence[str]:
+    """The test sets that the option `test` names."""
+    wanted = options.get("test", TEST)
+    wanted = [wanted] if isinstance(wanted, str) else wanted
+    if not isinstance(wanted, list | tuple) or not all(isinstance(name, str) for name in wanted):
+        raise CorpusError(f"{root}: option test = {wanted!r}: expected a list, as ['Test1']")
+    return wanted
+
+
+def _letter(row: Mapping[str, Any]) -> str:
+    return str(row.get("emoclass", "")).upper()
+
+
+def _row(name: str, row: Mapping[str, Any], path: str, partition: str) -> dict[str, Any]:
+    """A row of the table from one of the labels."""
+    letter = _letter(row)
+    podcast = PODCAST.fullmatch(PurePosixPath(name).stem)
+    return {
+        "path": path,
+        "speaker": _known(row.get("spkrid", "")),
+        "gender": _known(row.get("gender", "")).lower(),
+        "language": "en",
+        "session": podcast[1] if podcast else "",
+        "partition": partition,
+        "emotion": "" if letter == NO_AGREEMENT else CLASSES.get(letter, letter),
+        **{target: row.get(column.lower(), math.nan) for column, target in TARGETS.items()},
+    }
+
+
+def _findings(
+    path: Path, without: Sequence[str], left: Mapping[str, Sequence[str]]
+) -> list[Finding]:
+    """Rows without a class, rows of no partition that is asked for, and what nobody has checked."""
     findings = [
-        *passed,
-        *unmatched(lost, spare),
         *finding(
             "no-agreement",
             without,
@@ -146,7 +164,7 @@ def read_msp_podcast(root: Path, options: Mapping[str, Any]) -> Reading:
         findings += finding(
             "partition-left-out", names, f"rows {of} are {why}", f"row {of} is {why}"
         )
-    return Reading(frame, findings)
+    return findings
 
 
 def _label_file(place: Path) -> Path | None:
@@ -160,7 +178,7 @@ def _labels(path: Path) -> dict[str, dict[str, Any]]:
         try:
             data = json.loads(read_text(path))
             pairs = [
-                (name, {key: "" if one is None else str(one) for key, one in row.items()})
+                (name, {key: "" if text is None else str(text) for key, text in row.items()})
                 for name, row in data.items()
             ]
         except (OSError, ValueError, AttributeError) as error:
@@ -239,7 +257,7 @@ MSP_PODCAST = Corpus(
     read=read_msp_podcast,
     options=("test",),
     label_maps={
-        "four-class": {one: one for one in ("angry", "happy", "neutral", "sad")},
-        "emobox": {one: one for one in CLASSES.values()},
+        "four-class": {name: name for name in ("angry", "happy", "neutral", "sad")},
+        "emobox": {name: name for name in CLASSES.values()},
     },
 )

@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,6 +113,37 @@ def read_emobox(
     lists = _lists(folder, name)
     ids = rows["utterance"].tolist()
     known = _by_tokens(ids, corpus)
+    matched, unmatched = _matched(lists, known, corpus)
+    if not any(matched.values()):
+        raise CorpusError(
+            f"{folder}: none of {counted(len(unmatched), 'entry', 'entries')} is an utterance of "
+            f"{corpus}: {some(unmatched, 3)} against {some(ids, 3)}"
+        )
+    folds = _folds(folder, lists, matched, ids)
+    used = set().union(*matched.values())
+    left_out = tuple(utterance for utterance in ids if utterance not in used)
+    findings = [
+        *finding(
+            "emobox-unmatched",
+            unmatched,
+            "entries of EmoBox are no utterances of the table",
+            "entry of EmoBox is no utterance of the table",
+        ),
+        *finding(
+            "emobox-left-out",
+            left_out,
+            "utterances are in no fold of EmoBox",
+            "utterance is in no fold of EmoBox",
+        ),
+        *_shared_speakers(folds, rows),
+    ]
+    return EmoBoxSplit(tuple(folds), tuple(unmatched), left_out, findings)
+
+
+def _matched(
+    lists: Mapping[tuple[str, str], Path], known: Mapping[tuple[str, ...], str], corpus: str
+) -> tuple[dict[tuple[str, str], set[str]], list[str]]:
+    """The utterances of each list, and keys of entries that no utterance stands for."""
     matched: dict[tuple[str, str], set[str]] = {}
     unmatched: dict[str, None] = {}
     for (fold, part), path in lists.items():
@@ -131,11 +162,16 @@ def read_emobox(
                 "part of the corpus, or the list another one"
             )
         matched[fold, part] = set(found)
-    if not any(matched.values()):
-        raise CorpusError(
-            f"{folder}: none of {counted(len(unmatched), 'entry', 'entries')} is an utterance of "
-            f"{corpus}: {some(list(unmatched), 3)} against {some(ids, 3)}"
-        )
+    return matched, list(unmatched)
+
+
+def _folds(
+    folder: Path,
+    lists: Mapping[tuple[str, str], Path],
+    matched: Mapping[tuple[str, str], set[str]],
+    ids: Sequence[str],
+) -> list[EmoBoxFold]:
+    """The folds by number, their utterances in the order of the table."""
     folds = []
     for fold in sorted({fold for fold, _ in lists}, key=int):
         parts = {part: matched.get((fold, part), set()) for part in PARTS}
@@ -147,26 +183,11 @@ def read_emobox(
         if both:
             are = counted(len(both), "utterance is", "utterances are")
             raise CorpusError(f"{folder}: fold {fold}: {are} in two lists: {some(both)}")
-        train, valid, test = (tuple(one for one in ids if one in parts[part]) for part in PARTS)
+        train, valid, test = (
+            tuple(utterance for utterance in ids if utterance in parts[part]) for part in PARTS
+        )
         folds.append(EmoBoxFold(fold, train, valid, test))
-    used = set().union(*matched.values())
-    left_out = tuple(one for one in ids if one not in used)
-    findings = [
-        *finding(
-            "emobox-unmatched",
-            unmatched,
-            "entries of EmoBox are no utterances of the table",
-            "entry of EmoBox is no utterance of the table",
-        ),
-        *finding(
-            "emobox-left-out",
-            left_out,
-            "utterances are in no fold of EmoBox",
-            "utterance is in no fold of EmoBox",
-        ),
-        *_shared_speakers(folds, rows),
-    ]
-    return EmoBoxSplit(tuple(folds), tuple(unmatched), left_out, findings)
+    return folds
 
 
 def emobox_hash(root: Path, corpus: str, name: str | None = None) -> str:
@@ -245,22 +266,22 @@ def _entries(path: Path) -> list[tuple[str, str]]:
 
 
 def _tokens(path: str) -> tuple[str, ...]:
-    return tuple(one for one in SEPARATORS.split(clean(path).casefold()) if one)
+    return tuple(part for part in SEPARATORS.split(clean(path).casefold()) if part)
 
 
 def _by_tokens(ids: Sequence[str], corpus: str) -> dict[tuple[str, ...], str]:
     known: dict[tuple[str, ...], str] = {}
-    for one in ids:
-        other = known.setdefault(_tokens(one), one)
-        if other != one:
+    for utterance in ids:
+        other = known.setdefault(_tokens(utterance), utterance)
+        if other != utterance:
             raise CorpusError(
-                f"{corpus}: the utterances {other} and {one} differ in separators or case alone; "
-                "EmoBox's lists cannot tell them apart"
+                f"{corpus}: the utterances {other} and {utterance} differ in separators or case "
+                "alone; EmoBox's lists cannot tell them apart"
             )
     return known
 
 
-def _match(wav: str, known: dict[tuple[str, ...], str]) -> str | None:
+def _match(wav: str, known: Mapping[tuple[str, ...], str]) -> str | None:
     """Find the utterance whose parts are the last ones of a path; the longest such id counts.
 
     Examples
@@ -281,8 +302,8 @@ def _shared_speakers(folds: Sequence[EmoBoxFold], rows: pd.DataFrame) -> list[Fi
     speaker = dict(zip(rows["utterance"], rows["speaker"], strict=True))
     items = []
     for fold in folds:
-        fitted = {speaker[one] for one in (*fold.train, *fold.valid)} - {""}
-        held = {speaker[one] for one in fold.test} - {""}
+        fitted = {*map(speaker.get, (*fold.train, *fold.valid))} - {""}
+        held = {*map(speaker.get, fold.test)} - {""}
         if fitted & held:
             items.append(f"fold {fold.name} ({len(fitted & held)} of {len(held)} test speakers)")
     text = "folds of EmoBox test on speakers that they train on"

@@ -126,7 +126,7 @@ def parts(file: Bytes, start: int, stop: int) -> list[Part]:
     while at < stop:
         if len(found) >= _MOST_FILES:
             raise AudioError(f"more than {_MOST_FILES:,} files joined in one")
-        some, after = _one(file, at, stop)
+        some, after = _next_parts(file, at, stop)
         found += some
         if (at, after) == (start, stop) and found == [Part(start, stop)]:
             return [WHOLE]
@@ -134,17 +134,68 @@ def parts(file: Bytes, start: int, stop: int) -> list[Part]:
     return found
 
 
-def _one(file: Bytes, at: int, stop: int) -> tuple[list[Part], int]:
+@dataclass(frozen=True)
+class _Samples:
+    """Where a file's chunk of samples is, and what its header says.
+
+    Attributes
+    ----------
+    at, place, begin : int
+        First byte of the file, of the chunk's header, and of the samples.
+    size : int
+        As the chunk's header has it, or a 64-bit one that stands for it.
+    tag : int
+        Coding of a WAV file.
+    long_sizes : int
+        Where the sizes of 64 bits are (RF64); 0 where there are none.
+    """
+
+    magic: bytes
+    form: _Form
+    at: int
+    place: int
+    begin: int
+    size: int
+    tag: int
+    long_sizes: int
+
+    @property
+    def promised(self) -> int:
+        """Bytes of samples by the header."""
+        return self.size - self.form.before - (self.form.head if self.form.all else 0)
+
+
+def _next_parts(file: Bytes, at: int, stop: int) -> tuple[list[Part], int]:
     """The parts of the file that begins here, and where the next one does."""
-    magic = file.at(at, 4)
-    if magic in (b".snd", b"dns."):
+    if file.at(at, 4) in (b".snd", b"dns."):
         return _sun(file, at, stop)
+    samples = _samples(file, at, stop)
+    if samples is None:
+        return [Part(at, stop)], stop  # libsndfile says what is wrong
+    form, begin = samples.form, samples.begin
+    end, after = _end(file, begin, samples.promised, stop, form, at)
+    if samples.tag in _MPEG and form.samples == b"data":
+        return mpeg.parts(file, begin, min(end, stop)), after
+    # Libsndfile takes the byte that makes a chunk's size even for one block more.
+    is_gsm = samples.tag == _GSM[0] and form is _WAV
+    n_frames = (end - begin) // _GSM[1] * _GSM[2] if is_gsm else None
+    if end == begin + samples.promised:
+        # Of some kinds libsndfile takes all that lies behind for samples, whatever the size says.
+        open_ended = form.all or form.samples == b"BODY"
+        last = end if open_ended and end > begin and after - end >= _ROUNDING else after
+        return [Part(at, last, n_frames=n_frames)], after
+    return [Part(begin, end, _header(file, samples, end), n_frames=n_frames)], after
+
+
+def _samples(file: Bytes, at: int, stop: int) -> _Samples | None:
+    """The chunk of samples of the file that begins here; None where there is none."""
+    magic = file.at(at, 4)
     form = _FORMS.get(magic + file.at(at + 8, 4)) or _FORMS[magic]
     tag, long_sizes, place = 0, 0, at + form.first
     for _ in range(_MOST_CHUNKS):
         head = file.at(place, form.head)
         if place + form.head > stop or len(head) < form.head:
-            return [Part(at, stop)], stop  # no samples: libsndfile says what is wrong
+            return None
         name = head[: form.id_bytes]
         size = int.from_bytes(head[form.id_bytes :], form.order)
         if name == form.samples:
@@ -155,24 +206,19 @@ def _one(file: Bytes, at: int, stop: int) -> tuple[list[Part], int]:
             long_sizes = place + form.head
         n_bytes = size if form.all else size + form.head
         if n_bytes < form.head:
-            return [Part(at, stop)], stop
+            return None
         place = _aligned(at, place + n_bytes, form.align)
     else:
         raise AudioError(f"more than {_MOST_CHUNKS:,} chunks before its samples")
-    begin = place + form.head + form.before
     if magic == b"RF64" and long_sizes and size == 2**32 - 1:
         size = int.from_bytes(file.at(long_sizes + 8, 8), "little")
-    promised = size - form.before - (form.head if form.all else 0)
-    end, after = _end(file, begin, promised, stop, form, at)
-    if tag in _MPEG and form.samples == b"data":
-        return mpeg.parts(file, begin, min(end, stop)), after
-    # Libsndfile takes the byte that makes a chunk's size even for one block more.
-    n_frames = (end - begin) // _GSM[1] * _GSM[2] if tag == _GSM[0] and form is _WAV else None
-    if end == begin + promised:
-        # Of some kinds libsndfile takes all that lies behind for samples, whatever the size says.
-        open_ended = form.all or form.samples == b"BODY"
-        last = end if open_ended and end > begin and after - end >= _ROUNDING else after
-        return [Part(at, last, n_frames=n_frames)], after
+    begin = place + form.head + form.before
+    return _Samples(magic, form, at, place, begin, size, tag, long_sizes)
+
+
+def _header(file: Bytes, samples: _Samples, end: int) -> bytes:
+    """The file's header with the true sizes of samples that end here."""
+    form, at, begin = samples.form, samples.at, samples.begin
     if begin - at > _MOST_HEADER:
         raise AudioError(f"its length is unknown, and its header has {begin - at} bytes")
     new = bytearray(file.at(at, begin - at))
@@ -184,13 +230,13 @@ def _one(file: Bytes, at: int, stop: int) -> tuple[list[Part], int]:
     if form.first > 8:
         outer = (16, 8, end - at) if form.all else (4, 4, end - at - 8)
         put(at + outer[0], outer[1], outer[2])
-    put(place + form.id_bytes, form.size_bytes, n_bytes)
-    if magic == b"RF64" and long_sizes:
-        put(place + form.id_bytes, 4, 2**32 - 1)
-        put(long_sizes, 8, end - at - 8)
-        put(long_sizes + 8, 8, n_bytes)
-        put(long_sizes + 16, 8, 0)
-    elif end - at >= 2**32 and magic == b"RIFF":
+    put(samples.place + form.id_bytes, form.size_bytes, n_bytes)
+    if samples.magic == b"RF64" and samples.long_sizes:
+        put(samples.place + form.id_bytes, 4, 2**32 - 1)
+        put(samples.long_sizes, 8, end - at - 8)
+        put(samples.long_sizes + 8, 8, n_bytes)
+        put(samples.long_sizes + 16, 8, 0)
+    elif end - at >= 2**32 and samples.magic == b"RIFF":
         # 32 bits cannot say it; the form of EBU Tech 3306 can.
         put(at + 4, 4, 2**32 - 1)
         sizes = struct.pack("<4sIQQQI", b"ds64", 28, end - at + 28, n_bytes, 0, 0)
@@ -199,7 +245,7 @@ def _one(file: Bytes, at: int, stop: int) -> tuple[list[Part], int]:
         raise AudioError(
             "more than 4 GB, which its kind of file cannot say: make a FLAC file of it"
         )
-    return [Part(begin, end, bytes(new), n_frames=n_frames)], after
+    return bytes(new)
 
 
 def _sun(file: Bytes, at: int, stop: int) -> tuple[list[Part], int]:

@@ -81,42 +81,7 @@ def parts(file: Bytes, start: int, stop: int, seen: Callable[[], Seen | None]) -
         A page is not there, or not to its end, or damaged, or there is something else; or the
         coding is one that libsndfile has not.
     """
-    links: list[_Link] = []
-    at = start
-    while at < stop:
-        head = file.at(at, 282)
-        if head[:4] != b"OggS" or len(head) < 27:
-            if b"OggS".startswith(head) or head[:4] == b"OggS":
-                raise AudioError("cut short: its last page is not there to its end")
-            at = _next_page(file, at, stop, links[-1].ended)
-            continue
-        n_bytes = 27 + head[26] + sum(head[27 : 27 + head[26]])
-        if at + n_bytes > stop:
-            raise AudioError("cut short: its last page is not there to its end")
-        page = file.at(at, n_bytes)
-        if not _is_sound(page):
-            # The next may begin within what was left of this one.
-            raise AudioError(
-                f"damaged: its page at byte {at:,} has another check sum, or is not there to its "
-                f"end"
-            )
-        flags, serial = page[5], page[14:18]
-        if not links or (flags & _BEGINS and links[-1].begun):
-            if len(links) == _MOST_LINKS:
-                raise AudioError(f"more than {_MOST_LINKS:,} streams chained in one file")
-            links.append(_Link(at, at))
-        link = links[-1]
-        if flags & _BEGINS:
-            packet = page[27 + page[26] :][:8]
-            codec = next((one for one in _SOUND if packet.startswith(one)), b"")
-            if codec and not link.codec:
-                link.codec, link.serial = codec, serial
-        else:
-            link.begun = True
-        if link.codec and serial == link.serial:
-            link.take(page, at)
-        at += n_bytes
-        link.stop = at
+    links = _links(file, start, stop)
     found = [link for link in links if link.codec]
     if not found:
         return [WHOLE]
@@ -135,6 +100,60 @@ def parts(file: Bytes, start: int, stop: int, seen: Callable[[], Seen | None]) -
     if len(found) == 1:
         return [WHOLE]
     return [Part(link.start, link.stop) for link in found]
+
+
+def _links(file: Bytes, start: int, stop: int) -> list[_Link]:
+    """The links of the chain, from page to page."""
+    links: list[_Link] = []
+    at = start
+    while at < stop:
+        page = _page(file, at, stop)
+        if not page:
+            at = _next_page(file, at, stop, links[-1].ended)
+            continue
+        flags, serial = page[5], page[14:18]
+        if not links or (flags & _BEGINS and links[-1].begun):
+            if len(links) == _MOST_LINKS:
+                raise AudioError(f"more than {_MOST_LINKS:,} streams chained in one file")
+            links.append(_Link(at, at))
+        link = links[-1]
+        if flags & _BEGINS:
+            packet = page[27 + page[26] :][:8]
+            codec = next((head for head in _SOUND if packet.startswith(head)), b"")
+            if codec and not link.codec:
+                link.codec, link.serial = codec, serial
+        else:
+            link.begun = True
+        if link.codec and serial == link.serial:
+            link.take(page, at)
+        at += len(page)
+        link.stop = at
+    return links
+
+
+def _page(file: Bytes, at: int, stop: int) -> bytes:
+    """The page that begins here; empty where something else does.
+
+    Raises
+    ------
+    AudioError
+        The page is not there to its end, or damaged.
+    """
+    head = file.at(at, 282)
+    if head[:4] != b"OggS" or len(head) < 27:
+        if b"OggS".startswith(head) or head[:4] == b"OggS":
+            raise AudioError("cut short: its last page is not there to its end")
+        return b""
+    n_bytes = 27 + head[26] + sum(head[27 : 27 + head[26]])
+    if at + n_bytes > stop:
+        raise AudioError("cut short: its last page is not there to its end")
+    page = file.at(at, n_bytes)
+    if not _is_sound(page):
+        # The next may begin within what was left of this one.
+        raise AudioError(
+            f"damaged: its page at byte {at:,} has another check sum, or is not there to its end"
+        )
+    return page
 
 
 def _next_page(file: Bytes, at: int, stop: int, ended: bool) -> int:
