@@ -9,22 +9,28 @@ import importlib
 import re
 import shlex
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic_core import PydanticUndefined
 
+from extract.encoders.registry import MODELS
 from features.common.sections import Section
+from features.corpora import CORPORA
 from features.recipe.extract import CorpusSpec, ExtractSpec, ModelSpec
 from features.recipe.fusion import FusionSpec, SubsetsSpec
 from features.recipe.head import HeadSpec
+from features.recipe.known.fusion_methods import FUSION_METHODS
+from features.recipe.known.heads import HEADS
+from features.recipe.known.splits import INNER_SPLITS, OUTER_SPLITS
 from features.recipe.labels import LabelsSpec
 from features.recipe.load import load_recipe
 from features.recipe.model import EvaluateSpec, Top
 from features.recipe.published import Place, PublishedColumn, PublishedRow, PublishedTable
 from features.recipe.split import SplitSpec
+from tests.test_rooms import LADDERS
 
 TOP = Path(__file__).resolve().parents[1]
 PAGES = [TOP / "README.md", TOP / "CONTRIBUTING.md", *sorted((TOP / "docs").glob("*.md"))]
@@ -313,6 +319,29 @@ def test_every_recipe_stands_in_its_page() -> None:
     assert [
         p.stem for p in sorted((TOP / "recipes").glob("*.toml")) if f"`{p.stem}`" not in text
     ] == []
+
+
+@pytest.mark.parametrize(
+    ("page", "keys"),
+    [
+        ("models", MODELS),
+        ("corpora", CORPORA),
+        ("fusion", FUSION_METHODS),
+        ("protocols", (*OUTER_SPLITS, *INNER_SPLITS)),
+        ("recipes", HEADS),
+    ],
+)
+def test_all_that_a_recipe_may_name_stands_in_its_page(page: str, keys: Iterable[str]) -> None:
+    text = (TOP / f"docs/{page}.md").read_text("utf-8")
+    assert [key for key in keys if f"`{key}`" not in text] == []
+
+
+def test_the_rooms_stand_in_their_page_with_their_ladders() -> None:
+    text = (TOP / "docs/contributing.md").read_text("utf-8")
+    for room, ladder in LADDERS.items():
+        row = re.search(rf"^\| `{room}/` \|.*\|(.*)\|$", text, re.MULTILINE)
+        assert row, room
+        assert re.findall(r"`(\w+)`", row[1]) == list(ladder), room
 
 
 def test_the_readme_is_short() -> None:
