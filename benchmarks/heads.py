@@ -39,6 +39,7 @@ import scipy.linalg
 from joblib.externals.loky import get_reusable_executor
 from numpy.typing import NDArray
 from sklearn.base import clone
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import Ridge
 from sklearn.metrics import make_scorer
 from sklearn.model_selection import GridSearchCV
@@ -150,11 +151,13 @@ SMALLER: dict[str, list[Any]] = {"C": PAPER["C"][1:]}
 ALPHAS: dict[str, list[Any]] = {"alpha": [1 / (2 * C) for C in PAPER["C"]]}
 DECADES: dict[str, list[Any]] = {"C": [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0]}
 KERNELS: dict[str, list[Any]] = {"kernel": ["linear", "rbf"], "C": [0.01, 0.1, 1.0, 10.0]}
+SHRINKAGES: dict[str, list[Any]] = {"shrinkage": ["auto", 1e-3, 1e-2, 0.1, 0.3, 0.6, 0.9]}
 SVR = "linear-svr"
 BALANCED = {"class_weight": "balanced", "gamma": "scale"}
 ABSOLUTE = {"loss": "epsilon_insensitive"}
 RIDGE_GRID, SVR_GRID = "GridSearchCV of Ridge", "GridSearchCV of LinearSVR"
 SVC_GRID, LINEAR_GRID = "GridSearchCV of SVC", "GridSearchCV of LinearSVC"
+LDA_GRID = "GridSearchCV of LinearDiscriminantAnalysis"
 LOSO, EXACT = "SVC, linear and rbf, leave one speaker out", "epsilon = 0, both refits"
 OVR, ONE = "LinearSVC, leave one speaker out", "LinearSVC, one session held out"
 CASES = [
@@ -169,6 +172,8 @@ CASES = [
     Case("svc-compare", LOSO, SVC_GRID, 12, "compare", "svc", KERNELS, BALANCED),
     Case("linear-svc-emodb", OVR, LINEAR_GRID, 10, "emodb", "linear-svc", DECADES),
     Case("linear-svc-iemocap", ONE, LINEAR_GRID, 10, "iemocap", "linear-svc", DECADES),
+    Case("lda-emodb", "LDA, leave one speaker out", LDA_GRID, 5, "emodb", "lda", SHRINKAGES),
+    Case("lda-iemocap", "LDA, one session held out", LDA_GRID, 5, "iemocap", "lda", SHRINKAGES),
 ]
 GROWTH, MEMORY = "growth", "memory"
 PACKAGES = ("scikit-learn", "numpy", "scipy", "joblib")
@@ -288,6 +293,8 @@ def reference(case: Case, tight: bool, jobs: int | None) -> tuple[Pipeline, list
         head, prefix = MultiOutputRegressor(head, n_jobs=jobs), "head__estimator__"
     elif case.kind == "ridge":
         head = Ridge()
+    elif case.kind == "lda":
+        head = LinearDiscriminantAnalysis(solver="lsqr")
     elif case.kind == "linear-svc":
         head = LinearSVC(max_iter=50000, random_state=42, **tol)
     else:
@@ -525,7 +532,7 @@ def judge(
     """Compare what both sides found, with further runs of the reference where that takes them."""
     verdict = Verdict()
     _, y, searches, _ = load(data, folder)
-    if case.kind == "svc":
+    if case.kind in ("svc", "lda"):
         compare_cells(verdict, mine, default, "the reference")
         compare_classes(verdict, mine, default, np.unique(y).tolist(), 0.0)
     elif case.kind == "linear-svc":

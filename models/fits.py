@@ -7,37 +7,27 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol
 
 import joblib
-import numpy as np
-from numpy.typing import NDArray
-from sklearn.base import clone
-from sklearn.pipeline import Pipeline
 
 from features.common.errors import RecipeError
 from features.recipe.head import HeadSpec
 from models import limits
-from models.exact import kernel_grid, linear_fits
+from models.exact import linear_fits
 from models.exact.gram import Team
 from models.exact.linear_fits import threads
 from models.heads import cells, pipeline
 from models.limits import UnderWay
 from models.problem import Fit, Positions, Problem, Result
+from models.shared import WAYS, Group, refuse_few_rows
+from models.single import Fitted, counted, run_fit
 
 SERIAL_WORK = 3e7
-
-MOST_VALUES = 2**25
-
-MOST_POSITIONS = 2**25
-
-EXACT, SHARED, SKLEARN = "exact path", "shared kernels", "scikit-learn"
-
-LIBSVM_LIMIT = "Solver terminated early (max_iter="
-
-Sides = tuple[Positions, Positions]
+"""Rows x columns x fits below which no processes are started: about three seconds of liblinear,
+which is what starting them takes. It changes no number."""
+EXACT, SKLEARN = "exact path", "scikit-learn"
 
 
 def way(head: Any, n_rows: int) -> tuple[str, str]:
@@ -46,16 +36,17 @@ def way(head: Any, n_rows: int) -> tuple[str, str]:
     Returns
     -------
     str
-        `EXACT`, `SHARED` or `SKLEARN`.
+        `EXACT`, a key of `models.shared.WAYS`, or `SKLEARN`.
     str
         Empty but for `SKLEARN`.
     """
     if type(head) in linear_fits.HEADS:
         name, why = EXACT, linear_fits.obstacle(head)
-    elif type(head) in kernel_grid.HEADS:
-        name, why = SHARED, kernel_grid.obstacle(head, n_rows)
     else:
         name, why = SKLEARN, f"{type(head).__name__} has no exact route"
+        for key, shared in WAYS.items():
+            if type(head) in shared.heads:
+                name, why = key, shared.obstacle(head, n_rows)
     return (SKLEARN if why else name), why
 
 
@@ -102,20 +93,8 @@ def route(spec: HeadSpec, n_rows: int) -> str:
     return f"{fast}; {left} ({against.total()} of {len(ways)} cells)" if against else fast
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """What a fit gives: predictions at each of `tests`, the pipeline if kept, warnings counted.
-
-    `stopped` says whether it ended at a limit of iterations, before its minimum.
-    """
-
-    outputs: list[NDArray[np.float64]]
-    pipeline: Pipeline | None
-    warned: Counter[str]
-    stopped: bool = False
-
-
 Fitting = Callable[[Sequence[Fit]], list[Fitted]]
+"""Whatever runs fits: `Fits`, `models.layer_weights.WeightedFits`."""
 
 
 class Counting(Protocol):
@@ -189,67 +168,89 @@ class Fits:
     def __call__(self, fits: Sequence[Fit]) -> list[Fitted]:
         """Run fits; results in their order."""
         now = UnderWay()
+        for fit in fits:
+            refuse_few_rows(fit)
+        results: list[Fitted | None] = [None] * len(fits)
         with self.progress.tell(now.text) if self.progress else nullcontext():
-            return self._run(fits, now)
-
-    def _run(self, fits: Sequence[Fit], now: UnderWay) -> list[Fitted]:
-        linear, shared, alone = self._groups(fits)
-        results: dict[int, Fitted] = {}
-        paths = self._paths.run([[fits[i] for i in one] for one in linear], self.threads)
-        titles = [fits[one[0]].title for one in linear]
-        for i, done in _awaited(paths, titles, now):
-            for position, fitted in zip(linear[i], done, strict=True):
-                if fitted.done:
-                    results[position] = Fitted(fitted.outputs, fitted.pipeline, Counter())
-                    self._finish(1)
-                else:
-                    alone.append(position)
-                    self.warned[linear_fits.LOST] += 1
-        groups = [[fits[i] for i in one] for one in shared]
-        for group, fitted_group in self._shared(groups, shared, now):
-            for position, one in zip(group, fitted_group, strict=True):
-                if one:
-                    results[position] = one
-                    self._finish(1)
-                else:
-                    alone.append(position)
-                    self.warned[kernel_grid.LOST] += 1
-        X, y, labels = self.problem.X, self.problem.y, self.problem.labels
-        todo = [joblib.delayed(run_fit)(X, y, labels, fits[i]) for i in alone]
-        titles = [fits[i].title for i in alone]
-        fitting = _awaited(self._parallel(todo) if todo else [], titles, now)
-        for i, fitted in zip(alone, fitting, strict=True):
-            results[i] = fitted
-            self.warned += fitted.warned
-            self._finish(1)
-        n_stopped = sum(one.stopped for one in results.values())
+            for position, result in self._each(fits, now):
+                results[position] = result
+                self._finish(1)
+        done = [result for result in results if result is not None]
+        n_stopped = sum(result.stopped for result in done)
         self.warned += Counter({limits.REACHED: n_stopped} if n_stopped else {})
-        return [results[i] for i in range(len(fits))]
+        return done
+
+    def _each(self, fits: Sequence[Fit], now: UnderWay) -> Iterator[tuple[int, Fitted]]:
+        """The position of each fit and its result, as they come."""
+        linear, shared, alone = self._groups(fits)
+        for position, path in self._linear(fits, linear, now):
+            if path.done:
+                yield position, Fitted(path.outputs, path.pipeline, Counter())
+            else:
+                alone.append(position)
+                self.warned[linear_fits.LOST] += 1
+        for name, positions, done in self._shared(fits, shared, now):
+            for position, result in zip(positions, done, strict=True):
+                if result:
+                    yield position, result
+                else:
+                    alone.append(position)
+                    self.warned[WAYS[name].lost] += 1
+        yield from self._alone(fits, alone, now)
+
+    def _linear(
+        self, fits: Sequence[Fit], groups: Sequence[list[int]], now: UnderWay
+    ) -> Iterator[tuple[int, linear_fits.PathResult]]:
+        """Run groups of fits by their Gram matrices."""
+        paths = self._paths.run([[fits[i] for i in group] for group in groups], self.threads)
+        titles = [fits[group[0]].title for group in groups]
+        for i, done in _awaited(paths, titles, now):
+            yield from zip(groups[i], done, strict=True)
+
+    def _alone(
+        self, fits: Sequence[Fit], positions: Sequence[int], now: UnderWay
+    ) -> Iterator[tuple[int, Fitted]]:
+        """Run fits of their own, in processes."""
+        X, y, labels = self.problem.X, self.problem.y, self.problem.labels
+        todo = [joblib.delayed(run_fit)(X, y, labels, fits[i]) for i in positions]
+        titles = [fits[i].title for i in positions]
+        fitting = _awaited(self._parallel(todo) if todo else [], titles, now)
+        for i, fitted in zip(positions, fitting, strict=True):
+            self.warned += fitted.warned
+            yield i, fitted
 
     def _shared(
-        self, groups: Sequence[Sequence[Fit]], positions: Sequence[list[int]], now: UnderWay
-    ) -> Iterator[tuple[list[int], list[Fitted | None]]]:
-        """Run groups over shared kernels, in threads: libsvm and BLAS let the others run."""
+        self, fits: Sequence[Fit], shared: Sequence[tuple[str, list[int]]], now: UnderWay
+    ) -> Iterator[tuple[str, list[int], list[Fitted | None]]]:
+        """Run groups of fits in threads: libsvm, BLAS and LAPACK let the others run."""
         X, y, labels = self.problem.X, self.problem.y, self.problem.labels
+
+        def run(piece: tuple[str, list[int]]) -> tuple[str, list[int], list[Fitted | None]]:
+            name, positions = piece
+            group = Group(X, y, labels, [fits[i] for i in positions], now)
+            return name, positions, WAYS[name].run(group)
+
         with (
             threads().limit(limits=1),
             Team(self.threads) as team,
             warnings.catch_warnings(record=True) as caught,
         ):
             warnings.simplefilter("always")
-            done = team.map(lambda group: run_shared(X, y, labels, group, now), groups)
-            yield from zip(positions, done, strict=True)
-        self.warned += _count(caught)
+            yield from team.map(run, shared)
+        self.warned += counted(caught)
 
     def _finish(self, n_fits: int) -> None:
         self.done += n_fits
         if self.progress:
             self.progress.add(n_fits)
 
-    def _groups(self, fits: Sequence[Fit]) -> tuple[list[list[int]], list[list[int]], list[int]]:
-        """Positions of the fits that share Gram matrices, that share kernels, and of the others.
+    def _groups(
+        self, fits: Sequence[Fit]
+    ) -> tuple[list[list[int]], list[tuple[str, list[int]]], list[int]]:
+        """Positions of fits: those that share Gram matrices, that share in another way, the others.
 
-        An SVC or SVR that is kept is fitted by its pipeline, so that it can do without the rows.
+        What is kept and cannot be had from shared work is fitted by its pipeline, so that it can do
+        without the rows.
         """
         linear: dict[tuple[Any, ...], list[int]] = {}
         shared: dict[tuple[Any, ...], list[int]] = {}
@@ -261,17 +262,19 @@ class Fits:
                 alone.append(i)
             elif name == EXACT:
                 linear.setdefault(rows, []).append(i)
-            elif fit.keep:
+            elif fit.keep and not WAYS[name].keeps:
                 alone.append(i)
             else:
-                shared.setdefault((repr(fit.pipeline["scaler"]), *rows), []).append(i)
-        # Fewer groups than threads are split, each part with fits of one kernel where it can be.
+                shared.setdefault((name, repr(fit.pipeline["scaler"]), *rows), []).append(i)
+        # Fewer groups than threads are divided, each part with fits of one kernel where it can be.
         pieces = -(-self.threads // max(len(shared), 1))
         parts = []
-        for group in shared.values():
-            group.sort(key=lambda i: fits[i].pipeline["head"].kernel)
-            size = -(-len(group) // pieces)
-            parts += [group[start : start + size] for start in range(0, len(group), size)]
+        for (name, *_), group in shared.items():
+            size = len(group)
+            if WAYS[name].divides:
+                group.sort(key=lambda i: fits[i].pipeline["head"].kernel)
+                size = -(-size // pieces)
+            parts += [(name, group[start : start + size]) for start in range(0, len(group), size)]
         return list(linear.values()), parts, alone
 
 
@@ -282,94 +285,3 @@ def _awaited(results: Iterable[Result], titles: Sequence[str], now: UnderWay) ->
         with now.fitting(title):
             result = next(coming)
         yield result
-
-
-def run_fit(X: NDArray[np.float32], y: NDArray[Any], labels: tuple[str, ...], fit: Fit) -> Fitted:
-    """Fit one pipeline and apply it, in float64 and one thread."""
-    head, n = fit.pipeline["head"], len(fit.train)
-    with (
-        threads().limit(limits=1),
-        warnings.catch_warnings(record=True) as caught,
-        limits.limited(head, n, fit.limited),
-    ):
-        warnings.simplefilter("always")
-        fit.pipeline.fit(X[fit.train].astype(np.float64), _truth(y, fit))
-        stopped = limits.reached(head)
-        values = [apply(fit.pipeline, X[test], labels) for test in fit.tests]
-    return Fitted(values, fit.pipeline if fit.keep else None, _count(caught), stopped)
-
-
-def run_shared(
-    X: NDArray[np.float32],
-    y: NDArray[Any],
-    labels: tuple[str, ...],
-    fits: Sequence[Fit],
-    now: UnderWay,
-) -> list[Fitted | None]:
-    """Run fits of one scaler, `train` and `tests` over shared kernels, in float64.
-
-    None for a fit that `kernel_grid.kernels` refuses.
-    """
-    steps, train, tests = fits[0].pipeline[:-1], fits[0].train, fits[0].tests
-    heads = [fit.pipeline["head"] for fit in fits]
-    done: dict[int, Fitted | None] = {}
-    for i, matrices in kernel_grid.kernels(
-        steps, heads, X[train].astype(np.float64), [X[one].astype(np.float64) for one in tests]
-    ):
-        if matrices is None:
-            done[i] = None
-            continue
-        head = clone(heads[i]).set_params(kernel="precomputed")
-        with now.fitting(fits[i].title), limits.limited(head, len(train), fits[i].limited):
-            head.fit(matrices[0], _truth(y, fits[i]))
-            stopped = limits.reached(head)
-        values = [apply(head, one, labels) for one in matrices[1:]]
-        done[i] = Fitted(values, None, Counter(), stopped)
-    return [done[i] for i in range(len(fits))]
-
-
-def _truth(y: NDArray[Any], fit: Fit) -> NDArray[Any]:
-    truth = y[fit.train]
-    if not fit.columns:
-        return truth
-    return truth[:, fit.columns[0] if len(fit.columns) == 1 else list(fit.columns)]
-
-
-def _count(caught: Sequence[warnings.WarningMessage]) -> Counter[str]:
-    # What libsvm says of its limit is counted as `limits.REACHED`.
-    return Counter(
-        f"{one.category.__name__}: {text}"
-        for one in caught
-        if not (text := str(one.message).splitlines()[0]).startswith(LIBSVM_LIMIT)
-    )
-
-
-def apply(head: Any, X: NDArray[Any], labels: tuple[str, ...] = ()) -> NDArray[np.float64]:
-    """Predictions of a fitted head.
-
-    Parameters
-    ----------
-    head : estimator
-        With `decision_function` and `classes_` where `labels` are given, else with `predict`.
-    X : float, shape (n, n_columns)
-    labels : tuple of str
-        The ordered label list; empty for regression.
-
-    Returns
-    -------
-    float64, shape (n, n_targets) or (n, n_labels)
-        Class scores: higher is likelier; NaN for a class the head has never seen.
-    """
-    width = len(labels) or 1
-    if not len(X):
-        return np.empty((0, width))
-    X = np.asarray(X, dtype=np.float64)
-    if not labels:
-        values = np.asarray(head.predict(X), dtype=np.float64)
-        return values.reshape(len(X), -1)
-    decision = head.decision_function(X)
-    if decision.ndim == 1:
-        decision = np.column_stack([-decision, decision])
-    values = np.full((len(X), width), np.nan)
-    values[:, [labels.index(one) for one in head.classes_]] = decision
-    return values

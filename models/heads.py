@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
@@ -33,6 +34,7 @@ from features.common.errors import RecipeError, nearest
 from features.recipe.head import HeadSpec
 from features.recipe.known.heads import HEADS
 from models.column_weights import ColumnWeights
+from models.exact.neighbours import CosineNeighbours
 from models.limits import limited
 
 SCALERS: Mapping[str, type | None] = MappingProxyType(
@@ -46,9 +48,13 @@ ESTIMATORS: Mapping[str, type] = MappingProxyType(
         "linear-svc": LinearSVC,
         "svc": SVC,
         "logistic": LogisticRegression,
+        "lda": LinearDiscriminantAnalysis,
+        "knn": CosineNeighbours,
     }
 )
 """Of the heads that `features.recipe.known.heads` declares."""
+MOST_MADE_UP = 1024
+"""Rows of a class that a cell is tried with."""
 
 
 @dataclass(frozen=True)
@@ -136,16 +142,43 @@ def check_grid(spec: HeadSpec, labels: Sequence[str]) -> None:
 
 def _refusal(spec: HeadSpec, cell: Cell, labels: Sequence[str]) -> str:
     """What scikit-learn says against a cell, or an empty text."""
-    X = np.random.default_rng(0).normal(size=(4 * max(len(labels), 2), 2))
-    y = np.repeat(list(labels), 4) if labels else np.linspace(0, 1, len(X))
+    each = max(4, _neighbours(spec, cell))  # rows of a class
+    X = np.random.default_rng(0).normal(size=(each * max(len(labels), 2), 2))
+    y = np.repeat(list(labels), each) if labels else np.linspace(0, 1, len(X))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             fitted = pipeline(spec, cell)
             with limited(fitted["head"], len(X)):
                 fitted.fit(X, y)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, NotImplementedError) as error:
             return f"{cell}: {' '.join(str(error).split())}"
-    if len(labels) > 2 and fitted.decision_function(X).shape[1] != len(labels):
+    if len(labels) > 2 and class_scores(fitted, X).shape[1] != len(labels):
         return f"{cell}: its scores are not one per class; use decision_function_shape = 'ovr'"
     return ""
+
+
+def _neighbours(spec: HeadSpec, cell: Cell) -> int:
+    """How many rows a cell asks for, within reason: how many a fold has is known when it is."""
+    asked = {**spec.fixed, **cell.params}.get("n_neighbors", 0)
+    return min(asked, MOST_MADE_UP) if isinstance(asked, int) else 0
+
+
+def class_scores(head: Any, X: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The score of each class that a fitted head knows; higher is likelier.
+
+    Parameters
+    ----------
+    head : estimator
+        With `decision_function`, else with `predict_log_proba`.
+    X : float64, shape (n, n_columns)
+
+    Returns
+    -------
+    float64, shape (n, n_classes)
+        In the order of `head.classes_`; (-d, d) for the one decision value of two classes.
+    """
+    if not hasattr(head, "decision_function"):
+        return np.asarray(head.predict_log_proba(X), dtype=np.float64)
+    decision = np.asarray(head.decision_function(X), dtype=np.float64)
+    return np.column_stack([-decision, decision]) if decision.ndim == 1 else decision

@@ -32,8 +32,9 @@ from sklearn.linear_model import Ridge, RidgeCV
 
 from models.exact.gram import Team
 from models.exact.linear_fits import threads
-from models.fits import Counting, Fits, Fitted
+from models.fits import Counting, Fits
 from models.problem import Fit, Positions, Problem
+from models.single import Fitted
 
 MAX_ROUNDS = 30
 CHANGE = 1e-3

@@ -25,7 +25,8 @@ from models.search import (
 
 HEAD = "head.skops"
 
-OURS = ["models.column_weights.ColumnWeights"]
+OURS = ["models.column_weights.ColumnWeights", "models.exact.neighbours.CosineNeighbours"]
+"""Types of this project that a saved head may hold: of models with weights, and of `knn`."""
 
 OUTPUTS = (PREDICTIONS, INNER, SEARCH, HEAD)
 

@@ -37,10 +37,10 @@ from features.recipe.model import Recipe
 from features.stores.failures import named_failures, read_failures
 from features.stores.key import store_path
 from features.stores.read import Store
-from models.fits import apply
 from models.layer_weights import mix
 from models.outputs import HEAD, load_head
 from models.search import decide
+from models.single import apply
 
 SHOWN = 60
 """Characters of a value of a key that are shown."""

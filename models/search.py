@@ -9,8 +9,8 @@ Conventions
   one-vs-rest decision values, (-d, d) for two classes. A class that the fitted rows lack has NaN.
 - The cores go to processes or to threads of ours, never to BLAS: no number depends on how many.
 - Fits of the same rows share their work where that gives the same predictions: linear heads by
-  their Gram matrices (`linear_fits`), SVC and SVR by their kernels (`kernel_grid`). `route` says
-  who fits what.
+  their Gram matrices (`linear_fits`), the others in the ways of `models.shared`.
+  `models.fits.route` says who fits what.
 - Must not import torch, nor anything that does.
 """
 
@@ -32,22 +32,18 @@ from evaluate.metrics import metrics
 from features.common.errors import RunError
 from features.splits.plan import Fold
 from features.splits.truths import check_fold, why_undefined
-from models.fits import (
-    MOST_POSITIONS,
-    MOST_VALUES,
-    Fitted,
-    Fitting,
-    Sides,
-)
+from models.fits import Fitting
 from models.heads import Cell, cells
 from models.problem import Fit, Positions, Problem
+from models.single import Fitted
 
-"""Rows x columns x fits below which no processes are started: about three seconds of liblinear,
-which is what starting them takes. It changes no number."""
+MOST_VALUES = 2**25
 """Held-out predictions of all cells that searches are batched up to: 256 MB."""
+MOST_POSITIONS = 2**25
 """Positions of rows that fits are batched up to: 256 MB."""
+
+Sides = tuple[Positions, Positions]
 """The rows that are fitted and those that are held out."""
-"""Whatever runs fits: `Fits`, `models.layer_weights.WeightedFits`."""
 
 
 def decide(scores: NDArray[np.float64], labels: Sequence[str]) -> NDArray[np.object_]:

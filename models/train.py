@@ -67,8 +67,6 @@ from models.search import (
 )
 from models.spool import Spool
 
-"""Types of this project that a saved head may hold, of models with weights."""
-
 
 @dataclass
 class Outcome:

@@ -55,7 +55,7 @@ BUDGET = 2**30
 LOST = "the search for the minimum gave up; fitted by scikit-learn"
 
 
-class Fit(Protocol):
+class PathFit(Protocol):
     """A pipeline to fit to rows and apply to others: `models.problem.Fit`."""
 
     @property
@@ -80,7 +80,7 @@ class Fit(Protocol):
 
 
 @dataclass(frozen=True)
-class Fitted:
+class PathResult:
     """What a fit gives.
 
     Attributes
@@ -176,12 +176,14 @@ class Paths:
         """The matrix in the form that sums are made of."""
         return Base(self.X)
 
-    def run(self, groups: Sequence[Sequence[Fit]], jobs: int) -> Iterator[tuple[int, list[Fitted]]]:
+    def run(
+        self, groups: Sequence[Sequence[PathFit]], jobs: int
+    ) -> Iterator[tuple[int, list[PathResult]]]:
         """Fit groups of one `train` and `tests` each.
 
         Parameters
         ----------
-        groups : sequence of sequence of Fit
+        groups : sequence of sequence of PathFit
             Heads without an `obstacle`.
         jobs : int
             Threads. BLAS has one each, in the whole process, while this runs.
@@ -190,7 +192,7 @@ class Paths:
         ------
         position : int
             In `groups`.
-        results : list of Fitted
+        results : list of PathResult
         """
         sizes = [len(group[0].train) for group in groups]
         narrow = [i for i, n in enumerate(sizes) if n < self.X.shape[1]]
@@ -206,7 +208,7 @@ class Paths:
                 with Team(jobs) as all_:
                     atoms = self._atoms([groups[wide[i]][0].train for i in some], code, rows, all_)
 
-                def fit(i: int, atoms: _Atoms = atoms, some: list[int] = some) -> list[Fitted]:
+                def fit(i: int, atoms: _Atoms = atoms, some: list[int] = some) -> list[PathResult]:
                     return self._fit_group(groups[wide[some[i]]], team, atoms.of(i))
 
                 for i, fitted in enumerate(crowd.map(fit, range(len(some)))):
@@ -256,7 +258,9 @@ class Paths:
             made.append(one)
         return _Atoms(code, made)
 
-    def _fit_group(self, fits: Sequence[Fit], team: Team, known: Sums | None) -> list[Fitted]:
+    def _fit_group(
+        self, fits: Sequence[PathFit], team: Team, known: Sums | None
+    ) -> list[PathResult]:
         """Fit heads that share rows: a solution a setting, a column a target or class."""
         train = fits[0].train
         classes = [i for i, one in enumerate(self.labels) if (self.y[train] == one).any()]
@@ -265,7 +269,7 @@ class Paths:
         by_setting: dict[_Setting, list[int]] = {}
         for i, fit in enumerate(fits):
             by_setting.setdefault(_setting(fit.pipeline), []).append(i)
-        results: dict[int, Fitted] = {}
+        results: dict[int, PathResult] = {}
         for setting, members in by_setting.items():
             mine = [fits[i] for i in members]
             results.update(
@@ -279,13 +283,13 @@ class Paths:
 
     def _fit_setting(
         self,
-        fits: Sequence[Fit],
+        fits: Sequence[PathFit],
         setting: _Setting,
         part: Part | None,
         known: Sums | None,
         team: Team,
         classes: Sequence[int],
-    ) -> list[Fitted]:
+    ) -> list[PathResult]:
         Y = self.Y[fits[0].train]
         mean = Y.mean(axis=0) if setting.free else np.zeros(Y.shape[1])
         Y = Y - mean if setting.free else Y
@@ -305,10 +309,10 @@ class Paths:
                 head = _head(fit, solved.coef[:, end], intercept, names)
                 pipeline = Pipeline([*solved.steps.steps, ("head", head)])
             outputs = [self._output(one, classes) for one in values]
-            results.append(Fitted(outputs, pipeline, bool(solved.done[end].all())))
+            results.append(PathResult(outputs, pipeline, bool(solved.done[end].all())))
         return results
 
-    def _by_rows(self, fit: Fit, setting: _Setting, columns: Columns, team: Team) -> _Solved:
+    def _by_rows(self, fit: PathFit, setting: _Setting, columns: Columns, team: Team) -> _Solved:
         """In the basis of the rows, as scikit-learn's scaler gives them."""
         steps = clone(fit.pipeline[:-1])
         rows = steps.fit_transform(self.X[fit.train].astype(np.float64))
@@ -328,7 +332,7 @@ class Paths:
         return _Solved(steps, coef, intercept, values, solution.done)
 
     def _by_sums(
-        self, fit: Fit, setting: _Setting, columns: Columns, part: Part, known: Sums
+        self, fit: PathFit, setting: _Setting, columns: Columns, part: Part, known: Sums
     ) -> _Solved:
         """By Gram matrices."""
         scaler = fit_scaler(fit.pipeline["scaler"], part, known)
@@ -435,7 +439,7 @@ def _setting(pipeline: Pipeline) -> _Setting:
 
 
 def _columns(
-    fits: Sequence[Fit], Y: Matrix, names: Sequence[str], classes: Sequence[int]
+    fits: Sequence[PathFit], Y: Matrix, names: Sequence[str], classes: Sequence[int]
 ) -> tuple[Columns, list[slice]]:
     """The columns of several fits, and which are whose."""
     target: list[int] = []
@@ -467,7 +471,7 @@ def _columns(
     return Columns(Y, chosen, Cs, epsilons, positive, negative, hinge, squared), ends
 
 
-def _head(fit: Fit, coef: Matrix, intercept: Matrix, classes: NDArray[Any]) -> Any:
+def _head(fit: PathFit, coef: Matrix, intercept: Matrix, classes: NDArray[Any]) -> Any:
     """scikit-learn's estimator with the solution set, as if it had been fitted."""
     head = clone(fit.pipeline["head"])
     head.n_features_in_ = len(coef)

@@ -18,9 +18,9 @@ from features.stores.read import Store
 from features.stores.write import write_store
 from fusion import predict as fused
 from models import predict as heads
-from models.fits import apply
 from models.layers import train_layer
 from models.outputs import load_head
+from models.single import apply
 from tests.extract.test_run import extract  # noqa: F401
 
 

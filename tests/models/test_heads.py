@@ -80,6 +80,8 @@ def test_class_weights_and_gammas_reach_the_estimator() -> None:
         ("svc", {"fixed": {"class_weight": {"sat": 2.0}}}, "'sat' is no class; .* 'sad'"),
         ("svc", {"fixed": {"kernel": "precomputed"}}, "square"),
         ("svc", {"grid": {"gamma": ["scal"]}}, "'gamma' parameter"),
+        ("lda", {"fixed": {"solver": "svd"}}, "shrinkage auto: shrinkage not supported"),
+        ("lda", {"grid": {"shrinkage": [1.5]}}, "'shrinkage' parameter"),
     ],
 )
 def test_parameters_that_cannot_be_are_refused(

@@ -175,7 +175,7 @@ def test_fewer_groups_than_threads_are_split_by_kernel() -> None:
             for fold in folds[:n]
         ]
         _, shared, alone = fits._groups(plan)
-        assert [[plan[i].pipeline["head"].kernel for i in group] for group in shared] == expected
+        assert [[plan[i].pipeline["head"].kernel for i in group] for _, group in shared] == expected
         assert alone == []
 
 

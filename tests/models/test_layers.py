@@ -13,10 +13,10 @@ from evaluate.runs.predictions import read_predictions
 from features.common.errors import RunError
 from features.matrix import load_matrix
 from features.recipe.model import Recipe
-from models.fits import apply
 from models.layer_weights import mix
 from models.layers import train_layer, work_of
 from models.outputs import load_head
+from models.single import apply
 from tests.models import synthetic
 
 SVC = """

@@ -24,7 +24,7 @@ from features.recipe.head import HeadSpec
 from features.splits.plan import Fold
 from models.exact import linear_fits
 from models.exact.linear_fits import LOST, obstacle
-from models.fits import Fits, Fitted, route
+from models.fits import Fits, route
 from models.heads import cells
 from models.problem import Fit, Problem
 from models.search import (
@@ -34,6 +34,7 @@ from models.search import (
     refit,
     search,
 )
+from models.single import Fitted, apply
 from tests.models import synthetic
 
 LABELS = ("sad", "angry", "keen", "calm")
@@ -265,7 +266,7 @@ def test_kept_heads_are_scikit_learns(kind: str, scaler: str, shape: tuple[int, 
     for positions, one, two in zip((test, train), ours, theirs, strict=True):
         close(one, two, 1e-6)
         for model in (head, loaded):
-            close(models.fits.apply(model, X[positions], problem.labels), one, 1e-9)
+            close(apply(model, X[positions], problem.labels), one, 1e-9)
     assert type(head) is type(other)
     pairs = [(head, other)]
     if isinstance(head, MultiOutputRegressor):

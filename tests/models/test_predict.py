@@ -24,12 +24,12 @@ from features.stores.read import Store
 from features.stores.write import write_store
 from features.utterances import AUDIO_HASH
 from models import predict
-from models.fits import apply
 from models.layers import train_layer
 from models.outputs import load_head
+from models.single import apply
 from tests.models import synthetic
 from tests.models.test_layers import deep
-from tests.models.test_train import RIDGE, SVC, WITHOUT_TORCH
+from tests.models.test_train import KNN, LDA, RIDGE, SVC, WITHOUT_TORCH
 
 AUDIO = "/speech"
 ONE_CELL = SVC.replace("[0.001, 0.1]", "[0.1]")
@@ -69,7 +69,7 @@ def said(folder: Path, member: str) -> pd.DataFrame:
     return read_predictions(at / "predictions.csv")
 
 
-@pytest.mark.parametrize("text", [ONE_CELL, RIDGE])
+@pytest.mark.parametrize("text", [ONE_CELL, RIDGE, LDA, KNN])
 def test_the_head_says_of_new_audio_what_it_says_of_the_same_features(
     tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,7 +17,7 @@ from models.layers import train_layer, work_of
 from models.reproduce import main, parser, reproduce
 from tests.models import synthetic
 from tests.models.test_layers import deep
-from tests.models.test_train import RIDGE, SVC, weighted
+from tests.models.test_train import KNN, LDA, RIDGE, SVC, weighted
 
 
 def train(folder: Path, text: str) -> Path:
@@ -25,7 +25,7 @@ def train(folder: Path, text: str) -> Path:
     return train_layer(recipe, "one", stores=folder, runs=folder / "runs", jobs=1)
 
 
-@pytest.mark.parametrize("text", [RIDGE, SVC])
+@pytest.mark.parametrize("text", [RIDGE, SVC, LDA, KNN])
 def test_a_run_is_the_same_again_without_its_recipe(
     tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

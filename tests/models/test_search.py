@@ -15,7 +15,7 @@ from features.common.errors import RunError
 from features.recipe.head import HeadSpec
 from features.splits.plan import Fold
 from models import search as search_module
-from models.fits import Fits, Fitted, apply
+from models.fits import Fits
 from models.heads import cells
 from models.problem import Fit, Problem
 from models.search import (
@@ -27,6 +27,7 @@ from models.search import (
     searches,
     selection_scores,
 )
+from models.single import Fitted, apply
 
 
 def problem(kind: str = "ridge", n: int = 60, **values: object) -> Problem:

@@ -33,9 +33,9 @@ from features.recipe.model import Recipe
 from features.survey import survey
 from features.utterances import Table, read_table, write_table
 from models.checks import check_labels, check_stores, odd_rows
-from models.fits import apply
 from models.outputs import OUTPUTS, load_head
 from models.search import decide
+from models.single import apply
 from models.train import is_done, train_model
 from tests.features.test_matrix import make_store
 from tests.models import synthetic
@@ -63,6 +63,9 @@ select = "uar"
 [head.grid]
 C = [0.001, 0.1]
 """
+
+LDA = SVC.replace("linear-svc", "lda").replace("C = [0.001, 0.1]", 'shrinkage = ["auto", 0.2]')
+KNN = SVC.replace("linear-svc", "knn").replace("C = [0.001, 0.1]", "n_neighbors = [3, 8]")
 
 
 def train(folder: Path, recipe, **values) -> Path:

@@ -81,5 +81,13 @@ HEADS = by_key(
             exact=True,
         ),
         Head("logistic", CLASSIFICATION, {"C": _DECADES}, {"max_iter": 5000}),
+        Head(
+            "lda",
+            CLASSIFICATION,
+            {"shrinkage": ("auto", 1e-3, 1e-2, 0.1, 0.3, 0.6, 0.9)},
+            {"solver": "lsqr"},
+            exact=True,
+        ),
+        Head("knn", CLASSIFICATION, {"n_neighbors": (1, 3, 5, 9, 15, 25)}, exact=True),
     ]
 )  # fmt: skip
