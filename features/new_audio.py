@@ -68,7 +68,7 @@ class System:
     @property
     def models(self) -> list[str]:
         """The models of the members."""
-        return list(dict.fromkeys(one.partition("@")[0] for one in self.members))
+        return list(dict.fromkeys(member.partition("@")[0] for member in self.members))
 
 
 def add_system(parser: argparse.ArgumentParser) -> None:
@@ -134,7 +134,7 @@ def corpus_name(paths: Sequence[str]) -> str:
     >>> corpus_name(["/speech/a", "/speech/b/"]) == corpus_name(["/speech/b", "/speech/a"])
     True
     """
-    names = sorted({nfc(os.path.abspath(one)) for one in paths})
+    names = sorted({nfc(os.path.abspath(path)) for path in paths})
     text = "\n".join(names).encode("utf-8", "surrogateescape")
     return f"predict-{hashlib.blake2b(text, digest_size=5).hexdigest()}"
 
@@ -168,10 +168,10 @@ def audio_table(paths: Sequence[str]) -> tuple[Table, Path]:
         if path.is_dir():
             below, passed = find_audio(path, path, SUFFIXES)
             findings += [*passed, *_unread(path)]
-            found |= dict.fromkeys(str(path / one) for one in below)
+            found |= dict.fromkeys(str(path / name) for name in below)
             if not below:
                 none = f"{given}: no audio file below it ({', '.join(SUFFIXES)})"
-                faults.append("; ".join([none, *(one.text for one in passed)]))
+                faults.append("; ".join([none, *(finding.text for finding in passed)]))
         elif path.exists() and not path.is_file():
             faults.append(f"{given!r}: a pipe, socket or device; name files and folders")
         elif not path.exists():
@@ -185,8 +185,8 @@ def audio_table(paths: Sequence[str]) -> tuple[Table, Path]:
         raise CorpusError("\n  ".join([*faults, *hints]))
     files, again = _each_once(found)
     findings += again
-    root = Path(os.path.commonpath([os.path.dirname(one) for one in files]))
-    ids = [clean(one) for one in make_ids([os.path.relpath(one, root) for one in files])]
+    root = Path(os.path.commonpath([os.path.dirname(file) for file in files]))
+    ids = [clean(name) for name in make_ids([os.path.relpath(file, root) for file in files])]
     refuse_duplicates(ids, files, root)
     frame = pd.DataFrame({"corpus": corpus_name(paths), "utterance": ids, "path": files})
     for column in columns_of((), ()):
@@ -202,8 +202,8 @@ def _unread(folder: Path) -> list[Finding]:
     names, _ = find_audio(folder, folder, UNREAD)
     way_out = "(ffmpeg -i FILE NEW.wav converts it)"
     text = f"files are of kinds that are not read, and are passed over {way_out}"
-    one = f"file is of a kind that is not read, and is passed over {way_out}"
-    return finding("unread-audio", names, text, one)
+    singular = f"file is of a kind that is not read, and is passed over {way_out}"
+    return finding("unread-audio", names, text, singular)
 
 
 def _each_once(paths: Iterable[str]) -> tuple[list[str], list[Finding]]:
@@ -216,8 +216,8 @@ def _each_once(paths: Iterable[str]) -> tuple[list[str], list[Finding]]:
         if kept != path:
             again.append(f"{path} (is {kept})")
     text = "files are named a second time, by links to folders, and are passed over"
-    one = "file is named a second time, by a link to a folder, and is passed over"
-    return list(first.values()), finding("links-passed-over", again, text, one)
+    singular = "file is named a second time, by a link to a folder, and is passed over"
+    return list(first.values()), finding("links-passed-over", again, text, singular)
 
 
 def _is_utf8(name: str) -> bool:

@@ -146,7 +146,7 @@ def write_table(folder: Path, table: Table) -> None:
     about = {
         "labels": table.labels,
         "targets": table.targets,
-        "findings": [asdict(one) for one in table.findings],
+        "findings": [asdict(finding) for finding in table.findings],
         "corpus": table.corpus,
     }
     text = io.StringIO()
@@ -183,8 +183,8 @@ def read_table(folder: Path) -> Table:
         }
         targets = tuple(info["targets"])
         findings = [
-            Finding(one["kind"], one["count"], tuple(one["examples"]), one["text"])
-            for one in info["findings"]
+            Finding(finding["kind"], finding["count"], tuple(finding["examples"]), finding["text"])
+            for finding in info["findings"]
         ]
         corpus = info["corpus"]
     except OSError as error:

@@ -228,8 +228,8 @@ def listen(path: str, spans: Sequence[tuple[float, float]]) -> Heard:
             asked.append(error)
     at = 0
     for block in _blocks(path, sound, 0, sound.n_frames):
-        for one in running.values():
-            one.hear(block, at)
+        for heard in running.values():
+            heard.hear(block, at)
         at += len(block)
     recording_hash = running[bounds].digest.hexdigest()
     decoder = _decoder(path, sound, recording_hash)

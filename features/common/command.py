@@ -32,7 +32,7 @@ TELL_AFTER_S = 10.0
 
 def names_of(text: str) -> list[str]:
     """Split `a, b` at the commas."""
-    return [clean(one) for one in text.split(",") if clean(one)]
+    return [clean(name) for name in text.split(",") if clean(name)]
 
 
 def _processes(text: str) -> int:

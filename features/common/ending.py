@@ -82,11 +82,11 @@ def ending(prog: str) -> Iterator[Ending]:
         signal.SIGTERM: command.terminate,
         signal.SIGHUP: command.terminate,
     }
-    before = {one: signal.getsignal(one) for one in handlers}
-    for one, handler in handlers.items():
+    before = {number: signal.getsignal(number) for number in handlers}
+    for number, handler in handlers.items():
         # SIGINT of a caller that handles it by itself is the caller's.
-        if before[one] in (signal.SIG_DFL, signal.default_int_handler):
-            signal.signal(one, handler)
+        if before[number] in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(number, handler)
     mark = os.environ.get(MARK)
     watch = _Watch.start(prog)
     previous = -1
@@ -103,8 +103,8 @@ def ending(prog: str) -> Iterator[Ending]:
                 os.environ.pop(MARK, None)
             else:
                 os.environ[MARK] = mark
-        for one, was in before.items():
-            signal.signal(one, was)
+        for number, was in before.items():
+            signal.signal(number, was)
 
 
 @contextlib.contextmanager
@@ -164,9 +164,9 @@ class _Watch:
 
     def forget(self) -> None:
         """Close all that leads to the watchdog: in a child by fork, whose parent it watches."""
-        for one in self._pipes:
+        for pipe in self._pipes:
             with contextlib.suppress(OSError):
-                os.close(one)
+                os.close(pipe)
 
     def _spawn(self, prog: str) -> None:
         obeyed, order = os.pipe()
@@ -178,8 +178,8 @@ class _Watch:
         if _obey_in_c(obeyed):
             orders.append(order)
         passed = [self._pipes[0], *orders]
-        for one in passed:
-            os.set_inheritable(one, True)
+        for descriptor in passed:
+            os.set_inheritable(descriptor, True)
         argv = [sys.executable, "-I", "-S", watchdog.__file__, *map(str, (os.getpid(), *passed))]
         files = [
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
@@ -192,8 +192,8 @@ class _Watch:
         except NotImplementedError:
             os.posix_spawn(sys.executable, argv, os.environ, file_actions=files)
         finally:
-            for one in passed:
-                os.set_inheritable(one, False)
+            for descriptor in passed:
+                os.set_inheritable(descriptor, False)
 
 
 def _obey(obeyed: int) -> None:

@@ -61,11 +61,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     >>> nearest("zzz", ["xlsr-1b", "mfcc"])
     ''
     """
-    folded = {one.lower(): one for one in known}
+    folded = {name.lower(): name for name in known}
     found = difflib.get_close_matches(name.lower(), folded, n=2, cutoff=0.6)
     if not found:
         return ""
-    return "; did you mean " + " or ".join(f"'{folded[one]}'" for one in found) + "?"
+    return "; did you mean " + " or ".join(f"'{folded[match]}'" for match in found) + "?"
 
 
 def first_line(error: BaseException) -> str:

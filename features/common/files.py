@@ -239,7 +239,10 @@ def read_csv(path: str | Path) -> pd.DataFrame:
         raise ValueError(f"the header is {header}, expected names that differ")
     columns = zip(*rows, strict=True) if rows else [()] * len(header)
     return pd.DataFrame(
-        {name: pd.Series(list(one), dtype=str) for name, one in zip(header, columns, strict=True)}
+        {
+            name: pd.Series(list(texts), dtype=str)
+            for name, texts in zip(header, columns, strict=True)
+        }
     )
 
 
@@ -360,11 +363,11 @@ class Sink(io.RawIOBase):
 
 def full_disk(error: BaseException) -> OSError | None:
     """The failed write behind an error, where a full disk, quota or file-size limit caused it."""
-    one: BaseException | None = error
-    while one is not None:
-        if isinstance(one, OSError) and _errno(one) in _FULL:
-            return one
-        one = one.__cause__ or one.__context__
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and _errno(cause) in _FULL:
+            return cause
+        cause = cause.__cause__ or cause.__context__
     return None
 
 
@@ -386,7 +389,7 @@ def reason_of(path: str | Path | None, error: OSError, n_bytes: int | None = Non
     if path is None:
         return f"the output or a scratch file cannot be written: {full}; {way_out}"
     needed = "" if n_bytes is None else f" {n_bytes:,} bytes needed,"
-    folder = next(one for one in Path(path).absolute().parents if one.is_dir())
+    folder = next(folder for folder in Path(path).absolute().parents if folder.is_dir())
     return f"{path}: {full}:{needed} {shutil.disk_usage(folder).free:,} free; {way_out}"
 
 
@@ -409,10 +412,10 @@ def _remove(path: Path) -> None:
 def _remove_abandoned(path: Path) -> None:
     """Remove temporaries of `path` whose writers are processes of this machine that are gone."""
     prefix = f".{path.name}.{_host()}-"
-    for one in path.parent.glob(f"{glob.escape(prefix)}*.tmp"):
-        pid = one.name.removeprefix(prefix).partition("-")[0]
+    for left in path.parent.glob(f"{glob.escape(prefix)}*.tmp"):
+        pid = left.name.removeprefix(prefix).partition("-")[0]
         if pid.isdecimal() and not process_lives(int(pid)):
-            _remove(one)
+            _remove(left)
 
 
 def process_lives(pid: int) -> bool:

@@ -32,7 +32,7 @@ class Finding:
     text: str
 
 
-def finding(kind: str, items: Iterable[str], text: str, one: str = "") -> list[Finding]:
+def finding(kind: str, items: Iterable[str], text: str, singular: str = "") -> list[Finding]:
     """Make a list of one finding, or of none where there is no item.
 
     Parameters
@@ -41,7 +41,7 @@ def finding(kind: str, items: Iterable[str], text: str, one: str = "") -> list[F
     items : iterable of str
     text : str
         What stands behind their count.
-    one : str
+    singular : str
         The same behind 1, where it differs.
 
     Examples
@@ -52,7 +52,7 @@ def finding(kind: str, items: Iterable[str], text: str, one: str = "") -> list[F
     items = list(items)
     if not items:
         return []
-    line = f"{counted(len(items), one or text, text)}: {some(items)}"
+    line = f"{counted(len(items), singular or text, text)}: {some(items)}"
     return [Finding(kind, len(items), tuple(items[:EXAMPLES]), line)]
 
 

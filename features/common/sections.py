@@ -57,12 +57,12 @@ def check_section(
         return kind.model_validate(values)
     except ValidationError as error:
         found: dict[str, str] = {}
-        for one in error.errors():
-            depth = 2 if one["loc"] and one["loc"][0] in ("grid", "fixed") else 1
-            key = ".".join(str(part) for part in one["loc"][:depth])
-            text = _fault(kind, key, one, choices)
+        for details in error.errors():
+            depth = 2 if details["loc"] and details["loc"][0] in ("grid", "fixed") else 1
+            key = ".".join(str(part) for part in details["loc"][:depth])
+            text = _fault(kind, key, details, choices)
             # A union reports a fault a member.
-            found[key] = f"{found[key]}, or {_allowed(one)}" if key in found else text
+            found[key] = f"{found[key]}, or {_allowed(details)}" if key in found else text
         faults.extend(f"{where}{text}" for text in found.values())
         return None
 

@@ -124,8 +124,8 @@ class _Shown:
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
-        for one in lines:
-            self.write(one)
+        for line in lines:
+            self.write(line)
 
 
 @contextlib.contextmanager

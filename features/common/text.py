@@ -75,7 +75,7 @@ def merged(column: str, texts: Iterable[str]) -> list[str]:
         groups[clean(text)].append(text)
     return [
         f"{column} "
-        + " = ".join(f"{ascii(one)} ({counted(counts[one], 'row')})" for one in sorted(group))
+        + " = ".join(f"{ascii(form)} ({counted(counts[form], 'row')})" for form in sorted(group))
         for name, group in groups.items()
         if len(group) > 1 and name
     ]
@@ -94,7 +94,7 @@ def told_apart(texts: Iterable[str]) -> list[str]:
     return texts if apart else [ascii(text) for text in texts]
 
 
-def one_letter_apart(one: str, other: str) -> bool:
+def one_letter_apart(name: str, other: str) -> bool:
     """Whether one letter less, more or else, or two neighbours swapped, makes one name the other.
 
     Examples
@@ -104,13 +104,14 @@ def one_letter_apart(one: str, other: str) -> bool:
     >>> one_letter_apart("path", "path"), one_letter_apart("arousal", "valence")
     (False, False)
     """
-    if len(one) > len(other):
-        one, other = other, one
-    if one == other or len(other) - len(one) > 1:
+    if len(name) > len(other):
+        name, other = other, name
+    if name == other or len(other) - len(name) > 1:
         return False
-    start = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), len(one))
-    rest, more = one[start:], other[start:]
-    if len(one) < len(other):
+    pairs = enumerate(zip(name, other, strict=False))
+    start = next((i for i, (a, b) in pairs if a != b), len(name))
+    rest, more = name[start:], other[start:]
+    if len(name) < len(other):
         return rest == more[1:]
     swapped = len(rest) > 1 and rest[:2] == more[1::-1] and rest[2:] == more[2:]
     return rest[1:] == more[1:] or swapped
@@ -136,15 +137,15 @@ def clean_all(value: Any, twice: list[str], paths: Collection[str] = ()) -> Any:
     if isinstance(value, str):
         return clean(value)
     if isinstance(value, list | tuple):
-        return type(value)(clean_all(one, twice, paths) for one in value)
+        return type(value)(clean_all(item, twice, paths) for item in value)
     if not isinstance(value, Mapping):
         return value
     found: dict[Any, Any] = {}
-    for key, one in value.items():
+    for key, item in value.items():
         name = clean_all(key, twice)
-        if not (name in paths and isinstance(one, str)):
-            one = clean_all(one, twice, paths)
-        if name in found and found[name] != one:
+        if not (name in paths and isinstance(item, str)):
+            item = clean_all(item, twice, paths)
+        if name in found and found[name] != item:
             twice.append(str(name))
-        found[name] = one
+        found[name] = item
     return found

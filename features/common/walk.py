@@ -72,7 +72,7 @@ def walk(folder: Path, suffixes: tuple[str, ...]) -> tuple[list[str], list[Findi
     found = _Found(suffixes)
     try:
         found.folders[identity_of(folder)] = "."
-        above = {identity_of(one) for one in Path(os.path.realpath(folder)).parents}
+        above = {identity_of(parent) for parent in Path(os.path.realpath(folder)).parents}
     except OSError:
         return [], []
     _walk_real(str(folder), "", found)
@@ -101,7 +101,7 @@ def _walk_real(root: str, start: str, found: _Found) -> None:
         place = waiting.pop()
         try:
             with os.scandir(os.path.join(root, place)) as listing:
-                entries = sorted(listing, key=lambda one: (nfc(one.name), one.name))
+                entries = sorted(listing, key=lambda entry: (nfc(entry.name), entry.name))
             device = os.stat(os.path.join(root, place)).st_dev
         except OSError as error:
             found.unreadable.append(f"{place or '.'} ({error.strerror})")
@@ -169,7 +169,7 @@ def _findings(found: _Found) -> list[Finding]:
     for name, identity in found.files.items():
         if identity is not None:
             names[identity].append(name)
-    twice = [f"{name} (is {one[0]})" for one in names.values() for name in one[1:]]
+    twice = [f"{name} (is {forms[0]})" for forms in names.values() for name in forms[1:]]
     return [
         *finding(
             "links-passed-over",
@@ -217,7 +217,7 @@ def find_place(root: Path, holds: Callable[[Path], bool], depth: int = 2) -> Pat
             if holds(folder):
                 return folder
         if below < depth:
-            listed = sorted(one for folder in level for one in _folders_in(folder))
+            listed = sorted(path for folder in level for path in _folders_in(folder))
             level = []
             for _, path, identity in listed:
                 if identity not in seen:
@@ -288,15 +288,15 @@ class Lookup:
         listing = self._listing(folder)
         for key in (nfc(part), clean(part)):
             names = listing.get(key, [])
-            if len(names) > 1 and len({_real(folder, one) for one in names}) > 1:
+            if len(names) > 1 and len({_real(folder, name) for name in names}) > 1:
                 if key == nfc(part):
-                    raise _two_forms(folder, [" and ".join(ascii(one) for one in names)])
+                    raise _two_forms(folder, [" and ".join(ascii(name) for name in names)])
                 continue
             if names:
                 return part if part in names else names[0]
         # A folder may let itself be entered and not be listed.
         forms = (part, *(unicodedata.normalize(form, part) for form in ("NFC", "NFD")))
-        return next((one for one in forms if os.path.lexists(os.path.join(folder, one))), None)
+        return next((form for form in forms if os.path.lexists(os.path.join(folder, form))), None)
 
     def _listing(self, folder: str) -> dict[str, list[str]]:
         """Names by their NFC, and by their clean form where that is another."""

@@ -151,12 +151,12 @@ class Watchdog:
         Those that only tidy up what others leave behind end by themselves, and are to do that.
         """
         found = []
-        for one in Path("/proc").glob("[0-9]*"):
+        for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                if self.mark not in (one / "environ").read_bytes().split(b"\0"):
+                if self.mark not in (process / "environ").read_bytes().split(b"\0"):
                     continue
-                if b"resource_tracker" not in (one / "cmdline").read_bytes():
-                    found.append(int(one.name))
+                if b"resource_tracker" not in (process / "cmdline").read_bytes():
+                    found.append(int(process.name))
         return [pid for pid in found if pid not in (self.pid, os.getpid())]
 
 
@@ -170,13 +170,13 @@ def main(argv: list[str]) -> None:
     """Watch the process that has started this one; arguments as `ending` gives them."""
     for number in (*ENDING, signal.SIGPIPE, signal.SIGTSTP):
         signal.signal(number, signal.SIG_IGN)
-    pid, heard, *orders = (int(one) for one in argv[:-2])
+    pid, heard, *orders = (int(text) for text in argv[:-2])
     # Whatever else was inherited may be a pipe whose end somebody waits for.
     keep = {0, 1, 2, heard, *orders}
-    for one in list(map(int, os.listdir("/dev/fd"))):
-        if one not in keep:
+    for descriptor in list(map(int, os.listdir("/dev/fd"))):
+        if descriptor not in keep:
             with contextlib.suppress(OSError):
-                os.close(one)
+                os.close(descriptor)
     os.chdir("/")
     Watchdog(pid, heard, tuple(orders), argv[-2], argv[-1]).run()
 

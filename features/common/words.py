@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 
-def counted(n: int, one: str, many: str = "") -> str:
+def counted(n: int, singular: str, plural: str = "") -> str:
     """A count and its noun, which may bring a verb along.
 
     Parameters
     ----------
     n : int
-    one, many : str
-        What stands behind 1, and behind all other counts; without `many` it takes an s.
+    singular, plural : str
+        What stands behind 1, and behind all other counts; without `plural` it takes an s.
 
     Examples
     --------
@@ -19,4 +19,4 @@ def counted(n: int, one: str, many: str = "") -> str:
     >>> counted(1, "row has", "rows have"), counted(2, "row has", "rows have")
     ('1 row has', '2 rows have')
     """
-    return f"{n} {one if n == 1 else many or f'{one}s'}"
+    return f"{n} {singular if n == 1 else plural or f'{singular}s'}"

@@ -209,7 +209,7 @@ def parse(text: str) -> Where:
     if not (local or slurm or re.fullmatch(r"(tcp|tls)://\S+:\d+", text)):
         raise ClusterError(f"CLUSTER={text}: expected {EXPECTED}")
     needed = ["distributed", *(["dask_jobqueue"] if slurm else [])]
-    lacking = [one for one in needed if not _installed(one)]
+    lacking = [package for package in needed if not _installed(package)]
     if lacking:
         raise ClusterError(
             f"CLUSTER={text}: needs {' and '.join(lacking)}; install the extra `cluster`: make "
@@ -423,7 +423,7 @@ def gpus() -> list[str]:
     """What CUDA_VISIBLE_DEVICES may name, one a GPU; empty where there is none."""
     said = os.environ.get("CUDA_VISIBLE_DEVICES")
     if said is not None:
-        return [one.strip() for one in said.split(",") if one.strip()]
+        return [name.strip() for name in said.split(",") if name.strip()]
     if shutil.which("nvidia-smi") is None:
         return []
     command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
@@ -510,14 +510,14 @@ def _complaint(error: Exception) -> str:
 def _quiet() -> Iterator[None]:
     """Leave Dask's warnings and tracebacks out: what matters to the user is said by us."""
     loggers = [logging.getLogger(name) for name in _UNSEEN]
-    before = [one.level for one in loggers]
-    for one in loggers:
-        one.setLevel(logging.CRITICAL)
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        for one, level in zip(loggers, before, strict=True):
-            one.setLevel(level)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 # What follows runs in the workers.

@@ -279,7 +279,7 @@ def _counts(frame: pd.DataFrame, record: Corpus) -> list[Finding]:
         if column == "utterances":
             n = len(frame)
         elif column == "speakers":
-            there = {one for one in frame["speaker"] if one}
+            there = {name for name in frame["speaker"] if name}
             n, which = len(there), _other_speakers(there, record)
         else:
             n = int((frame[column] == value).sum())

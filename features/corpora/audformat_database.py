@@ -91,7 +91,7 @@ def _database(base: Path) -> Iterator[Any]:
         raise CorpusError(f"{base / HEADER}: no header of a database: {_line(error)}") from None
     look_up = Lookup(base)
     files = {
-        f"db.{one}.{kind}": look_up.file(f"db.{one}.{kind}") for one in tables for kind in KINDS
+        f"db.{name}.{kind}": look_up.file(f"db.{name}.{kind}") for name in tables for kind in KINDS
     }
     lost = [name for name in tables if not any(files[f"db.{name}.{kind}"] for kind in KINDS)]
     if lost:

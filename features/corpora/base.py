@@ -160,8 +160,8 @@ def match_audio(
             forms[clean(name)].append(path)
         folded = {same[0]: name for name, same in forms.items() if len(same) == 1}
         again = _matched([clean(names[place]) for place in lost], folded)
-        for place, one in zip(lost, again, strict=True):
-            found[place] = one
+        for place, match in zip(lost, again, strict=True):
+            found[place] = match
     used = set(found)
     return found, [name for path, name in below.items() if path not in used]
 
@@ -177,8 +177,8 @@ def _matched(names: Sequence[str], below: Mapping[str, str]) -> list[str | None]
     found = []
     for name in names:
         bare = name.rpartition(".")[0] or name
-        one = exact.get(name) or loose.get(name) or loose.get(bare)
-        found.append(one or stems.get(name) or stems.get(bare))
+        match = exact.get(name) or loose.get(name) or loose.get(bare)
+        found.append(match or stems.get(name) or stems.get(bare))
     return found
 
 
@@ -220,11 +220,11 @@ def make_ids(paths: Sequence[str], folder: str = "") -> list[str]:
 def refuse_duplicates(ids: Iterable[str], sources: Iterable[str], where: object) -> None:
     """Raise a CorpusError that names both files (or rows) of each id that stands twice."""
     found: dict[str, list[str]] = defaultdict(list)
-    for one, source in zip(ids, sources, strict=True):
-        found[one].append(source)
+    for utterance, source in zip(ids, sources, strict=True):
+        found[utterance].append(source)
     twice = [
-        f"{one} ({' and '.join(told_apart(s[:3]))})"
-        for one, s in sorted(found.items())
+        f"{utterance} ({' and '.join(told_apart(s[:3]))})"
+        for utterance, s in sorted(found.items())
         if len(s) > 1
     ]
     if twice:

@@ -167,7 +167,7 @@ def _add_speakers(frame: pd.DataFrame, path: Path) -> list[Finding]:
     known = {clean(row[places[0]]): [row[place] for place in places[1:]] for row in rows}
     names = frame["name"].map(clean).tolist()
     for column, name in enumerate(ABOUT_SPEAKERS):
-        frame[name] = [known[one][column] if one in known else "" for one in names]
+        frame[name] = [known[file][column] if file in known else "" for file in names]
     lost = [name for name in names if name not in known]
     return finding(
         "speakers-missing",

@@ -48,7 +48,7 @@ def read_ema(root: Path, options: Mapping[str, Any]) -> Reading:
     frame, copies = drop_copies(root, frame, ["speaker", "emotion", "number"])
     frame["utterance"] = name_utterances(frame["path"].tolist())
     frame["sentence"] = [
-        sentence(*one) for one in zip(frame["speaker"], frame["number"], strict=True)
+        sentence(*place) for place in zip(frame["speaker"], frame["number"], strict=True)
     ]
     frame["emotion"] = frame["emotion"].map(EMOTIONS)
     frame["gender"] = frame["speaker"].map(GENDERS)

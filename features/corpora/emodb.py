@@ -100,11 +100,11 @@ def _add_scores(frame: pd.DataFrame, path: Path) -> list[Finding]:
     if faults:
         rows_hold = counted(len(faults), "row holds", "rows hold")
         raise CorpusError(f"{path}: {rows_hold} no percentages: {some(faults, 10)}")
-    known = frame["utterance"].map(lambda one: clean(PurePosixPath(one).stem)).tolist()
+    known = frame["utterance"].map(lambda path: clean(PurePosixPath(path).stem)).tolist()
     for place, name in enumerate(TARGETS):
-        frame[name] = [scores[one][place] if one in scores else float("nan") for one in known]
+        frame[name] = [scores[stem][place] if stem in scores else float("nan") for stem in known]
     lost = [stem for stem in stems if stem not in set(known)]
-    spare = [one for one in known if one not in scores]
+    spare = [stem for stem in known if stem not in scores]
     return [
         *finding(
             "labels-without-audio",

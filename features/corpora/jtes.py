@@ -56,7 +56,7 @@ def read_jtes(root: Path, options: Mapping[str, Any]) -> Reading:
     frame["language"] = "ja"
     if n_sessions is not None:
         size = N_SPEAKERS // n_sessions
-        frame["session"] = [str((int(one[1:]) - 1) // size + 1) for one in frame["speaker"]]
+        frame["session"] = [str((int(speaker[1:]) - 1) // size + 1) for speaker in frame["speaker"]]
     unseen = finding(
         "tree-unverified", [str(root)],
         "folder is read as public code reads JTES, whose files were not seen: look at the counts",

@@ -148,7 +148,7 @@ def _columns(
 
 
 def _is_names(value: Any) -> bool:
-    return isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
+    return isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
 
 
 def _all_numbers(texts: list[str]) -> bool:

@@ -106,8 +106,8 @@ def drop_copies(
     same: list[str] = []
     other: list[str] = []
     for *key, path in _rows(copies, columns):
-        one, two = root / first[tuple(key)], root / path
-        alike = one.suffix.lower() != two.suffix.lower() or _size(one) == _size(two)
+        original, copy = root / first[tuple(key)], root / path
+        alike = original.suffix.lower() != copy.suffix.lower() or _size(original) == _size(copy)
         (same if alike else other).append(path)
     return kept.drop(columns=["video", "depth"]).sort_values("path", ignore_index=True), [
         *finding("copies", same, "files are copies of one that is kept, and are left out",

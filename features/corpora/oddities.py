@@ -59,8 +59,8 @@ def oddities(frame: pd.DataFrame, labels: Collection[str], reader: str) -> list[
     own = labels if reader in OWN_READERS else ()
     return [
         *_alike(frame, [*NAMES, *labels]),
-        *(one for name in labels for one in _rare(frame, name)),
-        *(one for name in own for one in _unlabelled(frame, name)),
+        *(found for name in labels for found in _rare(frame, name)),
+        *(found for name in own for found in _unlabelled(frame, name)),
         *_genders(frame),
     ]
 
@@ -90,7 +90,7 @@ def _rare(frame: pd.DataFrame, name: str) -> list[Finding]:
     for label, speaker in zip(frame[name].tolist(), frame["speaker"].tolist(), strict=True):
         if label:
             speakers[label].append(speaker)
-    several = len({one for spoken in speakers.values() for one in spoken if one}) > 1
+    several = len({language for spoken in speakers.values() for language in spoken if language}) > 1
     lone = sorted(label for label, spoken in speakers.items() if len(spoken) == 1)
     items = [
         f"{label} ({spoken[0]}, {_rows(len(spoken))})"
@@ -152,10 +152,10 @@ def columns_near(names: Iterable[str], asked: Collection[str] = ()) -> list[Find
     items = []
     for name in sorted(set(names) - set(known)):
         near = [
-            one
-            for one in known
-            if one_letter_apart(name.casefold(), one.casefold())
-            or (one in COLUMNS and alike(one) == alike(name))
+            column
+            for column in known
+            if one_letter_apart(name.casefold(), column.casefold())
+            or (column in COLUMNS and alike(column) == alike(name))
         ]
         items += [f"{name} ({' or '.join(near)}?)"] if near else []
     return finding(

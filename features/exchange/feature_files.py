@@ -120,12 +120,12 @@ def read_layouts(files: Sequence[Path], drop: Sequence[str] = ()) -> list[Layout
     for path in files:
         layouts.append(_layout(path, next(_rows(path))[1], drop))
     first = layouts[0]
-    for one in layouts[1:]:
-        if one.names != first.names:
-            pairs = zip(one.names, first.names, strict=False)
+    for layout in layouts[1:]:
+        if layout.names != first.names:
+            pairs = zip(layout.names, first.names, strict=False)
             apart = next((f"{a!r} for {b!r}" for a, b in pairs if a != b), "the last ones")
             raise UserError(
-                f"{one.path}: has other features than {first.path} ({len(one.names)} and "
+                f"{layout.path}: has other features than {first.path} ({len(layout.names)} and "
                 f"{len(first.names)}; first difference: {apart}); files that are stacked have the "
                 f"same columns in the same order"
             )
@@ -133,9 +133,9 @@ def read_layouts(files: Sequence[Path], drop: Sequence[str] = ()) -> list[Layout
 
 
 def _layout(path: Path, header: Sequence[Any], drop: Sequence[str]) -> Layout:
-    names = [clean(str(one)) for one in header]
+    names = [clean(str(cell)) for cell in header]
     id_position = next((i for i, n in enumerate(names[:2]) if n.lower() in ID_NAMES), 0)
-    unknown = [one for one in drop if one not in names]
+    unknown = [name for name in drop if name not in names]
     if unknown:
         raise UserError(f"{path}: no column {unknown[0]!r} to drop{nearest(unknown[0], names)}")
     begin = id_position + 1
@@ -297,9 +297,9 @@ class Matcher:
     """
 
     def __init__(self, frame: pd.DataFrame) -> None:
-        self._ids = {clean(one): one for one in frame["utterance"]}
+        self._ids = {clean(utterance): utterance for utterance in frame["utterance"]}
         paths = [clean(path) for path in frame["path"]]
-        self._suffixes = {*AUDIO_SUFFIXES, *(PurePosixPath(one).suffix.lower() for one in paths)}
+        self._suffixes = {*AUDIO_SUFFIXES, *(PurePosixPath(path).suffix.lower() for path in paths)}
         self._paths: dict[str, set[str]] = defaultdict(set)
         self._tails: dict[str, set[str]] = defaultdict(set)
         for utterance, path in zip(frame["utterance"], paths, strict=True):

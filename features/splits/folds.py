@@ -143,10 +143,10 @@ class Division:
     def folds(self, names: Sequence[str], promises: tuple[str, ...] = ()) -> list[Fold]:
         """One a name: fold k holds out the rows of code k."""
 
-        def one(k: int, name: str) -> Fold:
+        def fold_of(k: int, name: str) -> Fold:
             return Fold(name, lambda: self.train(k), lambda: self.test(k), promises=promises)
 
-        return [one(k, name) for k, name in enumerate(names)]
+        return [fold_of(k, name) for k, name in enumerate(names)]
 
 
 class Divider(Protocol):
@@ -216,7 +216,7 @@ class InnerFolds(Sequence[list[Fold]]):
     def __getitem__(self, i: slice) -> Sequence[list[Fold]]: ...
     def __getitem__(self, i: int | slice) -> list[Fold] | Sequence[list[Fold]]:
         if isinstance(i, slice):
-            return [self[one] for one in range(*i.indices(len(self)))]
+            return [self[k] for k in range(*i.indices(len(self)))]
         position = range(len(self))[i]
         return [self._fold(position, k) for k in range(len(self._divider.names))]
 

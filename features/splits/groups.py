@@ -36,7 +36,7 @@ class GroupDivider:
     ) -> None:
         self._rows, self._split, self._k, self._where = rows, split, k, where
         self._column, self._otherwise = column, otherwise
-        self.names, self.promises = [str(one) for one in range(k)], (column,)
+        self.names, self.promises = [str(fold) for fold in range(k)], (column,)
         groups, self.group = groups_of(rows, column)
         self._n_groups = len(groups)
         strata = y if y.ndim == 1 else None
@@ -47,7 +47,7 @@ class GroupDivider:
             )
         self._strata = None if strata is None else coded(strata)
         corpora, corpus = np.unique(rows["corpus"].to_numpy(str), return_inverse=True)
-        self._corpora, self._corpus = [str(one) for one in corpora], corpus
+        self._corpora, self._corpus = [str(name) for name in corpora], corpus
 
     def codes(self, positions: Positions) -> Codes:
         """The fold of each group.
@@ -105,4 +105,4 @@ def groups_of(rows: pd.DataFrame, column: str) -> tuple[list[str], Codes]:
     found, member = np.unique(names, return_inverse=True)
     codes = np.full(len(rows), -1, dtype=np.int64)
     codes[known] = member
-    return [str(one) for one in found], smallest(codes, len(found))
+    return [str(name) for name in found], smallest(codes, len(found))

@@ -123,9 +123,9 @@ def _joined(names: Sequence[NDArray[np.object_]], n: int) -> NDArray[np.int64]:
     ([0, 0, 0], [0, 0, 1])
     """
     rows, nodes, n_nodes = [], [], n
-    for one in names:
-        at = np.flatnonzero(one != "")
-        codes, uniques = pd.factorize(one[at])
+    for column in names:
+        at = np.flatnonzero(column != "")
+        codes, uniques = pd.factorize(column[at])
         rows.append(at)
         nodes.append(codes + n_nodes)
         n_nodes += len(uniques)

@@ -39,7 +39,7 @@ class RowDivider:
         divide: Callable[[Positions], list[Positions]],
     ) -> None:
         self._rows, self._k, self._where, self._divide = rows, k, where, divide
-        self.names, self.promises = [str(one) for one in range(k)], ()
+        self.names, self.promises = [str(fold) for fold in range(k)], ()
 
     @cached_property
     def _order(self) -> list[tuple[str, Positions]]:
@@ -70,7 +70,7 @@ class RowDivider:
                     tests = self._divide(part)
                 except ValueError as error:  # scikit-learn's words on too few utterances of a class
                     raise RunError(f"{self._where}: {corpus}: {error}") from None
-            refuse_empty(self._where, corpus, np.array([len(one) for one in tests]))
+            refuse_empty(self._where, corpus, np.array([len(test) for test in tests]))
             for k, test in enumerate(tests):
                 fold[part[test]] = k
         return smallest(fold, self._k)

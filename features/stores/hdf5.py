@@ -301,8 +301,8 @@ class File:
             head = self._bytes(address, 24)
             if head.startswith(b"SNOD"):
                 n = struct.unpack_from("<H", head, 6)[0]
-                for one in struct.iter_unpack("<QQII16x", self._bytes(address + 8, 40 * n)):
-                    yield one[:3]
+                for entry in struct.iter_unpack("<QQII16x", self._bytes(address + 8, 40 * n)):
+                    yield entry[:3]
                 continue
             n = struct.unpack_from("<H", head, 6)[0]
             if head[:5] != b"TREE\0" or len(nodes) + n > MAX_MEMBERS:

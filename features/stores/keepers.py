@@ -86,12 +86,12 @@ def find_keepers(given: Sequence[Recipe], runs: Path, stores: Path | None = None
             f"{runs}: {'is no folder' if os.path.lexists(runs) else 'not there'}: no finished run "
             "was looked for; name the folder with --runs"
         )
-    more_runs = [one / RUNS for one in beside]
+    more_runs = [folder / RUNS for folder in beside]
     of_runs = _different([runs, *more_runs])
-    more_recipes = [FOLDER, *(one / FOLDER for one in beside)]
-    of_recipes = _different([*(Path(one.path).parent for one in given), *more_recipes])
-    lost = [str(one) for one in dict.fromkeys([*more_runs, *more_recipes]) if one != runs]
-    keepers.unread += _dangling([one for one in lost if _leads_nowhere(one)])
+    more_recipes = [FOLDER, *(folder / FOLDER for folder in beside)]
+    of_recipes = _different([*(Path(recipe.path).parent for recipe in given), *more_recipes])
+    lost = [str(path) for path in dict.fromkeys([*more_runs, *more_recipes]) if path != runs]
+    keepers.unread += _dangling([path for path in lost if _leads_nowhere(path)])
     passed = {*of_runs, *([] if stores is None else _different([stores]))} - set(of_recipes)
     for path in _recipes(given, list(of_recipes.values()), passed, keepers.unread):
         try:
@@ -132,9 +132,9 @@ def _beside(stores: Path) -> list[Path]:
 def _different(folders: Iterable[Path]) -> dict[Identity, Path]:
     """The folders that are there, each real one once, under its first name."""
     found: dict[Identity, Path] = {}
-    for one in folders:
-        if os.path.isdir(one):
-            found.setdefault(identity_of(one), one)
+    for folder in folders:
+        if os.path.isdir(folder):
+            found.setdefault(identity_of(folder), folder)
     return found
 
 
@@ -166,7 +166,7 @@ def _below(
                     seen.add(identity)
                     n_folders += 1
                     with os.scandir(place) as listing:
-                        entries = sorted(listing, key=lambda one: one.name)
+                        entries = sorted(listing, key=lambda entry: entry.name)
                 except OSError as error:
                     faults.append(f"{place}: cannot be listed: {error.strerror}")
                     continue
@@ -183,7 +183,7 @@ def _below(
                         yield entry
                         waiting.append(entry.path)
             level = waiting
-        deeper = [one for one in level if identity_of(one) not in seen] if thorough else []
+        deeper = [folder for folder in level if identity_of(folder) not in seen] if thorough else []
         if deeper:
             faults.append(f"{some(deeper, 1)}: deeper than any run lies, not looked through")
 
@@ -199,7 +199,7 @@ def _recipes(
     given: Sequence[Recipe], folders: Sequence[Path], passed: set[Identity], faults: list[str]
 ) -> list[Path]:
     """The recipes in and below folders, without the given ones."""
-    known = {Path(one.path).resolve() for one in given}
+    known = {Path(recipe.path).resolve() for recipe in given}
     found, dangling = [], []
     for entry in _below(folders, passed, faults, thorough=False):
         path = Path(entry.path)

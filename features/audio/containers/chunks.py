@@ -320,7 +320,7 @@ def _walk(file: Bytes, at: int, stop: int, form: _Form | None, first: int) -> in
             n_bytes += 0 if form.all else form.head
             if name == form.samples and n_bytes > form.head + form.before:
                 raise AudioError("it has two chunks of samples: cut them apart")
-            printable = all(32 <= one < 127 for one in name[:4])
+            printable = all(32 <= byte < 127 for byte in name[:4])
             if not printable or n_bytes < form.head or name[:4] in _OTHERS:
                 return None
             if at + n_bytes > stop and name[:4] not in _KNOWN:

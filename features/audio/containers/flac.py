@@ -174,7 +174,7 @@ def _last_frame(file: Bytes, start: int, stop: int, info: bytes, counted: int) -
         end = _frame_end(head, block) if _of_kind(head, first) else None
         if end is None:
             continue
-        if any(_crc_16(one[match.start() :]) == 0 for one in tails):
+        if any(_crc_16(tail[match.start() :]) == 0 for tail in tails):
             return end, True
         beyond = max(beyond, end)
         if end < beyond:

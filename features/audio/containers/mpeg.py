@@ -192,7 +192,7 @@ def streams(file: Bytes, start: int, stop: int) -> tuple[list[Stream], list[Gap]
             current.head = current.head or file.at(at, 4)
         at += n_bytes
         current.stop, current.longest = at, max(current.longest, n_bytes)
-    return found, [one for one in (*gaps, gap) if one.n_bytes]
+    return found, [some for some in (*gaps, gap) if some.n_bytes]
 
 
 def _cut(promised: int, there: int) -> AudioError:
@@ -284,25 +284,26 @@ def parts(
         Frames are missing, or there is something between them that is none.
     """
     all_streams, gaps = streams(file, start, stop)
-    found = [one for one in all_streams if one.n_frames]
+    found = [stream for stream in all_streams if stream.n_frames]
     if not found and seen is None:
         raise AudioError("cannot be read as audio: no MPEG frame")
-    inside, outside = sum(one.stop - one.start for one in found), sum(one.n_bytes for one in gaps)
+    inside = sum(stream.stop - stream.start for stream in found)
+    outside = sum(gap.n_bytes for gap in gaps)
     if not found or (seen and inside < outside):
         # Two bytes in four thousand look like a head: this may be another kind of file.
         as_it_is = seen() if seen else None
         if as_it_is is None or as_it_is.format != "MP3":
             return [WHOLE]
-    _refuse_gaps(gaps, max((one.longest for one in found), default=_SURE * _LONGEST))
+    _refuse_gaps(gaps, max((stream.longest for stream in found), default=_SURE * _LONGEST))
     if not found:
         return [WHOLE]
-    parts = [_part(one) for one in found]
+    parts = [_part(stream) for stream in found]
     if len(found) == 1 and seen is not None:
-        (one,), (part,) = found, parts
-        lengths = (part.n_frames, (one.n_frames + bool(one.counter)) * one.n_samples)
+        (stream,), (part,) = found, parts
+        lengths = (part.n_frames, (stream.n_frames + bool(stream.counter)) * stream.n_samples)
         # A frame that counts rightly libsndfile takes itself.
-        if part == Part(one.start, one.stop):
-            return [WHOLE] if one.start == start or seen() else parts
+        if part == Part(stream.start, stream.stop):
+            return [WHOLE] if stream.start == start or seen() else parts
         as_it_is = None if part.head else seen()
         if as_it_is is not None and as_it_is.n_frames in lengths:
             return [WHOLE]
@@ -318,41 +319,42 @@ def _refuse_gaps(gaps: list[Gap], most: int) -> None:
             )
 
 
-def _part(one: Stream) -> Part:
-    if one.counted is not None and one.counted > one.n_frames and not _complete(one):
+def _part(stream: Stream) -> Part:
+    if stream.counted is not None and stream.counted > stream.n_frames and not _complete(stream):
         raise AudioError(
-            f"cut short: its header promises {one.counted} MPEG frames, {one.n_frames} are there"
+            f"cut short: its header promises {stream.counted} MPEG frames, {stream.n_frames} are "
+            "there"
         )
-    if one.broken:
-        raise AudioError(f"damaged: {one.broken} bytes between its MPEG frames are none")
-    if one.counted == one.n_frames and b"VBRI" not in one.counter[36:40]:
-        return Part(one.start, one.stop)
-    if one.counted is not None and one.counted >= 0 and (head := _recounted(one)):
-        return Part(one.start + len(head), one.stop, head)
+    if stream.broken:
+        raise AudioError(f"damaged: {stream.broken} bytes between its MPEG frames are none")
+    if stream.counted == stream.n_frames and b"VBRI" not in stream.counter[36:40]:
+        return Part(stream.start, stream.stop)
+    if stream.counted is not None and stream.counted >= 0 and (head := _recounted(stream)):
+        return Part(stream.start + len(head), stream.stop, head)
     # Without a count libsndfile takes the length from the number of bytes and the first frame's,
     # and stops there. A file that says to be longer is decoded as far as there are frames.
-    n_samples = one.n_frames * one.n_samples
-    start = one.start + len(one.counter)
-    return Part(start, one.stop, tail=_RATIO * (one.stop - start), n_frames=n_samples)
+    n_samples = stream.n_frames * stream.n_samples
+    start = stream.start + len(stream.counter)
+    return Part(start, stream.stop, tail=_RATIO * (stream.stop - start), n_frames=n_samples)
 
 
-def _complete(one: Stream) -> bool:
+def _complete(stream: Stream) -> bool:
     """Whether all bytes are there that the first frame counts: it counts itself as sound, then."""
-    at = max(one.counter.find(b"Xing", 0, 48), one.counter.find(b"Info", 0, 48))
-    n_bytes = int.from_bytes(one.counter[at + 12 : at + 16])
-    return at > 0 and one.counter[at + 7] & 3 == 3 and n_bytes == one.stop - one.start
+    at = max(stream.counter.find(b"Xing", 0, 48), stream.counter.find(b"Info", 0, 48))
+    n_bytes = int.from_bytes(stream.counter[at + 12 : at + 16])
+    return at > 0 and stream.counter[at + 7] & 3 == 3 and n_bytes == stream.stop - stream.start
 
 
-def _recounted(one: Stream) -> bytes:
+def _recounted(stream: Stream) -> bytes:
     """A frame that counts, with the right numbers and no padding at the end; empty: unknown."""
-    head = bytearray(one.counter)
+    head = bytearray(stream.counter)
     at = max(head.find(b"Xing", 0, 48), head.find(b"Info", 0, 48))
     if at < 0:
         return b""
     flags = head[at + 7]
-    head[at + 8 : at + 12] = one.n_frames.to_bytes(4)
+    head[at + 8 : at + 12] = stream.n_frames.to_bytes(4)
     if flags & 2:
-        head[at + 12 : at + 16] = min(one.stop - one.start, 2**32 - 1).to_bytes(4)
+        head[at + 12 : at + 16] = min(stream.stop - stream.start, 2**32 - 1).to_bytes(4)
     # LAME's part: 21 bytes, then 12 bits of the encoder's delay and 12 of its padding.
     padding = at + 12 + 4 * (flags >> 1 & 1) + 100 * (flags >> 2 & 1) + 4 * (flags >> 3 & 1) + 22
     if padding + 2 <= len(head):

@@ -117,13 +117,13 @@ def _write_labels(folder: Path, sizes: Sequence[int]) -> None:
     """Write the label files; those of the test rows masked, and unmasked beside them."""
     folder.mkdir(parents=True)
     lines: dict[str, list[list[str]]] = {}
-    for one in plan(sizes):
-        speaker, shares = one.speaker, [repr(share) for share in one.shares.tolist()]
+    for utterance in plan(sizes):
+        speaker, shares = utterance.speaker, [repr(share) for share in utterance.shares.tolist()]
         masked = ["?"] * len(TARGETS) if speaker.partition == "test" else shares
-        lines.setdefault(speaker.partition, []).append([one.name, *masked])
+        lines.setdefault(speaker.partition, []).append([utterance.name, *masked])
         if speaker.partition == "test":
-            lines.setdefault("test.unmasked", []).append([one.name, *shares])
-        about = [one.name, speaker.name, speaker.gender, speaker.language]
+            lines.setdefault("test.unmasked", []).append([utterance.name, *shares])
+        about = [utterance.name, speaker.name, speaker.gender, speaker.language]
         lines.setdefault("speakers", []).append(about)
     for name, rows in lines.items():
         header = ABOUT_SPEAKERS if name == "speakers" else TARGETS
