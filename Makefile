@@ -2,6 +2,7 @@
 # Variables may be given on the command line: make extract MODEL=xlsr-1b DEVICE=cuda:1
 
 RECIPE ?= recipes/emotion-share.toml
+SET ?=
 MODEL ?=
 CORPUS ?=
 A ?=
@@ -29,6 +30,16 @@ EXTRAS ?= demo,opensmile,dev
 PYTHON ?=
 PYTHON3 ?= python3
 
+# A variable of the command line that is none of these is a slip, unlike one of the environment.
+known := $(shell sed -n 's/^\([A-Z][A-Z0-9_]*\) ?=.*/\1/p' '$(firstword $(MAKEFILE_LIST))')
+given := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
+ifneq ($(filter-out $(known) SHELL MAKEFLAGS,$(given)),)
+$(error $(shell "$(or $(PYTHON),$(PYTHON3))" -c 'import difflib; near = lambda name: \
+	difflib.get_close_matches(name.upper(), "$(known)".split(), 1); print("; ".join( \
+	f"no variable {name}" + "".join(f"; did you mean {other}" for other in near(name)) \
+	for name in "$(filter-out $(known) SHELL MAKEFLAGS,$(given))".split()))'))
+endif
+
 comma := ,
 
 # The user's own environment as it is, or one that is made here and remade when the versions change.
@@ -41,13 +52,14 @@ READY :=
 endif
 forced := $(if $(filter-out 0,$(FORCE)),--force)
 locking := $(if $(filter-out 0,$(WAIT)),--wait) $(if $(filter-out 0,$(BREAK_LOCK)),--break-lock)
-some := $(if $(CORPUS),--corpus "$(CORPUS)")
+set := $(if $(strip $(SET)),--set '$(subst ','\'',$(SET))')
+some := $(if $(CORPUS),--corpus "$(CORPUS)") $(set)
 cluster := $(if $(CLUSTER),--cluster "$(CLUSTER)")
 compare = exec "$(PY)" -m evaluate compare $(or $(COMPARE),$(if $(A),"$(A)") $(if $(B),"$(B)")) $(if $(TO),--to "$(TO)")
 both = test -n "$(or $(word 2,$(COMPARE)),$(and $(A),$(B)))" || { echo 'two folders of runs are compared:' \
 	'make compare A=runs/a B=runs/b [TO=table.csv], make report COMPARE="runs/a runs/b"; got' \
 	'A=$(A) B=$(B) COMPARE=$(COMPARE)'; exit 1; };
-system := $(if $(FUSION),--fusion "$(FUSION)") $(if $(MODEL),--member "$(MODEL)")
+system := $(set) $(if $(FUSION),--fusion "$(FUSION)") $(if $(MODEL),--member "$(MODEL)")
 demonstrated = $(if $(filter command,$(firstword $(origin RECIPE))),$(RECIPE),recipes/demo.toml)
 submitted = $(or $(OUT),$(RUNS)/$(basename $(notdir $(RECIPE)))/submission/test.csv)
 where = --stores "$(STORES)" --runs "$(RUNS)"
@@ -60,6 +72,7 @@ where = --stores "$(STORES)" --runs "$(RUNS)"
 
 help:  ## this list
 	@echo "make TARGET [RECIPE=$(RECIPE)] [MODEL=a,b] [CORPUS=x] [DATA=$(DATA)] [STORES=$(STORES)] [RUNS=$(RUNS)]"
+	@echo "     [SET='head.layer=best models.mine.path=/weights/mine': keys of the recipe]"
 	@echo "     [DEVICE=auto|cpu|cuda|cuda:1|mps] [PRECISION=float32|bfloat16|float16] [JOBS=n] [FORCE=1]"
 	@echo "     [VERIFY=1] [WAIT=1] [BREAK_LOCK=1] [CLUSTER=local:N|tcp://host:port|slurm[:file]]"
 	@echo "     [ALLOW_FAILURES=n] [PYTHON=/your/python] [EXTRAS=$(EXTRAS)]"
@@ -75,7 +88,7 @@ plan: $(READY)  ## what an extraction would take: audio, batches, time, disk
 		$(some) $(forced) $(if $(MODEL),--members "$(MODEL)") $(if $(PRECISION),--precision $(PRECISION))
 
 fetch: $(READY)  ## download weights and record their hashes; then no network is needed
-	@exec "$(PY)" -m extract "$(RECIPE)" --fetch --stores "$(STORES)" $(if $(MODEL),--members "$(MODEL)")
+	@exec "$(PY)" -m extract "$(RECIPE)" --fetch --stores "$(STORES)" $(set) $(if $(MODEL),--members "$(MODEL)")
 
 extract: $(READY)  ## audio -> stores: all layers of each model (the only step for a GPU)
 	@exec "$(PY)" -m extract "$(RECIPE)" --data "$(DATA)" --stores "$(STORES)" --device $(DEVICE) --jobs $(JOBS) \

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -157,6 +158,7 @@ def main(args: argparse.Namespace) -> None:
             "STORES": (args.stores, Path("stores")),
             "RUNS": (args.runs, Path("runs")),
             "CORPUS": (",".join(args.corpus or []), ""),
+            "SET": (shlex.quote(" ".join(args.settings or [])), "''"),
         }
         more = "".join(f" {name}={value}" for name, (value, own) in given.items() if value != own)
         raise RunError(f"{error}{more}") from None

@@ -126,7 +126,11 @@ def _recipe(args: argparse.Namespace, overrides: dict[str, dict[str, str]] | Non
     """
     try:
         return load_recipe(
-            args.recipe, models=args.members, corpora=args.corpus, overrides=overrides
+            args.recipe,
+            models=args.members,
+            corpora=args.corpus,
+            overrides=overrides,
+            settings=args.settings,
         )
     except RecipeError as error:
         others = [

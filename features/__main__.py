@@ -18,7 +18,7 @@ from features.corpora.listing import listing
 from features.description import describe_table, not_audio
 from features.exchange.incoming import import_features
 from features.exchange.outgoing import FORMATS, export_features
-from features.recipe.arguments import corpus_root
+from features.recipe.arguments import corpus_root, recipe_of
 from features.recipe.load import load_recipe
 from features.splits.lint import lint_recipe
 from features.stores import inventory
@@ -44,13 +44,13 @@ def main(args: argparse.Namespace) -> int:
 
 def status(args: argparse.Namespace) -> None:
     """Print how the stores of a recipe stand to its tables."""
-    recipe = load_recipe(args.recipe, models=args.model, corpora=args.corpus)
+    recipe = recipe_of(args)
     print("\n".join(inventory.status(recipe, args.stores)))
 
 
 def lint_splits(args: argparse.Namespace) -> None:
     """Print what the sides of every fold share; a fault is what would stop a run."""
-    recipe = load_recipe(args.recipe, corpora=args.corpus)
+    recipe = recipe_of(args)
     found = [lint_recipe(protocol, args.stores) for protocol in recipe.protocols()]
     print("\n\n".join(lint.table() for lint in found))
     for lint in found:

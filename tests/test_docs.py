@@ -19,6 +19,7 @@ from pydantic_core import PydanticUndefined
 from extract.encoders.registry import MODELS
 from features.common.sections import Section
 from features.corpora import CORPORA
+from features.recipe.evaluate import EvaluateSpec
 from features.recipe.extract import CorpusSpec, ExtractSpec, ModelSpec
 from features.recipe.fusion import FusionSpec, SubsetsSpec
 from features.recipe.head import HeadSpec
@@ -27,9 +28,9 @@ from features.recipe.known.heads import HEADS
 from features.recipe.known.splits import INNER_SPLITS, OUTER_SPLITS
 from features.recipe.labels import LabelsSpec
 from features.recipe.load import load_recipe
-from features.recipe.model import EvaluateSpec, Top
 from features.recipe.published import Place, PublishedColumn, PublishedRow, PublishedTable
 from features.recipe.split import SplitSpec
+from features.recipe.top import Top
 from tests.test_rooms import LADDERS
 
 TOP = Path(__file__).resolve().parents[1]

@@ -55,6 +55,15 @@ _ARGUMENTS: dict[str, tuple[tuple[str, ...], dict[str, object]]] = {
         ("recipe",),
         {"nargs": "?", "default": DEFAULT_RECIPE, "help": "TOML file (default: %(default)s)"},
     ),
+    "set": (
+        ("--set",),
+        {
+            "action": "append",
+            "metavar": "KEY=VALUE",
+            "dest": "settings",
+            "help": "set keys of the recipe: head.layer=best models.x.path=/weights/x",
+        },
+    ),
     "data": (
         ("--data",),
         {"type": Path, "default": Path("data"), "help": "folder of the corpora (%(default)s)"},
@@ -114,10 +123,12 @@ def argument_parser(prog: str, description: str, *names: str) -> argparse.Argume
 
 
 def add_arguments(parser: argparse.ArgumentParser, *names: str) -> None:
-    """Add the shared arguments of the given names to a parser."""
+    """Add the shared arguments of the given names to a parser; `--set` goes with a recipe."""
     for name in names:
         flags, settings = _ARGUMENTS[name]
         parser.add_argument(*flags, **settings)  # type: ignore[arg-type]
+        if name == "recipe":
+            add_arguments(parser, "set")
 
 
 @shown_streams()

@@ -16,6 +16,7 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
         args.recipe,
         models=getattr(args, "model", None),
         corpora=getattr(args, "corpus", None),
+        settings=getattr(args, "settings", None),
     )
 
 

@@ -35,7 +35,7 @@ class FusionSpec(Section):
     calibrate: bool = False
 
 
-def _fusion_faults(name: str, spec: FusionSpec, classification: bool) -> list[str]:
+def fusion_faults(name: str, spec: FusionSpec, classification: bool) -> list[str]:
     """Settings of a fusion that do not go with its method or the task."""
     faults = []
     task = "classification" if classification else "regression"
@@ -94,7 +94,7 @@ class SubsetsSpec(Section):
         return {**found, "alone": True} if self.alone else found
 
 
-def _default_members(models: list[str], head: Section | None) -> list[str] | str:
+def default_members(models: list[str], head: Section | None) -> list[str] | str:
     """The models at the recipe's one layer, or why they cannot be the members."""
     layers = layers_of(head) or ["last"]
     if len(models) < 2:

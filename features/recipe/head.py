@@ -109,3 +109,32 @@ def head_choices(top: Mapping[str, Any]) -> dict[str, Sequence[str]]:
 def layers_of(head: Section | None) -> list[int | str]:
     """The layers of a list; none where the recipe names one."""
     return head.layers if isinstance(head, HeadSpec) else []
+
+
+def head_faults(head: HeadSpec, task: str, stored: Sequence[int] | None) -> list[str]:
+    """Settings of a head that do not go together or with the task.
+
+    Parameters
+    ----------
+    stored : sequence of int or None
+        `[extract] layers` where they are a list.
+    """
+    faults = []
+    kinds, scores = of_task(HEADS, task), selections(task)
+    if head.kind not in kinds:
+        faults.append(f"[head] kind: got '{head.kind}', for {task}: {', '.join(kinds)}")
+    if head.select not in scores:
+        faults.append(f"[head] select: got '{head.select}', for {task}: {', '.join(scores)}")
+    if head.per_target and task == CLASSIFICATION:
+        faults.append("[head] per_target: goes with targets (regression)")
+    both = sorted(set(head.grid) & set(head.fixed))
+    if both:
+        faults.append(f"[head] {', '.join(both)}: in grid and in fixed; give it once")
+    if len(set(map(str, head.layers))) != len(head.layers):
+        faults.append(f"[head] layer: got {head.layers}, a layer is named twice")
+    if stored is not None:
+        named = [index for layer in head.layers for index in side_by_side(layer)]
+        lacking = [index for index in named if index not in stored]
+        if lacking:
+            faults.append(f"[head] layer: {lacking} not among [extract] layers = {stored}")
+    return faults

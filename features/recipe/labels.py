@@ -13,7 +13,7 @@ from features.corpora import CORPORA
 from features.recipe.extract import (
     CorpusSpec,
 )
-from features.recipe.model import Top
+from features.recipe.top import Top
 
 
 class LabelsSpec(Section):
@@ -26,6 +26,32 @@ class LabelsSpec(Section):
 
     map: str | dict[str, str | Annotated[dict[str, str], Field(min_length=1)]]
     order: Annotated[list[str], Field(min_length=2)] | None = None
+
+
+def read_labels(
+    spec: LabelsSpec, top: Top, corpora: Mapping[str, CorpusSpec], faults: list[str]
+) -> tuple[Top, dict[str, dict[str, str]]]:
+    """Map the labels of each corpus to one list; faults are added.
+
+    Returns
+    -------
+    Top
+        With the common list.
+    dict
+        Corpus -> own label -> label of the list.
+    """
+    maps = label_maps(spec, top, corpora, faults)
+    common = tuple(dict.fromkeys(label for table in maps.values() for label in table.values()))
+    if maps and len(common) < 2:
+        faults.append(f"[labels] map: its list has one label, {', '.join(common)}; two or more")
+    elif maps:
+        faults += [
+            f"[labels] order: '{label}' is no label of the map ({', '.join(common)})"
+            f"{nearest(label, common)}"
+            for label in spec.order or ()
+            if label not in common
+        ]
+    return top.model_copy(update={"labels": spec.order or list(common)}), maps
 
 
 def label_maps(

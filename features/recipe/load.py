@@ -2,76 +2,50 @@
 
 Conventions
 -----------
-- `load_recipe` reports every fault of a recipe at once: file, key, what came, what is allowed.
+- `load_recipe` reports every fault of a recipe at once: file, key, what came, what is allowed. Each
+  section's module has its faults; here they are collected.
 - `corpora` and `models` are lists of keys, or tables of tables where one needs settings of its own:
   `[models.mine] path = "..."`. In a list a member may be an inline table with a `name`.
 - Paths in a recipe are relative to the working directory, as those on the command line are.
-- Defaults stand here and nowhere else. Tables of papers (`[[published]]`) are in
-  `features.recipe.published`.
+- Defaults stand in the sections' modules and nowhere else. Tables of papers (`[[published]]`) are
+  in `features.recipe.published`.
 """
 
 from __future__ import annotations
 
-import re
-import tomllib
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from features.common.errors import RecipeError, nearest
-from features.common.files import TOML_BYTES, read_text
-from features.common.sections import Section, check_section, names_folder
-from features.common.text import clean, clean_all, nfc
+from features.common.sections import Section, check_section
+from features.common.text import clean, nfc
 from features.common.walk import existing
 from features.common.words import counted
-from features.recipe.extract import (
-    CorpusSpec,
-    ExtractSpec,
-    ModelSpec,
-    concatenation_faults,
-)
+from features.recipe.evaluate import EvaluateSpec
+from features.recipe.extract import CorpusSpec, ExtractSpec, ModelSpec, concatenation_faults
 from features.recipe.fusion import (
     SUBSETS,
     FusionSpec,
     SubsetsSpec,
-    _default_members,
-    _fusion_faults,
+    default_members,
+    fusion_faults,
     fusions_of,
     member_faults,
     subset_faults,
     subsets_of,
 )
-from features.recipe.head import (
-    HeadSpec,
-    head_choices,
-    layers_of,
-    side_by_side,
-)
-from features.recipe.known.heads import HEADS
-from features.recipe.known.metrics import selections, shown
-from features.recipe.known.records import of_task
-from features.recipe.labels import LabelsSpec, corpus_faults, label_maps
-from features.recipe.model import (
-    EvaluateSpec,
-    Recipe,
-    Top,
-    members_of,
-)
-from features.recipe.published import Known, read_published
-from features.recipe.split import (
-    SplitSpec,
-    _also,
-    _same_folds,
-    seed_faults,
-    split_faults,
-)
-
-"""Of a part of `a+b`. Beyond them one part counts alone, and sums lose the digits of the others."""
-"""Four fifths train, in five parts of which each validates once; speakers are on both sides."""
-"""What stands in `runs/<recipe>/` beside the models' runs."""
-"""Of `[head] layer`: the last one, the plain mean of 1..L, a convex weighting of all stored ones,
-learned by every fold on its training rows, and the one that every fold chooses on them."""
-
+from features.recipe.head import HeadSpec, head_choices, head_faults, layers_of
+from features.recipe.known.metrics import shown
+from features.recipe.labels import LabelsSpec, corpus_faults, read_labels
+from features.recipe.members import members_of
+from features.recipe.model import Recipe
+from features.recipe.overrides import apply
+from features.recipe.published import Known, PublishedTable, read_published, tables_of
+from features.recipe.reading import read_recipe
+from features.recipe.split import SplitSpec, all_split_faults, protocols_of
+from features.recipe.top import Top, top_faults
 
 _SECTIONS: dict[str, type[Section]] = {
     "extract": ExtractSpec,
@@ -79,9 +53,43 @@ _SECTIONS: dict[str, type[Section]] = {
     "head": HeadSpec,
     "evaluate": EvaluateSpec,
 }
-# A dotted key of so many parts: tomllib takes the square of their number in time and memory.
-_DEEP_KEY = re.compile(r"""(?<![\w"'-])(?:[\w"'-]+[ \t]*\.[ \t]*){100}""")
 _KEYS = ("corpora", "models", "fusion", "published", *Top.model_fields, *_SECTIONS)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The tables of a recipe, read; what is faulty is None or left out.
+
+    Attributes
+    ----------
+    flat : dict
+        The keys above the first table as they came.
+    top : Top or None
+        The same, with the common list of `[labels]`.
+    maps : dict
+        Corpus -> own label -> label of the common list.
+    sections : dict
+        `extract`, `split`, `head`, `evaluate`.
+    also : dict
+        Protocols beside the main one.
+    corpora, models, fusions : dict
+    subsets : SubsetsSpec or None
+    """
+
+    flat: dict[str, Any]
+    top: Top | None
+    maps: dict[str, dict[str, str]]
+    sections: dict[str, Section | None]
+    also: dict[str, SplitSpec]
+    corpora: dict[str, CorpusSpec]
+    models: dict[str, ModelSpec]
+    fusions: dict[str, FusionSpec]
+    subsets: SubsetsSpec | None
+
+    @property
+    def task(self) -> str:
+        """By the key that the recipe has, faulty or not."""
+        return "classification" if "target" in self.flat else "regression"
 
 
 def load_recipe(
@@ -90,6 +98,7 @@ def load_recipe(
     models: Sequence[str] | None = None,
     corpora: Sequence[str] | None = None,
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    settings: Sequence[str] | None = None,
 ) -> Recipe:
     """Read and check a recipe.
 
@@ -101,6 +110,8 @@ def load_recipe(
         Restriction to members of the recipe's own lists (`MODEL=`, `CORPUS=`).
     overrides : mapping of mapping, optional
         Values that win over the file's: `{"extract": {"precision": "bfloat16"}}`.
+    settings : sequence of str, optional
+        The same as text (`SET=`): `["head.layer=best models.x.path=/weights/x"]`.
 
     Raises
     ------
@@ -109,18 +120,32 @@ def load_recipe(
     """
     path = existing(path)
     twice: list[str] = []
-    raw = _clean(_read_toml(path), twice)
-    models, corpora = ([clean(one) for one in names or ()] for names in (models, corpora))
-    for section, values in (overrides or {}).items():
-        if isinstance(raw.setdefault(section, {}), dict):
-            raw[section].update(values)
-
-    faults: list[str] = [
+    raw = read_recipe(path, twice)
+    faults = [
         f"'{key}' stands twice, in spellings that differ in accents, blanks or what is invisible"
         for key in twice
     ]
+    faults += apply(raw, settings or (), _KEYS)
+    for section, values in (overrides or {}).items():
+        if isinstance(raw.setdefault(section, {}), dict):
+            raw[section].update(values)
+    parts = _read(raw, faults)
+    if parts.top is not None:
+        faults += _combinations(parts, parts.top)
+    tables = tables_of(raw.get("published", []), path, faults)
+    published = read_published(tables, _known_to_tables(parts), faults)
+    models, corpora = ([clean(name) for name in names or ()] for names in (models, corpora))
+    faults += _restrictions("MODEL", models, parts.models)
+    faults += _restrictions("CORPUS", corpora, parts.corpora)
+    if faults or parts.top is None:
+        raise RecipeError("\n  ".join([f"{path}: {counted(len(faults), 'fault')}", *faults]))
+    return _recipe(path, parts, parts.top, published, models, corpora)
+
+
+def _read(raw: Mapping[str, Any], faults: list[str]) -> Parts:
+    """Read every table by itself; a line is added for each fault."""
     faults += [f"{key}: no such key{nearest(key, _KEYS)}" for key in raw if key not in _KEYS]
-    flat = {k: raw[k] for k in Top.model_fields if k in raw}
+    flat = {key: raw[key] for key in Top.model_fields if key in raw}
     mapped = None
     if isinstance(raw.get("labels"), dict):
         mapped = check_section(LabelsSpec, flat.pop("labels"), "[labels] ", faults)
@@ -135,136 +160,62 @@ def load_recipe(
         )
         for name, kind in _SECTIONS.items()
     }
-    also = _also(sections["split"], faults)
-    corpus_specs = members_of(CorpusSpec, raw, "corpora", faults)
-    model_specs = members_of(ModelSpec, raw, "models", faults)
+    also = protocols_of(sections["split"], faults)
+    corpora = members_of(CorpusSpec, raw, "corpora", faults)
+    models = members_of(ModelSpec, raw, "models", faults)
     tables = raw.get("fusion", {})
-    members = _default_members(list(model_specs), sections["head"])
+    members = default_members(list(models), sections["head"])
     fusions = fusions_of(tables, members, faults)
     subsets = subsets_of(tables, members, flat, faults)
     maps: dict[str, dict[str, str]] = {}
     if top is not None and mapped is not None:
-        maps = label_maps(mapped, top, corpus_specs, faults)
-        common = tuple(dict.fromkeys(one for table in maps.values() for one in table.values()))
-        if len(common) > 1 or not maps:
-            faults += [
-                f"[labels] order: '{one}' is no label of the map ({', '.join(common)})"
-                f"{nearest(one, common)}"
-                for one in mapped.order or ()
-                if maps and one not in common
-            ]
-        else:
-            faults.append(f"[labels] map: its list has one label, {', '.join(common)}; two or more")
-        top = top.model_copy(update={"labels": mapped.order or list(common)})
-    if top is not None:
-        faults += _combinations(
-            top, sections, corpus_specs, model_specs, fusions, subsets, maps, also
-        )
+        top, maps = read_labels(mapped, top, corpora, faults)
+    return Parts(flat, top, maps, sections, also, corpora, models, fusions, subsets)
+
+
+def _combinations(parts: Parts, top: Top) -> list[str]:
+    """Faults that no table shows alone. Tables that are themselves faulty are passed over."""
+    faults = top_faults(top)
+    head, split, extract = (parts.sections[name] for name in ("head", "split", "extract"))
+    if isinstance(head, HeadSpec):
+        layers = extract.layers if isinstance(extract, ExtractSpec) else "all"
+        faults += head_faults(head, top.task, None if isinstance(layers, str) else layers)
+    classification = top.target is not None
+    if isinstance(split, SplitSpec):
+        faults += all_split_faults(split, parts.also, head, classification, list(parts.corpora))
+    faults += concatenation_faults(parts.models, head)
+    known = {*parts.models, *(f"{m}@{layer}" for m in parts.models for layer in layers_of(head))}
+    for name, spec in parts.fusions.items():
+        faults += member_faults(name, spec.members, known)
+        faults += fusion_faults(name, spec, classification)
+    if parts.subsets is not None:
+        faults += member_faults(SUBSETS, parts.subsets.members, known)
+        faults += subset_faults(parts.subsets, classification)
+    return [*faults, *corpus_faults(top, parts.corpora, parts.maps)]
+
+
+def _known_to_tables(parts: Parts) -> Known:
+    """What the tables of a paper may name."""
+    faulty = parts.top is None or None in parts.sections.values()
     settings = {
-        "corpora": corpus_specs,
-        "models": model_specs,
-        **flat,
-        "labels": top.labels if top else None,
-        "label_maps": maps,
-        "fusion": fusions,
-        "subsets": subsets,
-        **sections,
+        "corpora": parts.corpora,
+        "models": parts.models,
+        **parts.flat,
+        "labels": parts.top.labels if parts.top else None,
+        "label_maps": parts.maps,
+        "fusion": parts.fusions,
+        "subsets": parts.subsets,
+        **parts.sections,
     }
-    known_to_tables = Known(
-        _run_names(model_specs, sections["head"], fusions),
-        (top.targets if top else None) or (),
-        corpus_specs,
-        shown("classification" if "target" in flat else "regression"),
-        subsets.sizes if subsets else None,
-        len(corpus_specs) == 1 or bool(subsets and subsets.alone),
-        None if top is None or None in sections.values() else settings,
+    return Known(
+        _run_names(parts.models, parts.sections["head"], parts.fusions),
+        (parts.top.targets if parts.top else None) or (),
+        parts.corpora,
+        shown(parts.task),
+        parts.subsets.sizes if parts.subsets else None,
+        len(parts.corpora) == 1 or bool(parts.subsets and parts.subsets.alone),
+        None if faulty else settings,
     )
-    published = read_published(_published(raw, path, faults), known_to_tables, faults)
-    for option, given, known in (("MODEL", models, model_specs), ("CORPUS", corpora, corpus_specs)):
-        faults += [
-            f"{option}={one}: not in the recipe's list ({', '.join(known)}){nearest(one, known)}"
-            for one in given or ()
-            if one not in known
-        ]
-    if faults or top is None:
-        count = counted(len(faults), "fault")
-        raise RecipeError("\n  ".join([f"{path}: {count}", *faults]))
-    return Recipe.model_validate(
-        {
-            "name": nfc(path.stem),
-            "path": str(path),
-            "corpora": {k: v for k, v in corpus_specs.items() if not corpora or k in corpora},
-            "models": {k: v for k, v in model_specs.items() if not models or k in models},
-            "target": top.target,
-            "targets": tuple(top.targets or ()),
-            "labels": tuple(top.labels) if top.labels else None,
-            "label_maps": {k: v for k, v in maps.items() if not corpora or k in corpora},
-            "fusion": fusions,
-            "subsets": subsets,
-            "also": also,
-            "published": published,
-            **sections,
-        }
-    )
-
-
-_PATHS = {"corpora": ("root", "file"), "models": ("path",), "split": ("emobox",)}
-"""What names files in each section."""
-
-
-def _clean(raw: Mapping[str, Any], twice: list[str]) -> dict[str, Any]:
-    """All texts in the one form but paths, which are looked up in either."""
-    found: dict[str, Any] = {}
-    for key, one in raw.items():
-        name = clean(key)
-        twice += [name] if name in found else []
-        found[name] = clean_all(one, twice, _PATHS.get(name, ()))
-    return found
-
-
-def _lists_and_tables(text: str) -> list[str]:
-    """What TOML refuses where `corpora` or `models` is a list and has tables, too."""
-    faults = []
-    for key in ("corpora", "models"):
-        is_list = re.search(rf"^[ \t]*{key}[ \t]*=[ \t]*\[", text, re.MULTILINE)
-        table = re.search(rf"^[ \t]*\[[ \t]*{key}[ \t]*\.[ \t]*([^\]\n.]+)", text, re.MULTILINE)
-        if is_list and table:
-            name = table[1].strip(" \t\"'")
-            faults.append(
-                f"{key} is a list and has [{key}.{name}] beside it; it is one or the other: leave "
-                f"the list out and give every member a table of its own (empty where it needs no "
-                f"settings), or write {{name = '{name}', ...}} into the list"
-            )
-    return faults
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        text = read_text(path, "utf-8-sig", TOML_BYTES)
-        if _DEEP_KEY.search(text):
-            raise RecursionError
-        return tomllib.loads(text)
-    except FileNotFoundError:
-        near = nearest(path.name, [one.name for one in path.parent.glob("*.toml")])
-        raise RecipeError(
-            f"{path}: no such recipe{near}; shipped ones are in recipes/, and "
-            f"RECIPE=path names another"
-        ) from None
-    except IsADirectoryError:
-        raise RecipeError(f"{path}: is a folder; RECIPE names a TOML file") from None
-    except OSError as error:
-        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from None
-    except RecursionError:
-        raise RecipeError(f"{path}: not valid TOML: nested too deeply") from None
-    except UnicodeDecodeError as error:
-        raise RecipeError(f"{path}: not valid TOML: {error}") from None
-    except ValueError as error:  # no TOML, a number beyond all measure
-        refused = _lists_and_tables(text) or [f"not valid TOML: {error}"]
-        raise RecipeError("\n  ".join(f"{path}: {one}" for one in refused)) from None
-
-
-"""The one table of [fusion] that is no combination."""
-"""By which subsets are chosen, and the default: all of them."""
 
 
 def _run_names(
@@ -276,86 +227,38 @@ def _run_names(
     return [*tagged, *(f"fusion/{name}" for name in fusions)]
 
 
-def _published(raw: Mapping[str, Any], path: Path, faults: list[str]) -> Any:
-    """The tables of the paper: the recipe's own, or those of the recipe beside it that it names."""
-    given = raw.get("published", [])
-    if not isinstance(given, str):
-        return given
-    if not names_folder(given):
-        faults.append(f"published: {given!r} cannot name a recipe")
-        return []
-    try:
-        theirs = _clean(_read_toml(existing(path.with_name(f"{given}.toml"))), []).get(
-            "published", []
-        )
-    except RecipeError as error:
-        faults.append(f"published: {error}")
-        return []
-    if not isinstance(theirs, list):
-        faults.append(f"published: {given}.toml has none of its own; name the recipe that has them")
-        return []
-    return theirs
+def _restrictions(option: str, given: Collection[str], known: Collection[str]) -> list[str]:
+    """Names of the command line that the recipe lacks."""
+    return [
+        f"{option}={name}: not in the recipe's list ({', '.join(known)}){nearest(name, known)}"
+        for name in given
+        if name not in known
+    ]
 
 
-def _combinations(
+def _recipe(
+    path: Path,
+    parts: Parts,
     top: Top,
-    sections: Mapping[str, Section | None],
-    corpora: Mapping[str, CorpusSpec],
-    models: Mapping[str, ModelSpec],
-    fusions: Mapping[str, FusionSpec],
-    subsets: SubsetsSpec | None,
-    maps: Mapping[str, Mapping[str, str]],
-    also: Mapping[str, SplitSpec],
-) -> list[str]:
-    """Faults that no table shows alone. Tables that are themselves faulty are passed over."""
-    faults: list[str] = []
-    if (top.target is None) == (not top.targets):
-        faults.append(
-            'target, targets: give one of the two: target = "a label column" (classification) '
-            'or targets = ["..."] (regression)'
-        )
-    classification = top.target is not None
-    for key, names in (("labels", top.labels), ("targets", top.targets)):
-        again = sorted({one for one in names or () if (names or []).count(one) > 1})
-        faults += [f"{key}: '{one}' is named twice" for one in again]
-    if top.labels and not classification:
-        faults.append("labels: goes with target (classification), not with targets")
-    head, split, extract = sections["head"], sections["split"], sections["extract"]
-    if isinstance(head, HeadSpec):
-        task = "classification" if classification else "regression"
-        kinds, scores = of_task(HEADS, task), selections(task)
-        if head.kind not in kinds:
-            faults.append(f"[head] kind: got '{head.kind}', for {task}: {', '.join(kinds)}")
-        if head.select not in scores:
-            faults.append(f"[head] select: got '{head.select}', for {task}: {', '.join(scores)}")
-        if head.per_target and classification:
-            faults.append("[head] per_target: goes with targets (regression)")
-        both = sorted(set(head.grid) & set(head.fixed))
-        if both:
-            faults.append(f"[head] {', '.join(both)}: in grid and in fixed; give it once")
-        if len(set(map(str, head.layers))) != len(head.layers):
-            faults.append(f"[head] layer: got {head.layers}, a layer is named twice")
-        if isinstance(extract, ExtractSpec) and isinstance(extract.layers, list):
-            named = [index for one in head.layers for index in side_by_side(one)]
-            lacking = [index for index in named if index not in extract.layers]
-            if lacking:
-                faults.append(
-                    f"[head] layer: {lacking} not among [extract] layers = {extract.layers}"
-                )
-    if isinstance(split, SplitSpec):
-        faults += split_faults(split, classification, list(corpora))
-        for name, one in also.items():
-            found = split_faults(one, classification, list(corpora))
-            faults += [fault.replace("[split]", f"[split] also, {name}:", 1) for fault in found]
-        faults += seed_faults(split, head, also)
-        faults += _same_folds(split, also)
-    faults += concatenation_faults(models, head)
-    known = set(models) | {f"{m}@{layer}" for m in models for layer in layers_of(head)}
-    for name, spec in fusions.items():
-        faults += member_faults(name, spec.members, known)
-        faults += _fusion_faults(name, spec, classification)
-    if subsets is not None:
-        faults += member_faults(SUBSETS, subsets.members, known)
-        faults += subset_faults(subsets, classification)
-    faults += corpus_faults(top, corpora, maps)
-    return faults
+    published: list[PublishedTable],
+    models: Collection[str],
+    corpora: Collection[str],
+) -> Recipe:
+    """The recipe of parts without a fault, restricted to what is named."""
+    return Recipe.model_validate(
+        {
+            "name": nfc(path.stem),
+            "path": str(path),
+            "corpora": {k: v for k, v in parts.corpora.items() if not corpora or k in corpora},
+            "models": {k: v for k, v in parts.models.items() if not models or k in models},
+            "target": top.target,
+            "targets": tuple(top.targets or ()),
+            "labels": tuple(top.labels) if top.labels else None,
+            "label_maps": {k: v for k, v in parts.maps.items() if not corpora or k in corpora},
+            "fusion": parts.fusions,
+            "subsets": parts.subsets,
+            "also": parts.also,
+            "published": published,
+            **parts.sections,
+        }
+    )

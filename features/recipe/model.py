@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from features.common.sections import S, Section, check_section, names_folder
+from features.common.sections import Section
+from features.recipe.evaluate import EvaluateSpec
 from features.recipe.extract import (
     CorpusSpec,
     ExtractSpec,
@@ -26,16 +27,6 @@ from features.recipe.split import (
     SplitSpec,
     seed_protocol,
 )
-
-RUN_FOLDERS = ("fusion", "predict", "protocols", "report", "submission")
-
-
-class EvaluateSpec(Section):
-    """`[evaluate]`: bootstrap intervals."""
-
-    bootstrap: Annotated[int, Field(ge=100)] = 1000
-    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
-    seed: Annotated[int, Field(ge=0)] = 0
 
 
 class Recipe(Section):
@@ -144,44 +135,3 @@ class Recipe(Section):
     def resolved(self) -> dict[str, Any]:
         """The recipe as JSON-able values, command line merged in."""
         return self.model_dump(mode="json")
-
-
-class Top(Section):
-    """The keys above the first table."""
-
-    target: str | None = None
-    targets: list[str] | None = None
-    labels: Annotated[list[str], Field(min_length=2)] | None = None
-
-
-def members_of(kind: type[S], raw: Mapping[str, Any], key: str, faults: list[str]) -> dict[str, S]:
-    """Read `corpora` or `models`: a list of keys and inline tables, or a table of tables."""
-    given = raw.get(key)
-    if not given:
-        faults.append(f'{key}: missing; give a list: {key} = ["..."]')
-        return {}
-    pairs: list[tuple[str, Any]] = []
-    if isinstance(given, dict):
-        pairs = list(given.items())
-    elif isinstance(given, list):
-        for one in given:
-            if isinstance(one, str):
-                pairs.append((one, {}))
-            elif isinstance(one, dict) and isinstance(one.get("name"), str):
-                pairs.append((one["name"], {k: v for k, v in one.items() if k != "name"}))
-            else:
-                faults.append(f"{key}: got {one!r}, allowed: a key, or a table with a name")
-    else:
-        faults.append(f"{key}: got {given!r}, allowed: a list of keys, or [{key}.NAME] tables")
-    result: dict[str, S] = {}
-    for name, values in pairs:
-        if name in result:
-            faults.append(f"{key}: {name} is named twice")
-        if not names_folder(name):
-            faults.append(f"{key}: {name!r} cannot name a folder; no / \\ @ in a name")
-        if key == "models" and name in RUN_FOLDERS:
-            faults.append(f"models: '{name}' is a folder beside the runs; choose another name")
-        checked = check_section(kind, values, f"[{key}.{name}] ", faults)
-        if checked is not None:
-            result[name] = checked
-    return result

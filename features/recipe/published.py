@@ -18,14 +18,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from features.common.errors import nearest
-from features.common.sections import Among, Section, check_section
+from features.common.errors import RecipeError, nearest
+from features.common.sections import Among, Section, check_section, names_folder
+from features.common.walk import existing
 from features.recipe.known.metrics import shown
 from features.recipe.known.records import TASKS
+from features.recipe.reading import read_recipe
 
 Stem = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$")]
 Figure = Annotated[float, Field(allow_inf_nan=False)] | Literal["-"]
@@ -135,6 +138,35 @@ class Known:
     sizes: Collection[int] | None
     alone: bool
     settings: Mapping[str, Any] | None
+
+
+def tables_of(given: Any, path: Path, faults: list[str]) -> Any:
+    """The tables of the paper: the recipe's own, or those of the recipe beside it that it names.
+
+    Parameters
+    ----------
+    given : any
+        What the recipe says of `published`.
+    path : Path
+        The recipe.
+    faults : list of str
+        Gets what is wrong with the one beside it.
+    """
+    if not isinstance(given, str):
+        return given
+    if not names_folder(given):
+        faults.append(f"published: {given!r} cannot name a recipe")
+        return []
+    try:
+        beside = read_recipe(existing(path.with_name(f"{given}.toml")), [])
+    except RecipeError as error:
+        faults.append(f"published: {error}")
+        return []
+    theirs = beside.get("published", [])
+    if not isinstance(theirs, list):
+        faults.append(f"published: {given}.toml has none of its own; name the recipe that has them")
+        return []
+    return theirs
 
 
 def read_published(given: Any, known: Known, faults: list[str]) -> list[PublishedTable]:

@@ -153,7 +153,7 @@ def seed_faults(split: SplitSpec, head: Section | None, also: Mapping[str, Split
     return faults
 
 
-def _same_folds(split: SplitSpec, also: Mapping[str, SplitSpec]) -> list[str]:
+def same_folds(split: SplitSpec, also: Mapping[str, SplitSpec]) -> list[str]:
     """Protocols that are the main one, or another, by a second name."""
     faults = []
     seen = [("the main protocol", _folds_of(split))]
@@ -172,7 +172,7 @@ def _folds_of(split: SplitSpec) -> dict[str, Any]:
     return {key: one for key, one in split.settings().items() if key != "expect_overlap"}
 
 
-def _also(split: Section | None, faults: list[str]) -> dict[str, SplitSpec]:
+def protocols_of(split: Section | None, faults: list[str]) -> dict[str, SplitSpec]:
     """Read `[split] also`: names of outer splits, or tables with settings and maybe a name."""
     protocols: dict[str, SplitSpec] = {}
     if not isinstance(split, SplitSpec):
@@ -198,3 +198,18 @@ def _also(split: Section | None, faults: list[str]) -> dict[str, SplitSpec]:
         if spec is not None:
             protocols[name] = spec
     return protocols
+
+
+def all_split_faults(
+    split: SplitSpec,
+    also: Mapping[str, SplitSpec],
+    head: Section | None,
+    classification: bool,
+    corpora: Sequence[str],
+) -> list[str]:
+    """Faults of the split, of the protocols beside it, and of its seeds."""
+    faults = split_faults(split, classification, corpora)
+    for name, protocol in also.items():
+        found = split_faults(protocol, classification, corpora)
+        faults += [fault.replace("[split]", f"[split] also, {name}:", 1) for fault in found]
+    return [*faults, *seed_faults(split, head, also), *same_folds(split, also)]

@@ -549,4 +549,5 @@ def test_the_recipe_of_a_manifest_in_the_readme_is_whole(tmp_path: Path) -> None
     (block,) = re.findall(r"```toml\n([^`]*reader = \"manifest\"[^`]*)```", text)
     recipe = load_recipe(write(tmp_path, block))
     assert recipe.corpora["mine"].reader == "manifest"
-    assert list(recipe.fusion) == ["mean"]
+    assert not recipe.fusion
+    assert (recipe.head.layer, recipe.split.inner_folds) == ("best", 3)
