@@ -304,7 +304,7 @@ def ours(key: str, on: On, budget: float) -> Embed:
     from extract.encoders.encoder import Encoder
 
     encoder = Encoder(describe_checkpoint(key, on), on.device)
-    workers = Machine(on.device).n_workers(on.device != "cpu", is_acoustic=False)
+    workers = Machine(on.device).n_workers(on.device != "cpu", in_decoders=False)
 
     def embed(clips: Sequence[Clip]) -> np.ndarray:
         batches = plan(clips, encoder.description, budget)

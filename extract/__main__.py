@@ -16,7 +16,7 @@ from extract.encoders.fetch import fetch
 from extract.encoders.registry import MODELS, Model, find_model
 from extract.encoders.weights import cached_snapshot
 from extract.job.compute import load_extractor
-from extract.job.device import Machine, resolve_device
+from extract.job.device import Machine, device_of, resolve_device
 from extract.job.estimate import estimate
 from extract.job.run import run
 from extract.plan.work import (
@@ -89,6 +89,9 @@ def main(args: argparse.Namespace) -> int:
         ]
         for model in imported:
             print(_describe_import(corpus, model, table, args.stores))
+    for target in targets:
+        if target.description.remark and any(w.jobs for w in works if w.target is target):
+            print(f"{target.title}: {target.description.remark}")
     machine = Machine(args.device, recipe.extract.batch_seconds, args.jobs, recipe.extract.workers)
     if not where:
         _check_device(works, machine, None)
@@ -186,13 +189,13 @@ def _check_device(works: list[Work], machine: Machine, workers: cluster.Workers 
     ModelError
         There is no such device.
     """
-    neural = [one.target.model for one in works if one.jobs and one.target.model.kind != "acoustic"]
+    neural = any(work.jobs and not work.target.in_decoders for work in works)
     if not neural or machine.device in ("auto", "cpu"):
         return
     if workers is None:
-        resolve_device(machine.device, neural[0])
+        resolve_device(machine.device)
     else:
-        workers.client.submit(resolve_device, machine.device, neural[0], pure=False).result()
+        workers.client.submit(resolve_device, machine.device, pure=False).result()
 
 
 def _plan(works: list[Work], machine: Machine, stores: Path) -> int:
@@ -202,7 +205,7 @@ def _plan(works: list[Work], machine: Machine, stores: Path) -> int:
         extractor = None
         for work in group:
             if extractor is None and not work.idle:
-                extractor = load_extractor(target, resolve_device(machine.device, target.model))
+                extractor = load_extractor(target, device_of(machine.device, target))
             estimates.append(estimate(work, machine, extractor))
             print(estimates[-1], flush=True)
     audio_s, time_s = (sum(getattr(one, n) for one in estimates) for n in ("audio_s", "time_s"))
@@ -369,6 +372,7 @@ def _targets(recipe: Recipe, models: list[tuple[Model, ModelSpec]]) -> list[Targ
                 precision=settings.precision,
                 layers=settings.layers,
                 max_seconds=settings.max_seconds,
+                engine=settings.engine,
             )
             targets.append(make_target(model, description))
         except ModelError as error:

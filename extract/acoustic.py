@@ -18,7 +18,8 @@ import functools
 import importlib.metadata
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +54,26 @@ class AcousticDescription:
     default: list[str]
     min_samples: int
     trained: bool = True
+
+    n_layers: ClassVar[int] = 0
+    padded_samples: ClassVar[int] = 0
+    folder: ClassVar[Path | None] = None
+    """Of no checkpoint."""
+    remark: ClassVar[str] = ""
+    """Nothing is said when an extraction starts."""
+
+    @property
+    def feature_set(self) -> str:
+        """The set, which the processes that decode compute."""
+        return str(self.key["model"])
+
+    def column_names(self) -> dict[str, list[str]]:
+        """Names of the columns of each statistic."""
+        return column_names(self.feature_set)
+
+    def portable(self) -> AcousticDescription:
+        """The same: nothing of it lies in a folder."""
+        return self
 
 
 def describe(name: str) -> AcousticDescription:

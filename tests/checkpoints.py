@@ -75,6 +75,13 @@ def build(form: str, head: str = "Model", **more: Any) -> Any:
     config = getattr(transformers, f"{prefix}Config")(**{**small, **settings, **more})
     torch.manual_seed(0)
     model = getattr(transformers, f"{prefix}{head}")(config).eval()
+    return stirred(model)
+
+
+def stirred(model: Any) -> Any:
+    """The model with noise of a seed on all of its weights."""
+    import torch
+
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

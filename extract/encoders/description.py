@@ -6,21 +6,32 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from extract.audio import SAMPLING_RATE_HZ
 from extract.encoders.families.family import Family, Geometry, Setting
+from extract.encoders.families.other import REFERENCE
 from extract.encoders.families.table import FAMILIES
 from extract.encoders.geometry import TINY_CONFIG, TINY_SEED
-from extract.encoders.preprocessor import complete, read_settings
+from extract.encoders.preprocessor import complete, read_any_settings, read_settings
 from extract.encoders.registry import Model
 from extract.encoders.values import checked_size, read_json
 from extract.encoders.weights import CONFIG, checkpoint_files, refuse_config, sha256, snapshot
 from features.common.errors import ModelError
 from features.common.walk import existing
+from features.recipe.known.engines import ENGINES
 from features.recipe.known.precisions import PRECISIONS
+
+WIDTHS = [Setting("d_model", 0), Setting("hidden_size", 0)]
+"""Names that any encoder's width may have in config.json; none has a default."""
+DEPTHS = [
+    Setting("encoder_layers", 0),
+    Setting("encoder_num_hidden_layers", 0),
+    Setting("num_hidden_layers", 0),
+]
+"""Names that the number of its blocks may have."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +58,8 @@ class Description:
         Settings of the feature extractor, all of them: what the encoder makes its own of.
     files : tuple of str
         What of the folder is read.
+    engine : {"exact", "reference"}
+        Whose forward computes: ours, many files at once, or transformers' own, file by file.
     """
 
     key: dict[str, Any]
@@ -59,10 +72,39 @@ class Description:
     trained: bool
     preprocessor: dict[str, Any]
     files: tuple[str, ...]
+    engine: Literal["exact", "reference"] = "exact"
+
+    feature_set: ClassVar[str | None] = None
+    """No set that decoders compute."""
+    default: ClassVar[tuple[str, ...]] = ("mean",)
+    """Statistics that a recipe gets that names none."""
+
+    @property
+    def columns(self) -> dict[str, int]:
+        """Width of each statistic."""
+        return {"mean": self.hidden_size}
+
+    def column_names(self) -> dict[str, list[str]]:
+        """Columns have no names."""
+        return {}
+
+    @property
+    def remark(self) -> str:
+        """What is said when an extraction starts; "" for nothing."""
+        if self.engine == "exact":
+            return ""
+        return (
+            f"{self.key['family']} by transformers' own forward, file by file (engine = "
+            '"reference"): exact by construction, slower'
+        )
+
+    def portable(self) -> Description:
+        """The same, with its folder as other working directories call it."""
+        return self if self.folder is None else replace(self, folder=self.folder.absolute())
 
     @property
     def family(self) -> Family:
-        """The module that knows its forward."""
+        """The module that knows its forward; KeyError where engine = "reference" alone runs it."""
         return FAMILIES[self.key["family"]]
 
     @property
@@ -110,6 +152,7 @@ def describe(
     precision: str,
     layers: str | Sequence[int] = "all",
     max_seconds: float,
+    engine: str = "auto",
 ) -> Description:
     """Find a checkpoint, fetch it where need be, and read what its files say.
 
@@ -125,11 +168,14 @@ def describe(
         Layers to store.
     max_seconds : float
         Longest piece that one forward takes.
+    engine : {"auto", "exact", "reference"}
+        Whose forward computes; auto: ours where the family is known, else transformers' own.
 
     Raises
     ------
     ModelError
-        The checkpoint is missing, incomplete, of an unknown family or not what is registered.
+        The checkpoint is missing, incomplete, not what is registered, or of an unknown
+        family where engine is "exact".
     """
     if model.kind != "transformers":
         raise ValueError(f"{model.key}: {model.kind} features have no checkpoint to describe")
@@ -137,30 +183,28 @@ def describe(
         raise ModelError(f"precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
     found = _find(model, path)
     where, config = found.where, found.config
-    family = _family_of(where, config)
+    family = _family_of(where, config, engine)
     refuse_config(where, config)
-    if found.folder is None:
-        settings = complete({}, family.preparation.name)
-    else:
-        settings = read_settings(model.key, found.folder, config, mended=found.mended)
     if config.get("add_adapter"):
         raise ModelError(
             f"{where}: add_adapter is set in config.json: frames behind an adapter are not those "
             "of the blocks before it; use a checkpoint without one"
         )
-    hidden_size, n_layers = _shape(where, config, model, family.width, family.depth)
-    geometry = family.geometry(where, config, settings)
+    settings = _settings(model, found, family)
+    widths, depths = ([family.width], [family.depth]) if family else (WIDTHS, DEPTHS)
+    hidden_size = _size(where, config, widths, model, "hidden size", model.hidden_size)
+    n_layers = _size(where, config, depths, model, "number of layers", model.n_layers)
+    geometry = (family or REFERENCE).geometry(where, config, settings)
     key = {
         "model": model.key,
         "source": found.source,
-        "family": family.name,
+        "family": config["model_type"],
         "layers": _stored_layers(where, layers, n_layers),
         "statistics": ["mean"],
         "precision": precision,
         "sampling_rate": SAMPLING_RATE_HZ,
         "max_seconds": float(max_seconds),
-        "input_normalisation": family.normalisation(settings),
-        **family.more_key(config),
+        **(family or REFERENCE).key_members(config, settings),
     }
     return Description(
         key=key,
@@ -173,7 +217,16 @@ def describe(
         trained=found.folder is not None,
         preprocessor=settings,
         files=found.files,
+        engine="exact" if family else "reference",
     )
+
+
+def _settings(model: Model, found: Checkpoint, family: Family | None) -> dict[str, Any]:
+    """Settings of the feature extractor."""
+    if found.folder is None:
+        return complete({}, FAMILIES[found.config["model_type"]].preparation.name)
+    read = read_settings if family else read_any_settings
+    return read(model.key, found.folder, found.config, mended=found.mended)
 
 
 def _find(model: Model, path: str | Path | None) -> Checkpoint:
@@ -195,32 +248,44 @@ def _find(model: Model, path: str | Path | None) -> Checkpoint:
     return Checkpoint(folder, tuple(files), config, f"{model.key}: {folder}", mended, source)
 
 
-def _family_of(where: str, config: dict[str, Any]) -> Family:
-    """The family that config.json names."""
+def _family_of(where: str, config: dict[str, Any], engine: str) -> Family | None:
+    """The family whose forward computes; None where transformers' own does."""
     name = config.get("model_type")
-    if name not in FAMILIES:
+    if engine not in ENGINES:
+        raise ModelError(f"engine {engine!r}: expected one of {', '.join(ENGINES)}")
+    if not isinstance(name, str) or (engine == "exact" and name not in FAMILIES):
         raise ModelError(
-            f"{where}: config.json is of model_type {name!r}; expected one of {', '.join(FAMILIES)}"
+            f"{where}: config.json is of model_type {name!r}; expected one of "
+            f'{", ".join(FAMILIES)}, or [extract] engine = "auto", which runs any other speech '
+            "encoder by transformers' own forward"
         )
-    return FAMILIES[name]
+    towers = [part for part in ("audio_config", "text_config") if part in config]
+    if towers and name not in FAMILIES:
+        raise ModelError(
+            f"{where}: config.json has {towers[0]}: a {name} model has its audio tower beside "
+            "others; what is missing is that tower alone: save it with save_pretrained, and the "
+            "feature extractor beside it"
+        )
+    return None if engine == "reference" else FAMILIES.get(name)
 
 
-def _shape(
-    where: str, config: dict[str, Any], model: Model, width: Setting, depth: Setting
-) -> tuple[int, int]:
-    """Hidden size and number of layers, compared with what is registered."""
-    hidden_size = checked_size(where, width.name, config.get(*width))
-    n_layers = checked_size(where, depth.name, config.get(*depth))
-    for name, found, registered in (
-        ("hidden size", hidden_size, model.hidden_size),
-        ("number of layers", n_layers, model.n_layers),
-    ):
-        if registered not in (None, found):
-            raise ModelError(
-                f"{where}: {name} {found} in config.json, {registered} in the registry: this is "
-                f"another model than {model.key}; give it a key of its own"
-            )
-    return hidden_size, n_layers
+def _size(
+    where: str,
+    config: dict[str, Any],
+    settings: Sequence[Setting],
+    model: Model,
+    what: str,
+    registered: int | None,
+) -> int:
+    """A size by the first of its names that config.json has, compared with the registered one."""
+    named = next((setting for setting in settings if setting.name in config), settings[-1])
+    found = checked_size(where, named.name, config.get(*named))
+    if registered not in (None, found):
+        raise ModelError(
+            f"{where}: {what} {found} in config.json, {registered} in the registry: this is "
+            f"another model than {model.key}; give it a key of its own"
+        )
+    return found
 
 
 def _max_samples(where: str, max_seconds: float, geometry: Geometry) -> int:

@@ -20,45 +20,87 @@ NOT_NEEDED = "masked_spec_embed"
 
 
 def load_model(description: Description, dtype: torch.dtype) -> tuple[Any, Any]:
-    """Bare encoder, on the CPU, and the extractor that prepares its input."""
-    import transformers
-
-    # Of the settings that the key was made of, not of files read once more.
-    settings = dict(description.preprocessor)
-    make_extractor = getattr(transformers, settings.pop("feature_extractor_type"))
-    folder = description.folder
-    if folder is None:
-        return untrained().to(dtype), make_extractor(**settings)
-    name = description.key["model"]
-    with _refused_in_one_line(f"{name}: {folder}"), _quiet_transformers():
-        extractor = make_extractor(**settings)
-        # Without `dtype` the weights come in the precision that the config names.
-        model, loading = transformers.AutoModel.from_pretrained(
-            folder,
-            dtype=dtype,
-            use_safetensors=description.safetensors,
-            trust_remote_code=False,
-            weights_only=True,  # of a .bin file; a safetensors file can hold nothing else
-            local_files_only=True,
-            ignore_mismatched_sizes=True,  # so that they are named below
-            output_loading_info=True,
-        )
-    source = description.key["source"]
-    if source.startswith("sha256:"):
-        # Between planning and now a training may have written the folder anew.
-        now = f"sha256:{sha256(name, folder, description.files)}"
-        if now != source:
-            raise ModelError(
-                f"{name}: {folder} is not what it was when the work was planned ({source[:19]}..., "
-                f"now {now[:19]}...): let nothing write to it, and extract again"
-            )
+    """Bare encoder of a known family, on the CPU, and the extractor that prepares its input."""
     family = description.family
+    if description.folder is None:
+        return untrained().to(dtype), _extractor_of(description)
+    where = f"{description.key['model']}: {description.folder}"
+    with _refused_in_one_line(where), _quiet_transformers():
+        extractor = _extractor_of(description)
+        model, loading = _read(description, dtype)
+    _refuse_rewritten(description, where)
     model = family.bare(model)
     misfit = family.misfit(model, extractor)
     if misfit:
-        raise ModelError(f"{name}: {folder}: {misfit}")
-    _refuse_random(f"{name}: {folder}", loading, family.prefix)
+        raise ModelError(f"{where}: {misfit}")
+    _refuse_random(where, loading, family.prefix)
     return model, extractor
+
+
+def load_any(description: Description, dtype: torch.dtype) -> tuple[Any, Any]:
+    """Encoder of any family of transformers, on the CPU, and its extractor.
+
+    Raises
+    ------
+    ModelError
+        transformers cannot load it, or some of its weights are missing.
+    """
+    if description.folder is None:
+        return untrained().to(dtype), _extractor_of(description)
+    where = f"{description.key['model']}: {description.folder}"
+    with _refused_in_one_line(where), _quiet_transformers():
+        extractor = _extractor_of(description)
+        model, loading = _read(description, dtype)
+    _refuse_rewritten(description, where)
+    prefix = ""
+    if getattr(model.config, "is_encoder_decoder", False):
+        model, prefix = model.get_encoder(), "encoder."
+    _refuse_random(where, loading, prefix)
+    return model, extractor
+
+
+def _extractor_of(description: Description) -> Any:
+    """The extractor of the settings that the key was made of, not of files read once more."""
+    import transformers
+
+    settings = dict(description.preprocessor)
+    name = settings.pop("feature_extractor_type")
+    kind = getattr(transformers, str(name), None)
+    if not isinstance(kind, type) or not issubclass(kind, transformers.FeatureExtractionMixin):
+        raise ValueError(f"transformers has no feature extractor {name}")
+    return kind(**settings)
+
+
+def _read(description: Description, dtype: torch.dtype) -> tuple[Any, Any]:
+    """The model of a folder, and what transformers says of its weights."""
+    import transformers
+
+    # Without `dtype` the weights come in the precision that the config names.
+    found: tuple[Any, Any] = transformers.AutoModel.from_pretrained(
+        str(description.folder),
+        dtype=dtype,
+        use_safetensors=description.safetensors,
+        trust_remote_code=False,
+        weights_only=True,  # of a .bin file; a safetensors file can hold nothing else
+        local_files_only=True,
+        ignore_mismatched_sizes=True,  # so that they are named below
+        output_loading_info=True,
+    )
+    return found
+
+
+def _refuse_rewritten(description: Description, where: str) -> None:
+    """Refuse a folder that something has written to since the work was planned."""
+    source, folder = description.key["source"], description.folder
+    if folder is None or not source.startswith("sha256:"):
+        return
+    # Between planning and now a training may have written the folder anew.
+    now = f"sha256:{sha256(description.key['model'], folder, description.files)}"
+    if now != source:
+        raise ModelError(
+            f"{where} is not what it was when the work was planned ({source[:19]}..., "
+            f"now {now[:19]}...): let nothing write to it, and extract again"
+        )
 
 
 def _refuse_random(where: str, loading: Any, prefix: str) -> None:

@@ -125,6 +125,56 @@ def read_settings(
     return whole
 
 
+def read_any_settings(
+    key: str, folder: Path, config: Mapping[str, Any], *, mended: str
+) -> dict[str, Any]:
+    """Resolve the settings of an extractor whose class need not be known here.
+
+    Parameters
+    ----------
+    key, folder, config, mended
+        As of `read_settings`.
+
+    Returns
+    -------
+    dict
+        As the file has them, with the name of the class; all of them, where the class is known.
+
+    Raises
+    ------
+    ModelError
+        As `read_settings`; of settings that are not known here, noise and another sampling rate.
+    """
+    if config.get("model_type") in FAMILIES:
+        return read_settings(key, folder, config, mended=mended)
+    where = f"{key}: {folder}"
+    member, nested = _nested(key, folder)
+    name = PROCESSOR if nested is not None else PREPROCESSOR
+    alone = read_json(key, folder / PREPROCESSOR) if (folder / PREPROCESSOR).is_file() else None
+    settings = dict(nested if nested is not None else alone or {})
+    differ = sorted(n for n in {*(nested or {})} & {*(alone or {})} if nested[n] != alone[n])  # type: ignore[index]
+    kind = settings.get("feature_extractor_type")
+    faults = []
+    if differ:
+        faults.append(
+            f"{PREPROCESSOR} and {PROCESSOR} (under {member}) disagree on {', '.join(differ)}"
+        )
+    if "auto_map" in settings:
+        faults.append("auto_map asks for code of its own, which is never run")
+    if not isinstance(kind, str):
+        faults.append("feature_extractor_type is missing: the class that prepares the audio")
+    if settings.get("sampling_rate", SAMPLING_RATE_HZ) != SAMPLING_RATE_HZ:
+        faults.append(
+            f"takes audio at {as_json(settings['sampling_rate'])} Hz; only {SAMPLING_RATE_HZ} Hz "
+            "is supported"
+        )
+    if settings.get("dither"):
+        faults.append(f"dither is {as_json(settings['dither'])}, which adds noise; expected 0")
+    if faults:
+        raise ModelError(f"{where}: {name}: {'; '.join(faults)}: mend it {mended}")
+    return complete(settings, str(kind)) if kind in PREPARATIONS else settings
+
+
 def _nested(key: str, folder: Path) -> tuple[str, dict[str, Any] | None]:
     """Member of processor_config.json that transformers takes, and its settings, if any."""
     if not (folder / PROCESSOR).is_file():

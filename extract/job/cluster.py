@@ -24,12 +24,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from extract.acoustic import AcousticDescription
 from extract.job import ahead
 from extract.job import compute as local
 from extract.job import device as device_module
 from extract.job.compute import Extractor, Item
-from extract.job.device import Machine, resolve_device
+from extract.job.device import Machine, device_of
 from extract.job.parts import SEAL_AFTER_BYTES, Outcome, Slab, sealed_of
 from extract.plan.batches import Job, Plan
 from extract.plan.work import Target
@@ -211,10 +210,7 @@ def _run(
 
 def _portable(target: Target) -> Target:
     """The same, with a checkpoint's folder as other working directories call it."""
-    description = target.description
-    if isinstance(description, AcousticDescription) or description.folder is None:
-        return target
-    return replace(target, description=replace(description, folder=description.folder.absolute()))
+    return replace(target, description=target.description.portable())
 
 
 # What follows runs in the workers.
@@ -260,8 +256,8 @@ def compute_slab(
         paths = [Path(item.clip.path) for item in slab.batches[0][1]]
         _check_seen(next((path for path in paths if path.exists()), paths[0]))
         extractor = _extractor(slab.target, device, threads)
-        is_acoustic = slab.target.model.kind == "acoustic"
-        n = machine.n_workers(device != "cpu", is_acoustic)
+        feature_set = slab.target.description.feature_set
+        n = machine.n_workers(device != "cpu", slab.target.in_decoders)
         try:
             local.compute(
                 slab,
@@ -270,7 +266,7 @@ def compute_slab(
                 progress=go_on,
                 may_write=lambda: check_held(lock, held),
                 extractor=extractor,
-                pool=_pool(n, slab.target.name if is_acoustic else None) if n else None,
+                pool=_pool(n, feature_set) if n else None,
             )
         except _Cancelled:
             return
@@ -295,14 +291,14 @@ def _check_seen(path: Path) -> None:
 
 def _extractor(target: Target, device: str, threads: int) -> Extractor:
     """The model of the last slab, or another in its place."""
-    folder = getattr(target.description, "folder", None)
+    folder = target.description.folder
     identity = json.dumps([target.key, str(folder), device, threads], sort_keys=True)
     if identity not in _extractors:
         _extractors.clear()
         _close_pools()
         if folder is not None:
             _check_seen(folder)
-        resolve_device(device, target.model)
+        device_of(device, target)
         _extractors[identity] = local.load_extractor(target, device, threads)
     return _extractors[identity]
 

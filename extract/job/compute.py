@@ -21,13 +21,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from extract import acoustic
 from extract.audio import SAMPLING_RATE_HZ
+from extract.encoders.description import Description
 from extract.job.ahead import Loaded, load_ahead
 from extract.job.device import Machine
 from extract.job.parts import Embedded, Features, Outcome, Slab, _Part
 from extract.plan.work import CHANGED, Item, Target
-from features.common.errors import ModelError
+from features.common.errors import AudioError, ModelError
 
 # Batches of other lengths have other shapes, and oneDNN keeps code for a thousand of them: memory
 # that grows with the corpus. It looks once, when torch is imported.
@@ -98,11 +98,11 @@ def compute(
     StoreError
         A part cannot be written.
     """
-    target, is_acoustic = slab.target, slab.target.model.kind == "acoustic"
+    target = slab.target
     outcome = Outcome()
     part = _Part(slab, outcome, may_write)
     extractor = extractor or load_extractor(target, device)
-    workers = machine.n_workers(device != "cpu", is_acoustic)
+    workers = machine.n_workers(device != "cpu", target.in_decoders)
     loaded = load_items(target, [batch for _, batch in slab.batches], workers, pool)
     under_way: deque[tuple[int, list[Item], Callable[[], Embedded]]] = deque()
 
@@ -136,7 +136,7 @@ def load_items(
     return load_ahead(
         [[item.clip for item in batch] for batch in batches],
         min_samples=target.description.min_samples,
-        feature_set=target.name if target.model.kind == "acoustic" else None,
+        feature_set=target.description.feature_set,
         workers=workers,
         pool=pool,
     )
@@ -144,15 +144,20 @@ def load_items(
 
 def load_extractor(target: Target, device: str, threads: int | None = None) -> Extractor:
     """Load a model's weights onto a device, to compute with so many threads on a CPU."""
-    if isinstance(target.description, acoustic.AcousticDescription):
+    description = target.description
+    if not isinstance(description, Description):
         return _Stack()
-    from extract.encoders.encoder import Encoder
-
     if threads is not None:
         import torch
 
         torch.set_num_threads(threads)
-    return Encoder(target.description, device)
+    if description.engine == "reference":
+        from extract.encoders.reference import ReferenceEncoder
+
+        return ReferenceEncoder(description, device)
+    from extract.encoders.encoder import Encoder
+
+    return Encoder(description, device)
 
 
 def begin_batch(
@@ -174,8 +179,14 @@ def begin_batch(
         return lambda: ({}, [], bad)
     audio = [one for _, one in good]
     begun: Callable[[], Features] | None = None
-    with _without_memory():
-        begun = extractor.begin(audio)
+    try:
+        with _without_memory():
+            begun = extractor.begin(audio)
+    except AudioError as error:  # of an engine that takes file by file
+        if len(good) > 1:
+            raise
+        reason = str(error)
+        return lambda: ({}, [], [*bad, (good[0][0], reason)])
 
     def wait() -> Embedded:
         features: Features | None = None

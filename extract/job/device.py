@@ -6,9 +6,8 @@ import os
 import re
 from dataclasses import dataclass
 
-from extract import acoustic
 from extract.encoders.costs import budget_s
-from extract.encoders.registry import Model
+from extract.encoders.description import Description
 from extract.plan.work import Target
 from features.common.errors import ModelError
 
@@ -26,7 +25,7 @@ class Machine:
     jobs: int = -1
     workers: int | None = None
 
-    def n_workers(self, on_gpu: bool, is_acoustic: bool) -> int:
+    def n_workers(self, on_gpu: bool, in_decoders: bool) -> int:
         """Decoders: all jobs for acoustic sets, none beside an encoder on the CPU.
 
         Decoding is well below a hundredth of a CPU encoder's work, whose cores are busy.
@@ -34,7 +33,7 @@ class Machine:
         if self.workers is not None:
             return self.workers
         jobs = self.jobs if self.jobs > 0 else (os.cpu_count() or 1)
-        if is_acoustic:
+        if in_decoders:
             return jobs
         return min(jobs, MAX_GPU_WORKERS) if on_gpu else 0
 
@@ -55,19 +54,27 @@ def place(machine: Machine, target: Target, longest_s: float) -> tuple[str, floa
     budget_s : float
         Padded seconds a batch: as asked for, else, on CUDA, by the free memory.
     """
-    device = resolve_device(machine.device, target.model)
+    device = device_of(machine.device, target)
     kind = device.split(":")[0]
+    speech = target.description if isinstance(target.description, Description) else None
+    if speech and speech.engine == "reference":
+        return device, 0.0  # each file is a batch of its own
     if machine.batch_seconds:
         return device, machine.batch_seconds
-    if kind != "cuda" or isinstance(target.description, acoustic.AcousticDescription):
+    if kind != "cuda" or speech is None:
         return device, BATCH_SECONDS[kind]
     import torch
 
     free_bytes, _ = torch.cuda.mem_get_info(device)
-    return device, budget_s(target.description, free_bytes, longest_s)
+    return device, budget_s(speech, free_bytes, longest_s)
 
 
-def resolve_device(asked: str, model: Model) -> str:
+def device_of(asked: str, target: Target) -> str:
+    """Where a model computes: what decodes is the CPU's work in any case."""
+    return "cpu" if target.in_decoders else resolve_device(asked)
+
+
+def resolve_device(asked: str) -> str:
     """Resolve `auto`; the first import of torch.
 
     Raises
@@ -75,8 +82,6 @@ def resolve_device(asked: str, model: Model) -> str:
     ModelError
         There is no such device.
     """
-    if model.kind == "acoustic":
-        return "cpu"
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", asked):
         raise ModelError(f"DEVICE={asked}: allowed are auto, cpu, cuda, cuda:N, mps")
     import torch

@@ -95,16 +95,15 @@ def estimate(work: Work, machine: Machine, extractor: Extractor | None) -> Estim
     chosen = np.linspace(0, len(batches) - 1, min(N_MEASURED, len(batches))).round().astype(int)
     tried = [batches[len(batches) // 2], *(batches[i] for i in chosen)]
     items = [items_of(work.survey, batch) for batch in tried]
-    is_acoustic = target.model.kind == "acoustic"
-    workers = machine.n_workers(device != "cpu", is_acoustic)
+    workers = machine.n_workers(device != "cpu", target.in_decoders)
     # An acoustic set is computed where audio is decoded: here one process, there so many.
-    loaded = load_items(target, items, 0 if is_acoustic else workers)
+    loaded = load_items(target, items, 0 if target.in_decoders else workers)
     began = 0.0
     for number, (batch, results) in enumerate(zip(items, loaded, strict=True)):
         begin_batch(extractor, batch, results)()
         if number == 0:
             began = time.perf_counter()
-    took_s = (time.perf_counter() - began) / (max(1, workers) if is_acoustic else 1)
+    took_s = (time.perf_counter() - began) / (max(1, workers) if target.in_decoders else 1)
     return Estimate(
         work, n_sealed, len(batches),
         sum(job.seconds for job in jobs), padded_seconds(batches, target.least_s),

@@ -15,13 +15,11 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
 
-from extract import acoustic
 from extract.audio import SAMPLING_RATE_HZ, Clip
-from extract.encoders.description import Description
 from extract.encoders.registry import Model
 from extract.plan.batches import Job
 from features.audio_memory import time_of
@@ -43,12 +41,62 @@ CHANGED = "its file was changed while it was extracted; run the same command aga
 """The reason of a failure that the next run tries again."""
 
 
+class Described(Protocol):
+    """What is known of a speech model or an acoustic set before anything of it is loaded."""
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What a store is keyed by."""
+
+    @property
+    def columns(self) -> dict[str, int]:
+        """Width of each statistic."""
+
+    @property
+    def default(self) -> Sequence[str]:
+        """Statistics that a recipe gets that names none."""
+
+    @property
+    def n_layers(self) -> int:
+        """Number of blocks."""
+
+    @property
+    def min_samples(self) -> int:
+        """Fewest samples at 16 kHz that give a frame."""
+
+    @property
+    def padded_samples(self) -> int:
+        """Samples that an utterance costs at least."""
+
+    @property
+    def trained(self) -> bool:
+        """False for random weights."""
+
+    @property
+    def folder(self) -> Path | None:
+        """Of the checkpoint."""
+
+    @property
+    def feature_set(self) -> str | None:
+        """What the processes that decode compute; None where a device does."""
+
+    @property
+    def remark(self) -> str:
+        """What is said when an extraction starts; "" for nothing."""
+
+    def column_names(self) -> dict[str, list[str]]:
+        """Names of the columns of each statistic, where they have any."""
+
+    def portable(self) -> Described:
+        """The same, as other working directories call its folder."""
+
+
 @dataclass(frozen=True)
 class Target:
     """A model as the extraction sees it: its key, the shape of its rows, how to make it."""
 
     model: Model
-    description: Description | acoustic.AcousticDescription
+    description: Described
     key: dict[str, Any]
 
     @property
@@ -64,16 +112,17 @@ class Target:
     @property
     def columns(self) -> dict[str, int]:
         """Width of each statistic."""
-        if isinstance(self.description, acoustic.AcousticDescription):
-            return self.description.columns
-        return {"mean": self.description.hidden_size}
+        return self.description.columns
 
     @property
     def default(self) -> list[str]:
         """Statistics that a recipe gets that names none."""
-        if isinstance(self.description, acoustic.AcousticDescription):
-            return self.description.default
-        return ["mean"]
+        return list(self.description.default)
+
+    @property
+    def in_decoders(self) -> bool:
+        """Whether the processes that decode compute the features, and no device."""
+        return self.description.feature_set is not None
 
     @property
     def layers(self) -> list[int]:
@@ -83,7 +132,7 @@ class Target:
     @property
     def least_s(self) -> float:
         """Seconds that an utterance costs, however short it is."""
-        return getattr(self.description, "padded_samples", 0) / SAMPLING_RATE_HZ
+        return self.description.padded_samples / SAMPLING_RATE_HZ
 
     @property
     def row_bytes(self) -> int:
@@ -92,14 +141,13 @@ class Target:
 
     def names(self) -> dict[str, list[str]]:
         """Names of the columns, where they have any."""
-        acoustic_set = self.model.kind == "acoustic"
-        return acoustic.column_names(self.name) if acoustic_set else {}
+        return self.description.column_names()
 
 
-def make_target(model: Model, description: Description | acoustic.AcousticDescription) -> Target:
+def make_target(model: Model, description: Described) -> Target:
     """Complete a description's key with what every store has."""
-    n_layers = getattr(description, "n_layers", 0)
-    key = full_key({**description.key, "model": model.key, "n_layers": n_layers})
+    own = {"model": model.key, "n_layers": description.n_layers}
+    key = full_key({**description.key, **own})
     return Target(model, description, key)
 
 

@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+)
 
 from features.common.sections import Among, Section
 from features.recipe.head import layers_of
+from features.recipe.known.engines import ENGINES
 from features.recipe.known.precisions import PRECISIONS
 
 
@@ -67,15 +74,24 @@ def model_parts(model: str) -> list[str]:
 
 
 class ExtractSpec(Section):
-    """`[extract]`: what is computed and stored. `batch_seconds` and `workers` change no number."""
+    """`[extract]`: what is computed and stored. `batch_seconds` and `workers` change no number.
+
+    `engine` says whose forward computes; at its default it is left out of what a run records.
+    """
 
     layers: Literal["all"] | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = (
         "all"
     )
     precision: Annotated[str, Among(PRECISIONS)] = "float32"
+    engine: Annotated[str, Among(ENGINES)] = "auto"
     max_seconds: Annotated[float, Field(ge=1, le=3600, strict=False)] = 60.0
     batch_seconds: Annotated[float, Field(gt=0, strict=False)] | None = None
     workers: Annotated[int, Field(ge=0)] | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = whole(self)
+        return {key: value for key, value in found.items() if (key, value) != ("engine", "auto")}
 
 
 def concatenation_faults(models: Mapping[str, ModelSpec], head: Section | None) -> list[str]:

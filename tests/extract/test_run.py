@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
+from transformers import AutoModel
 
 from extract.__main__ import main, parser
 from extract.audio import Clip
@@ -26,6 +27,7 @@ from features.stores.key import file_digest
 from features.stores.read import Store
 from features.stores.write import write_store
 from features.utterances import read_table
+from tests.extract.test_reference import by_transformers, made
 
 
 @pytest.fixture
@@ -762,3 +764,77 @@ def test_odd_names_are_told_whole_every_time(extract, tmp_path: Path) -> None:
         assert "e\\u0301' (1 row)" in odd[0]
         assert odd[1].startswith("odd: tones: 1 group of names differs in case, blanks or")
         assert odd[2].startswith("odd: tones: 1 class of emotion has one row: ")
+
+
+@pytest.fixture
+def conformer(tmp_path: Path) -> str:
+    """A list of models with one of a family that is known to transformers alone."""
+    made(tmp_path / "weights", "wav2vec2-conformer")
+    return f'[{{name = "other", path = "{tmp_path / "weights"}"}}]'
+
+
+def test_a_family_that_is_not_known_goes_file_by_file_and_says_so(
+    extract, conformer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sf.write(tmp_path / "data/tones/u03.wav", np.full(500, 0.1), 16_000)
+    settings = {"models": conformer}
+    remark = "other: wav2vec2-conformer by transformers' own forward, file by file"
+    code, text = extract("--plan", **settings)
+    assert code == 0
+    assert remark in text
+    assert "12 batches on cpu, 1.00x padded" in text
+    code, text = extract(**settings)
+    assert code == 0, text
+    assert remark in text
+    with Store(tmp_path / "stores/tones/other.h5") as store:
+        assert store.key["engine"] == "reference"
+        assert store.verify() == []
+        found = store.read(2, "mean")
+        names = store.index["utterance"].tolist()
+    samples, _ = sf.read(tmp_path / "data/tones/u05.wav", dtype="float32")
+    model = AutoModel.from_pretrained(tmp_path / "weights").eval()
+    expected = by_transformers(model, tmp_path / "weights", "wav2vec2-conformer", samples)[2]
+    np.testing.assert_allclose(found[names.index("u05")], expected, rtol=1e-4, atol=1e-5)
+    monkeypatch.setattr(compute_module, "load_extractor", None)
+    code, text = extract(**settings)
+    assert (code, "nothing to do" in text, remark in text) == (0, True, False)
+    with pytest.raises(ModelError, match="expected one of data2vec-audio, hubert"):
+        extract(models=conformer, extra='[extract]\nengine = "exact"')
+
+
+def test_a_reference_extraction_that_is_interrupted_goes_on(
+    extract, conformer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"models": conformer, "extra": "[extract]\nlayers = [1, 2]"}
+    extract(**settings)
+    store = tmp_path / "stores/tones/other.h5"
+    undisturbed = store.read_bytes()
+    store.unlink()
+    monkeypatch.setattr(parts, "SEAL_AFTER_S", 0.0)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 5)
+        with pytest.raises(KeyboardInterrupt):
+            extract(**settings)
+    _, text = extract(**settings)
+    assert "5 sealed before" in text
+    assert store.read_bytes() == undisturbed
+
+
+def test_too_little_audio_for_a_reference_model_fails_alone(extract, tmp_path: Path) -> None:
+    made(tmp_path / "weights", "moonshine")
+    sf.write(tmp_path / "data/tones/u03.wav", np.full(500, 0.1), 16_000)
+    code, text = extract(models=f'[{{name = "other", path = "{tmp_path / "weights"}"}}]')
+    assert code == 1
+    assert "11 computed" in text
+    reasons = read_failures(tmp_path / "stores/tones/other.h5")
+    assert reasons["utterance"].tolist() == ["u03"]
+    assert "MoonshineEncoder makes nothing of 500 samples" in reasons["reason"][0]
+
+
+def test_another_engine_is_another_store(extract) -> None:
+    settings = {"models": '["wav2vec2-tiny"]'}
+    extract(**settings)
+    code, text = extract(**settings, extra='[extract]\nengine = "exact"')
+    assert (code, "nothing to do" in text) == (0, True)
+    with pytest.raises(StoreError, match="engine: stored None, asked 'reference'"):
+        extract(**settings, extra='[extract]\nengine = "reference"')

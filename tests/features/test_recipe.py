@@ -551,3 +551,13 @@ def test_the_recipe_of_a_manifest_in_the_readme_is_whole(tmp_path: Path) -> None
     assert recipe.corpora["mine"].reader == "manifest"
     assert not recipe.fusion
     assert (recipe.head.layer, recipe.split.inner_folds) == ("best", 3)
+
+
+def test_the_engine_of_an_extraction_is_recorded_where_it_was_chosen(tmp_path: Path) -> None:
+    plain = load_recipe(write(tmp_path, GOOD))
+    assert plain.extract.engine == "auto"
+    assert "engine" not in plain.resolved()["extract"]
+    chosen = load_recipe(write(tmp_path, f'{GOOD}\n[extract]\nengine = "reference"\n'))
+    assert chosen.resolved()["extract"]["engine"] == "reference"
+    with pytest.raises(RecipeError, match="engine"):
+        load_recipe(write(tmp_path, f'{GOOD}\n[extract]\nengine = "other"\n'))

@@ -110,6 +110,11 @@ class Family(ABC):
     prefix: str = ""
     """Of the encoder's weights among those of the whole model."""
 
+    def key_members(self, config: Values, settings: Values) -> dict[str, Any]:
+        """What a store's key says of the family beside its name."""
+        normalisation = {"input_normalisation": self.normalisation(settings)}
+        return {**normalisation, **self.more_key(config)}
+
     @abstractmethod
     def geometry(self, where: str, config: Values, settings: Values) -> Geometry:
         """Frames of a checkpoint; ModelError where config.json says none."""
