@@ -8,9 +8,9 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evaluate.runs import record as runs
 from features.common.command import add_arguments, run_command
@@ -21,6 +21,7 @@ from features.new_audio import add_system, system_of
 from features.recipe.arguments import recipe_of
 
 if TYPE_CHECKING:
+    from evaluate.scores.records import Seeds, Statistics
     from evaluate.scores.score import Protocols, Scored
     from evaluate.scores.side_by_side import Run
     from features.recipe.model import Recipe
@@ -95,8 +96,8 @@ def _print_tables(
     recipe: Recipe,
     scored: Sequence[Scored],
     protocols: Protocols,
-    statistics: Mapping[str, Any],
-    repeats: Mapping[str, Any] | None,
+    statistics: Statistics,
+    repeats: Seeds | None,
     runs_folder: Path,
 ) -> None:
     from evaluate.scores.score import overview, protocols_text

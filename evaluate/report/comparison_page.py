@@ -97,7 +97,7 @@ class _Book(Book):
                 text(pair_name(row["a"], row["b"])),
                 plain(row["score_a"]),
                 plain(row["score_b"]),
-                difference(*(row[key] for key in ("difference", "low", "high"))),
+                difference(Estimate(row["difference"], row["low"], row["high"])),
                 count(row["n"]),
                 count(row["n_speakers"]) if row["n_speakers"] else text(NONE),
                 p_value(row["p"]),
@@ -137,7 +137,7 @@ class _Book(Book):
                 text(row["name"]),
                 entry(row["score_a"]),
                 entry(row["score_b"]),
-                difference(row["difference"]),
+                difference(Estimate(row["difference"])),
                 *(count(row[key]) for key in ("n_a", "n_b")),
             ]
             for row in rows

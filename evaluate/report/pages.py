@@ -36,7 +36,7 @@ from evaluate.runs.files import fingerprint
 from evaluate.runs.folders import PREDICTIONS, run_folders
 from evaluate.runs.predictions import read_predictions
 from evaluate.scores import side_by_side
-from evaluate.scores.records import Estimate, PartitionScores, RowScores
+from evaluate.scores.records import Estimate, PartitionScores, RowScores, Seeds, Statistics
 from evaluate.scores.score import (
     NAMES,
     SHOWN,
@@ -46,7 +46,7 @@ from evaluate.scores.score import (
     marked_partition,
     optimism,
 )
-from evaluate.scores.subsets import by_corpus
+from evaluate.scores.subsets import FoundSubsets, by_corpus
 from evaluate.scores.sweeps import Sweep
 from features.common.progress import duration
 from features.common.terminal import shown
@@ -70,12 +70,11 @@ class Study:
         Those of the protocols beside it.
     sweeps : list of Sweep
         Models at several layers; their runs need not be among the recipe's.
-    statistics : dict
-        The content of `statistics.json`.
-    subsets : dict or None
-        The content of `subsets.json`, where the recipe asks for subsets and a search is finished.
-    repeats : dict or None
-        The content of `seeds.json`, where there are runs of other seeds.
+    statistics : Statistics
+    subsets : FoundSubsets or None
+        Where the recipe asks for subsets and a search is finished.
+    repeats : Seeds or None
+        Where there are runs of other seeds.
     tables : dict
         Corpus -> its table, where there is one.
     paper : Paper
@@ -86,9 +85,9 @@ class Study:
     scored: Sequence[Scored]
     protocols: Protocols
     sweeps: Sequence[Sweep]
-    statistics: Mapping[str, Any]
-    subsets: Mapping[str, Any] | None
-    repeats: Mapping[str, Any] | None
+    statistics: Statistics
+    subsets: FoundSubsets | None
+    repeats: Seeds | None
     tables: Mapping[str, Table]
     audio: Audio
     paper: Paper
@@ -122,11 +121,11 @@ class _Book(Book):
                 self._stems[one.folder] = slug(whole)
         self._pages = {folder: f"{stem}.html" for folder, stem in self._stems.items()}
         self._fused = [one for one in study.scored if one.kind == "fusion"]
-        self._compared = study.statistics["partitions"]
+        self._compared = study.statistics.partitions
         self._complementary = {
-            partition: found["complementarity"]
+            partition: found.complementarity
             for partition, found in self._compared.items()
-            if found["complementarity"]
+            if found.complementarity
         }
         self._has_fusion = bool(self._fused or self._complementary or study.subsets)
         self._titles = {one.name: one.title for one in study.scored}
@@ -184,7 +183,7 @@ class _Book(Book):
             main=self._keep(sheets.overview(recipe, scored, self._pages, study.statistics)),
             bold=contrasts.best_notes(study.statistics),
             pictures=self._overview_pictures(),
-            subsets=[contrasts.best_subsets(study.subsets)] if study.subsets else [],
+            subsets=[contrasts.best_subsets(study.subsets.record)] if study.subsets else [],
             others=self._keep(
                 *(sheets.overview(one, more, self._pages) for one, _, more in others),
                 sheets.gaps(recipe, scored, study.protocols, self._pages),
@@ -358,10 +357,7 @@ class _Book(Book):
                     *(contrasts.comparisons(found, partition, m, self._titles) for m in metrics),
                     contrasts.mcnemar(found, partition, self._titles),
                 ),
-                [
-                    f"{self._titles.get(name, name)}: {why}"
-                    for name, why in found["left_out"].items()
-                ],
+                [f"{self._titles.get(name, name)}: {why}" for name, why in found.left_out.items()],
             )
             for partition, found in self._compared.items()
         ]
@@ -398,7 +394,7 @@ class _Book(Book):
             fused=self._fused,
             parts=parts,
             subsets=study.subsets,
-            own_choices=study.subsets is not None and contrasts.chosen_by_folds(study.subsets),
+            own_choices=bool(study.subsets and contrasts.chosen_by_folds(study.subsets.record)),
             curves=[one for m in SHOWN[study.recipe.task] for one in self._subset_pictures(m)],
             choices=self._keep(*self._subset_tables()),
         )
@@ -406,8 +402,8 @@ class _Book(Book):
     def _subset_tables(self) -> list[Sheet]:
         if not self.study.subsets:
             return []
-        whole, *alone = by_corpus(self.study.subsets)
-        corpora = self.study.subsets.get("alone", {})
+        whole, *alone = by_corpus(self.study.subsets.record)
+        corpora = self.study.subsets.record.alone
         tables_of = [
             contrasts.subsets(found, slug(f"subsets-{corpus}"))
             for corpus, found in zip(corpora, alone, strict=True)
@@ -424,7 +420,7 @@ class _Book(Book):
                 picture,
                 f"{NAMES[metric]}, {kind}.",
             )
-            for kind, picture in contrasts.subset_curves(self.study.subsets, metric, chance)
+            for kind, picture in contrasts.subset_curves(self.study.subsets.record, metric, chance)
         ]
 
     def _chance(self, metric: str) -> float | None:

@@ -11,12 +11,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from evaluate.metrics.metrics import OVER_CLASSES
 from evaluate.report import plots
 from evaluate.report.tables import NONE, Cell, Sheet, count, difference, entry, p_value, plain, text
-from evaluate.scores.records import Calibration, Estimate, GroupGap, Grouping, GroupScores
+from evaluate.scores.records import (
+    Calibration,
+    Complementarity,
+    GroupGap,
+    Grouping,
+    GroupScores,
+    HonestChoice,
+    PartitionStatistics,
+    Statistics,
+    Subsets,
+)
 from evaluate.scores.score import NAMES, Scored, least_p, least_p_of_best, number, units
 from evaluate.scores.subsets import ANY, honest_members
 from features.common.words import counted
@@ -47,27 +56,27 @@ _CORRELATIONS = {
 }
 
 
-def meanings(found: Mapping[str, Any], task: str) -> list[tuple[str, str]]:
+def meanings(found: Complementarity, task: str) -> list[tuple[str, str]]:
     """What is shown of how alike the models err, and what it is, in a sentence each."""
     of = {"correlation": _CORRELATIONS[task], **_MEANINGS}
-    return [(MATRICES[key], of[key]) for key in MATRICES if found.get(key) is not None]
+    return [(MATRICES[key], of[key]) for key in MATRICES if getattr(found, key) is not None]
 
 
-def best(statistics: Mapping[str, Any] | None, partition: str, metric: str) -> list[str]:
+def best(statistics: Statistics | None, partition: str, metric: str) -> Sequence[str]:
     """The best system, and all that cannot be told from it; empty where none were compared."""
-    found = statistics["partitions"].get(partition) if statistics else None
-    return found["metrics"][metric]["not_worse"] if found else []
+    found = statistics.partitions.get(partition) if statistics else None
+    return found.metrics[metric].not_worse if found else ()
 
 
-def best_notes(statistics: Mapping[str, Any]) -> list[str]:
+def best_notes(statistics: Statistics) -> list[str]:
     """What bold print in the overview means, and where it can mean little."""
     notes: list[str] = []
-    for name, found in statistics["partitions"].items():
-        test = found["test"]
+    for name, found in statistics.partitions.items():
+        test = found.test
         if not notes:
             notes.append(
                 "Bold: the best, and all that cannot be told from it at the "
-                f"{test['level']:.0%} level (swaps of speakers, else of utterances; corrected over "
+                f"{test.level:.0%} level (swaps of speakers, else of utterances; corrected over "
                 "comparisons with the best)."
             )
         if text := least_p_of_best(found):
@@ -76,32 +85,32 @@ def best_notes(statistics: Mapping[str, Any]) -> list[str]:
 
 
 def comparisons(
-    found: Mapping[str, Any], partition: str, metric: str, titles: Mapping[str, str]
+    found: PartitionStatistics, partition: str, metric: str, titles: Mapping[str, str]
 ) -> Sheet:
     """Every two systems: difference, p values, and what could have been seen."""
-    one = found["metrics"][metric]
+    one = found.metrics[metric]
     rows = [
         [
-            text(titles.get(pair["a"], pair["a"])),
-            text(titles.get(pair["b"], pair["b"])),
-            difference(*(pair[key] for key in ("difference", "low", "high"))),
-            p_value(pair["p"]),
-            p_value(pair["p_holm"], found["test"]["level"]),
-            plain(pair["detectable"]),
+            text(titles.get(pair.a, pair.a)),
+            text(titles.get(pair.b, pair.b)),
+            difference(pair.difference),
+            p_value(pair.p),
+            p_value(pair.p_holm, found.test.level),
+            plain(pair.detectable),
         ]
-        for pair in one["pairs"]
+        for pair in one.pairs
     ]
-    test = found["test"]
-    kind = "all" if test["exact"] else "drawn"
-    lacking = f"; {one['lacking']}" if one["lacking"] else ""
-    least = least_p(found, test["n_pairs"], "pair")
+    test = found.test
+    kind = "all" if test.exact else "drawn"
+    lacking = f"; {one.lacking}" if one.lacking else ""
+    least = least_p(units(found), test, test.n_pairs, "pair")
     few = f"; {least}" if least else ""
     return Sheet(
         f"Differences in {NAMES[metric]}, {partition}",
         f"{NAMES[metric]} of the first minus that of the second, {partition}, on the "
-        f"{counted(found['n'], 'row')} that all have; permutation test over "
-        f"{counted(test['n_swaps'], 'swap')} ({kind}) of {units(found)}, corrected over "
-        f"{counted(test['n_pairs'], 'pair')} (Holm); detectable: the smallest true "
+        f"{counted(found.n, 'row')} that all have; permutation test over "
+        f"{counted(test.n_swaps, 'swap')} ({kind}) of {units(found)}, corrected over "
+        f"{counted(test.n_pairs, 'pair')} (Holm); detectable: the smallest true "
         f"difference that would be found four times in five{lacking}{few}",
         ["first", "second", "difference", "p", "p, Holm", "detectable"],
         [rows],
@@ -109,20 +118,20 @@ def comparisons(
     )
 
 
-def mcnemar(found: Mapping[str, Any], partition: str, titles: Mapping[str, str]) -> Sheet | None:
+def mcnemar(found: PartitionStatistics, partition: str, titles: Mapping[str, str]) -> Sheet | None:
     """McNemar's test of accuracy."""
-    if not found["mcnemar"]:
+    if not found.mcnemar:
         return None
     rows = [
         [
-            text(titles.get(pair["a"], pair["a"])),
-            text(titles.get(pair["b"], pair["b"])),
-            count(pair["only_a"]),
-            count(pair["only_b"]),
-            p_value(pair["p"]),
-            p_value(pair["p_holm"], found["test"]["level"]),
+            text(titles.get(pair.a, pair.a)),
+            text(titles.get(pair.b, pair.b)),
+            count(pair.only_a),
+            count(pair.only_b),
+            p_value(pair.p),
+            p_value(pair.p_holm, found.test.level),
         ]
-        for pair in found["mcnemar"]
+        for pair in found.mcnemar
     ]
     return Sheet(
         f"McNemar's test, {partition}",
@@ -134,49 +143,49 @@ def mcnemar(found: Mapping[str, Any], partition: str, titles: Mapping[str, str])
     )
 
 
-def matrices(found: Mapping[str, Any], partition: str, titles: Mapping[str, str]) -> list[Sheet]:
+def matrices(found: Complementarity, partition: str, titles: Mapping[str, str]) -> list[Sheet]:
     """How alike the models err, a table each."""
-    names = [titles.get(name, name) for name in found["models"]]
+    names = [titles.get(name, name) for name in found.models]
     return [
         Sheet(
             f"{title}, {partition}",
             f"{title} of every two models, {partition}",
             ["model", *names],
             [[[text(name), *map(plain, row)]
-              for name, row in zip(names, found[key], strict=True)]],
+              for name, row in zip(names, matrix, strict=True)]],
             f"{key.replace('_', '-')}-{partition}",
         )
         for key, title in MATRICES.items()
-        if found.get(key) is not None
+        if (matrix := getattr(found, key)) is not None
     ]  # fmt: skip
 
 
 def contributions(
-    found: Mapping[str, Any], partition: str, metric: str, titles: Mapping[str, str]
+    found: Complementarity, partition: str, metric: str, titles: Mapping[str, str]
 ) -> Sheet:
     """What each model adds to the mean of all."""
-    one = found["contributions"][metric]
+    one = found.contributions[metric]
     rows = [
         [
             text(titles.get(name, name)),
-            plain(each["alone"]),
-            plain(each["left_out"]),
-            Cell(plain(each["shapley"]).text, each["shapley"],
-                 note="" if each["error"] is None else f"± {each['error']:.3f}"),
+            plain(each.alone),
+            plain(each.left_out),
+            Cell(plain(each.shapley).text, each.shapley,
+                 note="" if each.error is None else f"± {each.error:.3f}"),
         ]
-        for name, each in one["models"].items()
+        for name, each in one.models.items()
     ]  # fmt: skip
     ends = [
-        [text("all together"), plain(one["whole"]), Cell(NONE), Cell(NONE)],
-        [text("oracle: the best model of every row"), plain(found["oracle"][metric]),
+        [text("all together"), plain(one.whole), Cell(NONE), Cell(NONE)],
+        [text("oracle: the best model of every row"), plain(found.oracle[metric]),
          Cell(NONE), Cell(NONE)],
     ]  # fmt: skip
-    sampled = "" if found["exact"] else f", sampled over {found['n_subsets']} subsets"
+    sampled = "" if found.exact else f", sampled over {found.n_subsets} subsets"
     return Sheet(
         f"What each model adds, {NAMES[metric]}, {partition}",
         f"{NAMES[metric]} of each model alone, what the mean of all loses without it, and its "
         f"Shapley value: the mean of what it adds to every subset{sampled}; the empty set counts "
-        f"{number(found['empty'][metric])}, what guessing gives; "
+        f"{number(found.empty[metric])}, what guessing gives; "
         f"{partition}",
         ["model", "alone", "lost without it", "Shapley value"],
         [rows, ends],
@@ -185,17 +194,17 @@ def contributions(
 
 
 def gains(
-    found: Mapping[str, Any], partition: str, metric: str, titles: Mapping[str, str]
+    found: Complementarity, partition: str, metric: str, titles: Mapping[str, str]
 ) -> plots.Picture:
     """Gain of fusing two models against the correlation of their errors."""
     pairs = [
         (
-            one["correlation"],
-            one["gain"],
-            f"{titles.get(one['a'], one['a'])}, {titles.get(one['b'], one['b'])}",
+            one.correlation,
+            one.gain,
+            f"{titles.get(one.a, one.a)}, {titles.get(one.b, one.b)}",
         )
-        for one in found["pairs"][metric]
-        if one["correlation"] is not None and one["gain"] is not None
+        for one in found.pairs[metric]
+        if one.correlation is not None and one.gain is not None
     ]
     return plots.scatter(
         pairs,
@@ -207,16 +216,16 @@ def gains(
 
 
 def pair_gains(
-    found: Mapping[str, Any], partition: str, metric: str, titles: Mapping[str, str]
+    found: Complementarity, partition: str, metric: str, titles: Mapping[str, str]
 ) -> Sheet:
     """The numbers of `gains`."""
     rows = [
         [
-            text(titles.get(one["a"], one["a"])),
-            text(titles.get(one["b"], one["b"])),
-            *(plain(one[key]) for key in ("correlation", "score_a", "score_b", "fused", "gain")),
+            text(titles.get(one.a, one.a)),
+            text(titles.get(one.b, one.b)),
+            *map(plain, (one.correlation, one.score_a, one.score_b, one.fused, one.gain)),
         ]
-        for one in found["pairs"][metric]
+        for one in found.pairs[metric]
     ]
     return Sheet(
         f"Pairs of models, {NAMES[metric]}, {partition}",
@@ -264,7 +273,7 @@ def _group(kind: str, found: Grouping, partition: str, stem: str) -> Sheet:
 def _gap_text(metric: str, found: GroupGap) -> str:
     if found.gap is None:
         return f"{NAMES[metric]}: no best and worst: {found.why}"
-    gap = difference(found.gap.value, found.gap.low, found.gap.high)
+    gap = difference(found.gap)
     ends = f"{NAMES[metric]} of {found.best} minus that of {found.worst}"
     return f"{ends}: {gap.text} {gap.bounds}".strip()
 
@@ -299,46 +308,44 @@ def _count_or_none(value: int | None) -> Cell:
 # -- subsets ---------------------------------------------------------------------------------
 
 
-def subsets(found: Mapping[str, Any], name: str = "subsets") -> Sheet:
+def subsets(found: Subsets, name: str = "subsets") -> Sheet:
     """Every choice of models, beside what it is worth where it was not chosen.
 
     Parameters
     ----------
-    found : mapping
+    found : Subsets
         One of `evaluate.scores.subsets.by_corpus`.
     name : str
         Stem of the table's files.
     """
-    drawn = {(one["method"], one["metric"], one["k"]): one for one in found["random"]}
-    lacking = f"; UAR: {found['lacking']}" if found.get("lacking") else ""
+    drawn = {(one.method, one.metric, one.k): one for one in found.random}
+    lacking = f"; UAR: {found.lacking}" if found.lacking else ""
     rows = []
-    for one in found["choices"]:
-        best = one["best"]
+    for one in found.choices:
+        best = one.best
         if best is None:
             continue
-        size = len(best["members"])
-        random = drawn[one["method"], one["metric"], size]["quantiles"]
-        others = f"and {best['n_best'] - 1} as good" if best["n_best"] > 1 else ""
+        size = len(best.members)
+        random = drawn[one.method, one.metric, size].quantiles
+        others = f"and {best.n_best - 1} as good" if best.n_best > 1 else ""
         rows.append(
             [
-                text(NAMES[one["metric"]]),
-                text(one["method"]),
-                text(one["search"]),
-                text(ANY) if one["k"] == ANY else count(size),
-                replace(plain(best["value"]), marks=["optimistic"]),
-                _members(best["members"], others),
-                *_chosen(one["honest"]),
-                Cell(NONE)
-                if one["optimism"] is None
-                else difference(*(one["optimism"][key] for key in ("value", "low", "high"))),
+                text(NAMES[one.metric]),
+                text(one.method),
+                text(one.search),
+                text(ANY) if one.k == ANY else count(size),
+                replace(plain(best.value), marks=best.marks),
+                _members(best.members, others),
+                *_chosen(one.honest),
+                Cell(NONE) if one.optimism is None else difference(one.optimism),
                 plain(random["0.05"]),
                 plain(random["0.95"]),
             ]
         )
-    on = f"chosen on {found['chosen_on']}" if found["chosen_on"] else "chosen elsewhere"
+    on = f"chosen on {found.chosen_on}" if found.chosen_on else "chosen elsewhere"
     return Sheet(
-        f"Subsets of models, {found['partition']}",
-        f"Subsets of {len(found['members'])} models, {found['partition']}: the best, which is "
+        f"Subsets of models, {found.partition}",
+        f"Subsets of {len(found.members)} models, {found.partition}: the best, which is "
         "chosen on the rows that it is scored on; one chosen without them; the difference of the "
         f"two; and random subsets as large as the best{lacking}",
         [
@@ -359,7 +366,7 @@ def subsets(found: Mapping[str, Any], name: str = "subsets") -> Sheet:
     )
 
 
-def best_subsets(found: Mapping[str, Any]) -> Sheet:
+def best_subsets(found: Subsets) -> Sheet:
     """The choices over all sizes alone, for the page of scores."""
     whole = subsets(found)
     rows = [row for row in whole.rows if row[whole.header.index("size")].text == ANY]
@@ -371,53 +378,45 @@ def _members(members: Sequence[str], *notes: str, marks: Sequence[str] = ()) -> 
     return Cell(" + ".join(members), note=note, marks=marks)
 
 
-def _chosen(honest: Mapping[str, Any] | None) -> list[Cell]:
+def _chosen(honest: HonestChoice | None) -> list[Cell]:
     """The score of what was chosen without the scored rows, and its members."""
     if honest is None:
         return [Cell(NONE), Cell(NONE)]
     members, folds = honest_members(honest)
-    score = Estimate(*(honest[key] for key in ("value", "low", "high")))
-    return [entry(score), _members(members, marks=[folds] if folds else [])]
+    return [entry(honest), _members(members, marks=[folds] if folds else [])]
 
 
-def chosen_by_folds(found: Mapping[str, Any]) -> bool:
+def chosen_by_folds(found: Subsets) -> bool:
     """Whether every fold of a cross-validation has made a choice of its own."""
-    return any(one["honest"] and len(one["honest"]["choices"]) > 1 for one in found["choices"])
+    return any(one.honest is not None and len(one.honest.choices) > 1 for one in found.choices)
 
 
 def subset_curves(
-    found: Mapping[str, Any], metric: str, chance: float | None = None
+    found: Subsets, metric: str, chance: float | None = None
 ) -> list[tuple[str, plots.Picture]]:
     """The score against the size of a subset, a picture for each method and search."""
     pictures = []
-    kinds = dict.fromkeys((one["method"], one["search"]) for one in found["choices"])
+    kinds = dict.fromkeys((one.method, one.search) for one in found.choices)
     for method, search in kinds:
         chosen = {
-            one["k"]: one
-            for one in found["choices"]
-            if (one["method"], one["search"], one["metric"]) == (method, search, metric)
-            and one["k"] != ANY
-            and one["best"] is not None
+            one.k: (one.best, one.honest)
+            for one in found.choices
+            if (one.method, one.search, one.metric) == (method, search, metric)
+            and isinstance(one.k, int)
+            and one.best is not None
         }
         drawn = {
-            one["k"]: one
-            for one in found["random"]
-            if (one["method"], one["metric"]) == (method, metric) and one["mean"] is not None
+            one.k: (one.quantiles["0.05"], one.mean, one.quantiles["0.95"])
+            for one in found.random
+            if (one.method, one.metric) == (method, metric) and one.mean is not None
         }
         if len(chosen) > 1:
             picture = plots.by_size(
-                {k: one["best"]["value"] for k, one in chosen.items()},
-                {
-                    k: Estimate(*(one["honest"][key] for key in ("value", "low", "high")))
-                    for k, one in chosen.items()
-                    if one["honest"]
-                },
-                {
-                    k: (one["quantiles"]["0.05"], one["mean"], one["quantiles"]["0.95"])
-                    for k, one in drawn.items()
-                },
+                {k: best.value for k, (best, _) in chosen.items()},
+                {k: honest for k, (_, honest) in chosen.items() if honest},
+                drawn,
                 NAMES[metric],
-                f"{NAMES[metric]} of subsets by size, {method}, {search}, {found['partition']}",
+                f"{NAMES[metric]} of subsets by size, {method}, {search}, {found.partition}",
                 chance=chance,
             )
             pictures.append((f"{method}, {search}", picture))

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 from evaluate.report.tables import NONE, Cell, Sheet, entry, plain, text
 from evaluate.scores.groups import read_tables
-from evaluate.scores.records import Estimate, RowScores
+from evaluate.scores.records import RowScores, Spread, SpreadOfRows
 from evaluate.scores.score import FEW_SPEAKERS, SHOWN, Scored, optimism, read_all
 from evaluate.scores.spread import read_spread
-from evaluate.scores.subsets import read_subsets
+from evaluate.scores.subsets import FoundSubsets, read_subsets
 from features.common.errors import RecipeError, RunError
 from features.recipe.load import load_recipe
 from features.recipe.published import Place, PublishedColumn, PublishedTable, unlike
@@ -56,18 +56,16 @@ class Results:
 
     Attributes
     ----------
-    subsets : dict or None
-        What `evaluate.scores.subsets.read_subsets` gives.
-    spread : dict or None
-        What `evaluate.scores.spread.read_spread` gives.
+    subsets : FoundSubsets or None
+    spread : Spread or None
     tables : dict
         Corpus -> its table, where there is one.
     """
 
     recipe: Recipe
     scored: Sequence[Scored]
-    subsets: Mapping[str, Any] | None
-    spread: Mapping[str, Any] | None
+    subsets: FoundSubsets | None
+    spread: Spread | None
     tables: Mapping[str, Table]
 
     def why_not(self, needs: Mapping[str, Any]) -> str:
@@ -118,38 +116,32 @@ class Results:
         return replace(entry(scores[self._metric(place)], _few(found.n_speakers)), marks=marks)
 
     def _statistic(self, place: Place) -> Cell:
-        found = (self.spread or {}).get("partitions", {}).get(place.partition)
-        if found is not None and (corpus := self._alone(place)) is not None:
-            found = found["corpora"].get(corpus)
-        one = (found or {}).get("metrics", {}).get(self._metric(place), {}).get(place.statistic)
-        if found is None or one is None:
+        partition = self.spread.partitions.get(place.partition or "") if self.spread else None
+        found: SpreadOfRows | None = partition
+        if partition is not None and (corpus := self._alone(place)) is not None:
+            found = partition.corpora.get(corpus)
+        over = found.metrics.get(self._metric(place)) if found else None
+        statistic = getattr(over, place.statistic or "") if over else None
+        if found is None or statistic is None:
             return Cell(NONE)
-        marks = ["optimistic"] if place.statistic == "largest" else []
-        return replace(entry(_estimate(one), _few(found["n_speakers"])), marks=marks)
+        return replace(entry(statistic, _few(found.n_speakers)), marks=statistic.marks)
 
     def _subset(self, place: Place) -> tuple[Cell, Cell]:
-        found, nothing = self.subsets, (Cell(NONE), Cell(NONE))
-        if found is None or found["partition"] != place.partition:
+        nothing = (Cell(NONE), Cell(NONE))
+        if self.subsets is None or self.subsets.record.partition != place.partition:
             return nothing
-        if found["stale"]:
+        if self.subsets.stale:
             return STALE, Cell(NONE)
-        corpus = self._alone(place)
-        part = found if corpus is None else found["alone"].get(corpus, {"choices": []})
+        found, corpus = self.subsets.record, self._alone(place)
+        part = found if corpus is None else found.alone.get(corpus)
         wanted = (self._metric(place), place.k)
-        choice = next((o for o in part["choices"] if (o["metric"], o["k"]) == wanted), None)
-        if choice is None or choice["best"] is None:
+        choices = part.choices if part else ()
+        choice = next((one for one in choices if (one.metric, one.k) == wanted), None)
+        if part is None or choice is None or choice.best is None:
             return nothing
-        best, honest = choice["best"], choice["honest"]
-        shown = replace(
-            plain(best["value"]), note=" + ".join(best["members"]), marks=["optimistic"]
-        )
-        return shown, Cell(NONE) if honest is None else entry(
-            _estimate(honest), _few(part["n_speakers"])
-        )
-
-
-def _estimate(found: Mapping[str, Any]) -> Estimate:
-    return Estimate(found["value"], found.get("low"), found.get("high"))
+        best, honest = choice.best, choice.honest
+        shown = replace(plain(best.value), note=" + ".join(best.members), marks=best.marks)
+        return shown, Cell(NONE) if honest is None else entry(honest, _few(part.n_speakers))
 
 
 def _few(speakers: int | None) -> str:

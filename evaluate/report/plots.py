@@ -423,9 +423,9 @@ def scatter(
 
 
 def by_size(
-    best: Mapping[int, float],
+    best: Mapping[int, float | None],
     honest: Mapping[int, Estimate],
-    drawn: Mapping[int, tuple[float, float, float]],
+    drawn: Mapping[int, tuple[float | None, ...]],
     axis: str,
     title: str,
     *,
@@ -450,14 +450,14 @@ def by_size(
     def draw(figure: Figure, colours: Colours) -> None:
         ax = figure.subplots()
         if drawn:
-            low, mean, high = zip(*drawn.values(), strict=True)
+            low, mean, high = map(_floats, zip(*drawn.values(), strict=True))
             ax.fill_between(
                 list(drawn), low, high, color=colours.ink, alpha=0.12, linewidth=0,
                 label="random, 5 % to 95 %",
             )  # fmt: skip
             ax.plot(list(drawn), mean, color=colours.ink, linewidth=0.8, label="random, mean")
         ax.plot(
-            list(best), list(best.values()), color=colours.second, linestyle="--", marker="s",
+            list(best), _floats(best.values()), color=colours.second, linestyle="--", marker="s",
             markersize=4, markerfacecolor=colours.paper, label="best (optimistic)",
         )  # fmt: skip
         known = {k: one for k, one in honest.items() if one.value is not None}

@@ -19,7 +19,7 @@ from evaluate.report.examples import Audio
 from evaluate.report.pair_sheets import best
 from evaluate.report.tables import NONE, Cell, Sheet, count, entry, plain, text
 from evaluate.runs.files import fingerprint
-from evaluate.scores.records import Gap, PartitionScores, RowScores, TargetScore
+from evaluate.scores.records import Gap, PartitionScores, RowScores, Seeds, Statistics, TargetScore
 from evaluate.scores.score import (
     FEW_SPEAKERS,
     GRID,
@@ -73,7 +73,7 @@ def overview(
     recipe: Recipe,
     scored: Sequence[Scored],
     pages: Pages,
-    statistics: Mapping[str, Any] | None = None,
+    statistics: Statistics | None = None,
 ) -> Sheet:
     """Every run of a protocol by the metrics of the overview.
 
@@ -189,21 +189,19 @@ def gaps(recipe: Recipe, scored: Sequence[Scored], others: Protocols, pages: Pag
     )
 
 
-def seeds(
-    recipe: Recipe, found: Mapping[str, Any] | None, titles: Mapping[str, str]
-) -> list[Sheet]:
+def seeds(recipe: Recipe, found: Seeds | None, titles: Mapping[str, str]) -> list[Sheet]:
     """The first metric of every system over seeds, a table a partition."""
     metric = SHOWN[recipe.task][0]
     result: list[Sheet] = []
     if not found:
         return result
-    for partition, part in found["partitions"].items():
+    for partition, part in found.partitions.items():
         rows = []
-        for system, scores in part["systems"].items():
+        for system, scores in part.systems.items():
             one = scores[metric]
-            numbers = [plain(one[key]) for key in ("mean", "deviation", "least", "largest")]
-            rows.append([text(titles.get(system, system)), *numbers, count(len(one["values"]))])
-        caption = f"{NAMES[metric]} on {partition} over seeds {', '.join(map(str, found['seeds']))}"
+            numbers = [plain(of) for of in (one.mean, one.deviation, one.least, one.largest)]
+            rows.append([text(titles.get(system, system)), *numbers, count(len(one.by_seed))])
+        caption = f"{NAMES[metric]} on {partition} over seeds {', '.join(map(str, found.seeds))}"
         header = ["run", "mean", "deviation", "least", "largest", "seeds"]
         name = f"seeds-{partition}"
         result.append(Sheet(f"Other seeds, {partition}", caption, header, [rows], name))

@@ -146,9 +146,10 @@ def entry(found: Estimate, note: str = "") -> Cell:
     return Cell(number(found.value), found.value, found.low, found.high, note)
 
 
-def difference(value: float | None, low: float | None = None, high: float | None = None) -> Cell:
+def difference(found: Estimate) -> Cell:
     """A cell with a difference, its sign always there."""
-    return Cell("undefined" if value is None else f"{value:+.3f}", value, low, high)
+    shown = "undefined" if found.value is None else f"{found.value:+.3f}"
+    return Cell(shown, found.value, found.low, found.high)
 
 
 def p_value(value: float | None, level: float = 0.0) -> Cell:

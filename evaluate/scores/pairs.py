@@ -18,32 +18,6 @@ Conventions
 - The fusion that models are judged by is the mean of values, or of probabilities, whatever
   `[fusion]` says. Its models are those at the layer `last`; where the recipe does not list it, all.
 - It lies in the upper half of `evaluate` because it combines: the lower half knows no fusion.
-
-The file
---------
-NaN is null. Metrics are those of the overview (`evaluate.scores.score.SHOWN`), higher is better::
-
-    partitions: {partition: {
-      systems: [name, ...], left_out: {name: why},
-      n, n_dropped, n_speakers (null where none is known), n_units,
-      test: {level, n_pairs, n_swaps, exact, smallest_p, can_tell, can_mark},
-      metrics: {metric: {
-        scores: {name: value}, best: name or null, not_worse: [name, ...],
-        lacking: what became of the resamples that lack a class, in words; empty where none does,
-        detectable: median over the pairs of the minimum detectable difference,
-        pairs: [{a, b, difference (a less b), low, high, p, p_holm, detectable}, ...]}},
-      mcnemar: null (regression) or [{a, b, only_a, only_b, p, p_holm}, ...],
-      complementarity: null (fewer than two models) or {
-        models: [name, ...],
-        correlation: matrix (of being right, or of residuals), and for classes
-        disagreement, q, double_fault: matrices,
-        oracle: {metric: value}, empty: {metric: worth of no model, that of guessing},
-        n_subsets, exact,
-        contributions: {metric: {whole: value, models: {name: {
-          alone, left_out, shapley, error (null where exact)}}}},
-        pairs: {metric: [{a, b, correlation, score_a, score_b, fused, gain}, ...]}}
-          (gain: the fusion of the two less the better of them)
-    }}, inputs: what the file depends on
 """
 
 from __future__ import annotations
@@ -51,9 +25,9 @@ from __future__ import annotations
 import functools
 import itertools
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,13 +39,29 @@ from threadpoolctl import threadpool_limits
 
 from evaluate.metrics import complementarity, metrics
 from evaluate.metrics.calibration import shares
-from evaluate.runs import files
-from evaluate.runs import record as runs
 from evaluate.runs.arrays import count_speakers, has_truth, speakers, truth_of, values_of
-from evaluate.runs.files import file_hash, read_json, write_json
+from evaluate.runs.files import file_hash
 from evaluate.runs.folders import PREDICTIONS, layer_tag, statistics_path
 from evaluate.runs.predictions import predicted_labels, predicted_targets, read_predictions
-from evaluate.scores.score import SHOWN, Scored
+from evaluate.scores import version_0
+from evaluate.scores.marks import statistics_marks
+from evaluate.scores.records import (
+    Complementarity,
+    Contribution,
+    Difference,
+    FusedPair,
+    Matrix,
+    McNemar,
+    MetricComparison,
+    MetricContributions,
+    PartitionStatistics,
+    PermutationTest,
+    Statistics,
+    estimate,
+    number_or_none,
+)
+from evaluate.scores.score import SHOWN, Scored, optimism
+from evaluate.scores.stored import Kind
 from evaluate.statistics import permutations as comparisons
 from evaluate.statistics import resampling as intervals
 
@@ -80,6 +70,9 @@ if TYPE_CHECKING:
 
 STATISTICS_NUMERICS = 3
 """Raised with every change that can move a number of `statistics.json`."""
+FILE = Kind("statistics", Statistics, version_0.statistics, statistics_marks)
+AGREEMENT = ("disagreement", "q", "double_fault")
+"""Of a classification, beside the correlation."""
 LEVEL = 0.05
 """Of tests, for the whole table."""
 N_SWAPS = 10_000
@@ -96,7 +89,7 @@ Floats = NDArray[np.float64]
 
 def make_statistics(
     recipe: Recipe, scored: Sequence[Scored], runs_folder: Path, *, force: bool = False
-) -> dict[str, Any]:
+) -> Statistics:
     """Compare the finished runs of a recipe, where that was not done for just these predictions.
 
     Parameters
@@ -105,31 +98,28 @@ def make_statistics(
     scored : sequence of Scored
         What `evaluate.scores.score.score_all` gives.
     runs_folder : Path
-
-    Returns
-    -------
-    dict
-        The content of `statistics.json`.
     """
     path = statistics_path(runs_folder, recipe.name)
-    inputs = _inputs(recipe, scored)
-    old = read_json(path)
-    if not force and old and old.get("inputs") == files.plain(inputs):
-        return old
+    found = FILE.made(
+        path, _inputs(recipe, scored), lambda: _statistics(recipe, scored), force=force
+    )
+    return _with_optimism(found, scored)
+
+
+def _statistics(recipe: Recipe, scored: Sequence[Scored]) -> Statistics:
     systems, left_out = _systems(scored)
     frames = {name: read_predictions(one.folder / PREDICTIONS) for name, one in systems}
     names = [name for frame in frames.values() for name in frame["partition"].unique()]
     partitions = {}
     for partition in dict.fromkeys(names):
-        parts = {name: one[one["partition"] == partition] for name, one in frames.items()}
-        rows = align({name: one for name, one in parts.items() if len(one)}, left_out)
+        parts = {name: frame[frame["partition"] == partition] for name, frame in frames.items()}
+        rows = align({name: part for name, part in parts.items() if len(part)}, left_out)
         if rows is not None:
             partitions[partition] = _compare(rows, recipe)
-    write_json(path, {"partitions": partitions, "inputs": inputs})
-    return dict(files.plain({"partitions": partitions, "inputs": inputs}))
+    return _with_optimism(Statistics(partitions), scored)
 
 
-def read_statistics(recipe: Recipe, scored: Sequence[Scored], runs_folder: Path) -> dict[str, Any]:
+def read_statistics(recipe: Recipe, scored: Sequence[Scored], runs_folder: Path) -> Statistics:
     """As `make_statistics`, but computing nothing.
 
     Raises
@@ -138,10 +128,16 @@ def read_statistics(recipe: Recipe, scored: Sequence[Scored], runs_folder: Path)
         Where the file is missing, or older than a run's predictions or the recipe's `[evaluate]`.
     """
     path = statistics_path(runs_folder, recipe.name)
-    found = read_json(path)
-    if not found or found.get("inputs") != files.plain(_inputs(recipe, scored)):
-        raise runs.outdated(path, recipe)
-    return found
+    return _with_optimism(FILE.current(path, _inputs(recipe, scored), recipe), scored)
+
+
+def _with_optimism(found: Statistics, scored: Sequence[Scored]) -> Statistics:
+    """The same with why a partition is optimistic, which files of version 0 do not say."""
+    partitions = {
+        name: replace(part, optimistic=optimism(name, scored))
+        for name, part in found.partitions.items()
+    }
+    return statistics_marks(Statistics(partitions))
 
 
 def _inputs(recipe: Recipe, scored: Sequence[Scored]) -> dict[str, Any]:
@@ -254,7 +250,7 @@ def _predictions(rows: Rows, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
 # -- one partition ---------------------------------------------------------------------------
 
 
-def _compare(rows: Rows, recipe: Recipe) -> dict[str, Any]:
+def _compare(rows: Rows, recipe: Recipe) -> PartitionStatistics:
     first, *_ = rows.frames.values()
     groups, settings = speakers(first), recipe.evaluate
     drawn = intervals.draw(groups, settings.bootstrap, settings.seed)
@@ -280,30 +276,30 @@ def _compare(rows: Rows, recipe: Recipe) -> dict[str, Any]:
         metric: _metric(
             systems, pairs, np.array([one[metric] for one in plain]), resampled[metric],
             p_values[metric], swaps.n_units, settings.confidence,
+            lacking_of(metric, resampled[metric][0]),
         )
-        | {"lacking": lacking_of(metric, resampled[metric][0])}
         for metric in SHOWN[recipe.task]
     }  # fmt: skip
-    return {
-        "systems": systems,
-        "left_out": rows.left_out,
-        "n": len(first),
-        "n_dropped": rows.n_dropped,
-        "n_speakers": count_speakers(first),
-        "n_units": swaps.n_units,
-        "test": {
-            "level": LEVEL,
-            "n_pairs": len(pairs),
-            "n_swaps": swaps.n,
-            "exact": swaps.exact,
-            "smallest_p": swaps.smallest_p,
-            "can_tell": swaps.smallest_p <= LEVEL / len(pairs),
-            "can_mark": swaps.smallest_p <= LEVEL / (len(systems) - 1),
-        },
-        "metrics": found,
-        "mcnemar": _mcnemar(systems, pairs, predictions == truth) if classes else None,
-        "complementarity": _complementarity(rows, recipe),
-    }
+    return PartitionStatistics(
+        tuple(systems),
+        rows.left_out,
+        len(first),
+        rows.n_dropped,
+        count_speakers(first),
+        swaps.n_units,
+        PermutationTest(
+            LEVEL,
+            len(pairs),
+            swaps.n,
+            swaps.exact,
+            swaps.smallest_p,
+            can_tell=swaps.smallest_p <= LEVEL / len(pairs),
+            can_mark=swaps.smallest_p <= LEVEL / (len(systems) - 1),
+        ),
+        found,
+        mcnemar=_mcnemar(systems, pairs, predictions == truth) if classes else None,
+        complementarity=_complementarity(rows, recipe),
+    )
 
 
 def _scores(
@@ -328,33 +324,36 @@ def _metric(
     p_values: Floats,
     n_units: int,
     confidence: float,
-) -> dict[str, Any]:
+    lacking: str,
+) -> MetricComparison:
     adjusted = _corrected(p_values, pairs)
     listed = []
     for i, j in pairs:
         apart = resampled[i] - resampled[j]
-        bounds = intervals.interval(apart, confidence)
         listed.append(
-            {
-                "a": systems[i],
-                "b": systems[j],
-                "difference": scores[i] - scores[j],
-                "low": bounds.low,
-                "high": bounds.high,
-                "p": p_values[i, j],
-                "p_holm": adjusted[i, j],
-                "detectable": comparisons.minimum_detectable(apart, n_units, LEVEL),
-            }
+            Difference(
+                systems[i],
+                systems[j],
+                estimate(scores[i] - scores[j], apart, confidence),
+                number_or_none(p_values[i, j]),
+                number_or_none(adjusted[i, j]),
+                number_or_none(comparisons.minimum_detectable(apart, n_units, LEVEL)),
+            )
         )
     best, mask = comparisons.not_worse(scores, p_values, LEVEL)
-    known = [one["detectable"] for one in listed if not np.isnan(one["detectable"])]
-    return {
-        "scores": dict(zip(systems, scores, strict=True)),
-        "best": None if best is None else systems[best],
-        "not_worse": [name for name, on in zip(systems, mask, strict=True) if on],
-        "detectable": float(np.median(known)) if known else None,
-        "pairs": listed,
-    }
+    known = [pair.detectable for pair in listed if pair.detectable is not None]
+    return MetricComparison(
+        _numbers(systems, scores),
+        None if best is None else systems[best],
+        tuple(name for name, on in zip(systems, mask, strict=True) if on),
+        float(np.median(known)) if known else None,
+        tuple(listed),
+        lacking,
+    )
+
+
+def _numbers(names: Sequence[str], values: Iterable[float]) -> dict[str, float | None]:
+    return dict(zip(names, map(number_or_none, values), strict=True))
 
 
 def lacking_of(metric: str, resampled: Floats) -> str:
@@ -380,85 +379,90 @@ def _corrected(p_values: Floats, pairs: Sequence[tuple[int, int]]) -> Floats:
 
 def _mcnemar(
     systems: Sequence[str], pairs: Sequence[tuple[int, int]], right: NDArray[np.bool_]
-) -> list[dict[str, Any]]:
+) -> tuple[McNemar, ...]:
     only, p_values = comparisons.mcnemar_p(right)
     adjusted = _corrected(p_values, pairs)
-    return [
-        {
-            "a": systems[i],
-            "b": systems[j],
-            "only_a": int(only[i, j]),
-            "only_b": int(only[j, i]),
-            "p": p_values[i, j],
-            "p_holm": adjusted[i, j],
-        }
+    return tuple(
+        McNemar(
+            systems[i],
+            systems[j],
+            int(only[i, j]),
+            int(only[j, i]),
+            number_or_none(p_values[i, j]),
+            number_or_none(adjusted[i, j]),
+        )
         for i, j in pairs
-    ]
+    )
 
 
 # -- complementarity -------------------------------------------------------------------------
 
 
-def _complementarity(rows: Rows, recipe: Recipe) -> dict[str, Any] | None:
+def _complementarity(rows: Rows, recipe: Recipe) -> Complementarity | None:
     models = {name: frame for name, frame in rows.frames.items() if name in _models(recipe)}
     if len(models) < 2:
         return None
     chosen = Rows(rows.names, models, {}, 0)
     truth, predictions = _predictions(chosen, recipe)
     shown, names = SHOWN[recipe.task], list(models)
-    found: dict[str, Any] = {"models": names}
+    more: dict[str, Matrix] = {}
     if recipe.task == "classification":
         agreement = complementarity.agreement(predictions == truth)
-        found |= vars(agreement)
+        correlation = agreement.correlation
+        more = {key: _matrix(getattr(agreement, key)) for key in AGREEMENT}
         oracle: np.ndarray = complementarity.oracle_labels(truth, predictions)
-        classes = [one[[f"score_{x}" for x in rows.names]].to_numpy() for one in models.values()]
+        classes = [of[[f"score_{x}" for x in rows.names]].to_numpy() for of in models.values()]
         codes = metrics.encode(truth, rows.names)
         value = functools.partial(value_of_classes, codes, np.stack(classes), shown)
         empty = np.full(len(shown), 1 / len(rows.names))
     else:
-        found["correlation"] = complementarity.residual_correlation(truth, predictions)
+        correlation = complementarity.residual_correlation(truth, predictions)
         oracle = complementarity.oracle_values(truth, predictions)
         value = functools.partial(value_of_values, truth, predictions)
         empty = np.zeros(len(shown))
     adds = complementarity.contributions(value, len(models), empty, recipe.evaluate.seed)
     pairs, subsets = complementarity.pair_subsets(len(models))
     fused = value(subsets)
-    return found | {
-        "oracle": _scores(truth, oracle, rows.names, recipe.task),
-        "empty": dict(zip(shown, empty, strict=True)),
-        "n_subsets": adds.n_subsets,
-        "exact": adds.error is None,
-        "contributions": {
-            metric: {
-                "whole": adds.whole[m],
-                "models": {
-                    name: {
-                        "alone": adds.alone[i, m],
-                        "left_out": adds.left_out[i, m],
-                        "shapley": adds.shapley[i, m],
-                        "error": None if adds.error is None else adds.error[i, m],
-                    }
-                    for i, name in enumerate(names)
-                },
-            }
+    best = _scores(truth, oracle, rows.names, recipe.task)
+    return Complementarity(
+        tuple(names),
+        _matrix(correlation),
+        _numbers(list(best), best.values()),
+        _numbers(shown, empty),
+        adds.n_subsets,
+        adds.error is None,
+        {metric: _contributions(names, adds, m) for m, metric in enumerate(shown)},
+        {
+            metric: tuple(
+                _fused_pair(names, pair, correlation, adds.alone[:, m], both[m])
+                for pair, both in zip(pairs, fused, strict=True)
+            )
             for m, metric in enumerate(shown)
         },
-        "pairs": {
-            metric: [
-                {
-                    "a": names[i],
-                    "b": names[j],
-                    "correlation": found["correlation"][i, j],
-                    "score_a": adds.alone[i, m],
-                    "score_b": adds.alone[j, m],
-                    "fused": both[m],
-                    "gain": both[m] - max(adds.alone[i, m], adds.alone[j, m]),
-                }
-                for (i, j), both in zip(pairs, fused, strict=True)
-            ]
-            for m, metric in enumerate(shown)
-        },
-    }
+        **more,
+    )
+
+
+def _matrix(values: Floats) -> Matrix:
+    return tuple(tuple(map(number_or_none, row)) for row in values.tolist())
+
+
+def _contributions(
+    names: Sequence[str], adds: complementarity.Contributions, m: int
+) -> MetricContributions:
+    """What each model adds, by the metric at a position."""
+    error = np.full(len(names), np.nan) if adds.error is None else adds.error[:, m]
+    columns = (adds.alone[:, m], adds.left_out[:, m], adds.shapley[:, m], error)
+    each = [Contribution(*map(number_or_none, of)) for of in zip(*columns, strict=True)]
+    return MetricContributions(number_or_none(adds.whole[m]), dict(zip(names, each, strict=True)))
+
+
+def _fused_pair(
+    names: Sequence[str], pair: tuple[int, int], correlation: Floats, alone: Floats, both: float
+) -> FusedPair:
+    i, j = pair
+    numbers = (correlation[i, j], alone[i], alone[j], both, both - max(alone[i], alone[j]))
+    return FusedPair(names[i], names[j], *map(number_or_none, numbers))
 
 
 def _models(recipe: Recipe) -> list[str]:

@@ -94,6 +94,18 @@ def estimate(
     )
 
 
+def turned(found: Estimate) -> Estimate:
+    """A difference the other way round.
+
+    Examples
+    --------
+    >>> turned(Estimate(0.25, 0.125, 0.5))
+    Estimate(value=-0.25, low=-0.5, high=-0.125, undefined=0, marks=())
+    """
+    value, low, high = (None if of is None else -of for of in (found.value, found.high, found.low))
+    return dataclasses.replace(found, value=value, low=low, high=high)
+
+
 def marked(value: T, marks: Iterable[str]) -> T:
     """Add marks to every estimate of a record, tuple or mapping; those that it has stay once.
 
@@ -369,3 +381,453 @@ class ProtocolGaps(Record):
     """How protocols compare: `gaps.json`. Protocol -> member -> difference to the main protocol."""
 
     gaps: dict[str, dict[str, Gap]]
+
+
+# -- runs against one another ----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PermutationTest(Record):
+    """The test of a partition.
+
+    Attributes
+    ----------
+    level : float
+        Of the whole table.
+    n_pairs, n_swaps : int
+    exact : bool
+        Whether the swaps are all that there are.
+    smallest_p : float
+        The least p value that there can be.
+    can_tell, can_mark : bool
+        Whether it can be below the level when corrected over all pairs, or over those with the
+        best.
+    """
+
+    level: Annotated[float, Strict()]
+    n_pairs: Count
+    n_swaps: Count
+    exact: Flag
+    smallest_p: Annotated[float, Strict()]
+    can_tell: Flag
+    can_mark: Flag
+
+
+@dataclass(frozen=True)
+class Difference(Record):
+    """The score of system `a` minus that of system `b`.
+
+    Attributes
+    ----------
+    a, b : str
+    difference : Estimate
+    p, p_holm : float or None
+        As it is, and corrected over all pairs of the partition and metric.
+    detectable : float or None
+        The least true difference that would be found four times in five.
+    """
+
+    a: str
+    b: str
+    difference: Estimate
+    p: Number
+    p_holm: Number
+    detectable: Number
+
+
+@dataclass(frozen=True)
+class MetricComparison(Record):
+    """All systems of a partition by one metric.
+
+    Attributes
+    ----------
+    scores : dict
+        System -> score on the rows that all have.
+    best : str or None
+    not_worse : tuple of str
+        The best, and all that do not differ from it at the level.
+    detectable : float or None
+        Median over the pairs.
+    pairs : tuple of Difference
+    lacking : str
+        What became of the resamples that lack a class; empty where none does.
+    """
+
+    scores: dict[str, Number]
+    best: str | None
+    not_worse: tuple[str, ...]
+    detectable: Number
+    pairs: tuple[Difference, ...]
+    lacking: str = ""
+
+
+@dataclass(frozen=True)
+class McNemar(Record):
+    """McNemar's test of two systems: rows that one has right and the other has not."""
+
+    a: str
+    b: str
+    only_a: Count
+    only_b: Count
+    p: Number
+    p_holm: Number
+
+
+@dataclass(frozen=True)
+class Contribution(Record):
+    """What a model is worth alone, what the mean of all loses without it, its Shapley value.
+
+    `error` is the standard error of the latter, None where it is exact.
+    """
+
+    alone: Number
+    left_out: Number
+    shapley: Number
+    error: Number = None
+
+
+@dataclass(frozen=True)
+class MetricContributions(Record):
+    """The score of the mean of all models, and what each one adds."""
+
+    whole: Number
+    models: dict[str, Contribution]
+
+
+@dataclass(frozen=True)
+class FusedPair(Record):
+    """Two models and their mean; `gain` is over the better of them."""
+
+    a: str
+    b: str
+    correlation: Number
+    score_a: Number
+    score_b: Number
+    fused: Number
+    gain: Number
+
+
+Matrix = tuple[tuple[Number, ...], ...]
+
+
+@dataclass(frozen=True)
+class Complementarity(Record):
+    """How the models of a partition complement each other.
+
+    Attributes
+    ----------
+    models : tuple of str
+    correlation : matrix
+        Of being right, or of residuals.
+    oracle : dict
+        Metric -> the score of the best model of every row.
+    empty : dict
+        Metric -> the worth of no model: what guessing gives.
+    n_subsets : int
+        Over so many a Shapley value is the mean; `exact` where they are all.
+    contributions : dict
+        Metric -> what each model adds.
+    pairs : dict
+        Metric -> every two models.
+    disagreement, q, double_fault : matrix or None
+        Of a classification.
+    """
+
+    models: tuple[str, ...]
+    correlation: Matrix
+    oracle: dict[str, Number]
+    empty: dict[str, Number]
+    n_subsets: Count
+    exact: Flag
+    contributions: dict[str, MetricContributions]
+    pairs: dict[str, tuple[FusedPair, ...]]
+    disagreement: Matrix | None = None
+    q: Matrix | None = None
+    double_fault: Matrix | None = None
+
+
+@dataclass(frozen=True)
+class PartitionStatistics(Record):
+    """The systems of a partition against one another.
+
+    Attributes
+    ----------
+    systems : tuple of str
+    left_out : dict
+        System -> why it is not among them.
+    n, n_dropped : int
+        Rows that all have; those that only some have.
+    n_speakers : int or None
+    n_units : int
+        Speakers, or utterances, that the test swaps.
+    test : PermutationTest
+    metrics : dict
+        Metric -> comparison.
+    mcnemar : tuple of McNemar, or None
+        None of a regression.
+    complementarity : Complementarity or None
+        None with fewer than two models.
+    optimistic : str
+        Why scores on it are optimistic; empty where those of no run are.
+    """
+
+    systems: tuple[str, ...]
+    left_out: dict[str, str]
+    n: Count
+    n_dropped: Count
+    n_speakers: Count | None
+    n_units: Count
+    test: PermutationTest
+    metrics: dict[str, MetricComparison]
+    mcnemar: tuple[McNemar, ...] | None = None
+    complementarity: Complementarity | None = None
+    optimistic: str = ""
+
+
+@dataclass(frozen=True)
+class Statistics(Record):
+    """All finished runs of a recipe against one another, by partition: `statistics.json`."""
+
+    partitions: dict[str, PartitionStatistics]
+
+
+# -- other seeds -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SeedScores(Record):
+    """The scores of a system over seeds."""
+
+    by_seed: dict[int, Number]
+    mean: Number
+    deviation: Number
+    least: Number
+    largest: Number
+
+
+@dataclass(frozen=True)
+class SeedDifference(Record):
+    """The difference of two systems over seeds, beside what the speakers leave open.
+
+    Attributes
+    ----------
+    a, b : str
+    mean : Estimate
+        Of the differences over seeds, with its interval over speakers.
+    by_seed : dict
+        Seed -> a less b.
+    deviation, least, largest : float or None
+        Over seeds.
+    error : float or None
+        Deviation of the mean over resamples.
+    of_gain : float or None
+        The deviation over seeds as a part of the mean.
+    share : float or None
+        What the seeds have of the variance of a single run's difference.
+    lacking : str
+        What became of the resamples that lack a class; empty where none does.
+    """
+
+    a: str
+    b: str
+    mean: Estimate
+    by_seed: dict[int, Number]
+    deviation: Number
+    least: Number
+    largest: Number
+    error: Number
+    of_gain: Number
+    share: Number
+    lacking: str = ""
+
+
+@dataclass(frozen=True)
+class PartitionSeeds(Record):
+    """A partition over seeds.
+
+    Attributes
+    ----------
+    same_rows : bool
+        Whether all seeds hold out the same rows.
+    systems : dict
+        System -> metric -> scores.
+    pairs : dict
+        Metric -> differences.
+    """
+
+    same_rows: Flag
+    systems: dict[str, dict[str, SeedScores]]
+    pairs: dict[str, tuple[SeedDifference, ...]]
+
+
+@dataclass(frozen=True)
+class Seeds(Record):
+    """The repeats of a recipe with other seeds: `seeds.json`.
+
+    Attributes
+    ----------
+    seeds : tuple of int
+    left_out : dict
+        System, or system and seed -> why it is not summed up.
+    partitions : dict
+    """
+
+    seeds: tuple[Count, ...]
+    left_out: dict[str, str]
+    partitions: dict[str, PartitionSeeds]
+
+
+# -- subsets, and the systems that they are chosen from --------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChosenSubset(Estimate):
+    """A subset of models and its score on the rows that it was chosen on.
+
+    Attributes
+    ----------
+    members : tuple of str
+    n_best : int
+        How many of its size are as good.
+    ties : tuple of tuple of str
+        The first others of them.
+    """
+
+    members: tuple[str, ...]
+    n_best: Count
+    ties: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class HonestChoice(Estimate):
+    """The score of what was chosen without the scored rows: fold -> choice."""
+
+    choices: dict[str, ChosenSubset]
+
+
+@dataclass(frozen=True)
+class SubsetChoice(Record):
+    """What a search chose by a method and metric.
+
+    Attributes
+    ----------
+    method, metric, search : str
+    k : int or "any"
+        The size; `any` is the choice over all sizes.
+    n_subsets : int or None
+        That were searched; None of a greedy path.
+    best : ChosenSubset or None
+        Chosen on the rows that it is scored on.
+    honest : HonestChoice or None
+        None where there are no rows to choose on.
+    optimism : Estimate or None
+        The score of the best minus that of the honest choice.
+    """
+
+    method: str
+    metric: str
+    search: str
+    k: Count | str
+    n_subsets: Count | None
+    best: ChosenSubset | None
+    honest: HonestChoice | None
+    optimism: Estimate | None
+
+
+@dataclass(frozen=True)
+class RandomSubsets(Record):
+    """The scores of `n` random subsets of a size, or of all there are (`all`).
+
+    `quantiles` maps a share, such as "0.05", to a score; `undefined` counts subsets without one.
+    """
+
+    method: str
+    metric: str
+    k: Count
+    n: Count
+    all: Flag
+    undefined: Count
+    mean: Number
+    quantiles: dict[str, Number]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubsetsOfRows(Record):
+    """The choices on some rows.
+
+    Attributes
+    ----------
+    n : int
+    n_speakers : int or None
+    chosen_on : str or None
+        What the honest choices were made on.
+    why : str or None
+        Why there are none.
+    choices : tuple of SubsetChoice
+    random : tuple of RandomSubsets
+    lacking : str
+        What became of the resamples that lack a class; empty where none does.
+    """
+
+    n: Count
+    n_speakers: Count | None
+    chosen_on: str | None
+    why: str | None
+    choices: tuple[SubsetChoice, ...]
+    random: tuple[RandomSubsets, ...]
+    lacking: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subsets(SubsetsOfRows):
+    """The choice of subsets of a recipe's models: `subsets.json`.
+
+    Attributes
+    ----------
+    task : str
+    members : tuple of str
+    partition : str
+        Of the scored rows.
+    alone : dict
+        Corpus -> the choices on its rows; empty where nobody asks.
+    """
+
+    task: str
+    members: tuple[str, ...]
+    partition: str
+    alone: dict[str, SubsetsOfRows] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MetricSpread(Record):
+    """A metric over systems; `largest` and `least` are None where all scores are undefined."""
+
+    by_system: dict[str, Number]
+    deviation: Estimate
+    mean: Estimate
+    largest: Estimate | None = None
+    least: Estimate | None = None
+
+
+@dataclass(frozen=True)
+class SpreadOfRows(Record):
+    """Scores over systems on some rows: metric -> values and statistics."""
+
+    n: Count
+    n_speakers: Count | None
+    metrics: dict[str, MetricSpread]
+
+
+@dataclass(frozen=True)
+class PartitionSpread(SpreadOfRows):
+    """Scores over systems on a partition, and on the rows of each of several corpora."""
+
+    corpora: dict[str, SpreadOfRows] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Spread(Record):
+    """Scores over the systems that subsets are chosen from: `spread.json`."""
+
+    systems: tuple[str, ...]
+    partitions: dict[str, PartitionSpread]

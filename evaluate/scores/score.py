@@ -48,6 +48,7 @@ from evaluate.runs.folders import INNER, PREDICTIONS, SCORES, gaps_path, run_fol
 from evaluate.runs.freshness import hash_of_table, is_stale
 from evaluate.runs.predictions import predicted_labels, predicted_targets, read_predictions
 from evaluate.scores.groups import group_names, read_tables, score_groups
+from evaluate.scores.marks import run_marks
 from evaluate.scores.records import (
     Bins,
     Calibration,
@@ -56,16 +57,19 @@ from evaluate.scores.records import (
     Folds,
     Gap,
     PartitionScores,
+    PartitionStatistics,
+    PermutationTest,
     ProtocolGaps,
     RowScores,
     RunScores,
+    Statistics,
     TargetScore,
     Transfer,
     estimate,
     number_or_none,
 )
 from evaluate.scores.stored import Kind
-from evaluate.scores.version_0 import run_scores, same, with_marks
+from evaluate.scores.version_0 import run_scores, same
 from evaluate.statistics import resampling as intervals
 from features.common.errors import CorpusError, RunError
 from features.common.words import counted
@@ -97,7 +101,7 @@ GRID = (
 )
 """Rows and columns of the grid of speakers and sentences, with the partition of each cell."""
 
-FILE = Kind("scores", RunScores, run_scores, with_marks)
+FILE = Kind("scores", RunScores, run_scores, run_marks)
 GAPS_FILE = Kind("gaps", ProtocolGaps, same)
 
 K = TypeVar("K")
@@ -221,7 +225,7 @@ def score_run(
         gaps=_grid_gaps(frame, found, recipe),
         warnings=tuple(notes),
     )
-    return FILE.write(folder / SCORES, with_marks(scores), {**inputs, "tables": hashes})
+    return FILE.write(folder / SCORES, scores, {**inputs, "tables": hashes})
 
 
 def _names(frame: pd.DataFrame, folder: Path, recipe: Recipe) -> tuple[str, ...]:
@@ -723,9 +727,7 @@ def _no_gap(why: str) -> Gap:
 # -- the terminal ----------------------------------------------------------------------------
 
 
-def overview(
-    recipe: Recipe, scored: Sequence[Scored], statistics: Mapping[str, Any] | None = None
-) -> str:
+def overview(recipe: Recipe, scored: Sequence[Scored], statistics: Statistics | None = None) -> str:
     """Lay out the table of a recipe's runs: models, a rule, fused rows.
 
     Examples of a cell: `0.412 [0.380, 0.441]`, and `0.412 [0.380, 0.441] (8 speakers)` where the
@@ -767,9 +769,9 @@ def overview(
     return "\n".join(lines)
 
 
-def _star(one: Scored, partition: str, metric: str, statistics: Mapping[str, Any] | None) -> str:
-    found = statistics["partitions"].get(partition) if statistics else None
-    return " *" if found and one.name in found["metrics"][metric]["not_worse"] else ""
+def _star(one: Scored, partition: str, metric: str, statistics: Statistics | None) -> str:
+    found = statistics.partitions.get(partition) if statistics else None
+    return " *" if found and one.name in found.metrics[metric].not_worse else ""
 
 
 def optimism(partition: str, scored: Sequence[Scored]) -> str:
@@ -800,53 +802,51 @@ def _column_notes(recipe: Recipe, scored: Sequence[Scored], partitions: Sequence
     return ["", *dict.fromkeys(found)] if found else []
 
 
-def _star_notes(statistics: Mapping[str, Any] | None, partitions: Sequence[str]) -> list[str]:
+def _star_notes(statistics: Statistics | None, partitions: Sequence[str]) -> list[str]:
     """What the stars mean, and where they mean little."""
-    if not statistics or not statistics["partitions"]:
+    if not statistics or not statistics.partitions:
         return []
-    level = next(iter(statistics["partitions"].values()))["test"]["level"]
+    level = next(iter(statistics.partitions.values())).test.level
     lines = [
         "",
         f"* the best, and all that cannot be told from it at the {level:.0%} level",
         "  (swaps of speakers, else of utterances; corrected over comparisons with the best)",
     ]
     for name in partitions:
-        found = statistics["partitions"].get(name)
+        found = statistics.partitions.get(name)
         if found and (text := least_p_of_best(found)):
             lines.append(f"  {name}: {text}")
     return lines
 
 
-def units(found: Mapping[str, Any]) -> str:
+def units(found: PartitionStatistics) -> str:
     """What the test of a partition swaps: a count of speakers, or of utterances."""
-    return counted(found["n_units"], "speaker" if found["n_speakers"] else "utterance")
+    return counted(found.n_units, "speaker" if found.n_speakers else "utterance")
 
 
-def least_p_of_best(found: Mapping[str, Any]) -> str:
+def least_p_of_best(found: PartitionStatistics) -> str:
     """The least corrected p value of a comparison with the best; empty where it is small."""
-    return least_p(found, len(found["systems"]) - 1, "comparison", " with the best")
+    return least_p(units(found), found.test, len(found.systems) - 1, "comparison", " with the best")
 
 
-def least_p(found: Mapping[str, Any], n: int, what: str, end: str = "") -> str:
+def least_p(units: str, test: PermutationTest, n: int, what: str, end: str = "") -> str:
     """The least p value that there can be, corrected over `n` comparisons; empty where it is small.
 
     Examples
     --------
-    >>> test = {"smallest_p": 1 / 512, "level": 0.05}
-    >>> found = {"n_units": 10, "n_speakers": 10, "test": test}
-    >>> least_p(found, 13, "comparison", " with the best")
+    >>> test = PermutationTest(0.05, 45, 512, True, 1 / 512, False, True)
+    >>> least_p("10 speakers", test, 13, "comparison", " with the best")
     '10 speakers, 13 comparisons with the best: a corrected p is 0.025 at least'
-    >>> least_p(found, 45, "pair")
+    >>> least_p("10 speakers", test, 45, "pair")
     '10 speakers, 45 pairs: a corrected p is 0.088 at least: too few to tell any two apart'
-    >>> least_p(found, 5, "pair")
+    >>> least_p("10 speakers", test, 5, "pair")
     ''
     """
-    test = found["test"]
-    least = min(1.0, test["smallest_p"] * n)
+    least = min(1.0, test.smallest_p * n)
     if least <= SMALL_P:
         return ""
-    few = ": too few to tell any two apart" if least > test["level"] else ""
-    return f"{units(found)}, {counted(n, what)}{end}: a corrected p is {least:.2g} at least{few}"
+    few = ": too few to tell any two apart" if least > test.level else ""
+    return f"{units}, {counted(n, what)}{end}: a corrected p is {least:.2g} at least{few}"
 
 
 def transfer_text(one: Scored) -> str:

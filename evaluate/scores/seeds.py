@@ -20,25 +20,14 @@ Conventions
   more, a single run with another seed can turn the order round), and `share`, deviation^2 /
   (deviation^2 + error^2), their part of the variance of a single run's difference. Where seeds hold
   out other rows (`same_rows` is false) the deviation has the chance of the rows in it.
-
-The file
---------
-NaN is null. Metrics are those of the overview::
-
-    seeds: [seed, ...], left_out: {name, or name and seed: why},
-    partitions: {partition: {
-      same_rows,
-      systems: {name: {metric: {values: {seed: value}, mean, deviation, least, largest}}},
-      pairs: {metric: [{a, b, values: {seed: a less b}, mean, deviation, least, largest,
-        low, high, error, of_gain, share, lacking}, ...]}
-    }}, inputs: what the file depends on
 """
 
 from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,14 +36,21 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evaluate.metrics import metrics
-from evaluate.runs import files
-from evaluate.runs import record as runs
 from evaluate.runs.arrays import plain_scores, resampled_scores, speakers
-from evaluate.runs.files import file_hash, read_json, write_json
+from evaluate.runs.files import file_hash
 from evaluate.runs.folders import PREDICTIONS, seeds_path
 from evaluate.runs.predictions import read_predictions
+from evaluate.scores import version_0
 from evaluate.scores.pairs import Rows, align, lacking_of
-from evaluate.scores.records import Estimate
+from evaluate.scores.records import (
+    PartitionSeeds,
+    SeedDifference,
+    Seeds,
+    SeedScores,
+    estimate,
+    number_or_none,
+    turned,
+)
 from evaluate.scores.score import (
     NAMES,
     PARTITIONS,
@@ -67,6 +63,7 @@ from evaluate.scores.score import (
     read_all,
     score_all,
 )
+from evaluate.scores.stored import Kind
 from evaluate.statistics import resampling as intervals
 
 if TYPE_CHECKING:
@@ -74,6 +71,7 @@ if TYPE_CHECKING:
 
 SEEDS_NUMERICS = 3
 """Raised with every change that can move a number of `seeds.json`."""
+FILE = Kind("seeds", Seeds, version_0.seeds)
 
 Floats = NDArray[np.float64]
 Repeats = dict[int, dict[str, Scored]]
@@ -82,23 +80,21 @@ Repeats = dict[int, dict[str, Scored]]
 
 def make_seeds(
     recipe: Recipe, runs_folder: Path, *, stores: Path | None = None, force: bool = False
-) -> dict[str, Any] | None:
+) -> Seeds | None:
     """Score the repeats and sum them up, where that was not done for just these predictions.
 
-    Returns
-    -------
-    dict or None
-        The content of `seeds.json`; None where fewer than two seeds have finished runs.
+    None where fewer than two seeds have finished runs.
     """
     found = _repeats(
         recipe, runs_folder, lambda one: score_all(one, runs_folder, stores=stores, force=force)
     )
     if found is None:
         return None
-    path, inputs = seeds_path(runs_folder, recipe.name), _inputs(recipe, found)
-    old = read_json(path)
-    if not force and old and old.get("inputs") == inputs:
-        return old
+    path = seeds_path(runs_folder, recipe.name)
+    return FILE.made(path, _inputs(recipe, found), lambda: _seeds(recipe, found), force=force)
+
+
+def _seeds(recipe: Recipe, found: Repeats) -> Seeds:
     left_out: dict[str, str] = {}
     kept = _comparable(found, left_out)
     frames = {
@@ -110,17 +106,15 @@ def make_seeds(
         systems = _systems(kept, partition, SHOWN[recipe.task])
         if systems:
             rows = _rows(frames, partition, left_out)
-            partitions[partition] = {
-                "same_rows": len({tuple(_keys(one)) for one in rows.values()}) < 2,
-                "systems": systems,
-                "pairs": _pairs(rows, SHOWN[recipe.task], recipe.evaluate),
-            }
-    content = {"seeds": list(found), "left_out": left_out, "partitions": partitions}
-    write_json(path, {**content, "inputs": inputs})
-    return dict(files.plain({**content, "inputs": inputs}))
+            partitions[partition] = PartitionSeeds(
+                len({tuple(_keys(one)) for one in rows.values()}) < 2,
+                systems,
+                _pairs(rows, SHOWN[recipe.task], recipe.evaluate),
+            )
+    return Seeds(tuple(found), left_out, partitions)
 
 
-def read_seeds(recipe: Recipe, runs_folder: Path) -> dict[str, Any] | None:
+def read_seeds(recipe: Recipe, runs_folder: Path) -> Seeds | None:
     """As `make_seeds`, but computing nothing.
 
     Raises
@@ -131,11 +125,7 @@ def read_seeds(recipe: Recipe, runs_folder: Path) -> dict[str, Any] | None:
     found = _repeats(recipe, runs_folder, lambda one: read_all(one, runs_folder))
     if found is None:
         return None
-    path = seeds_path(runs_folder, recipe.name)
-    content = read_json(path)
-    if not content or content.get("inputs") != _inputs(recipe, found):
-        raise runs.outdated(path, recipe)
-    return content
+    return FILE.current(seeds_path(runs_folder, recipe.name), _inputs(recipe, found), recipe)
 
 
 def _repeats(
@@ -148,7 +138,7 @@ def _repeats(
 
 
 def _inputs(recipe: Recipe, found: Repeats) -> dict[str, Any]:
-    inputs = {
+    return {
         "numerics": SEEDS_NUMERICS,
         "evaluate": recipe.evaluate.model_dump(mode="json"),
         "task": recipe.task,
@@ -163,7 +153,6 @@ def _inputs(recipe: Recipe, found: Repeats) -> dict[str, Any]:
             for seed, of in found.items()
         },
     }
-    return dict(files.plain(inputs))
 
 
 def _why_not(one: Scored) -> str:
@@ -189,7 +178,9 @@ def _comparable(found: Repeats, left_out: dict[str, str]) -> Repeats:
     return kept
 
 
-def _systems(kept: Repeats, partition: str, shown: tuple[str, ...]) -> dict[str, Any]:
+def _systems(
+    kept: Repeats, partition: str, shown: tuple[str, ...]
+) -> dict[str, dict[str, SeedScores]]:
     """The scores of every system that two seeds have in a partition."""
     result = {}
     for name in dict.fromkeys(name for of in kept.values() for name in of):
@@ -207,16 +198,11 @@ def _systems(kept: Repeats, partition: str, shown: tuple[str, ...]) -> dict[str,
     return result
 
 
-def _spread(values: Mapping[int, float | None]) -> dict[str, Any]:
-    """Mean, deviation, least and largest over seeds; NaN where a value is undefined."""
+def _spread(values: Mapping[int, float | None]) -> SeedScores:
+    """Mean, deviation, least and largest over seeds; None where a value is undefined."""
     array = np.array(list(values.values()), dtype=np.float64)
-    return {
-        "values": dict(values),
-        "mean": array.mean(),
-        "deviation": array.std(ddof=1),
-        "least": array.min(),
-        "largest": array.max(),
-    }
+    statistics = (array.mean(), array.std(ddof=1), array.min(), array.max())
+    return SeedScores(dict(values), *map(number_or_none, statistics))
 
 
 # -- pairs -----------------------------------------------------------------------------------
@@ -244,20 +230,19 @@ def _keys(rows: Rows) -> list[str]:
 
 def _pairs(
     rows: Mapping[int, Rows], shown: tuple[str, ...], settings: EvaluateSpec
-) -> dict[str, list[dict[str, Any]]]:
+) -> dict[str, tuple[SeedDifference, ...]]:
     plain, resampled = _scores(rows, settings) if rows else ({}, {})
     systems = list(dict.fromkeys(name for of in plain.values() for name in of))
-    result: dict[str, list[dict[str, Any]]] = {metric: [] for metric in shown}
+    result: dict[str, list[SeedDifference]] = {metric: [] for metric in shown}
     for a, b in itertools.combinations(systems, 2):
         seeds = [seed for seed, of in plain.items() if a in of and b in of]
         for metric in shown if len(seeds) > 1 else ():
             apart = [resampled[one][a][metric] - resampled[one][b][metric] for one in seeds]
             values = {one: plain[one][a][metric] - plain[one][b][metric] for one in seeds}
             means = np.mean(apart, axis=0)
-            listed = _parts(_spread(values), means, settings.confidence)
-            lacking = lacking_of(metric, means)
-            result[metric].append({"a": a, "b": b, **listed, "lacking": lacking})
-    return result
+            found = _difference(a, b, values, means, settings.confidence)
+            result[metric].append(replace(found, lacking=lacking_of(metric, means)))
+    return {metric: tuple(listed) for metric, listed in result.items()}
 
 
 def _scores(
@@ -285,74 +270,81 @@ def _scores(
     return plain, resampled
 
 
-def _parts(spread: dict[str, Any], resampled: Floats, confidence: float) -> dict[str, Any]:
+def _difference(
+    a: str, b: str, values: Mapping[int, float], resampled: Floats, confidence: float
+) -> SeedDifference:
     """A difference over seeds beside what the speakers leave open.
 
     Examples
     --------
-    >>> found = _parts(_spread({1: 0.1, 2: 0.3}), np.array([0.1, 0.2, 0.3]), 0.95)
-    >>> [round(float(found[one]), 3) for one in ("mean", "deviation", "error", "of_gain", "share")]
-    [0.2, 0.141, 0.1, 0.707, 0.667]
+    >>> found = _difference("a", "b", {1: 0.1, 2: 0.3}, np.array([0.1, 0.2, 0.3]), 0.95)
+    >>> [round(one, 3) for one in (found.mean.value, found.deviation, found.error)]
+    [0.2, 0.141, 0.1]
+    >>> [round(one, 3) for one in (found.of_gain, found.share)]
+    [0.707, 0.667]
     """
-    bounds = intervals.interval(resampled, confidence)
+    array = np.array(list(values.values()), dtype=np.float64)
+    mean, deviation = array.mean(), array.std(ddof=1)
     known = intervals.defined(resampled)
     error = known.std(ddof=1) if len(known) > 1 else np.nan
-    seeds, both = spread["deviation"] ** 2, spread["deviation"] ** 2 + error**2
-    return {
-        **spread,
-        "low": bounds.low,
-        "high": bounds.high,
-        "error": error,
-        "of_gain": spread["deviation"] / abs(spread["mean"]) if spread["mean"] else np.nan,
-        "share": seeds / both if both else np.nan,
-    }
+    seeds, both = deviation**2, deviation**2 + error**2
+    return SeedDifference(
+        a,
+        b,
+        estimate(mean, resampled, confidence),
+        {seed: number_or_none(value) for seed, value in values.items()},
+        number_or_none(deviation),
+        number_or_none(array.min()),
+        number_or_none(array.max()),
+        number_or_none(error),
+        number_or_none(deviation / abs(mean) if mean else np.nan),
+        number_or_none(seeds / both if both else np.nan),
+    )
 
 
 # -- the terminal ----------------------------------------------------------------------------
 
 
-def seeds_text(recipe: Recipe, found: Mapping[str, Any] | None) -> str:
+def seeds_text(recipe: Recipe, found: Seeds | None) -> str:
     """The first metric of every system over seeds, and the gains of the one with the highest mean.
 
     Of `test`, else of `devel`. Empty where nothing was repeated.
     """
-    if not found or not found["partitions"]:
+    if not found or not found.partitions:
         return ""
     metric = SHOWN[recipe.task][0]
-    name = next(one for one in reversed(PARTITIONS) if one in found["partitions"])
-    part = found["partitions"][name]
-    seeds = ", ".join(map(str, found["seeds"]))
+    name = next(one for one in reversed(PARTITIONS) if one in found.partitions)
+    part = found.partitions[name]
+    seeds = ", ".join(map(str, found.seeds))
     rows = [["", "mean", "deviation", "least", "largest", "seeds"]]
-    for system, scores in part["systems"].items():
+    for system, scores in part.systems.items():
         one = scores[metric]
-        cells = [number(one[key]) for key in ("mean", "deviation", "least", "largest")]
-        rows.append([system, *cells, str(len(one["values"]))])
+        cells = [number(of) for of in (one.mean, one.deviation, one.least, one.largest)]
+        rows.append([system, *cells, str(len(one.by_seed))])
     lines = [f"\n{NAMES[metric]} over seeds {seeds}, {name}", *aligned(rows)]
-    means = {system: one[metric]["mean"] for system, one in part["systems"].items()}
+    means = {system: one[metric].mean for system, one in part.systems.items()}
     known = {system: mean for system, mean in means.items() if mean is not None}
     best = max(known, key=known.__getitem__) if known else None
-    gains = [one for one in part["pairs"][metric] if best in (one["a"], one["b"])]
+    gains = [one for one in part.pairs[metric] if best in (one.a, one.b)]
     if gains:
         lines += ["", f"gain of {best} over", *aligned(_gain_rows(gains, best, recipe))]
-        lines.append(_what_seeds_are(part["same_rows"]))
-        lines += dict.fromkeys(one["lacking"] for one in gains if one["lacking"])
-    lines += [f"left out: {system}: {why}" for system, why in found["left_out"].items()]
+        lines.append(_what_seeds_are(part.same_rows))
+        lines += dict.fromkeys(one.lacking for one in gains if one.lacking)
+    lines += [f"left out: {system}: {why}" for system, why in found.left_out.items()]
     return "\n".join(lines)
 
 
-def _gain_rows(gains: list[dict[str, Any]], best: str | None, recipe: Recipe) -> list[list[str]]:
+def _gain_rows(
+    gains: Sequence[SeedDifference], best: str | None, recipe: Recipe
+) -> list[list[str]]:
     interval = f"mean, {recipe.evaluate.confidence:.0%} interval over speakers"
     rows = [["", interval, "deviation over seeds", "to the gain", "share of the variance"]]
     for one in gains:
-        turn = one["a"] != best
-        keys = ("mean", "high", "low") if turn else ("mean", "low", "high")
-        sign = -1 if turn else 1
-        mean, low, high = (None if one[key] is None else sign * one[key] for key in keys)
-        entry = Estimate(mean, low, high)
-        parts = ["undefined" if one[k] is None else f"{one[k]:.0%}" for k in ("of_gain", "share")]
-        other = one["a"] if turn else one["b"]
-        text = difference_text(entry)
-        rows.append([other, text, number(one["deviation"]), *parts])
+        turn = one.a != best
+        gain = turned(one.mean) if turn else one.mean
+        parts = ["undefined" if of is None else f"{of:.0%}" for of in (one.of_gain, one.share)]
+        other = one.a if turn else one.b
+        rows.append([other, difference_text(gain), number(one.deviation), *parts])
     return rows
 
 

@@ -10,17 +10,6 @@ Conventions
   sample deviation over systems; it has no interval, since resampled systems lie further apart.
   `largest` and `least` are chosen on the rows that they are scored on, once: the first is
   optimistic. A system whose score is undefined is neither.
-
-The file
---------
-NaN is null. Metrics are those of the overview::
-
-    systems: [name, ...],
-    partitions: {partition: {n, n_speakers, metrics, corpora: {corpus: {n, n_speakers, metrics}}}},
-    inputs: what the file depends on
-
-    metrics: {metric: {values: {system: value}, deviation: {value},
-      mean, largest, least: {value, low, high}}} (largest, least: not where all are undefined)
 """
 
 from __future__ import annotations
@@ -34,14 +23,24 @@ import numpy as np
 import pandas as pd
 
 from evaluate.metrics import metrics
-from evaluate.runs import files
-from evaluate.runs import record as runs
 from evaluate.runs.arrays import count_speakers, plain_scores, resampled_scores, speakers
-from evaluate.runs.files import file_hash, read_json, write_json
+from evaluate.runs.files import file_hash
 from evaluate.runs.folders import PREDICTIONS, spread_path
 from evaluate.runs.predictions import read_predictions
+from evaluate.scores import version_0
+from evaluate.scores.marks import spread_marks
 from evaluate.scores.pairs import align
+from evaluate.scores.records import (
+    Estimate,
+    MetricSpread,
+    PartitionSpread,
+    Spread,
+    SpreadOfRows,
+    estimate,
+    number_or_none,
+)
 from evaluate.scores.score import PARTITIONS, SHOWN, Scored
+from evaluate.scores.stored import Kind
 from evaluate.statistics import resampling as intervals
 from features.recipe.published import asks_for_spread
 
@@ -50,39 +49,34 @@ if TYPE_CHECKING:
 
 SPREAD_NUMERICS = 1
 """Raised with every change that can move a number of `spread.json`."""
+FILE = Kind("spread", Spread, version_0.spread, spread_marks)
 
 
 def make_spread(
     recipe: Recipe, scored: Sequence[Scored], runs_folder: Path, *, force: bool = False
-) -> dict[str, Any] | None:
+) -> Spread | None:
     """Sum up the systems, where that was not done for just these predictions.
 
-    Returns
-    -------
-    dict or None
-        The content of `spread.json`; None where nobody asks, or a system has no run.
+    None where nobody asks, or a system has no run.
     """
     systems = _systems(recipe, scored)
     if not systems:
         return None
-    path, inputs = spread_path(runs_folder, recipe.name), _inputs(recipe, systems)
-    old = read_json(path)
-    if not force and old and old.get("inputs") == inputs:
-        return old
+    path = spread_path(runs_folder, recipe.name)
+    return FILE.made(path, _inputs(recipe, systems), lambda: _spread(recipe, systems), force=force)
+
+
+def _spread(recipe: Recipe, systems: Sequence[Scored]) -> Spread:
     frames = {one.name: read_predictions(one.folder / PREDICTIONS) for one in systems}
     partitions = {
         partition: found
         for partition in PARTITIONS
         if (found := _of_partition(frames, partition, recipe)) is not None
     }
-    content = {"systems": list(frames), "partitions": partitions, "inputs": inputs}
-    write_json(path, content)
-    return dict(files.plain(content))
+    return Spread(tuple(frames), partitions)
 
 
-def read_spread(
-    recipe: Recipe, scored: Sequence[Scored], runs_folder: Path
-) -> dict[str, Any] | None:
+def read_spread(recipe: Recipe, scored: Sequence[Scored], runs_folder: Path) -> Spread | None:
     """As `make_spread`, but computing nothing.
 
     Raises
@@ -93,11 +87,7 @@ def read_spread(
     systems = _systems(recipe, scored)
     if not systems:
         return None
-    path = spread_path(runs_folder, recipe.name)
-    found = read_json(path)
-    if not found or found.get("inputs") != _inputs(recipe, systems):
-        raise runs.outdated(path, recipe)
-    return found
+    return FILE.current(spread_path(runs_folder, recipe.name), _inputs(recipe, systems), recipe)
 
 
 def _systems(recipe: Recipe, scored: Sequence[Scored]) -> list[Scored]:
@@ -110,18 +100,17 @@ def _systems(recipe: Recipe, scored: Sequence[Scored]) -> list[Scored]:
 
 
 def _inputs(recipe: Recipe, systems: Sequence[Scored]) -> dict[str, Any]:
-    inputs = {
+    return {
         "numerics": SPREAD_NUMERICS,
         "evaluate": recipe.evaluate.model_dump(mode="json"),
         "task": recipe.task,
         "predictions": {one.name: file_hash(one.folder / PREDICTIONS) for one in systems},
     }
-    return dict(files.plain(inputs))
 
 
 def _of_partition(
     frames: Mapping[str, pd.DataFrame], partition: str, recipe: Recipe
-) -> dict[str, Any] | None:
+) -> PartitionSpread | None:
     parts = {name: frame[frame["partition"] == partition] for name, frame in frames.items()}
     rows = align(parts, {})
     if rows is None or len(rows.frames) < len(frames):
@@ -136,15 +125,13 @@ def _of_partition(
         for corpus in corpora
         if len(corpora) > 1
     }
-    return {
-        **_sum_up(rows.frames, rows.names, recipe),
-        "corpora": {corpus: _sum_up(one, rows.names, recipe) for corpus, one in alone.items()},
-    }
+    corpora_alone = {corpus: _sum_up(of, rows.names, recipe) for corpus, of in alone.items()}
+    return PartitionSpread(**vars(_sum_up(rows.frames, rows.names, recipe)), corpora=corpora_alone)
 
 
 def _sum_up(
     frames: Mapping[str, pd.DataFrame], names: Sequence[str], recipe: Recipe
-) -> dict[str, Any]:
+) -> SpreadOfRows:
     """Values and statistics over systems, which have the same rows."""
     first, *_ = frames.values()
     drawn = intervals.draw(speakers(first), recipe.evaluate.bootstrap, recipe.evaluate.seed)
@@ -161,13 +148,13 @@ def _sum_up(
         if not np.isnan(values).all():
             for name, pick in (("largest", np.nanargmax), ("least", np.nanargmin)):
                 statistics[name] = values[pick(values)], draws[pick(values)]
-        entries = {}
-        for name, (value, each) in statistics.items():
-            bounds = intervals.interval(each, recipe.evaluate.confidence)
-            entries[name] = {"value": value, "low": bounds.low, "high": bounds.high}
-        found[metric] = {
-            "values": dict(zip(frames, values.tolist(), strict=True)),
-            "deviation": {"value": values.std(ddof=1)},
-            **entries,
+        entries = {
+            name: estimate(value, each, recipe.evaluate.confidence)
+            for name, (value, each) in statistics.items()
         }
-    return {"n": len(first), "n_speakers": count_speakers(first), "metrics": found}
+        found[metric] = MetricSpread(
+            dict(zip(frames, map(number_or_none, values), strict=True)),
+            Estimate(number_or_none(values.std(ddof=1))),
+            **entries,
+        )
+    return SpreadOfRows(len(first), count_speakers(first), found)

@@ -80,8 +80,9 @@ class Kind(Generic[T]):
         What it holds beside `format`, `version` and `inputs`.
     upgrade : callable
         Content of version 0 -> content of version 1.
-    completed : callable
-        Record of version 0 -> the same with what that version did not say.
+    marks : callable
+        Record -> the same with the marks that follow from it: put in when it is written, and when
+        a file of version 0 is read.
     again : str
         What makes the file anew.
     version : int
@@ -91,7 +92,7 @@ class Kind(Generic[T]):
     name: str
     record: type[T]
     upgrade: Callable[[Content], Content]
-    completed: Callable[[T], T] = field(default=lambda record: record)
+    marks: Callable[[T], T] = field(default=lambda record: record)
     again: str = "make score"
     version: int = 1
 
@@ -113,7 +114,7 @@ class Kind(Generic[T]):
 
     def write(self, path: Path, record: T, inputs: Mapping[str, Any] | None = None) -> T:
         """Write a record whole or not at all, and give it back as it would be read."""
-        content = {"format": self.format, "version": self.version, **simplified(record)}
+        content = {"format": self.format, "version": self.version, **simplified(self.marks(record))}
         content |= {} if inputs is None else {"inputs": plain(inputs)}
         write_json(path, content)
         return self.parse(content, path)
@@ -167,7 +168,7 @@ class Kind(Generic[T]):
             if version:
                 return _read(self.record, json.dumps(inside))
             upgraded = self.upgrade(copy.deepcopy(inside))
-            return self.completed(_read(self.record, json.dumps(upgraded)))
+            return self.marks(_read(self.record, json.dumps(upgraded)))
         except (ValidationError, KeyError, TypeError, AttributeError) as error:
             raise RunError(
                 f"{path}: not what {of} of version {version} holds: {_first_fault(error)}; "

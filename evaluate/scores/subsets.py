@@ -9,27 +9,39 @@ Conventions
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from evaluate.runs import folders
-from evaluate.runs.files import fingerprint, read_json, read_run
+from evaluate.runs.files import fingerprint, read_run
 from evaluate.runs.folders import fusion_folder
 from evaluate.runs.freshness import subsets_settings
-from evaluate.scores.records import Estimate
+from evaluate.scores import version_0
+from evaluate.scores.marks import subset_marks
+from evaluate.scores.records import Estimate, HonestChoice, Subsets
 from evaluate.scores.score import NAMES, aligned, difference_text, number
+from evaluate.scores.stored import Kind
 from features.recipe.fusion import SUBSETS
 from features.recipe.model import Recipe
 
+FILE = Kind("subsets", Subsets, version_0.subsets, subset_marks, again="make fuse")
 FEW_ROWS = 12
 """Where there are more, the table has only the choices over all sizes."""
 ANY = "any"
 RANDOM = "random of the best's size, 5 % to 95 %"
 
 
-def read_subsets(recipe: Recipe, runs_folder: Path) -> dict[str, Any] | None:
-    """Read `subsets.json`, with `stale` beside its content; None where no search is finished.
+@dataclass(frozen=True)
+class FoundSubsets:
+    """A finished search, and whether it was made with another recipe than today's."""
+
+    record: Subsets
+    stale: bool
+
+
+def read_subsets(recipe: Recipe, runs_folder: Path) -> FoundSubsets | None:
+    """Read `subsets.json`; None where no search is finished.
 
     Raises
     ------
@@ -39,81 +51,81 @@ def read_subsets(recipe: Recipe, runs_folder: Path) -> dict[str, Any] | None:
     if recipe.subsets is None:
         return None
     folder = fusion_folder(runs_folder, recipe.name, SUBSETS)
-    record, found = read_run(folder), read_json(folder / folders.SUBSETS)
-    if record is None or found is None:
+    run, found = read_run(folder), FILE.open(folder / folders.SUBSETS)
+    if run is None or found is None:
         return None
     now = fingerprint(subsets_settings(recipe, runs_folder))
-    return {**found, "stale": record["fingerprint"] != now}
+    return FoundSubsets(found.record, run["fingerprint"] != now)
 
 
-def by_corpus(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+def by_corpus(found: Subsets) -> list[Subsets]:
     """The choices on all rows, then those on the rows of each corpus that was searched alone."""
-    alone = found.get("alone", {})
-    where = found["partition"]
-    parts = [{**one, "partition": f"{where}, {corpus} alone"} for corpus, one in alone.items()]
-    return [dict(found), *({**found, **part} for part in parts)]
+    alone = [
+        replace(found, **vars(part), partition=f"{found.partition}, {corpus} alone", alone={})
+        for corpus, part in found.alone.items()
+    ]
+    return [found, *alone]
 
 
-def honest_members(honest: Mapping[str, Any]) -> tuple[Sequence[str], str]:
+def honest_members(honest: HonestChoice) -> tuple[Sequence[str], str]:
     """Members that were chosen without the scored rows, and in how many folds, if in several.
 
     Where every fold has a choice of its own, it is the most frequent one, of equals the first.
 
     Examples
     --------
-    >>> honest_members({"choices": {"": {"members": ["a", "b"]}}})
+    >>> def chosen(**folds):
+    ...     every = {f: ChosenSubset(0.5, members=of, n_best=1) for f, of in folds.items()}
+    ...     return honest_members(HonestChoice(0.5, choices=every))
+    >>> chosen(only=("a", "b"))
     (('a', 'b'), '')
-    >>> folds = {"1": ["a"], "2": ["a", "b"], "3": ["a", "b"]}
-    >>> honest_members({"choices": {fold: {"members": one} for fold, one in folds.items()}})
+    >>> chosen(first=("a",), second=("a", "b"), third=("a", "b"))
     (('a', 'b'), '2 of 3 folds')
     """
-    folds = honest["choices"]
-    ((members, n),) = Counter(tuple(one["members"]) for one in folds.values()).most_common(1)
+    folds = honest.choices
+    ((members, n),) = Counter(choice.members for choice in folds.values()).most_common(1)
     return members, f"{n} of {len(folds)} folds" if len(folds) > 1 else ""
 
 
 def subsets_text(recipe: Recipe, runs_folder: Path) -> str:
     """The tables of the terminal; empty where no search is finished."""
     found = read_subsets(recipe, runs_folder)
-    return "\n".join(map(_table, by_corpus(found))) if found else ""
+    if found is None:
+        return ""
+    return "\n".join(_table(part, found.stale) for part in by_corpus(found.record))
 
 
-def _table(found: Mapping[str, Any]) -> str:
-    on = f"chosen on {found['chosen_on']}" if found["chosen_on"] else found["why"]
-    stale = " (stale)" if found["stale"] else ""
+def _table(found: Subsets, stale: bool) -> str:
+    on = f"chosen on {found.chosen_on}" if found.chosen_on else str(found.why)
     head = (
-        f"\nsubsets of {len(found['members'])} models, {found['partition']}{stale}: the best is "
-        "optimistic, chosen on the rows that it is scored on"
+        f"\nsubsets of {len(found.members)} models, {found.partition}{' (stale)' * stale}: the "
+        "best is optimistic, chosen on the rows that it is scored on"
     )
-    random = {(one["method"], one["metric"], one["k"]): one for one in found["random"]}
-    shown = [row for row in found["choices"] if row["best"] is not None]
+    random = {(one.method, one.metric, one.k): one for one in found.random}
+    shown = [row for row in found.choices if row.best is not None]
     if len(shown) > FEW_ROWS:
-        shown = [row for row in shown if row["k"] == ANY]
+        shown = [row for row in shown if row.k == ANY]
     rows = [
         ["", "size", "best (optimistic)", on, "optimism", RANDOM, "best members", "chosen members"]
     ]
     for row in shown:
-        best = row["best"]
-        k = len(best["members"])
-        others = f" and {best['n_best'] - 1} as good" if best["n_best"] > 1 else ""
-        drawn = random[row["method"], row["metric"], k]["quantiles"]
+        if (best := row.best) is None:
+            continue
+        others = f" and {best.n_best - 1} as good" if best.n_best > 1 else ""
+        drawn = random[row.method, row.metric, len(best.members)].quantiles
         rows.append(
             [
-                f"{NAMES[row['metric']]}, {row['method']}, {row['search']}",
-                str(row["k"]),
-                number(best["value"]),
-                _interval(row["honest"]),
-                "-"
-                if row["optimism"] is None
-                else difference_text(
-                    Estimate(*(row["optimism"][key] for key in ("value", "low", "high")))
-                ),
+                f"{NAMES[row.metric]}, {row.method}, {row.search}",
+                str(row.k),
+                number(best.value),
+                _interval(row.honest),
+                "-" if row.optimism is None else difference_text(row.optimism),
                 f"{number(drawn['0.05'])} to {number(drawn['0.95'])}",
-                _members(best["members"]) + others,
-                _chosen_members(row["honest"]),
+                _members(best.members) + others,
+                _chosen_members(row.honest),
             ]
         )
-    notes = [f"UAR: {found['lacking']}"] if found.get("lacking") else []
+    notes = [f"UAR: {found.lacking}"] if found.lacking else []
     return "\n".join([head, *aligned(rows), *notes])
 
 
@@ -121,16 +133,15 @@ def _members(members: Sequence[str]) -> str:
     return f"{len(members)}: {' + '.join(members)}"
 
 
-def _chosen_members(honest: Mapping[str, Any] | None) -> str:
+def _chosen_members(honest: HonestChoice | None) -> str:
     if honest is None:
         return "-"
     members, folds = honest_members(honest)
     return f"{_members(members)} ({folds})" if folds else _members(members)
 
 
-def _interval(entry: Mapping[str, Any] | None) -> str:
-    if entry is None:
+def _interval(found: Estimate | None) -> str:
+    if found is None:
         return "-"
-    text = number(entry["value"])
-    known = entry["low"] is not None
-    return f"{text} [{number(entry['low'])}, {number(entry['high'])}]" if known else text
+    text = number(found.value)
+    return text if found.low is None else f"{text} [{number(found.low)}, {number(found.high)}]"

@@ -1,14 +1,11 @@
-"""Files of version 0, as 0.1 wrote them, to the content of version 1: what moved, and marks.
+"""Files of version 0, as 0.1 wrote them, to the content of version 1: what moved.
 
 No number is touched, and nothing is written: a file of version 0 stays as it is.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
-
-from evaluate.scores.records import OPTIMISTIC, RunScores, marked
 
 Content = dict[str, Any]
 
@@ -29,20 +26,52 @@ def run_scores(content: Content) -> Content:
     return content
 
 
-def with_marks(scores: RunScores) -> RunScores:
-    """The marks of the whole run, and of partitions that settings were chosen on."""
-    own = {
-        name: [OPTIMISTIC] if part.optimistic or scores.optimistic else []
-        for name, part in scores.partitions.items()
-    }
-    run = [OPTIMISTIC] if scores.optimistic else []
-    return replace(
-        scores,
-        partitions={name: marked(of, own[name]) for name, of in scores.partitions.items()},
-        groups={name: marked(of, own.get(name, run)) for name, of in scores.groups.items()},
-        transfer=marked(scores.transfer, run),
-        gaps=marked(scores.gaps, run),
-    )
+def statistics(content: Content) -> Content:
+    """The bounds of a difference stood beside it."""
+    for partition in content["partitions"].values():
+        for metric in partition["metrics"].values():
+            metric["pairs"] = [_with_bounds(pair, "difference") for pair in metric["pairs"]]
+    return content
+
+
+def seeds(content: Content) -> Content:
+    """The bounds of a mean difference stood beside it; seeds had values."""
+    for partition in content["partitions"].values():
+        partition["pairs"] = {
+            metric: [_renamed(_with_bounds(pair, "mean"), "by_seed") for pair in pairs]
+            for metric, pairs in partition["pairs"].items()
+        }
+        partition["systems"] = {
+            system: {metric: _renamed(found, "by_seed") for metric, found in scores.items()}
+            for system, scores in partition["systems"].items()
+        }
+    return content
+
+
+def spread(content: Content) -> Content:
+    """Systems had values."""
+    for partition in content["partitions"].values():
+        for part in (partition, *partition["corpora"].values()):
+            part["metrics"] = {
+                metric: _renamed(found, "by_system") for metric, found in part["metrics"].items()
+            }
+    return content
+
+
+def subsets(content: Content) -> Content:
+    """That the best is optimistic stood beside it."""
+    for part in (content, *content.get("alone", {}).values()):
+        part["choices"] = [_without(choice, "optimistic") for choice in part["choices"]]
+    return content
+
+
+def _with_bounds(pair: Content, name: str) -> Content:
+    value = {"value": pair[name], "low": pair["low"], "high": pair["high"]}
+    return {**_without(pair, "low", "high"), name: value}
+
+
+def _renamed(found: Content, name: str) -> Content:
+    return {**_without(found, "values"), name: found["values"]}
 
 
 def _without(found: Content, *names: str) -> Content:

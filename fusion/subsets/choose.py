@@ -38,6 +38,19 @@ from evaluate.runs.files import fingerprint, read_json, versions, write_json
 from evaluate.runs.folders import INNER, PREDICTIONS, fusion_folder, run_folder
 from evaluate.runs.freshness import check_members, is_fresh, subsets_settings
 from evaluate.runs.predictions import predicted_labels, predicted_targets, read_predictions
+from evaluate.scores.marks import subset_marks
+from evaluate.scores.records import (
+    ChosenSubset,
+    Estimate,
+    HonestChoice,
+    RandomSubsets,
+    SubsetChoice,
+    Subsets,
+    SubsetsOfRows,
+    estimate,
+    number_or_none,
+)
+from evaluate.scores.subsets import ANY, FILE
 from evaluate.statistics import resampling as intervals
 from features.common.errors import RunError
 from features.common.progress import Progress
@@ -66,7 +79,6 @@ FIRST_LINE_S = 1.0
 """When a search says how long it will take: nobody else has told before."""
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 EXHAUSTIVE, GREEDY, REPLACED = "exhaustive", "greedy", "greedy with replacement"
-ANY = "any"
 
 
 @dataclass(frozen=True)
@@ -180,7 +192,7 @@ def make_subsets(recipe: Recipe, *, stores: Path, runs: Path, force: bool = Fals
     checkpoint = Checkpoint(folder / PROGRESS, fingerprint(inputs))
     result = choose(recipe, data, checkpoint)
     (folder / "run.json").unlink(missing_ok=True)
-    write_json(folder / folders.SUBSETS, result)
+    FILE.write(folder / folders.SUBSETS, result)
     record = {
         "inputs": inputs,
         "stage": SUBSETS,
@@ -194,23 +206,22 @@ def make_subsets(recipe: Recipe, *, stores: Path, runs: Path, force: bool = Fals
     }
     files.write_run(folder, record)
     checkpoint.path.unlink(missing_ok=True)
-    for row in result["choices"]:
-        if row["k"] == ANY and row["best"] is not None:
-            print(f"fusion {SUBSETS}: {_line(row, data)}")
+    for row in result.choices:
+        if row.k == ANY and row.best is not None:
+            print(f"fusion {SUBSETS}: {_line(row, row.best, data)}")
     for note in data.notes:
         print(f"fusion {SUBSETS}: {note}")
     return folder
 
 
-def _line(row: Mapping[str, Any], data: Data) -> str:
+def _line(row: SubsetChoice, best: ChosenSubset, data: Data) -> str:
     text = (
-        f"{row['method']}, {row['search']}: best {row['metric']} on {data.partition} "
-        f"{row['best']['value']:.3f} (optimistic)"
+        f"{row.method}, {row.search}: best {row.metric} on {data.partition} "
+        f"{best.value:.3f} (optimistic)"
     )
-    honest = row["honest"]
-    if honest is None:
+    if row.honest is None:
         return f"{text}; {data.chosen_on}"
-    return f"{text}; chosen on {data.chosen_on} {honest['value']:.3f}"
+    return f"{text}; chosen on {data.chosen_on} {row.honest.value:.3f}"
 
 
 # -- the rows --------------------------------------------------------------------------------
@@ -304,8 +315,8 @@ class Checkpoint:
             self._saved = time.monotonic()
 
 
-def choose(recipe: Recipe, data: Data, checkpoint: Checkpoint, jobs: int = -1) -> dict[str, Any]:
-    """Everything that `subsets.json` holds.
+def choose(recipe: Recipe, data: Data, checkpoint: Checkpoint, jobs: int = -1) -> Subsets:
+    """Search, and judge what was found.
 
     Parameters
     ----------
@@ -335,24 +346,25 @@ def choose(recipe: Recipe, data: Data, checkpoint: Checkpoint, jobs: int = -1) -
         raise
     progress.close()
     whole = found.pop("")
-    return {
-        "task": recipe.task,
-        "members": spec.members,
-        "partition": data.partition,
-        **whole,
-        **({"alone": found} if spec.alone else {}),
-    }
+    result = Subsets(
+        task=recipe.task,
+        members=tuple(spec.members),
+        partition=data.partition,
+        alone=found,
+        **vars(whole),
+    )
+    return subset_marks(result)
 
 
 def _of_part(
     recipe: Recipe, data: Data, corpus: str, searched: Callable[[Problem, str], Choices]
-) -> dict[str, Any]:
+) -> SubsetsOfRows:
     """The choices on the rows of one corpus, or of all ("")."""
     spec = _spec(recipe)
     sets = {"scored": data.scored, **{f"fold {f}": rows for f, rows in data.choosers.items()}}
     lacking = ""
-    choices: list[dict[str, Any]] = []
-    random: list[dict[str, Any]] = []
+    choices: list[SubsetChoice] = []
+    random: list[RandomSubsets] = []
     for method in spec.methods:
         found = {}
         for name, rows in sets.items():
@@ -362,17 +374,17 @@ def _of_part(
             if name == "scored":
                 scored = Scorer(problem, data.scored, recipe)
                 lacking = scored.lacking
-                random += [{"method": method, **one} for one in _random(problem, spec)]
-        choices += [{"method": method, **one} for one in _judge(scored, found, data, spec)]
-    return {
-        "n": len(data.scored.frame),
-        "n_speakers": count_speakers(data.scored.frame),
-        "chosen_on": data.chosen_on if data.choosers else None,
-        "why": None if data.choosers else data.chosen_on,
-        "lacking": lacking,
-        "choices": choices,
-        "random": random,
-    }
+                random += _random(problem, method, spec)
+        choices += _judge(scored, found, data, method, spec)
+    return SubsetsOfRows(
+        n=len(data.scored.frame),
+        n_speakers=count_speakers(data.scored.frame),
+        chosen_on=data.chosen_on if data.choosers else None,
+        why=None if data.choosers else data.chosen_on,
+        choices=tuple(choices),
+        random=tuple(random),
+        lacking=lacking,
+    )
 
 
 def _sizes(spec: SubsetsSpec) -> tuple[list[int], list[int]]:
@@ -433,7 +445,7 @@ def _best_of_all(choices: Sequence[Choice]) -> Choice:
     return replace(equal[0], count=sum(one.count for one in equal), ties=ties)
 
 
-def _random(problem: Problem, spec: SubsetsSpec) -> Iterator[dict[str, Any]]:
+def _random(problem: Problem, method: str, spec: SubsetsSpec) -> Iterator[RandomSubsets]:
     """Mean and quantiles of the scores of random subsets, a size and metric at a time."""
     for k in spec.sizes:
         drawn = draw(problem.n_members, k, spec.random, spec.seed)
@@ -443,15 +455,16 @@ def _random(problem: Problem, spec: SubsetsSpec) -> Iterator[dict[str, Any]]:
             quantiles = (
                 np.quantile(known, QUANTILES) if len(known) else np.full(len(QUANTILES), np.nan)
             )
-            yield {
-                "metric": metric,
-                "k": k,
-                "n": len(drawn),
-                "all": math.comb(problem.n_members, k) <= spec.random,
-                "undefined": len(scores) - len(known),
-                "mean": known.mean() if len(known) else float("nan"),
-                "quantiles": dict(zip(map(str, QUANTILES), quantiles.tolist(), strict=True)),
-            }
+            yield RandomSubsets(
+                method,
+                metric,
+                k,
+                len(drawn),
+                math.comb(problem.n_members, k) <= spec.random,
+                len(scores) - len(known),
+                number_or_none(known.mean()) if len(known) else None,
+                dict(zip(map(str, QUANTILES), map(number_or_none, quantiles), strict=True)),
+            )
 
 
 # -- what the choices are worth --------------------------------------------------------------
@@ -477,11 +490,9 @@ class Scorer:
             self._scores[key] = compute(self._predict(key))
         return self._scores[key][metric]
 
-    def entry(self, value: float, resampled: Floats) -> dict[str, Any]:
+    def estimate(self, value: float, resampled: Floats) -> Estimate:
         """A score or difference with its interval."""
-        bounds = intervals.interval(resampled, self._evaluate.confidence)
-        entry: dict[str, Any] = {"value": value, "low": bounds.low, "high": bounds.high}
-        return entry | ({"undefined": bounds.undefined} if bounds.undefined else {})
+        return estimate(value, resampled, self._evaluate.confidence)
 
     @property
     def lacking(self) -> str:
@@ -517,8 +528,8 @@ class Scorer:
 
 
 def _judge(
-    scorer: Scorer, found: Mapping[str, Choices], data: Data, spec: SubsetsSpec
-) -> Iterator[dict[str, Any]]:
+    scorer: Scorer, found: Mapping[str, Choices], data: Data, method: str, spec: SubsetsSpec
+) -> Iterator[SubsetChoice]:
     """Put beside each choice on the scored rows what an honest one gives there."""
     n = len(spec.members)
     for metric in scorer.problem.metrics:
@@ -532,29 +543,40 @@ def _judge(
                     for fold in data.choosers
                     if key in found[f"fold {fold}"]
                 }
-                honest = optimism = None
-                if chosen and len(chosen) == len(data.choosers):
-                    of_fold = [chosen[fold].members for fold in scorer.folds]
-                    value, resampled = scorer.score(of_fold, metric)
-                    honest = scorer.entry(value, resampled) | {
-                        "choices": {fold: _entry(one, spec) for fold, one in chosen.items()}
-                    }
-                    if best is not None:
-                        at_best, there = scorer.score([best.members] * len(scorer.folds), metric)
-                        optimism = scorer.entry(at_best - value, there - resampled)
+                whole = chosen and len(chosen) == len(data.choosers)
+                honest, optimism = _honest(scorer, best, chosen, metric, spec) if whole else _NONE
                 counted = [k] if isinstance(k, int) else sizes
-                yield {
-                    "metric": metric,
-                    "search": kind,
-                    "k": k,
-                    "n_subsets": (
-                        sum(math.comb(n, one) for one in counted) if kind == EXHAUSTIVE else None
-                    ),
-                    "optimistic": True,
-                    "best": None if best is None else _entry(best, spec),
-                    "honest": honest,
-                    "optimism": optimism,
-                }
+                searched = sum(math.comb(n, size) for size in counted)
+                yield SubsetChoice(
+                    method,
+                    metric,
+                    kind,
+                    k,
+                    searched if kind == EXHAUSTIVE else None,
+                    None if best is None else _entry(best, spec),
+                    honest,
+                    optimism,
+                )
+
+
+_NONE = (None, None)
+
+
+def _honest(
+    scorer: Scorer,
+    best: Choice | None,
+    chosen: Mapping[str, Choice],
+    metric: str,
+    spec: SubsetsSpec,
+) -> tuple[HonestChoice, Estimate | None]:
+    """What the folds' own choices score, and how much more the best one does."""
+    value, resampled = scorer.score([chosen[fold].members for fold in scorer.folds], metric)
+    choices = {fold: _entry(choice, spec) for fold, choice in chosen.items()}
+    honest = HonestChoice(**vars(scorer.estimate(value, resampled)), choices=choices)
+    if best is None:
+        return honest, None
+    at_best, there = scorer.score([best.members] * len(scorer.folds), metric)
+    return honest, scorer.estimate(at_best - value, there - resampled)
 
 
 def _searched(spec: SubsetsSpec) -> Iterator[tuple[str, list[int]]]:
@@ -565,14 +587,14 @@ def _searched(spec: SubsetsSpec) -> Iterator[tuple[str, list[int]]]:
             yield kind, sizes
 
 
-def _entry(choice: Choice, spec: SubsetsSpec) -> dict[str, Any]:
+def _entry(choice: Choice, spec: SubsetsSpec) -> ChosenSubset:
     """A choice by the names of its members."""
-    return {
-        "value": choice.value,
-        "members": [spec.members[i] for i in choice.members],
-        "n_best": choice.count,
-        "ties": [[spec.members[i] for i in one] for one in choice.ties[1:]],
-    }
+    return ChosenSubset(
+        number_or_none(choice.value),
+        members=tuple(spec.members[i] for i in choice.members),
+        n_best=choice.count,
+        ties=tuple(tuple(spec.members[i] for i in tie) for tie in choice.ties[1:]),
+    )
 
 
 def mean_spearman(truth: Floats, prediction: Floats) -> float:

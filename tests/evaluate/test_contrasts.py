@@ -11,11 +11,21 @@ from evaluate.report import pair_sheets as contrasts
 from evaluate.report import write as report
 from evaluate.report.tables import Sheet
 from evaluate.runs import record as runs
-from evaluate.runs.files import read_json, write_json
+from evaluate.runs.files import read_json
 from evaluate.runs.folders import INNER, SUBSETS, fusion_folder
 from evaluate.runs.predictions import write_predictions
 from evaluate.scores import score
 from evaluate.scores.pairs import make_statistics
+from evaluate.scores.records import (
+    ChosenSubset,
+    Estimate,
+    HonestChoice,
+    RandomSubsets,
+    Statistics,
+    SubsetChoice,
+    Subsets,
+)
+from evaluate.scores.subsets import FILE
 from features.common.errors import RunError
 from features.recipe.model import Recipe
 from features.utterances import Table, write_table
@@ -40,7 +50,7 @@ def compared(tmp_path: Path) -> tuple[Recipe, Path]:
     return recipe, tmp_path
 
 
-def statistics_of(recipe: Recipe, folder: Path) -> dict:
+def statistics_of(recipe: Recipe, folder: Path) -> Statistics:
     scored = score.score_all(recipe, folder / "runs", stores=folder / "stores")
     return make_statistics(recipe, scored, folder / "runs")
 
@@ -53,23 +63,23 @@ def cells(sheet: Sheet, *names: str) -> list:
 
 def test_pages_show_what_was_compared(compared: tuple[Recipe, Path]) -> None:
     recipe, folder = compared
-    found = statistics_of(recipe, folder)["partitions"]["test"]
+    found = statistics_of(recipe, folder).partitions["test"]
     index = report.make_report(recipe, folder / "runs", folder / "stores", NOWHERE)
     pages = read(index.parent)
-    assert found["metrics"]["uar"]["not_worse"][0] == "one"
-    assert "two" not in found["metrics"]["uar"]["not_worse"]
+    assert found.metrics["uar"].not_worse[0] == "one"
+    assert "two" not in found.metrics["uar"].not_worse
     strong = len(pages["index.html"].all("strong"))
-    assert strong == sum(len(one["not_worse"]) for one in found["metrics"].values())
+    assert strong == sum(len(one.not_worse) for one in found.metrics.values())
     assert "Bold: the best, and all that cannot be told from it at the 5% level" in (
         pages["index.html"].shown
     )
-    pair = found["metrics"]["uar"]["pairs"][0]
-    assert (pair["a"], pair["b"]) == ("one", "two")
+    pair = found.metrics["uar"].pairs[0]
+    assert (pair.a, pair.b) == ("one", "two")
     shown = pages["comparisons.html"].shown
-    bounds = f"[{pair['low']:.3f}, {pair['high']:.3f}]"
-    assert f"one <b> two <b> {pair['difference']:+.3f} {bounds}" in shown
+    bounds = f"[{pair.difference.low:.3f}, {pair.difference.high:.3f}]"
+    assert f"one <b> two <b> {pair.difference.value:+.3f} {bounds}" in shown
     assert not pages["comparisons.html"].all("b")
-    oracle = found["complementarity"]["oracle"]["uar"]
+    oracle = found.complementarity.oracle["uar"]
     assert f"oracle: the best model of every row {oracle:.3f}" in pages["fusion.html"].shown
     assert len(pages["fusion.html"].all("svg")) == 1
     assert "Double fault the share of rows that both models have wrong." in (
@@ -83,26 +93,29 @@ def test_pages_show_what_was_compared(compared: tuple[Recipe, Path]) -> None:
 
 def test_tables_have_the_numbers_in_full(compared: tuple[Recipe, Path]) -> None:
     recipe, folder = compared
-    found = statistics_of(recipe, folder)["partitions"]["test"]
-    pair = found["metrics"]["wa"]["pairs"][0]
+    found = statistics_of(recipe, folder).partitions["test"]
+    pair = found.metrics["wa"].pairs[0]
     row = cells(contrasts.comparisons(found, "test", "wa", {}), "one", "two")
     assert [cell.value for cell in row] == [
-        pair[key] for key in ("difference", "p", "p_holm", "detectable")
+        pair.difference.value,
+        pair.p,
+        pair.p_holm,
+        pair.detectable,
     ]
-    assert row[2].strong is (pair["p_holm"] <= 0.05)
-    only = found["mcnemar"][0]
+    assert row[2].strong is (pair.p_holm <= 0.05)
+    only = found.mcnemar[0]
     row = cells(contrasts.mcnemar(found, "test", {}), "one", "two")
-    assert [cell.value for cell in row] == [only[k] for k in ("only_a", "only_b", "p", "p_holm")]
+    assert [cell.value for cell in row] == [only.only_a, only.only_b, only.p, only.p_holm]
     assert row[3].text == "<0.0001"
-    together = found["complementarity"]
+    together = found.complementarity
     matrix = contrasts.matrices(together, "test", {})
     assert [one.name for one in matrix] == [
         "correlation-test", "disagreement-test", "q-test", "double-fault-test",
     ]  # fmt: skip
-    assert cells(matrix[3], "two")[0].value == together["double_fault"][1][0]
-    each = together["contributions"]["uar"]["models"]["two"]
+    assert cells(matrix[3], "two")[0].value == together.double_fault[1][0]
+    each = together.contributions["uar"].models["two"]
     row = cells(contrasts.contributions(together, "test", "uar", {}), "two")
-    assert [cell.value for cell in row] == [each[k] for k in ("alone", "left_out", "shapley")]
+    assert [cell.value for cell in row] == [each.alone, each.left_out, each.shapley]
 
 
 def test_groups_are_marked_where_they_are_best_and_worst(compared: tuple[Recipe, Path]) -> None:
@@ -129,20 +142,20 @@ def test_few_speakers_are_said_to_tell_little(tmp_path: Path) -> None:
         "test: 5 speakers, 2 comparisons with the best: a corrected p is 0.12 at least: "
         "too few to tell any two apart."
     )
-    pairs = contrasts.comparisons(found["partitions"]["test"], "test", "uar", {})
+    pairs = contrasts.comparisons(found.partitions["test"], "test", "uar", {})
     assert "; 5 speakers, 3 pairs: a corrected p is 0.19 at least: too few to" in pairs.caption
-    assert contrasts.best(None, "test", "uar") == contrasts.best(found, "devel", "uar") == []
+    assert contrasts.best(None, "test", "uar") == contrasts.best(found, "devel", "uar") == ()
 
 
 def test_a_regression_has_no_classes_to_compare(tmp_path: Path) -> None:
     recipe = made.recipe(tmp_path)
     for member, noise in (("one", 0.3), ("two", 0.6)):
         made.finish(recipe, tmp_path / "runs", member, made.regression(noise=noise))
-    found = statistics_of(recipe, tmp_path)["partitions"]["test"]
+    found = statistics_of(recipe, tmp_path).partitions["test"]
     assert contrasts.mcnemar(found, "test", {}) is None
-    names = [one.name for one in contrasts.matrices(found["complementarity"], "test", {})]
+    names = [one.name for one in contrasts.matrices(found.complementarity, "test", {})]
     assert names == ["correlation-test"]
-    ((name, meaning),) = contrasts.meanings(found["complementarity"], "regression")
+    ((name, meaning),) = contrasts.meanings(found.complementarity, "regression")
     assert name == "Correlation of errors"
     assert "prediction minus truth" in meaning
     index = report.make_report(recipe, tmp_path / "runs", NOWHERE, NOWHERE)
@@ -159,40 +172,38 @@ def test_a_report_without_comparisons_of_todays_runs_is_one_line(compared) -> No
     assert read_json(folder / "runs/study/statistics.json") is None
 
 
-def choice(k: int | str, value: float, honest: float | None) -> dict:
-    """A choice as `subsets.json` has it."""
-    folds = {"a": ["two"], "b": ["one", "two"], "c": ["two"]}
-    return {
-        "method": "mean",
-        "metric": "uar",
-        "search": "exhaustive",
-        "k": k,
-        "best": {"value": value, "members": ["one", "two"][: 1 if k == 1 else 2], "n_best": 2},
-        "honest": honest
-        and {
-            "value": honest,
-            "low": honest - 0.1,
-            "high": honest + 0.1,
-            "choices": {fold: {"members": members} for fold, members in folds.items()},
-        },
-        "optimism": honest and {"value": value - honest, "low": 0.0, "high": 0.2},
-    }
+def choice(k: int | str, value: float, honest: float | None) -> SubsetChoice:
+    """A choice among the two models, of three folds where it has an honest counterpart."""
+    folds = {"a": ("two",), "b": ("one", "two"), "c": ("two",)}
+    own = {fold: ChosenSubset(0.5, members=members, n_best=1) for fold, members in folds.items()}
+    best = ("one", "two")[: 1 if k == 1 else 2]
+    return SubsetChoice(
+        "mean", "uar", "exhaustive", k, 1,
+        ChosenSubset(value, marks=("optimistic",), members=best, n_best=2),
+        HonestChoice(honest, honest - 0.1, honest + 0.1, choices=own) if honest else None,
+        Estimate(value - honest, 0.0, 0.2) if honest else None,
+    )  # fmt: skip
 
 
 @pytest.fixture
-def subsets() -> dict:
-    drawn = {"method": "mean", "metric": "uar", "mean": 0.5}
-    return {
-        "members": ["one", "two"],
-        "partition": "test",
-        "chosen_on": "inner folds",
-        "why": None,
-        "choices": [choice(1, 0.7, 0.6), choice(2, 0.8, None), choice("any", 0.8, 0.65)],
-        "random": [{**drawn, "k": k, "quantiles": {"0.05": 0.4, "0.95": 0.61}} for k in (1, 2)],
-    }
+def subsets() -> Subsets:
+    quantiles = {"0.05": 0.4, "0.95": 0.61}
+    return Subsets(
+        task="classification",
+        n=60,
+        n_speakers=5,
+        members=("one", "two"),
+        partition="test",
+        chosen_on="inner folds",
+        why=None,
+        choices=(choice(1, 0.7, 0.6), choice(2, 0.8, None), choice("any", 0.8, 0.65)),
+        random=tuple(RandomSubsets("mean", "uar", k, 2, True, 0, 0.5, quantiles) for k in (1, 2)),
+    )
 
 
-def test_the_best_subset_stands_beside_one_that_was_not_chosen_on_its_rows(subsets: dict) -> None:
+def test_the_best_subset_stands_beside_one_that_was_not_chosen_on_its_rows(
+    subsets: Subsets,
+) -> None:
     sheet = contrasts.subsets(subsets)
     assert sheet.header[6:8] == ["chosen on inner folds", "chosen members"]
     first, second, whichever = sheet.rows
@@ -200,7 +211,7 @@ def test_the_best_subset_stands_beside_one_that_was_not_chosen_on_its_rows(subse
         "UAR", "mean", "exhaustive", "1", "0.700", "one", "0.600", "two", "+0.100", "0.400",
         "0.610",
     ]  # fmt: skip
-    assert first[4].marks == ["optimistic"]
+    assert first[4].marks == ("optimistic",)
     assert (first[6].low, first[6].high) == (0.5, 0.7)
     assert [cell.text for cell in second[6:9]] == ["–", "–", "–"]
     assert (whichever[3].text, whichever[5].text) == ("any", "one + two")
@@ -213,15 +224,21 @@ def test_the_best_subset_stands_beside_one_that_was_not_chosen_on_its_rows(subse
     assert contrasts.subset_curves(subsets, "wa") == []
 
 
-def test_the_page_of_fusion_shows_subsets(tmp_path: Path, subsets: dict) -> None:
+def test_the_page_of_fusion_shows_subsets(tmp_path: Path, subsets: Subsets) -> None:
     recipe = made.recipe(tmp_path, "classification", more="[fusion.subsets]\nk = 'all'")
     for member, right in (("one", 0.7), ("two", 0.3)):
         made.finish(recipe, tmp_path / "runs", member, made.classification(right=right))
     statistics_of(recipe, tmp_path)
-    for part in ("choices", "random"):
-        subsets[part] += [{**one, "metric": "wa"} for one in subsets[part]]
+    both = {
+        part: tuple(
+            replace(one, metric=metric)
+            for metric in ("uar", "wa")
+            for one in getattr(subsets, part)
+        )
+        for part in ("choices", "random")
+    }
     folder = fusion_folder(tmp_path / "runs", recipe.name, "subsets")
-    write_json(folder / SUBSETS, subsets)
+    FILE.write(folder / SUBSETS, replace(subsets, **both))
     runs.write_run(folder, {"inputs": {"other": "members"}})
     index = report.make_report(recipe, tmp_path / "runs", NOWHERE, NOWHERE)
     first = read(index.parent)["index.html"]

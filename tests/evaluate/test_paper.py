@@ -12,11 +12,11 @@ import pytest
 
 from evaluate.report.paper import Paper, Results, read_paper
 from evaluate.report.tables import Sheet
-from evaluate.runs.files import plain
 from evaluate.runs.folders import INNER, layer_tag
 from evaluate.runs.predictions import write_predictions
 from evaluate.scores.score import score_all
 from evaluate.scores.spread import make_spread
+from evaluate.scores.subsets import FoundSubsets
 from features.common.findings import Finding
 from features.corpora import CORPORA
 from features.recipe.load import load_recipe
@@ -182,8 +182,8 @@ def test_statistics_and_subsets_of_one_corpus_and_of_all(tmp_path: Path) -> None
     recipe, folder = finished(tmp_path, SEARCHED, "mine yours")
     scored = score_all(recipe, folder)
     spread = make_spread(recipe, scored, folder)
-    whole = plain(choose(recipe, read_data(recipe, folder), Checkpoint(folder / "p.json", "x")))
-    subsets = {**whole, "stale": False}
+    whole = choose(recipe, read_data(recipe, folder), Checkpoint(folder / "p.json", "x"))
+    subsets = FoundSubsets(whole, stale=False)
     found = results(recipe, folder, subsets=subsets, spread=spread)
     sheet, theirs = paper(found, folder).sheets
     chosen = ["published", "ours (the best: optimistic)", "ours, honest choice"]
@@ -193,25 +193,25 @@ def test_statistics_and_subsets_of_one_corpus_and_of_all(tmp_path: Path) -> None
     ]  # fmt: skip
     assert shown(theirs)[1:] == [["mean", "0.50"]]  # beside a table with ours
     named = {row[0].text: row[1:] for row in sheet.rows}
-    part = spread["partitions"]["test"]
-    for at, one in ((1, part["corpora"]["mine"]), (4, part)):
-        of = one["metrics"]["uar"]
+    part = spread.partitions["test"]
+    for at, one in ((1, part.corpora["mine"]), (4, part)):
+        of = one.metrics["uar"]
         for name in ("mean", "deviation", "largest"):
-            assert named[name][at].value == of[name]["value"]
-            assert named[name][at].low == of[name].get("low")
-        assert named["largest"][at].marks == ["optimistic"]
-        assert named["mean"][at].marks == []
+            assert named[name][at].value == getattr(of, name).value
+            assert named[name][at].low == getattr(of, name).low
+        assert list(named["largest"][at].marks) == ["optimistic"]
+        assert list(named["mean"][at].marks) == []
         # The largest of the systems is the best subset of one.
-        assert named["max"][at].value == pytest.approx(of["largest"]["value"])
-    for at, one in ((1, whole["alone"]["mine"]), (4, whole)):
-        (best,) = [c for c in one["choices"] if (c["metric"], c["k"]) == ("uar", "any")]
-        assert named["best"][at].value == best["best"]["value"]
-        assert named["best"][at].marks == ["optimistic"]
-        assert named["best"][at].note == " + ".join(best["best"]["members"])
-        honest, ours = best["honest"], named["best"][at + 1]
-        assert (ours.value, ours.low, ours.high) == (honest["value"], honest["low"], honest["high"])
+        assert named["max"][at].value == pytest.approx(of.largest.value)
+    for at, one in ((1, whole.alone["mine"]), (4, whole)):
+        (choice,) = [c for c in one.choices if (c.metric, c.k) == ("uar", "any")]
+        assert named["best"][at].value == choice.best.value
+        assert list(named["best"][at].marks) == ["optimistic"]
+        assert named["best"][at].note == " + ".join(choice.best.members)
+        honest, ours = choice.honest, named["best"][at + 1]
+        assert (ours.value, ours.low, ours.high) == (honest.value, honest.low, honest.high)
         assert ours.marks == ()
-    stale = paper(replace(found, subsets={**subsets, "stale": True}), folder).sheets[0]
+    stale = paper(replace(found, subsets=replace(subsets, stale=True)), folder).sheets[0]
     assert [row[2].text for row in stale.rows][2] == "stale"
     assert paper(replace(found, subsets=None, spread=None), folder).sheets == []
 
@@ -302,9 +302,9 @@ def test_ten_layers_fill_the_tables_of_two_corpora(tmp_path: Path) -> None:
         write_predictions(where / INNER, one.assign(partition="inner"))
     scored = score_all(recipe, folder)
     whole = choose(recipe, read_data(recipe, folder), Checkpoint(folder / "p.json", "x"))
-    subsets = {**plain(whole), "stale": False}
+    subsets = FoundSubsets(whole, stale=False)
     spread = make_spread(recipe, scored, folder)
-    assert len(spread["systems"]) == 10
+    assert len(spread.systems) == 10
     found = results(recipe, folder, subsets=subsets, spread=spread)
     made_paper = paper(found, folder)
     assert [one.name for one in made_paper.sheets] == [f"paper-table-{i}" for i in (3, 4, 5, 6)]
@@ -315,7 +315,7 @@ def test_ten_layers_fill_the_tables_of_two_corpora(tmp_path: Path) -> None:
     assert all(row[2].value is not None for row in three.rows)
     assert [row[3].value is not None for row in three.rows] == [False, False, True, False, True] * 2
     assert list(three.header)[4:] == ["MTL, published", "DANN, published"]
-    means = [spread["partitions"]["test"]["corpora"][c]["metrics"]["uar"]["mean"]["value"]
+    means = [spread.partitions["test"].corpora[c].metrics["uar"].mean.value
              for c in ("iemocap", "jtes")]  # fmt: skip
     assert [three.rows[i][2].value for i in (0, 5)] == means
     assert list(four.header) == ["UAR", *(f"{one}, published" for one in ("EM", "EF", "JM", "JF"))]
@@ -324,10 +324,10 @@ def test_ten_layers_fill_the_tables_of_two_corpora(tmp_path: Path) -> None:
         at[name].metrics["uar"].value
         for name in ("hubert-large@6+12+18+24", "fusion/late-four", "fusion/late")
     ]
-    best = {c["metric"]: c for c in subsets["alone"]["iemocap"]["choices"] if c["k"] == "any"}
+    best = {c.metric: c for c in subsets.record.alone["iemocap"].choices if c.k == "any"}
     assert [six.rows[4][i].value for i in (1, 2, 3, 4, 5, 6)] == [
-        0.7845, best["uar"]["best"]["value"], best["uar"]["honest"]["value"],
-        0.7769, best["wa"]["best"]["value"], best["wa"]["honest"]["value"],
+        0.7845, best["uar"].best.value, best["uar"].honest.value,
+        0.7769, best["wa"].best.value, best["wa"].honest.value,
     ]  # fmt: skip
 
     # One corpus alone, as CORPUS=iemocap has it: Table 2, and no other.
@@ -342,5 +342,5 @@ def test_ten_layers_fill_the_tables_of_two_corpora(tmp_path: Path) -> None:
     (two,) = alone.sheets
     chosen = ("published", "ours (the best: optimistic)", "ours, honest choice")
     assert list(two.header) == ["UAR", *(f"IEMOCAP, {one}" for one in chosen), "JTES, published"]
-    value = spread["partitions"]["test"]["metrics"]["uar"]["mean"]["value"]
+    value = spread.partitions["test"].metrics["uar"].mean.value
     assert [two.rows[0][i].value for i in (1, 2, 4)] == [0.7311, value, 0.9991]

@@ -14,13 +14,12 @@ from evaluate import __main__ as command
 from evaluate.report import write as report
 from evaluate.report.book import slug
 from evaluate.runs import record as runs
-from evaluate.runs.files import write_json
 from evaluate.runs.folders import PREDICTIONS, SUBSETS
 from evaluate.runs.freshness import subsets_settings
 from evaluate.runs.predictions import read_predictions, write_predictions
 from evaluate.scores import score
 from evaluate.scores.pairs import make_statistics
-from evaluate.scores.subsets import subsets_text
+from evaluate.scores.subsets import FILE, subsets_text
 from evaluate.scores.sweeps import score_sweeps
 from features.common.command import run_command
 from features.common.errors import RunError
@@ -276,7 +275,7 @@ def test_subsets_of_each_corpus_have_a_table(tmp_path: Path) -> None:
         made.finish(recipe, folder, member, frame)
     where = folder / "study" / "fusion" / "subsets"
     result = choose(recipe, read_data(recipe, folder), Checkpoint(tmp_path / "p.json", "x"))
-    write_json(where / SUBSETS, result)
+    FILE.write(where / SUBSETS, result)
     runs.write_run(where, {"inputs": subsets_settings(recipe, folder)})
     shown = render(recipe, folder)["fusion.html"].shown
     assert "Subsets of 2 models, test: the best" in shown

@@ -362,8 +362,8 @@ def test_resamples_without_a_class_are_left_out_and_said(tmp_path: Path) -> None
     gap = score.paired_gap(frame, frame, recipe)
     assert gap.lacking == text
     assert score.gap_size(gap.n, gap.n_speakers, gap.lacking) == f"n = 60, 5 speakers, {text}"
-    pairs = make_statistics(recipe, both, tmp_path / "runs")["partitions"]["test"]["metrics"]
-    assert [pairs[metric]["lacking"] for metric in ("uar", "wa")] == [text, ""]
+    pairs = make_statistics(recipe, both, tmp_path / "runs").partitions["test"].metrics
+    assert [pairs[metric].lacking for metric in ("uar", "wa")] == [text, ""]
 
 
 def test_too_few_resamples_with_every_class_give_no_interval(tmp_path: Path) -> None:

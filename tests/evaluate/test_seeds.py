@@ -67,22 +67,22 @@ def test_scores_and_gains_by_hand(recipe: Recipe, tmp_path: Path) -> None:
     finish(recipe, tmp_path, frames)
     found = seeds.make_seeds(recipe, tmp_path)
     assert found is not None
-    part = found["partitions"]["test"]
-    assert (found["seeds"], found["left_out"], part["same_rows"]) == ([1, 2, 3], {}, True)
+    part = found.partitions["test"]
+    assert (found.seeds, found.left_out, part.same_rows) == ((1, 2, 3), {}, True)
     scores = np.array([[uar(of[name]) for of in frames.values()] for name in ("one", "two")])
-    one = part["systems"]["one"]["uar"]
-    assert list(one["values"]) == ["1", "2", "3"]
-    np.testing.assert_allclose(list(one["values"].values()), scores[0])
-    assert one["mean"] == pytest.approx(scores[0].mean())
-    assert one["deviation"] == pytest.approx(np.std(scores[0], ddof=1))
-    assert (one["least"], one["largest"]) == (min(scores[0]), max(scores[0]))
+    one = part.systems["one"]["uar"]
+    assert list(one.by_seed) == [1, 2, 3]
+    np.testing.assert_allclose(list(one.by_seed.values()), scores[0])
+    assert one.mean == pytest.approx(scores[0].mean())
+    assert one.deviation == pytest.approx(np.std(scores[0], ddof=1))
+    assert (one.least, one.largest) == (min(scores[0]), max(scores[0]))
 
-    (pair,) = part["pairs"]["uar"]
+    (pair,) = part.pairs["uar"]
     gains = scores[0] - scores[1]
     deviation = np.std(gains, ddof=1)
-    assert (pair["a"], pair["b"]) == ("one", "two")
-    np.testing.assert_allclose(list(pair["values"].values()), gains)
-    assert pair["of_gain"] == pytest.approx(deviation / gains.mean())
+    assert (pair.a, pair.b) == ("one", "two")
+    np.testing.assert_allclose(list(pair.by_seed.values()), gains)
+    assert pair.of_gain == pytest.approx(deviation / gains.mean())
     groups = [f"mine/{one}" for one in frames[1]["one"]["speaker"]]
     drawn = intervals.draw(groups * 3, 100, recipe.evaluate.seed)
     weights = drawn.counts[drawn.unit[:60]]
@@ -90,10 +90,12 @@ def test_scores_and_gains_by_hand(recipe: Recipe, tmp_path: Path) -> None:
         np.mean([uar(of["one"], column) - uar(of["two"], column) for of in frames.values()])
         for column in weights.T
     ]
-    assert (pair["low"], pair["high"]) == pytest.approx(tuple(np.quantile(apart, [0.025, 0.975])))
-    assert pair["error"] == pytest.approx(np.std(apart, ddof=1))
+    assert (pair.mean.low, pair.mean.high) == pytest.approx(
+        tuple(np.quantile(apart, [0.025, 0.975]))
+    )
+    assert pair.error == pytest.approx(np.std(apart, ddof=1))
     share = deviation**2 / (deviation**2 + np.var(apart, ddof=1))
-    assert pair["share"] == pytest.approx(share)
+    assert pair.share == pytest.approx(share)
     assert seeds.read_seeds(recipe, tmp_path) == found
 
 
@@ -114,11 +116,13 @@ def test_resamples_that_lack_a_class_are_left_out(recipe: Recipe, tmp_path: Path
         np.mean([uar(of["one"], column) - uar(of["two"], column) for of in frames.values()])
         for column in drawn.counts[drawn.unit[:60]].T[whole]
     ]
-    pair = found["partitions"]["test"]["pairs"]["uar"][0]
-    assert (pair["low"], pair["high"]) == pytest.approx(tuple(np.quantile(apart, [0.025, 0.975])))
+    pair = found.partitions["test"].pairs["uar"][0]
+    assert (pair.mean.low, pair.mean.high) == pytest.approx(
+        tuple(np.quantile(apart, [0.025, 0.975]))
+    )
     text = f"{(~whole).sum()} of 100 resamples lack a class and are left out"
-    assert pair["lacking"] == text
-    assert found["partitions"]["test"]["pairs"]["wa"][0]["lacking"] == ""
+    assert pair.lacking == text
+    assert found.partitions["test"].pairs["wa"][0].lacking == ""
     assert text in seeds.seeds_text(recipe, found).splitlines()
 
 
@@ -127,11 +131,11 @@ def test_repeats_without_any_difference_leave_the_speakers(recipe: Recipe, tmp_p
     finish(recipe, tmp_path, dict.fromkeys((1, 2, 3), same))
     found = seeds.make_seeds(recipe, tmp_path)
     assert found is not None
-    (pair,) = found["partitions"]["test"]["pairs"]["uar"]
+    (pair,) = found.partitions["test"].pairs["uar"]
     gap = score.paired_gap(same["one"], same["two"], recipe).metrics["uar"]
-    assert (pair["deviation"], pair["of_gain"], pair["share"]) == (0, 0, 0)
-    assert pair["mean"] == pytest.approx(gap.value)
-    assert (pair["low"], pair["high"]) == pytest.approx((gap.low, gap.high))
+    assert (pair.deviation, pair.of_gain, pair.share) == (0, 0, 0)
+    assert pair.mean.value == pytest.approx(gap.value)
+    assert (pair.mean.low, pair.mean.high) == pytest.approx((gap.low, gap.high))
 
 
 def test_utterances_without_a_speaker_are_the_same_in_all_seeds(
@@ -141,9 +145,9 @@ def test_utterances_without_a_speaker_are_the_same_in_all_seeds(
     finish(recipe, tmp_path, dict.fromkeys((1, 2), same))
     found = seeds.make_seeds(recipe, tmp_path)
     assert found is not None
-    (pair,) = found["partitions"]["test"]["pairs"]["uar"]
+    (pair,) = found.partitions["test"].pairs["uar"]
     gap = score.paired_gap(same["one"], same["two"], recipe).metrics["uar"]
-    assert (pair["low"], pair["high"]) == pytest.approx((gap.low, gap.high))
+    assert (pair.mean.low, pair.mean.high) == pytest.approx((gap.low, gap.high))
 
 
 def test_seeds_that_hold_out_other_rows(recipe: Recipe, tmp_path: Path) -> None:
@@ -155,10 +159,10 @@ def test_seeds_that_hold_out_other_rows(recipe: Recipe, tmp_path: Path) -> None:
     finish(recipe, tmp_path, halves)
     found = seeds.make_seeds(recipe, tmp_path)
     assert found is not None
-    part = found["partitions"]["test"]
-    assert not part["same_rows"]
+    part = found.partitions["test"]
+    assert not part.same_rows
     expected = [uar(of["one"]) - uar(of["two"]) for of in halves.values()]
-    np.testing.assert_allclose(list(part["pairs"]["uar"][0]["values"].values()), expected)
+    np.testing.assert_allclose(list(part.pairs["uar"][0].by_seed.values()), expected)
     assert "hold out other rows" in seeds.seeds_text(recipe, found)
 
 
@@ -170,12 +174,12 @@ def test_what_is_left_out_is_said(recipe: Recipe, tmp_path: Path) -> None:
     finish(other, tmp_path, {3: {"two": frames[3]["two"]}})
     found = seeds.make_seeds(recipe, tmp_path)
     assert found is not None
-    assert found["left_out"] == {
+    assert found.left_out == {
         "two, seed 3": "made with another recipe",
         "two": "only one seed has a run to take",
     }
-    assert list(found["partitions"]["test"]["systems"]) == ["one"]
-    assert found["partitions"]["test"]["pairs"]["uar"] == []
+    assert list(found.partitions["test"].systems) == ["one"]
+    assert found.partitions["test"].pairs["uar"] == ()
     assert "left out: two, seed 3: made with another recipe" in seeds.seeds_text(recipe, found)
 
 
@@ -203,14 +207,14 @@ def test_regressions_are_repeated_too(tmp_path: Path) -> None:
     finish(recipe, tmp_path, frames)
     found = seeds.make_seeds(recipe, tmp_path)
     assert found is not None
-    assert list(found["partitions"]) == ["devel", "test"]
-    pair = found["partitions"]["test"]["pairs"]["spearman"][0]
+    assert list(found.partitions) == ["devel", "test"]
+    pair = found.partitions["test"].pairs["spearman"][0]
     one, two = (
         score.read_scores(run_folder(tmp_path, recipe.repeats()[2].name, name), recipe.repeats()[2])
         for name in ("one", "two")
     )
     values = [at.partitions["test"].metrics["spearman"].value for at in (one, two)]
-    assert pair["values"]["2"] == pytest.approx(values[0] - values[1])
+    assert pair.by_seed[2] == pytest.approx(values[0] - values[1])
 
 
 def test_outdated_with_the_predictions(recipe: Recipe, tmp_path: Path) -> None:
@@ -268,4 +272,4 @@ def test_the_whole_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert not (at / "gaps.json").exists()
     found = seeds.read_seeds(recipe, tmp_path / "runs")
     assert found is not None
-    assert len(found["partitions"]["test"]["pairs"]["uar"]) == 3
+    assert len(found.partitions["test"].pairs["uar"]) == 3

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from evaluate.runs.folders import spread_path
+from evaluate.scores.records import Estimate
 from evaluate.scores.score import score_all
 from evaluate.scores.spread import make_spread, read_spread
 from features.common.errors import RunError
@@ -45,35 +47,33 @@ def test_statistics_over_two_systems(tmp_path: Path) -> None:
     scored = score_all(recipe, folder)
     found = make_spread(recipe, scored, folder)
     assert found == read_spread(recipe, scored, folder)
-    assert found["systems"] == ["one", "two"]
-    part = found["partitions"]["test"]
-    assert (part["n"], part["n_speakers"], part["corpora"]) == (80, 5, {})
+    assert found.systems == ("one", "two")
+    part = found.partitions["test"]
+    assert (part.n, part.n_speakers, part.corpora) == (80, 5, {})
     for metric in ("uar", "wa"):
         own = [one.scores.partitions["test"].metrics[metric] for one in scored]
         low, high = (one.value for one in own)
         assert low < high
-        one = part["metrics"][metric]
-        assert one["values"] == {"one": low, "two": high}
-        assert one["mean"]["value"] == pytest.approx((low + high) / 2)
-        assert one["deviation"] == {"value": pytest.approx((high - low) / np.sqrt(2))}
+        one = part.metrics[metric]
+        assert one.by_system == {"one": low, "two": high}
+        assert one.mean.value == pytest.approx((low + high) / 2)
+        assert one.deviation == Estimate(pytest.approx((high - low) / np.sqrt(2)))
         # The same rows, speakers and draws as those of the run's own score.
-        assert one["largest"] == {
-            key: pytest.approx(getattr(own[1], key)) for key in one["largest"]
-        }
-        assert one["least"] == {key: pytest.approx(getattr(own[0], key)) for key in one["least"]}
-        assert own[0].low < one["mean"]["low"] < one["mean"]["high"] < own[1].high
+        assert one.largest == replace(own[1], marks=("optimistic",))
+        assert one.least == own[0]
+        assert own[0].low < one.mean.low < one.mean.high < own[1].high
 
 
 def test_each_corpus_alone(tmp_path: Path) -> None:
     recipe, folder = finished(tmp_path, corpora="mine yours")
     scored = score_all(recipe, folder)
-    part = make_spread(recipe, scored, folder)["partitions"]["test"]
-    assert {name: one["n"] for name, one in part["corpora"].items()} == {"mine": 50, "yours": 30}
-    for corpus, one in part["corpora"].items():
+    part = make_spread(recipe, scored, folder).partitions["test"]
+    assert {name: one.n for name, one in part.corpora.items()} == {"mine": 50, "yours": 30}
+    for corpus, one in part.corpora.items():
         alone = [s.scores.partitions["test"].corpora[corpus].metrics for s in scored]
         values = [each["uar"].value for each in alone]
-        assert list(one["metrics"]["uar"]["values"].values()) == values
-        assert one["metrics"]["uar"]["mean"]["value"] == pytest.approx(np.mean(values))
+        assert list(one.metrics["uar"].by_system.values()) == values
+        assert one.metrics["uar"].mean.value == pytest.approx(np.mean(values))
 
 
 def test_made_where_it_is_asked_for_and_all_systems_are_there(tmp_path: Path) -> None:

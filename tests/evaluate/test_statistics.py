@@ -12,6 +12,7 @@ from evaluate.runs.arrays import speakers
 from evaluate.runs.folders import fusion_folder, run_folder, statistics_path
 from evaluate.scores import pairs as statistics
 from evaluate.scores import score
+from evaluate.scores.records import Statistics
 from evaluate.statistics import permutations as comparisons
 from features.common.errors import RunError
 from features.recipe.fusion import FusionSpec
@@ -61,7 +62,7 @@ def finished(tmp_path: Path, task: str, more: str = MORE) -> tuple[Recipe, dict]
     return recipe, frames
 
 
-def made_statistics(recipe: Recipe, tmp_path: Path) -> tuple[list[score.Scored], dict]:
+def made_statistics(recipe: Recipe, tmp_path: Path) -> tuple[list[score.Scored], Statistics]:
     scored = score.score_all(recipe, tmp_path / "runs")
     return scored, statistics.make_statistics(recipe, scored, tmp_path / "runs")
 
@@ -71,72 +72,72 @@ def test_every_pair_is_that_of_the_two_runs(tmp_path: Path, task: str) -> None:
     recipe, frames = finished(tmp_path, task)
     scored, found = made_statistics(recipe, tmp_path)
     scores = {one.name: one.scores for one in scored}
-    assert list(found["partitions"]) == list(scored[0].scores.partitions)
-    for partition, part in found["partitions"].items():
-        assert part["systems"] == ["one", "two", "fusion/mean"]
-        assert part["n_dropped"] == 0
+    assert list(found.partitions) == list(scored[0].scores.partitions)
+    for partition, part in found.partitions.items():
+        assert part.systems == ("one", "two", "fusion/mean")
+        assert part.n_dropped == 0
         for metric in score.SHOWN[task]:
-            one = part["metrics"][metric]
-            assert len(one["pairs"]) == 3
-            holm = comparisons.holm([pair["p"] for pair in one["pairs"]])
-            assert [pair["p_holm"] for pair in one["pairs"]] == pytest.approx(holm)
-            for name, value in one["scores"].items():
+            one = part.metrics[metric]
+            assert len(one.pairs) == 3
+            holm = comparisons.holm([pair.p for pair in one.pairs])
+            assert [pair.p_holm for pair in one.pairs] == pytest.approx(holm)
+            for name, value in one.scores.items():
                 entry = scores[name].partitions[partition].metrics[metric]
                 assert value == pytest.approx(entry.value, abs=1e-12)
-            for pair in one["pairs"]:
-                rows = [
-                    f[f["partition"] == partition] for f in (frames[pair["a"]], frames[pair["b"]])
-                ]
+            for pair in one.pairs:
+                rows = [f[f["partition"] == partition] for f in (frames[pair.a], frames[pair.b])]
                 gap = score.paired_gap(*rows, recipe).metrics[metric]
-                assert [pair["difference"], pair["low"], pair["high"]] == pytest.approx(
-                    [gap.value, gap.low, gap.high], abs=1e-12
-                )
+                assert [
+                    pair.difference.value,
+                    pair.difference.low,
+                    pair.difference.high,
+                ] == pytest.approx([gap.value, gap.low, gap.high], abs=1e-12)
 
 
 def test_classes_are_also_compared_by_mcnemar(tmp_path: Path) -> None:
     recipe, frames = finished(tmp_path, "classification")
     _, found = made_statistics(recipe, tmp_path)
-    part = found["partitions"]["test"]
+    part = found.partitions["test"]
     right = {name: frame["pred"] == frame["true"] for name, frame in frames.items()}
-    for pair in part["mcnemar"]:
-        a, b = right[pair["a"]], right[pair["b"]]
-        assert (pair["only_a"], pair["only_b"]) == ((a & ~b).sum(), (b & ~a).sum())
-    agreement = part["complementarity"]
-    assert agreement["disagreement"][0][1] == pytest.approx((right["one"] ^ right["two"]).mean())
+    for pair in part.mcnemar:
+        a, b = right[pair.a], right[pair.b]
+        assert (pair.only_a, pair.only_b) == ((a & ~b).sum(), (b & ~a).sum())
+    agreement = part.complementarity
+    assert agreement.disagreement[0][1] == pytest.approx((right["one"] ^ right["two"]).mean())
     oracle = (right["one"] | right["two"]).mean()
-    assert agreement["oracle"]["wa"] == pytest.approx(oracle)
+    assert agreement.oracle["wa"] == pytest.approx(oracle)
     first = frames["one"]
     swaps = comparisons.draw_swaps(speakers(first), statistics.N_SWAPS, 0)
     p = comparisons.classification_p(
         first["true"], [first["pred"], frames["two"]["pred"]], made.LABELS, swaps
     )
-    assert part["metrics"]["uar"]["pairs"][0]["p"] == p["uar"][0, 1]
-    assert part["test"]["n_swaps"] == 16
-    assert not part["test"]["can_tell"]  # the least p value of five speakers is 1/16
-    assert not part["test"]["can_mark"]
+    assert part.metrics["uar"].pairs[0].p == p["uar"][0, 1]
+    assert part.test.n_swaps == 16
+    assert not part.test.can_tell  # the least p value of five speakers is 1/16
+    assert not part.test.can_mark
 
 
 @pytest.mark.parametrize("task", ["regression", "classification"])
 def test_all_models_are_worth_what_their_mean_scores(tmp_path: Path, task: str) -> None:
     recipe, _ = finished(tmp_path, task)
     _, found = made_statistics(recipe, tmp_path)
-    for part in found["partitions"].values():
-        shared = part["complementarity"]
-        assert shared["models"] == ["one", "two"]
-        assert shared["exact"]
-        for metric, adds in shared["contributions"].items():
-            scores = part["metrics"][metric]["scores"]
-            assert adds["whole"] == pytest.approx(scores["fusion/mean"], abs=1e-12)
-            models = adds["models"]
+    for part in found.partitions.values():
+        shared = part.complementarity
+        assert shared.models == ("one", "two")
+        assert shared.exact
+        for metric, adds in shared.contributions.items():
+            scores = part.metrics[metric].scores
+            assert adds.whole == pytest.approx(scores["fusion/mean"], abs=1e-12)
+            models = adds.models
             for name in ("one", "two"):
-                assert models[name]["alone"] == pytest.approx(scores[name], abs=1e-12)
-            assert models["one"]["left_out"] == pytest.approx(adds["whole"] - scores["two"])
-            total = sum(one["shapley"] for one in models.values())
-            assert total == pytest.approx(adds["whole"] - shared["empty"][metric])
-            (pair,) = shared["pairs"][metric]
-            assert pair["fused"] == adds["whole"]
-            assert pair["gain"] == pytest.approx(adds["whole"] - max(scores["one"], scores["two"]))
-    assert set(shared["empty"].values()) == ({0.0} if task == "regression" else {1 / 3})
+                assert models[name].alone == pytest.approx(scores[name], abs=1e-12)
+            assert models["one"].left_out == pytest.approx(adds.whole - scores["two"])
+            total = sum(one.shapley for one in models.values())
+            assert total == pytest.approx(adds.whole - shared.empty[metric])
+            (pair,) = shared.pairs[metric]
+            assert pair.fused == adds.whole
+            assert pair.gain == pytest.approx(adds.whole - max(scores["one"], scores["two"]))
+    assert set(shared.empty.values()) == ({0.0} if task == "regression" else {1 / 3})
 
 
 def test_subsets_are_scored_as_the_fusion_stage_would(rng: np.random.Generator) -> None:
@@ -184,14 +185,14 @@ def test_what_cannot_be_compared_is_left_out_by_name(tmp_path: Path, monkeypatch
 
     made.finish(recipe, tmp_path / "runs", "mean", frames["fusion/mean"], {"optimistic": True})
     _, chosen = made_statistics(recipe, tmp_path)
-    assert chosen["partitions"]["test"]["systems"] == ["one", "two"]
-    why = chosen["partitions"]["test"]["left_out"]
+    assert chosen.partitions["test"].systems == ("one", "two")
+    why = chosen.partitions["test"].left_out
     assert why == {"fusion/mean": "chosen on the rows that it is scored on"}
 
     monkeypatch.setattr(statistics, "MOST_SYSTEMS", 2)
     made.finish(recipe, tmp_path / "runs", "mean", frames["fusion/mean"])
     _, few = made_statistics(recipe, tmp_path)
-    assert few["partitions"]["test"]["left_out"] == {"fusion/mean": "only 2 runs are compared"}
+    assert few.partitions["test"].left_out == {"fusion/mean": "only 2 runs are compared"}
 
 
 def test_statistics_are_made_anew_only_when_something_changed(tmp_path: Path) -> None:
@@ -221,9 +222,9 @@ def test_the_table_marks_the_best_and_those_not_worse(tmp_path: Path) -> None:
     made.finish(recipe, tmp_path / "runs", "two", worse(frames["one"], 9.0))
     made.finish(recipe, tmp_path / "runs", "mean", worse(frames["one"], 0.001))
     scored, found = made_statistics(recipe, tmp_path)
-    best = found["partitions"]["test"]["metrics"]["spearman"]
-    assert best["best"] in ("one", "fusion/mean")
-    assert best["not_worse"] == ["one", "fusion/mean"]
+    best = found.partitions["test"].metrics["spearman"]
+    assert best.best in ("one", "fusion/mean")
+    assert best.not_worse == ("one", "fusion/mean")
     lines = score.overview(recipe, scored, found).splitlines()
     marked = {line.split("  ")[0]: line.count(") *") for line in lines[4:8]}
     assert marked["one"] == marked["fused: mean"] == 2
@@ -248,17 +249,17 @@ def test_undefined_scores_and_lone_runs(tmp_path: Path) -> None:
     recipe, frames = finished(tmp_path, "regression")
     made.finish(recipe, tmp_path / "runs", "two", frames["two"].assign(Anger_pred=0.25))
     _, found = made_statistics(recipe, tmp_path)
-    one = found["partitions"]["test"]["metrics"]["spearman"]
-    assert one["scores"]["two"] is None
-    assert "two" not in one["not_worse"]
-    assert [pair["p"] is None for pair in one["pairs"]] == [True, False, True]
-    assert found["partitions"]["test"]["complementarity"]["correlation"][0][1] is not None
+    one = found.partitions["test"].metrics["spearman"]
+    assert one.scores["two"] is None
+    assert "two" not in one.not_worse
+    assert [pair.p is None for pair in one.pairs] == [True, False, True]
+    assert found.partitions["test"].complementarity.correlation[0][1] is not None
 
     for member in ("two", "mean"):
         kind = fusion_folder if member == "mean" else run_folder
         (kind(tmp_path / "runs", recipe.name, member) / "run.json").unlink()
     scored, found = made_statistics(recipe, tmp_path)
-    assert found["partitions"] == {}
+    assert found.partitions == {}
     assert "*" not in score.overview(recipe, scored, found)
 
 
@@ -270,7 +271,7 @@ def test_masked_rows_and_targets_are_no_part_of_it(tmp_path: Path) -> None:
         made.finish(recipe, tmp_path / "runs", member, frame)
     (fusion_folder(tmp_path / "runs", recipe.name, "mean") / "run.json").unlink()
     scored, found = made_statistics(recipe, tmp_path)
-    assert list(found["partitions"]) == ["devel"]
-    shown = found["partitions"]["devel"]["metrics"]["spearman"]["scores"]["one"]
+    assert list(found.partitions) == ["devel"]
+    shown = found.partitions["devel"].metrics["spearman"].scores["one"]
     mean = scored[0].scores.partitions["devel"].metrics["spearman"].value
     assert shown == pytest.approx(mean)

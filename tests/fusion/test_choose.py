@@ -7,6 +7,7 @@ import math
 import signal
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,10 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from evaluate.runs.files import plain, read_json
 from evaluate.runs.folders import INNER, PREDICTIONS, run_folder
 from evaluate.runs.predictions import KEY, predicted_labels, read_predictions, write_predictions
-from evaluate.scores.subsets import read_subsets, subsets_text
+from evaluate.scores.records import ChosenSubset, SubsetChoice, Subsets, SubsetsOfRows
+from evaluate.scores.subsets import FILE, read_subsets, subsets_text
 from features.common.errors import RunError
 from features.recipe.model import Recipe
 from fusion.methods import mean
@@ -39,13 +40,13 @@ def written(
     return folder
 
 
-def result_of(recipe: Recipe, folder: Path) -> dict[str, Any]:
+def result_of(recipe: Recipe, folder: Path) -> Subsets:
     data = read_data(recipe, folder)
-    return dict(plain(choose(recipe, data, Checkpoint(folder / "progress.json", "x"))))
+    return choose(recipe, data, Checkpoint(folder / "progress.json", "x"))
 
 
-def row_of(result: dict[str, Any], **wanted: Any) -> dict[str, Any]:
-    (row,) = [one for one in result["choices"] if wanted.items() <= one.items()]
+def row_of(result: SubsetsOfRows, **wanted: Any) -> SubsetChoice:
+    (row,) = [one for one in result.choices if wanted.items() <= vars(one).items()]
     return row
 
 
@@ -87,20 +88,22 @@ def test_the_nested_estimate_by_hand(tmp_path: Path) -> None:
     written(recipe, tmp_path, frames(held, "test", False), frames(inner, "inner", True))
     result = result_of(recipe, tmp_path)
     row = row_of(result, k=1)
-    assert (result["partition"], result["chosen_on"], result["n"]) == ("test", "inner folds", 4)
-    assert row["n_subsets"] == 2
-    assert row["best"] == {"value": 0.5, "members": ["one"], "n_best": 2, "ties": [["two"]]}
-    chosen = {fold: one["members"] for fold, one in row["honest"]["choices"].items()}
-    assert chosen == {"p": ["two"], "q": ["one"]}
-    assert [one["value"] for one in row["honest"]["choices"].values()] == [0.5, 1.0]
+    assert (result.partition, result.chosen_on, result.n) == ("test", "inner folds", 4)
+    assert row.n_subsets == 2
+    assert row.best == ChosenSubset(
+        0.5, marks=("optimistic",), members=("one",), n_best=2, ties=(("two",),)
+    )
+    chosen = {fold: one.members for fold, one in row.honest.choices.items()}
+    assert chosen == {"p": ("two",), "q": ("one",)}
+    assert [one.value for one in row.honest.choices.values()] == [0.5, 1.0]
     # Fold p by two: 1 of 2; fold q by one: 0 of 2.
-    assert row["honest"]["value"] == 0.25
-    assert row["optimism"]["value"] == 0.25
+    assert row.honest.value == 0.25
+    assert row.optimism.value == 0.25
     # Resampled speakers: of (p, p), (p, q), (q, q) the best has 1, 1/2, 0, the honest 1/2, 1/4, 0.
-    assert (row["honest"]["low"], row["honest"]["high"]) == (0.0, 0.5)
-    assert (row["optimism"]["low"], row["optimism"]["high"]) == (0.0, 0.5)
-    (drawn,) = result["random"]
-    assert (drawn["n"], drawn["all"], drawn["mean"]) == (2, True, 0.5)
+    assert (row.honest.low, row.honest.high) == (0.0, 0.5)
+    assert (row.optimism.low, row.optimism.high) == (0.0, 0.5)
+    (drawn,) = result.random
+    assert (drawn.n, drawn.all, drawn.mean) == (2, True, 0.5)
 
 
 def test_resamples_that_lack_a_class_are_left_out(tmp_path: Path) -> None:
@@ -111,12 +114,12 @@ def test_resamples_that_lack_a_class_are_left_out(tmp_path: Path) -> None:
     }
     inner = {one: frame.assign(partition="inner") for one, frame in held.items()}
     result = result_of(recipe, written(recipe, tmp_path, held, inner))
-    honest = row_of(result, k=1)["honest"]
+    honest = row_of(result, k=1).honest
     # (first, first) has recalls 1 and 1, a mixed pair 1 and 2/3.
-    assert (honest["low"], honest["high"]) == (pytest.approx(5 / 6), 1.0)
-    n = honest["undefined"]
+    assert (honest.low, honest.high) == (pytest.approx(5 / 6), 1.0)
+    n = honest.undefined
     assert 200 < n < 300
-    assert result["lacking"] == f"{n} of 1,000 resamples lack a class and are left out"
+    assert result.lacking == f"{n} of 1,000 resamples lack a class and are left out"
 
 
 def members(
@@ -153,20 +156,20 @@ def test_chosen_on_devel_scored_on_test(tmp_path: Path, rng: np.random.Generator
     frames = members(rng, made.regression(80), ("one", "two"))
     written(recipe, tmp_path, frames, frames)
     result = result_of(recipe, tmp_path)
-    assert (result["partition"], result["chosen_on"]) == ("test", "devel")
+    assert (result.partition, result.chosen_on) == ("test", "devel")
     row = row_of(result, k="any")
     on = {
         part: max((["one"], ["two"], ["one", "two"]), key=lambda m, p=part: mean_rho(frames, m, p))
         for part in ("devel", "test")
     }
-    assert row["best"]["members"] == on["test"]
-    assert row["best"]["value"] == pytest.approx(mean_rho(frames, on["test"], "test"), abs=1e-12)
-    (chosen,) = row["honest"]["choices"].values()
-    assert chosen["members"] == on["devel"]
-    assert chosen["value"] == pytest.approx(mean_rho(frames, on["devel"], "devel"), abs=1e-12)
+    assert list(row.best.members) == on["test"]
+    assert row.best.value == pytest.approx(mean_rho(frames, on["test"], "test"), abs=1e-12)
+    (chosen,) = row.honest.choices.values()
+    assert list(chosen.members) == on["devel"]
+    assert chosen.value == pytest.approx(mean_rho(frames, on["devel"], "devel"), abs=1e-12)
     honest = mean_rho(frames, on["devel"], "test")
-    assert row["honest"]["value"] == pytest.approx(honest, abs=1e-12)
-    assert row["optimism"]["value"] == pytest.approx(row["best"]["value"] - honest, abs=1e-12)
+    assert row.honest.value == pytest.approx(honest, abs=1e-12)
+    assert row.optimism.value == pytest.approx(row.best.value - honest, abs=1e-12)
 
 
 def test_a_masked_test_leaves_devel_without_a_counterpart(
@@ -179,15 +182,15 @@ def test_a_masked_test_leaves_devel_without_a_counterpart(
     devel = {name: one[one["partition"] == "devel"] for name, one in frames.items()}
     written(recipe, tmp_path, frames, devel)
     result = result_of(recipe, tmp_path)
-    assert result["partition"] == "devel"
-    assert (result["chosen_on"], result["why"]) == (None, "no rows beside devel to choose on")
+    assert result.partition == "devel"
+    assert (result.chosen_on, result.why) == (None, "no rows beside devel to choose on")
     row = row_of(result, k=2)
-    assert row["best"]["value"] == pytest.approx(mean_rho(frames, ["one", "two"], "devel"))
-    assert row["honest"] is row["optimism"] is None
+    assert row.best.value == pytest.approx(mean_rho(frames, ["one", "two"], "devel"))
+    assert row.honest is row.optimism is None
     # Rows of inner folds of train are not those that are scored.
     inner = {name: one.assign(partition="inner") for name, one in frames.items()}
     written(recipe, tmp_path, frames, inner)
-    assert result_of(recipe, tmp_path)["chosen_on"] == "inner folds"
+    assert result_of(recipe, tmp_path).chosen_on == "inner folds"
     for one in frames.values():
         one[[f"{target}_true" for target in made.TARGETS]] = np.nan
     written(recipe, tmp_path, frames, devel)
@@ -220,11 +223,7 @@ def test_sizes_beyond_the_limit_have_greedy_paths(five) -> None:
     recipe, folder = five('methods = ["vote", "mean"]\nmetrics = ["uar"]\nlimit = 5')
     result = result_of(recipe, folder)
     sizes = {
-        kind: [
-            row["k"]
-            for row in result["choices"]
-            if (row["search"], row["method"]) == (kind, "vote")
-        ]
+        kind: [row.k for row in result.choices if (row.search, row.method) == (kind, "vote")]
         for kind in ("exhaustive", "greedy", "greedy with replacement")
     }
     assert sizes == {
@@ -237,19 +236,19 @@ def test_sizes_beyond_the_limit_have_greedy_paths(five) -> None:
     for k in (2, 3):
         best = row_of(whole, k=k, method="mean", search="exhaustive")
         path = row_of(whole, k=k, method="mean", search="greedy")
-        assert path["best"]["value"] <= best["best"]["value"]
-        assert path["best"] == row_of(result, k=k, method="mean", search="greedy")["best"]
-        assert path["n_subsets"] is None
-        assert best["n_subsets"] == math.comb(5, k)
-    alls = [row for row in whole["choices"] if row["k"] == "any" and row["search"] == "exhaustive"]
+        assert path.best.value <= best.best.value
+        assert path.best == row_of(result, k=k, method="mean", search="greedy").best
+        assert path.n_subsets is None
+        assert best.n_subsets == math.comb(5, k)
+    alls = [row for row in whole.choices if row.k == "any" and row.search == "exhaustive"]
     for row in alls:
         of_sizes = [
-            one["best"]["value"]
-            for one in whole["choices"]
-            if one["k"] != "any" and (one["method"], one["search"]) == (row["method"], "exhaustive")
+            one.best.value
+            for one in whole.choices
+            if one.k != "any" and (one.method, one.search) == (row.method, "exhaustive")
         ]
-        assert row["best"]["value"] == max(of_sizes)
-        assert row["n_subsets"] == 31
+        assert row.best.value == max(of_sizes)
+        assert row.n_subsets == 31
 
 
 class Interrupted(Checkpoint):
@@ -272,7 +271,7 @@ def test_stopped_and_gone_on_with(five, tmp_path: Path) -> None:
             choose(recipe, data, Interrupted(path, "same"))
         states = json.loads(path.read_text(encoding="utf-8"))["states"]
         assert sum(one["n_blocks"] for one in states.values()) == n_done
-    assert dict(plain(choose(recipe, data, Interrupted(path, "same")))) == expected
+    assert choose(recipe, data, Interrupted(path, "same")) == expected
 
 
 def test_progress_of_other_inputs_is_refused(
@@ -300,23 +299,23 @@ def test_the_stage_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture
     assert folder == tmp_path / "runs" / "study" / "fusion" / "subsets"
     assert "best uar on test" in capsys.readouterr().out
     assert sorted(one.name for one in folder.iterdir()) == ["run.json", "subsets.json"]
-    result = read_json(folder / "subsets.json")
-    assert result["chosen_on"] == "inner folds"
-    assert {row["k"] for row in result["choices"]} == {1, 2, "any"}
+    result = FILE.open(folder / "subsets.json").record
+    assert result.chosen_on == "inner folds"
+    assert {row.k for row in result.choices} == {1, 2, "any"}
     make_subsets(recipe, **where)
     assert capsys.readouterr().out == "fusion subsets: nothing to do\n"
 
     text = subsets_text(recipe, where["runs"])
     assert "chosen on inner folds" in text
-    assert f"{row_of(result, k=2)['best']['value']:.3f}" in text
-    folds = [one["members"] for one in row_of(result, k=2)["honest"]["choices"].values()]
+    assert f"{row_of(result, k=2).best.value:.3f}" in text
+    folds = [one.members for one in row_of(result, k=2).honest.choices.values()]
     assert f"2: {' + '.join(folds[0])} ({len(folds)} of {len(folds)} folds)" in text
-    assert not read_subsets(recipe, where["runs"])["stale"]
+    assert not read_subsets(recipe, where["runs"]).stale
     frame = read_predictions(tmp_path / "runs/study/two/predictions.csv")
     write_predictions(tmp_path / "runs/study/two/predictions.csv", frame.iloc[::-1])
     assert "(stale)" in subsets_text(recipe, where["runs"])
     make_subsets(recipe, **where)
-    assert row_of(read_json(folder / "subsets.json"), k=2) == row_of(result, k=2)
+    assert row_of(FILE.open(folder / "subsets.json").record, k=2) == row_of(result, k=2)
     (tmp_path / "runs/study/two/run.json").unlink()
     with pytest.raises(RunError, match="fusion subsets: two has no finished run"):
         make_subsets(recipe, **where)
@@ -381,14 +380,16 @@ def test_each_corpus_alone_is_as_if_it_were_all(tmp_path: Path, rng: np.random.G
 
     frames = noisy(), {name: one.assign(partition="inner") for name, one in noisy().items()}
     whole = result_of(recipe, written(recipe, tmp_path / "whole", *frames))
-    assert list(whole["alone"]) == ["mine", "yours"]
-    for corpus, part in whole["alone"].items():
+    assert list(whole.alone) == ["mine", "yours"]
+    for corpus, part in whole.alone.items():
         of_one = [{m: f[f["corpus"] == corpus] for m, f in one.items()} for one in frames]
         alone = result_of(recipe, written(recipe, tmp_path / corpus, *of_one))
-        assert alone["alone"] == {}
-        assert part == {key: alone[key] for key in part}
-        assert part["chosen_on"] == "inner folds"
-        assert part["choices"] != whole["choices"]
+        assert alone.alone == {}
+        assert part == SubsetsOfRows(
+            **{field.name: getattr(alone, field.name) for field in fields(SubsetsOfRows)}
+        )
+        assert part.chosen_on == "inner folds"
+        assert part.choices != whole.choices
 
 
 def test_a_corpus_without_rows_to_choose_on_has_no_honest_choice(tmp_path: Path) -> None:
@@ -397,8 +398,8 @@ def test_a_corpus_without_rows_to_choose_on_has_no_honest_choice(tmp_path: Path)
     held["corpus"] = np.where(held["utterance"] < "u030", "mine", "yours")
     inner = held[held["corpus"] == "mine"].assign(partition="inner")
     both = [dict.fromkeys(("one", "two"), one) for one in (held, inner)]
-    found = result_of(recipe, written(recipe, tmp_path, *both))["alone"]
-    assert row_of(found["mine"], k=1, metric="uar")["honest"] is not None
-    assert row_of(found["yours"], k=1, metric="uar")["honest"] is None
-    assert found["yours"]["chosen_on"] is None
-    assert found["yours"]["why"].startswith("no rows of yours beside test to choose on in fold ")
+    found = result_of(recipe, written(recipe, tmp_path, *both)).alone
+    assert row_of(found["mine"], k=1, metric="uar").honest is not None
+    assert row_of(found["yours"], k=1, metric="uar").honest is None
+    assert found["yours"].chosen_on is None
+    assert found["yours"].why.startswith("no rows of yours beside test to choose on in fold ")

@@ -1,0 +1,18 @@
+"""Every kind of result file, by its name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from evaluate.runs.folders import SCORES, SUBSETS
+from evaluate.scores import pairs, score, seeds, spread, subsets
+from evaluate.scores.stored import Kind
+
+KINDS: dict[str, Kind[Any]] = {
+    SCORES: score.FILE,
+    "statistics.json": pairs.FILE,
+    "gaps.json": score.GAPS_FILE,
+    "seeds.json": seeds.FILE,
+    "spread.json": spread.FILE,
+    SUBSETS: subsets.FILE,
+}
