@@ -6,10 +6,13 @@ import argparse
 import ast
 import functools
 import importlib
+import os
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -296,6 +299,29 @@ def test_recipes_of_a_page_load(page: Path, tmp_path: Path) -> None:
         path = tmp_path / f"recipe-{number}.toml"
         path.write_text(block, "utf-8")
         assert load_recipe(path).models
+
+
+@pytest.mark.process
+def test_the_readmes_own_data_with_one_model_and_four_speakers(
+    make_corpus: Callable[..., Path], tmp_path: Path
+) -> None:
+    make_corpus(24, "mine")
+    (block,) = whole_recipes((TOP / "README.md").read_text("utf-8"))
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(block.replace(', "wav2vec2-base"]', "]"), "utf-8")
+    read = load_recipe(recipe)
+    assert list(read.models) == ["mfcc"]
+    assert (read.head.layer, read.split.inner_folds, read.fusion) == ("best", 3, {})
+    where = [f"{name.upper()}={tmp_path / name}" for name in ("data", "stores", "runs")]
+    done = subprocess.run(
+        ["make", "extract", "train", "report", f"RECIPE={recipe}", *where,
+         f"PYTHON={sys.executable}"],
+        cwd=TOP, env={k: v for k, v in os.environ.items() if not k.startswith("MAKE")},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "mfcc@best" in done.stdout
+    assert (tmp_path / "runs/mine/report/index.html").is_file()
 
 
 def test_every_key_of_a_recipe_stands_in_its_page_with_its_default() -> None:

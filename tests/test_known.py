@@ -79,7 +79,7 @@ def test_a_metric_has_its_range_and_its_direction() -> None:
         assert (best > middling > worst) if metric.higher_is_better else (best < middling < worst)
         assert best == pytest.approx(metric.high if metric.higher_is_better else metric.low)
         assert metric.low <= middling <= metric.high
-    right, wrong = np.array([[3, 0], [0, 1]]), np.array([[0, 3], [1, 0]])
+    right, wrong = np.array([[3, 0], [0, 1]]), np.array([[0, 2], [2, 0]])
     for key in of_task(METRICS, "classification"):
         metric = METRICS[key]
         assert metrics.scores_of(right)[metric.field] == metric.high

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
@@ -542,15 +541,6 @@ def test_both_ways_of_writing_members_are_the_same(tmp_path: Path) -> None:
     inline = GOOD.replace('["emodb"]', f'["emodb", {{name = "mine", {own}}}]')
     tables = GOOD.replace('corpora = ["emodb"]', "") + f"[corpora.emodb]\n[corpora.mine]\n{own}\n"
     assert load_recipe(write(tmp_path, inline)) == load_recipe(write(tmp_path, tables))
-
-
-def test_the_recipe_of_a_manifest_in_the_readme_is_whole(tmp_path: Path) -> None:
-    text = (SHIPPED[0].parents[1] / "README.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```toml\n([^`]*reader = \"manifest\"[^`]*)```", text)
-    recipe = load_recipe(write(tmp_path, block))
-    assert recipe.corpora["mine"].reader == "manifest"
-    assert not recipe.fusion
-    assert (recipe.head.layer, recipe.split.inner_folds) == ("best", 3)
 
 
 def test_the_engine_of_an_extraction_is_recorded_where_it_was_chosen(tmp_path: Path) -> None:
