@@ -104,7 +104,19 @@ class Memory:
         write_text(self.path, json.dumps(about, indent=0), StoreError)
 
     def look(self, path: Path, rows: list[tuple[int, Clip]]) -> list[Look]:
-        """Look at one file and all its rows."""
+        """Look at one file and all its rows.
+
+        Parameters
+        ----------
+        path : Path
+        rows : list of (int, Clip)
+            Position in the table, and the clip, of each row that lies in the file.
+
+        Returns
+        -------
+        list of Look
+            One a row, in the order of `rows`; of a file that cannot be read all with the reason.
+        """
         try:
             return self._look(path, rows)
         except FileNotFoundError:

@@ -24,7 +24,17 @@ LFS_BYTES = 1024
 
 
 def describe_table(made: Table) -> list[str]:
-    """Rows, speakers, counts of labels, ranges of targets, and the findings, a line each."""
+    """Rows, speakers, counts of labels, ranges of targets, and the findings, a line each.
+
+    Parameters
+    ----------
+    made : Table
+        `seconds` is counted where the audio was looked at.
+
+    Returns
+    -------
+    list of str
+    """
     table, speakers = made.frame, made.frame["speaker"]
     known = table["seconds"].dropna()
     heard = f", {duration(known.sum())} of audio" if len(known) else ""
@@ -79,7 +89,17 @@ def _speakers(speakers: pd.Series) -> str:
 
 
 def not_audio(seen: Survey) -> list[Finding]:
-    """Files that hold no audio, as a copy without its large files has them, or none to be used."""
+    """Files that hold no audio, as a copy without its large files has them, or none to be used.
+
+    Parameters
+    ----------
+    seen : Survey
+
+    Returns
+    -------
+    list of Finding
+        `empty-files`, `lfs-pointers` and `unusable-audio`, where there are any.
+    """
     empty: dict[str, None] = {}
     pointers: dict[str, None] = {}
     unusable: dict[str, None] = {}

@@ -126,6 +126,17 @@ def has_truth(y: NDArray[Any]) -> NDArray[np.bool_]:
 def recipe_tables(recipe: Recipe, stores: Path) -> dict[str, Table]:
     """The tables of all corpora of a recipe.
 
+    Parameters
+    ----------
+    recipe : Recipe
+    stores : Path
+        Folder of the tables and stores.
+
+    Returns
+    -------
+    dict
+        Corpus -> its table, in the order of the recipe.
+
     Raises
     ------
     CorpusError
@@ -181,8 +192,18 @@ def load_matrix(
 
     Parameters
     ----------
+    recipe : Recipe
+    stores : Path
+        Folder of the tables and stores.
+    model : str
+        A speech model, or `a+b`.
     layer : int or str
         As of a recipe; of "weighted" and "best" all stored layers side by side.
+
+    Returns
+    -------
+    Matrix
+        Rows sorted by (corpus, utterance); of `a+b` those that all parts have.
 
     Raises
     ------
@@ -237,10 +258,18 @@ def load_features(
 
     Parameters
     ----------
+    stores : Path
+        Folder of the tables and stores.
+    corpus : str
     model, layer
         As of `load_matrix`.
     statistics : list of str or None
         Of the recipe's head; None is the store's default.
+
+    Returns
+    -------
+    Features
+        Rows in the order of the table.
 
     Raises
     ------
@@ -487,6 +516,17 @@ def standardised(
 def class_list(recipe: Recipe, tables: dict[str, Table]) -> tuple[str, ...]:
     """The ordered class list of a recipe over its corpora: its own, else the corpora's united.
 
+    Parameters
+    ----------
+    recipe : Recipe
+    tables : dict
+        Corpus -> its table.
+
+    Returns
+    -------
+    tuple of str
+        Empty for regression.
+
     Raises
     ------
     CorpusError
@@ -539,6 +579,21 @@ def select_rows(recipe: Recipe, table: Table, labels: tuple[str, ...]) -> tuple[
 
     Labels are those of the recipe's map, where it has one. Rows whose label is not in the recipe's
     class list are dropped; unlabelled rows stay.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    table : Table
+        Of one corpus.
+    labels : tuple of str
+        The recipe's class list (`class_list`); empty for regression.
+
+    Returns
+    -------
+    DataFrame
+        The rows with their mapped labels, index 0..n-1.
+    str
+        Empty where none was dropped.
 
     Raises
     ------

@@ -91,6 +91,19 @@ def add_system(parser: argparse.ArgumentParser) -> None:
 def system_of(recipe: Recipe, fusion: str | None = None, member: str | None = None) -> System:
     """What a recipe predicts with: what is named, else its first combination, else its one run.
 
+    Parameters
+    ----------
+    recipe : Recipe
+    fusion : str, optional
+        Name of a combination, `[fusion.NAME]`.
+    member : str, optional
+        Name of a run, `model` or `model@head`.
+
+    Returns
+    -------
+    System
+        What it is called, and the runs that it needs.
+
     Raises
     ------
     RecipeError
@@ -188,13 +201,13 @@ def audio_table(paths: Sequence[str]) -> tuple[Table, Path]:
     root = Path(os.path.commonpath([os.path.dirname(file) for file in files]))
     ids = [clean(name) for name in make_ids([os.path.relpath(file, root) for file in files])]
     refuse_duplicates(ids, files, root)
-    frame = pd.DataFrame({"corpus": corpus_name(paths), "utterance": ids, "path": files})
+    table = pd.DataFrame({"corpus": corpus_name(paths), "utterance": ids, "path": files})
     for column in columns_of((), ()):
-        if column not in frame:
-            frame[column] = np.nan if column in TIMES else ""
-    frame = frame[columns_of((), ())].sort_values(list(KEY), kind="stable", ignore_index=True)
+        if column not in table:
+            table[column] = np.nan if column in TIMES else ""
+    table = table[columns_of((), ())].sort_values(list(KEY), kind="stable", ignore_index=True)
     about = {"key": corpus_name(paths), "title": "audio of no corpus"}
-    return Table(frame, {}, (), list(dict.fromkeys(findings)), about), root
+    return Table(table, {}, (), list(dict.fromkeys(findings)), about), root
 
 
 def _unread(folder: Path) -> list[Finding]:

@@ -73,9 +73,9 @@ class Survey:
         return self._files[utterance]
 
 
-def clips_of(frame: pd.DataFrame, root: Path) -> list[Clip]:
+def clips_of(table: pd.DataFrame, root: Path) -> list[Clip]:
     """Where the audio of a table's rows is."""
-    columns = (frame[name].tolist() for name in ("utterance", "path", "start", "end"))
+    columns = (table[name].tolist() for name in ("utterance", "path", "start", "end"))
     return [
         Clip(utterance, str(root / path), start, end)
         for utterance, path, start, end in zip(*columns, strict=True)
@@ -95,6 +95,11 @@ def survey(table: Table, root: Path, folder: Path, keep: Table | None = None) ->
         Where its table and stores are.
     keep : Table, optional
         An older one, whose findings stand for rows whose audio is not here.
+
+    Returns
+    -------
+    Survey
+        With sizes and times of the files, and a reason for each row that cannot be used.
 
     Raises
     ------
@@ -146,8 +151,8 @@ def _looks(memory: Memory, clips: Sequence[Clip], root: Path) -> list[Look]:
     return sorted(looks, key=lambda look: look.position)
 
 
-def _silent(frame: pd.DataFrame) -> list[Finding]:
-    names = frame.loc[frame["samples_hash"] == SILENT, "utterance"].tolist()
+def _silent(table: pd.DataFrame) -> list[Finding]:
+    names = table.loc[table["samples_hash"] == SILENT, "utterance"].tolist()
     return finding(
         SILENT_AUDIO,
         names,
@@ -196,6 +201,11 @@ def pointed_elsewhere(old: Table, new: Table, root: Path) -> list[str]:
         As the corpus has it now.
     root : Path
         Its folder.
+
+    Returns
+    -------
+    list of str
+        In the order of the new table.
     """
     columns = (old.frame[name].tolist() for name in ("utterance", "path", "audio_hash"))
     before = {utterance: (path, hashed) for utterance, path, hashed in zip(*columns, strict=True)}

@@ -60,7 +60,20 @@ INCIDENTAL = ("path", "seconds", *CONTENT)
 
 
 def unmatched(rows: Iterable[str], files: Iterable[str]) -> list[Finding]:
-    """The findings of a corpus that its label file defines: rows without audio, and the reverse."""
+    """The findings of a corpus that its label file defines: rows without audio, and the reverse.
+
+    Parameters
+    ----------
+    rows : iterable of str
+        Names of labels without audio.
+    files : iterable of str
+        Audio without a label.
+
+    Returns
+    -------
+    list of Finding
+        `labels-without-audio` and `audio-without-labels`, where there are any.
+    """
     return [
         *finding(
             "labels-without-audio",
@@ -81,7 +94,20 @@ SPELLINGS, SILENT_AUDIO = "spellings", "silent-audio"
 
 
 def make_clean(columns: Mapping[str, list[str]]) -> tuple[dict[str, list[str]], list[Finding]]:
-    """Bring the texts of columns into the one form, and tell which of them became one."""
+    """Bring the texts of columns into the one form, and tell which of them became one.
+
+    Parameters
+    ----------
+    columns : mapping
+        Column -> text of each row.
+
+    Returns
+    -------
+    dict
+        The same columns.
+    list of Finding
+        Values that had more than one form.
+    """
     found, folded = {}, []
     for name, texts in columns.items():
         form = {text: clean(text) for text in set(texts)}
@@ -140,6 +166,12 @@ def write_table(folder: Path, table: Table) -> None:
 
     Each file is written under a temporary name, synced and renamed, so that a reader never sees
     half of one.
+
+    Parameters
+    ----------
+    folder : Path
+        `STORES/<corpus>`; it is made.
+    table : Table
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -162,6 +194,15 @@ def write_table(folder: Path, table: Table) -> None:
 
 def read_table(folder: Path) -> Table:
     """Read what `write_table` wrote.
+
+    Parameters
+    ----------
+    folder : Path
+        `STORES/<corpus>`.
+
+    Returns
+    -------
+    Table
 
     Raises
     ------
@@ -192,25 +233,25 @@ def read_table(folder: Path) -> Table:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorpusError(f"{about}: not readable ({error!r}); {way_out}") from None
     try:
-        frame = read_csv(rows)
+        table = read_csv(rows)
         wanted = columns_of(labels, targets)
         # Tables of before the other three hashes end with that of the audio.
-        if list(frame.columns) == wanted[: 1 - len(CONTENT)]:
-            frame = frame.assign(**dict.fromkeys(CONTENT[1:], ""))
-        if list(frame.columns) != wanted:
+        if list(table.columns) == wanted[: 1 - len(CONTENT)]:
+            table = table.assign(**dict.fromkeys(CONTENT[1:], ""))
+        if list(table.columns) != wanted:
             raise ValueError(f"its columns are not those that {about.name} describes")
         for name in (*TIMES, *targets):
-            frame[name] = _floats(frame[name])
+            table[name] = _floats(table[name])
         # Of older versions, or by hand: ids stay, stores know them.
         names = [name for name in (*COLUMNS, *labels) if name not in (*KEY, "path", *TIMES)]
-        texts, folded = make_clean({name: frame[name].tolist() for name in names})
+        texts, folded = make_clean({name: table[name].tolist() for name in names})
         for name in names:
-            frame[name] = pd.Series(texts[name], dtype=str)
+            table[name] = pd.Series(texts[name], dtype=str)
     except OSError as error:
         raise CorpusError(_unread(rows, error)) from None
     except ValueError as error:
         raise CorpusError(f"{rows}: {error}; {way_out}") from None
-    return Table(frame, labels, targets, findings + folded, corpus)
+    return Table(table, labels, targets, findings + folded, corpus)
 
 
 def _unread(path: Path, error: OSError) -> str:
@@ -282,9 +323,9 @@ def differences(old: Table, new: Table) -> list[str]:
     return lines
 
 
-def _by_key(frame: pd.DataFrame, names: Sequence[str]) -> dict[tuple[str, ...], tuple[str, ...]]:
-    values = zip(*(_as_text(frame[name]) for name in names), strict=True)
-    keys = zip(*(_as_text(frame[name]) for name in KEY), strict=True)
+def _by_key(table: pd.DataFrame, names: Sequence[str]) -> dict[tuple[str, ...], tuple[str, ...]]:
+    values = zip(*(_as_text(table[name]) for name in names), strict=True)
+    keys = zip(*(_as_text(table[name]) for name in KEY), strict=True)
     return dict(zip(keys, values, strict=True))
 
 

@@ -24,6 +24,11 @@ def choose(stores: Path, corpora: Sequence[str] | None, models: Sequence[str] | 
     corpora, models : sequence of str, optional
         None is all.
 
+    Returns
+    -------
+    list of Path
+        Stores first, then parts, each sorted by path.
+
     Raises
     ------
     UserError
@@ -60,6 +65,10 @@ def damage_of(path: Path, *, names: bool = False) -> list[str]:
     path : Path
     names : bool
         Name all utterances of a damaged block.
+
+    Returns
+    -------
+    list of str
     """
     try:
         with Store(path) as store:
@@ -74,6 +83,13 @@ def changed_audio(path: Path, root: Path) -> tuple[list[str], int]:
     """Hash the audio below `root` again, whatever size and time say, and compare with a store.
 
     Files that have changed are forgotten by the next survey: it would believe size and time.
+
+    Parameters
+    ----------
+    path : Path
+        Of the store; the table lies beside it.
+    root : Path
+        The corpus's folder.
 
     Returns
     -------

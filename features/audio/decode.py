@@ -160,6 +160,11 @@ def seconds(clip: Clip) -> float:
 def decode(clip: Clip) -> tuple[Audio, int]:
     """Decode a clip and average its channels.
 
+    Parameters
+    ----------
+    clip : Clip
+        Start and end in seconds; NaN is the file's own.
+
     Returns
     -------
     mono : float32, shape (n_frames,)

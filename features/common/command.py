@@ -142,6 +142,19 @@ def run_command(
     `main` gets the parsed arguments and returns an exit code (None is 0). A `UserError` is printed
     as it is; a full disk, and memory that ran out, wherever they show, are one; Ctrl-C, SIGTERM and
     SIGHUP say how to go on, once nothing runs any more; anything else keeps its traceback.
+
+    Parameters
+    ----------
+    main : callable
+        Gets the parsed arguments, gives an exit code; None is 0.
+    parser : ArgumentParser
+    argv : sequence of str, optional
+        The process's own where none are given.
+
+    Returns
+    -------
+    int
+        As the top of this module says.
     """
     args = parser.parse_args(argv)
     with ending(parser.prog) as command:

@@ -116,6 +116,16 @@ def _what(mode: int) -> str | None:
 def read_bytes(path: str | Path, most: int = READ_BYTES) -> bytes:
     """Read a regular file whole.
 
+    Parameters
+    ----------
+    path : path
+    most : int
+        Bytes that it may have.
+
+    Returns
+    -------
+    bytes
+
     Raises
     ------
     IrregularFileError
@@ -171,6 +181,11 @@ def replacing(
     ------
     Path
         `.<name>.<host>-<pid>-<random>.tmp`, to be written and closed by the body.
+
+    Raises
+    ------
+    UserError
+        Of the type `error`: the folder cannot be made or written, or the disk is full.
     """
     path = Path(path)
     mark = f"{_host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
@@ -216,6 +231,16 @@ def parse_json(text: str) -> Any:
 
 def read_csv(path: str | Path) -> pd.DataFrame:
     """Read a CSV file, every cell as text.
+
+    Parameters
+    ----------
+    path : path
+        UTF-8, comma-separated, with a header.
+
+    Returns
+    -------
+    DataFrame
+        Columns of str; an empty cell is an empty text, never NaN.
 
     Raises
     ------

@@ -195,6 +195,16 @@ def live_holder(path: Path) -> str | None:
 
     The age of another host's lock is by this machine's clock.
 
+    Parameters
+    ----------
+    path : Path
+        The lock's file.
+
+    Returns
+    -------
+    str or None
+        Host, process and since when, for people.
+
     Raises
     ------
     OSError

@@ -23,6 +23,16 @@ _ROOMS = Path(__file__).parents[2]
 def out_of_memory(error: BaseException) -> str | None:
     """One line on an error that memory is behind; None of any other.
 
+    Parameters
+    ----------
+    error : BaseException
+        Its causes and contexts are looked at, too.
+
+    Returns
+    -------
+    str or None
+        Where it happened, what was refused, what is left, and the ways out.
+
     Examples
     --------
     >>> out_of_memory(ValueError("other")) is None

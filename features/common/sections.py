@@ -52,6 +52,24 @@ def check_section(
     """Validate one table; add a line to `faults` for each fault.
 
     `choices` has what may stand for a missing key, where that is less than its type allows.
+
+    Parameters
+    ----------
+    kind : type
+        The pydantic model of the table.
+    values : any
+        As TOML gives them.
+    where : str
+        What the table is called in a fault, such as `[head]`.
+    faults : list of str
+        Is added to.
+    choices : mapping
+        Key -> what may stand for it.
+
+    Returns
+    -------
+    instance of `kind`, or None
+        None where there was a fault.
     """
     try:
         return kind.model_validate(values)

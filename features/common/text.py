@@ -64,6 +64,18 @@ def alike(text: str) -> str:
 def merged(column: str, texts: Iterable[str]) -> list[str]:
     r"""Say which values became one as they were made clean, and from what.
 
+    Parameters
+    ----------
+    column : str
+        What the values are called.
+    texts : iterable of str
+        One a row.
+
+    Returns
+    -------
+    list of str
+        A line for each value that had more than one form, the forms counted.
+
     Examples
     --------
     >>> merged("speaker", ["Zo\u00eb", "Zoe\u0308", "Zoe\u0308", "Bo"])
@@ -128,6 +140,11 @@ def clean_all(value: Any, twice: list[str], paths: Collection[str] = ()) -> Any:
         Gets the keys of one table that become one and have different values.
     paths : collection of str
         Keys whose texts name files, and stay as they are written.
+
+    Returns
+    -------
+    any
+        A new value of the same shape.
 
     Examples
     --------

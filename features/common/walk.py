@@ -209,6 +209,19 @@ def find_place(root: Path, holds: Callable[[Path], bool], depth: int = 2) -> Pat
 
     The nearest one is taken, of several on one level the first by name, real folders before links:
     an archive that was unpacked into a folder of its own name is found like one that was not.
+
+    Parameters
+    ----------
+    root : Path
+    holds : callable
+        Whether a folder is the one that is looked for.
+    depth : int
+        Levels below `root` that are looked at.
+
+    Returns
+    -------
+    Path or None
+        None where no folder holds it.
     """
     level = [root]
     seen: set[Identity] = set()

@@ -144,6 +144,17 @@ class Workers:
     def result(self, future: Any, title: str) -> Any:
         """The result of a finished task, or what it raised on its worker.
 
+        Parameters
+        ----------
+        future : dask.distributed.Future
+        title : str
+            What the task is called in an error.
+
+        Returns
+        -------
+        any
+            What the task has returned.
+
         Raises
         ------
         ClusterError
@@ -175,7 +186,14 @@ class Workers:
         )
 
     def stop(self, futures: Sequence[Any], key: str) -> None:
-        """Cancel tasks, and wait for those under way to leave at their next check."""
+        """Cancel tasks, and wait for those under way to leave at their next check.
+
+        Parameters
+        ----------
+        futures : sequence of dask.distributed.Future
+        key : str
+            Under which `task` counts them on their workers.
+        """
         with contextlib.suppress(Exception), in_full():
             self.client.cancel(futures)
             began = time.monotonic()
@@ -192,6 +210,15 @@ class Workers:
 
 def parse(text: str) -> Where:
     """Read what the user says about workers, and look whether they can be had.
+
+    Parameters
+    ----------
+    text : str
+        `local:N`, `tcp://host:port`, `slurm` or `slurm:FILE`.
+
+    Returns
+    -------
+    Where
 
     Raises
     ------
@@ -262,6 +289,15 @@ def _installed(package: str) -> bool:
 def load_table(path: Path) -> SlurmSpec:
     """Read `[cluster]` of a TOML file.
 
+    Parameters
+    ----------
+    path : Path
+        A TOML file with a table `[cluster]`.
+
+    Returns
+    -------
+    SlurmSpec
+
     Raises
     ------
     ClusterError
@@ -287,6 +323,11 @@ def load_table(path: Path) -> SlurmSpec:
 @contextlib.contextmanager
 def connect(where: Where) -> Iterator[Workers]:
     """Start workers, or reach them; those that were started end with the body.
+
+    Parameters
+    ----------
+    where : Where
+        As `parse` gives it.
 
     Yields
     ------
@@ -432,7 +473,17 @@ def gpus() -> list[str]:
 
 
 def slurm_cluster(spec: SlurmSpec) -> Any:
-    """The scheduler here, and a way to submit workers; `job_script()` is what sbatch gets."""
+    """The scheduler here, and a way to submit workers; `job_script()` is what sbatch gets.
+
+    Parameters
+    ----------
+    spec : SlurmSpec
+
+    Returns
+    -------
+    dask_jobqueue.SLURMCluster
+        Without a worker as yet.
+    """
     interrupt = signal.getsignal(signal.SIGINT)
     import dask
     from dask_jobqueue import SLURMCluster

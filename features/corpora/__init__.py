@@ -218,38 +218,38 @@ def _columns(
 
 
 def _completed(
-    frame: pd.DataFrame, name: str, labels: Mapping[str, Any], targets: Iterable[str]
+    table: pd.DataFrame, name: str, labels: Mapping[str, Any], targets: Iterable[str]
 ) -> tuple[pd.DataFrame, list[Finding]]:
-    """Give the frame all columns of a table, as clean text and float64, and sort it by key."""
+    """Give what was read all columns of a table, as clean text and float64, sorted by key."""
     columns = {}
     texts = {}
     for column in columns_of(labels, targets):
         if column in (*TIMES, *targets):
-            values = frame.get(column, np.nan)
-            columns[column] = pd.Series(values, index=frame.index, dtype=np.float64)
+            values = table.get(column, np.nan)
+            columns[column] = pd.Series(values, index=table.index, dtype=np.float64)
         else:
-            texts[column] = frame[column].tolist() if column in frame else [""] * len(frame)
+            texts[column] = table[column].tolist() if column in table else [""] * len(table)
     names, folded = make_clean(
         {column: text for column, text in texts.items() if column not in (*KEY, "path")}
     )
     names |= {"utterance": list(map(clean, texts["utterance"])), "path": texts["path"]}
     for column in set(texts) - {"corpus"}:
-        columns[column] = pd.Series(names[column], index=frame.index, dtype=str)
-    columns["corpus"] = pd.Series(name, index=frame.index, dtype=str)
-    columns |= {name: pd.Series("", index=frame.index, dtype=str) for name in CONTENT}
+        columns[column] = pd.Series(names[column], index=table.index, dtype=str)
+    columns["corpus"] = pd.Series(name, index=table.index, dtype=str)
+    columns |= {name: pd.Series("", index=table.index, dtype=str) for name in CONTENT}
     made = pd.DataFrame(columns)[columns_of(labels, targets)]
     return made.sort_values(list(KEY), kind="stable", ignore_index=True), folded
 
 
 def _blank_unknown_labels(
-    frame: pd.DataFrame, labels: Mapping[str, tuple[str, ...]]
+    table: pd.DataFrame, labels: Mapping[str, tuple[str, ...]]
 ) -> list[Finding]:
     found = []
     for name, classes in labels.items():
-        odd = ~frame[name].isin([*classes, ""])
-        pairs = zip(frame.loc[odd, "utterance"], frame.loc[odd, name], strict=True)
+        odd = ~table[name].isin([*classes, ""])
+        pairs = zip(table.loc[odd, "utterance"], table.loc[odd, name], strict=True)
         items = [f"{utterance} ({label})" for utterance, label in pairs]
-        frame.loc[odd, name] = ""
+        table.loc[odd, name] = ""
         whose = f"whose {name} is none of {', '.join(classes)}"
         found += finding(
             "labels-outside-list",
@@ -260,29 +260,29 @@ def _blank_unknown_labels(
     return found
 
 
-def _mask_beyond_shares(frame: pd.DataFrame, targets: Iterable[str]) -> list[Finding]:
+def _mask_beyond_shares(table: pd.DataFrame, targets: Iterable[str]) -> list[Finding]:
     items = []
     for name in targets:
-        odd = (frame[name] < 0) | (frame[name] > 1)
-        pairs = zip(frame.loc[odd, "utterance"], frame.loc[odd, name], strict=True)
+        odd = (table[name] < 0) | (table[name] > 1)
+        pairs = zip(table.loc[odd, "utterance"], table.loc[odd, name], strict=True)
         items += [f"{utterance} ({name} {value:g})" for utterance, value in pairs]
-        frame.loc[odd, name] = np.nan
+        table.loc[odd, name] = np.nan
     return finding("shares-outside-range", items, "shares outside [0, 1] count as masked")
 
 
-def _counts(frame: pd.DataFrame, record: Corpus) -> list[Finding]:
+def _counts(table: pd.DataFrame, record: Corpus) -> list[Finding]:
     """Compare with the published counts."""
     odd = []
     for what, expected in record.expected.items():
         column, _, value = what.partition("=")
         which = ""
         if column == "utterances":
-            n = len(frame)
+            n = len(table)
         elif column == "speakers":
-            there = {name for name in frame["speaker"] if name}
+            there = {name for name in table["speaker"] if name}
             n, which = len(there), _other_speakers(there, record)
         else:
-            n = int((frame[column] == value).sum())
+            n = int((table[column] == value).sum())
             what = what if value else f"rows without {column}"
         if n != expected or which:
             odd.append(f"{what} {n} (published: {expected}{which})")

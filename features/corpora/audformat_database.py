@@ -142,7 +142,7 @@ class _Tables:
 
     def __init__(self, db: Any, base: Path) -> None:
         self.db, self.base = db, base
-        self._frames: dict[str, tuple[list[Key], pd.DataFrame]] = {}
+        self._loaded_tables: dict[str, tuple[list[Key], pd.DataFrame]] = {}
         self._names = _by_clean(base, "tables", self.db.tables)
         self._columns = {
             name: _by_clean(base, f"columns of {own}", self.db.tables[own].columns)
@@ -162,8 +162,8 @@ class _Tables:
         return list(self._columns[table])
 
     def values(self, table: str, column: str) -> Values:
-        keys, frame = self._loaded(table)
-        return dict(zip(keys, frame[self._columns[table][column]].tolist(), strict=True))
+        keys, rows = self._loaded(table)
+        return dict(zip(keys, rows[self._columns[table][column]].tolist(), strict=True))
 
     def scheme(self, table: str, column: str) -> Any:
         name = self.table(table).columns[self._columns[table][column]].scheme_id
@@ -207,23 +207,23 @@ class _Tables:
             return self.db.misc_tables[table].get()
 
     def _loaded(self, table: str) -> tuple[list[Key], pd.DataFrame]:
-        if table not in self._frames:
+        if table not in self._loaded_tables:
             with _loading(self.base / f"db.{self._names[table]}"):
-                frame = self.table(table).get()
+                rows = self.table(table).get()
             if self.table(table).is_segmented:
                 keys: list[Key] = [
                     (nfc(str(file)), _seconds(start), _seconds(end))
-                    for file, start, end in frame.index
+                    for file, start, end in rows.index
                 ]
             else:
-                keys = [nfc(str(file)) for file in frame.index]
-            if len(set(keys)) < len(frame.index.unique()):
+                keys = [nfc(str(file)) for file in rows.index]
+            if len(set(keys)) < len(rows.index.unique()):
                 raise CorpusError(
                     f"{self.base}: table {table} names files in both Unicode forms, composed and "
                     "decomposed; name each in one"
                 )
-            self._frames[table] = keys, frame
-        return self._frames[table]
+            self._loaded_tables[table] = keys, rows
+        return self._loaded_tables[table]
 
 
 def _read(root: Path, base: Path, tables: _Tables, options: Mapping[str, Any]) -> Reading:

@@ -106,6 +106,21 @@ def find_audio(
     Hidden files and folders (`._a.wav`, `.DS_Store`) are passed over; links are followed as
     `features.common.walk` says, and what it passes over is in the findings.
 
+    Parameters
+    ----------
+    root : Path
+        Folder of the corpus.
+    folder : Path
+        The one at or below it that is looked through.
+    suffixes : tuple of str
+        Lower-case, with their dot.
+
+    Returns
+    -------
+    paths : list of str
+    findings : list of Finding
+        What was passed over.
+
     Raises
     ------
     CorpusError
@@ -199,6 +214,18 @@ def segment_id(start: float, end: float) -> str:
 def make_ids(paths: Sequence[str], folder: str = "") -> list[str]:
     """Name files: by stem where all stems differ, else by the path below `folder` without suffix.
 
+    Parameters
+    ----------
+    paths : sequence of str
+        With `/`.
+    folder : str
+        Of which no name says anything.
+
+    Returns
+    -------
+    list of str
+        One a path, all of them different where the paths are.
+
     Examples
     --------
     >>> make_ids(["wav/a.wav", "wav/b.wav"], "wav")
@@ -218,7 +245,22 @@ def make_ids(paths: Sequence[str], folder: str = "") -> list[str]:
 
 
 def refuse_duplicates(ids: Iterable[str], sources: Iterable[str], where: object) -> None:
-    """Raise a CorpusError that names both files (or rows) of each id that stands twice."""
+    """Raise a CorpusError that names both files (or rows) of each id that stands twice.
+
+    Parameters
+    ----------
+    ids : iterable of str
+        One a row.
+    sources : iterable of str
+        The file (or row) that each one comes from.
+    where : object
+        What the error begins with: the folder or file.
+
+    Raises
+    ------
+    CorpusError
+        All ids that stand twice are named.
+    """
     found: dict[str, list[str]] = defaultdict(list)
     for utterance, source in zip(ids, sources, strict=True):
         found[utterance].append(source)
@@ -240,6 +282,17 @@ def read_rows(path: Path, delimiter: str = ",") -> tuple[list[str], list[list[st
     UTF-8 with or without a mark, else Latin-1 where the file is no UTF-8. Blank lines are passed
     over, fields are stripped (of no-break spaces, too). The names of the columns are clean
     (`features.common.text`); of the fields, those that name no file have to be made so.
+
+    Parameters
+    ----------
+    path : Path
+    delimiter : str
+
+    Returns
+    -------
+    header : list of str
+    rows : list of list of str
+        Each as wide as the header.
 
     Raises
     ------

@@ -50,6 +50,18 @@ ABOUT_SPEAKERS = ("speaker", "gender", "language")
 def read_compare(root: Path, options: Mapping[str, Any]) -> Reading:
     """Read a corpus in the ComParE layout with the nine emotion shares; it takes no option.
 
+    Parameters
+    ----------
+    root : Path
+        The corpus's folder.
+    options : mapping
+        None is known.
+
+    Returns
+    -------
+    Reading
+        A row an utterance, and what was odd.
+
     Raises
     ------
     CorpusError
@@ -85,12 +97,12 @@ def read_compare(root: Path, options: Mapping[str, Any]) -> Reading:
         parts.append(part.assign(partition=partition))
     if not parts:
         raise CorpusError(f"{base / 'lab'}: no label file; {LAYOUT} are expected")
-    frame = pd.concat(parts, ignore_index=True)
-    _refuse_repeated(frame, base)
-    findings += _find_files(frame, root, audio)
-    findings += _add_speakers(frame, base / "lab/speakers.csv")
-    frame["utterance"] = make_ids(frame["path"].tolist(), audio.relative_to(root).as_posix())
-    return Reading(frame.drop(columns="name"), findings)
+    table = pd.concat(parts, ignore_index=True)
+    _refuse_repeated(table, base)
+    findings += _find_files(table, root, audio)
+    findings += _add_speakers(table, base / "lab/speakers.csv")
+    table["utterance"] = make_ids(table["path"].tolist(), audio.relative_to(root).as_posix())
+    return Reading(table.drop(columns="name"), findings)
 
 
 def _labels(path: Path) -> pd.DataFrame:
@@ -113,8 +125,8 @@ def _labels(path: Path) -> pd.DataFrame:
     if faults:
         values_are = counted(len(faults), "value is no number", "values are no numbers")
         raise CorpusError(f"{path}: {values_are} (nor masked as ?): {some(faults, 10)}")
-    frame = pd.DataFrame(columns)
-    return frame.astype({"name": str, **dict.fromkeys(TARGETS, float)})
+    table = pd.DataFrame(columns)
+    return table.astype({"name": str, **dict.fromkeys(TARGETS, float)})
 
 
 def _same_files(masked: Path, unmasked: Path, part: pd.DataFrame) -> None:
@@ -127,9 +139,9 @@ def _same_files(masked: Path, unmasked: Path, part: pd.DataFrame) -> None:
         )
 
 
-def _refuse_repeated(frame: pd.DataFrame, base: Path) -> None:
-    names = frame["name"].map(clean)
-    again = frame[names.duplicated(keep=False)]
+def _refuse_repeated(table: pd.DataFrame, base: Path) -> None:
+    names = table["name"].map(clean)
+    again = table[names.duplicated(keep=False)]
     if len(again):
         where = {
             name: " and ".join(f"{p}.csv" for p in group["partition"])
@@ -143,19 +155,19 @@ def _refuse_repeated(frame: pd.DataFrame, base: Path) -> None:
         )
 
 
-def _find_files(frame: pd.DataFrame, root: Path, folder: Path) -> list[Finding]:
+def _find_files(table: pd.DataFrame, root: Path, folder: Path) -> list[Finding]:
     """Add `path`; a row whose audio is not there gets the one that it should have."""
     prefix = folder.relative_to(root).as_posix()
-    names = frame["name"].tolist()
+    names = table["name"].tolist()
     paths, passed = find_audio(root, folder)
     found, spare = match_audio(names, paths, prefix)
     both = list(zip(names, found, strict=True))
-    frame["path"] = [path or f"{prefix}/{name}" for name, path in both]
+    table["path"] = [path or f"{prefix}/{name}" for name, path in both]
     lost = [name for name, path in both if path is None]
     return [*passed, *unmatched(lost, spare)]
 
 
-def _add_speakers(frame: pd.DataFrame, path: Path) -> list[Finding]:
+def _add_speakers(table: pd.DataFrame, path: Path) -> list[Finding]:
     if not path.is_file():
         return []
     header, rows = read_rows(path)
@@ -165,9 +177,9 @@ def _add_speakers(frame: pd.DataFrame, path: Path) -> list[Finding]:
         raise CorpusError(f"{path}: no column {', '.join(missing)}; it has {', '.join(header)}")
     places = [header.index(name) for name in wanted]
     known = {clean(row[places[0]]): [row[place] for place in places[1:]] for row in rows}
-    names = frame["name"].map(clean).tolist()
+    names = table["name"].map(clean).tolist()
     for column, name in enumerate(ABOUT_SPEAKERS):
-        frame[name] = [known[file][column] if file in known else "" for file in names]
+        table[name] = [known[file][column] if file in known else "" for file in names]
     lost = [name for name in names if name not in known]
     return finding(
         "speakers-missing",

@@ -61,6 +61,18 @@ BAD_MP3 = ("1076_MTI_NEU_XX", "1064_TIE_SAD_XX", "1064_IEO_DIS_MD")
 def read_crema_d(root: Path, options: Mapping[str, Any]) -> Reading:
     """Read CREMA-D from the names of its files, the votes and the actors' table; no option.
 
+    Parameters
+    ----------
+    root : Path
+        The corpus's folder.
+    options : mapping
+        None is known.
+
+    Returns
+    -------
+    Reading
+        A row an utterance, and what was odd.
+
     Raises
     ------
     CorpusError
@@ -83,12 +95,12 @@ def read_crema_d(root: Path, options: Mapping[str, Any]) -> Reading:
         else:
             found[stem] = path, match
     parts = [match.groupdict() for _, match in found.values()]
-    frame = pd.DataFrame({"utterance": list(found), "path": [path for path, _ in found.values()]})
-    frame["speaker"] = [part["actor"] for part in parts]
-    frame["language"] = "en"
-    frame["sentence"] = [part["sentence"] for part in parts]
-    frame["emotion"] = [EMOTIONS[part["emotion"]] for part in parts]
-    frame["intensity"] = [INTENSITIES[part["intensity"]] for part in parts]
+    table = pd.DataFrame({"utterance": list(found), "path": [path for path, _ in found.values()]})
+    table["speaker"] = [part["actor"] for part in parts]
+    table["language"] = "en"
+    table["sentence"] = [part["sentence"] for part in parts]
+    table["emotion"] = [EMOTIONS[part["emotion"]] for part in parts]
+    table["intensity"] = [INTENSITIES[part["intensity"]] for part in parts]
     mp3 = {stem for stem, (path, _) in found.items() if path.lower().endswith(".mp3")}
     bad = [stem for stem in found if stem in SILENT or (stem in mp3 and stem in BAD_MP3)]
     form = "not named <actor>_<sentence>_<emotion>_<intensity>"
@@ -109,10 +121,10 @@ def read_crema_d(root: Path, options: Mapping[str, Any]) -> Reading:
             "recordings are damaged as published; their rows stay",
             "recording is damaged as published; its row stays",
         ),
-        *_add_actors(frame, _beside(root, base, ACTORS)),
-        *_add_votes(frame, _beside(root, base, f"processedResults/{VOTES}", VOTES)),
+        *_add_actors(table, _beside(root, base, ACTORS)),
+        *_add_votes(table, _beside(root, base, f"processedResults/{VOTES}", VOTES)),
     ]
-    return Reading(frame, findings)
+    return Reading(table, findings)
 
 
 def _beside(root: Path, base: Path, *names: str) -> Path | None:
@@ -130,12 +142,12 @@ def _columns(path: Path, wanted: tuple[str, ...]) -> list[list[str]]:
     return [[clean(row[place]) for place in places] for row in rows]
 
 
-def _add_actors(frame: pd.DataFrame, path: Path | None) -> list[Finding]:
+def _add_actors(table: pd.DataFrame, path: Path | None) -> list[Finding]:
     """Add gender and age."""
-    frame["gender"], frame["age"] = "", math.nan
+    table["gender"], table["age"] = "", math.nan
     if path is None:
         text = f"speakers have no gender and no age: {ACTORS} is not there"
-        return finding("speakers-missing", sorted(set(frame["speaker"])), text)
+        return finding("speakers-missing", sorted(set(table["speaker"])), text)
     known, faults = {}, []
     for _, actor, sex, age in _columns(path, ("ActorID", "Sex", "Age")):
         try:
@@ -144,10 +156,10 @@ def _add_actors(frame: pd.DataFrame, path: Path | None) -> list[Finding]:
             faults.append(f"{actor} ({age!r})")
     if faults:
         raise CorpusError(f"{path}: {len(faults)} ages are no numbers: {some(faults)}")
-    rows = [known.get(actor, ("", math.nan)) for actor in frame["speaker"]]
-    frame["gender"] = [gender for gender, _ in rows]
-    frame["age"] = [age for _, age in rows]
-    lost = sorted({actor for actor in frame["speaker"] if actor not in known})
+    rows = [known.get(actor, ("", math.nan)) for actor in table["speaker"]]
+    table["gender"] = [gender for gender, _ in rows]
+    table["age"] = [age for _, age in rows]
+    lost = sorted({actor for actor in table["speaker"] if actor not in known})
     return finding(
         "speakers-missing",
         lost,
@@ -156,12 +168,12 @@ def _add_actors(frame: pd.DataFrame, path: Path | None) -> list[Finding]:
     )
 
 
-def _add_votes(frame: pd.DataFrame, path: Path | None) -> list[Finding]:
+def _add_votes(table: pd.DataFrame, path: Path | None) -> list[Finding]:
     """Add the shares of votes; NaN where nobody voted."""
     if path is None:
-        frame[list(SHARES)] = math.nan
+        table[list(SHARES)] = math.nan
         text = f"recordings have no listeners' votes: {VOTES} is not there"
-        return finding("labels-missing", frame["utterance"].tolist(), text)
+        return finding("labels-missing", table["utterance"].tolist(), text)
     letters = tuple(code[0] for code in EMOTIONS)
     shares: dict[tuple[str, str], list[float]] = {}
     faults, again = [], []
@@ -185,12 +197,12 @@ def _add_votes(frame: pd.DataFrame, path: Path | None) -> list[Finding]:
         raise CorpusError(f"{path}: {text if faults else twice}")
     nobody = [math.nan] * len(letters)
     for what in PRESENTED.values():
-        rows = [shares.get((clip, what), nobody) for clip in frame["utterance"]]
+        rows = [shares.get((clip, what), nobody) for clip in table["utterance"]]
         names = [f"{what}_{emotion}" for emotion in EMOTIONS.values()]
-        frame[names] = rows
+        table[names] = rows
     clips = {clip for clip, _ in shares}
-    here = set(frame["utterance"])
-    spare = [clip for clip in frame["utterance"] if clip not in clips]
+    here = set(table["utterance"])
+    spare = [clip for clip in table["utterance"] if clip not in clips]
     return [
         *finding("labels-without-audio", sorted(clips - here),
                  f"clips of {path.name} have no audio and are left out",

@@ -37,23 +37,35 @@ NAME = re.compile(
 def read_ema(root: Path, options: Mapping[str, Any]) -> Reading:
     """Read EMA from its file names.
 
+    Parameters
+    ----------
+    root : Path
+        The corpus's folder.
+    options : mapping
+        None is known.
+
+    Returns
+    -------
+    Reading
+        A row an utterance, and what was odd.
+
     Raises
     ------
     CorpusError
         If there is no audio.
     """
     form = "4emo_<speaker>_<emotion>_NN (as 4emo_ab_angry_01_001)"
-    frame, findings = match_names(root, EMA, NAME, form)
-    frame["speaker"], frame["emotion"] = frame["speaker"].str.lower(), frame["emotion"].str.lower()
-    frame, copies = drop_copies(root, frame, ["speaker", "emotion", "number"])
-    frame["utterance"] = name_utterances(frame["path"].tolist())
-    frame["sentence"] = [
-        sentence(*place) for place in zip(frame["speaker"], frame["number"], strict=True)
+    table, findings = match_names(root, EMA, NAME, form)
+    table["speaker"], table["emotion"] = table["speaker"].str.lower(), table["emotion"].str.lower()
+    table, copies = drop_copies(root, table, ["speaker", "emotion", "number"])
+    table["utterance"] = name_utterances(table["path"].tolist())
+    table["sentence"] = [
+        sentence(*place) for place in zip(table["speaker"], table["number"], strict=True)
     ]
-    frame["emotion"] = frame["emotion"].map(EMOTIONS)
-    frame["gender"] = frame["speaker"].map(GENDERS)
-    frame["language"] = "en"
-    return Reading(frame, findings + copies)
+    table["emotion"] = table["emotion"].map(EMOTIONS)
+    table["gender"] = table["speaker"].map(GENDERS)
+    table["language"] = "en"
+    return Reading(table, findings + copies)
 
 
 def sentence(speaker: str, number: str) -> str:

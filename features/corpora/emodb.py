@@ -49,6 +49,18 @@ TARGETS = ("recognised", "natural")
 def read_emodb(root: Path, options: Mapping[str, Any]) -> Reading:
     """Read EmoDB from the names of its files and the listeners' scores.
 
+    Parameters
+    ----------
+    root : Path
+        The corpus's folder.
+    options : mapping
+        None is known.
+
+    Returns
+    -------
+    Reading
+        A row an utterance, and what was odd.
+
     Raises
     ------
     CorpusError
@@ -60,14 +72,14 @@ def read_emodb(root: Path, options: Mapping[str, Any]) -> Reading:
         raise no_audio(root, folder, EMODB)
     matches = {path: NAME.fullmatch(clean(PurePosixPath(path).stem)) for path in paths}
     found = {path: match.groupdict() for path, match in matches.items() if match}
-    frame = pd.DataFrame({"path": list(found)})
-    frame["utterance"] = make_ids(list(found), folder.relative_to(root).as_posix())
-    frame["speaker"] = [parts["speaker"] for parts in found.values()]
+    table = pd.DataFrame({"path": list(found)})
+    table["utterance"] = make_ids(list(found), folder.relative_to(root).as_posix())
+    table["speaker"] = [parts["speaker"] for parts in found.values()]
     genders = {**dict.fromkeys(MALE, "male"), **dict.fromkeys(FEMALE, "female")}
-    frame["gender"] = [genders.get(speaker, "") for speaker in frame["speaker"]]
-    frame["language"] = "de"
-    frame["sentence"] = [parts["text"] for parts in found.values()]
-    frame["emotion"] = [EMOTIONS[parts["letter"]] for parts in found.values()]
+    table["gender"] = [genders.get(speaker, "") for speaker in table["speaker"]]
+    table["language"] = "de"
+    table["sentence"] = [parts["text"] for parts in found.values()]
+    table["emotion"] = [EMOTIONS[parts["letter"]] for parts in found.values()]
     odd = [path for path in paths if path not in found]
     findings = finding(
         "names",
@@ -75,14 +87,14 @@ def read_emodb(root: Path, options: Mapping[str, Any]) -> Reading:
         "audio files whose name is not SSsssEv (as 03a01Fa.wav) are left out",
         "audio file whose name is not SSsssEv (as 03a01Fa.wav) is left out",
     )
-    return Reading(frame, passed + findings + _add_scores(frame, root / SCORES))
+    return Reading(table, passed + findings + _add_scores(table, root / SCORES))
 
 
-def _add_scores(frame: pd.DataFrame, path: Path) -> list[Finding]:
+def _add_scores(table: pd.DataFrame, path: Path) -> list[Finding]:
     """Add the listeners' scores as shares in [0, 1], NaN where there is none."""
     if not path.is_file():
         text = f"recordings have no listeners' scores: {SCORES} is not there"
-        return finding("labels-missing", frame["utterance"].tolist(), text)
+        return finding("labels-missing", table["utterance"].tolist(), text)
     header, rows = read_rows(path, delimiter="\t")
     if len(header) != 4:
         raise CorpusError(
@@ -100,9 +112,9 @@ def _add_scores(frame: pd.DataFrame, path: Path) -> list[Finding]:
     if faults:
         rows_hold = counted(len(faults), "row holds", "rows hold")
         raise CorpusError(f"{path}: {rows_hold} no percentages: {some(faults, 10)}")
-    known = frame["utterance"].map(lambda path: clean(PurePosixPath(path).stem)).tolist()
+    known = table["utterance"].map(lambda path: clean(PurePosixPath(path).stem)).tolist()
     for place, name in enumerate(TARGETS):
-        frame[name] = [scores[stem][place] if stem in scores else float("nan") for stem in known]
+        table[name] = [scores[stem][place] if stem in scores else float("nan") for stem in known]
     lost = [stem for stem in stems if stem not in set(known)]
     spare = [stem for stem in known if stem not in scores]
     return [

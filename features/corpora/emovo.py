@@ -34,20 +34,32 @@ NAME = re.compile(
 def read_emovo(root: Path, options: Mapping[str, Any]) -> Reading:
     """Read EMOVO from its file names.
 
+    Parameters
+    ----------
+    root : Path
+        The corpus's folder.
+    options : mapping
+        None is known.
+
+    Returns
+    -------
+    Reading
+        A row an utterance, and what was odd.
+
     Raises
     ------
     CorpusError
         If there is no audio.
     """
-    frame, findings = match_names(root, EMOVO, NAME, "<emotion>-<speaker>-<sentence>")
+    table, findings = match_names(root, EMOVO, NAME, "<emotion>-<speaker>-<sentence>")
     columns = ["emotion", "speaker", "sentence"]
-    frame[columns] = frame[columns].apply(lambda column: column.str.lower())
-    frame, copies = drop_copies(root, frame, columns)
-    frame["utterance"] = name_utterances(frame["path"].tolist())
-    frame["emotion"] = frame["emotion"].map(EMOTIONS)
-    frame["gender"] = frame["speaker"].str[0].map({"f": "female", "m": "male"})
-    frame["language"] = "it"
-    return Reading(frame, findings + copies)
+    table[columns] = table[columns].apply(lambda column: column.str.lower())
+    table, copies = drop_copies(root, table, columns)
+    table["utterance"] = name_utterances(table["path"].tolist())
+    table["emotion"] = table["emotion"].map(EMOTIONS)
+    table["gender"] = table["speaker"].str[0].map({"f": "female", "m": "male"})
+    table["language"] = "it"
+    return Reading(table, findings + copies)
 
 
 EMOVO = Corpus(

@@ -38,43 +38,55 @@ NAME = re.compile(
 def read_enterface(root: Path, options: Mapping[str, Any]) -> Reading:
     """Read eNTERFACE'05 from its folders, and from file names where there are no such folders.
 
+    Parameters
+    ----------
+    root : Path
+        The corpus's folder.
+    options : mapping
+        None is known.
+
+    Returns
+    -------
+    Reading
+        A row an utterance, and what was odd.
+
     Raises
     ------
     CorpusError
         If there is neither video nor audio, or none of single sentences.
     """
     form = "s<subject>_<an|di|fe|ha|sa|su>_<sentence>"
-    frame, findings = match_names(root, ENTERFACE, NAME, form, (*AUDIO_SUFFIXES, ".avi"))
-    by_name = [frame["speaker"], frame["emotion"].str.lower().map(EMOTIONS), frame["number"]]
-    by_folder = [frame["subject"], frame["folder"].str.lower(), frame["sentence"]]
+    table, findings = match_names(root, ENTERFACE, NAME, form, (*AUDIO_SUFFIXES, ".avi"))
+    by_name = [table["speaker"], table["emotion"].str.lower().map(EMOTIONS), table["number"]]
+    by_folder = [table["subject"], table["folder"].str.lower(), table["sentence"]]
     whole = (by_name[2] == "") & (by_folder[2] == "")
-    disagree, unplaced = frame["path"] == "", frame["subject"] == ""
+    disagree, unplaced = table["path"] == "", table["subject"] == ""
     for column, name, folder in zip(
         ("speaker", "emotion", "sentence"), by_name, by_folder, strict=True
     ):
         disagree |= (name != folder) & (name != "") & (folder != "")
-        frame[column] = folder.where(folder != "", name)
+        table[column] = folder.where(folder != "", name)
     findings += finding(
-        "unsegmented", frame.loc[whole, "path"].tolist(),
+        "unsegmented", table.loc[whole, "path"].tolist(),
         "recordings are not cut into sentences and are left out",
     )  # fmt: skip
     findings += finding(
-        "names-disagree", frame.loc[disagree & ~whole, "path"].tolist(),
+        "names-disagree", table.loc[disagree & ~whole, "path"].tolist(),
         "names contradict their folders, which are right",
     )  # fmt: skip
     findings += finding(
-        "no-folders", frame.loc[unplaced & ~whole, "path"].tolist(),
+        "no-folders", table.loc[unplaced & ~whole, "path"].tolist(),
         "recordings lie in no folder 'subject N' and have their speaker from the name, where "
         "subjects 11 and 12 are both s12",
     )  # fmt: skip
-    frame = frame[~whole]
-    if frame.empty:
+    table = table[~whole]
+    if table.empty:
         raise CorpusError(f"{root}: no recording of a sentence; expected {ENTERFACE.layout}")
-    frame, copies = drop_copies(root, frame, ["speaker", "emotion", "sentence"])
-    frame["utterance"] = name_utterances(frame["path"].tolist())
-    frame["sentence"] = frame["emotion"] + "-" + frame["sentence"]
-    frame["language"] = "en"
-    return Reading(frame, findings + copies)
+    table, copies = drop_copies(root, table, ["speaker", "emotion", "sentence"])
+    table["utterance"] = name_utterances(table["path"].tolist())
+    table["sentence"] = table["emotion"] + "-" + table["sentence"]
+    table["language"] = "en"
+    return Reading(table, findings + copies)
 
 
 ENTERFACE = Corpus(

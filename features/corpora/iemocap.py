@@ -63,6 +63,18 @@ LINE = re.compile(
 def read_iemocap(root: Path, options: Mapping[str, Any]) -> Reading:
     """Read IEMOCAP from its evaluation files; option `style`.
 
+    Parameters
+    ----------
+    root : Path
+        The corpus's folder.
+    options : mapping
+        `style`, "improvised" or "scripted"; without it both are read.
+
+    Returns
+    -------
+    Reading
+        A row an utterance, and what was odd.
+
     Raises
     ------
     CorpusError

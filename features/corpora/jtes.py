@@ -34,6 +34,18 @@ def read_jtes(root: Path, options: Mapping[str, Any]) -> Reading:
     as men, by their numbers: with 5, f01 to f10 and m01 to m10 are session 1. The corpus itself
     has none.
 
+    Parameters
+    ----------
+    root : Path
+        The corpus's folder.
+    options : mapping
+        `sessions`: how many to divide the speakers of each gender into.
+
+    Returns
+    -------
+    Reading
+        A row an utterance, and what was odd.
+
     Raises
     ------
     CorpusError
@@ -46,22 +58,22 @@ def read_jtes(root: Path, options: Mapping[str, Any]) -> Reading:
             f"option sessions = {n_sessions!r}: expected 1, 2, 5, 10, 25 or 50, so that each has "
             "as many speakers of either gender"
         )
-    frame, findings = match_names(root, JTES, NAME, "<speaker>_<emotion>_NN (as f01_ang_01)")
-    frame["speaker"], frame["emotion"] = frame["speaker"].str.lower(), frame["emotion"].str.lower()
-    frame["sentence"] = frame["emotion"] + "-" + frame["number"]
-    frame, copies = drop_copies(root, frame, ["speaker", "sentence"])
-    frame["utterance"] = name_utterances(frame["path"].tolist())
-    frame["emotion"] = frame["emotion"].map(EMOTIONS)
-    frame["gender"] = frame["speaker"].str[0].map({"f": "female", "m": "male"})
-    frame["language"] = "ja"
+    table, findings = match_names(root, JTES, NAME, "<speaker>_<emotion>_NN (as f01_ang_01)")
+    table["speaker"], table["emotion"] = table["speaker"].str.lower(), table["emotion"].str.lower()
+    table["sentence"] = table["emotion"] + "-" + table["number"]
+    table, copies = drop_copies(root, table, ["speaker", "sentence"])
+    table["utterance"] = name_utterances(table["path"].tolist())
+    table["emotion"] = table["emotion"].map(EMOTIONS)
+    table["gender"] = table["speaker"].str[0].map({"f": "female", "m": "male"})
+    table["language"] = "ja"
     if n_sessions is not None:
         size = N_SPEAKERS // n_sessions
-        frame["session"] = [str((int(speaker[1:]) - 1) // size + 1) for speaker in frame["speaker"]]
+        table["session"] = [str((int(speaker[1:]) - 1) // size + 1) for speaker in table["speaker"]]
     unseen = finding(
         "tree-unverified", [str(root)],
         "folder is read as public code reads JTES, whose files were not seen: look at the counts",
     )  # fmt: skip
-    return Reading(frame, findings + copies + unseen)
+    return Reading(table, findings + copies + unseen)
 
 
 JTES = Corpus(

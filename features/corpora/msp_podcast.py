@@ -66,6 +66,18 @@ PODCAST = re.compile(r"MSP-PODCAST_(\d{4})_.*")
 def read_msp_podcast(root: Path, options: Mapping[str, Any]) -> Reading:
     """Read MSP-Podcast from its consensus labels; option `test`.
 
+    Parameters
+    ----------
+    root : Path
+        The corpus's folder.
+    options : mapping
+        `test`: names of the test sets that become the partition `test`.
+
+    Returns
+    -------
+    Reading
+        A row an utterance, and what was odd.
+
     Raises
     ------
     CorpusError

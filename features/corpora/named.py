@@ -77,28 +77,28 @@ def match_names(
 
 
 def drop_copies(
-    root: Path, frame: pd.DataFrame, columns: Sequence[str]
+    root: Path, table: pd.DataFrame, columns: Sequence[str]
 ) -> tuple[pd.DataFrame, list[Finding]]:
     """Keep one file of each recording, sound before video, then the nearest to the root.
 
     Parameters
     ----------
     root : Path
-    frame : pandas.DataFrame
+    table : pandas.DataFrame
         Has `path`.
     columns : sequence of str
         What tells one recording from another.
 
     Returns
     -------
-    frame : pandas.DataFrame
+    table : pandas.DataFrame
         Without the copies, sorted by path.
     findings : list of Finding
         Copies; those of the same kind but of another size apart, since somebody should look.
     """
-    ordered = frame.assign(
-        video=[not path.lower().endswith(AUDIO_SUFFIXES) for path in frame["path"]],
-        depth=frame["path"].str.count("/"),
+    ordered = table.assign(
+        video=[not path.lower().endswith(AUDIO_SUFFIXES) for path in table["path"]],
+        depth=table["path"].str.count("/"),
     ).sort_values(["video", "depth", "path"])
     again = ordered.duplicated(list(columns))
     kept, copies = ordered[~again], ordered[again]
@@ -131,8 +131,8 @@ def name_utterances(paths: Sequence[str]) -> list[str]:
     return make_ids(paths, posixpath.commonpath([posixpath.dirname(nfc(path)) for path in paths]))
 
 
-def _rows(frame: pd.DataFrame, columns: Sequence[str]) -> list[list[str]]:
-    return frame[[*columns, "path"]].to_numpy().tolist()
+def _rows(table: pd.DataFrame, columns: Sequence[str]) -> list[list[str]]:
+    return table[[*columns, "path"]].to_numpy().tolist()
 
 
 def _size(path: Path) -> int:

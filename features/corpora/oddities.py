@@ -39,12 +39,12 @@ OWN_READERS = ("manifest", "audformat")
 """Of corpora that only the user knows: all others say themselves which rows have no label."""
 
 
-def oddities(frame: pd.DataFrame, labels: Collection[str], reader: str) -> list[Finding]:
+def oddities(table: pd.DataFrame, labels: Collection[str], reader: str) -> list[Finding]:
     """Find what is odd in the rows of one corpus.
 
     Parameters
     ----------
-    frame : DataFrame
+    table : DataFrame
         Rows of a table.
     labels : collection of str
         The label sets that are looked at.
@@ -58,17 +58,17 @@ def oddities(frame: pd.DataFrame, labels: Collection[str], reader: str) -> list[
     """
     own = labels if reader in OWN_READERS else ()
     return [
-        *_alike(frame, [*NAMES, *labels]),
-        *(found for name in labels for found in _rare(frame, name)),
-        *(found for name in own for found in _unlabelled(frame, name)),
-        *_genders(frame),
+        *_alike(table, [*NAMES, *labels]),
+        *(found for name in labels for found in _rare(table, name)),
+        *(found for name in own for found in _unlabelled(table, name)),
+        *_genders(table),
     ]
 
 
-def _alike(frame: pd.DataFrame, columns: Sequence[str]) -> list[Finding]:
+def _alike(table: pd.DataFrame, columns: Sequence[str]) -> list[Finding]:
     items = []
     for column in columns:
-        counts = Counter(frame[column].tolist())
+        counts = Counter(table[column].tolist())
         groups: dict[str, list[str]] = defaultdict(list)
         for name in sorted(set(counts) - {""}):
             groups[alike(name)].append(name)
@@ -85,9 +85,9 @@ def _alike(frame: pd.DataFrame, columns: Sequence[str]) -> list[Finding]:
     )
 
 
-def _rare(frame: pd.DataFrame, name: str) -> list[Finding]:
+def _rare(table: pd.DataFrame, name: str) -> list[Finding]:
     speakers: dict[str, list[str]] = defaultdict(list)
-    for label, speaker in zip(frame[name].tolist(), frame["speaker"].tolist(), strict=True):
+    for label, speaker in zip(table[name].tolist(), table["speaker"].tolist(), strict=True):
         if label:
             speakers[label].append(speaker)
     several = len({language for spoken in speakers.values() for language in spoken if language}) > 1
@@ -113,14 +113,14 @@ def _rare(frame: pd.DataFrame, name: str) -> list[Finding]:
     ]
 
 
-def _unlabelled(frame: pd.DataFrame, name: str) -> list[Finding]:
-    rows = frame.loc[frame[name] == "", "utterance"].tolist()
+def _unlabelled(table: pd.DataFrame, name: str) -> list[Finding]:
+    rows = table.loc[table[name] == "", "utterance"].tolist()
     return finding("rows-unlabelled", rows, f"rows have no {name}", f"row has no {name}")
 
 
-def _genders(frame: pd.DataFrame) -> list[Finding]:
+def _genders(table: pd.DataFrame) -> list[Finding]:
     counts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    for speaker, gender in zip(frame["speaker"].tolist(), frame["gender"].tolist(), strict=True):
+    for speaker, gender in zip(table["speaker"].tolist(), table["gender"].tolist(), strict=True):
         if speaker and gender:
             counts[speaker][gender] += 1
     items = [

@@ -37,34 +37,46 @@ NAME = re.compile(
 def read_ravdess(root: Path, options: Mapping[str, Any]) -> Reading:
     """Read RAVDESS from its file names; songs and what belongs to videos are left out.
 
+    Parameters
+    ----------
+    root : Path
+        The corpus's folder.
+    options : mapping
+        None is known.
+
+    Returns
+    -------
+    Reading
+        A row an utterance, and what was odd.
+
     Raises
     ------
     CorpusError
         If there is no audio-only speech.
     """
     form = "MM-VV-EE-II-SS-RR-AA (as 03-01-06-01-02-01-12)"
-    frame, findings = match_names(root, RAVDESS, NAME, form, (*AUDIO_SUFFIXES, ".mp4"))
-    video, song = frame["modality"] != "03", frame["channel"] == "02"
+    table, findings = match_names(root, RAVDESS, NAME, form, (*AUDIO_SUFFIXES, ".mp4"))
+    video, song = table["modality"] != "03", table["channel"] == "02"
     findings += finding(
-        "videos", frame.loc[video, "path"].tolist(),
+        "videos", table.loc[video, "path"].tolist(),
         "files of the videos are left out; the audio-only files (03-...) are the set",
     )  # fmt: skip
     findings += finding(
-        "songs", frame.loc[song & ~video, "path"].tolist(),
+        "songs", table.loc[song & ~video, "path"].tolist(),
         "songs are left out; this is the speech of RAVDESS",
     )  # fmt: skip
-    frame = frame[~video & ~song]
-    if frame.empty:
+    table = table[~video & ~song]
+    if table.empty:
         raise no_audio(root, root, RAVDESS)
-    frame, copies = drop_copies(root, frame, list(NAME.groupindex))
-    frame["utterance"] = name_utterances(frame["path"].tolist())
-    frame["speaker"] = frame["actor"]
-    frame["gender"] = ["male" if int(actor) % 2 else "female" for actor in frame["actor"]]
-    frame["language"] = "en"
-    frame["sentence"] = frame["statement"].map(STATEMENTS)
-    frame["emotion"] = frame["emotion"].map(EMOTIONS)
-    frame["intensity"] = frame["intensity"].map(INTENSITIES)
-    return Reading(frame, findings + copies)
+    table, copies = drop_copies(root, table, list(NAME.groupindex))
+    table["utterance"] = name_utterances(table["path"].tolist())
+    table["speaker"] = table["actor"]
+    table["gender"] = ["male" if int(actor) % 2 else "female" for actor in table["actor"]]
+    table["language"] = "en"
+    table["sentence"] = table["statement"].map(STATEMENTS)
+    table["emotion"] = table["emotion"].map(EMOTIONS)
+    table["intensity"] = table["intensity"].map(INTENSITIES)
+    return Reading(table, findings + copies)
 
 
 RAVDESS = Corpus(

@@ -33,20 +33,32 @@ NAME = re.compile(
 def read_savee(root: Path, options: Mapping[str, Any]) -> Reading:
     """Read SAVEE from the names of its files and of the speakers' folders.
 
+    Parameters
+    ----------
+    root : Path
+        The corpus's folder.
+    options : mapping
+        None is known.
+
+    Returns
+    -------
+    Reading
+        A row an utterance, and what was odd.
+
     Raises
     ------
     CorpusError
         If there is no audio.
     """
-    frame, findings = match_names(root, SAVEE, NAME, "<speaker>/<emotion letters><two digits>")
-    frame["speaker"] = frame["speaker"].str.upper()
-    frame["sentence"] = (frame["emotion"] + frame["number"]).str.lower()
-    frame["emotion"] = frame["emotion"].str.lower().map(EMOTIONS)
-    frame, copies = drop_copies(root, frame, ["speaker", "sentence"])
-    frame["utterance"] = name_utterances(frame["path"].tolist())
-    frame["gender"] = "male"
-    frame["language"] = "en"
-    return Reading(frame, findings + copies)
+    table, findings = match_names(root, SAVEE, NAME, "<speaker>/<emotion letters><two digits>")
+    table["speaker"] = table["speaker"].str.upper()
+    table["sentence"] = (table["emotion"] + table["number"]).str.lower()
+    table["emotion"] = table["emotion"].str.lower().map(EMOTIONS)
+    table, copies = drop_copies(root, table, ["speaker", "sentence"])
+    table["utterance"] = name_utterances(table["path"].tolist())
+    table["gender"] = "male"
+    table["language"] = "en"
+    return Reading(table, findings + copies)
 
 
 SAVEE = Corpus(

@@ -31,20 +31,32 @@ NAME = re.compile(
 def read_tess(root: Path, options: Mapping[str, Any]) -> Reading:
     """Read TESS from its file names.
 
+    Parameters
+    ----------
+    root : Path
+        The corpus's folder.
+    options : mapping
+        None is known.
+
+    Returns
+    -------
+    Reading
+        A row an utterance, and what was odd.
+
     Raises
     ------
     CorpusError
         If there is no audio.
     """
-    frame, findings = match_names(root, TESS, NAME, "<OAF|YAF>_<word>_<emotion>")
-    frame["speaker"] = frame["speaker"].str.upper().replace("OA", "OAF")
-    frame["sentence"] = frame["word"].str.lower()
-    frame["emotion"] = frame["emotion"].str.lower().map(EMOTIONS)
-    frame, copies = drop_copies(root, frame, ["speaker", "sentence", "emotion"])
-    frame["utterance"] = name_utterances(frame["path"].tolist())
-    frame["gender"] = "female"
-    frame["language"] = "en"
-    return Reading(frame, findings + copies)
+    table, findings = match_names(root, TESS, NAME, "<OAF|YAF>_<word>_<emotion>")
+    table["speaker"] = table["speaker"].str.upper().replace("OA", "OAF")
+    table["sentence"] = table["word"].str.lower()
+    table["emotion"] = table["emotion"].str.lower().map(EMOTIONS)
+    table, copies = drop_copies(root, table, ["speaker", "sentence", "emotion"])
+    table["utterance"] = name_utterances(table["path"].tolist())
+    table["gender"] = "female"
+    table["language"] = "en"
+    return Reading(table, findings + copies)
 
 
 TESS = Corpus(

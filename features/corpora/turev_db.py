@@ -26,6 +26,18 @@ NAME = re.compile(r"(?P<speaker>\d+)_(?P<tag>[^_]+)_(?P<word>.+)")
 def read_turev_db(root: Path, options: Mapping[str, Any]) -> Reading:
     """Read TurEV-DB from its folders and file names.
 
+    Parameters
+    ----------
+    root : Path
+        The corpus's folder.
+    options : mapping
+        None is known.
+
+    Returns
+    -------
+    Reading
+        A row an utterance, and what was odd.
+
     Raises
     ------
     CorpusError
@@ -37,20 +49,20 @@ def read_turev_db(root: Path, options: Mapping[str, Any]) -> Reading:
         raise no_audio(root, folder, TUREV_DB)
     matches = {path: NAME.fullmatch(clean(PurePosixPath(path).stem)) for path in paths}
     found = {path: match.groupdict() for path, match in matches.items() if match}
-    frame = pd.DataFrame({"path": list(found)})
-    frame["utterance"] = make_ids(list(found), folder.relative_to(root).as_posix())
-    frame["speaker"] = [parts["speaker"] for parts in found.values()]
-    frame["language"] = "tr"
-    frame["sentence"] = [parts["word"] for parts in found.values()]
-    frame["emotion"] = [clean(PurePosixPath(path).parent.name).lower() for path in found]
+    table = pd.DataFrame({"path": list(found)})
+    table["utterance"] = make_ids(list(found), folder.relative_to(root).as_posix())
+    table["speaker"] = [parts["speaker"] for parts in found.values()]
+    table["language"] = "tr"
+    table["sentence"] = [parts["word"] for parts in found.values()]
+    table["emotion"] = [clean(PurePosixPath(path).parent.name).lower() for path in found]
     odd = [path for path in paths if path not in found]
     disagree = [
         path
-        for path, emotion in zip(found, frame["emotion"], strict=True)
+        for path, emotion in zip(found, table["emotion"], strict=True)
         if emotion in TAGS and found[path]["tag"] != TAGS[emotion]
     ]
     return Reading(
-        frame,
+        table,
         [
             *passed,
             *finding("names", odd, "audio files not named <speaker>_<tag>_<word> are left out"),

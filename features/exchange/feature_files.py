@@ -109,6 +109,11 @@ def read_layouts(files: Sequence[Path], drop: Sequence[str] = ()) -> list[Layout
     drop : sequence of str
         Columns that are no features.
 
+    Returns
+    -------
+    list of Layout
+        One a file; all have the names of the first.
+
     Raises
     ------
     UserError
@@ -170,6 +175,10 @@ def read_features(layouts: Sequence[Layout], table: pd.DataFrame) -> MatchedFeat
         As `read_layouts` gives them.
     table : DataFrame
         utterance, path.
+
+    Returns
+    -------
+    MatchedFeatures
 
     Raises
     ------
@@ -296,13 +305,13 @@ class Matcher:
     ('a', 'b', 'b', 'a', set())
     """
 
-    def __init__(self, frame: pd.DataFrame) -> None:
-        self._ids = {clean(utterance): utterance for utterance in frame["utterance"]}
-        paths = [clean(path) for path in frame["path"]]
+    def __init__(self, table: pd.DataFrame) -> None:
+        self._ids = {clean(utterance): utterance for utterance in table["utterance"]}
+        paths = [clean(path) for path in table["path"]]
         self._suffixes = {*AUDIO_SUFFIXES, *(PurePosixPath(path).suffix.lower() for path in paths)}
         self._paths: dict[str, set[str]] = defaultdict(set)
         self._tails: dict[str, set[str]] = defaultdict(set)
-        for utterance, path in zip(frame["utterance"], paths, strict=True):
+        for utterance, path in zip(table["utterance"], paths, strict=True):
             for number, tail in enumerate(_tails(self._bare(path))):
                 self._tails[tail].add(utterance)
                 if number == 0:

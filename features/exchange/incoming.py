@@ -128,6 +128,10 @@ def import_features(
     force : bool
         Replace an imported store of another key, or a file that cannot be read.
 
+    Returns
+    -------
+    Imported
+
     Raises
     ------
     UserError
@@ -226,6 +230,11 @@ def source_hash(files: Sequence[Path]) -> str:
     """SHA-256 of a file's bytes; of several, of the sorted hashes, joined by line feeds.
 
     Neither the names of the files nor their order count.
+
+    Parameters
+    ----------
+    files : sequence of Path
+        One at least.
     """
     hashes = []
     for path in files:

@@ -20,7 +20,23 @@ def coded(values: NDArray[Any]) -> Positions:
 def refuse_unknown(
     rows: pd.DataFrame, codes: Codes, positions: Positions, column: str, where: str
 ) -> None:
-    """Refuse rows whose code is below 0: they belong to no group."""
+    """Refuse rows whose code is below 0: they belong to no group.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        `corpus` and `utterance` name what is refused.
+    codes : int, shape (n,)
+        Of the group of each row.
+    positions : int64, shape (n_positions,)
+        The rows that are divided.
+    column, where : str
+        What the groups are, and what the split is called.
+
+    Raises
+    ------
+    RunError
+    """
     unknown = positions[codes[positions] < 0]
     if len(unknown):
         first = rows.iloc[unknown[:3]]

@@ -83,7 +83,17 @@ class Fold:
         return _made(self._devel)
 
     def fitted_on(self, known: NDArray[np.bool_]) -> Fold:
-        """The same fold, with those rows of `train` alone that are known."""
+        """The same fold, with those rows of `train` alone that are known.
+
+        Parameters
+        ----------
+        known : bool, shape (n,)
+            Of all rows of the table.
+
+        Returns
+        -------
+        Fold
+        """
 
         def train() -> Positions:
             rows = self.train

@@ -37,6 +37,22 @@ def stratified_groups(stratum: Positions, member: Positions, k: int, seed: int) 
     The folds are those of `sklearn.model_selection.StratifiedGroupKFold(k, shuffle=True,
     random_state=seed)`, which looks at every row where counts are enough.
 
+    Parameters
+    ----------
+    stratum : int64, shape (n,)
+        The class of each row, 0 to n_strata - 1.
+    member : int64, shape (n,)
+        The group of each row, 0 to n_groups - 1.
+    k : int
+        Folds.
+    seed : int
+        Decides between equals.
+
+    Returns
+    -------
+    int64, shape (n_groups,)
+        The fold of each group, 0 to k - 1.
+
     Raises
     ------
     ValueError
@@ -85,7 +101,22 @@ def _least(uneven: list[float], sizes: list[float]) -> int:
 
 
 def even_groups(member: Positions, k: int, seed: int) -> Positions:
-    """Shuffle groups, then give each, the largest first, to the smallest fold so far."""
+    """Shuffle groups, then give each, the largest first, to the smallest fold so far.
+
+    Parameters
+    ----------
+    member : int64, shape (n,)
+        The group of each row, 0 to n_groups - 1.
+    k : int
+        Folds.
+    seed : int
+        Of the order, and so of ties.
+
+    Returns
+    -------
+    int64, shape (n_groups,)
+        The fold of each group, 0 to k - 1.
+    """
     counts = np.bincount(member)
     order = np.random.default_rng(seed).permutation(len(counts))
     order = order[np.argsort(-counts[order], kind="stable")]
@@ -102,6 +133,22 @@ def drawn_groups(stratum: Positions, member: Positions, k: int, seed: int) -> Po
 
     That is where the shares that folds have of each stratum deviate least, on average over strata;
     of equals the fold with the fewest rows. With k groups or more no fold is empty.
+
+    Parameters
+    ----------
+    stratum : int64, shape (n,)
+        The class of each row, 0 to n_strata - 1.
+    member : int64, shape (n,)
+        The group of each row, 0 to n_groups - 1.
+    k : int
+        Folds.
+    seed : int
+        Of the order.
+
+    Returns
+    -------
+    int64, shape (n_groups,)
+        The fold of each group, 0 to k - 1.
     """
     sizes = np.bincount(member)
     shares = np.zeros((len(sizes), stratum.max() + 1))

@@ -52,6 +52,16 @@ class GroupDivider:
     def codes(self, positions: Positions) -> Codes:
         """The fold of each group.
 
+        Parameters
+        ----------
+        positions : int64, shape (n_positions,)
+            The rows that are divided.
+
+        Returns
+        -------
+        int, shape (n_groups,)
+            0 to k - 1; -1 of a group that none of the rows is of.
+
         Raises
         ------
         RunError

@@ -130,6 +130,18 @@ HEADER = ["fold", "part", "fitted", "held out", *OVERLAP_KINDS, "classes missing
 def lint_recipe(recipe: Recipe, stores: Path) -> Lint:
     """Check the folds of a recipe from its tables alone.
 
+    Parameters
+    ----------
+    recipe : Recipe
+        Of one protocol (`Recipe.protocols`).
+    stores : Path
+        Folder of the tables; no store is opened.
+
+    Returns
+    -------
+    Lint
+        With notes on truths, too.
+
     Raises
     ------
     CorpusError
@@ -165,6 +177,11 @@ def lint(
         The class list; empty for regression.
     plan : Plan
     split : SplitSpec
+
+    Returns
+    -------
+    Lint
+        Faults are in it, none is raised: `Lint.refuse` does.
     """
     sides = Sides(rows, y, labels)
     progress = Progress("lint", len(plan.folds) + plan.n_searched, "folds", FIRST_S)

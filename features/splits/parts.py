@@ -104,7 +104,19 @@ class Sides:
             self.classes = pd.Index(self.labels).get_indexer(pd.Index(y)).astype(np.int64)
 
     def compare(self, fold: str, part: str, train: Positions, test: Positions) -> SplitPart:
-        """What the rows that are fitted and those that are held out have in common."""
+        """What the rows that are fitted and those that are held out have in common.
+
+        Parameters
+        ----------
+        fold, part : str
+            What the part is called.
+        train, test : int64, shape (n_train,) and (n_test,)
+            Positions of the rows that are fitted, and held out.
+
+        Returns
+        -------
+        SplitPart
+        """
         shared, n_shared, of = {}, {}, {}
         for kind, codes in self.codes.items():
             # Unknown is -1: the last entry.

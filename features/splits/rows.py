@@ -51,6 +51,16 @@ class RowDivider:
     def codes(self, positions: Positions) -> Codes:
         """The fold of each row of the table; -1 where it is not divided.
 
+        Parameters
+        ----------
+        positions : int64, shape (n_positions,)
+            The rows that are divided.
+
+        Returns
+        -------
+        int, shape (n_rows,)
+            0 to k - 1, or -1.
+
         Raises
         ------
         RunError

@@ -25,6 +25,16 @@ from features.splits.folds import Fold, Positions
 def check_fold(y: NDArray[Any], names: Sequence[str], train: Positions, where: str) -> None:
     """Refuse training rows that no head can be fitted on.
 
+    Parameters
+    ----------
+    y : str, shape (n,), or float64, shape (n, n_targets)
+    names : sequence of str
+        Classes or targets.
+    train : int64, shape (n_train,)
+        Positions of the rows to fit on.
+    where : str
+        What errors call the fold.
+
     Raises
     ------
     RunError
@@ -113,6 +123,14 @@ def why_undefined(
 def refuse_infinite(y: NDArray[Any], names: Sequence[str], rows: pd.DataFrame) -> None:
     """Refuse truths that are infinite: no head can be fitted to them, no score is one.
 
+    Parameters
+    ----------
+    y : str, shape (n,), or float64, shape (n, n_targets)
+    names : sequence of str
+        Classes or targets.
+    rows : DataFrame
+        `corpus` and `utterance` of each row of `y`.
+
     Raises
     ------
     RunError
@@ -141,11 +159,19 @@ def notes(
 
     Parameters
     ----------
+    y : str, shape (n,), or float64, shape (n, n_targets)
+    names : sequence of str
+        Classes or targets.
     rows : DataFrame
         `corpus` and `utterance` of each row of `y`.
     known : bool, shape (n,)
     folds : sequence of Fold
         The outer folds.
+
+    Returns
+    -------
+    list of str
+        A line a subject, for the notes of a run.
     """
     if y.ndim == 1:
         absent = [name for name in names if not (y == name).any()]

@@ -80,6 +80,19 @@ class Blocks:
 
         A checksum takes longer than its read, so threads take runs of blocks.
 
+        Parameters
+        ----------
+        position : int
+            On the layer axis.
+        start, stop : int
+            Rows; `start` begins a block.
+        sums : bool
+            Whether checksums are wanted.
+
+        Returns
+        -------
+        Stretch
+
         Raises
         ------
         StoreError
@@ -113,6 +126,18 @@ class Blocks:
 
     def damaged(self, position: int, stretch: Stretch) -> list[Damage]:
         """What is wrong with rows that were read, block by block.
+
+        Parameters
+        ----------
+        position : int
+            On the layer axis.
+        stretch : Stretch
+            As `read` gives it.
+
+        Returns
+        -------
+        list of Damage
+            By block; empty where all is as it was written, and finite.
 
         Raises
         ------

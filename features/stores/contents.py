@@ -61,6 +61,17 @@ class Contents:
 def read_contents(path: Path, file: hdf5.File) -> Contents:
     """Read and check what an open file says of itself.
 
+    Parameters
+    ----------
+    path : Path
+        For errors.
+    file : hdf5.File
+        Stays open.
+
+    Returns
+    -------
+    Contents
+
     Raises
     ------
     StoreError

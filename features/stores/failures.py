@@ -28,12 +28,22 @@ def read_failures(store: Path) -> pd.DataFrame:
     """The failures file beside a store; empty where there is none that can be read.
 
     Without it, what failed is tried again, and the file written anew.
+
+    Parameters
+    ----------
+    store : Path
+        The store's own file.
+
+    Returns
+    -------
+    DataFrame
+        Columns `FAILURE_COLUMNS`, all of str.
     """
     try:
-        frame = read_csv(failures_path(store))
-        if "key" not in frame:
-            frame["key"] = ""  # written before the keys were kept
-        return frame[FAILURE_COLUMNS]
+        table = read_csv(failures_path(store))
+        if "key" not in table:
+            table["key"] = ""  # written before the keys were kept
+        return table[FAILURE_COLUMNS]
     except (OSError, KeyError, ValueError):
         return pd.DataFrame({column: [] for column in FAILURE_COLUMNS})
 
@@ -56,16 +66,21 @@ def write_failures(
     StoreError
         The file cannot be written.
     """
-    frame = pd.DataFrame([(*row, key) for row in rows], columns=FAILURE_COLUMNS)
-    if frame.empty:
+    table = pd.DataFrame([(*row, key) for row in rows], columns=FAILURE_COLUMNS)
+    if table.empty:
         failures_path(store).unlink(missing_ok=True)
         return
-    text = frame.to_csv(index=False, lineterminator="\n")
+    text = table.to_csv(index=False, lineterminator="\n")
     write_text(failures_path(store), text, StoreError)
 
 
 def named_failures(stores: Iterable[Path]) -> list[str]:
     """The first failures of stores of one corpus in words, and how many more their files list.
+
+    Parameters
+    ----------
+    stores : iterable of Path
+        The stores' own files.
 
     Returns
     -------
@@ -76,9 +91,9 @@ def named_failures(stores: Iterable[Path]) -> list[str]:
     reasons: dict[str, str] = {}
     listed = []
     for store in stores:
-        frame = read_failures(store)
-        reasons = {**dict(zip(frame["path"], frame["reason"], strict=True)), **reasons}
-        listed += [str(failures_path(store))] if len(frame) else []
+        table = read_failures(store)
+        reasons = {**dict(zip(table["path"], table["reason"], strict=True)), **reasons}
+        listed += [str(failures_path(store))] if len(table) else []
     lines = [f"{path}: {reason}" for path, reason in list(reasons.items())[:NAMED]]
     if len(reasons) > NAMED:
         lines.append(f"and {len(reasons) - NAMED} more: see {', '.join(listed)}")

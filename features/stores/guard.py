@@ -96,7 +96,22 @@ def key_bytes(
     names: Mapping[str, Sequence[str]],
     failed: Sequence[Sequence[str]],
 ) -> bytes:
-    """What the file says of itself beside the index, as the bytes that its checksum is of."""
+    """What the file says of itself beside the index, as the bytes that its checksum is of.
+
+    Parameters
+    ----------
+    attributes : mapping
+        All of the root's, as they were before they became JSON text.
+    layers : sequence of int
+    names : mapping
+        Statistic -> names of its columns.
+    failed : sequence of (utterance, audio_hash, reason)
+
+    Returns
+    -------
+    bytes
+        JSON with sorted keys.
+    """
     whole = {
         "failed": [list(row) for row in failed],
         "attributes": dict(attributes),

@@ -136,7 +136,18 @@ class File:
         self._file.close()
 
     def attributes(self) -> dict[str, str | int | float]:
-        """The root's attributes: texts and numbers."""
+        """The root's attributes: texts and numbers.
+
+        Returns
+        -------
+        dict
+            Name -> value.
+
+        Raises
+        ------
+        ValueError
+            One stands twice, or all texts together are too long.
+        """
         found: dict[str, str | int | float] = {}
         references: dict[str, bytes] = {}
         for number, data in self._root:
@@ -163,7 +174,24 @@ class File:
         return sorted(self._members(group))
 
     def array(self, name: str) -> Array:
-        """Where the array of this name lies, such as `crc/mean`; its bytes may be too few."""
+        """Where the array of this name lies, such as `crc/mean`; its bytes may be too few.
+
+        Parameters
+        ----------
+        name : str
+            Without the leading slash.
+
+        Returns
+        -------
+        Array
+
+        Raises
+        ------
+        ValueError
+            There is no such array.
+        LayoutError
+            It lies in other files, in chunks, or compressed.
+        """
         messages: dict[int, bytes] = {}
         for number, data in self._messages(name, self._address(name)):
             messages.setdefault(number, data)

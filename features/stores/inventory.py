@@ -68,13 +68,17 @@ class RowState:
         )
 
 
-def compare_rows(index: pd.DataFrame, frame: pd.DataFrame) -> RowState:
+def compare_rows(index: pd.DataFrame, table: pd.DataFrame) -> RowState:
     """Compare a store's index with a table.
 
     Parameters
     ----------
-    index, frame : DataFrame
+    index, table : DataFrame
         Both with columns utterance and audio_hash; an empty hash of the table says nothing.
+
+    Returns
+    -------
+    RowState
 
     Examples
     --------
@@ -84,7 +88,7 @@ def compare_rows(index: pd.DataFrame, frame: pd.DataFrame) -> RowState:
     'partial (lacks 1), stale (1 gone, 1 changed)'
     """
     stored = dict(zip(index["utterance"], index["audio_hash"], strict=True))
-    known = dict(zip(frame["utterance"], frame["audio_hash"], strict=True))
+    known = dict(zip(table["utterance"], table["audio_hash"], strict=True))
     return RowState(
         len(known),
         tuple(utterance for utterance in known if utterance not in stored),
@@ -129,6 +133,11 @@ def status(recipe: Recipe, stores: Path) -> list[str]:
     recipe : Recipe
     stores : Path
         Folder of the stores; what is not there is a line, no error.
+
+    Returns
+    -------
+    list of str
+        Aligned columns under a header, notes, and a total.
     """
     head = ("corpus", "model", "state", "utterances", "layers", "precision", "size")
     rows: list[tuple[str, ...]] = [head]
@@ -137,13 +146,13 @@ def status(recipe: Recipe, stores: Path) -> list[str]:
     total = 0
     for corpus in recipe.corpora:
         try:
-            frame = read_table(stores / corpus).frame
+            table = read_table(stores / corpus).frame
         except CorpusError as error:
-            frame = None
+            table = None
             if any((stores / corpus / f"utterances.{kind}").exists() for kind in ("csv", "json")):
                 notes.append(str(error))
         for model in recipe.single_models:
-            row, n_bytes = _status_row(stores, corpus, model, frame, notes)
+            row, n_bytes = _status_row(stores, corpus, model, table, notes)
             rows.append(row)
             kinds[re.split(r"[:(,]", row[2])[0].strip()] += 1
             total += n_bytes
@@ -153,11 +162,11 @@ def status(recipe: Recipe, stores: Path) -> list[str]:
 
 
 def _status_row(
-    stores: Path, corpus: str, model: str, frame: pd.DataFrame | None, notes: list[str]
+    stores: Path, corpus: str, model: str, table: pd.DataFrame | None, notes: list[str]
 ) -> tuple[tuple[str, ...], int]:
     """The line of a store and its bytes; what to know beyond the line is added to `notes`."""
     path = store_path(stores, corpus, model)
-    of = f" of {len(frame)}" if frame is not None else ""
+    of = f" of {len(table)}" if table is not None else ""
     n_bytes = path.stat().st_size if path.exists() else 0
     if under_way(path):
         sealed, in_parts = _sealed(path)
@@ -167,10 +176,10 @@ def _status_row(
         )
     try:
         with Store(path) as store:
-            if frame is None:
+            if table is None:
                 state, n = "no table", len(store.index)
             else:
-                rows = compare_rows(store.index, frame)
+                rows = compare_rows(store.index, table)
                 state, n = str(rows), rows.n_current
             if store.imported:
                 state = f"imported, {state}"
@@ -214,6 +223,16 @@ def corpus_folders(stores: Path) -> list[Path]:
 
 def list_stores(stores: Path) -> list[str]:
     """A line for every store below STORES, whether a recipe names it or not, or in parts.
+
+    Parameters
+    ----------
+    stores : Path
+        Folder of the stores.
+
+    Returns
+    -------
+    list of str
+        Aligned columns under a header, and a total.
 
     Raises
     ------

@@ -78,6 +78,10 @@ def find_keepers(given: Sequence[Recipe], runs: Path, stores: Path | None = None
         A folder that is not there is said: nobody knows which runs there are.
     stores : Path, optional
         Beside it `recipes/` and `runs/` are looked through, too, where they are there.
+
+    Returns
+    -------
+    Keepers
     """
     keepers = Keepers()
     beside = [] if stores is None else _beside(stores)

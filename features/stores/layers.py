@@ -30,6 +30,15 @@ class LayerAxis:
     def positions(self, layer: int | str) -> list[int]:
         """Positions of `"last"`, `"mean"` (1..L) or an index.
 
+        Parameters
+        ----------
+        layer : int, "last" or "mean"
+
+        Returns
+        -------
+        list of int
+            Whose mean is meant where there are several.
+
         Raises
         ------
         StoreError

@@ -83,6 +83,11 @@ def plan(
     wanted : sequence of Path
         Stores that go whoever names them.
 
+    Returns
+    -------
+    steps : list of Step
+    kept : list of str
+
     Raises
     ------
     StoreError
@@ -165,9 +170,9 @@ def _stale(path: Path, kept: list[str]) -> list[Step]:
     if not path.exists():
         return []
     try:
-        frame = read_table(path.parent).frame
+        table = read_table(path.parent).frame
         with Store(path) as store:
-            stale = compare_rows(store.index, frame)
+            stale = compare_rows(store.index, table)
             n, row_bytes = len(store.index), _row_bytes(store)
     except (CorpusError, StoreError) as error:
         kept.append(str(error))
@@ -240,9 +245,9 @@ def drop_stale(path: Path) -> None:
     StoreError
         A block that is read is damaged (the old store stays), or the disk is full.
     """
-    frame = read_table(path.parent).frame
+    table = read_table(path.parent).frame
     with Store(path) as store:
-        gone = set(compare_rows(store.index, frame).stale)
+        gone = set(compare_rows(store.index, table).stale)
         keep = np.flatnonzero(~store.index["utterance"].isin(gone).to_numpy(dtype=bool))
 
         def matrix(statistic: str, position: int, start: int, stop: int) -> Float32:

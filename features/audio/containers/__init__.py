@@ -24,6 +24,11 @@ def parts_of(path: str, seen: Callable[[], Seen | None]) -> list[Part]:
     seen : callable
         Gives what libsndfile sees in the file as it is; None where it cannot read it.
 
+    Returns
+    -------
+    list of Part
+        In the order of the file; `[WHOLE]` where it is to be decoded as it is.
+
     Raises
     ------
     AudioError

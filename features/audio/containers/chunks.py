@@ -116,6 +116,17 @@ def is_of_chunks(head: bytes) -> bool:
 def parts(file: Bytes, start: int, stop: int) -> list[Part]:
     """The files that lie in this one, each with a header that says its true length.
 
+    Parameters
+    ----------
+    file : Bytes
+    start, stop : int
+        First byte, and the one behind the last.
+
+    Returns
+    -------
+    list of Part
+        In the order of the file; `[WHOLE]` where it is to be decoded as it is.
+
     Raises
     ------
     AudioError

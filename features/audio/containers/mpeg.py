@@ -140,6 +140,19 @@ class Gap:
 def streams(file: Bytes, start: int, stop: int) -> tuple[list[Stream], list[Gap]]:
     """Find the streams between two places of a file, and what else lies around them.
 
+    Parameters
+    ----------
+    file : Bytes
+    start, stop : int
+        First byte, and the one behind the last.
+
+    Returns
+    -------
+    list of Stream
+        Frames of one kind, one behind the other.
+    list of Gap
+        What lies between and around them and is neither zeros nor a tag.
+
     Raises
     ------
     AudioError
@@ -277,6 +290,11 @@ def parts(
     seen : callable, optional
         Gives what libsndfile sees in the file as it is; None where it cannot read it. Without it
         the file is of another kind, and MPEG audio is what it holds.
+
+    Returns
+    -------
+    list of Part
+        In the order of the file; `[WHOLE]` where it is to be decoded as it is.
 
     Raises
     ------

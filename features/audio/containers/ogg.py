@@ -75,6 +75,19 @@ class _Link:
 def parts(file: Bytes, start: int, stop: int, seen: Callable[[], Seen | None]) -> list[Part]:
     """The links of a file; a file of one is one part.
 
+    Parameters
+    ----------
+    file : Bytes
+    start, stop : int
+        First byte, and the one behind the last.
+    seen : callable
+        Gives what libsndfile sees in the file as it is; None where it cannot read it.
+
+    Returns
+    -------
+    list of Part
+        In the order of the file; `[WHOLE]` where it is to be decoded as it is.
+
     Raises
     ------
     AudioError

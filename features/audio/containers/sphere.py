@@ -16,6 +16,17 @@ _FIELD = re.compile(
 def parts(file: Bytes, start: int, stop: int) -> list[Part]:
     """The file, or its samples alone where something lies behind them.
 
+    Parameters
+    ----------
+    file : Bytes
+    start, stop : int
+        First byte, and the one behind the last.
+
+    Returns
+    -------
+    list of Part
+        In the order of the file; `[WHOLE]` where it is to be decoded as it is.
+
     Raises
     ------
     AudioError

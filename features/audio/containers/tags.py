@@ -29,7 +29,14 @@ def after_tags(file: Bytes, start: int, stop: int) -> int:
 
 
 def before_tags(file: Bytes, start: int, stop: int) -> int:
-    """Where the tags at the end begin."""
+    """Where the tags at the end begin.
+
+    Parameters
+    ----------
+    file : Bytes
+    start, stop : int
+        The stretch whose end is looked at.
+    """
     while True:
         before = stop
         if stop - start >= 128 and file.at(stop - 128, 3) == b"TAG":
