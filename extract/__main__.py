@@ -410,7 +410,7 @@ def parser() -> argparse.ArgumentParser:
         help="files and folders in the place of the corpora, for `python -m models predict`; "
         "what cannot be read is left out",
     )
-    add_system(result)
+    add_system(result, "--member")
     what = result.add_mutually_exclusive_group()
     what.add_argument(
         "--plan", action="store_true", help="say what it would take; a few batches are timed"

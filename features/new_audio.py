@@ -71,8 +71,14 @@ class System:
         return list(dict.fromkeys(member.partition("@")[0] for member in self.members))
 
 
-def add_system(parser: argparse.ArgumentParser) -> None:
-    """Add `--fusion NAME | --member NAME` to a parser."""
+def add_system(parser: argparse.ArgumentParser, *names: str) -> None:
+    """Add `--fusion NAME | --model NAME` to a parser.
+
+    Parameters
+    ----------
+    names : str
+        Options that name one run, in the place of `--model` and, as it was called, `--member`.
+    """
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
         "--fusion",
@@ -81,7 +87,8 @@ def add_system(parser: argparse.ArgumentParser) -> None:
         help="[fusion.NAME] of the recipe (default: its first)",
     )
     which.add_argument(
-        "--member",
+        *(names or ("--model", "--member")),
+        dest="member",
         metavar="NAME",
         type=clean,
         help="one run alone, by its folder's name: mfcc, xlsr-1b@12",

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 
-from features.common.command import argument_parser, run_command
+from features.common.command import Subcommand, argument_parser, run_subcommand
+from features.common.telling import aloud
 from features.recipe.arguments import recipe_of
 from fusion import predict, reproduce
 from fusion.combine import fuse
 from fusion.subsets.choose import make_subsets
+
+PROG = "python -m fusion"
 
 
 def main(args: argparse.Namespace) -> None:
@@ -21,20 +25,34 @@ def main(args: argparse.Namespace) -> None:
     recipe = recipe_of(args)
     if not recipe.fusion and recipe.subsets is None:
         print(f"{args.recipe}: no [fusion.NAME], nothing to do")
-    for one in (recipe, *(recipe.repeats().values() if recipe.fusion else ())):
-        if one is not recipe:
-            print(f"protocol {one.name}:")
-        for name in one.fusion:
-            fuse(one, name, stores=args.stores, runs=args.runs, force=args.force)
+    settings = {"stores": args.stores, "runs": args.runs, "force": args.force}
+    for protocol in (recipe, *(recipe.repeats().values() if recipe.fusion else ())):
+        if protocol is not recipe:
+            print(f"protocol {protocol.name}:")
+        for name in protocol.fusion:
+            fuse(protocol, name, tell=aloud, **settings)
     if recipe.subsets is not None:
-        make_subsets(recipe, stores=args.stores, runs=args.runs, force=args.force)
+        make_subsets(recipe, tell=aloud, **settings)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Of the command line without a subcommand."""
+    return argument_parser(PROG, __doc__, "recipe", "stores", "runs", "corpus", "force")
+
+
+def commands() -> list[Subcommand]:
+    """The subcommands; the first is meant where none is named."""
+    return [
+        Subcommand("fuse", main, parser(), "combine the finished runs of a recipe"),
+        Subcommand("predict", predict.main, predict.parser(), "combine what is said of new audio"),
+        Subcommand("reproduce", reproduce.main, reproduce.parser(), "make it again, compare"),
+    ]
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command line."""
+    return run_subcommand(PROG, commands(), argv)
 
 
 if __name__ == "__main__":
-    for other in (predict, reproduce):
-        if sys.argv[1:2] == [other.__name__.rpartition(".")[2]]:
-            sys.exit(run_command(other.main, other.parser(), sys.argv[2:]))
-    parser = argument_parser(
-        "python -m fusion", __doc__, "recipe", "stores", "runs", "corpus", "force"
-    )
-    sys.exit(run_command(main, parser))
+    sys.exit(run(sys.argv[1:]))

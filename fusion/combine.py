@@ -31,6 +31,7 @@ from evaluate.runs.folders import INNER, PREDICTIONS, fusion_folder, run_folder
 from evaluate.runs.freshness import fusion_inputs, is_fresh
 from evaluate.runs.predictions import read_predictions, write_predictions
 from features.common.errors import RunError
+from features.common.telling import Tell, silent
 from features.common.words import counted
 from features.recipe.fusion import FusionSpec
 from features.recipe.known.fusion_methods import FUSION_METHODS
@@ -42,10 +43,26 @@ from fusion.stacking import crossfit, learn
 OUTPUTS = (PREDICTIONS, INNER)
 
 
-def fuse(recipe: Recipe, name: str, *, stores: Path, runs: Path, force: bool = False) -> Path:
+def fuse(
+    recipe: Recipe,
+    name: str,
+    *,
+    stores: Path,
+    runs: Path,
+    force: bool = False,
+    tell: Tell = silent,
+) -> Path:
     """Combine the runs that `[fusion.NAME]` lists, unless a finished run says the same.
 
-    Prints one line.
+    Parameters
+    ----------
+    recipe : Recipe
+    name : str
+    stores, runs : Path
+    force : bool
+        Combine although nothing changed.
+    tell : callable
+        Gets one line, and one a note.
 
     Returns
     -------
@@ -61,7 +78,7 @@ def fuse(recipe: Recipe, name: str, *, stores: Path, runs: Path, force: bool = F
     folder = fusion_folder(runs, recipe.name, name)
     inputs = fusion_inputs(recipe, name, runs, stores)
     if not force and is_fresh(folder, inputs, OUTPUTS):
-        print(f"fusion {name}: nothing to do")
+        tell(f"fusion {name}: nothing to do")
         return folder
     start = time.monotonic()
     notes, aligned = [], {}
@@ -92,9 +109,9 @@ def fuse(recipe: Recipe, name: str, *, stores: Path, runs: Path, force: bool = F
         "seconds": {"all": time.monotonic() - start},
     }
     files.write_run(folder, record)
-    print(f"fusion {name}: {spec.method} of {', '.join(spec.members)}")
+    tell(f"fusion {name}: {spec.method} of {', '.join(spec.members)}")
     for note in notes:
-        print(f"fusion {name}: {note}")
+        tell(f"fusion {name}: {note}")
     return folder
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from evaluate.runs.folders import layer_tag, run_folder
 from features.common import workers as cluster
-from features.common.command import argument_parser, run_command
+from features.common.command import Subcommand, argument_parser, run_subcommand
+from features.common.telling import aloud
 from features.recipe.arguments import recipe_of
-from features.splits.lint import lint_recipe
+from features.recipe.model import Recipe
 from models import predict, reproduce
 from models.checks import (
     check_labels,
@@ -23,8 +25,10 @@ from models.checks import (
     odd_rows,
 )
 from models.cluster import train_on
-from models.layers import BEST, train_layer, work_of
-from models.train import is_done
+from models.layers import BEST, Work, run_layer, work_of
+from models.train import Training
+
+PROG = "python -m models"
 
 
 def main(args: argparse.Namespace) -> None:
@@ -35,52 +39,78 @@ def main(args: argparse.Namespace) -> None:
         print(note)
     for line in odd_rows(recipe, args.stores):
         print(f"odd: {line}")
-    protocols = [recipe] if args.layers else recipe.protocols()
-    for one in protocols:
-        lint_recipe(one, args.stores).refuse(recipe.path)
+    trainings = [
+        _training(protocol, args) for protocol in ([recipe] if args.layers else recipe.protocols())
+    ]
+    for training in trainings:
+        training.divisions.check(args.stores)
     work = work_of(recipe, args.stores, sweep=args.layers)
     check_stores(recipe, work, args.stores)
-    for one in protocols:
+    for training in trainings:
         for model, layer in work:
-            check_outputs(run_folder(args.runs, one.name, layer_tag(model, layer)))
-    folders = {
-        "stores": args.stores,
-        "runs": args.runs,
-        "allow_failures": args.allow_failures,
-    }
-    there = []
-    for one in protocols:
-        if one is not recipe:
-            print(f"protocol {one.name}:")
-        left = [
-            run
-            for run in (work if where else [])
-            if run[1] != BEST and (args.force or not is_done(one, *run, **folders))
-        ]
-        there += [(one, left)] if left else []
+            check_outputs(run_folder(args.runs, training.recipe.name, layer_tag(model, layer)))
+    elsewhere = []
+    for training in trainings:
+        if training.recipe is not recipe:
+            print(f"protocol {training.recipe.name}:")
+        left = _left(training, work) if where else []
+        elsewhere += [(training, left)] if left else []
         for model, layer in work:
             if (model, layer) not in left and (layer != BEST or not left):
-                train_layer(one, model, layer, jobs=args.jobs, force=args.force, **folders)
-    if where and there:
+                run_layer(training, model, layer)
+    if where and elsewhere:
         with cluster.connect(where) as workers:
-            for one, left in there:
-                train_on(workers, one, left, jobs=args.jobs, force=args.force, **folders)
-        for one, _ in there:
+            for training, left in elsewhere:
+                train_on(workers, training, left)
+        for training, _ in elsewhere:
             for model, layer in work:
                 if layer == BEST:  # made of what the workers fitted
-                    train_layer(one, model, layer, force=args.force, **folders)
+                    run_layer(training, model, layer)
+
+
+def _training(recipe: Recipe, args: argparse.Namespace) -> Training:
+    """How a protocol is trained by the arguments."""
+    return Training(
+        recipe,
+        stores=args.stores,
+        runs=args.runs,
+        jobs=args.jobs,
+        force=args.force,
+        allow_failures=args.allow_failures,
+        tell=aloud,
+    )
+
+
+def _left(training: Training, work: Work) -> Work:
+    """What workers have to fit: `best` is made here, of what they have fitted."""
+    return [
+        (model, layer)
+        for model, layer in work
+        if layer != BEST and (training.force or not training.is_done(model, layer))
+    ]
 
 
 def parser() -> argparse.ArgumentParser:
-    """Of the command line."""
+    """Of the command line without a subcommand."""
     names = ("recipe", "data", "stores", "runs", "model", "corpus", "jobs", "cluster", "force")
-    result = argument_parser("python -m models", __doc__, *names, "allow-failures")
+    result = argument_parser(PROG, __doc__, *names, "allow-failures")
     result.add_argument("--layers", action="store_true", help="sweep all layers of the stores")
     return result
 
 
+def commands() -> list[Subcommand]:
+    """The subcommands; the first is meant where none is named."""
+    return [
+        Subcommand("train", main, parser(), "fit the heads of a recipe"),
+        Subcommand("predict", predict.main, predict.parser(), "apply saved heads to new audio"),
+        Subcommand("reproduce", reproduce.main, reproduce.parser(), "make a run again, compare"),
+    ]
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command line."""
+    return run_subcommand(PROG, commands(), argv)
+
+
 if __name__ == "__main__":
-    for other in (predict, reproduce):
-        if sys.argv[1:2] == [other.__name__.rpartition(".")[2]]:
-            sys.exit(run_command(other.main, other.parser(), sys.argv[2:]))
-    sys.exit(run_command(main, parser()))
+    sys.exit(run(sys.argv[1:]))

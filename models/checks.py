@@ -20,7 +20,7 @@ from features.recipe.arguments import corpus_root
 from features.recipe.extract import model_parts
 from features.recipe.model import Recipe
 from features.stores.key import store_path
-from features.stores.read import Store
+from features.stores.seen import seen
 from features.utterances import SILENT_AUDIO, SPELLINGS, differences
 from models.outputs import OUTPUTS
 
@@ -119,10 +119,9 @@ def check_stores(recipe: Recipe, work: Sequence[tuple[str, int | str]], stores: 
     faults: dict[str, None] = {}
     for model, layer in work:
         for corpus in recipe.corpora:
-            for one in model_parts(model):
+            for part in model_parts(model):
                 try:
-                    with Store(store_path(stores, corpus, one)) as store:
-                        store.columns_of(layer)
+                    seen(store_path(stores, corpus, part)).columns_of(layer)
                 except StoreError as error:
                     faults[str(error)] = None
     if faults:

@@ -14,38 +14,24 @@ import contextlib
 import io
 import uuid
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from evaluate.runs.folders import layer_tag
 from features.common.progress import Progress
 from features.common.workers import Workers, task
 from features.recipe.model import Recipe
-from models.train import train_model
+from models.train import Training
 
 
-def train_on(
-    workers: Workers,
-    recipe: Recipe,
-    work: Sequence[tuple[str, int | str]],
-    *,
-    stores: Path,
-    runs: Path,
-    jobs: int,
-    force: bool,
-    allow_failures: int,
-) -> None:
-    """Train models at layers on workers, and print what each run says as it ends.
+def train_on(workers: Workers, training: Training, work: Sequence[tuple[str, int | str]]) -> None:
+    """Train models at layers on workers, and tell what each run says as it ends.
 
     Parameters
     ----------
     workers : Workers
-    recipe : Recipe
+    training : Training
+        Its `jobs` are threads and processes of each worker; -1 is its share of the cores.
     work : sequence of (model, layer)
-    stores, runs, force, allow_failures
-        As for `models.train.train_model`.
-    jobs : int
-        Threads and processes of each worker; -1 is its share of the cores.
 
     Raises
     ------
@@ -55,27 +41,28 @@ def train_on(
     from distributed import as_completed
 
     settings = {
-        "stores": stores.absolute(),
-        "runs": runs.absolute(),
-        "jobs": workers.threads if jobs < 0 else jobs,
-        "force": force,
-        "allow_failures": allow_failures,
+        "stores": training.stores.absolute(),
+        "runs": training.runs.absolute(),
+        "jobs": workers.threads if training.jobs < 0 else training.jobs,
+        "force": training.force,
+        "allow_failures": training.allow_failures,
     }
     group = uuid.uuid4().hex[:8]
     under_way: dict[Any, str] = {}
     for model, layer in work:
         tag = layer_tag(model, layer)
         future = workers.client.submit(
-            train_one, group, recipe, model, layer, settings, key=f"train-{tag}-{group}"
+            train_one, group, training.recipe, model, layer, settings, key=f"train-{tag}-{group}"
         )
         under_way[future] = tag
     progress = Progress("train", len(work), "runs")
     try:
         for future in as_completed(list(under_way), loop=workers.client.loop):
             tag = under_way[future]
-            text = workers.result(future, tag)
+            lines = workers.result(future, tag)
             del under_way[future]
-            print(text, end="", flush=True)
+            for line in lines:
+                training.tell(line)
             progress.add(1)
             workers.count()
     finally:
@@ -88,12 +75,12 @@ def train_on(
 
 def train_one(
     group: str, recipe: Recipe, model: str, layer: int | str, settings: dict[str, Any]
-) -> str:
-    """Train one run in a worker, and give what it prints."""
+) -> list[str]:
+    """Train one run in a worker, and give the lines that it says."""
+    said: list[str] = []
     with task(group) as cancelled:
-        said, progress = io.StringIO(), io.StringIO()
         if not cancelled():
             # Progress is shown by the client, a run at a time.
-            with contextlib.redirect_stdout(said), contextlib.redirect_stderr(progress):
-                train_model(recipe, model, layer, **settings)
-        return said.getvalue()
+            with contextlib.redirect_stderr(io.StringIO()):
+                Training(recipe, tell=said.append, **settings).train(model, layer)
+    return said

@@ -21,7 +21,7 @@ import pandas as pd
 
 from evaluate.runs import record as files
 from evaluate.runs.files import read_run, versions
-from evaluate.runs.folders import ALL, INNER, PREDICTIONS, SCORES, SEARCH, layer_tag, run_folder
+from evaluate.runs.folders import ALL, INNER, PREDICTIONS, SCORES, SEARCH, layer_tag
 from evaluate.runs.freshness import train_inputs
 from evaluate.runs.predictions import read_predictions, write_predictions
 from features.common.errors import RunError
@@ -29,9 +29,9 @@ from features.common.files import read_bytes, read_csv, write_bytes, write_text
 from features.recipe.extract import model_parts
 from features.recipe.model import Recipe
 from features.stores.key import store_path
-from features.stores.read import Store
+from features.stores.seen import seen
 from models.outputs import HEAD
-from models.train import is_done, train_model
+from models.train import Training
 
 BEST = "best"
 Work = list[tuple[str, int | str]]
@@ -67,22 +67,16 @@ def work_of(recipe: Recipe, stores: Path, *, sweep: bool = False) -> Work:
 
 def stored_layers(recipe: Recipe, model: str, stores: Path) -> list[int]:
     """The layers that the model's store of the recipe's first corpus has."""
-    with Store(store_path(stores, next(iter(recipe.corpora)), model)) as store:
-        return list(store.layers)
+    return list(seen(store_path(stores, next(iter(recipe.corpora)), model)).layers)
 
 
-def train_layer(
-    recipe: Recipe,
-    model: str,
-    layer: int | str = "last",
-    *,
-    stores: Path,
-    runs: Path,
-    jobs: int = -1,
-    force: bool = False,
-    allow_failures: int = 0,
-) -> Path:
-    """One run of `work_of`: as `models.train.train_model`, of "best", too.
+def train_layer(recipe: Recipe, model: str, layer: int | str = "last", **settings: Any) -> Path:
+    """One run of `work_of`: `run_layer`, with the settings of `models.train.Training`."""
+    return run_layer(Training(recipe, **settings), model, layer)
+
+
+def run_layer(training: Training, model: str, layer: int | str) -> Path:
+    """One run of `work_of`: as `models.train.Training.train`, of "best", too.
 
     Raises
     ------
@@ -90,25 +84,20 @@ def train_layer(
         Of "best", where the run of a stored layer is missing or stale.
     """
     if layer != BEST:
-        return train_model(
-            recipe, model, layer, stores=stores, runs=runs, jobs=jobs, force=force,
-            allow_failures=allow_failures,
-        )  # fmt: skip
-    member = layer_tag(model, BEST)
-    folder = run_folder(runs, recipe.name, member)
-    where: dict[str, Any] = {"stores": stores, "runs": runs, "allow_failures": allow_failures}
-    if not force and is_done(recipe, model, BEST, **where):
-        print(f"{member}: nothing to do")
+        return training.train(model, layer)
+    recipe, stores = training.recipe, training.stores
+    member, folder = layer_tag(model, BEST), training.folder(model, BEST)
+    if not training.force and training.is_done(model, BEST):
+        training.tell(f"{member}: nothing to do")
         return folder
     start = time.monotonic()
     folders = {}
-    for one in stored_layers(recipe, model, stores):
-        tag = layer_tag(model, one)
-        folders[one] = run_folder(runs, recipe.name, tag)
-        if not is_done(recipe, model, one, **where):
+    for stored in stored_layers(recipe, model, stores):
+        folders[stored] = training.folder(model, stored)
+        if not training.is_done(model, stored):
             raise RunError(
-                f"{member}: the run of {tag} is missing or stale; run make train "
-                f"RECIPE={recipe.path} MODEL={model}"
+                f"{member}: the run of {layer_tag(model, stored)} is missing or stale; run make "
+                f"train RECIPE={recipe.path} MODEL={model}"
             )
     record = assemble(folders, folder)
     files.write_run(
@@ -122,7 +111,7 @@ def train_layer(
             "seconds": {"all": time.monotonic() - start},
         },
     )
-    print(f"{record['title']}: {files.chosen_text(record['chosen_layers'])}")
+    training.tell(f"{record['title']}: {files.chosen_text(record['chosen_layers'])}")
     return folder
 
 

@@ -28,6 +28,7 @@ from evaluate.runs.freshness import finished_run, new_inputs
 from evaluate.runs.predictions import predicted_labels, read_predictions, write_predictions
 from features.common.command import argument_parser
 from features.common.errors import RunError
+from features.common.telling import Tell, aloud, silent
 from features.common.words import counted
 from features.matrix import load_features
 from features.new_audio import add_system, corpus_name, system_of
@@ -54,8 +55,9 @@ def main(args: argparse.Namespace) -> None:
     if args.check:
         return
     corpus = corpus_name(args.audio)
+    where = {"stores": args.stores, "runs": args.runs}
     for member, record in records.items():
-        predict(recipe, member, corpus, record, stores=args.stores, runs=args.runs)
+        predict(recipe, member, corpus, record, tell=aloud, **where)
 
 
 def usable_run(recipe: Recipe, member: str, runs: Path) -> dict[str, Any]:
@@ -85,6 +87,7 @@ def predict(
     *,
     stores: Path,
     runs: Path,
+    tell: Tell = silent,
 ) -> Path:
     """Apply the saved head of one run to the features of new audio.
 
@@ -94,6 +97,8 @@ def predict(
         The corpus that the audio is (`features.new_audio.corpus_name`).
     record : mapping
         The run's `run.json`.
+    tell : callable
+        Gets a line that counts the files.
 
     Returns
     -------
@@ -143,7 +148,7 @@ def predict(
     write_predictions(folder / PREDICTIONS, frame)
     inputs = new_inputs(recipe, member, corpus, runs, stores)
     files.write_run(folder, {"inputs": inputs, "stage": "predict", "versions": versions()})
-    print(f"{member}: {counted(len(frame), 'file')}")
+    tell(f"{member}: {counted(len(frame), 'file')}")
     return folder
 
 

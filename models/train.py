@@ -22,7 +22,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,288 +36,310 @@ from evaluate.runs.folders import ALL, INNER, PREDICTIONS, SCORES, SEARCH, layer
 from evaluate.runs.freshness import is_fresh, train_inputs
 from features.common.errors import RunError
 from features.common.files import write_text
-from features.common.findings import some
 from features.common.progress import Progress, duration
-from features.matrix import (
-    Matrix,
-    has_truth,
-    load_matrix,
-)
+from features.common.telling import Tell, silent
+from features.matrix import Matrix, has_truth, load_matrix
 from features.recipe.model import Recipe
-from features.splits.folds import FIRST_S, Fold, Plan
-from features.splits.lint import lint
-from features.splits.plan import make_plan
+from features.splits.folds import FIRST_S, Plan
 from features.splits.truths import notes as truth_notes
 from features.splits.truths import refuse_infinite
 from models.checks import check_outputs
 from models.effort import count_fits, warning
-from models.fits import Fits, Fitting, route
+from models.fits import Fits, route
+from models.folds import Division, Divisions, truths
 from models.heads import check_grid
 from models.layer_weights import WeightedFits
-from models.outputs import HEAD, OUTPUTS, _chosen, _frame, _write, save_head, summary
+from models.outputs import HEAD, OUTPUTS, _chosen, _write, save_head, summary
 from models.problem import Positions, Problem
-from models.search import (
-    Choice,
-    Inner,
-    Refit,
-    refit,
-    search,
-    search_each,
-    searches,
-)
+from models.protocols import Outcome, cross_validation, one_fold
 from models.spool import Spool
 
 
-@dataclass
-class Outcome:
-    """What a protocol gives."""
+@dataclass(frozen=True)
+class Training:
+    """How the heads of a recipe are trained; numbers depend on the recipe and the stores alone.
 
-    predictions: list[pd.DataFrame] = field(default_factory=list)
-    choices: dict[str, Choice] = field(default_factory=dict)
-    head: Any = None
-    notes: list[str] = field(default_factory=list)
-
-
-def is_done(
-    recipe: Recipe,
-    model: str,
-    layer: int | str,
-    *,
-    stores: Path,
-    runs: Path,
-    allow_failures: int = 0,
-) -> bool:
-    """Whether a finished run says what `train_model` would make.
-
-    Raises
-    ------
-    StoreError
-        The finished run lacks more than `allow_failures` rows of the tables.
-    """
-    folder = run_folder(runs, recipe.name, layer_tag(model, layer))
-    check_outputs(folder)
-    if not is_fresh(folder, train_inputs(recipe, model, layer, stores), OUTPUTS):
-        return False
-    if (read_run(folder) or {}).get("lacking", 0) > allow_failures:
-        load_matrix(recipe, stores, model, layer, allow_failures=allow_failures)  # refuses
-    return True
-
-
-def train_model(
-    recipe: Recipe,
-    model: str,
-    layer: int | str = "last",
-    *,
-    stores: Path,
-    runs: Path,
-    jobs: int = -1,
-    force: bool = False,
-    allow_failures: int = 0,
-) -> Path:
-    """Fit, choose and predict for one model and layer, unless a finished run says the same.
-
-    Prints one line: the choice, its score, the time and who fitted, or that nothing was to do.
-
-    Parameters
+    Attributes
     ----------
     recipe : Recipe
-    model : str
-        Model whose stores exist for all corpora of the recipe.
-    layer : int or str
-        As of a recipe, but "best", which `models.layers` assembles.
     stores, runs : Path
     jobs : int
-        Processes; -1 is all cores. It changes no number.
+        Processes; -1 is all cores.
     force : bool
         Run although nothing changed.
     allow_failures : int
         How many rows of the tables the stores may lack.
+    tell : callable
+        Gets what is worth saying: the choice of a run, its score, the time and who fitted, or that
+        nothing was to do.
+    """
+
+    recipe: Recipe
+    stores: Path
+    runs: Path
+    jobs: int = -1
+    force: bool = False
+    allow_failures: int = 0
+    tell: Tell = silent
+    _divisions: list[Divisions] = field(default_factory=list, compare=False, repr=False)
+
+    @property
+    def divisions(self) -> Divisions:
+        """The folds, made once for rows that are the same."""
+        if not self._divisions:
+            self._divisions.append(Divisions(self.recipe))
+        return self._divisions[0]
+
+    def folder(self, model: str, layer: int | str) -> Path:
+        """Of the run of a model at a layer.
+
+        Raises
+        ------
+        RunError
+            A folder lies where one of its files is to be.
+        """
+        folder = run_folder(self.runs, self.recipe.name, layer_tag(model, layer))
+        check_outputs(folder)
+        return folder
+
+    def is_done(self, model: str, layer: int | str) -> bool:
+        """Whether a finished run says what `train` would make.
+
+        Raises
+        ------
+        StoreError
+            The finished run lacks more than `allow_failures` rows of the tables.
+        """
+        return self._finished(model, layer, train_inputs(self.recipe, model, layer, self.stores))
+
+    def _finished(self, model: str, layer: int | str, inputs: dict[str, Any]) -> bool:
+        folder = self.folder(model, layer)
+        if not is_fresh(folder, inputs, OUTPUTS):
+            return False
+        if (read_run(folder) or {}).get("lacking", 0) > self.allow_failures:
+            self._matrix(model, layer)  # refuses
+        return True
+
+    def _matrix(self, model: str, layer: int | str) -> Matrix:
+        return load_matrix(
+            self.recipe, self.stores, model, layer, allow_failures=self.allow_failures
+        )
+
+    def train(self, model: str, layer: int | str = "last") -> Path:
+        """Fit, choose and predict for one model and layer, unless a finished run says the same.
+
+        Parameters
+        ----------
+        model : str
+            Model whose stores exist for all corpora of the recipe.
+        layer : int or str
+            As of a recipe, but "best", which `models.layers` assembles.
+
+        Returns
+        -------
+        Path
+            The run's folder.
+
+        Raises
+        ------
+        StoreError, CorpusError, RecipeError, RunError
+            Before anything is fitted, but for a fold that has no score.
+        """
+        folder = self.folder(model, layer)
+        inputs = train_inputs(self.recipe, model, layer, self.stores)
+        if not self.force and self._finished(model, layer, inputs):
+            self.tell(f"{layer_tag(model, layer)}: nothing to do")
+            return folder
+        start = time.monotonic()
+        task = self._task(model, layer)
+        with Spool(folder / INNER) as inner:
+            result = _fit(task, inner, self.jobs)
+            _write_files(task, result, inner, folder)
+        record = {"inputs": inputs, **_record(task, result)}
+        record["seconds"] = {"fits": result.seconds, "all": time.monotonic() - start}
+        files.write_run(folder, record)
+        for line in _said(task, result):
+            self.tell(line)
+        return folder
+
+    def _task(self, model: str, layer: int | str) -> Task:
+        """Read and check all that is to be fitted."""
+        recipe, member = self.recipe, layer_tag(model, layer)
+        matrix = self._matrix(model, layer)
+        check_grid(recipe.head, matrix.labels)
+        engine = route(recipe.head, len(matrix.X))
+        names, y = matrix.labels or recipe.targets, truths(matrix.y)
+        problem = Problem(matrix.X, y, names, recipe.head, matrix.weights)
+        refuse_infinite(y, names, matrix.rows)
+        division = self.divisions.of(matrix.rows, y, matrix.labels)
+        known = has_truth(matrix.y)
+        much = warning(problem, division.plan)
+        if much:
+            self.tell(f"{member}: {much}")
+        told = [*matrix.notes, *truth_notes(y, names, matrix.rows, known, division.plan.folds)]
+        division.found.refuse(recipe.path)
+        return Task(
+            recipe, model, layer, matrix, problem, known, division, engine, told, bool(much)
+        )
+
+
+def train_model(recipe: Recipe, model: str, layer: int | str = "last", **settings: Any) -> Path:
+    """Fit, choose and predict for one model and layer: `Training.train`.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    model, layer
+        As of `Training.train`.
+    settings
+        As of `Training`: `stores`, `runs`, `jobs`, `force`, `allow_failures`, `tell`.
 
     Returns
     -------
     Path
         The run's folder.
-
-    Raises
-    ------
-    StoreError, CorpusError, RecipeError, RunError
-        Before anything is fitted, but for a fold that has no score.
     """
-    member = layer_tag(model, layer)
-    folder = run_folder(runs, recipe.name, member)
-    check_outputs(folder)
-    if not force and is_done(
-        recipe, model, layer, stores=stores, runs=runs, allow_failures=allow_failures
-    ):
-        print(f"{member}: nothing to do")
-        return folder
-    inputs = train_inputs(recipe, model, layer, stores)
-    start = time.monotonic()
-    matrix = load_matrix(recipe, stores, model, layer, allow_failures=allow_failures)
-    check_grid(recipe.head, matrix.labels)
-    engine = route(recipe.head, len(matrix.X))
-    names = matrix.labels or recipe.targets
-    y = matrix.y if matrix.y.ndim == 2 else matrix.y.astype(str)
-    problem = Problem(matrix.X, y, names, recipe.head, matrix.weights)
-    n_layers = len(matrix.layers) if layer == "weighted" else 1
-    refuse_infinite(y, names, matrix.rows)
-    known = has_truth(matrix.y)
-    plan = make_plan(matrix.rows, y, known, recipe.split)
-    much = warning(problem, plan)
-    if much:
-        print(f"{member}: {much}", flush=True)
-    told = [*matrix.notes, *truth_notes(y, names, matrix.rows, known, plan.folds)]
-    checked = lint(matrix.rows, y, matrix.labels, plan, recipe.split)
-    checked.refuse(recipe.path)
-    progress = Progress(
-        f"train {member}", count_fits(problem, plan), "fits", first_s=FIRST_S if much else None
-    )
+    return Training(recipe, **settings).train(model, layer)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run: what is to be fitted, on which folds, and by whom.
+
+    Attributes
+    ----------
+    known : bool, shape (n,)
+        Rows with a truth.
+    engine : str
+        Who fits the cells (`models.fits.route`).
+    told : list of str
+        What is known before the first fit, and said after the last.
+    long : bool
+        Whether it is more than a person means.
+    """
+
+    recipe: Recipe
+    model: str
+    layer: int | str
+    matrix: Matrix
+    problem: Problem
+    known: NDArray[np.bool_]
+    division: Division
+    engine: str
+    told: list[str]
+    long: bool
+
+    @property
+    def one_fold(self) -> bool:
+        """Whether there is one division into train, devel and test."""
+        return self.division.plan.single or self.recipe.split.outer == "predefined"
+
+    @property
+    def n_layers(self) -> int:
+        """How many layers are weighted against each other."""
+        return len(self.matrix.layers) if self.layer == "weighted" else 1
+
+    @property
+    def title(self) -> str:
+        """The run's name as it is shown."""
+        return self.matrix.title if self.layer == "last" else f"{self.matrix.title}@{self.layer}"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What the fits of a run gave.
+
+    Attributes
+    ----------
+    weights : dict or None
+        Of a weighting of layers, its factors by fold.
+    n_fits : int
+    warned : dict
+        How often scikit-learn warned of what.
+    seconds : float
+        That the fits took.
+    """
+
+    outcome: Outcome
+    weights: dict[str, list[float]] | None
+    n_fits: int
+    warned: dict[str, int]
+    seconds: float
+
+
+def _fit(task: Task, inner: Spool, jobs: int) -> Trained:
+    """Search, fit again and predict; what is predicted of inner folds goes to the spool."""
+    problem, plan, known = task.problem, task.division.plan, task.known
+    member = layer_tag(task.model, task.layer)
+    first_s = FIRST_S if task.long else None
+    progress = Progress(f"train {member}", count_fits(problem, plan), "fits", first_s=first_s)
     n_fits = int(progress.total)
     runner: AbstractContextManager[Fits | WeightedFits]
-    if n_layers > 1:
-        runner = nullcontext(WeightedFits(problem, n_layers, jobs, n_fits, progress))
+    if task.n_layers > 1:
+        runner = nullcontext(WeightedFits(problem, task.n_layers, jobs, n_fits, progress))
     else:
-        parts = [one[known[one]] for one in _parts(plan, len(y))]
+        parts = [part[known[part]] for part in _parts(plan, len(known))]
         runner = Fits(problem, jobs, n_fits, progress, parts)
-    one_fold = plan.single or recipe.split.outer == "predefined"
-    with Spool(folder / INNER) as inner:
-        with runner as fits:
-            protocol = _one_fold if one_fold else _cross_validation
-            outcome = protocol(problem, matrix, plan, known, fits, inner)
-        weights = _weights(fits, plan, known) if isinstance(fits, WeightedFits) else None
-        seconds = progress.close()
+    with runner as fits:
+        protocol = one_fold if task.one_fold else cross_validation
+        outcome = protocol(problem, task.matrix, plan, known, fits, inner)
+    weights = _weights(fits, plan, known) if isinstance(fits, WeightedFits) else None
+    return Trained(outcome, weights, fits.done, dict(fits.warned), progress.close())
 
-        (folder / "run.json").unlink(missing_ok=True)
-        (folder / SCORES).unlink(missing_ok=True)
-        order = ["partition", "fold"] if one_fold else []
-        _write(folder / PREDICTIONS, outcome.predictions, order)
-        inner.write()
+
+def _write_files(task: Task, result: Trained, inner: Spool, folder: Path) -> None:
+    """Write all files of a run but its record, which is taken away first."""
+    (folder / "run.json").unlink(missing_ok=True)
+    (folder / SCORES).unlink(missing_ok=True)
+    outcome = result.outcome
+    order = ["partition", "fold"] if task.one_fold else []
+    _write(folder / PREDICTIONS, outcome.predictions, order)
+    inner.write()
     table = pd.concat([one.table.assign(fold=name) for name, one in outcome.choices.items()])
     table = table[["fold", *table.columns.drop("fold")]]
     write_text(folder / SEARCH, table.to_csv(index=False, lineterminator="\n"), RunError)
     save_head(folder / HEAD, outcome.head)
-    title = matrix.title if layer == "last" else f"{matrix.title}@{layer}"
-    notes = [*matrix.findings, *told, *outcome.notes, *checked.notes]
-    record = {
-        "inputs": inputs,
+
+
+def _record(task: Task, result: Trained) -> dict[str, Any]:
+    """The run's `run.json`, but for its inputs and times."""
+    recipe, matrix, found = task.recipe, task.matrix, task.division.found
+    choices = result.outcome.choices
+    return {
         "stage": "train",
-        "model": model,
-        "layer": layer,
-        "title": title,
+        "model": task.model,
+        "layer": task.layer,
+        "title": task.title,
         "recipe": recipe.resolved(),
-        "chosen": {name: _chosen(one, problem) for name, one in outcome.choices.items()},
-        "split": checked.record(),
+        "chosen": {name: _chosen(choice, task.problem) for name, choice in choices.items()},
+        "split": found.record(),
         "seeds": {"split": recipe.split.seed, "head": recipe.head.random_state},
         "stores": matrix.identity,
         "corpora": {
-            str(name): {"utterances": len(part), "with_truth": int(known[part.index].sum())}
+            str(name): {"utterances": len(part), "with_truth": int(task.known[part.index].sum())}
             for name, part in matrix.rows.groupby("corpus")
         },
         "layers": matrix.layers,
-        **({"layer_factors": weights} if weights else {}),
-        "columns": matrix.X.shape[1] // n_layers,
+        **({"layer_factors": result.weights} if result.weights else {}),
+        "columns": matrix.X.shape[1] // task.n_layers,
         "lacking": matrix.n_lacking,
-        "notes": notes,
-        "engine": engine,
-        "fits": fits.done,
-        "fit_warnings": dict(fits.warned),
+        "notes": [*matrix.findings, *task.told, *result.outcome.notes, *found.notes],
+        "engine": task.engine,
+        "fits": result.n_fits,
+        "fit_warnings": result.warned,
         "versions": versions(),
-        "seconds": {"fits": seconds, "all": time.monotonic() - start},
     }
-    files.write_run(folder, record)
-    print(f"{title}: {summary(outcome.choices, recipe.head.select)}, {duration(seconds)}, {engine}")
-    for text, count in fits.warned.items():
-        print(f"{title}: {count} of {fits.done} fits: {text}")
-    for note in [*told, *outcome.notes, *checked.declared, *checked.absent]:
-        print(f"{title}: {note}")
-    return folder
 
 
-def _one_fold(
-    problem: Problem,
-    matrix: Matrix,
-    plan: Plan,
-    known: NDArray[np.bool_],
-    fits: Fitting,
-    inner: Spool,
-) -> Outcome:
-    """One division into train, devel and test."""
-    rows, outcome = matrix.rows, Outcome()
-    (fold,) = plan.folds
-    learn, devel, test = fold.train, fold.devel, fold.test
-    everything = np.flatnonzero(known)
-    both = np.sort(np.concatenate([learn, devel[known[devel]]]))
-    wanted: dict[str, Refit] = {}
-    if not plan.final:
-        choice = last = search(problem, plan.inner[0], fits, "devel", known)
-        # The chosen cell was fitted on train and applied to devel already: no fit to repeat.
-        outcome.predictions.append(_frame(problem, rows, devel, "devel", fold.name, choice.values))
-        inner.add(fold.name, outcome.predictions[0])
-        outcome.choices = {fold.name: choice}
-    else:
-        inners = [Inner(plan.inner[0], "train"), Inner(plan.final, ALL)]
-        choice, last = searches(problem, inners, fits)
-        frame = _frame(problem, rows, choice.positions, "inner", fold.name, choice.values)
-        inner.add(fold.name, frame)
-        outcome.choices = {fold.name: choice, ALL: last}
-        if len(devel):
-            wanted["devel"] = Refit(choice.cells, learn, (devel,), "train")
-    if len(test):
-        wanted["test"] = Refit(choice.cells, both, (test,), "train + devel")
-    if len(test) and last.cells == choice.cells and np.array_equal(both, everything):
-        wanted["test"] = replace(wanted["test"], keep=True)  # masked test: it is the head itself
-    else:
-        wanted[ALL] = Refit(last.cells, everything, (), "all rows", keep=True)
-    fitted = refit(problem, list(wanted.values()), fits)
-    for (name, one), (values, head) in zip(wanted.items(), fitted, strict=True):
-        outcome.head = head if head is not None else outcome.head
-        for held in one.tests:
-            outcome.predictions.append(_frame(problem, rows, held, name, fold.name, values[0]))
-    outcome.notes = [
-        *_unseen(problem, Fold("devel", learn, devel)),
-        *_unseen(problem, Fold("test", both, test)),
-    ]
-    return outcome
-
-
-def _cross_validation(
-    problem: Problem,
-    matrix: Matrix,
-    plan: Plan,
-    known: NDArray[np.bool_],
-    fits: Fitting,
-    inner: Spool,
-) -> Outcome:
-    """Outer folds with a choice each; the refits of all of them are one batch.
-
-    The rows of a fold, and what is predicted of its inner folds, are held for the fold's own batch
-    alone: of many folds they are far more than the matrix.
-    """
-    rows, outcome = matrix.rows, Outcome()
-    everything = np.flatnonzero(known)
-    inners = [
-        Inner(folds, f"outer fold {fold.name}")
-        for fold, folds in zip(plan.folds, plan.inner, strict=True)
-    ]
-    inners.append(Inner(plan.final, ALL))
-    names = [*(fold.name for fold in plan.folds), ALL]
-    for name, choice in zip(names, search_each(problem, inners, fits), strict=True):
-        if name != ALL:
-            inner.add(name, _frame(problem, rows, choice.positions, "inner", name, choice.values))
-        outcome.choices[name] = choice.without_rows()
-
-    def wanted() -> Iterator[Refit]:
-        for fold, one in zip(plan.folds, inners[:-1], strict=True):
-            outcome.notes.extend(_unseen(problem, fold))
-            yield Refit(outcome.choices[fold.name].cells, fold.train, (fold.test,), one.where)
-        yield Refit(outcome.choices[ALL].cells, everything, (), "all rows", keep=True)
-
-    *fitted, (_, outcome.head) = refit(problem, wanted(), fits)
-    for fold, (values, _) in zip(plan.folds, fitted, strict=True):
-        outcome.predictions.append(
-            _frame(problem, rows, fold.test, fold.partition, fold.name, values[0])
-        )
-    return outcome
+def _said(task: Task, result: Trained) -> Iterator[str]:
+    """The lines about a finished run."""
+    found, choices = task.division.found, result.outcome.choices
+    chosen = summary(choices, task.recipe.head.select)
+    yield f"{task.title}: {chosen}, {duration(result.seconds)}, {task.engine}"
+    for text, count in result.warned.items():
+        yield f"{task.title}: {count} of {result.n_fits} fits: {text}"
+    for note in [*task.told, *result.outcome.notes, *found.declared, *found.absent]:
+        yield f"{task.title}: {note}"
 
 
 def _weights(fits: WeightedFits, plan: Plan, known: NDArray[np.bool_]) -> dict[str, list[float]]:
@@ -338,12 +360,3 @@ def _parts(plan: Plan, n: int) -> list[Positions]:
     if len(plan.folds) == 1:
         parts.append(plan.folds[0].train)
     return parts
-
-
-def _unseen(problem: Problem, fold: Fold) -> list[str]:
-    """Classes that a head which predicts has not seen."""
-    fitted_on = problem.y[fold.train]
-    unseen = [label for label in problem.labels if not (fitted_on == label).any()]
-    if not unseen or not len(fold.test):
-        return []
-    return [f"{fold.name}: no row to fit on is of {some(unseen)}; they get no score"]

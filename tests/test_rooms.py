@@ -150,3 +150,21 @@ def test_no_assert_outside_the_tests() -> None:
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             assert not isinstance(node, ast.Assert), f"{path}:{node.lineno}: assert"
+
+
+PRINTING = ("main", "run")
+"""Functions of a command: they may print. All others tell (`features.common.telling`)."""
+
+
+@pytest.mark.parametrize("room", ["models", "fusion"])
+def test_functions_of_a_library_do_not_print(room: str) -> None:
+    for path in SOURCES:
+        if module_of(path).split(".")[0] != room:
+            continue
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef) and node.name in PRINTING:
+                continue
+            for inner in ast.walk(node):
+                assert not (isinstance(inner, ast.Name) and inner.id == "print"), (
+                    f"{path}:{inner.lineno}: prints"
+                )

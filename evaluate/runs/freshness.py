@@ -70,14 +70,13 @@ def train_inputs(recipe: Recipe, model: str, layer: int | str, stores: Path) -> 
     from features.recipe.extract import model_parts
     from features.splits.emobox import emobox_hash
     from features.stores.key import store_path
-    from features.stores.read import Store
+    from features.stores.seen import seen
 
     corpora = {}
     for corpus in recipe.corpora:
         identities = {}
         for part in model_parts(model):
-            with Store(store_path(Path(stores), corpus, part)) as store:
-                identities[part] = store.identity
+            identities[part] = seen(store_path(Path(stores), corpus, part)).identity
         corpora[corpus] = {
             "table": hash_of_table(Path(stores) / corpus),
             "store": identities if len(identities) > 1 else identities[model],

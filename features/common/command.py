@@ -16,6 +16,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from features.common.ending import Ending, Terminated, ending
@@ -129,6 +130,51 @@ def add_arguments(parser: argparse.ArgumentParser, *names: str) -> None:
         parser.add_argument(*flags, **settings)  # type: ignore[arg-type]
         if name == "recipe":
             add_arguments(parser, "set")
+
+
+@dataclass(frozen=True)
+class Subcommand:
+    """One of the things that a command does.
+
+    Attributes
+    ----------
+    name : str
+    main : callable
+        As of `run_command`.
+    parser : ArgumentParser
+        Of its arguments; its `prog` names it in errors.
+    about : str
+        What the help says of it.
+    """
+
+    name: str
+    main: Callable[[argparse.Namespace], int | None]
+    parser: argparse.ArgumentParser
+    about: str
+
+
+def run_subcommand(prog: str, commands: Sequence[Subcommand], argv: Sequence[str]) -> int:
+    """Run the subcommand that the arguments name, the first of all where they name none.
+
+    Parameters
+    ----------
+    prog : str
+    commands : sequence of Subcommand
+        The help of the first is that of the command; it ends with a list of all.
+    argv : sequence of str
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
+    first = commands[0]
+    listed = (f"  {command.name:10} {command.about}" for command in commands)
+    first.parser.epilog = "\n".join([f"{prog} COMMAND, of which each has a --help:", *listed])
+    first.parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    named = next((command for command in commands if list(argv[:1]) == [command.name]), None)
+    chosen, words = (named, argv[1:]) if named else (first, argv)
+    return run_command(chosen.main, chosen.parser, words)
 
 
 @shown_streams()

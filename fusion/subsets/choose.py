@@ -54,6 +54,7 @@ from evaluate.scores.subsets import ANY, FILE
 from evaluate.statistics import resampling as intervals
 from features.common.errors import RunError
 from features.common.progress import Progress
+from features.common.telling import Tell, silent
 from features.common.words import counted
 from features.recipe.fusion import SUBSETS, SubsetsSpec
 from features.recipe.model import Recipe
@@ -164,10 +165,19 @@ Choices = dict[tuple[str, str, int | str], Choice]
 """(metric, search, k) -> choice."""
 
 
-def make_subsets(recipe: Recipe, *, stores: Path, runs: Path, force: bool = False) -> Path:
+def make_subsets(
+    recipe: Recipe, *, stores: Path, runs: Path, force: bool = False, tell: Tell = silent
+) -> Path:
     """Search the subsets that `[fusion.subsets]` asks for, unless a finished run says the same.
 
-    Prints a line a method and metric.
+    Parameters
+    ----------
+    recipe : Recipe
+    stores, runs : Path
+    force : bool
+        Search although nothing changed.
+    tell : callable
+        Gets a line a method and metric.
 
     Returns
     -------
@@ -185,11 +195,11 @@ def make_subsets(recipe: Recipe, *, stores: Path, runs: Path, force: bool = Fals
     check_members(recipe, spec.members, f"fusion {SUBSETS}", runs, stores)
     inputs = subsets_settings(recipe, runs)
     if not force and is_fresh(folder, inputs, (folders.SUBSETS,)):
-        print(f"fusion {SUBSETS}: nothing to do")
+        tell(f"fusion {SUBSETS}: nothing to do")
         return folder
     start = time.monotonic()
     data = read_data(recipe, runs)
-    checkpoint = Checkpoint(folder / PROGRESS, fingerprint(inputs))
+    checkpoint = Checkpoint(folder / PROGRESS, fingerprint(inputs), tell)
     result = choose(recipe, data, checkpoint)
     (folder / "run.json").unlink(missing_ok=True)
     FILE.write(folder / folders.SUBSETS, result)
@@ -208,9 +218,9 @@ def make_subsets(recipe: Recipe, *, stores: Path, runs: Path, force: bool = Fals
     checkpoint.path.unlink(missing_ok=True)
     for row in result.choices:
         if row.k == ANY and row.best is not None:
-            print(f"fusion {SUBSETS}: {_line(row, row.best, data)}")
+            tell(f"fusion {SUBSETS}: {_line(row, row.best, data)}")
     for note in data.notes:
-        print(f"fusion {SUBSETS}: {note}")
+        tell(f"fusion {SUBSETS}: {note}")
     return folder
 
 
@@ -295,13 +305,15 @@ class Checkpoint:
     path : Path
     inputs : str
         Fingerprint of what the searches depend on; a file of other inputs is not gone on from.
+    tell : callable
+        Hears of such a file.
     """
 
-    def __init__(self, path: Path, inputs: str) -> None:
+    def __init__(self, path: Path, inputs: str, tell: Tell = silent) -> None:
         self.path, self.inputs = path, inputs
         found = read_json(path)
         if found is not None and found["inputs"] != inputs:
-            print(f"fusion {SUBSETS}: {path} is of other inputs; begun anew")
+            tell(f"fusion {SUBSETS}: {path} is of other inputs; begun anew")
             found = None
         records = found["states"] if found else {}
         self.states = {key: State.of(record) for key, record in records.items()}

@@ -118,6 +118,32 @@ def _bounds(
     units: Any, heads: Any, tails: Any, ones: Any, bits: int,
     low: int, shift: int, n_bins: int, slack: int, size: float,
 ) -> Any:  # fmt: skip
+    """The bound of every head and tail: `_bound` of the bins that the rows of their sum fall into.
+
+    Parameters
+    ----------
+    units : int64, shape (n_members, n)
+        Predictions of members.
+    heads : int64, shape (n_heads, head_size)
+        Members; the sum of a head and a tail is units[members].sum(axis=0) + tail, below 2^62.
+    tails : int64, shape (n_tails, n)
+    ones : int64, shape (n,)
+        What a row adds to its bin: 2^bits, which counts it, + twice the rank of its truth.
+    bits : int
+        Of n (n + 1), the largest sum of doubled ranks: it and the count never meet.
+    low, shift, n_bins : int
+        A sum s is in the bin (s - low) >> shift: bins are 2^shift wide; the first takes all that
+        is below it and the last all that is above.
+    slack : int
+        Where a row lies that near above a border of bins, the bound is 1: it may be in the bin
+        below.
+    size : float
+        The root of the sum of squares of the doubled, centred ranks of the truth: 2 C.
+
+    Returns
+    -------
+    float64, shape (n_heads, n_tails)
+    """
     n = len(ones)
     bounds = np.empty((len(heads), len(tails)))
     numbers, bins = np.empty(n, np.uint16), np.empty(n_bins, np.int64)
@@ -149,11 +175,24 @@ def _place(head: Any, tail: Any, shift: int, n_bins: int, slack: int, numbers: A
 
 @numba.njit(nogil=True)
 def _bound(bins: Any, bits: int, n: int, size: float) -> Any:
+    """min(N / (C S) + sqrt(V) / S, 1), as the top of this module has it.
+
+    A bin of k rows behind b others has the doubled ranks 2 (b + 1), ..., 2 (b + k): their mean is
+    2 b + k + 1. Its t is the sum of doubled ranks of truths. So the sum of t (2 b + k) over bins,
+    `product`, is 4 N + n^2 (n + 1): the sum of all t is n (n + 1), and their centre is n + 1.
+
+    Parameters
+    ----------
+    bins : int64, shape (n_bins,)
+        k 2^bits + t of each.
+    bits, n, size
+        As of `_bounds`.
+    """
     below, product, cubes = 0, 0, 0
     lowest = (1 << bits) - 1
-    for one in bins:
-        count = one >> bits
-        product += (one & lowest) * (2 * below + count)
+    for content in bins:
+        count = content >> bits
+        product += (content & lowest) * (2 * below + count)
         cubes += count * count * count
         below += count
     # Four times N, and 12 times S^2 and V.

@@ -283,7 +283,7 @@ def test_progress_of_other_inputs_is_refused(
     choose(recipe, read_data(recipe, folder), checkpoint)
     checkpoint.save(now=True)
     assert Checkpoint(path, "these").states == checkpoint.states != {}
-    assert Checkpoint(path, "others").states == {}
+    assert Checkpoint(path, "others", print).states == {}
     assert "is of other inputs; begun anew" in capsys.readouterr().out
 
 
@@ -295,14 +295,14 @@ def test_the_stage_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture
     for model in recipe.models:
         train_model(recipe, model, jobs=1, **where)
     capsys.readouterr()
-    folder = make_subsets(recipe, **where)
+    folder = make_subsets(recipe, tell=print, **where)
     assert folder == tmp_path / "runs" / "study" / "fusion" / "subsets"
     assert "best uar on test" in capsys.readouterr().out
     assert sorted(one.name for one in folder.iterdir()) == ["run.json", "subsets.json"]
     result = FILE.open(folder / "subsets.json").record
     assert result.chosen_on == "inner folds"
     assert {row.k for row in result.choices} == {1, 2, "any"}
-    make_subsets(recipe, **where)
+    make_subsets(recipe, tell=print, **where)
     assert capsys.readouterr().out == "fusion subsets: nothing to do\n"
 
     text = subsets_text(recipe, where["runs"])

@@ -150,7 +150,7 @@ def test_regression_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixtur
 
     capsys.readouterr()
     stamp = (folder / "run.json").stat().st_mtime_ns
-    fuse(recipe, "nine", stores=tmp_path, runs=tmp_path / "runs")
+    fuse(recipe, "nine", stores=tmp_path, runs=tmp_path / "runs", tell=print)
     assert capsys.readouterr().out == "fusion nine: nothing to do\n"
     assert (folder / "run.json").stat().st_mtime_ns == stamp
     fuse(recipe, "nine", stores=tmp_path, runs=tmp_path / "runs", force=True)

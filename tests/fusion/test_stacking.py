@@ -18,9 +18,10 @@ from evaluate.runs.files import read_run
 from evaluate.runs.predictions import read_predictions
 from features.common.errors import RunError
 from features.recipe.fusion import FusionSpec
+from features.recipe.known.fusion_methods import FUSION_METHODS
 from fusion import stacking
 from fusion.combine import combine, fuse
-from fusion.methods import SCORES, fixed_method
+from fusion.methods import fixed_method
 from fusion.stacking import STRENGTHS, Rows, crossfit, learn, log_probabilities, parts
 from models.train import train_model
 from tests.fusion.test_combine import classes
@@ -317,5 +318,5 @@ def test_every_outer_fold_learns_from_its_own_inner_rows(tmp_path: Path, method:
     run = read_run(folder)
     assert sorted(run["learned"]) == sorted(found["fold"].unique())
     assert run["scores"] == ("score" if method == "logistic" else "probability")
-    assert set(SCORES.values()) < set(KINDS)
+    assert {known.gives for known in FUSION_METHODS.values()} <= set(KINDS)
     assert all(len(one["temperatures"]) == 2 for one in run["learned"].values())

@@ -243,7 +243,8 @@ kernel = ["linear", "rbf"]
     tables = []
     for engine, words in said.items():
         recipe = synthetic.recipe(tmp_path, text.format(engine))
-        folder = train_model(recipe, "one", stores=tmp_path, runs=tmp_path / engine, jobs=1)
+        runs = tmp_path / engine
+        folder = train_model(recipe, "one", stores=tmp_path, runs=runs, jobs=1, tell=print)
         assert capsys.readouterr().out.endswith(f", {words}\n")
         record = read_run(folder)
         assert record is not None

@@ -61,7 +61,7 @@ def deep(stores: Path) -> pd.DataFrame:
 
 
 def run_all(folder: Path, recipe: Recipe, *, sweep: bool = False) -> dict[int | str, Path]:
-    folders = {"stores": folder, "runs": folder / "runs"}
+    folders = {"stores": folder, "runs": folder / "runs", "tell": print}
     return {
         layer: train_layer(recipe, model, layer, jobs=1, **folders)
         for model, layer in work_of(recipe, folder, sweep=sweep)

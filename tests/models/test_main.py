@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from features.common.errors import RunError
+from features.stores.read import Store
 from features.utterances import Table, read_table, table_hash, write_table
-from models.__main__ import main, parser
+from models import folds
+from models.__main__ import commands, main, parser, run
 from models.checks import odd_rows
 from tests.models import synthetic
 from tests.models.test_train import RIDGE
@@ -105,3 +109,67 @@ def test_a_folder_in_the_place_of_an_output_is_said_before_any_model_is_fitted(
     with pytest.raises(RunError, match=r"two/inner\.csv: is a folder: remove it"):
         main(parser().parse_args([recipe.path, *where, *data]))
     assert not (tmp_path / "runs/study/one").exists()
+
+
+def test_a_store_is_looked_at_once_and_read_once_and_folds_are_planned_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    synthetic.regression(tmp_path / "stores")
+    recipe = synthetic.recipe(tmp_path, RIDGE)
+    calls: Counter[str] = Counter()
+
+    def counted(place: object, name: str, title: str = "") -> None:
+        real = getattr(place, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            calls[title or Path(args[1]).name] += 1
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(place, name, call)
+
+    counted(Store, "__init__")
+    counted(folds, "make_plan", "plan")
+    counted(folds, "lint", "lint")
+    where = ["--stores", str(tmp_path / "stores"), "--runs", str(tmp_path / "runs")]
+    words = [recipe.path, *where, "--data", str(tmp_path / "nowhere"), "--jobs", "1"]
+    assert run(words) == 0
+    assert calls == {"one.h5": 2, "two.h5": 2, "plan": 1, "lint": 1}
+    assert capsys.readouterr().out.count("exact path") == 2
+    calls.clear()
+    assert run(["train", *words]) == 0  # nothing is read where nothing is to do
+    assert capsys.readouterr().out == "one: nothing to do\ntwo: nothing to do\n"
+    assert calls == {"plan": 1, "lint": 1}
+
+
+def test_other_rows_have_folds_of_their_own(tmp_path: Path) -> None:
+    frame = synthetic.regression(tmp_path)
+    recipe = synthetic.recipe(tmp_path, RIDGE)
+    y = frame[list(synthetic.TARGETS)].to_numpy()
+    divisions = folds.Divisions(recipe)
+    first = divisions.of(frame, y, ())
+    assert divisions.of(frame.copy(), y.copy(), ()) is first
+    masked = y.copy()
+    masked[0] = np.nan
+    other = divisions.of(frame, masked, ())
+    assert len(other.plan.folds[0].train) == len(first.plan.folds[0].train) - 1
+    moved = frame.assign(partition=np.roll(frame["partition"], 1))
+    assert divisions.of(moved, masked, ()) is not other
+
+
+def test_subcommands_and_the_form_without_one(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, shown in (
+        (["--help"], "python -m models COMMAND"),
+        (["train", "--help"], "usage: python -m models [-h]"),
+        (["predict", "--help"], "usage: python -m models predict [-h]"),
+        (["reproduce", "--help"], "usage: python -m models reproduce [-h]"),
+    ):
+        with pytest.raises(SystemExit):
+            run(words)
+        assert shown in capsys.readouterr().out
+    assert [command.name for command in commands()] == ["train", "predict", "reproduce"]
+
+
+@pytest.mark.parametrize("option", ["--model", "--member"])
+def test_a_run_is_named_by_model_and_as_it_was(option: str) -> None:
+    (predicting,) = (command.parser for command in commands() if command.name == "predict")
+    assert predicting.parse_args(["--audio", "a.wav", option, "mfcc"]).member == "mfcc"

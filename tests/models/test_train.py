@@ -36,7 +36,7 @@ from models.checks import check_labels, check_stores, odd_rows
 from models.outputs import OUTPUTS, load_head
 from models.search import decide
 from models.single import apply
-from models.train import is_done, train_model
+from models.train import Training, train_model
 from tests.features.test_matrix import make_store
 from tests.models import synthetic
 
@@ -69,7 +69,7 @@ KNN = SVC.replace("linear-svc", "knn").replace("C = [0.001, 0.1]", "n_neighbors 
 
 
 def train(folder: Path, recipe, **values) -> Path:
-    values = {"stores": folder, "runs": folder / "runs", "jobs": 1, **values}
+    values = {"stores": folder, "runs": folder / "runs", "jobs": 1, "tell": print, **values}
     return train_model(recipe, "one", **values)
 
 
@@ -124,7 +124,7 @@ def test_models_side_by_side_train_as_one(tmp_path: Path) -> None:
     assert record["columns"] == 80
     assert record["title"] == "one + two"
     assert sorted(record["inputs"]["corpora"]["made"]["store"]) == ["one", "two"]
-    assert is_done(recipe, "one+two", "last", **folders)
+    assert Training(recipe, **folders).is_done("one+two", "last")
     with pytest.raises(StoreError, match=r"nothing\.h5"):
         check_stores(recipe, [("one+nothing", "last")], tmp_path)
 
@@ -147,7 +147,7 @@ def test_weights_of_models_side_by_side(
     synthetic.regression(tmp_path)
     folders = {"stores": tmp_path, "runs": tmp_path / "runs"}
     recipe = weighted(tmp_path, RIDGE.replace("[1.0, 100.0]", "[1.0]"), weights)
-    folder = train_model(recipe, "one+two", jobs=1, **folders)
+    folder = train_model(recipe, "one+two", jobs=1, tell=print, **folders)
     said = "weighted 1 : 5" if weights == "[1, 5]" else "weighted by size"
     assert (
         f"one + two, {said}: behind the scaler columns are multiplied: " in capsys.readouterr().out
@@ -180,7 +180,7 @@ def test_other_weights_make_a_run_stale(tmp_path: Path) -> None:
         folder = train_model(weighted(tmp_path, RIDGE, made), "one+two", jobs=1, **folders)
         for asked in ways:
             recipe = weighted(tmp_path, RIDGE, asked)
-            assert is_done(recipe, "one+two", "last", **folders) == (asked == made)
+            assert Training(recipe, **folders).is_done("one+two", "last") == (asked == made)
             stale = is_stale(recipe, "model", "one+two", tmp_path / "runs", read_run(folder))
             assert stale == (asked != made)
 
@@ -573,7 +573,7 @@ def test_an_interrupted_forced_run_keeps_the_finished_one(
     def interrupted(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("models.train.refit", interrupted)
+    monkeypatch.setattr("models.protocols.refit", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path, recipe, force=True)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
@@ -800,7 +800,7 @@ def test_a_store_of_other_numerics_is_noted_with_the_run(
     recipe = synthetic.recipe(tmp_path, RIDGE)
     data = np.random.default_rng(0).random((1, 60, 5), dtype=np.float32)
     make_store(tmp_path, "made", data, list(frame["utterance"]), "one", {"numerics": 1})
-    folder = train_model(recipe, "one", stores=tmp_path, runs=tmp_path / "runs", jobs=1)
+    folder = train(tmp_path, recipe)
     note = f"{tmp_path / 'made' / 'one.h5'}: made with numerics 1, this version computes"
     assert any(one.startswith(note) for one in read_run(folder)["notes"])
     assert f"one: {note}" in capsys.readouterr().out

@@ -1,0 +1,21 @@
+"""How what is worth saying leaves a function of a library: as a line, to whoever asked for it.
+
+A command passes `aloud`, a worker collects the lines and sends them, a notebook hears nothing
+unless it asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+Tell = Callable[[str], None]
+"""Takes one line, or several with line breaks between them."""
+
+
+def silent(line: str) -> None:
+    """Let a line pass."""
+
+
+def aloud(line: str) -> None:
+    """Print a line at once."""
+    print(line, flush=True)

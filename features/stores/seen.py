@@ -1,0 +1,33 @@
+"""What a store says of itself, read once for all who ask, and again where its file changed."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from features.common.files import Stamp, file_stamp
+from features.stores.read import Store
+
+MOST = 64
+"""Stores that are remembered: each has its index in memory."""
+
+
+def seen(path: Path) -> Store:
+    """A store that was opened, read but for its features, and closed.
+
+    Parameters
+    ----------
+    path : Path
+
+    Raises
+    ------
+    StoreError
+        As of `Store`.
+    """
+    return _seen(path, file_stamp(path))
+
+
+@functools.lru_cache(MOST)
+def _seen(path: Path, stamp: Stamp | None) -> Store:
+    with Store(path) as store:
+        return store

@@ -1,0 +1,127 @@
+"""What is fitted in which order: one division into train, devel and test, or a cross-validation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from evaluate.runs.folders import ALL
+from features.common.findings import some
+from features.matrix import Matrix
+from features.splits.folds import Fold, Plan
+from models.fits import Fitting
+from models.outputs import _frame
+from models.problem import Problem
+from models.search import Choice, Inner, Refit, refit, search, search_each, searches
+from models.spool import Spool
+
+
+@dataclass
+class Outcome:
+    """What a protocol gives."""
+
+    predictions: list[pd.DataFrame] = field(default_factory=list)
+    choices: dict[str, Choice] = field(default_factory=dict)
+    head: Any = None
+    notes: list[str] = field(default_factory=list)
+
+
+def one_fold(
+    problem: Problem,
+    matrix: Matrix,
+    plan: Plan,
+    known: NDArray[np.bool_],
+    fits: Fitting,
+    inner: Spool,
+) -> Outcome:
+    """One division into train, devel and test."""
+    rows, outcome = matrix.rows, Outcome()
+    (fold,) = plan.folds
+    learn, devel, test = fold.train, fold.devel, fold.test
+    everything = np.flatnonzero(known)
+    both = np.sort(np.concatenate([learn, devel[known[devel]]]))
+    wanted: dict[str, Refit] = {}
+    if not plan.final:
+        choice = last = search(problem, plan.inner[0], fits, "devel", known)
+        # The chosen cell was fitted on train and applied to devel already: no fit to repeat.
+        outcome.predictions.append(_frame(problem, rows, devel, "devel", fold.name, choice.values))
+        inner.add(fold.name, outcome.predictions[0])
+        outcome.choices = {fold.name: choice}
+    else:
+        inners = [Inner(plan.inner[0], "train"), Inner(plan.final, ALL)]
+        choice, last = searches(problem, inners, fits)
+        frame = _frame(problem, rows, choice.positions, "inner", fold.name, choice.values)
+        inner.add(fold.name, frame)
+        outcome.choices = {fold.name: choice, ALL: last}
+        if len(devel):
+            wanted["devel"] = Refit(choice.cells, learn, (devel,), "train")
+    if len(test):
+        wanted["test"] = Refit(choice.cells, both, (test,), "train + devel")
+    if len(test) and last.cells == choice.cells and np.array_equal(both, everything):
+        wanted["test"] = replace(wanted["test"], keep=True)  # masked test: it is the head itself
+    else:
+        wanted[ALL] = Refit(last.cells, everything, (), "all rows", keep=True)
+    fitted = refit(problem, list(wanted.values()), fits)
+    for (name, one), (values, head) in zip(wanted.items(), fitted, strict=True):
+        outcome.head = head if head is not None else outcome.head
+        for held in one.tests:
+            outcome.predictions.append(_frame(problem, rows, held, name, fold.name, values[0]))
+    outcome.notes = [
+        *_unseen(problem, Fold("devel", learn, devel)),
+        *_unseen(problem, Fold("test", both, test)),
+    ]
+    return outcome
+
+
+def cross_validation(
+    problem: Problem,
+    matrix: Matrix,
+    plan: Plan,
+    known: NDArray[np.bool_],
+    fits: Fitting,
+    inner: Spool,
+) -> Outcome:
+    """Outer folds with a choice each; the refits of all of them are one batch.
+
+    The rows of a fold, and what is predicted of its inner folds, are held for the fold's own batch
+    alone: of many folds they are far more than the matrix.
+    """
+    rows, outcome = matrix.rows, Outcome()
+    everything = np.flatnonzero(known)
+    inners = [
+        Inner(folds, f"outer fold {fold.name}")
+        for fold, folds in zip(plan.folds, plan.inner, strict=True)
+    ]
+    inners.append(Inner(plan.final, ALL))
+    names = [*(fold.name for fold in plan.folds), ALL]
+    for name, choice in zip(names, search_each(problem, inners, fits), strict=True):
+        if name != ALL:
+            inner.add(name, _frame(problem, rows, choice.positions, "inner", name, choice.values))
+        outcome.choices[name] = choice.without_rows()
+
+    def wanted() -> Iterator[Refit]:
+        for fold, one in zip(plan.folds, inners[:-1], strict=True):
+            outcome.notes.extend(_unseen(problem, fold))
+            yield Refit(outcome.choices[fold.name].cells, fold.train, (fold.test,), one.where)
+        yield Refit(outcome.choices[ALL].cells, everything, (), "all rows", keep=True)
+
+    *fitted, (_, outcome.head) = refit(problem, wanted(), fits)
+    for fold, (values, _) in zip(plan.folds, fitted, strict=True):
+        outcome.predictions.append(
+            _frame(problem, rows, fold.test, fold.partition, fold.name, values[0])
+        )
+    return outcome
+
+
+def _unseen(problem: Problem, fold: Fold) -> list[str]:
+    """Classes that a head which predicts has not seen."""
+    fitted_on = problem.y[fold.train]
+    unseen = [label for label in problem.labels if not (fitted_on == label).any()]
+    if not unseen or not len(fold.test):
+        return []
+    return [f"{fold.name}: no row to fit on is of {some(unseen)}; they get no score"]
