@@ -16,23 +16,24 @@ from evaluate.runs import record as runs
 from features.common.command import add_arguments, run_command
 from features.common.errors import OutdatedError, RunError
 from features.common.findings import some
+from features.common.terminal import folded, terminal_width
 from features.common.words import counted
 from features.new_audio import add_system, system_of
 from features.recipe.arguments import recipe_of
 
 if TYPE_CHECKING:
-    from evaluate.scores.records import Seeds, Statistics
-    from evaluate.scores.score import Protocols, Scored
+    from evaluate.scores.score import Scored
     from evaluate.scores.side_by_side import Run
-    from features.recipe.model import Recipe
 
 
 def score(args: argparse.Namespace) -> None:
     """Score what is new and print the table of the recipe's runs."""
+    from evaluate.report.printed import scores_text
     from evaluate.scores.pairs import make_statistics
     from evaluate.scores.score import score_all, score_protocols
     from evaluate.scores.seeds import make_seeds
     from evaluate.scores.spread import make_spread
+    from evaluate.scores.subsets import read_subsets
     from evaluate.scores.sweeps import score_sweeps
 
     recipe = recipe_of(args)
@@ -41,43 +42,42 @@ def score(args: argparse.Namespace) -> None:
     make_spread(recipe, scored, args.runs, force=args.force)
     others = score_protocols(recipe, args.runs, stores=args.stores, force=args.force)
     repeats = make_seeds(recipe, args.runs, stores=args.stores, force=args.force)
-    _print_tables(recipe, scored, others, statistics, repeats, args.runs)
+    if not args.quiet:
+        chosen = read_subsets(recipe, args.runs)
+        print(scores_text(recipe, scored, statistics, others, repeats, chosen, terminal_width()))
     _warn_of_changed(scored)
     score_sweeps(recipe, args.runs, stores=args.stores, force=args.force)
 
 
 def layers(args: argparse.Namespace) -> None:
     """Score the sweeps over layers and print them."""
-    from evaluate.scores.sweeps import score_sweeps, single_layers, sweeps_text
+    from evaluate.report.printed import layers_text
+    from evaluate.scores.sweeps import score_sweeps, single_layers
 
     recipe = recipe_of(args)
     sweeps = score_sweeps(recipe, args.runs, stores=args.stores, force=args.force)
     single = single_layers(recipe, args.stores)
     if sweeps or not single:
-        print(sweeps_text(recipe, sweeps) or f"{recipe.path}: no model has runs at several layers")
+        found = layers_text(recipe, sweeps, terminal_width())
+        print(found or f"{recipe.path}: no model has runs at several layers")
     for line in single:
         print(line)
 
 
 def report(args: argparse.Namespace) -> None:
     """Write the pages, print the table of the recipe's runs, and say what to open."""
-    from evaluate.report.paper import read_paper, read_results
-    from evaluate.report.write import make_report
-    from evaluate.scores.pairs import read_statistics
-    from evaluate.scores.score import read_all, read_protocols
-    from evaluate.scores.seeds import read_seeds
+    from evaluate.report.printed import scores_text
+    from evaluate.report.write import read_study, write_report
 
     recipe = recipe_of(args)
-    page = make_report(recipe, args.runs, args.stores, args.data)
-    scored = read_all(recipe, args.runs)
-    statistics = read_statistics(recipe, scored, args.runs)
-    protocols, repeats = read_protocols(recipe, args.runs), read_seeds(recipe, args.runs)
-    _print_tables(recipe, scored, protocols, statistics, repeats, args.runs)
-    results = read_results(recipe, scored, args.runs, args.stores)
-    for line in read_paper(results, args.runs, args.stores).left_out:
-        print(line)
-    _warn_of_changed(scored)
-    print(f"\n{page.resolve()}")
+    study = read_study(recipe, args.runs, args.stores, args.data)
+    page = write_report(study, args.runs)
+    found = (study.scored, study.statistics, study.protocols, study.repeats, study.subsets)
+    print(scores_text(recipe, *found, terminal_width()))
+    for line in study.paper.left_out:
+        print("\n".join(folded(line, terminal_width(), "  ")))
+    _warn_of_changed(study.scored)
+    print(page.resolve())
 
 
 def _warn_of_changed(finished: Sequence[Scored] | Sequence[Run]) -> None:
@@ -92,34 +92,13 @@ def _warn_of_changed(finished: Sequence[Scored] | Sequence[Run]) -> None:
         )
 
 
-def _print_tables(
-    recipe: Recipe,
-    scored: Sequence[Scored],
-    protocols: Protocols,
-    statistics: Statistics,
-    repeats: Seeds | None,
-    runs_folder: Path,
-) -> None:
-    from evaluate.scores.score import overview, protocols_text
-    from evaluate.scores.seeds import seeds_text
-    from evaluate.scores.subsets import subsets_text
-
-    print(f"\n{overview(recipe, scored, statistics)}")
-    for text in (
-        protocols_text(recipe, scored, protocols),
-        seeds_text(recipe, repeats),
-        subsets_text(recipe, runs_folder),
-    ):
-        if text:
-            print(text)
-
-
 def compare(args: argparse.Namespace) -> None:
     """Compare two folders of runs, such as runs/a runs/b, run by run."""
-    from evaluate.scores.side_by_side import compare, comparison_text, write_table
+    from evaluate.report.printed import comparison_text
+    from evaluate.scores.side_by_side import compare, write_table
 
     found = compare(args.a, args.b)
-    print(comparison_text(found))
+    print(comparison_text(found, terminal_width()))
     _warn_of_changed([one for pair in found.matched for one in pair])
     if args.to:
         write_table(args.to, found)
@@ -179,6 +158,9 @@ def _parser() -> argparse.ArgumentParser:
         text = function.__doc__ or ""
         command = commands.add_parser(function.__name__, help=text, description=text)
         add_arguments(command, "recipe", "stores", "runs", "corpus", *extra)
+        if function is score:
+            text = "score, but do not print the tables: a later command does"
+            command.add_argument("--quiet", action="store_true", help=text)
         command.set_defaults(command=function)
     add_system(command)
     command.add_argument("--to", type=Path, required=True, metavar="FILE", help="the submission")

@@ -265,7 +265,9 @@ def test_from_audio_to_the_page(
     run("fusion", path, *stores, *runs)
     scores = run("evaluate", "score", path, *runs)
     assert told in scores
-    assert f"UAR by protocol, test; differences to {recipe.split.outer}" in scores
+    assert f"UAR on test by protocol; differences to {recipe.split.outer}" in " ".join(
+        scores.split()
+    )
     (beside,) = recipe.also
     *printed, page = run("evaluate", "report", path, *stores, *runs).splitlines()
     assert beside in Path(page).read_text(encoding="utf-8")

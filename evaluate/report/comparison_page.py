@@ -19,7 +19,6 @@ from evaluate.scores.records import Estimate
 from evaluate.scores.score import NAMES, SHOWN
 from evaluate.scores.side_by_side import (
     Comparison,
-    Setting,
     best_note,
     cannot_tell,
     details,
@@ -56,7 +55,7 @@ class _Book(Book):
                     found.marked(partition),
                     found.optimism(partition),
                     self._picture(partition, rows),
-                    self._keep(*(self._differences(partition, *one) for one in rows.items())),
+                    self._keep(*(differences(found, partition, *of) for of in rows.items())),
                     list(dict.fromkeys(filter(None, map(cannot_tell, rows.values())))),
                     self._keep(*self._details(partition, beside)),
                 )
@@ -66,7 +65,7 @@ class _Book(Book):
             "side-by-side.html",
             "Side by side",
             found=found,
-            settings=self._keep(_settings(found.settings) if found.settings else None),
+            settings=self._keep(settings(found)),
             parts=parts,
             best=best_note(found),
             lacking=lacking,
@@ -90,34 +89,6 @@ class _Book(Book):
         )
         text = f"{partition}: right of the line A has the higher score, left of it B."
         return self._draw(slug(f"differences-{partition}"), picture, text)
-
-    def _differences(self, partition: str, metric: str, rows: Rows) -> Sheet:
-        cells = [
-            [
-                text(pair_name(row["a"], row["b"])),
-                plain(row["score_a"]),
-                plain(row["score_b"]),
-                difference(Estimate(row["difference"], row["low"], row["high"])),
-                count(row["n"]),
-                count(row["n_speakers"]) if row["n_speakers"] else text(NONE),
-                p_value(row["p"]),
-                p_value(row["p_holm"], LEVEL),
-            ]
-            for row in rows
-        ]
-        lacking = "".join(
-            f"; {one}" for one in dict.fromkeys(row["lacking"] for row in rows) if one
-        )
-        return Sheet(
-            f"{NAMES[metric]}, {partition}",
-            f"{NAMES[metric]} of A and B, {partition}, on the rows that both hold out, and A minus "
-            f"B with its {self.confidence} interval; speakers are resampled and swapped, else "
-            f"utterances{lacking}; Holm over all rows of this table, bold up to "
-            f"{LEVEL:g}",
-            ["run", "A", "B", "A minus B", "n", "speakers", "p", "p, Holm"],
-            [cells],
-            slug(f"differences-{partition}-{metric}"),
-        )
 
     def _details(self, partition: str, beside: Rows) -> list[Sheet]:
         here = [row for row in beside if row["partition"] == partition]
@@ -152,10 +123,42 @@ class _Book(Book):
         )
 
 
-def _settings(found: Sequence[Setting]) -> Sheet:
+def differences(found: Comparison, partition: str, metric: str, rows: Rows) -> Sheet:
+    """A minus B of every pair of runs, of a metric on a partition."""
+    confidence = f"{found.recipe.evaluate.confidence:.0%}"
+    cells = [
+        [
+            text(pair_name(row["a"], row["b"])),
+            plain(row["score_a"]),
+            plain(row["score_b"]),
+            difference(Estimate(row["difference"], row["low"], row["high"])),
+            count(row["n"]),
+            count(row["n_speakers"]) if row["n_speakers"] else text(NONE),
+            p_value(row["p"]),
+            p_value(row["p_holm"], LEVEL),
+        ]
+        for row in rows
+    ]
+    lacking = "".join(f"; {why}" for why in dict.fromkeys(row["lacking"] for row in rows) if why)
+    return Sheet(
+        f"{NAMES[metric]}, {partition}",
+        f"{NAMES[metric]} of A and B, {partition}, on the rows that both hold out, and A minus "
+        f"B with its {confidence} interval; speakers are resampled and swapped, else "
+        f"utterances{lacking}; Holm over all rows of this table, bold up to "
+        f"{LEVEL:g}",
+        ["run", "A", "B", "A minus B", "n", "speakers", "p", "p, Holm"],
+        [cells],
+        slug(f"differences-{partition}-{metric}"),
+    )
+
+
+def settings(found: Comparison) -> Sheet | None:
+    """The settings that differ, where some do."""
+    if not found.settings:
+        return None
     rows = [
-        [text(one.key), text(one.a), text(one.b), text(", ".join(one.pairs) or "all")]
-        for one in found
+        [text(each.key), text(each.a), text(each.b), text(", ".join(each.pairs) or "all")]
+        for each in found.settings
     ]
     return Sheet(
         "Settings that differ",

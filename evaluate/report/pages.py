@@ -31,7 +31,6 @@ from evaluate.report.book import Book, Shown, slug
 from evaluate.report.examples import Audio
 from evaluate.report.paper import Paper
 from evaluate.report.tables import Sheet
-from evaluate.runs import record as runs
 from evaluate.runs.files import fingerprint
 from evaluate.runs.folders import PREDICTIONS, run_folders
 from evaluate.runs.predictions import read_predictions
@@ -169,6 +168,8 @@ class _Book(Book):
         recipe, scored = study.recipe, study.scored
         done = {(one.kind, one.member) for one in scored}
         others = study.by_protocol()[1:]
+        main = self._keep(sheets.overview(recipe, scored, self._pages, study.statistics))
+        said = {note for sheet in main for note in sheet.notes}
         self._page(
             "index.html",
             "index.html",
@@ -180,10 +181,13 @@ class _Book(Book):
                 if (kind, member) not in done
             ],
             left_out=() if study.paper.sheets else study.paper.left_out,
-            main=self._keep(sheets.overview(recipe, scored, self._pages, study.statistics)),
-            bold=contrasts.best_notes(study.statistics),
+            main=main,
             pictures=self._overview_pictures(),
-            subsets=[contrasts.best_subsets(study.subsets.record)] if study.subsets else [],
+            subsets=[
+                contrasts.best_subsets(found.record, stale=found.stale)
+                for found in (study.subsets,)
+                if found
+            ],
             others=self._keep(
                 *(sheets.overview(one, more, self._pages) for one, _, more in others),
                 sheets.gaps(recipe, scored, study.protocols, self._pages),
@@ -192,7 +196,7 @@ class _Book(Book):
                 *(sheets.grid(one, f"grid-{self._stems[one.folder]}") for one in scored),
                 sheets.targets(recipe, scored, self._pages),
             ),
-            notes=_gathered(scored),
+            notes=[(note, titles) for note, titles in _gathered(scored) if note not in said],
             n_runs=len(scored),
             by_speakers=any(one.scores.n_speakers for one in scored),
         )
@@ -433,10 +437,7 @@ class _Book(Book):
         for sweep in self.study.sweeps:
             stem = slug(f"layers-{sweep.model}")
             sheet = sheets.layers(self.study.recipe, sweep, stem, self._pages)
-            chosen = runs.chosen_text(sweep.chosen) if sweep.chosen else ""
-            models.append(
-                (sweep.model, self._layer_pictures(sweep, stem), self._keep(sheet), chosen)
-            )
+            models.append((sweep, self._layer_pictures(sweep, stem), self._keep(sheet)))
         self._page("layers.html", "layers.html", "Layers", models=models)
 
     def _layer_pictures(self, sweep: Sweep, stem: str) -> list[Shown]:

@@ -68,20 +68,22 @@ def best(statistics: Statistics | None, partition: str, metric: str) -> Sequence
     return found.metrics[metric].not_worse if found else ()
 
 
-def best_notes(statistics: Statistics) -> list[str]:
-    """What bold print in the overview means, and where it can mean little."""
-    notes: list[str] = []
-    for name, found in statistics.partitions.items():
-        test = found.test
-        if not notes:
-            notes.append(
-                "Bold: the best, and all that cannot be told from it at the "
-                f"{test.level:.0%} level (swaps of speakers, else of utterances; corrected over "
-                "comparisons with the best)."
-            )
-        if text := least_p_of_best(found):
-            notes.append(f"{name}: {text}.")
-    return notes
+def best_meaning(statistics: Statistics | None) -> str:
+    """What bold print in the overview means; empty where nothing was compared."""
+    for found in statistics.partitions.values() if statistics else ():
+        return (
+            f"the best, and all that cannot be told from it at the {found.test.level:.0%} "
+            "level (swaps of speakers, else of utterances; corrected over comparisons with the "
+            "best)"
+        )
+    return ""
+
+
+def best_notes(statistics: Statistics | None, partitions: Sequence[str]) -> list[str]:
+    """Where bold print in the overview can mean little."""
+    compared = statistics.partitions if statistics else {}
+    least = {name: least_p_of_best(compared[name]) for name in partitions if name in compared}
+    return [f"{name}: {why}" for name, why in least.items() if why]
 
 
 def comparisons(
@@ -308,7 +310,7 @@ def _count_or_none(value: int | None) -> Cell:
 # -- subsets ---------------------------------------------------------------------------------
 
 
-def subsets(found: Subsets, name: str = "subsets") -> Sheet:
+def subsets(found: Subsets, name: str = "subsets", *, stale: bool = False) -> Sheet:
     """Every choice of models, beside what it is worth where it was not chosen.
 
     Parameters
@@ -317,6 +319,8 @@ def subsets(found: Subsets, name: str = "subsets") -> Sheet:
         One of `evaluate.scores.subsets.by_corpus`.
     name : str
         Stem of the table's files.
+    stale : bool
+        Chosen with another recipe than today's.
     """
     drawn = {(one.method, one.metric, one.k): one for one in found.random}
     lacking = f"; UAR: {found.lacking}" if found.lacking else ""
@@ -345,9 +349,9 @@ def subsets(found: Subsets, name: str = "subsets") -> Sheet:
     on = f"chosen on {found.chosen_on}" if found.chosen_on else "chosen elsewhere"
     return Sheet(
         f"Subsets of models, {found.partition}",
-        f"Subsets of {len(found.members)} models, {found.partition}: the best, which is "
-        "chosen on the rows that it is scored on; one chosen without them; the difference of the "
-        f"two; and random subsets as large as the best{lacking}",
+        f"Subsets of {len(found.members)} models, {found.partition}{' (stale)' * stale}: the best, "
+        "chosen on the rows that it is scored on; one chosen without them; their difference; "
+        f"random ones as large as the best{lacking}",
         [
             "score",
             "method",
@@ -363,12 +367,13 @@ def subsets(found: Subsets, name: str = "subsets") -> Sheet:
         ],
         [rows],
         name,
+        notes=[] if found.chosen_on or not found.why else [found.why],
     )
 
 
-def best_subsets(found: Subsets) -> Sheet:
+def best_subsets(found: Subsets, *, stale: bool = False) -> Sheet:
     """The choices over all sizes alone, for the page of scores."""
-    whole = subsets(found)
+    whole = subsets(found, stale=stale)
     rows = [row for row in whole.rows if row[whole.header.index("size")].text == ANY]
     return replace(whole, blocks=[rows], name="")
 

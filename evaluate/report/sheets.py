@@ -16,10 +16,20 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from evaluate.report.examples import Audio
-from evaluate.report.pair_sheets import best
-from evaluate.report.tables import NONE, Cell, Sheet, count, entry, plain, text
+from evaluate.report.pair_sheets import best, best_meaning, best_notes
+from evaluate.report.tables import NONE, Cell, Sheet, count, difference, entry, plain, text
+from evaluate.runs import record as runs
 from evaluate.runs.files import fingerprint
-from evaluate.scores.records import Gap, PartitionScores, RowScores, Seeds, Statistics, TargetScore
+from evaluate.scores.records import (
+    Gap,
+    PartitionScores,
+    PartitionSeeds,
+    RowScores,
+    Seeds,
+    Statistics,
+    TargetScore,
+    turned,
+)
 from evaluate.scores.score import (
     FEW_SPEAKERS,
     GRID,
@@ -30,6 +40,7 @@ from evaluate.scores.score import (
     Scored,
     both_scores,
     caption,
+    column_notes,
     gap_size,
     gap_text,
     marked_partition,
@@ -77,7 +88,7 @@ def overview(
 ) -> Sheet:
     """Every run of a protocol by the metrics of the overview.
 
-    The best, and what `statistics` cannot tell from it, is in bold.
+    The best, and what `statistics` cannot tell from it, is in bold; `pages` may be empty.
     """
     partitions, shown = partitions_of(scored), SHOWN[recipe.task]
     most = {p: max(part.n if (part := one.scores.partitions.get(p)) else 0 for one in scored)
@@ -101,6 +112,8 @@ def overview(
         ["run", *(f"{one}, {NAMES[metric]}" for one in marked for metric in shown)],
         blocks(scored, row),
         f"scores-{protocol}" if protocol else "scores",
+        best_meaning(statistics),
+        [*column_notes(recipe, scored, partitions), *best_notes(statistics, partitions)],
     )
 
 
@@ -158,31 +171,31 @@ def gaps(recipe: Recipe, scored: Sequence[Scored], others: Protocols, pages: Pag
     if not others.scored:
         return None
     metric = SHOWN[recipe.task][0]
-    by_name = {name: {one.member: one for one in more} for name, more in others.scored.items()}
+    by_name = {name: {run.member: run for run in more} for name, more in others.scored.items()}
+    main = {run.member: run for run in scored if run.kind == "model"}
 
-    def cell(one: Scored | None) -> Cell:
-        found = one.scores.partitions.get("test") if one else None
-        if one is None or not found or not found.metrics:
-            return Cell(NONE)
-        marks = ["stale"] if one.stale else []
-        link = pages.get(one.folder, "")
-        return replace(entry(found.metrics[metric]), marks=marks, href=link)
+    def cell(run: Scored | None) -> Cell:
+        found = run.scores.partitions.get("test") if run else None
+        if run is None or not found or not found.metrics:
+            return Cell("masked" if found else NONE)
+        shown = entry(found.metrics[metric], "; ".join(_few(found)))
+        marks = ["stale"] if run.stale else []
+        return replace(shown, marks=marks, href=pages.get(run.folder, ""))
 
     rows = []
-    for one in scored:
-        if one.kind != "model":
-            continue
-        row = [title_cell(one, pages), cell(one)]
+    for member in dict.fromkeys([*main, *(name for more in by_name.values() for name in more)]):
+        known = [of[member] for of in (main, *by_name.values()) if member in of]
+        row = [title_cell(known[0], pages), cell(main.get(member))]
         for name, members in by_name.items():
-            gap = others.gaps[name].get(one.member)
-            row.append(cell(members.get(one.member)))
+            gap = others.gaps[name].get(member)
+            row.append(cell(members.get(member)))
             row.append(_gap_cell(gap, metric) if gap else Cell(NONE))
         rows.append(row)
     columns = [part for name in by_name for part in (name, f"{name}, difference")]
     return Sheet(
         "Protocols",
         f"{NAMES[metric]} on test by protocol; differences to {recipe.split.outer} are paired, on "
-        "the rows that both hold out",
+        "the rows that both hold out, with the scores of both there",
         ["run", recipe.split.outer, *columns],
         [rows],
         "protocols",
@@ -190,7 +203,20 @@ def gaps(recipe: Recipe, scored: Sequence[Scored], others: Protocols, pages: Pag
 
 
 def seeds(recipe: Recipe, found: Seeds | None, titles: Mapping[str, str]) -> list[Sheet]:
-    """The first metric of every system over seeds, a table a partition."""
+    """The first metric over seeds, and the gains of the best over others: tables a partition.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    found : Seeds or None
+    titles : mapping
+        System -> title of its run.
+
+    Returns
+    -------
+    list of Sheet
+        None where nothing was repeated.
+    """
     metric = SHOWN[recipe.task][0]
     result: list[Sheet] = []
     if not found:
@@ -198,14 +224,62 @@ def seeds(recipe: Recipe, found: Seeds | None, titles: Mapping[str, str]) -> lis
     for partition, part in found.partitions.items():
         rows = []
         for system, scores in part.systems.items():
-            one = scores[metric]
-            numbers = [plain(of) for of in (one.mean, one.deviation, one.least, one.largest)]
-            rows.append([text(titles.get(system, system)), *numbers, count(len(one.by_seed))])
+            spread = scores[metric]
+            numbers = [
+                plain(of) for of in (spread.mean, spread.deviation, spread.least, spread.largest)
+            ]
+            rows.append([text(titles.get(system, system)), *numbers, count(len(spread.by_seed))])
         caption = f"{NAMES[metric]} on {partition} over seeds {', '.join(map(str, found.seeds))}"
         header = ["run", "mean", "deviation", "least", "largest", "seeds"]
         name = f"seeds-{partition}"
-        result.append(Sheet(f"Other seeds, {partition}", caption, header, [rows], name))
+        notes = [f"left out: {system}: {why}" for system, why in found.left_out.items()]
+        title = f"Other seeds, {partition}"
+        result.append(Sheet(title, caption, header, [rows], name, notes=notes))
+        result += _seed_gains(recipe, part, partition, metric, titles)
     return result
+
+
+def _seed_gains(
+    recipe: Recipe,
+    part: PartitionSeeds,
+    partition: str,
+    metric: str,
+    titles: Mapping[str, str],
+) -> list[Sheet]:
+    """The gains of the system with the highest mean over the others; none without pairs."""
+    means = {system: scores[metric].mean for system, scores in part.systems.items()}
+    known = {system: mean for system, mean in means.items() if mean is not None}
+    highest = max(known, key=known.__getitem__) if known else None
+    pairs = [pair for pair in part.pairs.get(metric, ()) if highest in (pair.a, pair.b)]
+    if highest is None or not pairs:
+        return []
+    rows = []
+    for pair in pairs:
+        other = pair.b if pair.a == highest else pair.a
+        gain = pair.mean if pair.a == highest else turned(pair.mean)
+        parts = (pair.of_gain, pair.share)
+        cells = [difference(gain), plain(pair.deviation), *map(_percent, parts)]
+        rows.append([text(titles.get(other, other)), *cells])
+    unlike = "the seeds hold out other rows, the chance of which is in theirs"
+    lacking = dict.fromkeys(pair.lacking for pair in pairs if pair.lacking)
+    best_title = titles.get(highest, highest)
+    confidence = f"{recipe.evaluate.confidence:.0%}"
+    return [
+        Sheet(
+            f"Gains over seeds, {partition}",
+            f"{NAMES[metric]} on {partition}: gain of {best_title} over others, with its "
+            f"{confidence} interval over speakers; share: what the seeds have of the variance "
+            "that they and the speakers give one run",
+            ["over", "gain", "deviation over seeds", "to the gain", "share of the variance"],
+            [rows],
+            f"seeds-gains-{partition}",
+            notes=[*([] if part.same_rows else [unlike]), *lacking],
+        )
+    ]
+
+
+def _percent(value: float | None) -> Cell:
+    return Cell("undefined" if value is None else f"{value:.0%}", value)
 
 
 def _gap_cell(gap: Gap, metric: str) -> Cell:
@@ -447,8 +521,8 @@ def layers(recipe: Recipe, sweep: Sweep, name: str, pages: Pages) -> Sheet:
         chosen_by = Cell(NONE)
         if isinstance(layer, int):
             selection = sweep.selection[layer]
-            if selection is not None:
-                chosen_by = Cell(f"{selection:.4f}", selection)
+            known = "undefined" if selection is None else f"{selection:.4f}"
+            chosen_by = Cell(known, selection)
         cells = [_overview_cell(one.scores.partitions.get(p), metric) for p in partitions]
         cells = [
             replace(cell, marks=["highest, optimistic"]) if layer == highest[p] else cell
@@ -466,6 +540,7 @@ def layers(recipe: Recipe, sweep: Sweep, name: str, pages: Pages) -> Sheet:
          *(f"{marked_partition(p, sweep.runs)}, {NAMES[metric]}" for p in partitions)],
         [part for part in parts if part],
         name,
+        notes=[f"best: {runs.chosen_text(sweep.chosen)}"] if sweep.chosen else [],
     )  # fmt: skip
 
 

@@ -35,17 +35,51 @@ WRITTEN = ("*.html", "figures/*.svg", "figures/*.pdf", "tables/*.csv", "tables/*
 """What a report's folder holds under names that follow the runs."""
 
 
-def make_report(recipe: Recipe, runs_folder: Path, stores: Path, data: Path) -> Path:
-    """Write `runs/<recipe>/report/` from the finished runs of a recipe.
-
-    Runs that are not finished are named on the first page. Pages, figures and tables of an earlier
-    report that this one lacks are removed.
+def read_study(recipe: Recipe, runs_folder: Path, stores: Path, data: Path) -> Study:
+    """Read what a report shows, computing nothing.
 
     Parameters
     ----------
     recipe : Recipe
-    runs_folder, stores, data : path
+    runs_folder, stores, data : Path
         Where runs, tables and recordings are; without the latter two the report says what it lacks.
+
+    Returns
+    -------
+    Study
+
+    Raises
+    ------
+    RunError
+        Where no run is finished, or a run's scores are missing or outdated.
+    """
+    scored = read_all(recipe, runs_folder, stores=stores)
+    results = read_results(recipe, scored, runs_folder, stores)
+    roots = {name: corpus_root(recipe, name, data) for name in recipe.corpora}
+    return Study(
+        recipe,
+        scored,
+        read_protocols(recipe, runs_folder),
+        read_sweeps(recipe, runs_folder),
+        read_statistics(recipe, scored, runs_folder),
+        results.subsets,
+        read_seeds(recipe, runs_folder),
+        results.tables,
+        find_audio(roots, results.tables, report_folder(recipe, runs_folder)),
+        read_paper(results, runs_folder, stores),
+    )
+
+
+def report_folder(recipe: Recipe, runs_folder: Path) -> Path:
+    """Where the report on a recipe's runs lies."""
+    return runs_folder / recipe.name / "report"
+
+
+def write_report(study: Study, runs_folder: Path) -> Path:
+    """Write `runs/<recipe>/report/`.
+
+    Runs that are not finished are named on the first page. Pages, figures and tables of an earlier
+    report that this one lacks are removed.
 
     Returns
     -------
@@ -55,26 +89,16 @@ def make_report(recipe: Recipe, runs_folder: Path, stores: Path, data: Path) -> 
     Raises
     ------
     RunError
-        Where no run is finished, or a run's scores are missing or outdated.
+        Where a file cannot be written, or a run's predictions cannot be read.
     """
-    folder = runs_folder / recipe.name / "report"
-    scored = read_all(recipe, runs_folder, stores=stores)
-    results = read_results(recipe, scored, runs_folder, stores)
-    roots = {name: corpus_root(recipe, name, data) for name in recipe.corpora}
-    study = Study(
-        recipe,
-        scored,
-        read_protocols(recipe, runs_folder),
-        read_sweeps(recipe, runs_folder),
-        read_statistics(recipe, scored, runs_folder),
-        results.subsets,
-        read_seeds(recipe, runs_folder),
-        results.tables,
-        find_audio(roots, results.tables, folder),
-        read_paper(results, runs_folder, stores),
-    )
+    folder = report_folder(study.recipe, runs_folder)
     _write(folder, render(study))
     return folder / FIRST
+
+
+def make_report(recipe: Recipe, runs_folder: Path, stores: Path, data: Path) -> Path:
+    """Read and write the report on the finished runs of a recipe; its first page."""
+    return write_report(read_study(recipe, runs_folder, stores, data), runs_folder)
 
 
 def make_comparison(found: Comparison) -> Path:

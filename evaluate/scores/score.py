@@ -1,4 +1,4 @@
-"""Predictions -> `scores.json`, and the table on the terminal.
+"""Predictions -> `scores.json`, and what its numbers are in words.
 
 Conventions
 -----------
@@ -62,7 +62,6 @@ from evaluate.scores.records import (
     ProtocolGaps,
     RowScores,
     RunScores,
-    Statistics,
     TargetScore,
     Transfer,
     estimate,
@@ -724,54 +723,7 @@ def _no_gap(why: str) -> Gap:
     return Gap(0, None, {}, {}, why=why)
 
 
-# -- the terminal ----------------------------------------------------------------------------
-
-
-def overview(recipe: Recipe, scored: Sequence[Scored], statistics: Statistics | None = None) -> str:
-    """Lay out the table of a recipe's runs: models, a rule, fused rows.
-
-    Examples of a cell: `0.412 [0.380, 0.441]`, and `0.412 [0.380, 0.441] (8 speakers)` where the
-    speakers are few. With `statistics` (`evaluate.scores.pairs`), a `*` marks the best of a column
-    and those not worse.
-    """
-    shown = SHOWN[recipe.task]
-    partitions = [p for p in PARTITIONS if any(p in s.scores.partitions for s in scored)]
-    several = len(shown) > 1
-    header = [
-        "",
-        *(
-            marked_partition(p, scored, NAMES[m] if several else "")
-            for p in partitions
-            for m in shown
-        ),
-    ]
-    body = [
-        [
-            one.marked_title,
-            *(
-                cell_text(one.scores.partitions.get(p), m) + _star(one, p, m, statistics)
-                for p in partitions
-                for m in shown
-            ),
-        ]
-        for one in scored
-    ]
-    widths = [max(map(len, column)) for column in zip(header, *body, strict=True)]
-    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in body]
-    rule = "-" * (sum(widths) + 2 * len(widths) - 2)
-    fused = [line for line, one in zip(lines, scored, strict=True) if one.kind == "fusion"]
-    single = [line for line, one in zip(lines, scored, strict=True) if one.kind == "model"]
-    top = "  ".join(c.ljust(w) for c, w in zip(header, widths, strict=True))
-    table = [top, rule, *single, *([rule, *fused] if fused and single else fused)]
-    notes = [*_column_notes(recipe, scored, partitions), *_star_notes(statistics, partitions)]
-    blocks = [block for one in scored for block in (transfer_text(one), grid_text(one)) if block]
-    lines = [caption(recipe, scored), "", *(line.rstrip() for line in table), *notes, *blocks]
-    return "\n".join(lines)
-
-
-def _star(one: Scored, partition: str, metric: str, statistics: Statistics | None) -> str:
-    found = statistics.partitions.get(partition) if statistics else None
-    return " *" if found and one.name in found.metrics[metric].not_worse else ""
+# -- in words -------------------------------------------------------------------------------
 
 
 def optimism(partition: str, scored: Sequence[Scored]) -> str:
@@ -786,7 +738,7 @@ def marked_partition(partition: str, scored: Sequence[Scored], metric: str = "")
     return f"{name} (optimistic)" if optimism(partition, scored) else name
 
 
-def _column_notes(recipe: Recipe, scored: Sequence[Scored], partitions: Sequence[str]) -> list[str]:
+def column_notes(recipe: Recipe, scored: Sequence[Scored], partitions: Sequence[str]) -> list[str]:
     """Where a column is optimistic, and what those of UAR and their intervals go without."""
     found = [
         line
@@ -799,24 +751,7 @@ def _column_notes(recipe: Recipe, scored: Sequence[Scored], partitions: Sequence
             *_lacking_notes(name, part.metrics, recipe),
         )
     ]
-    return ["", *dict.fromkeys(found)] if found else []
-
-
-def _star_notes(statistics: Statistics | None, partitions: Sequence[str]) -> list[str]:
-    """What the stars mean, and where they mean little."""
-    if not statistics or not statistics.partitions:
-        return []
-    level = next(iter(statistics.partitions.values())).test.level
-    lines = [
-        "",
-        f"* the best, and all that cannot be told from it at the {level:.0%} level",
-        "  (swaps of speakers, else of utterances; corrected over comparisons with the best)",
-    ]
-    for name in partitions:
-        found = statistics.partitions.get(name)
-        if found and (text := least_p_of_best(found)):
-            lines.append(f"  {name}: {text}")
-    return lines
+    return list(dict.fromkeys(found))
 
 
 def units(found: PartitionStatistics) -> str:
@@ -847,78 +782,6 @@ def least_p(units: str, test: PermutationTest, n: int, what: str, end: str = "")
         return ""
     few = ": too few to tell any two apart" if least > test.level else ""
     return f"{units}, {counted(n, what)}{end}: a corrected p is {least:.2g} at least{few}"
-
-
-def transfer_text(one: Scored) -> str:
-    """The first metric of a cross-corpus run, a row what was trained on; empty for others."""
-    transfer = one.scores.transfer
-    if transfer is None:
-        return ""
-    metric = SHOWN[one.scores.task][0]
-    head = f"\n{one.marked_title}: {NAMES[metric]}, trained on (rows), tested on (columns)"
-    rows = [["", *transfer.test]]
-    for train, cells in zip(transfer.train, transfer.cells, strict=True):
-        rows.append([train, *(cell_text(cell, metric) for cell in cells)])
-    return "\n".join([head, *aligned(rows)])
-
-
-def grid_text(one: Scored) -> str:
-    """The first metric of a run over the grid of speakers and sentences; empty for others."""
-    if one.scores.gaps is None:
-        return ""
-    metric = SHOWN[one.scores.task][0]
-    head = f"\n{one.marked_title}: {NAMES[metric]} of the same rows, by what was trained on"
-    rows = [["", *(name for name, _ in GRID[0][1])]]
-    for title, cells in GRID:
-        rows.append([title, *(_grid_cell(one, partition, metric) for _, partition in cells)])
-    return "\n".join([head, *aligned(rows)])
-
-
-def protocols_text(recipe: Recipe, main: Sequence[Scored], found: Protocols) -> str:
-    """The first metric of every model by every protocol, on `test`, with the gap to the main one.
-
-    Empty where no protocol of `[split] also` has a finished run.
-    """
-    if not found.scored:
-        return ""
-    metric = SHOWN[recipe.task][0]
-    head = (
-        f"\n{NAMES[metric]} by protocol, test; differences to {recipe.split.outer} are paired, on "
-        "the rows that both hold out, with the scores of both there"
-    )
-    members = {one.member: one for one in main if one.kind == "model"}
-    rows = [["", recipe.split.outer, *(part for name in found.scored for part in (name, "gap"))]]
-    by_name = {name: {one.member: one for one in more} for name, more in found.scored.items()}
-    for member in dict.fromkeys([*members, *(one for more in by_name.values() for one in more)]):
-        shown = next(one[member] for one in (members, *by_name.values()) if member in one)
-        row = [shown.marked_title, _test_cell(members.get(member), metric)]
-        for name, of_protocol in by_name.items():
-            gap = found.gaps[name].get(member)
-            row.append(_test_cell(of_protocol.get(member), metric))
-            row.append(_gap_cell(gap, metric) if gap else "-")
-        rows.append(row)
-    grids = [grid_text(one) for more in found.scored.values() for one in more]
-    return "\n".join([head, *aligned(rows), *filter(None, grids)])
-
-
-def _gap_cell(gap: Gap, metric: str) -> str:
-    if not gap.metrics:
-        return gap_text(gap, metric)
-    size = gap_size(gap.n, gap.n_speakers, gap.lacking)
-    return f"{both_scores(gap, metric)}: {gap_text(gap, metric)} ({size})"
-
-
-def _test_cell(one: Scored | None, metric: str) -> str:
-    if one is None:
-        return "-"
-    text = cell_text(one.scores.partitions.get("test"), metric)
-    return f"{text} (stale)" if one.stale else text
-
-
-def _grid_cell(one: Scored, partition: str, metric: str) -> str:
-    text = cell_text(one.scores.partitions.get(partition), metric)
-    gap = (one.scores.gaps or {}).get(partition)
-    return text if gap is None else f"{text}; {gap_text(gap, metric)}"
 
 
 def gap_text(gap: Gap, metric: str) -> str:
@@ -963,15 +826,6 @@ def gap_size(n: int, n_speakers: int | None, lacking: str = "") -> str:
     return ", ".join(filter(None, [f"n = {n}", few, lacking]))
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a table, its columns padded."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-
-
 def caption(recipe: Recipe, scored: Sequence[Scored]) -> str:
     """Say what the numbers of the overview are and on how much they stand."""
     names = " and ".join(NAMES[m] for m in SHOWN[recipe.task])
@@ -992,22 +846,6 @@ def size_text(found: RowScores) -> str:
     """Utterances and speakers of scored rows, in words."""
     text = counted(found.n, "utterance")
     return f"{text} of {counted(found.n_speakers, 'speaker')}" if found.n_speakers else text
-
-
-def cell_text(found: RowScores | None, metric: str) -> str:
-    """A score of a partition with its interval, for a table on the terminal."""
-    if found is None:
-        return "-"
-    if not found.metrics:
-        return "masked"
-    entry = found.metrics[metric]
-    text = number(entry.value)
-    if entry.low is not None:
-        text += f" [{number(entry.low)}, {number(entry.high)}]"
-    speakers = found.n_speakers
-    if (speakers := found.n_speakers) and speakers < FEW_SPEAKERS:
-        text += f" ({counted(speakers, 'speaker')})"
-    return text
 
 
 def number(value: float | None) -> str:

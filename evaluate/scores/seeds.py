@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,17 +49,12 @@ from evaluate.scores.records import (
     SeedScores,
     estimate,
     number_or_none,
-    turned,
 )
 from evaluate.scores.score import (
-    NAMES,
     PARTITIONS,
     SHOWN,
     Scored,
-    aligned,
     by_protocol,
-    difference_text,
-    number,
     read_all,
     score_all,
 )
@@ -299,59 +294,4 @@ def _difference(
         number_or_none(error),
         number_or_none(deviation / abs(mean) if mean else np.nan),
         number_or_none(seeds / both if both else np.nan),
-    )
-
-
-# -- the terminal ----------------------------------------------------------------------------
-
-
-def seeds_text(recipe: Recipe, found: Seeds | None) -> str:
-    """The first metric of every system over seeds, and the gains of the one with the highest mean.
-
-    Of `test`, else of `devel`. Empty where nothing was repeated.
-    """
-    if not found or not found.partitions:
-        return ""
-    metric = SHOWN[recipe.task][0]
-    name = next(one for one in reversed(PARTITIONS) if one in found.partitions)
-    part = found.partitions[name]
-    seeds = ", ".join(map(str, found.seeds))
-    rows = [["", "mean", "deviation", "least", "largest", "seeds"]]
-    for system, scores in part.systems.items():
-        one = scores[metric]
-        cells = [number(of) for of in (one.mean, one.deviation, one.least, one.largest)]
-        rows.append([system, *cells, str(len(one.by_seed))])
-    lines = [f"\n{NAMES[metric]} over seeds {seeds}, {name}", *aligned(rows)]
-    means = {system: one[metric].mean for system, one in part.systems.items()}
-    known = {system: mean for system, mean in means.items() if mean is not None}
-    best = max(known, key=known.__getitem__) if known else None
-    gains = [one for one in part.pairs[metric] if best in (one.a, one.b)]
-    if gains:
-        lines += ["", f"gain of {best} over", *aligned(_gain_rows(gains, best, recipe))]
-        lines.append(_what_seeds_are(part.same_rows))
-        lines += dict.fromkeys(one.lacking for one in gains if one.lacking)
-    lines += [f"left out: {system}: {why}" for system, why in found.left_out.items()]
-    return "\n".join(lines)
-
-
-def _gain_rows(
-    gains: Sequence[SeedDifference], best: str | None, recipe: Recipe
-) -> list[list[str]]:
-    interval = f"mean, {recipe.evaluate.confidence:.0%} interval over speakers"
-    rows = [["", interval, "deviation over seeds", "to the gain", "share of the variance"]]
-    for one in gains:
-        turn = one.a != best
-        gain = turned(one.mean) if turn else one.mean
-        parts = ["undefined" if of is None else f"{of:.0%}" for of in (one.of_gain, one.share)]
-        other = one.a if turn else one.b
-        rows.append([other, difference_text(gain), number(one.deviation), *parts])
-    return rows
-
-
-def _what_seeds_are(same_rows: bool) -> str:
-    rows = (
-        "" if same_rows else "\n  (the seeds hold out other rows, the chance of which is in theirs)"
-    )
-    return (
-        f"share: what the seeds have of the variance that they and the speakers give one run{rows}"
     )

@@ -39,12 +39,7 @@ from evaluate.scores.pairs import LEVEL, N_SWAPS
 from evaluate.scores.records import OPTIMISTIC, Estimate, RunScores
 from evaluate.scores.score import (
     CHOSEN_ON_DEVEL,
-    NAMES,
     SHOWN,
-    aligned,
-    difference_text,
-    gap_size,
-    number,
     paired_gap,
     scores_at_hand,
     shared_rows,
@@ -488,36 +483,6 @@ def best_note(found: Comparison) -> str:
         return ""
     name = pair_name(*(one.name for one in found.matched[-1]))
     return f"{name}: the highest selection score of each; all others have one name"
-
-
-def comparison_text(found: Comparison) -> str:
-    """The tables of the terminal."""
-    lines = [
-        f"A {found.a}",
-        f"B {found.b}",
-        *(["settings that differ, A | B:"] if found.settings else ["no setting differs"]),
-        *(f"  {one.text}" for one in found.settings),
-    ]
-    confidence = found.recipe.evaluate.confidence
-    for (partition, metric), rows in found.by_metric().items():
-        head = [f"{NAMES[metric]}, {found.marked(partition)}", "A", "B"]
-        body = [[*head, f"A minus B, {confidence:.0%} interval", "on", "p", "p (Holm)"]]
-        lines += ["", *aligned([*body, *map(_text_row, rows)])]
-        lines += filter(None, [found.optimism(partition), cannot_tell(rows)])
-    lines += ["", *filter(None, [best_note(found)])]
-    lines += [f"not compared: {one}" for one in found.not_compared()]
-    return "\n".join(lines).rstrip("\n")
-
-
-def _text_row(row: Mapping[str, Any]) -> list[str]:
-    return [
-        pair_name(row["a"], row["b"]),
-        number(row["score_a"]),
-        number(row["score_b"]),
-        difference_text(Estimate(*(row[key] for key in ("difference", "low", "high")))),
-        gap_size(row["n"], row["n_speakers"], row["lacking"]),
-        *("undefined" if row[p] is None else f"{row[p]:.3g}" for p in ("p", "p_holm")),
-    ]
 
 
 def write_table(path: Path, found: Comparison) -> None:

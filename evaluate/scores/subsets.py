@@ -19,17 +19,13 @@ from evaluate.runs.folders import fusion_folder
 from evaluate.runs.freshness import subsets_settings
 from evaluate.scores import version_0
 from evaluate.scores.marks import subset_marks
-from evaluate.scores.records import Estimate, HonestChoice, Subsets
-from evaluate.scores.score import NAMES, aligned, difference_text, number
+from evaluate.scores.records import HonestChoice, Subsets
 from evaluate.scores.stored import Kind
 from features.recipe.fusion import SUBSETS
 from features.recipe.model import Recipe
 
 FILE = Kind("subsets", Subsets, version_0.subsets, subset_marks, again="make fuse")
-FEW_ROWS = 12
-"""Where there are more, the table has only the choices over all sizes."""
 ANY = "any"
-RANDOM = "random of the best's size, 5 % to 95 %"
 
 
 @dataclass(frozen=True)
@@ -85,63 +81,3 @@ def honest_members(honest: HonestChoice) -> tuple[Sequence[str], str]:
     folds = honest.choices
     ((members, n),) = Counter(choice.members for choice in folds.values()).most_common(1)
     return members, f"{n} of {len(folds)} folds" if len(folds) > 1 else ""
-
-
-def subsets_text(recipe: Recipe, runs_folder: Path) -> str:
-    """The tables of the terminal; empty where no search is finished."""
-    found = read_subsets(recipe, runs_folder)
-    if found is None:
-        return ""
-    return "\n".join(_table(part, found.stale) for part in by_corpus(found.record))
-
-
-def _table(found: Subsets, stale: bool) -> str:
-    on = f"chosen on {found.chosen_on}" if found.chosen_on else str(found.why)
-    head = (
-        f"\nsubsets of {len(found.members)} models, {found.partition}{' (stale)' * stale}: the "
-        "best is optimistic, chosen on the rows that it is scored on"
-    )
-    random = {(one.method, one.metric, one.k): one for one in found.random}
-    shown = [row for row in found.choices if row.best is not None]
-    if len(shown) > FEW_ROWS:
-        shown = [row for row in shown if row.k == ANY]
-    rows = [
-        ["", "size", "best (optimistic)", on, "optimism", RANDOM, "best members", "chosen members"]
-    ]
-    for row in shown:
-        if (best := row.best) is None:
-            continue
-        others = f" and {best.n_best - 1} as good" if best.n_best > 1 else ""
-        drawn = random[row.method, row.metric, len(best.members)].quantiles
-        rows.append(
-            [
-                f"{NAMES[row.metric]}, {row.method}, {row.search}",
-                str(row.k),
-                number(best.value),
-                _interval(row.honest),
-                "-" if row.optimism is None else difference_text(row.optimism),
-                f"{number(drawn['0.05'])} to {number(drawn['0.95'])}",
-                _members(best.members) + others,
-                _chosen_members(row.honest),
-            ]
-        )
-    notes = [f"UAR: {found.lacking}"] if found.lacking else []
-    return "\n".join([head, *aligned(rows), *notes])
-
-
-def _members(members: Sequence[str]) -> str:
-    return f"{len(members)}: {' + '.join(members)}"
-
-
-def _chosen_members(honest: HonestChoice | None) -> str:
-    if honest is None:
-        return "-"
-    members, folds = honest_members(honest)
-    return f"{_members(members)} ({folds})" if folds else _members(members)
-
-
-def _interval(found: Estimate | None) -> str:
-    if found is None:
-        return "-"
-    text = number(found.value)
-    return text if found.low is None else f"{text} [{number(found.low)}, {number(found.high)}]"

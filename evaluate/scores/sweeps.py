@@ -12,26 +12,19 @@ Conventions
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evaluate.runs import record as runs
 from evaluate.runs.files import read_run
 from evaluate.runs.folders import ALL, split_member
 from evaluate.runs.freshness import is_stale
 from evaluate.scores.records import RunScores
 from evaluate.scores.score import (
-    NAMES,
-    PARTITIONS,
-    SHOWN,
     Scored,
-    aligned,
-    cell_text,
-    marked_partition,
     read_scores,
     score_run,
 )
@@ -136,36 +129,6 @@ def _selection(record: dict[str, Any]) -> float | None:
     return None if not scores or None in scores else float(np.mean(scores))
 
 
-def sweeps_text(recipe: Recipe, sweeps: Sequence[Sweep]) -> str:
-    """The first metric of every layer, for the terminal; empty where nothing was swept."""
-    metric, select = SHOWN[recipe.task][0], recipe.head.select
-    blocks = []
-    for sweep in sweeps:
-        partitions = [p for p in PARTITIONS if any(p in r.scores.partitions for r in sweep.runs)]
-        last = partitions[-1]
-        highest = sweep.highest(last, metric)
-        rows = [
-            [
-                "layer",
-                f"{select}, to choose by",
-                *(marked_partition(p, sweep.runs, NAMES[metric]) for p in partitions),
-            ]
-        ]
-        for layer, one in sweep.layers.items():
-            score = sweep.selection[layer]
-            cells = _cells(one, partitions, metric)
-            if layer == highest:
-                cells[-1] += " highest (optimistic)"
-            rows.append([str(layer), "undefined" if score is None else f"{score:.4f}", *cells])
-        for name, one in sweep.others.items():
-            rows.append([name, "", *_cells(one, partitions, metric)])
-        blocks.append(f"\n{sweep.model}: {NAMES[metric]} by layer")
-        blocks += aligned(rows)
-        if sweep.chosen:
-            blocks.append(f"best: {runs.chosen_text(sweep.chosen)}")
-    return "\n".join(blocks)
-
-
 def single_layers(recipe: Recipe, stores: Path) -> list[str]:
     """Say which models have no layers to compare; one without a store is passed over."""
     lines = []
@@ -175,10 +138,3 @@ def single_layers(recipe: Recipe, stores: Path) -> list[str]:
             if len(store.layers) == 1:
                 lines.append(f"{model} has one layer in its store; nothing to compare")
     return lines
-
-
-def _cells(one: Scored, partitions: Sequence[str], metric: str) -> list[str]:
-    cells = [cell_text(one.scores.partitions.get(p), metric) for p in partitions]
-    if one.stale:
-        cells[-1] += " (stale)"
-    return cells

@@ -9,10 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from evaluate.report import sheets
+from evaluate.report.writers.terminal import to_terminal
 from evaluate.runs import record as runs
 from evaluate.runs.folders import INNER, PREDICTIONS, fusion_folder, run_folder, split_member
 from evaluate.runs.freshness import fusion_settings, head_settings
 from evaluate.runs.predictions import KEY, write_predictions
+from evaluate.scores.records import Statistics
+from evaluate.scores.score import Scored
 from features.recipe.load import load_recipe
 from features.recipe.model import Recipe
 
@@ -122,3 +126,8 @@ def finish(
 def choice(score: float | None) -> dict[str, Any]:
     """A cell of the grid as `run.json` has it."""
     return {"cell": 1, "scaler": "standard", "params": {"C": 0.1}, "score": score}
+
+
+def table(recipe: Recipe, scored: Sequence[Scored], statistics: Statistics | None = None) -> str:
+    """The table of all runs on a wide terminal."""
+    return to_terminal(sheets.overview(recipe, scored, {}, statistics), 200)

@@ -12,6 +12,7 @@ import pytest
 
 from evaluate.__main__ import _parser
 from evaluate.report import write as report
+from evaluate.report.printed import comparison_text
 from evaluate.scores import score, side_by_side
 from features.common.errors import RunError
 from tests.evaluate import made, page
@@ -147,7 +148,7 @@ def test_the_command_ends_with_the_path(
 ) -> None:
     command(*folders, "--report")
     lines = capsys.readouterr().out.splitlines()
-    assert any(line.startswith("UAR, test") for line in lines)
+    assert any(line.startswith("UAR of A and B, test") for line in lines)
     assert Path(lines[-1]).is_file()
     assert Path(lines[-1]).name == "index.html"
 
@@ -172,8 +173,8 @@ def test_devel_is_marked_where_a_head_was_chosen_on_it(tmp_path: Path) -> None:
     assert found.marked("devel") == "devel"
     (where / "search.csv").write_text("cell\n0\n1\n", encoding="utf-8")
     assert found.optimism("test") == ""
-    lines = side_by_side.comparison_text(found).splitlines()
-    (at,) = [i for i, one in enumerate(lines) if "devel (optimistic)" in one]
-    assert lines[at + 2] == score.CHOSEN_ON_DEVEL
+    lines = comparison_text(found, 300).splitlines()
+    (at,) = [i for i, line in enumerate(lines) if "devel (optimistic)" in line]
+    assert lines[at + 4] == score.CHOSEN_ON_DEVEL
     shown = the_page(report.make_comparison(found).parent).shown
     assert f"devel (optimistic) Optimistic: {score.CHOSEN_ON_DEVEL}." in shown

@@ -138,10 +138,10 @@ def test_few_speakers_are_said_to_tell_little(tmp_path: Path) -> None:
     for member, right in (("one", 0.7), ("two", 0.3), ("mean", 0.6)):
         made.finish(recipe, tmp_path / "runs", member, made.classification(right=right))
     found = statistics_of(recipe, tmp_path)
-    assert contrasts.best_notes(found)[1] == (
+    assert contrasts.best_notes(found, ["devel", "test"]) == [
         "test: 5 speakers, 2 comparisons with the best: a corrected p is 0.12 at least: "
-        "too few to tell any two apart."
-    )
+        "too few to tell any two apart"
+    ]
     pairs = contrasts.comparisons(found.partitions["test"], "test", "uar", {})
     assert "; 5 speakers, 3 pairs: a corrected p is 0.19 at least: too few to" in pairs.caption
     assert contrasts.best(None, "test", "uar") == contrasts.best(found, "devel", "uar") == ()

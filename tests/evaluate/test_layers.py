@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from evaluate.__main__ import _parser, layers
+from evaluate.report.printed import layers_text
 from evaluate.scores.score import read_scores
-from evaluate.scores.sweeps import read_sweeps, score_sweeps, sweeps_text
+from evaluate.scores.sweeps import read_sweeps, score_sweeps
 from features.common.errors import RunError
 from tests.evaluate import made
 from tests.models import synthetic
@@ -53,15 +54,15 @@ def test_runs_of_a_model_at_its_layers_are_a_sweep(tmp_path: Path) -> None:
 
 def test_the_table_says_what_is_chosen_on_what(tmp_path: Path) -> None:
     recipe = sweep(tmp_path)
-    text = sweeps_text(recipe, score_sweeps(recipe, tmp_path)).splitlines()
-    assert text[1] == "one: UAR by layer"
-    assert text[2].split("  ")[0] == "layer"
-    assert "uar, to choose by" in text[2]
-    rows = {line.split()[0]: line for line in text[3:]}
+    text = layers_text(recipe, score_sweeps(recipe, tmp_path), 100).splitlines()
+    assert text[0].startswith("UAR of one by layer; below the rule, runs of other kinds.")
+    at = next(i for i, line in enumerate(text) if line.split("  ")[0] == "layer")
+    assert "uar, to choose by" in text[at]
+    rows = {line.split()[0]: line for line in text[at + 1 :] if line[0] != "-"}
     assert list(rows) == ["0", "2", "10", "best", "best:"]
     assert rows["10"].split()[1] == "undefined"
     assert rows["2"].split()[1] == "0.5500"
-    assert rows["10"].endswith("highest (optimistic)")
+    assert rows["10"].endswith("highest, optimistic)")
     assert rows["best:"] == "best: layer 2; over all rows layer 2"
 
 
@@ -79,14 +80,14 @@ def test_a_run_of_another_recipe_is_stale(tmp_path: Path) -> None:
     sweep(tmp_path)
     recipe = made.recipe(tmp_path, "classification", "[evaluate]\nbootstrap = 200")
     recipe = recipe.model_copy(update={"labels": ("anger", "sadness")})
-    assert "(stale)" in sweeps_text(recipe, score_sweeps(recipe, tmp_path))
+    assert "(stale)" in layers_text(recipe, score_sweeps(recipe, tmp_path), 100)
 
 
 def test_nothing_swept_is_nothing_said(tmp_path: Path) -> None:
     recipe = made.recipe(tmp_path, "classification")
     made.finish(recipe, tmp_path, "one", made.classification(), {"chosen": chosen(1, 1, 1)})
     assert score_sweeps(recipe, tmp_path) == []
-    assert sweeps_text(recipe, []) == ""
+    assert layers_text(recipe, [], 100) == ""
 
 
 def test_a_model_of_one_layer_has_nothing_to_compare(

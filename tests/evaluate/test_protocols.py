@@ -9,10 +9,14 @@ import pandas as pd
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
+from evaluate.report import sheets
 from evaluate.report import write as report
+from evaluate.report.printed import scores_text
+from evaluate.report.writers.terminal import to_terminal
 from evaluate.runs.predictions import read_predictions, write_predictions
 from evaluate.scores import score
 from evaluate.scores.pairs import make_statistics
+from evaluate.scores.records import Statistics
 from features.common.errors import RunError
 from features.recipe.model import Recipe
 from models.__main__ import main, parser
@@ -72,14 +76,14 @@ def test_runs_lie_beside_and_compare_on_shared_rows(trained: Recipe, tmp_path: P
     assert gap.n == 32
     assert gap.metrics["uar"].value == pytest.approx(expected)
     assert score.read_protocols(trained, folder).gaps == found.gaps
-    text = score.protocols_text(trained, main_runs, found)
+    text = to_terminal(sheets.gaps(trained, main_runs, found, {}), 200)
     line = next(line for line in text.splitlines() if line.startswith("one "))
     assert gap.scores["uar"] == pytest.approx(
         [balanced_accuracy_score(both["true"], both[pred]) for pred in ("pred", "pred_main")]
     )
     theirs, ours = gap.scores["uar"]
-    assert f" {ours:.3f} -> {theirs:.3f}: {score.gap_text(gap, 'uar')} (n = " in line
-    assert f"{score.gap_text(gap, 'uar')} (n = 32, 8 speakers)" in line
+    seen = f"{score.gap_text(gap, 'uar')} ({ours:.3f} -> {theirs:.3f} there, n = 32, 8 speakers)"
+    assert seen in line
     make_statistics(trained, main_runs, folder)
     index = report.make_report(trained, folder, tmp_path / "none", tmp_path / "none")
     pages = page.read(index.parent)
@@ -109,7 +113,7 @@ def test_a_recipe_without_them_writes_nothing(tmp_path: Path) -> None:
     recipe = synthetic.recipe(tmp_path, TEXT.replace("also", "# also"))
     assert score.score_protocols(recipe, tmp_path / "runs").scored == {}
     assert not (tmp_path / "runs").exists()
-    assert score.protocols_text(recipe, [], score.Protocols({}, {})) == ""
+    assert sheets.gaps(recipe, [], score.Protocols({}, {}), {}) is None
 
 
 def test_fusion_takes_the_main_protocol(trained: Recipe, tmp_path: Path) -> None:
@@ -134,9 +138,10 @@ def test_a_grid_beside_has_its_table_and_no_gap(tmp_path: Path) -> None:
     made.finish(recipe.beside()["grid"], tmp_path, "one", pd.concat(parts))
     found = score.score_protocols(recipe, tmp_path)
     assert found.gaps["grid"]["one"].metrics == {}
-    text = score.protocols_text(recipe, score.score_all(recipe, tmp_path), found)
+    scored = score.score_all(recipe, tmp_path)
+    text = scores_text(recipe, scored, Statistics({}), found, None, None, 300)
     assert "no gap: fitted on fewer rows: compare within its grid" in text
-    assert "one: UAR of the same rows, by what was trained on" in text.splitlines()
+    assert "\none: UAR of the same rows, by what was trained on; behind it" in text
     main_runs = score.score_all(recipe, tmp_path)
     make_statistics(recipe, main_runs, tmp_path)
     report.make_report(recipe, tmp_path, tmp_path / "none", tmp_path / "none")

@@ -19,7 +19,7 @@ from evaluate.runs.freshness import subsets_settings
 from evaluate.runs.predictions import read_predictions, write_predictions
 from evaluate.scores import score
 from evaluate.scores.pairs import make_statistics
-from evaluate.scores.subsets import FILE, subsets_text
+from evaluate.scores.subsets import FILE
 from evaluate.scores.sweeps import score_sweeps
 from features.common.command import run_command
 from features.common.errors import RunError
@@ -282,9 +282,6 @@ def test_subsets_of_each_corpus_have_a_table(tmp_path: Path) -> None:
     for corpus in ("mine", "yours"):
         assert f"Subsets of 2 models, test, {corpus} alone: the best" in shown
         assert f"tables/subsets-{corpus}.csv" in outputs(folder)
-        assert f"subsets of 2 models, test, {corpus} alone: the best" in subsets_text(
-            recipe, folder
-        )
 
 
 def test_split_and_notes_once(classified: tuple[Recipe, Path]) -> None:
@@ -441,7 +438,7 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "fused: mean" in table
     assert run("report", *where, "--stores", str(tmp_path), "--data", str(tmp_path)) == 0
     page = tmp_path / "runs" / "study" / "report" / "index.html"
-    assert capsys.readouterr().out == f"{table}\n{page}\n"
+    assert capsys.readouterr().out == f"{table}{page}\n"
     assert page.is_file()
 
 

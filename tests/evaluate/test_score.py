@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score
 
 from evaluate.metrics import metrics
+from evaluate.report import sheets
 from evaluate.report import write as report
+from evaluate.report.writers.terminal import to_terminal
 from evaluate.runs import record as runs
 from evaluate.runs.files import read_run
 from evaluate.runs.folders import PREDICTIONS, SCORES, SEARCH
@@ -100,7 +103,7 @@ def test_a_partition_that_is_masked_whole_has_no_scores(tmp_path: Path, task: st
     part = one.scores.partitions["test"]
     assert part.n == 0
     assert part.metrics == {}
-    assert "masked" in score.overview(recipe, [one])
+    assert "masked" in made.table(recipe, [one])
 
 
 def test_a_target_that_is_masked_whole_is_left_out_of_the_mean(tmp_path: Path) -> None:
@@ -129,8 +132,8 @@ def test_an_undefined_score_has_no_bounds_in_the_table(tmp_path: Path) -> None:
     recipe = made.recipe(tmp_path)
     frame = made.regression().assign(Anger_pred=0.25)
     made.finish(recipe, tmp_path / "runs", "one", frame)
-    line = score.overview(recipe, score.score_all(recipe, tmp_path / "runs")).splitlines()[-1]
-    assert line.split("  ") == ["one", *["undefined (6 speakers)"] * 2]
+    line = made.table(recipe, score.score_all(recipe, tmp_path / "runs")).splitlines()[-1]
+    assert re.split("  +", line) == ["one", *["undefined (6 speakers)"] * 2]
 
 
 def test_a_class_without_a_sample_is_counted_once(tmp_path: Path) -> None:
@@ -141,7 +144,7 @@ def test_a_class_without_a_sample_is_counted_once(tmp_path: Path) -> None:
     absent = "test: no row is of sadness; UAR is the mean over the other 2 of 3 classes"
     assert texts.count(absent) == 1
     recipe = made.recipe(tmp_path, "classification")
-    overview = score.overview(recipe, score.score_all(recipe, tmp_path / "runs"))
+    overview = made.table(recipe, score.score_all(recipe, tmp_path / "runs"))
     assert overview.splitlines().count(absent) == 1
     assert sum("in 5 of 5 folds" in text for text in texts) == 1
     assert found.partitions["test"].per_class["sadness"].recall is None
@@ -229,18 +232,21 @@ def test_the_table_has_models_then_fusions_and_marks(tmp_path: Path) -> None:
     frame = made.regression()
     made.finish(recipe, tmp_path / "runs", "two", frame, {"title": "two (untrained)"})
     made.finish(recipe, tmp_path / "runs", "mean", frame, {"optimistic": True})
-    lines = score.overview(recipe, score.score_all(recipe, tmp_path / "runs")).splitlines()
+    lines = made.table(recipe, score.score_all(recipe, tmp_path / "runs")).splitlines()
     assert lines[0] == (
         "study: Spearman's rho, mean of 3 targets, with 95% bootstrap intervals over speakers; "
         "devel 30 utterances of 6 speakers; test 30 utterances of 6 speakers"
     )
-    assert lines[2].split() == ["devel", "test"]
-    assert lines[4].startswith("two (untrained)           0.")
-    assert lines[4].count("(6 speakers)") == 2
-    assert set(lines[3]) == set(lines[5]) == {"-"}
-    assert lines[6].startswith("fused: mean (optimistic)  0.")
+    assert re.split("  +", lines[1]) == [
+        "run",
+        "devel, Spearman's rho (6 speakers)",
+        "test, Spearman's rho (6 speakers)",
+    ]
+    assert lines[3].startswith("two (untrained)           0.")
+    assert set(lines[2]) == set(lines[4]) == {"-"}
+    assert lines[5].startswith("fused: mean (optimistic)  0.")
     changed = made.recipe(tmp_path, more="[head.grid]\nC = [5.0]")
-    text = score.overview(changed, score.score_all(changed, tmp_path / "runs"))
+    text = made.table(changed, score.score_all(changed, tmp_path / "runs"))
     assert "two (untrained) (stale)" in text
 
 
@@ -249,10 +255,10 @@ def test_many_speakers_are_not_named_in_every_cell(tmp_path: Path) -> None:
     frame = made.classification(n=60)
     frame["speaker"] = [f"{i % 20:02}" for i in range(60)]
     made.finish(recipe, tmp_path / "runs", "one", frame)
-    text = score.overview(recipe, score.score_all(recipe, tmp_path / "runs"))
+    text = made.table(recipe, score.score_all(recipe, tmp_path / "runs"))
     assert "test 60 utterances of 20 speakers" in text
     assert "(20 speakers)" not in text
-    assert text.splitlines()[2].split() == ["test", "UAR", "test", "WA"]
+    assert text.splitlines()[1].split() == ["run", "test,", "UAR", "test,", "WA"]
 
 
 def by_hand(a: pd.DataFrame, b: pd.DataFrame) -> float:
@@ -310,13 +316,14 @@ def test_the_grid_is_shown_with_its_gaps(tmp_path: Path) -> None:
     gap = scores.gaps["both-seen"].metrics["uar"]
     values = [scores.partitions[name].metrics["uar"].value for name in ("both-seen", "test")]
     assert gap.value == pytest.approx(values[0] - values[1])
-    text = score.overview(recipe, score.score_all(recipe, tmp_path / "runs"))
-    lines = text.splitlines()
-    at = lines.index("one: UAR of the same rows, by what was trained on")
-    assert lines[at + 1].split() == ["sentences", "new", "sentences", "seen"]
-    assert lines[at + 2].startswith("speakers new  ")
-    assert lines[at + 2].rstrip().endswith("-")  # sentence-seen is not there
-    assert f"; {gap.value:+.3f} [" in lines[at + 3]
+    (one,) = score.score_all(recipe, tmp_path / "runs")
+    sheet = sheets.grid(one, "grid")
+    caption, header, _, *rows = to_terminal(sheet, 200).splitlines()
+    assert caption.startswith("one: UAR of the same rows, by what was trained on; behind it")
+    assert header.split() == ["trained", "on", "sentences", "new", "sentences", "seen"]
+    assert rows[0].startswith("speakers new  ")
+    assert rows[0].endswith("  -")  # sentence-seen is not there
+    assert f" ({gap.value:+.3f} [" in rows[1]
     make_statistics(recipe, score.read_all(recipe, tmp_path / "runs"), tmp_path / "runs")
     index = report.make_report(recipe, tmp_path / "runs", tmp_path / "none", tmp_path / "none")
     assert f"{gap.value:+.3f} [" in index.read_text(encoding="utf-8")
@@ -358,7 +365,7 @@ def test_resamples_without_a_class_are_left_out_and_said(tmp_path: Path) -> None
     note = f"test, UAR and macro F1: {text}"
     assert found.warnings.count(note) == 1
     both = score.score_all(recipe, tmp_path / "runs")
-    assert score.overview(recipe, both).splitlines().count(note) == 1
+    assert made.table(recipe, both).splitlines().count(note) == 1
     gap = score.paired_gap(frame, frame, recipe)
     assert gap.lacking == text
     assert score.gap_size(gap.n, gap.n_speakers, gap.lacking) == f"n = 60, 5 speakers, {text}"
@@ -407,8 +414,9 @@ def test_devel_is_marked_where_cells_were_chosen_on_it(tmp_path: Path) -> None:
         assert not found.partitions["test"].optimistic
         assert note in found.warnings
     scored = score.score_all(recipe, tmp_path / "runs")
-    lines = score.overview(recipe, scored).splitlines()
-    assert lines[2].split() == ["devel", "(optimistic)", "test"]
+    lines = made.table(recipe, scored).splitlines()
+    assert lines[1].split()[:3] == ["run", "devel", "(optimistic),"]
+    assert lines[1].count("optimistic") == 1
     assert lines.count(note) == 1
     make_statistics(recipe, scored, tmp_path / "runs")
     index = report.make_report(recipe, tmp_path / "runs", tmp_path / "none", tmp_path / "none")

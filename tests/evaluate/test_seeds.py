@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +13,8 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score
 
 from evaluate.__main__ import _parser as score_parser
+from evaluate.report import sheets
+from evaluate.report.writers.terminal import to_terminal
 from evaluate.runs.files import read_run
 from evaluate.runs.folders import run_folder
 from evaluate.scores import score, seeds
@@ -31,6 +35,10 @@ def recipe(tmp_path: Path) -> Recipe:
     found = made.recipe(tmp_path, "classification", REPEATED)
     split = found.split.model_copy(update={"seeds": [1, 2, 3]})
     return found.model_copy(update={"split": split})
+
+
+def printed(recipe: Recipe, found: Mapping[str, Any] | None) -> str:
+    return "\n".join(to_terminal(sheet, 300) for sheet in sheets.seeds(recipe, found, {}))
 
 
 def finish(recipe: Recipe, folder: Path, frames: dict[int, dict[str, pd.DataFrame]]) -> None:
@@ -123,7 +131,7 @@ def test_resamples_that_lack_a_class_are_left_out(recipe: Recipe, tmp_path: Path
     text = f"{(~whole).sum()} of 100 resamples lack a class and are left out"
     assert pair.lacking == text
     assert found.partitions["test"].pairs["wa"][0].lacking == ""
-    assert text in seeds.seeds_text(recipe, found).splitlines()
+    assert text in printed(recipe, found).splitlines()
 
 
 def test_repeats_without_any_difference_leave_the_speakers(recipe: Recipe, tmp_path: Path) -> None:
@@ -163,7 +171,7 @@ def test_seeds_that_hold_out_other_rows(recipe: Recipe, tmp_path: Path) -> None:
     assert not part.same_rows
     expected = [uar(of["one"]) - uar(of["two"]) for of in halves.values()]
     np.testing.assert_allclose(list(part.pairs["uar"][0].by_seed.values()), expected)
-    assert "hold out other rows" in seeds.seeds_text(recipe, found)
+    assert "hold out other rows" in printed(recipe, found)
 
 
 def test_what_is_left_out_is_said(recipe: Recipe, tmp_path: Path) -> None:
@@ -180,7 +188,7 @@ def test_what_is_left_out_is_said(recipe: Recipe, tmp_path: Path) -> None:
     }
     assert list(found.partitions["test"].systems) == ["one"]
     assert found.partitions["test"].pairs["uar"] == ()
-    assert "left out: two, seed 3: made with another recipe" in seeds.seeds_text(recipe, found)
+    assert "left out: two, seed 3: made with another recipe" in printed(recipe, found)
 
 
 def test_one_seed_is_no_repeat(recipe: Recipe, tmp_path: Path) -> None:
@@ -188,7 +196,7 @@ def test_one_seed_is_no_repeat(recipe: Recipe, tmp_path: Path) -> None:
     finish(recipe, tmp_path, {1: three()[1]})
     assert seeds.make_seeds(recipe, tmp_path) is None
     assert seeds.read_seeds(recipe, tmp_path) is None
-    assert seeds.seeds_text(recipe, None) == ""
+    assert printed(recipe, None) == ""
 
 
 def test_regressions_are_repeated_too(tmp_path: Path) -> None:
@@ -262,8 +270,9 @@ def test_the_whole_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     args.command(args)
     out = capsys.readouterr().out
     assert "by protocol" not in out
-    lines = out[out.index("UAR over seeds 1, 5, test") :].splitlines()
-    assert [line.split()[0] for line in lines[2:5]] == ["one", "two", "fusion/mean"]
+    lines = out[out.index("UAR on test over seeds 1, 5") :].splitlines()
+    assert [line.split("  ")[0] for line in lines[3:6]] == ["one", "two", "fused: mean (mean of 2)"]
+    assert "UAR on test: gain of " in out
     at = tmp_path / "runs" / "study" / "protocols"
     record = read_run(at / "seed-5" / "one")
     assert record is not None

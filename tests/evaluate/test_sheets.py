@@ -75,8 +75,11 @@ def test_rows_are_counted_where_another_run_has_more(tmp_path: Path) -> None:
 def test_seeds_stand_in_a_table_a_partition(tmp_path: Path) -> None:
     recipe = made.recipe(tmp_path, "classification")
     one = SeedScores({0: 1.0}, mean=0.5, deviation=0.01, least=0.49, largest=0.51)
-    found = Seeds((0, 1), {}, {"test": PartitionSeeds(True, {"one": {"uar": one}}, {})})
+    found = Seeds(
+        (0, 1), {"two": "stale"}, {"test": PartitionSeeds(True, {"one": {"uar": one}}, {})}
+    )
     (sheet,) = sheets.seeds(recipe, found, {"one": "One"})
     assert shown(sheet)[1:] == [["One", "0.500", "0.010", "0.490", "0.510", "1"]]
     assert sheet.caption == "UAR on test over seeds 0, 1"
+    assert sheet.notes == ["left out: two: stale"]
     assert sheets.seeds(recipe, None, {}) == []

@@ -11,12 +11,12 @@ import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, recall_score
 
 from evaluate.__main__ import _parser
+from evaluate.report.printed import comparison_text
 from evaluate.runs import record as runs
 from evaluate.runs.files import read_run
 from evaluate.runs.folders import ALL, PREDICTIONS, SCORES
 from evaluate.runs.predictions import write_predictions
 from evaluate.scores import score, side_by_side
-from evaluate.scores.records import Estimate
 from evaluate.statistics import permutations as comparisons
 from features.common.errors import RunError
 from features.recipe.load import load_recipe
@@ -69,13 +69,10 @@ def test_runs_of_one_name_on_the_rows_of_both(folders: tuple[Recipe, Recipe, Pat
     (setting,) = found.settings
     assert setting.text == 'head.scalers: ["standard"] | ["minmax"]'
     assert found.alone == (["two"], [])
-    text = side_by_side.comparison_text(found)
+    text = comparison_text(found, 200)
     assert "so few speakers cannot show a difference: p is 0.062 at least" in text
-    assert score.difference_text(gap_of(rows["one", "uar"])) in text
-
-
-def gap_of(row: dict[str, float]) -> Estimate:
-    return Estimate(row["difference"], row["low"], row["high"])
+    row = rows["one", "uar"]
+    assert f"{row['difference']:+.3f} [{row['low']:.3f}, {row['high']:.3f}]" in text
 
 
 def swapped(ours: pd.DataFrame, theirs: pd.DataFrame, oracle: object) -> float:
@@ -110,7 +107,7 @@ def test_regressions_by_the_tests_of_statistics(tmp_path: Path) -> None:
     swaps = comparisons.draw_swaps([f"mine/{one}" for one in pair[0]["speaker"]], 10_000, 0)
     expected = comparisons.regression_p(known, np.stack(values), "spearman", swaps)[0, 1]
     assert found.table[1]["p"] == found.table[1]["p_holm"] == pytest.approx(expected)
-    assert "no setting differs" in side_by_side.comparison_text(found)
+    assert "no setting differs" in comparison_text(found, 200)
 
 
 def test_the_best_of_each_by_its_own_selection_score(folders: tuple[Recipe, Recipe, Path]) -> None:
@@ -125,7 +122,7 @@ def test_the_best_of_each_by_its_own_selection_score(folders: tuple[Recipe, Reci
     ]  # fmt: skip
     assert found.best
     assert found.alone == ([], [])
-    text = side_by_side.comparison_text(found)
+    text = comparison_text(found, 200)
     assert "one, two: the highest selection score of each" in text
     row = found.table[-1]
     assert (row["difference"], row["p"], row["p_holm"]) == (0, 1, 1)
@@ -140,7 +137,7 @@ def test_what_cannot_be_compared_is_said(folders: tuple[Recipe, Recipe, Path]) -
         made.finish(recipe, folder, "mean", frame, {"optimistic": recipe is b})
     made.finish(a, folder, "two", frame)
     made.finish(b, folder, "two", other)
-    text = side_by_side.comparison_text(side_by_side.compare(folder / "a", folder / "b"))
+    text = comparison_text(side_by_side.compare(folder / "a", folder / "b"), 200)
     assert "not compared: two, two test: the truths differ" in text
     assert "in A alone" not in text
     assert "fusion/mean test: chosen on the rows that it is scored on" in text
@@ -244,7 +241,7 @@ def test_the_command_writes_the_table(
     given = ["compare", str(folder / "a"), str(folder / "b"), "--to", str(to)]
     args: argparse.Namespace = _parser().parse_args(given)
     args.command(args)
-    assert "UAR, test" in capsys.readouterr().out
+    assert "UAR of A and B, test" in capsys.readouterr().out
     table = pd.read_csv(to)
     assert list(table.columns) == list(side_by_side.COLUMNS)
     expected = [row["difference"] for row in side_by_side.compare(folder / "a", folder / "b").table]

@@ -225,23 +225,21 @@ def test_the_table_marks_the_best_and_those_not_worse(tmp_path: Path) -> None:
     best = found.partitions["test"].metrics["spearman"]
     assert best.best in ("one", "fusion/mean")
     assert best.not_worse == ("one", "fusion/mean")
-    lines = score.overview(recipe, scored, found).splitlines()
-    marked = {line.split("  ")[0]: line.count(") *") for line in lines[4:8]}
+    lines = made.table(recipe, scored, found).splitlines()
+    marked = {line.split("  ")[0]: line.count("] *") for line in lines[2:7]}
     assert marked["one"] == marked["fused: mean"] == 2
     assert marked["two"] == 0
-    assert lines[9].startswith("* the best, and all that cannot be told from it at the 5% level")
+    assert lines[7].startswith("* the best, and all that cannot be told from it at the 5% level")
     least = "8 speakers, 2 comparisons with the best: a corrected p is 0.016 at least"
-    assert lines[11:] == [f"  devel: {least}", f"  test: {least}"]  # something can be told
-    assert "*" not in score.overview(recipe, scored)
+    assert lines[8:] == [f"devel: {least}", f"test: {least}"]  # something can be told
+    assert "*" not in made.table(recipe, scored)
 
 
 def test_few_speakers_are_said_to_tell_little(tmp_path: Path) -> None:
     recipe, _ = finished(tmp_path, "classification")
     scored, found = made_statistics(recipe, tmp_path)
-    text = score.overview(recipe, scored, found)
-    line = (
-        "  test: 5 speakers, 2 comparisons with the best: a corrected p is 0.12 at least: too few"
-    )
+    text = made.table(recipe, scored, found)
+    line = "test: 5 speakers, 2 comparisons with the best: a corrected p is 0.12 at least: too few"
     assert f"{line} to tell any two apart" in text.splitlines()
 
 
@@ -260,7 +258,7 @@ def test_undefined_scores_and_lone_runs(tmp_path: Path) -> None:
         (kind(tmp_path / "runs", recipe.name, member) / "run.json").unlink()
     scored, found = made_statistics(recipe, tmp_path)
     assert found.partitions == {}
-    assert "*" not in score.overview(recipe, scored, found)
+    assert "*" not in made.table(recipe, scored, found)
 
 
 def test_masked_rows_and_targets_are_no_part_of_it(tmp_path: Path) -> None:

@@ -16,10 +16,12 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
+from evaluate.report.pair_sheets import subsets
+from evaluate.report.writers.terminal import to_terminal
 from evaluate.runs.folders import INNER, PREDICTIONS, run_folder
 from evaluate.runs.predictions import KEY, predicted_labels, read_predictions, write_predictions
 from evaluate.scores.records import ChosenSubset, SubsetChoice, Subsets, SubsetsOfRows
-from evaluate.scores.subsets import FILE, read_subsets, subsets_text
+from evaluate.scores.subsets import FILE, read_subsets
 from features.common.errors import RunError
 from features.recipe.model import Recipe
 from fusion.methods import mean
@@ -287,11 +289,17 @@ def test_progress_of_other_inputs_is_refused(
     assert "is of other inputs; begun anew" in capsys.readouterr().out
 
 
+def printed(recipe: Recipe, runs: Path) -> str:
+    found = read_subsets(recipe, runs)
+    assert found is not None
+    return to_terminal(subsets(found.record, stale=found.stale), 300)
+
+
 def test_the_stage_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     synthetic.classes(tmp_path)
     recipe = synthetic.recipe(tmp_path, SVC + '\n[fusion.subsets]\nmetrics = ["uar"]\n')
     where: dict[str, Any] = {"stores": tmp_path, "runs": tmp_path / "runs"}
-    assert subsets_text(recipe, where["runs"]) == ""
+    assert read_subsets(recipe, where["runs"]) is None
     for model in recipe.models:
         train_model(recipe, model, jobs=1, **where)
     capsys.readouterr()
@@ -305,15 +313,15 @@ def test_the_stage_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture
     make_subsets(recipe, tell=print, **where)
     assert capsys.readouterr().out == "fusion subsets: nothing to do\n"
 
-    text = subsets_text(recipe, where["runs"])
+    text = printed(recipe, where["runs"])
     assert "chosen on inner folds" in text
     assert f"{row_of(result, k=2).best.value:.3f}" in text
     folds = [one.members for one in row_of(result, k=2).honest.choices.values()]
-    assert f"2: {' + '.join(folds[0])} ({len(folds)} of {len(folds)} folds)" in text
+    assert f"{' + '.join(folds[0])} (2 models, {len(folds)} of {len(folds)} folds)" in text
     assert not read_subsets(recipe, where["runs"]).stale
     frame = read_predictions(tmp_path / "runs/study/two/predictions.csv")
     write_predictions(tmp_path / "runs/study/two/predictions.csv", frame.iloc[::-1])
-    assert "(stale)" in subsets_text(recipe, where["runs"])
+    assert "(stale)" in printed(recipe, where["runs"])
     make_subsets(recipe, **where)
     assert row_of(FILE.open(folder / "subsets.json").record, k=2) == row_of(result, k=2)
     (tmp_path / "runs/study/two/run.json").unlink()
@@ -328,9 +336,9 @@ def test_regression_from_end_to_end(tmp_path: Path) -> None:
     for model in recipe.models:
         train_model(recipe, model, jobs=1, **where)
     make_subsets(recipe, **where)
-    text = subsets_text(recipe, where["runs"])
+    text = printed(recipe, where["runs"])
     assert "chosen on devel" in text
-    assert "Spearman's rho, mean, exhaustive" in text
+    assert "\nSpearman's rho  mean    exhaustive  " in text
 
 
 SEARCH = """

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from evaluate.runs.folders import PREDICTIONS, SCORES, run_folder
 from evaluate.runs.predictions import read_predictions
-from evaluate.scores.score import overview, read_all, score_all
+from evaluate.scores.score import read_all, score_all
 from features.common.errors import RunError
 from features.recipe.model import Recipe
 from fusion.combine import combine
@@ -41,9 +41,9 @@ def look(recipe: Recipe, folder: Path) -> None:
     """Do with the runs of a recipe all that the commands do without training."""
     with read_or_refused(RunError):
         scored = score_all(recipe, folder)
-        overview(recipe, scored).encode("utf-8", "backslashreplace")
+        made.table(recipe, scored).encode("utf-8", "backslashreplace")
     with read_or_refused(RunError):
-        overview(recipe, read_all(recipe, folder))
+        made.table(recipe, read_all(recipe, folder))
 
 
 @given(data=damaged(*FILES.values()), task=st.sampled_from(TASKS))

@@ -18,10 +18,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
+from evaluate.report import sheets
+from evaluate.report.writers.terminal import to_terminal
 from evaluate.runs.files import read_run
 from evaluate.runs.freshness import is_stale
 from evaluate.runs.predictions import read_predictions
-from evaluate.scores.score import overview, score_all, score_run
+from evaluate.scores.score import score_all, score_run
 from features.__main__ import main as features
 from features.__main__ import parser as features_parser
 from features.common.command import run_command
@@ -706,7 +708,7 @@ def test_cross_corpus_over_mapped_labels(tmp_path: Path) -> None:
         assert cell["n"] == (corpus == name).sum()
     assert scores["partitions"]["test"]["n"] == len(y)
     (one,) = score_all(recipe, tmp_path / "runs")
-    text = overview(recipe, [one])
+    text = to_terminal(sheets.transfer(one, "pairs"), 80)
     assert "one: UAR, trained on (rows), tested on (columns)" in text
     value = transfer["cells"][0][1]["metrics"]["uar"]["value"]
     row = next(line for line in text.splitlines() if line.startswith("made  "))

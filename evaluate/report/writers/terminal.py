@@ -4,7 +4,7 @@ Conventions
 -----------
 - Columns that have no room stand below their row, by name. Names of rows that are too long stand
   above their row. Nothing is cut, and no number or interval is broken.
-- `*` is bold print. A note or mark that all numbers of a column have stands in its header, once.
+- `*` is bold print. What all numbers of a column have as a note or mark stands in its header, once.
 - A value that is not there is `-`: these lines are printed where only ASCII may be at hand.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from evaluate.report.tables import NONE, Cell, Sheet
 from features.common.terminal import folded, padded, shown, width_of
@@ -20,6 +20,8 @@ from features.common.terminal import folded, padded, shown, width_of
 BETWEEN = "  "
 LEAST_NAME = 16
 """Columns that names of rows have at least, before other columns give way to them."""
+LONG = 24
+"""Columns that a score with its interval takes; what is wider is text."""
 BELOW = "    "
 """Begins the lines below a row."""
 
@@ -36,16 +38,14 @@ class _Column:
         A text a row.
     right : bool
         Whether its cells end in one line.
+    width : int
+        Of the widest cell, or word of the header; more where there is room.
     """
 
     header: str
     cells: Sequence[str]
     right: bool
-
-    @property
-    def width(self) -> int:
-        """Of the widest cell, or word of the header."""
-        return max(map(width_of, [*folded(self.header, 0), *self.cells]))
+    width: int
 
     def cell(self, row: int) -> str:
         """The text of a row, as wide as all."""
@@ -64,8 +64,9 @@ def to_terminal(sheet: Sheet, width: int) -> str:
     names, *rest = (_column(sheet, i) for i in range(len(sheet.header)))
     name_width, beside = _layout(names, rest, width)
     below = [column for column in rest if column not in beside]
+    beside = _widened(beside, width - name_width)
     shown_width = name_width + sum(len(BETWEEN) + column.width for column in beside)
-    lines = [*folded(shown(sheet.caption), width), "", *_header(names, name_width, beside)]
+    lines = [*folded(shown(sheet.caption), width), *_header(names, name_width, beside)]
     rows = iter(range(len(sheet.rows)))
     for block in sheet.blocks:
         lines.append("-" * min(width, shown_width))
@@ -81,17 +82,16 @@ def _column(sheet: Sheet, index: int) -> _Column:
     cells = [row[index] for row in sheet.rows]
     shared = _shared(cells) if index else []
     extra = f" ({', '.join(shared)})" if shared else ""
-    return _Column(
-        shown(sheet.header[index] + extra),
-        [_text(cell, shared) for cell in cells],
-        sheet.is_number(index),
-    )
+    header = shown(sheet.header[index] + extra)
+    texts = [_text(cell, shared) for cell in cells]
+    width = max(map(width_of, [*folded(header, 0), *texts]))
+    return _Column(header, texts, sheet.is_number(index), width)
 
 
 def _shared(cells: Sequence[Cell]) -> list[str]:
-    """The notes and marks that all numbers of a column have."""
+    """The notes and marks that all numbers of a column have, where it has several."""
     known = [_extras(cell) for cell in cells if cell.value is not None]
-    if not known:
+    if len(known) < 2:
         return []
     return [extra for extra in known[0] if all(extra in extras for extras in known)]
 
@@ -109,18 +109,33 @@ def _text(cell: Cell, shared: Sequence[str]) -> str:
 
 
 def _layout(names: _Column, rest: Sequence[_Column], width: int) -> tuple[int, list[_Column]]:
-    """How wide names are, and which columns stand beside them: the widest give way first."""
+    """How wide names are, and which columns stand beside them.
+
+    Long texts give way first, the longest of them, then the columns at the right.
+    """
     beside = list(rest)
     while beside:
         room = width - sum(len(BETWEEN) + column.width for column in beside)
         if names.width <= room:
             break
-        widest = max(reversed(beside), key=lambda column: column.width)
-        if room >= LEAST_NAME and widest.width < names.width:
+        texts = [column for column in beside if column.width > LONG]
+        widest = max([names, *beside], key=lambda column: column.width)
+        if widest is names and room >= LEAST_NAME:
             fitting = [n for n in map(width_of, names.cells) if n <= room]
             return max([LEAST_NAME, *fitting]), beside
-        beside.remove(widest)
+        beside.remove(max(texts, key=lambda column: column.width) if texts else beside[-1])
     return names.width, beside
+
+
+def _widened(columns: Sequence[_Column], room: int) -> list[_Column]:
+    """The columns with their headers in one line, as many as there is room for."""
+    left = room - sum(len(BETWEEN) + column.width for column in columns)
+    found = []
+    for column in columns:
+        more = max(0, width_of(column.header) - column.width)
+        found.append(replace(column, width=column.width + more) if more <= left else column)
+        left -= more if more <= left else 0
+    return found
 
 
 def _header(names: _Column, name_width: int, beside: Sequence[_Column]) -> list[str]:
@@ -147,9 +162,15 @@ def _row(name: str, name_width: int, beside: Sequence[_Column], row: int, width:
 
 
 def _below(columns: Sequence[_Column], row: int, width: int) -> list[str]:
-    """What a row has in columns that have no room, by their names."""
-    found = [
-        f"{one.header}: {one.cells[row]}" for one in columns if one.cells[row] not in ("", "-")
-    ]
-    lines = folded("; ".join(found), width - len(BELOW), "  ") if found else []
+    """What a row has in columns that have no room, by name, as many in a line as it takes."""
+    lines: list[str] = []
+    for column in columns:
+        if column.cells[row] in ("", "-"):
+            continue
+        part = folded(f"{column.header}: {column.cells[row]}", width - len(BELOW), "  ")
+        longer = f"{lines[-1]}; {part[0]}" if lines else ""
+        if lines and len(part) == 1 and width_of(longer) <= width - len(BELOW):
+            lines[-1] = longer
+        else:
+            lines += part
     return [BELOW + line for line in lines]

@@ -1,0 +1,116 @@
+"""What commands print of finished runs: the tables of the pages, in the room of a terminal.
+
+Conventions
+-----------
+- Every function gives the lines as one text; nothing is printed here.
+- What has no room stands on the pages and in their tables, and a line says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from evaluate.report import comparison_page, sheets
+from evaluate.report.pair_sheets import best_subsets, subsets
+from evaluate.report.tables import Sheet
+from evaluate.report.writers.terminal import to_terminal
+from evaluate.scores.score import SHOWN, marked_partition
+from evaluate.scores.side_by_side import Comparison, best_note, cannot_tell
+from evaluate.scores.subsets import FoundSubsets, by_corpus
+from features.common.terminal import folded
+
+if TYPE_CHECKING:
+    from evaluate.scores.records import Seeds, Statistics
+    from evaluate.scores.score import Protocols, Scored
+    from evaluate.scores.sweeps import Sweep
+    from features.recipe.model import Recipe
+
+
+def scores_text(
+    recipe: Recipe,
+    scored: Sequence[Scored],
+    statistics: Statistics,
+    protocols: Protocols,
+    repeats: Seeds | None,
+    chosen: FoundSubsets | None,
+    width: int,
+) -> str:
+    """The scores of a recipe's runs, by protocols and seeds, and the best subsets.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    scored : sequence of Scored
+        Its finished runs.
+    statistics : Statistics
+    protocols : Protocols
+    repeats : Seeds or None
+    chosen : FoundSubsets or None
+    width : int
+        Columns of the terminal.
+    """
+    titles = {run.name: run.title for run in scored}
+    gaps = sheets.gaps(recipe, scored, protocols, {})
+    beside = [run for more in protocols.scored.values() for run in more]
+    found = [
+        _overview(recipe, scored, statistics),
+        *(sheets.transfer(run, "") for run in scored),
+        *(sheets.grid(run, "") for run in scored),
+        gaps,
+        *(sheets.grid(run, "") for run in beside),
+        *_last(sheets.seeds(recipe, repeats, titles)),
+        *(_best_subsets(chosen) if chosen else ()),
+    ]
+    return _text(found, width)
+
+
+def _overview(recipe: Recipe, scored: Sequence[Scored], statistics: Statistics) -> Sheet:
+    """The table of all runs; a metric that is the only one is named in its caption alone."""
+    whole = sheets.overview(recipe, scored, {}, statistics)
+    if len(SHOWN[recipe.task]) > 1:
+        return whole
+    partitions = [marked_partition(name, scored) for name in sheets.partitions_of(scored)]
+    return replace(whole, header=[whole.header[0], *partitions])
+
+
+def _last(found: Sequence[Sheet]) -> list[Sheet]:
+    """The tables of the last partition alone: the seeds of test, else those of devel."""
+    last = found[-1].title.rpartition(", ")[2] if found else ""
+    return [sheet for sheet in found if sheet.title.endswith(f", {last}")]
+
+
+def _best_subsets(chosen: FoundSubsets) -> list[Sheet]:
+    """The choices over all sizes, where there are such, and where all others are."""
+    tables = []
+    where = "every size: `make report`, tables/subsets.csv and fusion.html"
+    for found in by_corpus(chosen.record):
+        best, whole = (table(found, stale=chosen.stale) for table in (best_subsets, subsets))
+        part = bool(best.rows) and len(best.rows) < len(whole.rows)
+        tables.append(replace(best, notes=[*best.notes, where]) if part else whole)
+    return tables
+
+
+def layers_text(recipe: Recipe, sweeps: Sequence[Sweep], width: int) -> str:
+    """The scores of models by layer; empty where nothing was swept."""
+    return _text([sheets.layers(recipe, sweep, "", {}) for sweep in sweeps], width)
+
+
+def comparison_text(found: Comparison, width: int) -> str:
+    """Two folders of runs side by side: what differs in their settings, and in their scores."""
+    tables = []
+    for (partition, metric), rows in found.by_metric().items():
+        notes = filter(None, [found.optimism(partition), cannot_tell(rows)])
+        marked = comparison_page.differences(found, found.marked(partition), metric, rows)
+        tables.append(replace(marked, notes=[*marked.notes, *notes]))
+    differing = comparison_page.settings(found)
+    lines = [f"A {found.a}", f"B {found.b}", *([] if differing else ["no setting differs"])]
+    ends = [best_note(found), *(f"not compared: {line}" for line in found.not_compared())]
+    last = "\n".join(line for end in ends if end for line in folded(end, width, "  "))
+    text = _text([differing, *tables], width)
+    return "\n\n".join(part for part in ("\n".join(lines), text, last) if part)
+
+
+def _text(found: Iterable[Sheet | None], width: int) -> str:
+    return "\n\n".join(to_terminal(sheet, width) for sheet in found if sheet is not None)
