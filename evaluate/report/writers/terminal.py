@@ -84,7 +84,8 @@ def _column(sheet: Sheet, index: int) -> _Column:
     extra = f" ({', '.join(shared)})" if shared else ""
     header = shown(sheet.header[index] + extra)
     texts = [_text(cell, shared) for cell in cells]
-    width = max(map(width_of, [*folded(header, 0), *texts]))
+    lines = folded(header, 0) if index else [header]
+    width = max(map(width_of, [*lines, *texts]))
     return _Column(header, texts, sheet.is_number(index), width)
 
 
