@@ -70,6 +70,7 @@ def honest_members(honest: HonestChoice) -> tuple[Sequence[str], str]:
 
     Examples
     --------
+    >>> from evaluate.scores.records import ChosenSubset
     >>> def chosen(**folds):
     ...     every = {f: ChosenSubset(0.5, members=of, n_best=1) for f, of in folds.items()}
     ...     return honest_members(HonestChoice(0.5, choices=every))
