@@ -96,7 +96,7 @@ def read_predicted(recipe: Recipe, system: System, folder: Path, stores: Path) -
     if tested.empty or tested.duplicated().any():
         what = "no row" if tested.empty else "rows of several folds for one utterance"
         raise RunError(f"{path}: {what} in the partition '{TEST}'; nothing to submit")
-    paths = table.frame.set_index("utterance")["path"]
+    paths = table.rows.set_index("utterance")["path"]
     unknown = frame.loc[~frame["utterance"].isin(paths.index), "utterance"]
     if len(unknown):
         raise RunError(

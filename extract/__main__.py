@@ -270,7 +270,7 @@ def _imported(recipe: Recipe, keys: list[str], stores: Path) -> list[str]:
 def _describe_import(corpus: str, model: str, table: Table, stores: Path) -> str:
     """One line on an imported store, which is left alone."""
     with Store(store_path(stores, corpus, model)) as store:
-        rows = compare_rows(store.index, table.frame)
+        rows = compare_rows(store.index, table.rows)
         source = shown_source(store.key)
     text = f"{corpus}/{model}: {source}, {rows.n_current} of {counted(rows.n_table, 'utterance')}"
     state = "" if str(rows) == "complete" else f", {rows}; import it again to mend that"

@@ -83,7 +83,7 @@ class Memory:
         try:
             about = parse_json(read_text(self.path))
             files = dict(about["files"]) if about["decoder"] == DECODER else {}
-            old = read_table(folder).frame
+            old = read_table(folder).rows
         except (OSError, ValueError, KeyError, TypeError, CorpusError):
             return
         self.files = {name: entry for name, entry in files.items() if _is_entry(entry)}

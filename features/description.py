@@ -35,7 +35,7 @@ def describe_table(made: Table) -> list[str]:
     -------
     list of str
     """
-    table, speakers = made.frame, made.frame["speaker"]
+    table, speakers = made.rows, made.rows["speaker"]
     known = table["seconds"].dropna()
     heard = f", {duration(known.sum())} of audio" if len(known) else ""
     n_speakers = counted(speakers[speakers != ""].nunique(), "speaker")
@@ -52,14 +52,14 @@ def _label_lines(made: Table) -> list[str]:
     """How often each value of a column of texts occurs."""
     lines = []
     for column in ("partition", "gender", "language", "session", *made.labels):
-        counts = made.frame[column].value_counts()
+        counts = made.rows[column].value_counts()
         known = made.labels.get(column, sorted(counts.index))
         order = [label for label in known if label in counts]
         if list(order) != [""]:
             named = (f"{label or '(none)'} {counts[label]}" for label in order)
             lines.append(f"{column}: " + ", ".join(named))
     for name, mapping in CORPORA[made.corpus["reader"]].label_maps.items():
-        counts = made.frame["emotion"].map(mapping).value_counts().sort_index()
+        counts = made.rows["emotion"].map(mapping).value_counts().sort_index()
         text = ", ".join(f"{label} {n}" for label, n in counts.items())
         lines.append(f"emotion by the map {name}: {text}; {counts.sum()} in all")
     return lines

@@ -278,7 +278,7 @@ def load_features(
     CorpusError
         The table is missing or damaged.
     """
-    table = read_table(stores / corpus).frame
+    table = read_table(stores / corpus).rows
     blocks, found = [], np.ones(len(table), dtype=bool)
     for part in model_parts(model):
         path = store_path(stores, corpus, part)
@@ -600,7 +600,7 @@ def select_rows(recipe: Recipe, table: Table, labels: tuple[str, ...]) -> tuple[
     CorpusError
         The map names a label that the table does not have.
     """
-    rows = table.frame
+    rows = table.rows
     if recipe.target is None:
         return rows.reset_index(drop=True), ""
     own = rows[recipe.target]

@@ -45,7 +45,7 @@ class Survey:
 
     Attributes
     ----------
-    frame : DataFrame
+    rows : DataFrame
         The table with `seconds` and the hashes filled in, and columns `size` and `mtime_ns`.
     failures : dict
         Utterance -> reason, for rows whose audio cannot be used at all.
@@ -54,14 +54,14 @@ class Survey:
         What was odd.
     """
 
-    frame: pd.DataFrame
+    rows: pd.DataFrame
     failures: dict[str, str]
     root: Path
     findings: list[Finding] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        clips = clips_of(self.frame, self.root)
-        stats = zip(self.frame["size"].tolist(), self.frame["mtime_ns"].tolist(), strict=True)
+        clips = clips_of(self.rows, self.root)
+        stats = zip(self.rows["size"].tolist(), self.rows["mtime_ns"].tolist(), strict=True)
         self._files = {c.utterance: (c, *stat) for c, stat in zip(clips, stats, strict=True)}
 
     def clip(self, utterance: str) -> Clip:
@@ -88,7 +88,7 @@ def survey(table: Table, root: Path, folder: Path, keep: Table | None = None) ->
     Parameters
     ----------
     table : Table
-        As read from the corpus; its frame gets `seconds` and the hashes, its findings what is odd.
+        As read from the corpus; its rows get `seconds` and the hashes, its findings what is odd.
     root : Path
         The corpus's folder.
     folder : Path
@@ -107,7 +107,7 @@ def survey(table: Table, root: Path, folder: Path, keep: Table | None = None) ->
         The folder cannot be written.
     """
     memory = Memory(folder)
-    rows = table.frame.reset_index(drop=True).copy()
+    rows = table.rows.reset_index(drop=True).copy()
     looks = _looks(memory, clips_of(rows, root), root)
     rows["seconds"] = np.array([look.seconds for look in looks], dtype=np.float64)
     for i, name in enumerate(CONTENT):
@@ -122,7 +122,7 @@ def survey(table: Table, root: Path, folder: Path, keep: Table | None = None) ->
         root,
         _silent(rows),
     )
-    table.frame = rows
+    table.rows = rows
     table.findings = [*table.findings, *seen.findings]
     if keep is not None:
         absent = [look.position for look in looks if look.reason == NO_FILE]
@@ -173,9 +173,9 @@ def keep_measured(table: Table, old: Table, absent: Sequence[int]) -> None:
         Positions of those rows.
     """
     names = ["utterance", "path", "start", "end"]
-    columns = (old.frame[name].map(repr).tolist() for name in names)
+    columns = (old.rows[name].map(repr).tolist() for name in names)
     before = {key: i for i, key in enumerate(zip(*columns, strict=True))}
-    columns = (table.frame[name].iloc[list(absent)].map(repr).tolist() for name in names)
+    columns = (table.rows[name].iloc[list(absent)].map(repr).tolist() for name in names)
     known = [
         (row, before[key])
         for row, key in zip(absent, zip(*columns, strict=True), strict=True)
@@ -183,9 +183,9 @@ def keep_measured(table: Table, old: Table, absent: Sequence[int]) -> None:
     ]
     rows, taken = [row for row, _ in known], [at for _, at in known]
     for name in ("seconds", *CONTENT):
-        values = table.frame[name].to_numpy(copy=True)
-        values[rows] = old.frame[name].to_numpy()[taken]
-        table.frame[name] = values
+        values = table.rows[name].to_numpy(copy=True)
+        values[rows] = old.rows[name].to_numpy()[taken]
+        table.rows[name] = values
 
 
 def pointed_elsewhere(old: Table, new: Table, root: Path) -> list[str]:
@@ -207,10 +207,10 @@ def pointed_elsewhere(old: Table, new: Table, root: Path) -> list[str]:
     list of str
         In the order of the new table.
     """
-    columns = (old.frame[name].tolist() for name in ("utterance", "path", "audio_hash"))
+    columns = (old.rows[name].tolist() for name in ("utterance", "path", "audio_hash"))
     before = {utterance: (path, hashed) for utterance, path, hashed in zip(*columns, strict=True)}
     found = []
-    columns = (new.frame[name].tolist() for name in ("utterance", "path", "start", "end"))
+    columns = (new.rows[name].tolist() for name in ("utterance", "path", "start", "end"))
     for utterance, path, start, end in zip(*columns, strict=True):
         was, hashed = before.get(utterance, (path, ""))
         if path == was or not hashed:

@@ -127,7 +127,7 @@ class Table:
 
     Attributes
     ----------
-    frame : pandas.DataFrame
+    rows : pandas.DataFrame
         `COLUMNS`, then the label sets (text), the targets (float64) and `CONTENT`.
     labels : dict
         Label set -> ordered class list.
@@ -139,7 +139,7 @@ class Table:
         The corpus's record, JSON-able: key, reader, title, licence, expected counts, ...
     """
 
-    frame: pd.DataFrame
+    rows: pd.DataFrame
     labels: dict[str, tuple[str, ...]]
     targets: tuple[str, ...]
     findings: list[Finding] = field(default_factory=list)
@@ -184,7 +184,7 @@ def write_table(folder: Path, table: Table) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(table.columns)
-    writer.writerows(zip(*(_as_text(table.frame[name]) for name in table.columns), strict=True))
+    writer.writerows(zip(*(_as_text(table.rows[name]) for name in table.columns), strict=True))
     about_text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
     for name, content in (("utterances.json", about_text), ("utterances.csv", text.getvalue())):
         path = folder / name
@@ -280,7 +280,7 @@ def table_hash(table: Table, columns: Sequence[str] | None = None) -> str:
         columns = [name for name in table.columns if name not in INCIDENTAL]
     names = [*KEY, *sorted(set(columns) - set(KEY))]
     head = [names, {name: table.labels[name] for name in names if name in table.labels}]
-    rows = sorted(zip(*(_as_text(table.frame[name]) for name in names), strict=True))
+    rows = sorted(zip(*(_as_text(table.rows[name]) for name in names), strict=True))
     digest = hashlib.blake2b(digest_size=16)
     for part in (head, *rows):
         digest.update(json.dumps(part, ensure_ascii=False).encode() + b"\n")
@@ -304,9 +304,9 @@ def differences(old: Table, new: Table) -> list[str]:
             lines.append(f"label set {name}: {_classes(before)} became {_classes(after)}")
     if old.targets != new.targets:
         lines.append(f"targets: {_classes(old.targets)} became {_classes(new.targets)}")
-    # A dict and no join of frames: text stays text, and NaN equals NaN.
+    # A dict and no join of tables: text stays text, and NaN equals NaN.
     names = [n for n in old.columns if n in set(new.columns) and n not in INCIDENTAL]
-    was, now = _by_key(old.frame, names), _by_key(new.frame, names)
+    was, now = _by_key(old.rows, names), _by_key(new.rows, names)
     for kind, keys in (("gone", was.keys() - now.keys()), ("new", now.keys() - was.keys())):
         if keys:
             named = some(["/".join(key) for key in sorted(keys)])

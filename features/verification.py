@@ -101,7 +101,7 @@ def changed_audio(path: Path, root: Path) -> tuple[list[str], int]:
     if not root.is_dir():
         text = f"{root}: no such folder to compare the audio of; name it with --data or --recipe"
         return [text], 0
-    table = read_table(path.parent).frame.set_index("utterance")
+    table = read_table(path.parent).rows.set_index("utterance")
     faults: list[str] = []
     changed: list[Path] = []
     digests: dict[Path, hashlib.blake2b] = {}

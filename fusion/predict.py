@@ -53,7 +53,7 @@ def main(args: argparse.Namespace) -> int:
     corpus = corpus_name(args.audio)
     aligned = read_members(recipe, system, corpus, stores=args.stores, runs=args.runs)
     rule, learned_from = rule_of(recipe, system, aligned, args.runs)
-    table = read_table(args.stores / corpus).frame
+    table = read_table(args.stores / corpus).rows
     result = predictions(aligned, rule, table, list(recipe.targets))
     default = args.runs / recipe.name / "predict" / corpus / f"{system.name}.csv"
     to = args.to or default

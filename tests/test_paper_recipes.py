@@ -194,11 +194,11 @@ def test_published_figures_stand_beside_a_corpus_of_the_published_counts(
     data, stores, runs = (tmp_path / one for one in ("data", "stores", "runs"))
     recipe = touch_ravdess(data, stores)
     table = read_table(stores / "ravdess")
-    code = table.frame["emotion"].map(table.labels["emotion"].index).to_numpy()
+    code = table.rows["emotion"].map(table.labels["emotion"].index).to_numpy()
     centres = rng.normal(size=(8, 6))
     three = recipe.fusion["vote-of-three"].members
     features = {m: centres[code] + 1.5 * rng.normal(size=(len(code), 6)) for m in three}
-    synthetic.write(stores, table.frame, features, labels=table.labels)
+    synthetic.write(stores, table.rows, features, labels=table.labels)
     write_tables(recipe, data, stores)
     for model in three:
         train_model(recipe, model, stores=stores, runs=runs, jobs=1)

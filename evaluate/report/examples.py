@@ -62,7 +62,7 @@ def find_audio(corpora: Mapping[str, Path], tables: Mapping[str, Table], folder:
         if corpus not in tables:
             missing[corpus] = f"the table of {corpus}, which says where its audio is, is not there"
             continue
-        frame = tables[corpus].frame
+        frame = tables[corpus].rows
         found = 0
         columns = (frame[name] for name in ("utterance", "path", "start", "end"))
         for utterance, path, start, end in zip(*columns, strict=True):

@@ -549,7 +549,7 @@ def layers(recipe: Recipe, sweep: Sweep, name: str, pages: Pages) -> Sheet:
 
 def counts(corpus: str, table: Table) -> Sheet:
     """How many utterances, speakers and what else a table has."""
-    frame = table.frame
+    frame = table.rows
     speakers = frame.loc[frame["speaker"] != "", "speaker"].nunique()
     rows = [[text("utterances"), count(len(frame))]]
     if speakers:
@@ -565,7 +565,7 @@ def counts(corpus: str, table: Table) -> Sheet:
 
 def truths(recipe: Recipe, corpus: str, table: Table) -> Sheet | None:
     """Utterances of every class, or with a truth for every target, by partition."""
-    frame = table.frame
+    frame = table.rows
     partitions = [one for one in dict.fromkeys(frame["partition"]) if one]
     if recipe.target in table.labels:
         names = [*table.labels[recipe.target]]

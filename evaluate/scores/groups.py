@@ -81,7 +81,7 @@ def group_names(frame: pd.DataFrame, tables: Mapping[str, Table]) -> dict[str, n
         `{kind: object, shape (n,)}`.
     """
     keys = frame[["corpus", "utterance"]]
-    known = [table.frame for table in tables.values()]
+    known = [table.rows for table in tables.values()]
     found = {kind: np.full(len(frame), "", dtype=object) for kind in KINDS}
     if known:
         columns = ["corpus", "utterance", "gender", "language", "session"]

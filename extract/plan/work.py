@@ -253,7 +253,7 @@ class Work:
         return self.target.row_bytes * (len(self.jobs) + len(self.wanted))
 
     def __str__(self) -> str:
-        n = len(self.survey.frame)
+        n = len(self.survey.rows)
         head = f"{self.corpus}/{self.target.title}: {self.n_cached} of {n} cached"
         if self.failures:
             listed = failures_path(self.path)
@@ -287,7 +287,7 @@ def plan_work(
         The store was made under another key: both values are named, and the way out.
     """
     path = store_path(stores, corpus, target.name)
-    frame = seen.frame
+    frame = seen.rows
     old = pd.DataFrame({"utterance": [], "audio_hash": []})
     damaged: set[str] = set()
     stamp = file_stamp(path)

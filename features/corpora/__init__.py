@@ -142,9 +142,9 @@ def read_corpus(
     reading = record.read(root, options)
     labels, targets, own = _columns(record, reading)
     findings = list(reading.findings)
-    if reading.frame.empty:
+    if reading.rows.empty:
         raise CorpusError(_not_here("no utterance of it is there", record, root, findings))
-    table, folded = _completed(reading.frame.rename(columns=own), name, labels, targets)
+    table, folded = _completed(reading.rows.rename(columns=own), name, labels, targets)
     findings += folded
     refuse_duplicates(table["utterance"], table["path"], root)
     findings += _blank_unknown_labels(table, labels)

@@ -33,7 +33,7 @@ class Reading:
 
     Attributes
     ----------
-    frame : pandas.DataFrame
+    rows : pandas.DataFrame
         `utterance` and `path`, and whatever else of the table's columns the files tell.
     findings : list of Finding
         What was odd.
@@ -41,7 +41,7 @@ class Reading:
         In place of the record's, for a corpus that only its files describe.
     """
 
-    frame: pd.DataFrame
+    rows: pd.DataFrame
     findings: list[Finding] = field(default_factory=list)
     labels: dict[str, tuple[str, ...]] | None = None
     targets: tuple[str, ...] | None = None

@@ -144,7 +144,7 @@ def import_features(
     corpus, model, drop = clean(corpus), clean(model), [clean(name) for name in drop]
     if not names_folder(model):
         raise UserError(f"--as {model!r}: cannot name a file; no / \\ @ in a name")
-    table = read_table(stores / corpus).frame
+    table = read_table(stores / corpus).rows
     layouts = read_layouts(files, drop)
     key = _key(model, layouts)
     path = store_path(stores, corpus, model)

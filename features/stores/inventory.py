@@ -146,7 +146,7 @@ def status(recipe: Recipe, stores: Path) -> list[str]:
     total = 0
     for corpus in recipe.corpora:
         try:
-            table = read_table(stores / corpus).frame
+            table = read_table(stores / corpus).rows
         except CorpusError as error:
             table = None
             if any((stores / corpus / f"utterances.{kind}").exists() for kind in ("csv", "json")):

@@ -170,7 +170,7 @@ def _stale(path: Path, kept: list[str]) -> list[Step]:
     if not path.exists():
         return []
     try:
-        table = read_table(path.parent).frame
+        table = read_table(path.parent).rows
         with Store(path) as store:
             stale = compare_rows(store.index, table)
             n, row_bytes = len(store.index), _row_bytes(store)
@@ -245,7 +245,7 @@ def drop_stale(path: Path) -> None:
     StoreError
         A block that is read is damaged (the old store stays), or the disk is full.
     """
-    table = read_table(path.parent).frame
+    table = read_table(path.parent).rows
     with Store(path) as store:
         gone = set(compare_rows(store.index, table).stale)
         keep = np.flatnonzero(~store.index["utterance"].isin(gone).to_numpy(dtype=bool))

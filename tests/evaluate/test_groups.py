@@ -240,7 +240,7 @@ def test_the_scores_hold_the_groups_of_the_tables(tmp_path: Path) -> None:
     assert score.score_run(folder, recipe) == found
     assert score.score_run(folder, recipe, stores=tmp_path / "none") == found
     assert score.read_scores(folder, recipe) == found
-    table.frame["gender"] = "male"
+    table.rows["gender"] = "male"
     write_table(stores / "mine", table)
     with pytest.raises(RunError, match="missing or outdated"):
         score.read_scores(folder, recipe, stores=stores)

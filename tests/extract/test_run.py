@@ -87,7 +87,7 @@ def test_without_the_demo_corpus_the_command_that_makes_it_is_named(tmp_path: Pa
 
 def test_the_table_has_lengths_and_hashes_of_the_audio(extract, tmp_path: Path) -> None:
     extract()
-    frame = read_table(tmp_path / "stores" / "tones").frame
+    frame = read_table(tmp_path / "stores" / "tones").rows
     for row in frame.itertuples():
         info = sf.info(tmp_path / "data" / "tones" / row.path)
         assert row.seconds == info.frames / info.samplerate

@@ -60,7 +60,7 @@ def test_a_database_of_files(tmp_path, storage, level):
     before = snapshot(tmp_path)
     options = {"sentence": "transcription"}
     table = read_corpus("mini", tmp_path / "data", reader="audformat", options=options)
-    frame = table.frame
+    frame = table.rows
     assert snapshot(tmp_path) == before
     assert frame["utterance"].tolist() == ["a", "b", "c"]
     assert frame["path"].tolist()[0] == f"{level}/wav/a.wav".lstrip("/")
@@ -90,7 +90,7 @@ def test_segments_take_their_speaker_from_the_table_of_files(tmp_path):
     db.save(str(tmp_path), storage_format="csv")
     options = {"table": "turns", "labels": ["mood"]}
     table = read_corpus("mini", tmp_path, reader="audformat", options=options)
-    frame = table.frame
+    frame = table.rows
     assert frame["utterance"].tolist() == ["a#0-1500", "a#1500-", "b#0-2250"]
     assert frame["path"].tolist() == [FILES[0], FILES[0], FILES[1]]
     assert frame["start"].tolist() == [0.0, 1.5, 0.0]
@@ -113,15 +113,15 @@ def test_partitions_are_the_split_of_a_table_or_an_option(tmp_path):
     db.save(str(tmp_path), storage_format="csv")
     tables = ["gold.train", "gold.develop", "gold.held"]
     table = read_corpus("mini", tmp_path, reader="audformat", options={"table": tables})
-    assert table.frame["partition"].tolist() == ["train", "devel", "test"]
-    assert table.frame["gold"].tolist() == ["anger"] * 3
+    assert table.rows["partition"].tolist() == ["train", "devel", "test"]
+    assert table.rows["gold"].tolist() == ["anger"] * 3
     partitions = {"train": ["gold.held", "gold.develop"], "test": "gold.train"}
     options = {"partitions": partitions}
     table = read_corpus("mini", tmp_path, reader="audformat", options=options)
-    assert table.frame["partition"].tolist() == ["test", "train", "train"]
+    assert table.rows["partition"].tolist() == ["test", "train", "train"]
     options = {"table": "emotion", "partitions": {"train": "gold.train"}}
     table = read_corpus("mini", tmp_path, reader="audformat", options=options)
-    assert table.frame["partition"].tolist() == ["train", "", ""]
+    assert table.rows["partition"].tolist() == ["train", "", ""]
     assert table.labels["emotion"] == ("neutral", "anger")
     options = {"partitions": {"train": "gold.train", "test": "emotion"}}
     with pytest.raises(CorpusError, match=r"1 row is in two partitions: wav/a.wav \(train and"):
@@ -141,13 +141,13 @@ def test_labels_of_speakers_may_stand_in_a_table_of_their_own(tmp_path):
     db.save(str(tmp_path), storage_format="csv")
     options = {"table": "rated", "speaker": "who"}
     table = read_corpus("mini", tmp_path, reader="audformat", options=options)
-    assert table.frame["speaker"].tolist() == ["q", "p", "q"]
-    assert table.frame["gender"].tolist() == ["male", "female", "male"]
+    assert table.rows["speaker"].tolist() == ["q", "p", "q"]
+    assert table.rows["gender"].tolist() == ["male", "female", "male"]
     assert table.labels == {}
     options = {"table": "rated", "labels": ["who"], "speaker": "speaker"}
     table = read_corpus("mini", tmp_path, reader="audformat", options=options)
     assert table.labels == {"who": ("p", "q")}
-    assert table.frame["speaker"].tolist() == ["3", "8", "8"]
+    assert table.rows["speaker"].tolist() == ["3", "8", "8"]
 
 
 class Touch:

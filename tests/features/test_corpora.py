@@ -32,7 +32,7 @@ def kinds(table):
 
 
 def row(table, utterance):
-    return table.frame.set_index("utterance").loc[utterance]
+    return table.rows.set_index("utterance").loc[utterance]
 
 
 def test_registry_refuses_a_second_corpus_of_one_key():
@@ -94,12 +94,12 @@ def compare_tree(root, header=HEADER):
 def test_compare_layout(tmp_path, level):
     compare_tree(tmp_path / level)
     table = read_corpus("hume-prosody", tmp_path)
-    assert table.frame["utterance"].tolist() == ["0001", "0002", "NA"]
-    assert table.frame["partition"].tolist() == ["train", "devel", "test"]
-    assert table.frame["path"].tolist()[2] == f"{level}/wav/NA.wav".lstrip("/")
+    assert table.rows["utterance"].tolist() == ["0001", "0002", "NA"]
+    assert table.rows["partition"].tolist() == ["train", "devel", "test"]
+    assert table.rows["path"].tolist()[2] == f"{level}/wav/NA.wav".lstrip("/")
     assert row(table, "0001")["Boredom"] == 1 / 3
     assert row(table, "NA")[list(TARGETS)].isna().all()
-    assert table.frame["speaker"].tolist() == [""] * 3
+    assert table.rows["speaker"].tolist() == [""] * 3
     assert kinds(table) == {}
     counts = table.findings[-1]
     assert counts.kind == "counts"
@@ -133,7 +133,7 @@ def test_compare_sides_that_differ_are_named(tmp_path):
     (tmp_path / "wav/0002.wav").unlink()
     touch(tmp_path, "wav/spare.wav", "wav/._0001.wav", "wav/.DS_Store", "wav/notes.txt")
     table = read_corpus("hume-prosody", tmp_path)
-    assert len(table.frame) == 3
+    assert len(table.rows) == 3
     assert row(table, "0002")["path"] == "wav/0002.wav"
     assert kinds(table)["labels-without-audio"].examples == ("0002.wav",)
     assert kinds(table)["audio-without-labels"].examples == ("spare.wav",)
@@ -193,7 +193,7 @@ def test_compare_speakers(tmp_path):
     write(tmp_path / "lab/speakers.csv", "filename,speaker,gender,language",
           "0001.wav,03,female,en", "NA.wav,NA,male,es")  # fmt: skip
     table = read_corpus("demo", tmp_path)
-    assert table.frame["speaker"].tolist() == ["03", "", "NA"]
+    assert table.rows["speaker"].tolist() == ["03", "", "NA"]
     assert row(table, "NA")["language"] == "es"
     assert kinds(table)["speakers-missing"].examples == ("0002.wav",)
 
@@ -220,14 +220,14 @@ def emodb_tree(root, folder="wav", encoding="latin-1"):
 @pytest.mark.parametrize("folder", ["wav", "wav_corpus", "."])
 def test_emodb(tmp_path, folder, encoding):
     table = read_corpus("emodb", emodb_tree(tmp_path, folder, encoding))
-    assert table.frame["utterance"].tolist() == ["03a01Fa", "08b10Wc", "16a02Tb"]
-    assert table.frame["speaker"].tolist() == ["03", "08", "16"]
-    assert table.frame["gender"].tolist() == ["male", "female", "female"]
-    assert table.frame["sentence"].tolist() == ["a01", "b10", "a02"]
-    assert table.frame["emotion"].tolist() == ["happiness", "anger", "sadness"]
-    assert table.frame["recognised"].tolist()[:2] == [0.9, 0.975]
-    assert table.frame["natural"].tolist()[:2] == [0.75, 1.0]
-    assert math.isnan(table.frame["natural"].tolist()[2])
+    assert table.rows["utterance"].tolist() == ["03a01Fa", "08b10Wc", "16a02Tb"]
+    assert table.rows["speaker"].tolist() == ["03", "08", "16"]
+    assert table.rows["gender"].tolist() == ["male", "female", "female"]
+    assert table.rows["sentence"].tolist() == ["a01", "b10", "a02"]
+    assert table.rows["emotion"].tolist() == ["happiness", "anger", "sadness"]
+    assert table.rows["recognised"].tolist()[:2] == [0.9, 0.975]
+    assert table.rows["natural"].tolist()[:2] == [0.75, 1.0]
+    assert math.isnan(table.rows["natural"].tolist()[2])
     assert kinds(table)["labels-without-audio"].examples == ("03a01Ab",)
     assert kinds(table)["audio-without-labels"].examples == ("16a02Tb",)
 
@@ -236,14 +236,14 @@ def test_emodb_without_scores(tmp_path):
     emodb_tree(tmp_path)
     (tmp_path / "erkennung.txt").unlink()
     table = read_corpus("emodb", tmp_path)
-    assert table.frame["recognised"].isna().all()
+    assert table.rows["recognised"].isna().all()
     assert kinds(table)["labels-missing"].count == 3
 
 
 def test_emodb_odd_names_are_left_out(tmp_path):
     touch(emodb_tree(tmp_path), "wav/03a01Xa.wav", "wav/readme.wav", "wav/._03a01Fa.wav")
     table = read_corpus("emodb", tmp_path)
-    assert len(table.frame) == 3
+    assert len(table.rows) == 3
     assert kinds(table)["names"].examples == ("wav/03a01Xa.wav", "wav/readme.wav")
 
 
@@ -307,7 +307,7 @@ def test_one_id_for_two_files_names_both(tmp_path):
 def test_ids_are_paths_where_stems_repeat(tmp_path):
     touch(tmp_path, "wav/a/03a01Fa.wav", "wav/b/03a01Fa.wav")
     table = read_corpus("emodb", tmp_path)
-    assert table.frame["utterance"].tolist() == ["a/03a01Fa", "b/03a01Fa"]
+    assert table.rows["utterance"].tolist() == ["a/03a01Fa", "b/03a01Fa"]
 
 
 @pytest.mark.skipif(not (DATA / "emodb").is_dir(), reason="needs ../shared/data/emodb")
@@ -315,9 +315,9 @@ def test_emodb_as_published(tmp_path):
     table = read_corpus("emodb", DATA / "emodb", strict_counts=True)
     assert kinds(table)["labels-without-audio"].count == 816 - 535
     assert list(kinds(table)) == ["labels-without-audio"]
-    assert table.frame["recognised"].between(0, 1).all()
-    assert table.frame.groupby("speaker")["gender"].first().value_counts()["male"] == 5
-    disgust = table.frame[table.frame["emotion"] == "disgust"]
+    assert table.rows["recognised"].between(0, 1).all()
+    assert table.rows.groupby("speaker")["gender"].first().value_counts()["male"] == 5
+    disgust = table.rows[table.rows["emotion"] == "disgust"]
     assert "08" not in disgust["speaker"].tolist()
     write_table(tmp_path, table)
     assert table_hash(read_table(tmp_path)) == table_hash(table)
@@ -337,13 +337,13 @@ def test_turev_db(tmp_path):
         "Sound Source/Sad/._7895_hl_uzum.wav",
     )
     table = read_corpus("turev-db", tmp_path)
-    assert table.frame["utterance"].tolist() == [
+    assert table.rows["utterance"].tolist() == [
         "1157_kz_acik", "1234_bo_soba", "1234_sk_soba", "7895_hl_uzum",
     ]  # fmt: skip
-    assert table.frame["emotion"].tolist() == ["angry", "", "happy", "sad"]
-    assert table.frame["speaker"].tolist() == ["1157", "1234", "1234", "7895"]
-    assert table.frame["sentence"].tolist() == ["acik", "soba", "soba", "uzum"]
-    assert set(table.frame["language"]) == {"tr"}
+    assert table.rows["emotion"].tolist() == ["angry", "", "happy", "sad"]
+    assert table.rows["speaker"].tolist() == ["1157", "1234", "1234", "7895"]
+    assert table.rows["sentence"].tolist() == ["acik", "soba", "soba", "uzum"]
+    assert set(table.rows["language"]) == {"tr"}
     assert kinds(table)["labels-disagree"].examples == ("Sound Source/Happy/1234_sk_soba.flac",)
     assert kinds(table)["names"].examples == ("Sound Source/Calm/soba.flac",)
     assert kinds(table)["labels-outside-list"].examples == ("1234_bo_soba (bored)",)
@@ -353,7 +353,7 @@ def test_turev_db(tmp_path):
 def test_turev_db_as_published():
     table = read_corpus("turev-db", DATA / "turev-db", strict_counts=True)
     assert table.findings == []
-    low = table.frame[table.frame["speaker"] == "1157"]
+    low = table.rows[table.rows["speaker"] == "1157"]
     assert set(low["emotion"]) == {"angry", "sad"}
 
 
@@ -366,13 +366,13 @@ def test_manifest(tmp_path):
           "a/x.wav,0,1.5,03,calm,0.1,3", "a/x.wav,1.5,2.25,NA,NA,,4", "a/y.wav,,,,tense,?,",
           "a/z.wav,2,,,,1e-3,", encoding="utf-8-sig")  # fmt: skip
     table = read_corpus("mine", tmp_path, reader="manifest")
-    assert table.frame["utterance"].tolist() == ["x#0-1500", "x#1500-2250", "y", "z#2000-"]
-    assert set(table.frame["corpus"]) == {"mine"}
+    assert table.rows["utterance"].tolist() == ["x#0-1500", "x#1500-2250", "y", "z#2000-"]
+    assert set(table.rows["corpus"]) == {"mine"}
     assert table.labels == {"mood": ("NA", "calm", "tense")}
     assert table.targets == ("arousal", "count")
-    assert table.frame["speaker"].tolist() == ["03", "NA", "", ""]
-    assert table.frame["end"].tolist()[:2] == [1.5, 2.25]
-    assert table.frame["arousal"].isna().tolist() == [False, True, True, False]
+    assert table.rows["speaker"].tolist() == ["03", "NA", "", ""]
+    assert table.rows["end"].tolist()[:2] == [1.5, 2.25]
+    assert table.rows["arousal"].isna().tolist() == [False, True, True, False]
     assert kinds(table)["labels-without-audio"].examples == ("a/z.wav",)
     assert table.corpus["reader"] == "manifest"
 
@@ -384,9 +384,9 @@ def test_manifest_options(tmp_path):
     options = {"file": "list.csv", "labels": {"mood": ["tense", "calm"], "grade": ["2", "1"]}}
     table = read_corpus("mine", tmp_path / "c", reader="manifest", options=options)
     assert table.labels == {"mood": ("tense", "calm"), "grade": ("2", "1"), "word": ("no", "yes")}
-    assert table.frame["utterance"].tolist() == ["u1", "u2"]
-    assert table.frame["path"].tolist() == [str(outside)] * 2
-    assert table.frame["mood"].tolist() == ["tense", ""]
+    assert table.rows["utterance"].tolist() == ["u1", "u2"]
+    assert table.rows["path"].tolist() == [str(outside)] * 2
+    assert table.rows["mood"].tolist() == ["tense", ""]
     assert kinds(table)["labels-outside-list"].examples == ("u2 (odd)",)
     options = {"file": "list.csv", "labels": ["grade"]}
     table = read_corpus("mine", tmp_path / "c", reader="manifest", options=options)
@@ -449,8 +449,8 @@ def test_manifest_columns_of_the_table_are_not_read(tmp_path):
     touch(tmp_path, "x.wav")
     write(tmp_path / "manifest.csv", "path,seconds,corpus", "x.wav,3,other")
     table = read_corpus("mine", tmp_path, reader="manifest")
-    assert table.frame["corpus"].tolist() == ["mine"]
-    assert table.frame["seconds"].isna().all()
+    assert table.rows["corpus"].tolist() == ["mine"]
+    assert table.rows["seconds"].isna().all()
     assert kinds(table)["columns-ignored"].examples == ("corpus", "seconds")
 
 
@@ -459,9 +459,9 @@ def test_ids_are_composed_and_fields_keep_to_one_line(tmp_path):
     touch(tmp_path, f"{name}.wav")
     write(tmp_path / "manifest.csv", "path,sentence", f'{name}.wav,"one\r\ntwo"')
     table = read_corpus("mine", tmp_path, reader="manifest")
-    assert table.frame["utterance"].tolist() == ["über"]
-    assert table.frame["path"].tolist() == [f"{name}.wav"]
-    assert table.frame["sentence"].tolist() == ["one two"]
+    assert table.rows["utterance"].tolist() == ["über"]
+    assert table.rows["path"].tolist() == [f"{name}.wav"]
+    assert table.rows["sentence"].tolist() == ["one two"]
     assert "labels-without-audio" not in kinds(table)
     write_table(tmp_path / "out", table)
     assert table_hash(read_table(tmp_path / "out")) == table_hash(table)
@@ -472,7 +472,7 @@ def test_rows_are_sorted_by_key_whatever_the_order_of_the_file(tmp_path):
     write(tmp_path / "manifest.csv", "path,arousal", *lines)
     one = read_corpus("mine", tmp_path, reader="manifest")
     write(tmp_path / "manifest.csv", "path,arousal", *reversed(lines))
-    assert one.frame["utterance"].tolist() == ["1", "10", "9"]
+    assert one.rows["utterance"].tolist() == ["1", "10", "9"]
     assert table_hash(read_corpus("mine", tmp_path, reader="manifest")) == table_hash(one)
 
 

@@ -36,7 +36,7 @@ def crema_d_tree(root, folder="AudioWAV", suffix="wav"):
 def test_crema_d(tmp_path, level):
     crema_d_tree(tmp_path / level)
     table = read_corpus("crema-d", tmp_path)
-    frame = table.frame
+    frame = table.rows
     assert frame["utterance"].tolist() == list(CLIPS)
     assert frame["path"].tolist()[0] == f"{level}/AudioWAV/{CLIPS[0]}.wav".lstrip("/")
     assert frame["speaker"].tolist() == ["1001", "1002", "1076"]
@@ -69,8 +69,8 @@ def test_shares_of_votes_keep_hearing_seeing_and_both_apart(tmp_path):
 def test_audio_alone_gives_labels_and_says_what_is_missing(tmp_path):
     touch(tmp_path, *(f"{clip}.WAV" for clip in CLIPS))
     table = read_corpus("crema-d", tmp_path)
-    assert table.frame["emotion"].tolist() == ["anger", "neutral", "sad"]
-    assert table.frame["voice_anger"].isna().all()
+    assert table.rows["emotion"].tolist() == ["anger", "neutral", "sad"]
+    assert table.rows["voice_anger"].isna().all()
     assert kinds(table)["labels-missing"].count == 3
     assert kinds(table)["speakers-missing"].count == 3
 
@@ -81,7 +81,7 @@ def test_wav_is_preferred_and_mp3_has_more_damaged_files(tmp_path):
     assert kinds(table)["known-bad"].examples == ("1076_MTI_NEU_XX",)
     touch(tmp_path, "AudioWAV/1076_MTI_NEU_XX.wav")
     table = read_corpus("crema-d", tmp_path)
-    assert table.frame["path"].tolist() == ["AudioWAV/1076_MTI_NEU_XX.wav"]
+    assert table.rows["path"].tolist() == ["AudioWAV/1076_MTI_NEU_XX.wav"]
     assert "known-bad" not in kinds(table)
 
 
@@ -90,7 +90,7 @@ def test_other_names_copies_and_hidden_files_are_left_out(tmp_path):
     touch(tmp_path, "AudioWAV/1001_XXX_ANG_LO.wav", "AudioWAV/._1001_IEO_ANG_LO.wav",
           "AudioWAV/copy/1001_IEO_ANG_LO.wav", "VideoFlash/1001_IEO_ANG_LO.flv")  # fmt: skip
     table = read_corpus("crema-d", tmp_path)
-    assert len(table.frame) == 3
+    assert len(table.rows) == 3
     assert kinds(table)["names"].examples == ("AudioWAV/1001_XXX_ANG_LO.wav",)
     assert kinds(table)["duplicates"].examples == ("AudioWAV/copy/1001_IEO_ANG_LO.wav",)
 
@@ -143,5 +143,5 @@ def test_a_tree_of_the_published_size_has_the_published_counts(tmp_path):
     assert all(NAME.fullmatch(name) for name in names)
     touch(tmp_path, *(f"AudioWAV/{name}.wav" for name in names))
     table = read_corpus("crema-d", tmp_path, strict_counts=True)
-    assert len(table.frame) == CREMA_D.expected["utterances"] == 7442
-    assert (table.frame["intensity"] == "").sum() == 6077
+    assert len(table.rows) == CREMA_D.expected["utterances"] == 7442
+    assert (table.rows["intensity"] == "").sum() == 6077

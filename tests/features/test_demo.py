@@ -75,9 +75,9 @@ def test_a_part_of_the_plan_is_the_plans_beginning():
 def test_corpus_reads_as_planned(small):
     table = read_corpus("demo", small)
     spoken = {one.name.removesuffix(".wav"): one for one in plan(SIZES)}
-    assert table.frame["utterance"].tolist() == sorted(spoken)
+    assert table.rows["utterance"].tolist() == sorted(spoken)
     assert {one.kind for one in table.findings} == {"unmasked", "counts"}
-    for row in table.frame.itertuples():
+    for row in table.rows.itertuples():
         one = spoken[row.utterance]
         assert (row.speaker, row.gender, row.language, row.partition) == (
             one.speaker.name, one.speaker.gender, one.speaker.language, one.speaker.partition

@@ -364,7 +364,7 @@ def test_the_audio_is_hashed_where_the_table_has_no_hashes(
 def forget_audio(folder: Path) -> None:
     """Make the table one of a corpus whose audio nobody has looked at."""
     table = read_table(folder)
-    table.frame = table.frame.assign(seconds=np.nan, **dict.fromkeys(CONTENT, ""))
+    table.rows = table.rows.assign(seconds=np.nan, **dict.fromkeys(CONTENT, ""))
     write_table(folder, table)
 
 
@@ -385,7 +385,7 @@ def test_an_imported_store_is_complete_after_an_extraction_and_is_left_alone(
     out = capsys.readouterr().out
     assert "tones/mine: imported:sha256:" in out
     assert "12 of 12 utterances; nothing to extract" in out
-    assert (read_table(table).frame["audio_hash"] != "").all()
+    assert (read_table(table).rows["audio_hash"] != "").all()
     lines = features("status", str(recipe))[1].splitlines()
     assert [line.split()[1:3] for line in lines[1:3]] == [
         ["mfcc", "complete"],
@@ -396,7 +396,7 @@ def test_an_imported_store_is_complete_after_an_extraction_and_is_left_alone(
     assert y.tolist() == ["low"] * 6 + ["high"] * 6
     assert bring(path)[0] == 0  # now by the table's hashes
     index = stored(tmp_path)[1].index
-    assert index["audio_hash"].tolist() == read_table(table).frame["audio_hash"].tolist()
+    assert index["audio_hash"].tolist() == read_table(table).rows["audio_hash"].tolist()
     assert index["size"].tolist() == [0] * 12
     assert run_extract(tmp_path, recipe, "--force", "--model", "mine") == 0
     assert (table / "mine.h5").read_bytes() != before

@@ -54,7 +54,7 @@ def iemocap_tree(root):
 def test_iemocap(tmp_path, level):
     iemocap_tree(tmp_path / level)
     table = read_corpus("iemocap", tmp_path)
-    frame = table.frame
+    frame = table.rows
     assert frame["utterance"].tolist() == [
         "Ses01F_impro05a_F019", "Ses01F_impro05a_M003", "Ses01F_impro05a_MXX0",
         "Ses02M_script01_1b_F000", "Ses02M_script01_1b_M000",
@@ -83,7 +83,7 @@ def test_iemocap(tmp_path, level):
 def test_a_style_can_be_kept_alone(tmp_path):
     iemocap_tree(tmp_path)
     table = read_corpus("iemocap", tmp_path, options={"style": "scripted"})
-    assert set(table.frame["style"]) == {"scripted"}
+    assert set(table.rows["style"]) == {"scripted"}
     assert kinds(table)["other-style"].count == 3
     with pytest.raises(CorpusError, match=r"style = 'improvized': .*did you mean 'improvised'"):
         read_corpus("iemocap", tmp_path, options={"style": "improvized"})
@@ -95,7 +95,7 @@ def test_sides_that_differ_are_named(tmp_path):
     (tmp_path / folder / "Ses01F_impro05a_F019.wav").unlink()
     touch(tmp_path, f"{folder}/Ses01F_impro05a_F020.wav")
     table = read_corpus("iemocap", tmp_path)
-    assert len(table.frame) == 5
+    assert len(table.rows) == 5
     assert row(table, "Ses01F_impro05a_F019")["path"] == f"{folder}/Ses01F_impro05a_F019.wav"
     assert kinds(table)["labels-without-audio"].examples == ("Ses01F_impro05a_F019",)
     spare = kinds(table)["audio-without-labels"].examples
@@ -133,7 +133,7 @@ def test_four_classes_as_published(tmp_path):
         lines = [line for turn in turns for line in turn_lines(*turn)]
         write(tmp_path / session / f"dialog/EmoEvaluation/{dialogue}.txt", HEADER, *lines)
     table = read_corpus("iemocap", tmp_path)
-    frame = table.frame
+    frame = table.rows
     assert kinds(table) == {}
     record = get_corpus("iemocap")
     for emotion in ("angry", "happy", "excited", "sad", "neutral"):
@@ -157,4 +157,4 @@ def test_a_link_to_a_session_is_that_session(tmp_path):
     alone = read_corpus("iemocap", tmp_path)
     (tmp_path / "Session0").symlink_to("Session1")
     (tmp_path / "Session7").symlink_to("Session2")
-    assert read_corpus("iemocap", tmp_path).frame.equals(alone.frame)
+    assert read_corpus("iemocap", tmp_path).rows.equals(alone.rows)

@@ -47,9 +47,9 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def change_table(stores: Path, corpus: str, drop: list[str], change: list[str]) -> None:
     table = read_table(stores / corpus)
-    frame = table.frame[~table.frame["utterance"].isin(drop)].reset_index(drop=True)
+    frame = table.rows[~table.rows["utterance"].isin(drop)].reset_index(drop=True)
     frame.loc[frame["utterance"].isin(change), "audio_hash"] = "f" * 32
-    table.frame = frame
+    table.rows = frame
     write_table(stores / corpus, table)
 
 
@@ -75,7 +75,7 @@ def test_status_tells_complete_partial_stale_and_missing(stores: Path, recipe: s
 
 
 def test_an_empty_hash_of_the_table_says_nothing(stores: Path) -> None:
-    frame = read_table(stores / "a").frame
+    frame = read_table(stores / "a").rows
     frame["audio_hash"] = ""
     with Store(store_path(stores, "a", "toy")) as store:
         assert str(compare_rows(store.index, frame)) == "complete"

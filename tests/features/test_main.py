@@ -91,7 +91,7 @@ def test_verify_without_stores(features) -> None:
 def test_table_prints_writes_and_keeps_what_was_measured(
     extracted: Path, features, tmp_path: Path
 ) -> None:
-    before = read_table(tmp_path / "stores/tones").frame
+    before = read_table(tmp_path / "stores/tones").rows
     manifest = tmp_path / "data/tones/manifest.csv"
     manifest.write_text(manifest.read_text().replace("u00.wav,s0,low", "u00.wav,s0,high"))
     code, text = features("table", "tones", "--root", str(manifest.parent))
@@ -100,7 +100,7 @@ def test_table_prints_writes_and_keeps_what_was_measured(
     assert "emotion: high 7, low 5" in text
     assert "changed: " in text
     assert "u00" in text
-    after = read_table(tmp_path / "stores/tones").frame
+    after = read_table(tmp_path / "stores/tones").rows
     np.testing.assert_array_equal(after["seconds"], before["seconds"])
     assert after["audio_hash"].tolist() == before["audio_hash"].tolist()
     assert after["emotion"].tolist()[0] == "high"

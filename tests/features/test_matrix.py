@@ -198,7 +198,7 @@ def test_numbers_where_labels_are_asked_for(stores: Path, tmp_path: Path) -> Non
 def test_differing_class_lists_are_said(stores: Path, tmp_path: Path) -> None:
     classes = {"emotion": ("low", "high", "odd", "strange")}
     table = read_table(stores / "a")
-    write_table(stores / "a", Table(table.frame, classes, ("arousal",)))
+    write_table(stores / "a", Table(table.rows, classes, ("arousal",)))
     matrix = load_matrix(load_recipe(write_recipe(tmp_path)), stores, "toy")
     assert any("name their classes differently" in note for note in matrix.notes)
     recipe = load_recipe(write_recipe(tmp_path, 'target = "emotion"\nlabels = ["low", "high"]'))

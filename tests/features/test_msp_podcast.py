@@ -32,7 +32,7 @@ def podcast_tree(root, file="Labels/labels_consensus.csv", audio="Audios"):
 def test_msp_podcast(tmp_path, level, file, audio):
     podcast_tree(tmp_path / level, file, audio)
     table = read_corpus("msp-podcast", tmp_path)
-    frame = table.frame
+    frame = table.rows
     assert frame["utterance"].tolist() == [name.removesuffix(".wav") for name in NAMES[:3]]
     assert frame["path"].tolist()[0] == f"{level}/{audio}/{NAMES[0]}".lstrip("/")
     assert frame["emotion"].tolist() == ["neutral", "angry", ""]
@@ -62,16 +62,16 @@ def test_the_json_of_the_labels_reads_alike(tmp_path):
     (tmp_path / "json/Labels/labels_consensus.csv").unlink()
     write(tmp_path / "json/Labels/labels_consensus.json", json.dumps(labels))
     other = read_corpus("msp-podcast", tmp_path / "json")
-    assert other.frame.equals(csv.frame)
+    assert other.rows.equals(csv.rows)
 
 
 def test_the_option_test_chooses_the_test_sets(tmp_path):
     podcast_tree(tmp_path)
     table = read_corpus("msp-podcast", tmp_path, options={"test": ["Test1", "Test2"]})
-    assert table.frame["partition"].tolist() == ["test", "train", "devel", "test"]
+    assert table.rows["partition"].tolist() == ["test", "train", "devel", "test"]
     assert row(table, "MSP-PODCAST_0004_0013")["emotion"] == "contempt"
     table = read_corpus("msp-podcast", tmp_path, options={"test": "test2"})
-    assert "MSP-PODCAST_0001_0008" not in table.frame["utterance"].tolist()
+    assert "MSP-PODCAST_0001_0008" not in table.rows["utterance"].tolist()
     assert kinds(table)["partition-left-out"].examples == (NAMES[0],)
     with pytest.raises(CorpusError, match="option test = 3: expected a list"):
         read_corpus("msp-podcast", tmp_path, options={"test": 3})
@@ -83,7 +83,7 @@ def test_partitions_name_files_whose_labels_are_kept_back(tmp_path):
     write(tmp_path / "Partitions.txt", *(f"Train; {name}" for name in NAMES[1:2]),
           "Test3; MSP-PODCAST_test3_0001.wav")  # fmt: skip
     table = read_corpus("msp-podcast", tmp_path)
-    assert len(table.frame) == 3
+    assert len(table.rows) == 3
     assert "audio-without-labels" not in kinds(table)
     table = read_corpus("msp-podcast", tmp_path, options={"test": ["Test3"]})
     masked = row(table, "MSP-PODCAST_test3_0001")

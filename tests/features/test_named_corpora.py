@@ -32,7 +32,7 @@ def kinds(table) -> dict[str, tuple[int, tuple[str, ...]]]:
 
 
 def rows(table, *columns: str) -> list[tuple[str, ...]]:
-    return list(table.frame[list(columns)].itertuples(index=False, name=None))
+    return list(table.rows[list(columns)].itertuples(index=False, name=None))
 
 
 def listing(name: str) -> list[dict[str, str]]:
@@ -93,8 +93,8 @@ def test_trees_of_the_wild(tmp_path: Path, name: str) -> None:
     again = read_corpus(name, wild)
     columns = ["utterance", "speaker", "gender", "language", "session", "sentence", "emotion"]
     assert rows(again, *columns) == rows(table, *columns)
-    assert len(again.frame) == 2
-    assert again.frame["path"].str.count("copy").tolist() == [1, 1]
+    assert len(again.rows) == 2
+    assert again.rows["path"].str.count("copy").tolist() == [1, 1]
     assert kinds(again)["copies"][0] == 2
     assert kinds(again)["names"] == (1, ("__MACOSX/notes.wav",))
     assert "copies" not in kinds(table)
@@ -106,7 +106,7 @@ def test_copies_of_another_size_are_told_apart(tmp_path: Path) -> None:
     touch(tmp_path, "a/flac/EMOVO/f1/dis-f1-b1.flac")
     (tmp_path / "old/EMOVO/f1/dis-f1-b1.wav").write_bytes(b"other")
     table = read_corpus("emovo", tmp_path)
-    assert table.frame["path"].tolist() == ["EMOVO/f1/dis-f1-b1.wav"]
+    assert table.rows["path"].tolist() == ["EMOVO/f1/dis-f1-b1.wav"]
     assert kinds(table)["copies"] == (1, ("a/flac/EMOVO/f1/dis-f1-b1.flac",))
     assert kinds(table)["copies-differ"] == (1, ("old/EMOVO/f1/dis-f1-b1.wav",))
 
@@ -129,10 +129,10 @@ def test_ravdess(tmp_path: Path, above: str) -> None:
     touch(tmp_path, *(above + name for name in ravdess_names()))
     table = read_corpus("ravdess", tmp_path, strict_counts=True)
     assert table.findings == []
-    one = table.frame.set_index("utterance").loc["03-01-06-02-02-01-12"]
+    one = table.rows.set_index("utterance").loc["03-01-06-02-02-01-12"]
     told = ("speaker", "gender", "language", "session", "sentence", "emotion", "intensity")
     assert tuple(one[list(told)]) == ("12", "female", "en", "", "dogs", "fearful", "strong")
-    assert table.frame.groupby("speaker")["gender"].first().value_counts()["male"] == 12
+    assert table.rows.groupby("speaker")["gender"].first().value_counts()["male"] == 12
     assert table.labels["intensity"] == ("normal", "strong")
 
 
@@ -187,7 +187,7 @@ def test_tess_in_folders_with_the_oddities_of_its_copies(tmp_path: Path) -> None
         ("OA_bite_neutral", "OAF", "bite", "neutral"),
         ("YAF_bite_sad", "YAF", "bite", "sadness"),
     ]
-    assert set(table.frame["gender"]) == {"female"}
+    assert set(table.rows["gender"]) == {"female"}
     assert kinds(table)["copies"][0] == 1
 
 
@@ -199,7 +199,7 @@ def test_tess_as_published(tmp_path: Path) -> None:
     own = {"anger": "angry", "happiness": "happy", "pleasant surprise": "ps", "sadness": "sad"}
     told = {path: own.get(label, label) for path, label in rows(table, "path", "emotion")}
     assert told == {one["path"]: one["label"] for one in published}
-    assert table.frame.groupby("speaker")["sentence"].nunique().tolist() == [200, 200]
+    assert table.rows.groupby("speaker")["sentence"].nunique().tolist() == [200, 200]
 
 
 # SAVEE
@@ -218,11 +218,11 @@ def test_savee(tmp_path: Path, above: str, between: str) -> None:
     touch(tmp_path, *(above + name for name in savee_names(between)))
     table = read_corpus("savee", tmp_path, strict_counts=True)
     assert table.findings == []
-    one = table.frame.set_index("utterance").loc[f"KL{between}sa03"]
+    one = table.rows.set_index("utterance").loc[f"KL{between}sa03"]
     assert tuple(one[["speaker", "gender", "sentence", "emotion"]]) == (
         "KL", "male", "sa03", "sadness"
     )  # fmt: skip
-    assert table.frame["utterance"].is_unique
+    assert table.rows["utterance"].is_unique
 
 
 def test_savee_without_speakers_is_no_savee(tmp_path: Path) -> None:
@@ -244,7 +244,7 @@ def test_emovo(tmp_path: Path) -> None:
     )
     table = read_corpus("emovo", tmp_path, strict_counts=True)
     assert table.findings == []
-    one = table.frame.set_index("utterance").loc["pau-m2-d1"]
+    one = table.rows.set_index("utterance").loc["pau-m2-d1"]
     assert tuple(one[["speaker", "gender", "language", "sentence", "emotion"]]) == (
         "m2", "male", "it", "d1", "fear"
     )  # fmt: skip
@@ -266,11 +266,11 @@ def jtes_tree(root: Path, numbers: range) -> Path:
 
 def test_jtes_keeps_f01_and_m01_apart(tmp_path: Path) -> None:
     table = read_corpus("jtes", jtes_tree(tmp_path, range(50, 51)))
-    assert table.frame["speaker"].nunique() == 100
-    assert table.frame["gender"].value_counts().to_dict() == {"female": 200, "male": 200}
-    assert table.frame["sentence"].unique().tolist() == ["ang-50", "joy-50", "neu-50", "sad-50"]
-    assert set(table.frame["session"]) == {""}
-    one = table.frame.set_index("utterance").loc["m01_joy_50"]
+    assert table.rows["speaker"].nunique() == 100
+    assert table.rows["gender"].value_counts().to_dict() == {"female": 200, "male": 200}
+    assert table.rows["sentence"].unique().tolist() == ["ang-50", "joy-50", "neu-50", "sad-50"]
+    assert set(table.rows["session"]) == {""}
+    one = table.rows.set_index("utterance").loc["m01_joy_50"]
     assert tuple(one[["speaker", "language", "emotion"]]) == ("m01", "ja", "joy")
     assert "tree-unverified" in kinds(table)
     counts = next(o for o in table.findings if o.kind == "counts").examples
@@ -281,7 +281,7 @@ def test_jtes_keeps_f01_and_m01_apart(tmp_path: Path) -> None:
 def test_jtes_sessions_are_an_option(tmp_path: Path) -> None:
     jtes_tree(tmp_path, range(1, 2))
     table = read_corpus("jtes", tmp_path, options={"sessions": 5})
-    per = table.frame.groupby("session")["speaker"]
+    per = table.rows.groupby("session")["speaker"]
     assert per.nunique().to_dict() == dict.fromkeys("12345", 20)
     assert sorted(per.get_group("5").unique())[::10] == ["f41", "m41"]
     for wrong in (3, 0, "5", True):
@@ -302,11 +302,11 @@ def test_ema(tmp_path: Path) -> None:
     touch(tmp_path, *names, "ab/Matfiles/rot_4emo_ab_angry_01_004.mat", "README.txt")
     table = read_corpus("ema", tmp_path, strict_counts=True)
     assert table.findings == []
-    assert table.frame.groupby("speaker")["gender"].first().to_dict() == {
+    assert table.rows.groupby("speaker")["gender"].first().to_dict() == {
         "ab": "male", "jn": "female", "ls": "female"
     }  # fmt: skip
     # Its README: the sentence number of ab's angry 37 is 7.
-    one = table.frame.set_index("utterance").loc["4emo_ab_angry_37_040"]
+    one = table.rows.set_index("utterance").loc["4emo_ab_angry_37_040"]
     assert tuple(one[["sentence", "emotion"]]) == ("7", "anger")
 
 
@@ -351,7 +351,7 @@ def test_enterface_folders_are_right_where_names_are_not(tmp_path: Path, above: 
     assert {kind: n for kind, (n, _) in kinds(table).items()} == {
         "unsegmented": 6, "names-disagree": 30 + 2
     }  # fmt: skip
-    by_path = table.frame.set_index(table.frame["path"].str.removeprefix(above))
+    by_path = table.rows.set_index(table.rows["path"].str.removeprefix(above))
     told = ["speaker", "emotion", "sentence", "gender"]
     assert [tuple(by_path.loc[name, told]) for name in (
         "subject 11/fear/sentence 2/s12_fe_2.avi",
@@ -376,8 +376,8 @@ def test_enterface_converted_to_audio(tmp_path: Path) -> None:
     name = "subject 1/anger/sentence 1/s1_an_1"
     touch(tmp_path, f"{name}.avi", f"{name}.wav", "subject 1/fear/sentence 2/s1_fe_2.avi")
     table = read_corpus("enterface", tmp_path)
-    assert table.frame["path"].tolist() == [f"{name}.wav", "subject 1/fear/sentence 2/s1_fe_2.avi"]
-    assert table.frame["utterance"].tolist() == ["s1_an_1", "s1_fe_2"]
+    assert table.rows["path"].tolist() == [f"{name}.wav", "subject 1/fear/sentence 2/s1_fe_2.avi"]
+    assert table.rows["utterance"].tolist() == ["s1_an_1", "s1_fe_2"]
     assert kinds(table)["copies"] == (1, (f"{name}.avi",))
     flat = touch(tmp_path / "flat", "s1_an_1.wav", "s12_su_5.wav")
     table = read_corpus("enterface", flat)

@@ -28,17 +28,17 @@ def test_a_folder_stands_for_the_audio_below_it(tmp_path: Path) -> None:
     touch(tmp_path / "in", "a.wav", "deep/b.FLAC", "c.mp3", "d.avi", "notes.txt", ".hidden.wav")
     (other,) = touch(tmp_path, "out/talk.odd")
     table, root = audio_table([str(tmp_path / "in"), other, str(tmp_path / "in/a.wav")])
-    assert table.frame["utterance"].tolist() == ["a", "b", "c", "d", "talk"]
-    assert table.frame["path"].tolist()[1] == str(tmp_path / "in/deep/b.FLAC")
-    assert table.frame["corpus"].unique().tolist() == [table.corpus["key"]]
-    assert table.frame["seconds"].isna().all()
+    assert table.rows["utterance"].tolist() == ["a", "b", "c", "d", "talk"]
+    assert table.rows["path"].tolist()[1] == str(tmp_path / "in/deep/b.FLAC")
+    assert table.rows["corpus"].unique().tolist() == [table.corpus["key"]]
+    assert table.rows["seconds"].isna().all()
     assert root == tmp_path
 
 
 def test_ids_are_paths_where_stems_are_the_same(tmp_path: Path) -> None:
     touch(tmp_path, "x/a.wav", "y/a.wav")
     table, _ = audio_table([str(tmp_path)])
-    assert table.frame["utterance"].tolist() == ["x/a", "y/a"]
+    assert table.rows["utterance"].tolist() == ["x/a", "y/a"]
     touch(tmp_path, "x/a.flac")
     with pytest.raises(CorpusError, match=r"1 utterance ids stand more than once: x/a \(.*a.flac"):
         audio_table([str(tmp_path)])
@@ -93,18 +93,18 @@ def test_names_are_found_in_either_unicode_form(tmp_path: Path) -> None:
     touch(tmp_path, "Zoe\u0308/e\u0301.wav")
     for form in ("Zo\u00eb", "Zoe\u0308"):
         table, _ = audio_table([str(tmp_path / form)])
-        assert table.frame["utterance"].tolist() == ["\u00e9"]
-        assert table.frame["path"].tolist() == [str(tmp_path / "Zoe\u0308/e\u0301.wav")]
+        assert table.rows["utterance"].tolist() == ["\u00e9"]
+        assert table.rows["path"].tolist() == [str(tmp_path / "Zoe\u0308/e\u0301.wav")]
         assert table.corpus["key"] == corpus_name([str(tmp_path / "Zo\u00eb")])
     table, _ = audio_table([str(tmp_path / "Zo\u00eb/\u00e9.wav")])
-    assert table.frame["path"].tolist() == [str(tmp_path / "Zoe\u0308/e\u0301.wav")]
+    assert table.rows["path"].tolist() == [str(tmp_path / "Zoe\u0308/e\u0301.wav")]
 
 
 def test_sound_of_kinds_that_are_not_read_is_named(tmp_path: Path) -> None:
     for name in ("a.wav", "b.w64", "c.CAF", "d.sph", "e.oga", "f.m4a", "g.webm", "notes.txt"):
         (tmp_path / name).write_bytes(b"sound")
     table, _ = audio_table([str(tmp_path)])
-    assert table.frame["utterance"].tolist() == ["a", "b", "c", "d", "e"]
+    assert table.rows["utterance"].tolist() == ["a", "b", "c", "d", "e"]
     (found,) = table.findings
     assert (found.kind, found.examples) == ("unread-audio", ("f.m4a", "g.webm"))
     assert "passed over (ffmpeg -i FILE NEW.wav converts it)" in found.text

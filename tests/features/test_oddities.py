@@ -105,13 +105,13 @@ def test_a_manifest_is_brought_into_one_form_and_what_was_merged_is_told(tmp_pat
         "4.wav,Bo,s1,,?",
     )
     table = read_corpus("mine", tmp_path, reader="manifest")
-    assert table.frame["speaker"].tolist() == [C, C, C, "Bo"]
-    assert table.frame["session"].tolist() == ["s 1", "s 1", "s 1", "s1"]
+    assert table.rows["speaker"].tolist() == [C, C, C, "Bo"]
+    assert table.rows["session"].tolist() == ["s 1", "s 1", "s 1", "s1"]
     assert table.labels == {C: ("x y",)}
-    assert table.frame[C].tolist() == ["x y", "x y", "x y", ""]
+    assert table.rows[C].tolist() == ["x y", "x y", "x y", ""]
     assert table.targets == ("arousal",)
-    assert table.frame["arousal"].tolist()[:2] == [1.0, 2.0]
-    assert table.frame["arousal"].isna().tolist() == [False, False, True, True]
+    assert table.rows["arousal"].tolist()[:2] == [1.0, 2.0]
+    assert table.rows["arousal"].isna().tolist() == [False, False, True, True]
     merges = kinds(table)["spellings"]
     assert merges.count == 3
     assert "speaker 'Zoe\\u0308' (2 rows) = 'Zo\\xeb' (1 row)" in merges.examples
@@ -133,7 +133,7 @@ def test_options_of_a_reader_are_in_one_form(tmp_path: Path) -> None:
     options = {"file": f"{C}.csv", "labels": {f"{D} ": ["c", "a\u00a0b"]}}
     table = read_corpus("mine", tmp_path, reader="manifest", options=options)
     assert table.labels == {C: ("c", "a b")}
-    assert table.frame[C].tolist() == ["a b", "c"]
+    assert table.rows[C].tolist() == ["a b", "c"]
 
 
 def test_columns_and_ids_that_become_one_are_refused_by_name(tmp_path: Path) -> None:
@@ -168,8 +168,8 @@ def test_tables_of_older_versions_are_read_in_one_form(tmp_path: Path) -> None:
     rows = frame(speaker=[C, D, "x\u00a0y"], mood=["\u00c4", "A\u0308", ""])
     synthetic.write(tmp_path, rows, {}, labels={"mood": ("A\u0308", "\u00c4")})
     table = read_table(tmp_path / "made")
-    assert table.frame["speaker"].tolist() == [C, C, "x y"]
-    assert table.frame["mood"].tolist() == ["\u00c4", "\u00c4", ""]
+    assert table.rows["speaker"].tolist() == [C, C, "x y"]
+    assert table.rows["mood"].tolist() == ["\u00c4", "\u00c4", ""]
     assert table.labels == {"mood": ("\u00c4",)}
     (finding,) = table.findings
     assert (finding.kind, finding.count) == ("spellings", 2)
@@ -211,7 +211,7 @@ def test_compare_labels_in_the_other_form(tmp_path: Path) -> None:
     table = read_corpus("hume-prosody", tmp_path)
     assert row(table, C)["path"] == f"wav/{D}.wav"
     assert row(table, "a b")["path"] == "wav/a b.wav"
-    assert table.frame["speaker"].tolist() == [C, C]
+    assert table.rows["speaker"].tolist() == [C, C]
     write(tmp_path / "lab/devel.csv", f"name,{targets}", f"{D}.wav,{shares}")
     with pytest.raises(CorpusError, match="1 file stands in the labels more than once"):
         read_corpus("hume-prosody", tmp_path)
@@ -225,7 +225,7 @@ def test_podcast_lists_in_the_other_form(tmp_path: Path) -> None:
           )  # fmt: skip
     write(tmp_path / "Partitions.txt", f"Train; {D}.wav")
     table = read_corpus("msp-podcast", tmp_path)
-    assert dict(zip(table.frame["utterance"], table.frame["emotion"], strict=True)) == {
+    assert dict(zip(table.rows["utterance"], table.rows["emotion"], strict=True)) == {
         C: "angry", "b": "neutral",
     }  # fmt: skip
     assert row(table, C)["path"] == f"Audios/{D}.wav"

@@ -74,7 +74,7 @@ def test_hashes_are_of_the_file_of_the_row_and_of_the_recording(tmp_path: Path) 
     write(tmp_path / "audio/stereo.wav", np.stack([samples, samples], axis=1))
     rows = [("a.wav", *WHOLE), ("a.wav", 0.25, 0.5), ("b.flac", *WHOLE), ("stereo.wav", *WHOLE)]
     seen = look(tmp_path, *rows)
-    frame = seen.frame
+    frame = seen.rows
     files = [(tmp_path / "audio" / row[0]).read_bytes() for row in rows]
     plain = [hashlib.blake2b(one, digest_size=16).hexdigest() for one in files]
     assert frame["file_hash"].tolist() == plain
@@ -84,7 +84,7 @@ def test_hashes_are_of_the_file_of_the_row_and_of_the_recording(tmp_path: Path) 
     assert frame["samples_hash"].tolist() == [whole, samples_hash(samples[2000:4000]), whole, whole]
     assert frame["recording_hash"].tolist() == [whole] * 4
     assert frame["seconds"].tolist() == [1.0, 0.25, 1.0, 1.0]
-    assert read_table(tmp_path / "stores").frame["samples_hash"].tolist() == list(
+    assert read_table(tmp_path / "stores").rows["samples_hash"].tolist() == list(
         frame["samples_hash"]
     )
     assert (seen.failures, seen.findings) == ({}, [])
@@ -93,10 +93,10 @@ def test_hashes_are_of_the_file_of_the_row_and_of_the_recording(tmp_path: Path) 
 def test_what_is_unchanged_is_not_read_again(tmp_path: Path, nobody_listens) -> None:
     write(tmp_path / "audio/a.wav", wave())
     rows = [("a.wav", *WHOLE), ("a.wav", 0.0, 0.5)]
-    first = look(tmp_path, *rows).frame
+    first = look(tmp_path, *rows).rows
     nobody_listens()
-    assert look(tmp_path, *rows).frame.equals(first)
-    assert look(tmp_path, rows[1]).frame["samples_hash"].iloc[0] == first["samples_hash"].iloc[1]
+    assert look(tmp_path, *rows).rows.equals(first)
+    assert look(tmp_path, rows[1]).rows["samples_hash"].iloc[0] == first["samples_hash"].iloc[1]
     with pytest.raises(AssertionError, match="was read again"):
         look(tmp_path, ("a.wav", 0.0, 0.25))
 
@@ -118,8 +118,8 @@ def test_a_row_that_moves_is_looked_at_again(tmp_path: Path, move: str) -> None:
         os.utime(tmp_path / f"{name}.wav", (1.6e9, 1.6e9))
     before, after = MOVES[move]
     look(tmp_path, before)
-    found = look(tmp_path, after).frame.iloc[0]
-    fresh = survey(table_of(after), tmp_path / "audio", tmp_path / "fresh").frame.iloc[0]
+    found = look(tmp_path, after).rows.iloc[0]
+    fresh = survey(table_of(after), tmp_path / "audio", tmp_path / "fresh").rows.iloc[0]
     assert found["audio_hash"] == fresh["audio_hash"]
     assert found["samples_hash"] == fresh["samples_hash"]
     assert found["seconds"] == fresh["seconds"]
@@ -129,8 +129,8 @@ def test_another_folder_of_the_same_names_sizes_and_times(tmp_path: Path) -> Non
     for i, name in enumerate(("audio", "denoised")):
         write(tmp_path / name / "a.wav", wave(seed=i))
         os.utime(tmp_path / name / "a.wav", (1.6e9, 1.6e9))
-    one = look(tmp_path, ("a.wav", *WHOLE)).frame
-    other = look(tmp_path, ("a.wav", *WHOLE), root="denoised").frame
+    one = look(tmp_path, ("a.wav", *WHOLE)).rows
+    other = look(tmp_path, ("a.wav", *WHOLE), root="denoised").rows
     digest = file_digest(tmp_path / "denoised/a.wav").hexdigest()
     assert one["file_hash"].iloc[0] != other["file_hash"].iloc[0] == digest
 
@@ -145,7 +145,7 @@ def test_a_file_that_was_written_over_in_place_with_its_time_put_back(tmp_path: 
     with path.open("r+b") as file:
         file.write(data)
     os.utime(path, (1.6e9, 1.6e9))
-    found = look(tmp_path, ("a.wav", *WHOLE)).frame
+    found = look(tmp_path, ("a.wav", *WHOLE)).rows
     assert found["file_hash"].iloc[0] == hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
@@ -153,10 +153,10 @@ def test_a_file_that_moved_is_hashed_and_not_decoded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path / "audio/a.wav", wave())
-    first = look(tmp_path, ("a.wav", *WHOLE)).frame
+    first = look(tmp_path, ("a.wav", *WHOLE)).rows
     (tmp_path / "audio/a.wav").rename(tmp_path / "audio/b.wav")
     monkeypatch.setattr(module, "listen", None)
-    found = look(tmp_path, ("b.wav", *WHOLE)).frame
+    found = look(tmp_path, ("b.wav", *WHOLE)).rows
     assert found["samples_hash"].equals(first["samples_hash"])
     assert found["audio_hash"].equals(first["audio_hash"])
 
@@ -175,12 +175,12 @@ def test_a_file_that_moved_is_hashed_and_not_decoded(
 )
 def test_a_memory_that_is_damaged_or_of_another_decoder_is_none(tmp_path: Path, text: str) -> None:
     write(tmp_path / "audio/a.wav", wave())
-    first = look(tmp_path, ("a.wav", *WHOLE)).frame
+    first = look(tmp_path, ("a.wav", *WHOLE)).rows
     path = tmp_path / "stores" / FILES
     sound = path.read_text()
     text = text.replace("NOW", str(DECODER))
     path.write_text(text.replace("NAME", str(tmp_path / "audio/a.wav")))
-    assert look(tmp_path, ("a.wav", *WHOLE)).frame.equals(first)
+    assert look(tmp_path, ("a.wav", *WHOLE)).rows.equals(first)
     assert path.read_text() == sound
 
 
@@ -192,7 +192,7 @@ def test_a_time_beyond_what_64_bits_hold_stops_nothing(tmp_path: Path) -> None:
         pytest.skip("the file system has no such time")
     seen = look(tmp_path, ("a.wav", *WHOLE), ("b.wav", *WHOLE))
     assert seen.failures == {}
-    assert seen.frame["mtime_ns"].tolist()[1] == 2**63 - 1
+    assert seen.rows["mtime_ns"].tolist()[1] == 2**63 - 1
 
 
 @pytest.mark.parametrize("name", ["gone.wav", "a\0b.wav", "x" * 300 + ".wav", "folder", "text.wav"])
@@ -202,15 +202,15 @@ def test_a_bad_file_stops_nothing(tmp_path: Path, name: str) -> None:
     (tmp_path / "audio/text.wav").write_text("no audio")
     seen = look(tmp_path, ("a.wav", *WHOLE), (name, *WHOLE))
     assert list(seen.failures) == ["u001"]
-    assert seen.frame["audio_hash"].tolist()[1] == ""
-    assert seen.frame["seconds"].tolist()[0] == 1.0
+    assert seen.rows["audio_hash"].tolist()[1] == ""
+    assert seen.rows["seconds"].tolist()[0] == 1.0
 
 
 def test_a_segment_that_leaves_its_file_fails_alone(tmp_path: Path) -> None:
     write(tmp_path / "audio/a.wav", wave())
     seen = look(tmp_path, ("a.wav", 0.0, 0.5), ("a.wav", 0.5, 2.0))
     assert "is not inside the file's 1 s" in seen.failures["u001"]
-    assert seen.frame["seconds"].tolist()[0] == 0.5
+    assert seen.rows["seconds"].tolist()[0] == 0.5
 
 
 def test_silent_rows_are_named(tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ def test_silent_rows_are_named(tmp_path: Path) -> None:
     ]
     for _ in range(2):  # looked at, and looked up
         seen = look(tmp_path, *rows)
-        assert seen.frame["samples_hash"].eq("silent").tolist() == [True, True, True, False, False]
+        assert seen.rows["samples_hash"].eq("silent").tolist() == [True, True, True, False, False]
         assert [(one.kind, one.count) for one in seen.findings] == [("silent-audio", 3)]
         assert seen.findings[0].text.endswith("stay in the table: u000, u001, u002")
     assert [one.kind for one in read_table(tmp_path / "stores").findings] == ["silent-audio"]
@@ -235,7 +235,7 @@ def test_a_file_that_the_first_decoder_cut_short_has_another_hash(tmp_path: Path
     write(path, wave())
     once = path.read_bytes()
     path.write_bytes(once + once)  # a chained stream: the header speaks of its first half
-    found = look(tmp_path, ("chain.ogg", *WHOLE), ("chain.ogg", 0.5, 1.5)).frame
+    found = look(tmp_path, ("chain.ogg", *WHOLE), ("chain.ogg", 0.5, 1.5)).rows
     wanted = [once + once + more for more in (b"@decoder2", b"#0.5-1.5@decoder2")]
     hashes = [hashlib.blake2b(one, digest_size=16).hexdigest() for one in wanted]
     assert found["audio_hash"].tolist() == hashes
@@ -248,25 +248,25 @@ def test_rows_whose_audio_is_not_here_keep_what_was_measured(tmp_path: Path) -> 
     for name in "ab":
         write(tmp_path / f"audio/{name}.wav", wave())
     rows = [("a.wav", *WHOLE), ("b.wav", 0.0, 0.5), ("b.wav", 0.5, 1.0)]
-    before = Table(look(tmp_path, *rows).frame.drop(columns=["size", "mtime_ns"]), {}, ())
+    before = Table(look(tmp_path, *rows).rows.drop(columns=["size", "mtime_ns"]), {}, ())
     (tmp_path / "audio/b.wav").unlink()
     now = table_of(*rows[:2], ("b.wav", 0.25, 1.0))
     survey(now, tmp_path / "audio", tmp_path / "stores", keep=before)
-    assert now.frame["audio_hash"].tolist() == [*before.frame["audio_hash"][:2], ""]
-    assert now.frame["seconds"].tolist()[:2] == [1.0, 0.5]
+    assert now.rows["audio_hash"].tolist() == [*before.rows["audio_hash"][:2], ""]
+    assert now.rows["seconds"].tolist()[:2] == [1.0, 0.5]
     lone = table_of(*rows)
     keep_measured(lone, before, [0, 1, 2])
-    assert lone.frame.equals(before.frame)
+    assert lone.rows.equals(before.rows)
 
 
 def test_a_row_whose_audio_is_here_and_bad_does_not_keep_what_was_measured(tmp_path: Path) -> None:
     write(tmp_path / "audio/a.wav", wave())
-    seen = look(tmp_path, ("a.wav", *WHOLE)).frame
+    seen = look(tmp_path, ("a.wav", *WHOLE)).rows
     before = Table(seen.drop(columns=["size", "mtime_ns"]), {}, ())
     (tmp_path / "audio/a.wav").write_text("no audio any more")
     now = table_of(("a.wav", *WHOLE))
     survey(now, tmp_path / "audio", tmp_path / "stores", keep=before)
-    assert now.frame["audio_hash"].tolist() == [""]
+    assert now.rows["audio_hash"].tolist() == [""]
 
 
 def test_what_is_forgotten_is_read_again(tmp_path: Path) -> None:
@@ -278,13 +278,13 @@ def test_what_is_forgotten_is_read_again(tmp_path: Path) -> None:
     right, entry[1] = entry[1], "0" * 32  # as if the bytes had changed on the disk alone
     path.write_text(json.dumps(about))
     table = read_table(tmp_path / "stores")
-    table.frame = table.frame.assign(file_hash="0" * 32)
+    table.rows = table.rows.assign(file_hash="0" * 32)
     write_table(tmp_path / "stores", table)
-    assert look(tmp_path, ("a.wav", *WHOLE)).frame["file_hash"].tolist() == ["0" * 32]
+    assert look(tmp_path, ("a.wav", *WHOLE)).rows["file_hash"].tolist() == ["0" * 32]
     forget(tmp_path / "stores", [tmp_path / "audio/b.wav"])
-    assert look(tmp_path, ("a.wav", *WHOLE)).frame["file_hash"].tolist() == ["0" * 32]
+    assert look(tmp_path, ("a.wav", *WHOLE)).rows["file_hash"].tolist() == ["0" * 32]
     forget(tmp_path / "stores", [tmp_path / "audio/a.wav"])
-    assert look(tmp_path, ("a.wav", *WHOLE)).frame["file_hash"].tolist() == [right]
+    assert look(tmp_path, ("a.wav", *WHOLE)).rows["file_hash"].tolist() == [right]
 
 
 def test_rows_that_name_another_recording_are_told_from_files_that_moved(tmp_path: Path) -> None:

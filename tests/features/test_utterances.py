@@ -49,7 +49,7 @@ def make_table(**changes):
 
 def test_columns_stand_in_their_order():
     table = make_table()
-    assert table.columns == list(table.frame.columns)
+    assert table.columns == list(table.rows.columns)
     assert tuple(table.columns[: len(COLUMNS)]) == COLUMNS
 
 
@@ -57,18 +57,18 @@ def test_table_reads_back_as_it_was(tmp_path):
     table = make_table()
     write_table(tmp_path, table)
     back = read_table(tmp_path)
-    pd.testing.assert_frame_equal(back.frame, table.frame, check_exact=True)
+    pd.testing.assert_frame_equal(back.rows, table.rows, check_exact=True)
     assert (back.labels, back.targets, back.findings, back.corpus) == (
         table.labels, table.targets, table.findings, table.corpus
     )  # fmt: skip
-    assert back.frame["speaker"].tolist() == ["03", "NA", ""]
+    assert back.rows["speaker"].tolist() == ["03", "NA", ""]
 
 
 def test_random_floats_read_back_to_the_same_bits(tmp_path):
     rng = np.random.default_rng(0)
     values = rng.standard_normal(3) * 10.0 ** rng.integers(-300, 300, 3)
     write_table(tmp_path, make_table(arousal=values))
-    assert read_table(tmp_path).frame["arousal"].to_numpy().tobytes() == values.tobytes()
+    assert read_table(tmp_path).rows["arousal"].to_numpy().tobytes() == values.tobytes()
 
 
 def test_unchanged_table_is_not_written_again(tmp_path):
@@ -108,7 +108,7 @@ def test_damaged_table_is_refused(tmp_path, name, text, match):
 
 def test_hash_ignores_row_order_and_incidental_columns():
     table = make_table()
-    turned = Table(table.frame.iloc[::-1].reset_index(drop=True), table.labels, table.targets)
+    turned = Table(table.rows.iloc[::-1].reset_index(drop=True), table.labels, table.targets)
     moved = make_table(
         path=["a", "b", "c"], seconds=[9.0] * 3, audio_hash=["1", "2", "3"],
         file_hash=["4", "5", "6"], samples_hash=["7", "8", "9"], recording_hash=["", "x", "y"],
@@ -200,7 +200,7 @@ def test_a_table_of_before_the_other_hashes_is_read(tmp_path):
     frame.to_csv(path, index=False, lineterminator="\n")
     back = read_table(tmp_path)
     wanted = make_table(**{name: [""] * 3 for name in new})
-    pd.testing.assert_frame_equal(back.frame, wanted.frame, check_exact=True)
+    pd.testing.assert_frame_equal(back.rows, wanted.rows, check_exact=True)
     assert table_hash(back) == table_hash(make_table())
 
 

@@ -74,7 +74,7 @@ def test_many_loops_end(tmp_path: Path) -> None:
         link(root, f"loop{number}", ".")
     assert walk(root, WAV)[0] == ["a.wav"]
     assert find_place(root, lambda place: (place / "lab").is_dir()) is None
-    assert audio_table([str(root)])[0].frame["utterance"].tolist() == ["a"]
+    assert audio_table([str(root)])[0].rows["utterance"].tolist() == ["a"]
 
 
 def test_the_order_of_the_disk_does_not_matter(tmp_path: Path) -> None:
@@ -99,8 +99,8 @@ def test_a_corpus_of_links_into_a_content_store(tmp_path: Path) -> None:
     for name, key in (("03a01Fa", "K1"), ("03a01Wa", "K2"), ("08a01Na", "K2"), ("08a02Na", "K9")):
         link(tmp_path, f"wav/{name}.wav", f"../.git/annex/objects/{key}/{key}.wav")
     table = read_corpus("emodb", tmp_path)
-    assert table.frame["utterance"].tolist() == ["03a01Fa", "03a01Wa", "08a01Na", "08a02Na"]
-    assert table.frame["path"].tolist()[0] == "wav/03a01Fa.wav"
+    assert table.rows["utterance"].tolist() == ["03a01Fa", "03a01Wa", "08a01Na", "08a02Na"]
+    assert table.rows["path"].tolist()[0] == "wav/03a01Fa.wav"
     found = kinds(table)
     assert found["files-twice"].examples == ("08a01Na.wav (is 03a01Wa.wav)",)
     assert found["links-dangling"].examples == ("08a02Na.wav",)
@@ -225,7 +225,7 @@ def test_new_audio_named_twice_by_a_link_counts_once(tmp_path: Path) -> None:
     root = touch(tmp_path, "in/a.wav", "in/sub/b.wav")
     link(root, "again", "in")
     table, _ = audio_table([str(root / "in"), str(root / "again"), str(root / "again/sub")])
-    assert table.frame["path"].tolist() == [f"{root}/in/a.wav", f"{root}/in/sub/b.wav"]
+    assert table.rows["path"].tolist() == [f"{root}/in/a.wav", f"{root}/in/sub/b.wav"]
     (finding,) = table.findings
     assert finding.count == 2
     assert finding.text.startswith("2 files are named a second time, by links to folders, and are")

@@ -482,7 +482,7 @@ def test_labels_that_changed_in_data_stop_training(tmp_path: Path) -> None:
         path.unlink()
     root.rmdir()
     assert check_labels(recipe, stores, data) == []
-    assert len(read_table(stores / "made").frame) == 3
+    assert len(read_table(stores / "made").rows) == 3
 
 
 WITHOUT_TORCH = """
