@@ -15,7 +15,6 @@ import contextlib
 import json
 import os
 import socket
-import sys
 import threading
 import time
 import uuid
@@ -24,6 +23,7 @@ from types import TracebackType
 
 from features.common.errors import StoreError
 from features.common.files import IrregularFileError, process_lives, read_bytes, reason_of
+from features.common.telling import Tell, aside
 
 HEARTBEAT_S = 60.0
 DEAD_AFTER_S = 600.0
@@ -47,6 +47,8 @@ class WriterLock:
         Wait for another holder instead of raising.
     take : bool
         Take the lock whoever holds it: for users who know that the holder is gone.
+    warn : callable
+        Hears whom it waits for.
 
     Attributes
     ----------
@@ -59,8 +61,10 @@ class WriterLock:
         Another process holds it (host, pid and since when are named), or it cannot be written.
     """
 
-    def __init__(self, path: Path, *, wait: bool = False, take: bool = False) -> None:
-        self.path, self._wait, self._take = path, wait, take
+    def __init__(
+        self, path: Path, *, wait: bool = False, take: bool = False, warn: Tell = aside
+    ) -> None:
+        self.path, self._wait, self._take, self._warn = path, wait, take, warn
         self.text = ""
         self._released = threading.Event()
         self._heart: threading.Thread | None = None
@@ -79,7 +83,7 @@ class WriterLock:
                     f"if that process is gone, take the lock with make extract BREAK_LOCK=1"
                 )
             if not said:
-                print(f"{self.path}: held by {holder}; waiting", file=sys.stderr, flush=True)
+                self._warn(f"{self.path}: held by {holder}; waiting")
                 said = True
             time.sleep(LOOK_EVERY_S)
         self._heart = threading.Thread(target=self._beat, daemon=True)

@@ -6,6 +6,7 @@ unless it asks.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 Tell = Callable[[str], None]
@@ -19,3 +20,8 @@ def silent(line: str) -> None:
 def aloud(line: str) -> None:
     """Print a line at once."""
     print(line, flush=True)
+
+
+def aside(line: str) -> None:
+    """Print a line on stderr at once: a warning, or what is waited for."""
+    print(line, file=sys.stderr, flush=True)

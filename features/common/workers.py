@@ -25,7 +25,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 import tomllib
@@ -41,6 +40,7 @@ from features.common.ending import in_full
 from features.common.errors import ClusterError, first_line
 from features.common.files import TOML_BYTES, read_text
 from features.common.sections import Section, check_section
+from features.common.telling import Tell, aloud, aside
 from features.common.words import counted
 
 DEFAULT_TABLE = Path("cluster.toml")
@@ -110,12 +110,15 @@ class Workers:
         Workers that are expected.
     threads : int
         Threads that each computes with.
+    warn : callable
+        Hears of workers that were lost, and what is waited for.
     """
 
     client: Any
     where: Where
     n: int
     threads: int
+    warn: Tell = aside
     _seen: set[str] = field(default_factory=set)
 
     def count(self) -> int:
@@ -132,11 +135,9 @@ class Workers:
             raise self._gone() from None
         lost = self._seen - now
         if lost:
-            print(
+            self.warn(
                 f"warning: {counted(len(lost), 'worker was', 'workers were')} lost, {len(now)} "
-                "left; what they had goes to others",
-                file=sys.stderr,
-                flush=True,
+                "left; what they had goes to others"
             )
         self._seen = now
         return len(now)
@@ -203,7 +204,7 @@ class Workers:
                 if not any(busy.values()):
                     return
                 if not said and time.monotonic() - began > SAY_AFTER_S:
-                    print("waiting for the batches under way", file=sys.stderr, flush=True)
+                    self.warn("waiting for the batches under way")
                     said = True
                 time.sleep(0.1)
 
@@ -321,13 +322,15 @@ def load_table(path: Path) -> SlurmSpec:
 
 
 @contextlib.contextmanager
-def connect(where: Where) -> Iterator[Workers]:
+def connect(where: Where, *, tell: Tell = aloud, warn: Tell = aside) -> Iterator[Workers]:
     """Start workers, or reach them; those that were started end with the body.
 
     Parameters
     ----------
     where : Where
         As `parse` gives it.
+    tell, warn : callable
+        Hear who computes, and what is wrong with workers.
 
     Yields
     ------
@@ -369,14 +372,13 @@ def connect(where: Where) -> Iterator[Workers]:
         except (OSError, RuntimeError, ValueError) as error:
             raise ClusterError(f"CLUSTER={where.text}: {first_line(error)}") from None
         if not client.nthreads():
-            print(f"CLUSTER={where.text}: waiting for a worker", flush=True)
-        _wait(client, where, getattr(cluster, "job_cls", None))
+            tell(f"CLUSTER={where.text}: waiting for a worker")
+        _wait(client, where, getattr(cluster, "job_cls", None), warn)
         n = where.n_local or (where.slurm.workers if where.slurm else len(client.nthreads()))
-        workers = Workers(client, where, n, _threads(where, client))
-        print(
+        workers = Workers(client, where, n, _threads(where, client), warn)
+        tell(
             f"CLUSTER={where.text}: {counted(workers.count(), 'worker')}, threads of each: "
-            f"{workers.threads}{_dashboard(where, client)}",
-            flush=True,
+            f"{workers.threads}{_dashboard(where, client)}"
         )
         yield workers
 
@@ -391,7 +393,7 @@ def _dashboard(where: Where, client: Any) -> str:
     return f"; {client.dashboard_link}"
 
 
-def _wait(client: Any, where: Where, jobs: Any) -> None:
+def _wait(client: Any, where: Where, jobs: Any, warn: Tell) -> None:
     """Wait for the workers that are started here, or the first one of elsewhere.
 
     Raises
@@ -408,7 +410,7 @@ def _wait(client: Any, where: Where, jobs: Any) -> None:
             break
     if refused:
         n_refused = counted(len(refused), "job was", "jobs were")
-        print(f"warning: {n_refused} refused: {refused[0]}", file=sys.stderr)
+        warn(f"warning: {n_refused} refused: {refused[0]}")
 
 
 def _local_threads(where: Where) -> int:
