@@ -84,16 +84,16 @@ demo: $(READY)  ## the whole job on a synthesised corpus: nothing to fetch, no G
 	@exec $(MAKE) --no-print-directory extract train fuse report RECIPE="$(demonstrated)"
 
 plan: $(READY)  ## what an extraction would take: audio, batches, time, disk
-	@exec "$(PY)" -m extract "$(RECIPE)" --plan --data "$(DATA)" --stores "$(STORES)" --device $(DEVICE) --jobs $(JOBS) \
-		$(some) $(forced) $(if $(MODEL),--members "$(MODEL)") $(if $(PRECISION),--precision $(PRECISION))
+	@exec "$(PY)" -m extract plan "$(RECIPE)" --data "$(DATA)" --stores "$(STORES)" --device $(DEVICE) --jobs $(JOBS) \
+		$(some) $(forced) $(if $(MODEL),--model "$(MODEL)" --listed) $(if $(PRECISION),--precision $(PRECISION))
 
 fetch: $(READY)  ## download weights and record their hashes; then no network is needed
-	@exec "$(PY)" -m extract "$(RECIPE)" --fetch --stores "$(STORES)" $(set) $(if $(MODEL),--members "$(MODEL)")
+	@exec "$(PY)" -m extract fetch "$(RECIPE)" --stores "$(STORES)" $(set) $(if $(MODEL),--model "$(MODEL)" --listed)
 
 extract: $(READY)  ## audio -> stores: all layers of each model (the only step for a GPU)
-	@exec "$(PY)" -m extract "$(RECIPE)" --data "$(DATA)" --stores "$(STORES)" --device $(DEVICE) --jobs $(JOBS) \
+	@exec "$(PY)" -m extract extract "$(RECIPE)" --data "$(DATA)" --stores "$(STORES)" --device $(DEVICE) --jobs $(JOBS) \
 		--allow-failures $(ALLOW_FAILURES) $(some) $(forced) $(locking) $(cluster) $(if $(filter-out 0,$(VERIFY)),--verify) \
-		$(if $(MODEL),--members "$(MODEL)") $(if $(PRECISION),--precision $(PRECISION))
+		$(if $(MODEL),--model "$(MODEL)" --listed) $(if $(PRECISION),--precision $(PRECISION))
 
 lint-split: $(READY)  ## what the sides of a recipe's folds share; training checks it, too
 	@exec "$(PY)" -m features lint "$(RECIPE)" --stores "$(STORES)" $(some)
@@ -126,7 +126,7 @@ predict: $(READY)  ## AUDIO="folder or files": finished heads and fusion on new 
 		echo 'make predict AUDIO="folder or files" [FUSION=name | MODEL=run] [OUT=file.csv]'; \
 		echo 'a name with a blank is quoted twice: AUDIO="'"'new audio' 'it is.wav'"'"'; exit 1; }
 	@exec "$(PY)" -m models predict "$(RECIPE)" $(where) $(system) --check --audio $(AUDIO)
-	@exec "$(PY)" -m extract "$(RECIPE)" --stores "$(STORES)" --device $(DEVICE) --jobs $(JOBS) $(system) \
+	@exec "$(PY)" -m extract extract "$(RECIPE)" --stores "$(STORES)" --device $(DEVICE) --jobs $(JOBS) $(system) \
 		$(if $(PRECISION),--precision $(PRECISION)) $(forced) $(locking) --audio $(AUDIO)
 	@exec "$(PY)" -m models predict "$(RECIPE)" $(where) $(system) --audio $(AUDIO)
 	@exec "$(PY)" -m fusion predict "$(RECIPE)" $(where) $(system) --allow-failures $(ALLOW_FAILURES) \

@@ -11,6 +11,7 @@ from itertools import groupby
 from pathlib import Path
 
 from extract import acoustic
+from extract.arguments import parser
 from extract.encoders.description import describe
 from extract.encoders.fetch import fetch
 from extract.encoders.registry import MODELS, Model, find_model
@@ -30,18 +31,18 @@ from extract.plan.work import (
     summary,
 )
 from features.common import workers as cluster
-from features.common.command import argument_parser, names_of, run_command
+from features.common.command import run_command
 from features.common.errors import CorpusError, ModelError, RecipeError, StoreError, UserError
 from features.common.findings import Finding
 from features.common.progress import duration, size
+from features.common.telling import aloud
 from features.common.words import counted
 from features.corpora import read_corpus
 from features.corpora.demo import DEMO
 from features.corpora.oddities import ODD
-from features.new_audio import add_system, audio_table, corpus_name, system_of
+from features.new_audio import audio_table, corpus_name, system_of
 from features.recipe.arguments import corpus_root
 from features.recipe.extract import CorpusSpec, ModelSpec
-from features.recipe.known.precisions import PRECISIONS
 from features.recipe.load import load_recipe
 from features.recipe.model import Recipe
 from features.stores.inventory import compare_rows, shown_source
@@ -62,36 +63,16 @@ def main(args: argparse.Namespace) -> int:
     if args.audio:
         recipe = _of_system(recipe, args)
     elif args.fusion or args.member:
-        raise UserError("--fusion and --member go with --audio; --members names models")
-    wanted = args.model or recipe.single_models
+        raise UserError("--fusion and --member go with --audio; --model names models")
+    wanted = (None if args.listed else args.model) or recipe.single_models
     imported = _imported(recipe, wanted, args.stores)
-    models = _models(recipe, [one for one in wanted if one not in imported])
+    models = _models(recipe, [key for key in wanted if key not in imported])
     if args.fetch:
-        fetch([replace(m, hub=None) if spec.path else m for m, spec in models], args.stores)
+        chosen = [replace(m, hub=None) if spec.path else m for m, spec in models]
+        for line in fetch(chosen, args.stores):
+            aloud(line)
         return 0
-    if args.audio:
-        recipe, tables = _new_audio(recipe, args.audio, imported)
-    else:
-        tables, faults = _tables(recipe, args.data, args.stores)
-        if faults:
-            raise CorpusError("\n  ".join([*faults, *_weights_to_fetch(models)]))
-    if args.plan:
-        for line in _weights_to_fetch(models):
-            print(line)
-        models = [one for one in models if not _is_to_fetch(*one)]
-    targets = _targets(recipe, models)
-    works = []
-    for corpus, table in tables.items():
-        seen = _survey(recipe, corpus, table, args.data, args.stores)
-        works += [
-            plan_work(corpus, one, seen, args.stores, force=args.force, verify=args.verify)
-            for one in targets
-        ]
-        for model in imported:
-            print(_describe_import(corpus, model, table, args.stores))
-    for target in targets:
-        if target.description.remark and any(w.jobs for w in works if w.target is target):
-            print(f"{target.title}: {target.description.remark}")
+    works = _works(recipe, args, models, imported)
     machine = Machine(args.device, recipe.extract.batch_seconds, args.jobs, recipe.extract.workers)
     if not where:
         _check_device(works, machine, None)
@@ -106,7 +87,9 @@ def main(args: argparse.Namespace) -> int:
         if workers:
             _check_device(works, machine, workers)
         failed = {
-            (work.corpus, one) for work in works for one in _finish(work, machine, workers, args)
+            (work.corpus, utterance)
+            for work in works
+            for utterance in _finish(work, machine, workers, args)
         }
     # What new audio lacks is named and counted where the rest of it is predicted.
     if len(failed) > args.allow_failures and not args.audio:
@@ -120,6 +103,48 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
+def _works(
+    recipe: Recipe,
+    args: argparse.Namespace,
+    models: list[tuple[Model, ModelSpec]],
+    imported: list[str],
+) -> list[Work]:
+    """What each corpus and model lacks; says what is odd in them.
+
+    Raises
+    ------
+    UserError
+        Of corpora, models or stores.
+    """
+    if args.audio:
+        recipe, tables = _new_audio(recipe, args.audio, imported)
+    else:
+        tables, faults = _tables(recipe, args.data, args.stores)
+        if faults:
+            raise CorpusError("\n  ".join([*faults, *_weights_to_fetch(models)]))
+    if args.plan:
+        for line in _weights_to_fetch(models):
+            print(line)
+        models = [pair for pair in models if not _is_to_fetch(*pair)]
+    targets = _targets(recipe, models)
+    works: list[Work] = []
+    for corpus, table in tables.items():
+        seen = _survey(recipe, corpus, table, args.data, args.stores)
+        for target in targets:
+            work = plan_work(
+                corpus, target, seen, args.stores, force=args.force, verify=args.verify
+            )
+            for damage in work.damages:
+                print(f"{work.path}: damaged: {damage}")
+            works.append(work)
+        for model in imported:
+            print(_describe_import(corpus, model, table, args.stores))
+    for target in targets:
+        if target.description.remark and any(w.jobs for w in works if w.target is target):
+            print(f"{target.title}: {target.description.remark}")
+    return works
+
+
 def _recipe(args: argparse.Namespace, overrides: dict[str, dict[str, str]] | None) -> Recipe:
     """Load the recipe; of registered models that it does not list, say what takes them.
 
@@ -130,20 +155,20 @@ def _recipe(args: argparse.Namespace, overrides: dict[str, dict[str, str]] | Non
     try:
         return load_recipe(
             args.recipe,
-            models=args.members,
+            models=args.model if args.listed else None,
             corpora=args.corpus,
             overrides=overrides,
             settings=args.settings,
         )
     except RecipeError as error:
         others = [
-            key for key in args.members or () if key in MODELS and f"MODEL={key}: not" in str(error)
+            key for key in args.model or () if key in MODELS and f"MODEL={key}: not" in str(error)
         ]
         if not others:
             raise
-        what = " --fetch" if args.fetch else " --plan" if args.plan else ""
+        what = "fetch " if args.fetch else "plan " if args.plan else ""
         raise RecipeError(
-            f"{error}\n  registered, though: python -m extract {args.recipe}{what} --model "
+            f"{error}\n  registered, though: python -m extract {what}{args.recipe} --model "
             f"{','.join(others)} takes it"
         ) from None
 
@@ -206,7 +231,7 @@ def _plan(works: list[Work], machine: Machine, stores: Path) -> int:
         for work in group:
             if extractor is None and not work.idle:
                 extractor = load_extractor(target, device_of(machine.device, target))
-            estimates.append(estimate(work, machine, extractor))
+            estimates.append(estimate(work, machine, extractor, _warn))
             print(estimates[-1], flush=True)
     audio_s, time_s = (sum(getattr(one, n) for one in estimates) for n in ("audio_s", "time_s"))
     needed, free = disk_needed(works), disk_free(stores)
@@ -223,14 +248,26 @@ def _finish(
     """Do the work of one model and corpus; return the utterances that failed."""
     idle = work.idle
     if not idle or work.failures:
-        work = run(work, machine, workers=workers, wait=args.wait, break_lock=args.break_lock)
+        work = run(
+            work,
+            machine,
+            workers=workers,
+            wait=args.wait,
+            break_lock=args.break_lock,
+            tell=aloud,
+            warn=_warn,
+        )
     elif parts_path(work.path).is_dir() or work.path.with_suffix(".lock").exists():
         # A kill behind the last rename has left them; or another process is at work there.
         with contextlib.suppress(StoreError):
-            run(work, machine)
+            run(work, machine, tell=aloud, warn=_warn)
     if not idle:
         print(summary(work), flush=True)
     return list(work.failures)
+
+
+def _warn(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _imported(recipe: Recipe, keys: list[str], stores: Path) -> list[str]:
@@ -388,52 +425,6 @@ def _survey(recipe: Recipe, corpus: str, table: Table, data: Path, stores: Path)
     for line in _remarks(corpus, seen.findings, []):  # each of them is told each time
         print(line)
     return seen
-
-
-def parser() -> argparse.ArgumentParser:
-    """Make the command line."""
-    result = argument_parser(
-        "python -m extract",
-        "Write the features of speech models, all layers, to HDF5 stores. Asking again computes "
-        "only what is new or whose audio has changed.",
-        "recipe", "data", "stores", "corpus", "jobs", "cluster", "force", "allow-failures",
-    )  # fmt: skip
-    which = result.add_mutually_exclusive_group()
-    which.add_argument("--model", type=names_of, metavar="A,B", help="any registered models")
-    which.add_argument(
-        "--members", type=names_of, metavar="A,B", help="only these models of the recipe"
-    )
-    result.add_argument(
-        "--audio",
-        nargs="+",
-        metavar="PATH",
-        help="files and folders in the place of the corpora, for `python -m models predict`; "
-        "what cannot be read is left out",
-    )
-    add_system(result, "--member")
-    what = result.add_mutually_exclusive_group()
-    what.add_argument(
-        "--plan", action="store_true", help="say what it would take; a few batches are timed"
-    )
-    what.add_argument(
-        "--fetch", action="store_true", help="fetch the weights and record their hashes"
-    )
-    result.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
-    result.add_argument(
-        "--verify",
-        action="store_true",
-        help="compare the stores with their checksums first; damaged rows are computed again",
-    )
-    result.add_argument(
-        "--wait", action="store_true", help="wait where another process holds a store"
-    )
-    result.add_argument(
-        "--break-lock",
-        action="store_true",
-        help="take a store from whoever holds it: only where that process is gone",
-    )
-    result.add_argument("--precision", choices=PRECISIONS)
-    return result
 
 
 if __name__ == "__main__":

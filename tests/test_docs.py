@@ -157,6 +157,8 @@ def wrong_command(line: str) -> list[str]:
         for one in known
         for name, sub in (_subparsers(one) or {one.prog.split()[-1]: one}).items()
     }
+    if room == "extract" and (not words or words[0] not in commands):
+        words = ["extract", *words]  # a line without a command
     inside = any(_subparsers(one) for one in known)
     chosen = [commands[words[0]]] if words and words[0] in commands else list(known)
     wrong = []

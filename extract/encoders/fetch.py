@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from features.common.progress import size
 RECORD = "weights.json"
 
 
-def fetch(models: Sequence[Model], stores: Path) -> None:
+def fetch(models: Sequence[Model], stores: Path) -> Iterator[str]:
     """Fetch the weights of models from the Hub, and record their hashes.
 
     Parameters
@@ -32,6 +32,11 @@ def fetch(models: Sequence[Model], stores: Path) -> None:
         Of which those of the Hub are fetched.
     stores : Path
         Where `weights.json` is kept.
+
+    Yields
+    ------
+    str
+        A line or two on each model, when it is there.
 
     Raises
     ------
@@ -42,7 +47,7 @@ def fetch(models: Sequence[Model], stores: Path) -> None:
     recorded = _read(path)
     for model in models:
         if model.hub is None:
-            print(f"{model.key}: nothing to fetch")
+            yield f"{model.key}: nothing to fetch"
             continue
         folder = snapshot(model)
         source = f"{model.hub}@{folder.name}"
@@ -77,9 +82,9 @@ def fetch(models: Sequence[Model], stores: Path) -> None:
             }
             write_text(path, json.dumps(recorded, indent=1, sort_keys=True) + "\n", ModelError)
         n_bytes = sum(one["bytes"] for one in files.values())
-        print(f"{model.key}: {source}, {size(n_bytes)} in {folder}", flush=True)
+        yield f"{model.key}: {source}, {size(n_bytes)} in {folder}"
         if model.revision is None:
-            print(
+            yield (
                 f'  no revision is registered: pin it with [models.{model.key}] revision = "'
                 f'{folder.name}"'
             )

@@ -34,6 +34,7 @@ from extract.plan.batches import Job, Plan
 from extract.plan.work import Target
 from features.common.errors import ClusterError, StoreError
 from features.common.lock import WriterLock, check_held
+from features.common.telling import aloud
 from features.common.workers import Workers, task
 
 SLABS_UNDER_WAY = 2
@@ -266,6 +267,7 @@ def compute_slab(
                 progress=go_on,
                 may_write=lambda: check_held(lock, held),
                 extractor=extractor,
+                warn=aloud,  # in the worker's own log
                 pool=_pool(n, feature_set) if n else None,
             )
         except _Cancelled:

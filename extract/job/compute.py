@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Executor
@@ -28,6 +27,7 @@ from extract.job.device import Machine
 from extract.job.parts import Embedded, Features, Outcome, Slab, _Part
 from extract.plan.work import CHANGED, Item, Target
 from features.common.errors import AudioError, ModelError
+from features.common.telling import Tell, silent
 
 # Batches of other lengths have other shapes, and oneDNN keeps code for a thousand of them: memory
 # that grows with the corpus. It looks once, when torch is imported.
@@ -75,6 +75,7 @@ def compute(
     may_write: Callable[[], None] = lambda: None,
     extractor: Extractor | None = None,
     pool: Executor | None = None,
+    warn: Tell = silent,
 ) -> Outcome:
     """Compute a slab's batches, sealing as it goes.
 
@@ -92,6 +93,8 @@ def compute(
         A model that is loaded already.
     pool : Executor, optional
         Processes that decode, kept for the next slab.
+    warn : callable
+        Gets a line on every batch that was too large.
 
     Raises
     ------
@@ -116,7 +119,8 @@ def compute(
     with contextlib.closing(loaded):
         try:
             for (number, batch), results in zip(slab.batches, loaded, strict=True):
-                under_way.append((number, batch, begin_batch(extractor, batch, results)))
+                begun = begin_batch(extractor, batch, results, warn)
+                under_way.append((number, batch, begun))
                 # One batch lies queued behind the one that is waited for: the device never idles.
                 if len(under_way) > extractor.asynchronous:
                     finish()
@@ -161,7 +165,7 @@ def load_extractor(target: Target, device: str, threads: int | None = None) -> E
 
 
 def begin_batch(
-    extractor: Extractor, batch: list[Item], results: list[Loaded]
+    extractor: Extractor, batch: list[Item], results: list[Loaded], warn: Tell = silent
 ) -> Callable[[], Embedded]:
     """Begin a batch; what is given waits for it.
 
@@ -194,7 +198,7 @@ def begin_batch(
             with _without_memory():
                 features = begun()
         if features is None:
-            features = _halved(extractor, audio)
+            features = _halved(extractor, audio, warn)
         keep = np.ones(len(good), dtype=bool)
         for values in features.values():
             keep &= np.isfinite(values).all(axis=(0, 2))
@@ -218,7 +222,7 @@ def _without_memory() -> Iterator[None]:
             raise
 
 
-def _halved(extractor: Extractor, audio: list[Any]) -> Features:
+def _halved(extractor: Extractor, audio: list[Any], warn: Tell) -> Features:
     """Embed a batch that was too large, in halves."""
     if len(audio) == 1:
         raise ModelError(
@@ -230,15 +234,14 @@ def _halved(extractor: Extractor, audio: list[Any]) -> Features:
 
     torch.cuda.empty_cache()
     half = len(audio) // 2
-    print(
+    warn(
         f"warning: out of memory with {len(audio)} utterances at once, trying {half}; "
-        f"lower [extract] batch_seconds to spare the attempts",
-        file=sys.stderr,
+        f"lower [extract] batch_seconds to spare the attempts"
     )
     parts = []
     for piece in (audio[:half], audio[half:]):
         features: Features | None = None
         with _without_memory():
             features = extractor.begin(piece)()
-        parts.append(_halved(extractor, piece) if features is None else features)
+        parts.append(_halved(extractor, piece, warn) if features is None else features)
     return {name: np.concatenate([one[name] for one in parts], axis=1) for name in parts[0]}

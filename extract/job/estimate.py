@@ -13,6 +13,7 @@ from extract.job.parts import sealed_of
 from extract.plan.batches import make_batches, padded_seconds
 from extract.plan.work import Work, items_of
 from features.common.progress import duration
+from features.common.telling import Tell, silent
 from features.common.words import counted
 from features.stores.key import parts_path
 
@@ -68,7 +69,9 @@ class Estimate:
         )
 
 
-def estimate(work: Work, machine: Machine, extractor: Extractor | None) -> Estimate:
+def estimate(
+    work: Work, machine: Machine, extractor: Extractor | None, warn: Tell = silent
+) -> Estimate:
     """Plan the batches that are left, and time a few of them.
 
     Parameters
@@ -77,6 +80,8 @@ def estimate(work: Work, machine: Machine, extractor: Extractor | None) -> Estim
     machine : Machine
     extractor : Extractor or None
         The loaded model; None where there is nothing to compute.
+    warn : callable
+        Gets a line on every batch that was too large.
 
     Returns
     -------
@@ -100,7 +105,7 @@ def estimate(work: Work, machine: Machine, extractor: Extractor | None) -> Estim
     loaded = load_items(target, items, 0 if target.in_decoders else workers)
     began = 0.0
     for number, (batch, results) in enumerate(zip(items, loaded, strict=True)):
-        begin_batch(extractor, batch, results)()
+        begin_batch(extractor, batch, results, warn)()
         if number == 0:
             began = time.perf_counter()
     took_s = (time.perf_counter() - began) / (max(1, workers) if target.in_decoders else 1)

@@ -31,6 +31,7 @@ from extract.plan.work import Work, items_of
 from features.common.errors import StoreError
 from features.common.lock import WriterLock
 from features.common.progress import Progress
+from features.common.telling import Tell, silent
 from features.common.words import counted
 from features.common.workers import Workers
 from features.stores.failures import write_failures
@@ -49,6 +50,8 @@ def run(
     workers: Workers | None = None,
     wait: bool = False,
     break_lock: bool = False,
+    tell: Tell = silent,
+    warn: Tell = silent,
 ) -> Work:
     """Compute what is missing, and write the finished store.
 
@@ -62,6 +65,8 @@ def run(
         Wait where another process holds the store, instead of raising.
     break_lock : bool
         Take the store from whoever holds it.
+    tell, warn : callable
+        Get a line on what is begun or damaged; on a batch that was too large.
 
     Returns
     -------
@@ -83,14 +88,14 @@ def run(
         _remove_leftovers(work.path)
         folder = parts_path(work.path)
         if work.jobs:
-            failed = _compute_missing(work, folder, machine, lock, workers)
+            failed = _compute_missing(work, folder, machine, lock, workers, (tell, warn))
             for job in work.jobs:
                 reason = failed.get((job.utterance, job.audio_hash))
                 if reason is not None:
                     work.failures[job.utterance] = (reason, job.audio_hash)
         lock.check()
         if not work.idle:
-            _merge(work, folder)
+            _merge(work, folder, tell)
         write_failures(work.path, work.failure_rows, key_hash(work.target.key))
         shutil.rmtree(folder, ignore_errors=True)
         work.elapsed_s = time.monotonic() - began
@@ -98,10 +103,16 @@ def run(
 
 
 def _compute_missing(
-    work: Work, folder: Path, machine: Machine, lock: WriterLock, workers: Workers | None
+    work: Work,
+    folder: Path,
+    machine: Machine,
+    lock: WriterLock,
+    workers: Workers | None,
+    tells: tuple[Tell, Tell],
 ) -> Failed:
     """Compute what neither the store nor sealed parts hold; return what failed, then or before."""
-    done, failed = _sealed(folder, work.target.key)
+    tell, warn = tells
+    done, failed = _sealed(folder, work.target.key, tell)
     settled = done | set(failed)
     work.sealed_before = len(done & {(j.utterance, j.audio_hash) for j in work.jobs})
     longest_s = max(job.seconds for job in work.jobs)
@@ -119,10 +130,9 @@ def _compute_missing(
     padded_s = padded_seconds(batches, work.target.least_s)
     before = counted(work.sealed_before, "utterance")
     sealed = f", {before} sealed before" if work.sealed_before else ""
-    print(
+    tell(
         f"{name}: {counted(len(left), 'batch', 'batches')} on {device}, {audio_s:,.0f} s of audio, "
-        f"{padded_s / max(audio_s, 1e-9):.2f}x padded{sealed}",
-        flush=True,
+        f"{padded_s / max(audio_s, 1e-9):.2f}x padded{sealed}"
     )
     whole = Slab(work.target, folder, plan.name, [])
     items = functools.partial(items_of, work.survey)
@@ -132,7 +142,14 @@ def _compute_missing(
             slab = replace(
                 whole, batches=[(number, items(plan.batches[number])) for number in left]
             )
-            outcome = compute(slab, machine, device, progress=progress.add, may_write=lock.check)
+            outcome = compute(
+                slab,
+                machine,
+                device,
+                progress=progress.add,
+                may_write=lock.check,
+                warn=warn,
+            )
         else:
             outcome = cluster.compute(
                 workers, whole, plan, items, settled, machine, device, lock, progress.add
@@ -143,7 +160,7 @@ def _compute_missing(
     return failed | outcome.failed
 
 
-def _sealed(folder: Path, key: dict[str, Any]) -> tuple[set[tuple[str, str]], Failed]:
+def _sealed(folder: Path, key: dict[str, Any], tell: Tell) -> tuple[set[tuple[str, str]], Failed]:
     """What the parts hold, and what failed in them; damaged parts are removed.
 
     Raises
@@ -155,7 +172,7 @@ def _sealed(folder: Path, key: dict[str, Any]) -> tuple[set[tuple[str, str]], Fa
     failed: Failed = {}
     for path, part in sealed_parts(folder):
         if part is None or part.verify():
-            print(f"{path}: damaged; its batches are computed again", flush=True)
+            tell(f"{path}: damaged; its batches are computed again")
             path.unlink()
             continue
         difference = key_difference(key, part.key)
@@ -169,14 +186,14 @@ def _sealed(folder: Path, key: dict[str, Any]) -> tuple[set[tuple[str, str]], Fa
     return done, failed
 
 
-def _merge(work: Work, folder: Path) -> None:
+def _merge(work: Work, folder: Path, tell: Tell) -> None:
     """Write the finished store from the old one and the parts, a layer at a time."""
     target = work.target
     failed = set(work.failures)
     wanted = work.wanted[~work.wanted["utterance"].isin(list(failed))]
     wanted = wanted.sort_values("utterance").reset_index(drop=True)
     if wanted.empty:
-        print(f"{work.corpus}/{target.title}: no utterance could be computed; no store is written")
+        tell(f"{work.corpus}/{target.title}: no utterance could be computed; no store is written")
         return
     row_of = {pair: i for i, pair in enumerate(
         zip(wanted["utterance"], wanted["audio_hash"], strict=True)

@@ -13,7 +13,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -196,6 +196,8 @@ class Work:
     n_cached : int
     n_damaged : int
         Rows among the jobs that the store has, but damaged.
+    damages : list of str
+        What is damaged of the store, a line a block.
     force : bool
         Whether everything is computed anew.
     stamp : tuple or None
@@ -214,6 +216,7 @@ class Work:
     n_damaged: int
     force: bool
     stamp: Stamp | None
+    damages: list[str] = field(default_factory=list)
     computed: int = 0
     computed_s: float = 0.0
     sealed_before: int = 0
@@ -290,6 +293,7 @@ def plan_work(
     frame = seen.rows
     old = pd.DataFrame({"utterance": [], "audio_hash": []})
     damaged: set[str] = set()
+    damages: list[str] = []
     stamp = file_stamp(path)
     if stamp and not force:
         with Store(path) as store:
@@ -306,7 +310,7 @@ def plan_work(
                     f"choose another folder with STORES=, or replace it with FORCE=1"
                 )
             for damage in store.verify() if verify else []:
-                print(f"{path}: damaged: {damage}")
+                damages.append(str(damage))
                 damaged.update(damage.utterances)
             old = store.index
     old = old[~old["utterance"].isin(list(damaged))]
@@ -334,6 +338,7 @@ def plan_work(
         corpus, target, seen, path, wanted, jobs, failures,
         leaving=len(leaving), n_cached=len(pairs) - len(jobs),
         n_damaged=len(damaged & set(wanted["utterance"])), force=force, stamp=stamp,
+        damages=damages,
     )  # fmt: skip
 
 

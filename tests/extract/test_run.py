@@ -11,21 +11,27 @@ import pytest
 import soundfile as sf
 from transformers import AutoModel
 
+from extract import acoustic
 from extract.__main__ import main, parser
 from extract.audio import Clip
+from extract.encoders.registry import find_model
 from extract.job import compute as compute_module
 from extract.job import parts
 from extract.job import run as run_module
+from extract.job.device import Machine
 from extract.plan.batches import Job
-from extract.plan.work import Item
+from extract.plan.work import Item, make_target, plan_work
 from features.__main__ import main as features_main
 from features.__main__ import parser as features_parser
 from features.common.command import run_command
 from features.common.errors import CorpusError, ModelError, RecipeError, StoreError
+from features.corpora import read_corpus
+from features.recipe.load import load_recipe
 from features.stores.failures import FAILURE_COLUMNS, read_failures
 from features.stores.key import file_digest
 from features.stores.read import Store
 from features.stores.write import write_store
+from features.survey import survey
 from features.utterances import read_table
 from tests.extract.test_reference import by_transformers, made
 
@@ -447,13 +453,14 @@ def items(names: str) -> list[Item]:
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_out_of_memory_halves_the_batch_and_warns(
-    late: bool, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_out_of_memory_halves_the_batch_and_warns(late: bool) -> None:
+    told: list[str] = []
     audio = [np.full(10, i, dtype=np.float32) for i in range(7)]
     extractor = Small(2, late)
-    features, good, bad = compute_module.begin_batch(extractor, items("abcdefg"), audio)()
-    warnings = capsys.readouterr().err
+    features, good, bad = compute_module.begin_batch(
+        extractor, items("abcdefg"), audio, told.append
+    )()
+    warnings = "\n".join(told)
     assert "out of memory with 7 utterances at once, trying 3" in warnings
     assert "out of memory with 4 utterances at once, trying 2" in warnings
     np.testing.assert_array_equal(features["mean"][0, :, 0], np.arange(7) * 10)
@@ -571,7 +578,7 @@ def test_unknown_models_and_members(extract) -> None:
         extract("--model", "xlsr-1B")
     with pytest.raises(RecipeError, match="MODEL=log-mel: not in the recipe's list"):
         extract("--members", "log-mel")
-    with pytest.raises(RecipeError, match=r"python -m extract \S+ --fetch --model log-mel takes"):
+    with pytest.raises(RecipeError, match=r"python -m extract fetch \S+ --model log-mel takes"):
         extract("--members", "log-mel", "--fetch")
     with pytest.raises(RecipeError) as caught:
         extract("--members", "log-mle")
@@ -838,3 +845,34 @@ def test_another_engine_is_another_store(extract) -> None:
     assert (code, "nothing to do" in text) == (0, True)
     with pytest.raises(StoreError, match="engine: stored None, asked 'reference'"):
         extract(**settings, extra='[extract]\nengine = "reference"')
+
+
+def test_the_commands_and_the_flags_that_stood_for_them_are_one(tmp_path: Path) -> None:
+    def parsed(*words: str) -> dict[str, object]:
+        return vars(parser().parse_args(words))
+
+    for command in ("plan", "fetch"):
+        assert parsed(command, "a.toml", "--force") == parsed("a.toml", f"--{command}", "--force")
+    assert parsed("extract", "a.toml", "--jobs", "2") == parsed("--jobs", "2", "a.toml")
+    former, now = (
+        parsed("a.toml", "--members", "x,y"),
+        parsed("a.toml", "--model", "x,y", "--listed"),
+    )
+    assert (
+        (former["model"], former["listed"]) == (now["model"], now["listed"]) == (["x", "y"], True)
+    )
+    with pytest.raises(SystemExit):
+        parsed("plan", "a.toml", "--fetch")
+
+
+def test_the_library_prints_nothing(extract, tmp_path: Path, capsys) -> None:
+    extract()
+    recipe = load_recipe(tmp_path / "tones.toml")
+    root = tmp_path / "data/tones"
+    seen = survey(read_corpus("tones", root, reader="manifest"), root, tmp_path / "stores/tones")
+    target = make_target(find_model("mfcc"), acoustic.describe("mfcc"))
+    capsys.readouterr()
+    work = plan_work("tones", target, seen, tmp_path / "stores", force=True)
+    done = run_module.run(work, Machine("cpu", recipe.extract.batch_seconds, 1, 0))
+    assert done.computed == 12
+    assert capsys.readouterr().out == ""

@@ -237,7 +237,8 @@ from extract.encoders.registry import Model
 from features.common.errors import ModelError
 model = Model("mine", "transformers", "me/mine")
 try:
-    fetch([model], Path(sys.argv[1]))
+    for line in fetch([model], Path(sys.argv[1])):
+        print(line)
     found = describe(model, precision="float32", max_seconds=60)
     print(json.dumps([*found.files, found.key["input_normalisation"]]))
 except ModelError as error:
@@ -312,9 +313,6 @@ def test_a_cache_that_another_program_filled_is_completed(checkpoint: Path, tmp_
     assert record["absent"] == ["adapter_config.json"]
 
 
-def test_a_model_of_no_repository_has_nothing_to_fetch(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    fetch([Model("mfcc", "acoustic")], tmp_path)
-    assert capsys.readouterr().out == "mfcc: nothing to fetch\n"
+def test_a_model_of_no_repository_has_nothing_to_fetch(tmp_path: Path) -> None:
+    assert list(fetch([Model("mfcc", "acoustic")], tmp_path)) == ["mfcc: nothing to fetch"]
     assert not list(tmp_path.iterdir())
