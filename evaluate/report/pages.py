@@ -293,17 +293,18 @@ class _Book(Book):
         for where, part in {**whole, **alone}.items():
             if not part.metrics:
                 continue
+            told = where.replace(partition, marked_partition(partition, [one]), 1)
             regression = one.scores.task == "regression"
             folds = isinstance(part, PartitionScores) and part.folds
             if folds or not regression:  # else the table of targets ends with its means
-                found += self._keep(sheets.summary(part, where))
+                found += self._keep(sheets.summary(part, told))
             stem = slug(f"{self._stems[one.folder]}-{where.replace(', ', '-').replace(' ', '-')}")
             if regression:
-                found += self._keep(sheets.of_targets(part, where, f"targets-{stem}"))
+                found += self._keep(sheets.of_targets(part, told, f"targets-{stem}"))
                 continue
             labels = one.scores.labels
-            found += self._keep(sheets.of_classes(part, where, f"classes-{stem}"))
-            matrix = sheets.confusion(part, labels, where, f"confusion-{stem}")
+            found += self._keep(sheets.of_classes(part, told, f"classes-{stem}"))
+            matrix = sheets.confusion(part, labels, told, f"confusion-{stem}")
             self._keep(matrix)
             title = f"Confusion matrix of {one.marked_title}, {where}"
             self._picture_files(f"confusion-{stem}", plots.confusion(part.confusion, labels, title))

@@ -14,7 +14,18 @@ from dataclasses import replace
 
 from evaluate.metrics.metrics import OVER_CLASSES
 from evaluate.report import plots
-from evaluate.report.tables import NONE, Cell, Sheet, count, difference, entry, p_value, plain, text
+from evaluate.report.tables import (
+    NONE,
+    Cell,
+    Sheet,
+    count,
+    difference,
+    entry,
+    p_value,
+    plain,
+    point,
+    text,
+)
 from evaluate.scores.records import (
     Calibration,
     Complementarity,
@@ -252,7 +263,8 @@ def _group(kind: str, found: Grouping, partition: str, stem: str) -> Sheet:
     def cell(name: str, metric: str) -> Cell:
         gap, each = metrics[metric], found.groups[name]
         ends = [end for end in ("best", "worst") if getattr(gap, end) == name]
-        return replace(entry(each.metrics[metric], _lacking(metric, each)), marks=ends)
+        cell = entry(each.metrics[metric], _lacking(metric, each))
+        return replace(cell, marks=[*cell.marks, *ends])
 
     rows = [
         [
@@ -338,7 +350,7 @@ def subsets(found: Subsets, name: str = "subsets", *, stale: bool = False) -> Sh
                 text(one.method),
                 text(one.search),
                 text(ANY) if one.k == ANY else count(size),
-                replace(plain(best.value), marks=best.marks),
+                point(best),
                 _members(best.members, others),
                 *_chosen(one.honest),
                 Cell(NONE) if one.optimism is None else difference(one.optimism),

@@ -19,10 +19,10 @@ from pathlib import Path
 from statistics import multimode
 from typing import TYPE_CHECKING, Any
 
-from evaluate.report.tables import NONE, Cell, Sheet, entry, plain, text
+from evaluate.report.tables import NONE, Cell, Sheet, entry, point, text
 from evaluate.scores.groups import read_tables
 from evaluate.scores.records import RowScores, Spread, SpreadOfRows
-from evaluate.scores.score import FEW_SPEAKERS, SHOWN, Scored, optimism, read_all
+from evaluate.scores.score import FEW_SPEAKERS, SHOWN, Scored, read_all
 from evaluate.scores.spread import read_spread
 from evaluate.scores.subsets import FoundSubsets, read_subsets
 from features.common.errors import RecipeError, RunError
@@ -37,7 +37,7 @@ STALE, MASKED = Cell("stale"), Cell("masked")
 COLUMNS = (
     ("published",),
     ("published", "ours"),
-    ("published", "ours (the best: optimistic)", "ours, honest choice"),
+    ("published", "ours (the best)", "ours, honest choice"),
 )
 """Of a column of the paper: of it alone, with ours, and with ours that were chosen."""
 
@@ -111,9 +111,8 @@ class Results:
             scores = target.metrics if target and target.n else {}
         if not scores:
             return MASKED
-        chosen = ["optimistic"] if optimism(place.partition or "", [one]) else []
-        marks = list(dict.fromkeys([*one.marks, *chosen]))
-        return replace(entry(scores[self._metric(place)], _few(found.n_speakers)), marks=marks)
+        cell = entry(scores[self._metric(place)], _few(found.n_speakers))
+        return replace(cell, marks=list(dict.fromkeys([*one.marks, *cell.marks])))
 
     def _statistic(self, place: Place) -> Cell:
         partition = self.spread.partitions.get(place.partition or "") if self.spread else None
@@ -124,7 +123,7 @@ class Results:
         statistic = getattr(over, place.statistic or "") if over else None
         if found is None or statistic is None:
             return Cell(NONE)
-        return replace(entry(statistic, _few(found.n_speakers)), marks=statistic.marks)
+        return entry(statistic, _few(found.n_speakers))
 
     def _subset(self, place: Place) -> tuple[Cell, Cell]:
         nothing = (Cell(NONE), Cell(NONE))
@@ -140,7 +139,7 @@ class Results:
         if part is None or choice is None or choice.best is None:
             return nothing
         best, honest = choice.best, choice.honest
-        shown = replace(plain(best.value), note=" + ".join(best.members), marks=best.marks)
+        shown = replace(point(best), note=" + ".join(best.members))
         return shown, Cell(NONE) if honest is None else entry(honest, _few(part.n_speakers))
 
 

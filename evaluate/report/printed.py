@@ -16,7 +16,7 @@ from evaluate.report import comparison_page, sheets
 from evaluate.report.pair_sheets import best_subsets, subsets
 from evaluate.report.tables import Sheet
 from evaluate.report.writers.terminal import to_terminal
-from evaluate.scores.score import SHOWN, marked_partition
+from evaluate.scores.score import NAMES, SHOWN
 from evaluate.scores.side_by_side import Comparison, best_note, cannot_tell
 from evaluate.scores.subsets import FoundSubsets, by_corpus
 from features.common.terminal import folded
@@ -71,8 +71,8 @@ def _overview(recipe: Recipe, scored: Sequence[Scored], statistics: Statistics) 
     whole = sheets.overview(recipe, scored, {}, statistics)
     if len(SHOWN[recipe.task]) > 1:
         return whole
-    partitions = [marked_partition(name, scored) for name in sheets.partitions_of(scored)]
-    return replace(whole, header=[whole.header[0], *partitions])
+    metric = NAMES[SHOWN[recipe.task][0]]
+    return replace(whole, header=[name.replace(f", {metric}", "") for name in whole.header])
 
 
 def _last(found: Sequence[Sheet]) -> list[Sheet]:

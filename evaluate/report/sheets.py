@@ -17,7 +17,7 @@ import pandas as pd
 
 from evaluate.report.examples import Audio
 from evaluate.report.pair_sheets import best, best_meaning, best_notes
-from evaluate.report.tables import NONE, Cell, Sheet, count, difference, entry, plain, text
+from evaluate.report.tables import NONE, Cell, Sheet, count, difference, entry, plain, point, text
 from evaluate.runs import record as runs
 from evaluate.runs.files import fingerprint
 from evaluate.scores.records import (
@@ -43,7 +43,6 @@ from evaluate.scores.score import (
     column_notes,
     gap_size,
     gap_text,
-    marked_partition,
     number,
     size_text,
 )
@@ -57,6 +56,8 @@ if TYPE_CHECKING:
 
 Pages = Mapping[Path, str]
 Row = Sequence[Cell]
+HIGHEST = "highest, optimistic"
+"""The mark of a layer that is highest on the rows that it is scored on."""
 MANY = 12
 """Above so many values of a column, their number stands instead of a row each."""
 
@@ -93,7 +94,6 @@ def overview(
     partitions, shown = partitions_of(scored), SHOWN[recipe.task]
     most = {p: max(part.n if (part := one.scores.partitions.get(p)) else 0 for one in scored)
              for p in partitions}  # fmt: skip
-    marked = [marked_partition(partition, scored) for partition in partitions]
 
     def row(one: Scored) -> Row:
         cells = [title_cell(one, pages)]
@@ -109,7 +109,7 @@ def overview(
     return Sheet(
         f"Scores of every run{f', {protocol}' if protocol else ''}",
         caption(recipe, scored),
-        ["run", *(f"{one}, {NAMES[metric]}" for one in marked for metric in shown)],
+        ["run", *(f"{one}, {NAMES[metric]}" for one in partitions for metric in shown)],
         blocks(scored, row),
         f"scores-{protocol}" if protocol else "scores",
         best_meaning(statistics),
@@ -151,14 +151,13 @@ def targets(recipe: Recipe, scored: Sequence[Scored], pages: Pages) -> Sheet | N
             own = found[one.folder]
             return [
                 title_cell(one, pages),
-                *(plain(own[t].metrics[metric].value) if t in own else Cell(NONE)
+                *(point(own[t].metrics[metric]) if t in own else Cell(NONE)
                   for t in recipe.targets),
             ]  # fmt: skip
 
         return Sheet(
             "Every target of every run",
-            f"{NAMES[metric]} per target on {marked_partition(partition, scored)}; intervals are "
-            "on the pages of the runs",
+            f"{NAMES[metric]} per target on {partition}; intervals are on the pages of the runs",
             ["run", *recipe.targets],
             blocks(scored, row),
             "targets",
@@ -179,7 +178,7 @@ def gaps(recipe: Recipe, scored: Sequence[Scored], others: Protocols, pages: Pag
         if run is None or not found or not found.metrics:
             return Cell("masked" if found else NONE)
         shown = entry(found.metrics[metric], "; ".join(_few(found)))
-        marks = ["stale"] if run.stale else []
+        marks = [*shown.marks, *(["stale"] if run.stale else [])]
         return replace(shown, marks=marks, href=pages.get(run.folder, ""))
 
     rows = []
@@ -287,7 +286,8 @@ def _gap_cell(gap: Gap, metric: str) -> Cell:
         return Cell(gap_text(gap, metric))
     size = gap_size(gap.n, gap.n_speakers, gap.lacking)
     note = f"{both_scores(gap, metric)} there, {size}"
-    return Cell(gap_text(gap, metric), gap.metrics[metric].value, note=note)
+    found = gap.metrics[metric]
+    return Cell(gap_text(gap, metric), found.value, note=note, marks=found.marks)
 
 
 # -- one run ---------------------------------------------------------------------------------
@@ -525,7 +525,7 @@ def layers(recipe: Recipe, sweep: Sweep, name: str, pages: Pages) -> Sheet:
             chosen_by = Cell(known, selection)
         cells = [_overview_cell(one.scores.partitions.get(p), metric) for p in partitions]
         cells = [
-            replace(cell, marks=["highest, optimistic"]) if layer == highest[p] else cell
+            replace(cell, marks=[*cell.marks, HIGHEST]) if layer == highest[p] else cell
             for p, cell in zip(partitions, cells, strict=True)
         ]
         link = pages.get(one.folder, "")
@@ -537,7 +537,7 @@ def layers(recipe: Recipe, sweep: Sweep, name: str, pages: Pages) -> Sheet:
         f"{NAMES[metric]} of {sweep.model} by layer; below the rule, runs of other kinds. Marked "
         "is the layer that is highest on the rows that it is scored on",
         ["layer", f"{recipe.head.select}, to choose by",
-         *(f"{marked_partition(p, sweep.runs)}, {NAMES[metric]}" for p in partitions)],
+         *(f"{p}, {NAMES[metric]}" for p in partitions)],
         [part for part in parts if part],
         name,
         notes=[f"best: {runs.chosen_text(sweep.chosen)}"] if sweep.chosen else [],

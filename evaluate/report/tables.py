@@ -11,7 +11,7 @@ Conventions
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from evaluate.scores.records import Estimate
@@ -97,6 +97,14 @@ class Sheet:
     strong: str = ""
     notes: Sequence[str] = ()
 
+    def __post_init__(self) -> None:
+        """Marks that the row's name has, or all numbers of a column, are said there alone."""
+        columns = [_shared_marks([row[i] for row in self.rows]) for i in range(len(self.header))]
+        names = [self.header[0], *map(_with_marks, self.header[1:], columns[1:])]
+        object.__setattr__(self, "header", names)
+        blocks = [[_said_once(row, columns) for row in rows] for rows in self.blocks]
+        object.__setattr__(self, "blocks", blocks)
+
     @property
     def rows(self) -> list[Sequence[Cell]]:
         """The rows of all blocks."""
@@ -126,6 +134,27 @@ class Sheet:
         return plain and self.has_numbers(column)
 
 
+def _shared_marks(cells: Sequence[Cell]) -> list[str]:
+    """The marks that all numbers of a column have."""
+    found = [cell.marks for cell in cells if cell.value is not None]
+    return [mark for mark in found[0] if all(mark in marks for marks in found)] if found else []
+
+
+def _with_marks(name: str, marks: Sequence[str]) -> str:
+    new = [mark for mark in marks if f"({mark})" not in name]
+    return f"{name} ({', '.join(new)})" if new else name
+
+
+def _said_once(row: Sequence[Cell], columns: Sequence[Sequence[str]]) -> list[Cell]:
+    """A row without the marks that its name or a column's has."""
+    first, *others = row
+    kept = (
+        [mark for mark in cell.marks if mark not in first.marks and mark not in marks]
+        for cell, marks in zip(others, columns[1:], strict=True)
+    )
+    return [first, *(replace(cell, marks=marks) for cell, marks in zip(others, kept, strict=True))]
+
+
 def text(value: Any) -> Cell:
     """A cell of text."""
     return Cell(str(value))
@@ -142,14 +171,20 @@ def plain(value: float | None) -> Cell:
 
 
 def entry(found: Estimate, note: str = "") -> Cell:
-    """A cell with an estimate: its value and interval."""
-    return Cell(number(found.value), found.value, found.low, found.high, note)
+    """A cell with an estimate: its value, interval and marks."""
+    value = number(found.value)
+    return Cell(value, found.value, found.low, found.high, note, marks=found.marks)
+
+
+def point(found: Estimate) -> Cell:
+    """A cell with an estimate whose interval stands elsewhere."""
+    return replace(entry(found), low=None, high=None)
 
 
 def difference(found: Estimate) -> Cell:
     """A cell with a difference, its sign always there."""
     shown = "undefined" if found.value is None else f"{found.value:+.3f}"
-    return Cell(shown, found.value, found.low, found.high)
+    return Cell(shown, found.value, found.low, found.high, marks=found.marks)
 
 
 def p_value(value: float | None, level: float = 0.0) -> Cell:

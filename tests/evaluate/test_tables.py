@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from evaluate.report import tables
-from evaluate.report.tables import Cell, Sheet, text
+from evaluate.report.tables import NONE, Cell, Sheet, text
 from evaluate.report.writers.csv import to_csv
 from evaluate.report.writers.html import to_html
 from evaluate.report.writers.latex import latex, to_latex
 from evaluate.report.writers.terminal import to_terminal
+from evaluate.scores.records import Estimate
 from features.common.terminal import width_of
 from tests.evaluate import made
 
@@ -167,3 +168,26 @@ def test_a_page_has_what_it_has_room_for_behind_a_cell() -> None:
     sheet = Sheet("", "", ["run", "UAR"], [[[text("one"), score(0.5, note="a", detail="b")]]])
     assert "a; b</span>" in to_html(sheet)
     assert to_terminal(sheet, 80).splitlines()[-1] == "one  0.500 [0.450, 0.550] (a)"
+
+
+def test_a_mark_is_said_once() -> None:
+    """At the run that has it, in the header where all numbers have it, else in the cell."""
+    known, own = Estimate(0.5, 0.4, 0.6, marks=("optimistic",)), Estimate(0.7)
+    rows = [
+        [Cell("one"), tables.entry(known), tables.entry(known)],
+        [
+            Cell("two", marks=["stale"]),
+            tables.entry(known),
+            replace(tables.entry(own), marks=["stale"]),
+        ],
+        [Cell("three"), Cell(NONE), Cell(NONE)],
+    ]
+    sheet = Sheet("t", "c", ["run", "devel", "test"], [rows])
+    assert sheet.header == ["run", "devel (optimistic)", "test"]
+    assert [[cell.marks for cell in row[1:]] for row in sheet.rows] == [
+        [[], ["optimistic"]], [[], []], [[], []],
+    ]  # fmt: skip
+    assert replace(sheet, caption="d").header == sheet.header
+    table = list(csv.DictReader(io.StringIO(to_csv(sheet))))
+    assert [row["test, marks"] for row in table] == ["optimistic", "", ""]
+    assert "devel (optimistic), marks" not in table[0]

@@ -21,6 +21,8 @@ def to_csv(sheet: Sheet) -> str:
         if any(cell.low is not None for cell in cells):
             columns.append([f"{name}, low", *(_or_empty(cell.low) for cell in cells)])
             columns.append([f"{name}, high", *(_or_empty(cell.high) for cell in cells)])
+        if numeric and any(cell.marks for cell in cells):
+            columns.append([f"{name}, marks", *(", ".join(cell.marks) for cell in cells)])
         if any(cell.strong for cell in cells):
             columns.append([f"{name}, bold", *("yes" if c.strong else "no" for c in cells)])
     out = io.StringIO()
