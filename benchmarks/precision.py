@@ -43,7 +43,8 @@ from benchmarks.common import machine, say
 from evaluate.report.tables import entry
 from evaluate.runs.folders import PREDICTIONS
 from evaluate.runs.predictions import predicted_labels, predicted_targets, read_predictions
-from evaluate.scores.score import SHOWN, score_run
+from evaluate.scores.names import SHOWN
+from evaluate.scores.score import score_run
 from evaluate.statistics import resampling as intervals
 from extract import __main__ as extraction
 from features.corpora.demo import synthesise

@@ -30,7 +30,8 @@ def score(args: argparse.Namespace) -> None:
     """Score what is new and print the table of the recipe's runs."""
     from evaluate.report.printed import scores_text
     from evaluate.scores.pairs import make_statistics
-    from evaluate.scores.score import score_all, score_protocols
+    from evaluate.scores.protocols import score_protocols
+    from evaluate.scores.score import score_all
     from evaluate.scores.seeds import make_seeds
     from evaluate.scores.spread import make_spread
     from evaluate.scores.subsets import read_subsets

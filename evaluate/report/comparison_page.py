@@ -14,9 +14,9 @@ from typing import Any
 from evaluate.report import plots
 from evaluate.report.book import Book, Shown, slug
 from evaluate.report.tables import NONE, Sheet, count, difference, entry, p_value, plain, text
+from evaluate.scores.names import NAMES, SHOWN
 from evaluate.scores.pairs import LEVEL
 from evaluate.scores.records import Estimate
-from evaluate.scores.score import NAMES, SHOWN
 from evaluate.scores.side_by_side import (
     Comparison,
     best_note,

@@ -31,20 +31,15 @@ from evaluate.report.book import Book, Shown, slug
 from evaluate.report.examples import Audio
 from evaluate.report.paper import Paper
 from evaluate.report.tables import Sheet
+from evaluate.report.words import caption, marked_partition
 from evaluate.runs.files import fingerprint
 from evaluate.runs.folders import PREDICTIONS, run_folders
 from evaluate.runs.predictions import read_predictions
 from evaluate.scores import side_by_side
+from evaluate.scores.names import NAMES, SHOWN
+from evaluate.scores.protocols import Protocols
 from evaluate.scores.records import Estimate, PartitionScores, RowScores, Seeds, Statistics
-from evaluate.scores.score import (
-    NAMES,
-    SHOWN,
-    Protocols,
-    Scored,
-    caption,
-    marked_partition,
-    optimism,
-)
+from evaluate.scores.score import Scored, optimism
 from evaluate.scores.subsets import FoundSubsets, by_corpus
 from evaluate.scores.sweeps import Sweep
 from features.common.progress import duration

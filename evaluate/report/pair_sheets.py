@@ -26,6 +26,8 @@ from evaluate.report.tables import (
     point,
     text,
 )
+from evaluate.report.words import least_p, least_p_of_best, units
+from evaluate.scores.names import NAMES, number
 from evaluate.scores.records import (
     Calibration,
     Complementarity,
@@ -37,7 +39,7 @@ from evaluate.scores.records import (
     Statistics,
     Subsets,
 )
-from evaluate.scores.score import NAMES, Scored, least_p, least_p_of_best, number, units
+from evaluate.scores.score import Scored
 from evaluate.scores.subsets import ANY, honest_members
 from features.common.words import counted
 

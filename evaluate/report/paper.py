@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 from evaluate.report.tables import NONE, Cell, Sheet, entry, point, text
 from evaluate.scores.groups import read_tables
+from evaluate.scores.names import FEW_SPEAKERS, SHOWN
 from evaluate.scores.records import RowScores, Spread, SpreadOfRows
-from evaluate.scores.score import FEW_SPEAKERS, SHOWN, Scored, read_all
+from evaluate.scores.score import Scored, read_all
 from evaluate.scores.spread import read_spread
 from evaluate.scores.subsets import FoundSubsets, read_subsets
 from features.common.errors import RecipeError, RunError

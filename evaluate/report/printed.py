@@ -16,14 +16,15 @@ from evaluate.report import comparison_page, sheets
 from evaluate.report.pair_sheets import best_subsets, subsets
 from evaluate.report.tables import Sheet
 from evaluate.report.writers.terminal import to_terminal
-from evaluate.scores.score import NAMES, SHOWN
+from evaluate.scores.names import NAMES, SHOWN
 from evaluate.scores.side_by_side import Comparison, best_note, cannot_tell
 from evaluate.scores.subsets import FoundSubsets, by_corpus
 from features.common.terminal import folded
 
 if TYPE_CHECKING:
+    from evaluate.scores.protocols import Protocols
     from evaluate.scores.records import Seeds, Statistics
-    from evaluate.scores.score import Protocols, Scored
+    from evaluate.scores.score import Scored
     from evaluate.scores.sweeps import Sweep
     from features.recipe.model import Recipe
 

@@ -18,8 +18,11 @@ import pandas as pd
 from evaluate.report.examples import Audio
 from evaluate.report.pair_sheets import best, best_meaning, best_notes
 from evaluate.report.tables import NONE, Cell, Sheet, count, difference, entry, plain, point, text
+from evaluate.report.words import both_scores, caption, column_notes, gap_size, gap_text, size_text
 from evaluate.runs import record as runs
 from evaluate.runs.files import fingerprint
+from evaluate.scores.names import FEW_SPEAKERS, GRID, NAMES, PARTITIONS, SHOWN, number
+from evaluate.scores.protocols import Protocols
 from evaluate.scores.records import (
     Gap,
     PartitionScores,
@@ -30,22 +33,7 @@ from evaluate.scores.records import (
     TargetScore,
     turned,
 )
-from evaluate.scores.score import (
-    FEW_SPEAKERS,
-    GRID,
-    NAMES,
-    PARTITIONS,
-    SHOWN,
-    Protocols,
-    Scored,
-    both_scores,
-    caption,
-    column_notes,
-    gap_size,
-    gap_text,
-    number,
-    size_text,
-)
+from evaluate.scores.score import Scored
 from evaluate.scores.sweeps import Sweep
 from features.common.words import counted
 from features.recipe.split import OVERLAP_KINDS

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from evaluate.scores.names import number
 from evaluate.scores.records import Estimate
-from evaluate.scores.score import number
 
 NONE = "–"
 """Stands where there is no value."""

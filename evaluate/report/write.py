@@ -18,7 +18,8 @@ from evaluate.report.examples import find_audio
 from evaluate.report.pages import Study, render
 from evaluate.report.paper import read_paper, read_results
 from evaluate.scores.pairs import read_statistics
-from evaluate.scores.score import read_all, read_protocols
+from evaluate.scores.protocols import read_protocols
+from evaluate.scores.score import read_all
 from evaluate.scores.seeds import read_seeds
 from evaluate.scores.sweeps import read_sweeps
 from features.common.errors import RunError

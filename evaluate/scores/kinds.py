@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from evaluate.runs.folders import SCORES, SUBSETS
-from evaluate.scores import pairs, score, seeds, spread, subsets
+from evaluate.scores import pairs, protocols, score, seeds, spread, subsets
 from evaluate.scores.stored import Kind
 
 KINDS: dict[str, Kind[Any]] = {
     SCORES: score.FILE,
     "statistics.json": pairs.FILE,
-    "gaps.json": score.GAPS_FILE,
+    "gaps.json": protocols.GAPS_FILE,
     "seeds.json": seeds.FILE,
     "spread.json": spread.FILE,
     SUBSETS: subsets.FILE,

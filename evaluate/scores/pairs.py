@@ -45,6 +45,7 @@ from evaluate.runs.folders import PREDICTIONS, layer_tag, statistics_path
 from evaluate.runs.predictions import predicted_labels, predicted_targets, read_predictions
 from evaluate.scores import version_0
 from evaluate.scores.marks import statistics_marks
+from evaluate.scores.names import SHOWN
 from evaluate.scores.records import (
     Complementarity,
     Contribution,
@@ -60,7 +61,7 @@ from evaluate.scores.records import (
     estimate,
     number_or_none,
 )
-from evaluate.scores.score import SHOWN, Scored, optimism
+from evaluate.scores.score import Scored, optimism
 from evaluate.scores.stored import Kind
 from evaluate.statistics import permutations as comparisons
 from evaluate.statistics import resampling as intervals

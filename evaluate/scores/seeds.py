@@ -41,7 +41,9 @@ from evaluate.runs.files import file_hash
 from evaluate.runs.folders import PREDICTIONS, seeds_path
 from evaluate.runs.predictions import read_predictions
 from evaluate.scores import version_0
+from evaluate.scores.names import PARTITIONS, SHOWN
 from evaluate.scores.pairs import Rows, align, lacking_of
+from evaluate.scores.protocols import by_protocol
 from evaluate.scores.records import (
     PartitionSeeds,
     SeedDifference,
@@ -50,14 +52,7 @@ from evaluate.scores.records import (
     estimate,
     number_or_none,
 )
-from evaluate.scores.score import (
-    PARTITIONS,
-    SHOWN,
-    Scored,
-    by_protocol,
-    read_all,
-    score_all,
-)
+from evaluate.scores.score import Scored, read_all, score_all
 from evaluate.scores.stored import Kind
 from evaluate.statistics import resampling as intervals
 

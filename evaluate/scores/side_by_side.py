@@ -35,15 +35,11 @@ from evaluate.runs.arrays import plain_scores, speakers, values_of
 from evaluate.runs.files import plain, read_run
 from evaluate.runs.folders import ALL, PREDICTIONS
 from evaluate.runs.predictions import predicted_labels, predicted_targets, read_predictions
+from evaluate.scores.gaps import paired_gap, shared_rows
+from evaluate.scores.names import CHOSEN_ON_DEVEL, SHOWN
 from evaluate.scores.pairs import LEVEL, N_SWAPS
 from evaluate.scores.records import OPTIMISTIC, Estimate, RunScores
-from evaluate.scores.score import (
-    CHOSEN_ON_DEVEL,
-    SHOWN,
-    paired_gap,
-    scores_at_hand,
-    shared_rows,
-)
+from evaluate.scores.score import scores_at_hand
 from evaluate.statistics import permutations as comparisons
 from features.common.errors import RunError
 from features.common.files import write_text

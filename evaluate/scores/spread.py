@@ -29,6 +29,7 @@ from evaluate.runs.folders import PREDICTIONS, spread_path
 from evaluate.runs.predictions import read_predictions
 from evaluate.scores import version_0
 from evaluate.scores.marks import spread_marks
+from evaluate.scores.names import PARTITIONS, SHOWN
 from evaluate.scores.pairs import align
 from evaluate.scores.records import (
     Estimate,
@@ -39,7 +40,7 @@ from evaluate.scores.records import (
     estimate,
     number_or_none,
 )
-from evaluate.scores.score import PARTITIONS, SHOWN, Scored
+from evaluate.scores.score import Scored
 from evaluate.scores.stored import Kind
 from evaluate.statistics import resampling as intervals
 from features.recipe.published import asks_for_spread

@@ -23,11 +23,7 @@ from evaluate.runs.files import read_run
 from evaluate.runs.folders import ALL, split_member
 from evaluate.runs.freshness import is_stale
 from evaluate.scores.records import RunScores
-from evaluate.scores.score import (
-    Scored,
-    read_scores,
-    score_run,
-)
+from evaluate.scores.score import Scored, read_scores, score_run
 from features.common.errors import StoreError
 from features.stores.key import store_path
 from features.stores.read import Store

@@ -15,7 +15,8 @@ import pandas as pd
 
 from evaluate.scores import subsets
 from evaluate.scores.pairs import make_statistics
-from evaluate.scores.score import FILE, score_all, score_protocols, score_run
+from evaluate.scores.protocols import score_protocols
+from evaluate.scores.score import FILE, score_all, score_run
 from evaluate.scores.seeds import make_seeds
 from evaluate.scores.spread import make_spread
 from features.recipe.model import Recipe

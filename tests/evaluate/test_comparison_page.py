@@ -13,7 +13,7 @@ import pytest
 from evaluate.__main__ import _parser
 from evaluate.report import write as report
 from evaluate.report.printed import comparison_text
-from evaluate.scores import score, side_by_side
+from evaluate.scores import names, score, side_by_side
 from features.common.errors import RunError
 from tests.evaluate import made, page
 
@@ -175,6 +175,6 @@ def test_devel_is_marked_where_a_head_was_chosen_on_it(tmp_path: Path) -> None:
     assert found.optimism("test") == ""
     lines = comparison_text(found, 300).splitlines()
     (at,) = [i for i, line in enumerate(lines) if "devel (optimistic)" in line]
-    assert lines[at + 4] == score.CHOSEN_ON_DEVEL
+    assert lines[at + 4] == names.CHOSEN_ON_DEVEL
     shown = the_page(report.make_comparison(found).parent).shown
-    assert f"devel (optimistic) Optimistic: {score.CHOSEN_ON_DEVEL}." in shown
+    assert f"devel (optimistic) Optimistic: {names.CHOSEN_ON_DEVEL}." in shown

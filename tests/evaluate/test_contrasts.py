@@ -211,7 +211,7 @@ def test_the_best_subset_stands_beside_one_that_was_not_chosen_on_its_rows(
         "UAR", "mean", "exhaustive", "1", "0.700", "one", "0.600", "two", "+0.100", "0.400",
         "0.610",
     ]  # fmt: skip
-    assert first[4].marks == ("optimistic",)
+    assert sheet.header[4] == "best (optimistic)"
     assert (first[6].low, first[6].high) == (0.5, 0.7)
     assert [cell.text for cell in second[6:9]] == ["–", "–", "–"]
     assert (whichever[3].text, whichever[5].text) == ("any", "one + two")
@@ -243,11 +243,12 @@ def test_the_page_of_fusion_shows_subsets(tmp_path: Path, subsets: Subsets) -> N
     index = report.make_report(recipe, tmp_path / "runs", NOWHERE, NOWHERE)
     first = read(index.parent)["index.html"]
     assert "Best subsets" in first.shown
-    assert "any 0.800 optimistic one + two 2 models, and 1 as good 0.650" in first.shown
-    assert "0.700 optimistic one" not in first.shown  # of one size
+    assert "search size best (optimistic) best members" in first.shown
+    assert "any 0.800 one + two 2 models, and 1 as good 0.650" in first.shown
+    assert "0.700 one" not in first.shown  # of one size
     page = read(index.parent)["fusion.html"]
     assert "Subsets of the models, test stale" in page.shown
-    assert "0.700 optimistic one 1 model, and 1 as good 0.600 [0.500, 0.700] two" in page.shown
+    assert "0.700 one 1 model, and 1 as good 0.600 [0.500, 0.700] two" in page.shown
     assert "Every fold chooses for itself, so this honest figure is of no single subset" in (
         page.shown
     )

@@ -14,6 +14,7 @@ from evaluate.report.paper import Paper, Results, read_paper
 from evaluate.report.tables import Sheet
 from evaluate.runs.folders import INNER, layer_tag
 from evaluate.runs.predictions import write_predictions
+from evaluate.scores.records import marked
 from evaluate.scores.score import score_all
 from evaluate.scores.spread import make_spread
 from evaluate.scores.subsets import FoundSubsets
@@ -186,7 +187,7 @@ def test_statistics_and_subsets_of_one_corpus_and_of_all(tmp_path: Path) -> None
     subsets = FoundSubsets(whole, stale=False)
     found = results(recipe, folder, subsets=subsets, spread=spread)
     sheet, theirs = paper(found, folder).sheets
-    chosen = ["published", "ours (the best: optimistic)", "ours, honest choice"]
+    chosen = ["published", "ours (the best)", "ours, honest choice"]
     assert list(sheet.header) == [
         "UAR", *(f"{name}, {one}" for name in ("mine", "both") for one in chosen),
         "theirs, published",
@@ -210,7 +211,7 @@ def test_statistics_and_subsets_of_one_corpus_and_of_all(tmp_path: Path) -> None
         assert named["best"][at].note == " + ".join(choice.best.members)
         honest, ours = choice.honest, named["best"][at + 1]
         assert (ours.value, ours.low, ours.high) == (honest.value, honest.low, honest.high)
-        assert ours.marks == ()
+        assert list(ours.marks) == []
     stale = paper(replace(found, subsets=replace(subsets, stale=True)), folder).sheets[0]
     assert [row[2].text for row in stale.rows][2] == "stale"
     assert paper(replace(found, subsets=None, spread=None), folder).sheets == []
@@ -247,10 +248,11 @@ def test_the_emotion_shares_and_the_recipe_beside_them(tmp_path: Path) -> None:
     assert four.rows[0][2].marks == []
     first, *others = found.scored
     partitions = dict(first.scores.partitions)
-    partitions["devel"] = replace(partitions["devel"], optimistic="chosen on these rows")
+    partitions["devel"] = marked(partitions["devel"], ["optimistic"])
     chosen = replace(first, scores=replace(first.scores, partitions=partitions))
-    marked = paper(replace(found, scored=[chosen, *others]), folder).sheets[0]
-    assert marked.rows[0][2].marks == ["optimistic"]
+    four = paper(replace(found, scored=[chosen, *others]), folder).sheets[0]
+    assert [cell.value for cell in four.rows[0][1:]] == [0.5022, devel.value, 0.5001]
+    assert four.rows[0][2].marks == ["optimistic"]
     assert [row[-1].text for row in five.rows] == ["–"] * 5 + ["masked"]
     assert five.rows[5][2].value is not None
     assert [row[1].value for row in six.rows][::8] == [0.4894, 0.5867]
@@ -340,7 +342,7 @@ def test_ten_layers_fill_the_tables_of_two_corpora(tmp_path: Path) -> None:
     spread = make_spread(one, scored, folder)
     alone = paper(results(one, folder, spread=spread), folder)
     (two,) = alone.sheets
-    chosen = ("published", "ours (the best: optimistic)", "ours, honest choice")
+    chosen = ("published", "ours (the best)", "ours, honest choice")
     assert list(two.header) == ["UAR", *(f"IEMOCAP, {one}" for one in chosen), "JTES, published"]
     value = spread.partitions["test"].metrics["uar"].mean.value
     assert [two.rows[0][i].value for i in (1, 2, 4)] == [0.7311, value, 0.9991]

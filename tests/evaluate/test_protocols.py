@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
-from evaluate.report import sheets
+from evaluate.report import sheets, words
 from evaluate.report import write as report
 from evaluate.report.printed import scores_text
 from evaluate.report.writers.terminal import to_terminal
 from evaluate.runs.predictions import read_predictions, write_predictions
-from evaluate.scores import score
+from evaluate.scores import protocols, score
 from evaluate.scores.pairs import make_statistics
 from evaluate.scores.records import Statistics
 from features.common.errors import RunError
@@ -59,8 +59,8 @@ def trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Recipe:
 def test_runs_lie_beside_and_compare_on_shared_rows(trained: Recipe, tmp_path: Path) -> None:
     folder = tmp_path / "runs"
     with pytest.raises(RunError, match="scores.json: missing"):
-        score.read_protocols(trained, folder)
-    main_runs, found = score.score_all(trained, folder), score.score_protocols(trained, folder)
+        protocols.read_protocols(trained, folder)
+    main_runs, found = score.score_all(trained, folder), protocols.score_protocols(trained, folder)
     assert [one.member for one in main_runs] == ["one", "two"]
     assert not any(one.stale for one in [*main_runs, *found.scored["stratified-holdout"]])
     at = folder / "study" / HOLDOUT / "one"
@@ -75,20 +75,20 @@ def test_runs_lie_beside_and_compare_on_shared_rows(trained: Recipe, tmp_path: P
     gap = found.gaps["stratified-holdout"]["one"]
     assert gap.n == 32
     assert gap.metrics["uar"].value == pytest.approx(expected)
-    assert score.read_protocols(trained, folder).gaps == found.gaps
+    assert protocols.read_protocols(trained, folder).gaps == found.gaps
     text = to_terminal(sheets.gaps(trained, main_runs, found, {}), 200)
     line = next(line for line in text.splitlines() if line.startswith("one "))
     assert gap.scores["uar"] == pytest.approx(
         [balanced_accuracy_score(both["true"], both[pred]) for pred in ("pred", "pred_main")]
     )
     theirs, ours = gap.scores["uar"]
-    seen = f"{score.gap_text(gap, 'uar')} ({ours:.3f} -> {theirs:.3f} there, n = 32, 8 speakers)"
+    seen = f"{words.gap_text(gap, 'uar')} ({ours:.3f} -> {theirs:.3f} there, n = 32, 8 speakers)"
     assert seen in line
     make_statistics(trained, main_runs, folder)
     index = report.make_report(trained, folder, tmp_path / "none", tmp_path / "none")
     pages = page.read(index.parent)
     shown = pages["index.html"].shown
-    assert score.gap_text(gap, "uar") in shown
+    assert words.gap_text(gap, "uar") in shown
     assert "study/protocols/stratified-holdout: UAR and WA" in shown
     assert "stratified-holdout" in pages["model-one-stratified-holdout.html"].shown
     split = "stratified-holdout, inner speaker-k-fold, seed 0; declared overlap: speaker"
@@ -98,22 +98,22 @@ def test_runs_lie_beside_and_compare_on_shared_rows(trained: Recipe, tmp_path: P
 def test_a_comparison_is_outdated_with_its_predictions(trained: Recipe, tmp_path: Path) -> None:
     folder = tmp_path / "runs"
     score.score_all(trained, folder)
-    before = score.score_protocols(trained, folder)
+    before = protocols.score_protocols(trained, folder)
     path = folder / "study" / "one" / "predictions.csv"
     frame = read_predictions(path)
     frame["pred"] = np.roll(frame["pred"], 1)
     write_predictions(path, frame)
     with pytest.raises(RunError, match="gaps.json: missing or outdated"):
-        score.read_protocols(trained, folder)
-    assert score.score_protocols(trained, folder).gaps != before.gaps
-    score.read_protocols(trained, folder)
+        protocols.read_protocols(trained, folder)
+    assert protocols.score_protocols(trained, folder).gaps != before.gaps
+    protocols.read_protocols(trained, folder)
 
 
 def test_a_recipe_without_them_writes_nothing(tmp_path: Path) -> None:
     recipe = synthetic.recipe(tmp_path, TEXT.replace("also", "# also"))
-    assert score.score_protocols(recipe, tmp_path / "runs").scored == {}
+    assert protocols.score_protocols(recipe, tmp_path / "runs").scored == {}
     assert not (tmp_path / "runs").exists()
-    assert sheets.gaps(recipe, [], score.Protocols({}, {}), {}) is None
+    assert sheets.gaps(recipe, [], protocols.Protocols({}, {}), {}) is None
 
 
 def test_fusion_takes_the_main_protocol(trained: Recipe, tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_grid_beside_has_its_table_and_no_gap(tmp_path: Path) -> None:
         for name, right in (("test", 0.2), ("speaker-seen", 0.8))
     ]
     made.finish(recipe.beside()["grid"], tmp_path, "one", pd.concat(parts))
-    found = score.score_protocols(recipe, tmp_path)
+    found = protocols.score_protocols(recipe, tmp_path)
     assert found.gaps["grid"]["one"].metrics == {}
     scored = score.score_all(recipe, tmp_path)
     text = scores_text(recipe, scored, Statistics({}), found, None, None, 300)

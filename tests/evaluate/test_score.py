@@ -11,14 +11,14 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score
 
 from evaluate.metrics import metrics
-from evaluate.report import sheets
+from evaluate.report import sheets, words
 from evaluate.report import write as report
 from evaluate.report.writers.terminal import to_terminal
 from evaluate.runs import record as runs
 from evaluate.runs.files import read_run
 from evaluate.runs.folders import PREDICTIONS, SCORES, SEARCH
 from evaluate.runs.predictions import write_predictions
-from evaluate.scores import score
+from evaluate.scores import gaps, names, score
 from evaluate.scores.pairs import make_statistics
 from evaluate.scores.records import Estimate
 from features.common.errors import RunError
@@ -272,7 +272,7 @@ def test_a_gap_is_that_of_the_shared_rows(tmp_path: Path) -> None:
     first, second = made.classification(80, right=0.9), made.classification(80)
     second = second.assign(true=first["true"]).iloc[30:]
     some = first.iloc[:60].sample(frac=1, random_state=0)
-    gap = score.paired_gap(some, second, recipe)
+    gap = gaps.paired_gap(some, second, recipe)
     assert gap.n == 30
     assert gap.n_speakers == 5
     entry = gap.metrics["uar"]
@@ -282,11 +282,11 @@ def test_a_gap_is_that_of_the_shared_rows(tmp_path: Path) -> None:
         [balanced_accuracy_score(one["true"], one["pred"])
          for one in (first.iloc[30:60], second.iloc[:30])]
     )  # fmt: skip
-    back = score.paired_gap(second, some, recipe).metrics["uar"]
+    back = gaps.paired_gap(second, some, recipe).metrics["uar"]
     assert [back.value, back.low, back.high] == pytest.approx(
         [-entry.value, -entry.high, -entry.low]
     )
-    same = score.paired_gap(first, first, recipe).metrics["uar"]
+    same = gaps.paired_gap(first, first, recipe).metrics["uar"]
     assert [same.value, same.low, same.high] == [0, 0, 0]
 
 
@@ -294,12 +294,12 @@ def test_gaps_that_cannot_be_told(tmp_path: Path) -> None:
     recipe = made.recipe(tmp_path, "classification")
     frame = made.classification(40)
     twice = pd.concat([frame, frame.assign(fold="again")])
-    assert score.paired_gap(twice, frame, recipe).why == "rows are held out several times"
-    none = score.paired_gap(frame[:10], frame[20:], recipe)
+    assert gaps.paired_gap(twice, frame, recipe).why == "rows are held out several times"
+    none = gaps.paired_gap(frame[:10], frame[20:], recipe)
     assert none.why == "no row is held out in both"
     other = frame.assign(true=frame["true"].to_numpy()[::-1])
-    assert score.paired_gap(frame, other, recipe).why == "the truths differ"
-    assert score.gap_text(none, "uar") == "no gap: no row is held out in both"
+    assert gaps.paired_gap(frame, other, recipe).why == "the truths differ"
+    assert words.gap_text(none, "uar") == "no gap: no row is held out in both"
 
 
 def test_the_grid_is_shown_with_its_gaps(tmp_path: Path) -> None:
@@ -366,9 +366,9 @@ def test_resamples_without_a_class_are_left_out_and_said(tmp_path: Path) -> None
     assert found.warnings.count(note) == 1
     both = score.score_all(recipe, tmp_path / "runs")
     assert made.table(recipe, both).splitlines().count(note) == 1
-    gap = score.paired_gap(frame, frame, recipe)
+    gap = gaps.paired_gap(frame, frame, recipe)
     assert gap.lacking == text
-    assert score.gap_size(gap.n, gap.n_speakers, gap.lacking) == f"n = 60, 5 speakers, {text}"
+    assert words.gap_size(gap.n, gap.n_speakers, gap.lacking) == f"n = 60, 5 speakers, {text}"
     pairs = make_statistics(recipe, both, tmp_path / "runs").partitions["test"].metrics
     assert [pairs[metric].lacking for metric in ("uar", "wa")] == [text, ""]
 
@@ -410,24 +410,24 @@ def test_devel_is_marked_where_cells_were_chosen_on_it(tmp_path: Path) -> None:
     note = "devel: the heads' settings were chosen on these rows; test is the honest figure"
     for folder in folders:
         found = score.score_run(folder, recipe)
-        assert found.partitions["devel"].optimistic == score.CHOSEN_ON_DEVEL
+        assert found.partitions["devel"].optimistic == names.CHOSEN_ON_DEVEL
         assert not found.partitions["test"].optimistic
         assert note in found.warnings
     scored = score.score_all(recipe, tmp_path / "runs")
     lines = made.table(recipe, scored).splitlines()
-    assert lines[1].split()[:3] == ["run", "devel", "(optimistic),"]
-    assert lines[1].count("optimistic") == 1
+    assert lines[1].split()[:2] == ["run", "devel,"]
+    assert "\n".join(lines[1:4]).count("(optimistic)") == 1
     assert lines.count(note) == 1
     make_statistics(recipe, scored, tmp_path / "runs")
     index = report.make_report(recipe, tmp_path / "runs", tmp_path / "none", tmp_path / "none")
     pages = read(index.parent)
-    assert "run devel (optimistic), Spearman's rho test, Spearman's rho" in (
+    assert "run devel, Spearman's rho (optimistic) test, Spearman's rho" in (
         pages["index.html"].shown
     )
     assert note in pages["index.html"].shown
     for name in ("model-one", "fusion-mean", "comparisons", "fusion"):
         shown = pages[f"{name}.html"].shown
-        assert f"devel (optimistic) Optimistic: {score.CHOSEN_ON_DEVEL}." in shown
+        assert f"devel (optimistic) Optimistic: {names.CHOSEN_ON_DEVEL}." in shown
         assert "test (optimistic)" not in shown
 
 

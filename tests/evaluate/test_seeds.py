@@ -17,7 +17,7 @@ from evaluate.report import sheets
 from evaluate.report.writers.terminal import to_terminal
 from evaluate.runs.files import read_run
 from evaluate.runs.folders import run_folder
-from evaluate.scores import score, seeds
+from evaluate.scores import gaps, score, seeds
 from evaluate.statistics import resampling as intervals
 from features.common.errors import RunError
 from features.recipe.model import Recipe
@@ -140,7 +140,7 @@ def test_repeats_without_any_difference_leave_the_speakers(recipe: Recipe, tmp_p
     found = seeds.make_seeds(recipe, tmp_path)
     assert found is not None
     (pair,) = found.partitions["test"].pairs["uar"]
-    gap = score.paired_gap(same["one"], same["two"], recipe).metrics["uar"]
+    gap = gaps.paired_gap(same["one"], same["two"], recipe).metrics["uar"]
     assert (pair.deviation, pair.of_gain, pair.share) == (0, 0, 0)
     assert pair.mean.value == pytest.approx(gap.value)
     assert (pair.mean.low, pair.mean.high) == pytest.approx((gap.low, gap.high))
@@ -154,7 +154,7 @@ def test_utterances_without_a_speaker_are_the_same_in_all_seeds(
     found = seeds.make_seeds(recipe, tmp_path)
     assert found is not None
     (pair,) = found.partitions["test"].pairs["uar"]
-    gap = score.paired_gap(same["one"], same["two"], recipe).metrics["uar"]
+    gap = gaps.paired_gap(same["one"], same["two"], recipe).metrics["uar"]
     assert (pair.mean.low, pair.mean.high) == pytest.approx((gap.low, gap.high))
 
 

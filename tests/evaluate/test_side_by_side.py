@@ -16,7 +16,7 @@ from evaluate.runs import record as runs
 from evaluate.runs.files import read_run
 from evaluate.runs.folders import ALL, PREDICTIONS, SCORES
 from evaluate.runs.predictions import write_predictions
-from evaluate.scores import score, side_by_side
+from evaluate.scores import gaps, score, side_by_side
 from evaluate.statistics import permutations as comparisons
 from features.common.errors import RunError
 from features.recipe.load import load_recipe
@@ -61,7 +61,7 @@ def test_runs_of_one_name_on_the_rows_of_both(folders: tuple[Recipe, Recipe, Pat
         assert row["score_a"] == pytest.approx(oracle(ours["true"], ours["pred"]))
         assert row["score_b"] == pytest.approx(oracle(theirs["true"], theirs["pred"]))
         assert row["difference"] == pytest.approx(row["score_a"] - row["score_b"])
-        gap = score.paired_gap(first, second, a).metrics[metric]
+        gap = gaps.paired_gap(first, second, a).metrics[metric]
         assert (row["low"], row["high"]) == (gap.low, gap.high)
         assert row["p"] == pytest.approx(swapped(ours, theirs, oracle))
         assert row["smallest_p"] == 1 / 16

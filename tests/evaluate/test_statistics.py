@@ -10,8 +10,8 @@ import pytest
 
 from evaluate.runs.arrays import speakers
 from evaluate.runs.folders import fusion_folder, run_folder, statistics_path
+from evaluate.scores import gaps, names, score
 from evaluate.scores import pairs as statistics
-from evaluate.scores import score
 from evaluate.scores.records import Statistics
 from evaluate.statistics import permutations as comparisons
 from features.common.errors import RunError
@@ -76,7 +76,7 @@ def test_every_pair_is_that_of_the_two_runs(tmp_path: Path, task: str) -> None:
     for partition, part in found.partitions.items():
         assert part.systems == ("one", "two", "fusion/mean")
         assert part.n_dropped == 0
-        for metric in score.SHOWN[task]:
+        for metric in names.SHOWN[task]:
             one = part.metrics[metric]
             assert len(one.pairs) == 3
             holm = comparisons.holm([pair.p for pair in one.pairs])
@@ -86,7 +86,7 @@ def test_every_pair_is_that_of_the_two_runs(tmp_path: Path, task: str) -> None:
                 assert value == pytest.approx(entry.value, abs=1e-12)
             for pair in one.pairs:
                 rows = [f[f["partition"] == partition] for f in (frames[pair.a], frames[pair.b])]
-                gap = score.paired_gap(*rows, recipe).metrics[metric]
+                gap = gaps.paired_gap(*rows, recipe).metrics[metric]
                 assert [
                     pair.difference.value,
                     pair.difference.low,

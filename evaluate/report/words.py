@@ -1,0 +1,136 @@
+"""Scores, counts and differences in words, as tables, captions and notes have them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from evaluate.scores.names import FEW_SPEAKERS, NAMES, PARTITIONS, SHOWN, SMALL_P, number
+from evaluate.scores.partition import absent_classes, lacking_notes
+from evaluate.scores.records import (
+    Estimate,
+    Gap,
+    PartitionStatistics,
+    PermutationTest,
+    RowScores,
+)
+from evaluate.scores.score import Scored, optimism
+from features.common.words import counted
+
+if TYPE_CHECKING:
+    from features.recipe.model import Recipe
+
+
+def marked_partition(partition: str, scored: Sequence[Scored]) -> str:
+    """The name of a partition, marked where the scores are optimistic."""
+    return f"{partition} (optimistic)" if optimism(partition, scored) else partition
+
+
+def column_notes(recipe: Recipe, scored: Sequence[Scored], partitions: Sequence[str]) -> list[str]:
+    """Where a column is optimistic, and what those of UAR and their intervals go without."""
+    found = [
+        line
+        for name in partitions
+        for one in scored
+        if (part := one.scores.partitions.get(name))
+        for line in (
+            *([f"{name}: {part.optimistic}"] if part.optimistic else []),
+            *absent_classes(name, part.per_class),
+            *lacking_notes(name, part.metrics, recipe),
+        )
+    ]
+    return list(dict.fromkeys(found))
+
+
+def units(found: PartitionStatistics) -> str:
+    """What the test of a partition swaps: a count of speakers, or of utterances."""
+    return counted(found.n_units, "speaker" if found.n_speakers else "utterance")
+
+
+def least_p_of_best(found: PartitionStatistics) -> str:
+    """The least corrected p value of a comparison with the best; empty where it is small."""
+    return least_p(units(found), found.test, len(found.systems) - 1, "comparison", " with the best")
+
+
+def least_p(units: str, test: PermutationTest, n: int, what: str, end: str = "") -> str:
+    """The least p value that there can be, corrected over `n` comparisons; empty where it is small.
+
+    Examples
+    --------
+    >>> test = PermutationTest(0.05, 45, 512, True, 1 / 512, False, True)
+    >>> least_p("10 speakers", test, 13, "comparison", " with the best")
+    '10 speakers, 13 comparisons with the best: a corrected p is 0.025 at least'
+    >>> least_p("10 speakers", test, 45, "pair")
+    '10 speakers, 45 pairs: a corrected p is 0.088 at least: too few to tell any two apart'
+    >>> least_p("10 speakers", test, 5, "pair")
+    ''
+    """
+    least = min(1.0, test.smallest_p * n)
+    if least <= SMALL_P:
+        return ""
+    few = ": too few to tell any two apart" if least > test.level else ""
+    return f"{units}, {counted(n, what)}{end}: a corrected p is {least:.2g} at least{few}"
+
+
+def gap_text(gap: Gap, metric: str) -> str:
+    """A difference with its sign and interval; why there is none."""
+    return difference_text(gap.metrics[metric]) if gap.metrics else f"no gap: {gap.why}"
+
+
+def difference_text(found: Estimate) -> str:
+    """A difference with its sign and interval.
+
+    Examples
+    --------
+    >>> difference_text(Estimate(0.05, -0.01, 0.11))
+    '+0.050 [-0.010, +0.110]'
+    """
+    value, low, high = ("undefined" if number is None else f"{number:+.3f}"
+                        for number in (found.value, found.low, found.high))  # fmt: skip
+    return f"{value} [{low}, {high}]"
+
+
+def both_scores(gap: Gap, metric: str) -> str:
+    """The scores on the rows that both hold out: of what is compared with, then of the first.
+
+    Examples
+    --------
+    >>> both_scores(Gap(9, 2, {}, {"uar": (0.692, 0.594)}), "uar")
+    '0.594 -> 0.692'
+    """
+    first, second = gap.scores[metric]
+    return f"{number(second)} -> {number(first)}"
+
+
+def gap_size(n: int, n_speakers: int | None, lacking: str = "") -> str:
+    """On how much a difference stands.
+
+    Examples
+    --------
+    >>> gap_size(107, 10), gap_size(107, None)
+    ('n = 107, 10 speakers', 'n = 107')
+    """
+    few = counted(n_speakers, "speaker") if n_speakers and n_speakers < FEW_SPEAKERS else ""
+    return ", ".join(filter(None, [f"n = {n}", few, lacking]))
+
+
+def caption(recipe: Recipe, scored: Sequence[Scored]) -> str:
+    """Say what the numbers of the overview are and on how much they stand."""
+    names = " and ".join(NAMES[m] for m in SHOWN[recipe.task])
+    if recipe.task == "regression" and len(recipe.targets) > 1:
+        names += f", mean of {len(recipe.targets)} targets"
+    sizes = []
+    for partition in PARTITIONS:
+        found = [s.scores.partitions[partition] for s in scored if partition in s.scores.partitions]
+        sizes += [f"{partition} {size}" for size in dict.fromkeys(map(size_text, found))]
+    by = "speakers" if any(s.scores.n_speakers for s in scored) else "utterances"
+    return (
+        f"{recipe.name}: {names}, with {recipe.evaluate.confidence:.0%} bootstrap intervals over "
+        f"{by}; {'; '.join(sizes)}"
+    )
+
+
+def size_text(found: RowScores) -> str:
+    """Utterances and speakers of scored rows, in words."""
+    text = counted(found.n, "utterance")
+    return f"{text} of {counted(found.n_speakers, 'speaker')}" if found.n_speakers else text
