@@ -3,7 +3,7 @@
 Conventions
 -----------
 - Folds hold codes and make their positions when asked (`features.splits.folds`): int64 positions
-  into the rows frame, ascending.
+  into the table of rows, ascending.
 - Splits are made inside each corpus and united: fold k of the whole is fold k of every corpus; when
   a group is left out, all other rows of all corpora train.
 - Speakers and sessions are named `corpus/speaker`; two corpora never share one.
@@ -213,8 +213,8 @@ def _partitions(rows: pd.DataFrame) -> list[Positions]:
     """Positions of train, devel and test; any other partition is an error."""
     other = rows[~rows["partition"].isin(PARTITIONS)]
     if len(other):
-        found = sorted({one or "(none)" for one in other["partition"]})
-        hint = next(filter(None, (nearest(one, PARTITIONS) for one in found)), "")
+        found = sorted({name or "(none)" for name in other["partition"]})
+        hint = next(filter(None, (nearest(name, PARTITIONS) for name in found)), "")
         raise RunError(
             f"[split] outer = 'predefined': {len(other)} of {len(rows)} rows are of the partition "
             f"{', '.join(found)} (first {other['corpus'].iloc[0]}/{other['utterance'].iloc[0]}), "
@@ -256,12 +256,12 @@ def _emobox(rows: pd.DataFrame, y: NDArray[Any], split: SplitSpec, notes: list[s
     found = {}
     for corpus, of_corpus in rows.groupby("corpus", sort=True):
         name = split.emobox_names.get(str(corpus))
-        one = read_emobox(Path(split.emobox).expanduser(), str(corpus), of_corpus, name)
-        notes += [f"{corpus}: {finding.text}" for finding in one.findings]
+        emobox = read_emobox(Path(split.emobox).expanduser(), str(corpus), of_corpus, name)
+        notes += [f"{corpus}: {finding.text}" for finding in emobox.findings]
         at = of_corpus.index.to_numpy(dtype=np.int64)
         found[str(corpus)] = [
             {part: at[i] for part, i in fold.positions(of_corpus["utterance"]).items()}
-            for fold in one.folds
+            for fold in emobox.folds
         ]
     counts = {corpus: len(folds) for corpus, folds in found.items()}
     if len(set(counts.values())) > 1:
@@ -273,15 +273,15 @@ def _emobox(rows: pd.DataFrame, y: NDArray[Any], split: SplitSpec, notes: list[s
     folds = []
     for number, parts in enumerate(zip(*found.values(), strict=True), 1):
         train, valid, test = (
-            np.sort(np.concatenate([one[part] for one in parts]))
+            np.sort(np.concatenate([positions[part] for positions in parts]))
             for part in ("train", "valid", "test")
         )
         folds.append(Fold(str(number), train, test, valid))
     if len(folds) > 1 and any(len(fold.devel) for fold in folds):
         notes.append("EmoBox's lists valid are part of what is trained on: there are several folds")
         folds = [
-            Fold(one.name, np.sort(np.concatenate([one.train, one.devel])), one.test)
-            for one in folds
+            Fold(fold.name, np.sort(np.concatenate([fold.train, fold.devel])), fold.test)
+            for fold in folds
         ]
     return folds
 
@@ -292,12 +292,12 @@ def _cross_corpus(
     """Fit on corpora, test on others; and inside a corpus where that is asked for."""
     corpus = rows["corpus"].to_numpy(str)
     there = sorted(set(corpus))
-    sources = [one for one in split.train or there if one in there]
-    tested = [one for one in split.test or there if one in there]
+    sources = [name for name in split.train or there if name in there]
+    tested = [name for name in split.test or there if name in there]
     pairs: dict[tuple[str, ...], list[str]] = {}
     for test in tested:
-        others = [one for one in sources if one != test]
-        for train in [tuple(others)] if split.pool else [(one,) for one in others]:
+        others = [source for source in sources if source != test]
+        for train in [tuple(others)] if split.pool else [(source,) for source in others]:
             if train:
                 pairs.setdefault(train, []).append(test)
     if not pairs:
@@ -317,12 +317,12 @@ def _cross_corpus(
     if split.within is None:
         return folds
     inside = split.model_copy(update={"outer": split.within})
-    for one in sources:
-        if one not in tested:
+    for source in sources:
+        if source not in tested:
             continue
-        at = np.flatnonzero(corpus == one)
+        at = np.flatnonzero(corpus == source)
         for fold in outer_folds(rows.iloc[at].reset_index(drop=True), inside, y[at]):
-            name = f"within {one}/{fold.name.removeprefix(f'{one}/')}"
+            name = f"within {source}/{fold.name.removeprefix(f'{source}/')}"
             folds.append(fold.within(at, name, "within"))
     return folds
 
@@ -348,8 +348,8 @@ def _grid(rows: pd.DataFrame, y: NDArray[Any], split: SplitSpec, notes: list[str
         rng = np.random.default_rng([split.seed, number, *cell])
         order = rng.permutation(by_key[pool[by_key]])
         drawn = [
-            order[classes[order] == one][: int((classes[strict] == one).sum())]
-            for one in np.unique(classes[strict])
+            order[classes[order] == label][: int((classes[strict] == label).sum())]
+            for label in np.unique(classes[strict])
         ]
         return np.sort(np.concatenate(drawn)) if drawn else _none()
 
@@ -361,12 +361,12 @@ def _grid(rows: pd.DataFrame, y: NDArray[Any], split: SplitSpec, notes: list[str
         if not len(test(cell)):
             continue
         for number, (condition, seen) in enumerate(CONDITIONS.items()):
-            unseen = tuple(one for one in ("speaker", "sentence") if one not in seen)
+            unseen = tuple(kind for kind in ("speaker", "sentence") if kind not in seen)
             folds[condition].append(
                 Fold(f"{condition} {cell[0]}.{cell[1]}", partial(train, cell, number, seen),
                      partial(test, cell), _none, condition, unseen, seen)
             )  # fmt: skip
-    return [fold for one in folds.values() for fold in one]
+    return [fold for same in folds.values() for fold in same]
 
 
 def _none() -> Positions:
