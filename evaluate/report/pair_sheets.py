@@ -76,7 +76,7 @@ def meanings(found: Complementarity, task: str) -> list[tuple[str, str]]:
 
 
 def best(statistics: Statistics | None, partition: str, metric: str) -> Sequence[str]:
-    """The best system, and all that cannot be told from it; empty where none were compared."""
+    """The best system, and all that may be as good; empty where none were compared."""
     found = statistics.partitions.get(partition) if statistics else None
     return found.metrics[metric].not_worse if found else ()
 
@@ -85,9 +85,9 @@ def best_meaning(statistics: Statistics | None) -> str:
     """What bold print in the overview means; empty where nothing was compared."""
     for found in statistics.partitions.values() if statistics else ():
         return (
-            f"the best, and all that cannot be told from it at the {found.test.level:.0%} "
-            "level (swaps of speakers, else of utterances; corrected over comparisons with the "
-            "best)"
+            "the best, and all whose difference to it could be chance "
+            f"({found.test.level:.0%} level; swaps of speakers, else of utterances; corrected "
+            "over comparisons with the best)"
         )
     return ""
 

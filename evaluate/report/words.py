@@ -61,14 +61,14 @@ def least_p(units: str, test: PermutationTest, n: int, what: str, end: str = "")
     >>> least_p("10 speakers", test, 13, "comparison", " with the best")
     '10 speakers, 13 comparisons with the best: a corrected p is 0.025 at least'
     >>> least_p("10 speakers", test, 45, "pair")
-    '10 speakers, 45 pairs: a corrected p is 0.088 at least: too few to tell any two apart'
+    '10 speakers, 45 pairs: a corrected p is 0.088 at least: too few to show any difference'
     >>> least_p("10 speakers", test, 5, "pair")
     ''
     """
     least = min(1.0, test.smallest_p * n)
     if least <= SMALL_P:
         return ""
-    few = ": too few to tell any two apart" if least > test.level else ""
+    few = ": too few to show any difference" if least > test.level else ""
     return f"{units}, {counted(n, what)}{end}: a corrected p is {least:.2g} at least{few}"
 
 

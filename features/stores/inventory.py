@@ -184,7 +184,7 @@ def _status_row(
             if store.imported:
                 state = f"imported, {state}"
             if store.other_numerics:
-                state += ", of other numerics"
+                state += ", of a version with other numbers"
                 notes.append(f"{path}: {store.other_numerics}")
             layers, precision = str(len(store.layers)), str(store.key.get("precision"))
             shown = (corpus, store.title, state, f"{n}{of}", layers, precision, size(n_bytes))

@@ -70,7 +70,7 @@ def test_pages_show_what_was_compared(compared: tuple[Recipe, Path]) -> None:
     assert "two" not in found.metrics["uar"].not_worse
     strong = len(pages["index.html"].all("strong"))
     assert strong == sum(len(one.not_worse) for one in found.metrics.values())
-    assert "Bold: the best, and all that cannot be told from it at the 5% level" in (
+    assert "Bold: the best, and all whose difference to it could be chance (5% level" in (
         pages["index.html"].shown
     )
     pair = found.metrics["uar"].pairs[0]
@@ -140,7 +140,7 @@ def test_few_speakers_are_said_to_tell_little(tmp_path: Path) -> None:
     found = statistics_of(recipe, tmp_path)
     assert contrasts.best_notes(found, ["devel", "test"]) == [
         "test: 5 speakers, 2 comparisons with the best: a corrected p is 0.12 at least: "
-        "too few to tell any two apart"
+        "too few to show any difference"
     ]
     pairs = contrasts.comparisons(found.partitions["test"], "test", "uar", {})
     assert "; 5 speakers, 3 pairs: a corrected p is 0.19 at least: too few to" in pairs.caption

@@ -229,7 +229,7 @@ def test_the_table_marks_the_best_and_those_not_worse(tmp_path: Path) -> None:
     marked = {line.split("  ")[0]: line.count("] *") for line in lines[2:7]}
     assert marked["one"] == marked["fused: mean"] == 2
     assert marked["two"] == 0
-    assert lines[7].startswith("* the best, and all that cannot be told from it at the 5% level")
+    assert lines[7].startswith("* the best, and all whose difference to it could be chance")
     least = "8 speakers, 2 comparisons with the best: a corrected p is 0.016 at least"
     assert lines[8:] == [f"devel: {least}", f"test: {least}"]  # something can be told
     assert "*" not in made.table(recipe, scored)
@@ -240,7 +240,7 @@ def test_few_speakers_are_said_to_tell_little(tmp_path: Path) -> None:
     scored, found = made_statistics(recipe, tmp_path)
     text = made.table(recipe, scored, found)
     line = "test: 5 speakers, 2 comparisons with the best: a corrected p is 0.12 at least: too few"
-    assert f"{line} to tell any two apart" in text.splitlines()
+    assert f"{line} to show any difference" in text.splitlines()
 
 
 def test_undefined_scores_and_lone_runs(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_status_says_which_stores_another_version_made(stores: Path, recipe: str
     data = np.ones((3, 70, 5), np.float32)
     make_store(stores, "a", data, ids, key={"numerics": NUMERICS - 1})
     code, text = features("status", recipe)
-    assert (code, "complete, of other numerics  70 of 70" in text) == (0, True)
+    assert (code, "complete, of a version with other numbers  70 of 70" in text) == (0, True)
     path = store_path(stores, "a", "toy")
     assert f"\n{path}: made with numerics {NUMERICS - 1}, this version" in text
     assert text.splitlines()[-1].startswith("2 stores: 2 complete; ")
