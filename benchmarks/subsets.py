@@ -42,8 +42,8 @@ from features.recipe.known.fusion_methods import SUBSET_METHODS
 from fusion.methods import logit_sum, mean, vote
 from fusion.subsets.classes import Classes
 from fusion.subsets.search import (
-    Problem,
     State,
+    SubsetProblem,
     members_of,
     search,
 )
@@ -174,7 +174,7 @@ def share_ways(truth: Floats, values: Floats) -> dict[str, Way]:
 
 
 def time_all(
-    name: str, problem: Problem, k: int, ways: dict[str, Way], seconds: float, turns: int
+    name: str, problem: SubsetProblem, k: int, ways: dict[str, Way], seconds: float, turns: int
 ) -> dict[str, float]:
     """Print a row of subsets a second, and return them."""
     rates: dict[str, list[float]] = {"library": [], "numpy": [], "one thread": [], "ours": []}
@@ -205,7 +205,7 @@ def rate_of(way: Way, n_members: int, k: int, seconds: float, seed: int) -> floa
     return n_done / (time.perf_counter() - start)
 
 
-def rate_of_search(problem: Problem, k: int, seconds: float, jobs: int) -> float:
+def rate_of_search(problem: SubsetProblem, k: int, seconds: float, jobs: int) -> float:
     """Subsets a second of a search that is broken off when the time is over."""
     start = time.perf_counter()
     rate = 0.0
@@ -222,7 +222,7 @@ def rate_of_search(problem: Problem, k: int, seconds: float, jobs: int) -> float
     return rate
 
 
-def whole(problem: Problem, k: int) -> str:
+def whole(problem: SubsetProblem, k: int) -> str:
     """Say how long all subsets of a size take."""
     start = time.perf_counter()
     state = search(problem, k)
@@ -253,7 +253,7 @@ def compare(truth: Ints, scores: Floats, shares: Floats, values: Floats) -> bool
     return same
 
 
-def agrees(problem: Problem, way: Way, metric: str, k: int) -> bool:
+def agrees(problem: SubsetProblem, way: Way, metric: str, k: int) -> bool:
     """Whether a search has the winners of a way that scores every subset."""
     subsets = list(itertools.combinations(range(problem.n_members), k))
     scores = np.array([way(list(one)) for one in subsets])

@@ -16,7 +16,7 @@ from features.common.errors import RunError
 from features.common.findings import some
 from features.common.words import counted
 from fusion.methods import Floats
-from fusion.stacking import Rows
+from fusion.stacking import StackedRows
 
 KEY = ["corpus", "utterance", "partition", "fold"]
 
@@ -47,16 +47,16 @@ class Aligned:
         return value_columns(self.frame)
 
     @property
-    def rows(self) -> Rows:
+    def rows(self) -> StackedRows:
         """As rows to learn from."""
         groups = speakers(self.frame)
         if self.labels:
             codes = {label: code for code, label in enumerate(self.labels)}
             truth = np.array([codes.get(one, -1) for one in self.frame["true"]], dtype=np.int64)
-            return Rows(self.stack, truth, groups)
+            return StackedRows(self.stack, truth, groups)
         targets = predicted_targets(self.frame)
         wanted = self.frame[[f"{one}_true" for one in targets]]
-        return Rows(self.stack, wanted.to_numpy(np.float64), groups)
+        return StackedRows(self.stack, wanted.to_numpy(np.float64), groups)
 
     def predicted(self, values: Floats) -> pd.DataFrame:
         """The frame with combined values in the place of the first member's."""

@@ -40,7 +40,7 @@ from features.stores.key import store_path
 from features.utterances import read_table
 from fusion.align import Aligned, align
 from fusion.methods import Floats, fixed_method
-from fusion.stacking import Rows, Rule, learn
+from fusion.stacking import Rule, StackedRows, learn
 
 SHOWN = 20
 """Rows of the table that is printed."""
@@ -139,7 +139,9 @@ def rule_of(recipe: Recipe, system: System, new: Aligned, runs: Path) -> tuple[A
     return Applied(rule, temperatures), told
 
 
-def rows_to_learn(recipe: Recipe, name: str, spec: FusionSpec, runs: Path) -> tuple[Rows, str]:
+def rows_to_learn(
+    recipe: Recipe, name: str, spec: FusionSpec, runs: Path
+) -> tuple[StackedRows, str]:
     """The members' predictions of rows that they were not fitted to, and the file they are in."""
 
     def read(output: str) -> Aligned:

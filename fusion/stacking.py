@@ -47,7 +47,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Rows:
+class StackedRows:
     """Rows to learn from.
 
     Attributes
@@ -72,9 +72,9 @@ class Rows:
         """Rows with a truth, of a regression for all targets."""
         return self.truth >= 0 if self.classes else ~np.isnan(self.truth).any(axis=1)
 
-    def at(self, rows: NDArray[Any]) -> Rows:
+    def at(self, rows: NDArray[Any]) -> StackedRows:
         """Some of the rows."""
-        return Rows(self.stack[:, rows], self.truth[rows], self.groups[rows])
+        return StackedRows(self.stack[:, rows], self.truth[rows], self.groups[rows])
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Rule:
     learned: dict[str, Any] = field(default_factory=dict)
 
 
-def temperatures(rows: Rows) -> Floats:
+def temperatures(rows: StackedRows) -> Floats:
     """One temperature a member (`evaluate.metrics.calibration.temperature`).
 
     Returns
@@ -104,7 +104,7 @@ def temperatures(rows: Rows) -> Floats:
     return np.array([temperature(one, known.truth) for one in known.stack])
 
 
-def weighted(spec: FusionSpec, rows: Rows) -> Rule:
+def weighted(spec: FusionSpec, rows: StackedRows) -> Rule:
     """A mean with each member's score on the rows as its weight: UAR, or Spearman's rho a target.
 
     A score that is negative or undefined counts 0; where all are, the weights are equal.
@@ -135,7 +135,7 @@ def weighted_mean(values: Floats, weights: Floats) -> Floats:
     return np.asarray((weights[:, None] * values).sum(axis=0) / weights.sum(axis=0))
 
 
-def _scores(values: Floats, rows: Rows) -> list[float]:
+def _scores(values: Floats, rows: StackedRows) -> list[float]:
     if rows.classes:
         right = np.nanargmax(values, axis=1) == rows.truth
         return [float(np.mean([right[rows.truth == one].mean() for one in np.unique(rows.truth)]))]
@@ -150,7 +150,7 @@ def _values(stack: Floats, classes: bool) -> Floats:
     return np.where(np.isnan(stack), np.nan, probabilities(stack)) if classes else stack
 
 
-def mean_rank(spec: FusionSpec, rows: Rows) -> Rule:
+def mean_rank(spec: FusionSpec, rows: StackedRows) -> Rule:
     """The mean position of the predictions among each member's own on the rows, from 0 to 1."""
     ordered = np.sort(rows.stack, axis=1)
 
@@ -165,7 +165,7 @@ def mean_rank(spec: FusionSpec, rows: Rows) -> Rule:
     return Rule(apply, {"unit": "position among the predictions that it was learned from"})
 
 
-def non_negative(spec: FusionSpec, rows: Rows) -> Rule:
+def non_negative(spec: FusionSpec, rows: StackedRows) -> Rule:
     """Non-negative least squares on the members (scipy), of a regression with an intercept.
 
     Of classes one weight a member, on probabilities, against the indicators of the classes.
@@ -198,7 +198,7 @@ def non_negative(spec: FusionSpec, rows: Rows) -> Rule:
     return Rule(apply, {"weights": weights, "intercept": middle - (weights * centres).sum(axis=0)})
 
 
-def ridge(spec: FusionSpec, rows: Rows) -> Rule:
+def ridge(spec: FusionSpec, rows: StackedRows) -> Rule:
     """Ridge regression on the members: a target each, or a class each on all probabilities."""
     known = rows.at(rows.known)
     if rows.classes:
@@ -223,7 +223,7 @@ def ridge(spec: FusionSpec, rows: Rows) -> Rule:
     return Rule(apply, {"alpha": [one.alpha_ for one in models], "weights": weights})
 
 
-def logistic(spec: FusionSpec, rows: Rows) -> Rule:
+def logistic(spec: FusionSpec, rows: StackedRows) -> Rule:
     """Logistic regression on the members' scores side by side, standardised."""
     known = rows.at(rows.known)
     n_labels = known.stack.shape[2]
@@ -275,7 +275,7 @@ def _log_loss(model: Any, X: Floats, truth: NDArray[np.int64]) -> float:
     return float(log_probabilities(model, X)[np.arange(len(X)), column].mean())
 
 
-def _seen(rows: Rows) -> NDArray[np.int64]:
+def _seen(rows: StackedRows) -> NDArray[np.int64]:
     """The classes that all members have a score for and that some row is of."""
     scored = np.flatnonzero(~np.isnan(rows.stack[0]).any(axis=0))
     return np.intersect1d(scored, rows.truth)
@@ -293,7 +293,7 @@ def _spread(values: Floats, seen: NDArray[np.int64], n_labels: int) -> Floats:
     return whole
 
 
-LEARNED: Mapping[str, Callable[[FusionSpec, Rows], Rule]] = MappingProxyType(
+LEARNED: Mapping[str, Callable[[FusionSpec, StackedRows], Rule]] = MappingProxyType(
     {
         "weighted": weighted,
         "rank-mean": mean_rank,
@@ -304,7 +304,7 @@ LEARNED: Mapping[str, Callable[[FusionSpec, Rows], Rule]] = MappingProxyType(
 )
 
 
-def learn(spec: FusionSpec, fixed: Callable[[Floats], Floats] | None, rows: Rows) -> Rule:
+def learn(spec: FusionSpec, fixed: Callable[[Floats], Floats] | None, rows: StackedRows) -> Rule:
     """The rule of a combination: temperatures where asked for, then its method.
 
     Parameters
@@ -312,7 +312,7 @@ def learn(spec: FusionSpec, fixed: Callable[[Floats], Floats] | None, rows: Rows
     spec : FusionSpec
     fixed : callable or None
         The method, where there is nothing to learn.
-    rows : Rows
+    rows : StackedRows
         To learn from.
 
     Raises
@@ -328,7 +328,7 @@ def learn(spec: FusionSpec, fixed: Callable[[Floats], Floats] | None, rows: Rows
         )
     divide = temperatures(rows)[:, None, None] if spec.calibrate else None
     if divide is not None:
-        rows = Rows(rows.stack / divide, rows.truth, rows.groups)
+        rows = StackedRows(rows.stack / divide, rows.truth, rows.groups)
     rule = Rule(fixed) if fixed else LEARNED[spec.method](spec, rows)
     if divide is None:
         return rule
@@ -338,7 +338,7 @@ def learn(spec: FusionSpec, fixed: Callable[[Floats], Floats] | None, rows: Rows
     )
 
 
-def parts(rows: Rows) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def parts(rows: StackedRows) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Folds for rows to learn from: no shared speaker where two or more are known."""
     known = rows.groups != ""
     # Rows of nobody are groups of their own.
@@ -352,7 +352,9 @@ def parts(rows: Rows) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         yield from splitter.split(groups, groups=groups)
 
 
-def crossfit(spec: FusionSpec, fixed: Callable[[Floats], Floats] | None, rows: Rows) -> Floats:
+def crossfit(
+    spec: FusionSpec, fixed: Callable[[Floats], Floats] | None, rows: StackedRows
+) -> Floats:
     """Predictions of rows by rules that were learned without them and their speakers.
 
     Returns

@@ -22,7 +22,7 @@ from features.splits.plan import make_plan
 
 
 @dataclass(frozen=True)
-class Division:
+class DividedRows:
     """Rows, their folds, and what the sides of the folds share.
 
     Attributes
@@ -55,15 +55,15 @@ class Divisions:
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
-        self._last: Division | None = None
+        self._last: DividedRows | None = None
 
-    def of(self, rows: pd.DataFrame, y: NDArray[Any], labels: tuple[str, ...]) -> Division:
+    def of(self, rows: pd.DataFrame, y: NDArray[Any], labels: tuple[str, ...]) -> DividedRows:
         """The division of rows.
 
         Parameters
         ----------
         rows : DataFrame
-        y : as of `Division`
+        y : as of `DividedRows`
         labels : tuple of str
             The class list; empty for regression.
 
@@ -74,7 +74,7 @@ class Divisions:
         """
         if self._last is None or not self._last.is_of(rows, y):
             plan = make_plan(rows, y, has_truth(y), self.recipe.split)
-            self._last = Division(rows, y, plan, lint(rows, y, labels, plan, self.recipe.split))
+            self._last = DividedRows(rows, y, plan, lint(rows, y, labels, plan, self.recipe.split))
         return self._last
 
     def check(self, stores: Path) -> None:

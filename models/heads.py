@@ -58,7 +58,7 @@ MOST_MADE_UP = 1024
 
 
 @dataclass(frozen=True)
-class Cell:
+class GridCell:
     """One point of a grid: its number in grid order, its scaler, and the searched parameters."""
 
     index: int
@@ -69,7 +69,7 @@ class Cell:
         return ", ".join([self.scaler, *(f"{name} {value}" for name, value in self.params.items())])
 
 
-def cells(spec: HeadSpec) -> list[Cell]:
+def cells(spec: HeadSpec) -> list[GridCell]:
     """All cells of a recipe's grid, in grid order.
 
     A recipe without a grid has that of the record, less what the recipe fixes.
@@ -79,12 +79,14 @@ def cells(spec: HeadSpec) -> list[Cell]:
     grid = spec.grid or free
     points = itertools.product(spec.scalers, itertools.product(*grid.values()))
     return [
-        Cell(index, scaler, dict(zip(grid, values, strict=True)))
+        GridCell(index, scaler, dict(zip(grid, values, strict=True)))
         for index, (scaler, values) in enumerate(points)
     ]
 
 
-def pipeline(spec: HeadSpec, cell: Cell, weights: NDArray[np.float64] | None = None) -> Pipeline:
+def pipeline(
+    spec: HeadSpec, cell: GridCell, weights: NDArray[np.float64] | None = None
+) -> Pipeline:
     """The unfitted pipeline of one cell.
 
     Parameters
@@ -140,7 +142,7 @@ def check_grid(spec: HeadSpec, labels: Sequence[str]) -> None:
         raise RecipeError("\n  ".join([f"[head] {spec.kind}:", *faults]))
 
 
-def _refusal(spec: HeadSpec, cell: Cell, labels: Sequence[str]) -> str:
+def _refusal(spec: HeadSpec, cell: GridCell, labels: Sequence[str]) -> str:
     """What scikit-learn says against a cell, or an empty text."""
     each = max(4, _neighbours(spec, cell))  # rows of a class
     X = np.random.default_rng(0).normal(size=(each * max(len(labels), 2), 2))
@@ -158,7 +160,7 @@ def _refusal(spec: HeadSpec, cell: Cell, labels: Sequence[str]) -> str:
     return ""
 
 
-def _neighbours(spec: HeadSpec, cell: Cell) -> int:
+def _neighbours(spec: HeadSpec, cell: GridCell) -> int:
     """How many rows a cell asks for, within reason: how many a fold has is known when it is."""
     asked = {**spec.fixed, **cell.params}.get("n_neighbors", 0)
     return min(asked, MOST_MADE_UP) if isinstance(asked, int) else 0

@@ -11,7 +11,7 @@ from sklearn.pipeline import Pipeline
 
 from features.recipe.head import HeadSpec
 from features.recipe.known.heads import HEADS
-from models.heads import Cell, pipeline
+from models.heads import GridCell, pipeline
 
 Positions = NDArray[np.int64]
 
@@ -51,13 +51,13 @@ class Problem:
         every = tuple(range(len(self.names)))
         return [every] if HEADS[self.head.kind].several else [(one,) for one in every]
 
-    def pipeline(self, cell: Cell) -> Pipeline:
+    def pipeline(self, cell: GridCell) -> Pipeline:
         """The unfitted pipeline of one cell."""
         return pipeline(self.head, cell, self.weights)
 
     def fit(
         self,
-        cell: Cell,
+        cell: GridCell,
         columns: tuple[int, ...],
         train: Positions,
         tests: tuple[Positions, ...],

@@ -22,7 +22,7 @@ from models.spool import Spool
 
 
 @dataclass
-class Outcome:
+class ProtocolResult:
     """What a protocol gives."""
 
     predictions: list[pd.DataFrame] = field(default_factory=list)
@@ -38,9 +38,9 @@ def one_fold(
     known: NDArray[np.bool_],
     fits: Fitting,
     inner: Spool,
-) -> Outcome:
+) -> ProtocolResult:
     """One division into train, devel and test."""
-    rows, outcome = matrix.rows, Outcome()
+    rows, outcome = matrix.rows, ProtocolResult()
     (fold,) = plan.folds
     learn, devel, test = fold.train, fold.devel, fold.test
     everything = np.flatnonzero(known)
@@ -85,13 +85,13 @@ def cross_validation(
     known: NDArray[np.bool_],
     fits: Fitting,
     inner: Spool,
-) -> Outcome:
+) -> ProtocolResult:
     """Outer folds with a choice each; the refits of all of them are one batch.
 
     The rows of a fold, and what is predicted of its inner folds, are held for the fold's own batch
     alone: of many folds they are far more than the matrix.
     """
-    rows, outcome = matrix.rows, Outcome()
+    rows, outcome = matrix.rows, ProtocolResult()
     everything = np.flatnonzero(known)
     inners = [
         Inner(folds, f"outer fold {fold.name}")

@@ -33,7 +33,7 @@ from features.common.errors import RunError
 from features.splits.plan import Fold
 from features.splits.truths import check_fold, why_undefined
 from models.fits import Fitting
-from models.heads import Cell, cells
+from models.heads import GridCell, cells
 from models.problem import Fit, Positions, Problem
 from models.single import Fitted
 
@@ -109,7 +109,7 @@ class Choice:
 
     Attributes
     ----------
-    cells : list of Cell
+    cells : list of GridCell
         The chosen cell of each target; of one element where one choice serves all.
     scores : list of float
         Selection score of each.
@@ -123,7 +123,7 @@ class Choice:
         Their predictions by the chosen cells, fitted without them.
     """
 
-    cells: list[Cell]
+    cells: list[GridCell]
     scores: list[float]
     table: pd.DataFrame
     positions: Positions
@@ -290,7 +290,7 @@ def _reason(
 
 
 def _table(
-    grid: Sequence[Cell],
+    grid: Sequence[GridCell],
     folds: Sequence[str],
     by_fold: NDArray[np.float64],
     best: NDArray[np.int64],
@@ -317,7 +317,7 @@ def _table(
 class Refit:
     """Chosen cells (one, or one a target) to fit to `train` and apply at each of `tests`."""
 
-    cells: Sequence[Cell]
+    cells: Sequence[GridCell]
     train: Positions
     tests: tuple[Positions, ...] = ()
     where: str = ""

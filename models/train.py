@@ -46,12 +46,12 @@ from features.splits.truths import refuse_infinite
 from models.checks import check_outputs
 from models.effort import count_fits, warning
 from models.fits import Fits, route
-from models.folds import Division, Divisions, truths
+from models.folds import DividedRows, Divisions, truths
 from models.heads import check_grid
 from models.layer_weights import WeightedFits
 from models.outputs import HEAD, OUTPUTS, _chosen, _write, save_head, summary
 from models.problem import Positions, Problem
-from models.protocols import Outcome, cross_validation, one_fold
+from models.protocols import ProtocolResult, cross_validation, one_fold
 from models.spool import Spool
 
 
@@ -224,7 +224,7 @@ class Task:
     matrix: Matrix
     problem: Problem
     known: NDArray[np.bool_]
-    division: Division
+    division: DividedRows
     engine: str
     told: list[str]
     long: bool
@@ -260,7 +260,7 @@ class Trained:
         That the fits took.
     """
 
-    outcome: Outcome
+    outcome: ProtocolResult
     weights: dict[str, list[float]] | None
     n_fits: int
     warned: dict[str, int]

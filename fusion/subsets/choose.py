@@ -63,8 +63,8 @@ from fusion.subsets.classes import Classes
 from fusion.subsets.parts import Subset
 from fusion.subsets.search import (
     TIES_KEPT,
-    Problem,
     State,
+    SubsetProblem,
     draw,
     greedy,
     members_of,
@@ -83,7 +83,7 @@ EXHAUSTIVE, GREEDY, REPLACED = "exhaustive", "greedy", "greedy with replacement"
 
 
 @dataclass(frozen=True)
-class Rows:
+class MemberRows:
     """Predictions of all members for the same rows, each with a truth.
 
     Attributes
@@ -96,10 +96,10 @@ class Rows:
     frame: pd.DataFrame
     values: Floats
 
-    def where(self, mask: pd.Series | NDArray[np.bool_]) -> Rows:
+    def where(self, mask: pd.Series | NDArray[np.bool_]) -> MemberRows:
         """The rows of a mask."""
         chosen = np.asarray(mask, dtype=bool)
-        return Rows(self.frame[chosen].reset_index(drop=True), self.values[:, chosen])
+        return MemberRows(self.frame[chosen].reset_index(drop=True), self.values[:, chosen])
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Data:
 
     Attributes
     ----------
-    scored : Rows
+    scored : MemberRows
     partition : str
         Theirs.
     choosers : dict
@@ -118,9 +118,9 @@ class Data:
     notes : list of str
     """
 
-    scored: Rows
+    scored: MemberRows
     partition: str
-    choosers: dict[str, Rows]
+    choosers: dict[str, MemberRows]
     chosen_on: str
     notes: list[str]
 
@@ -138,7 +138,7 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Choice:
+class SearchChoice:
     """What a search chose.
 
     Attributes
@@ -161,7 +161,7 @@ class Choice:
     ties: tuple[Subset, ...]
 
 
-Choices = dict[tuple[str, str, int | str], Choice]
+Choices = dict[tuple[str, str, int | str], SearchChoice]
 """(metric, search, k) -> choice."""
 
 
@@ -199,7 +199,7 @@ def make_subsets(
         return folder
     start = time.monotonic()
     data = read_data(recipe, runs)
-    checkpoint = Checkpoint(folder / PROGRESS, fingerprint(inputs), tell)
+    checkpoint = SearchStates(folder / PROGRESS, fingerprint(inputs), tell)
     result = choose(recipe, data, checkpoint)
     (folder / "run.json").unlink(missing_ok=True)
     FILE.write(folder / folders.SUBSETS, result)
@@ -252,7 +252,9 @@ def read_data(recipe: Recipe, runs: Path) -> Data:
             dropped = counted(aligned.n_dropped, "row")
             notes.append(f"{output}: {dropped} dropped that not every member has")
         names = aligned.labels or predicted_targets(aligned.frame)
-        rows[output] = Rows(aligned.frame, aligned.stack).where(has_truth(aligned.frame, names))
+        rows[output] = MemberRows(aligned.frame, aligned.stack).where(
+            has_truth(aligned.frame, names)
+        )
     held, inner = rows[PREDICTIONS], rows[INNER]
     by_partition = {name: held.where(held.frame["partition"] == name) for name in ("test", "devel")}
     partition = "test" if len(by_partition["test"].frame) else "devel"
@@ -281,7 +283,7 @@ def _spec(recipe: Recipe) -> SubsetsSpec:
     return recipe.subsets
 
 
-def problem_of(rows: Rows, method: str, by: Sequence[str]) -> Problem:
+def problem_of(rows: MemberRows, method: str, by: Sequence[str]) -> SubsetProblem:
     """The search problem of some rows."""
     labels = predicted_labels(rows.frame)
     if labels:
@@ -297,7 +299,7 @@ def _truths(frame: pd.DataFrame) -> Floats:
 # -- the searches ----------------------------------------------------------------------------
 
 
-class Checkpoint:
+class SearchStates:
     """How far the searches are, in a file that is written whole from time to time.
 
     Parameters
@@ -327,14 +329,14 @@ class Checkpoint:
             self._saved = time.monotonic()
 
 
-def choose(recipe: Recipe, data: Data, checkpoint: Checkpoint, jobs: int = -1) -> Subsets:
+def choose(recipe: Recipe, data: Data, checkpoint: SearchStates, jobs: int = -1) -> Subsets:
     """Search, and judge what was found.
 
     Parameters
     ----------
     recipe : Recipe
     data : Data
-    checkpoint : Checkpoint
+    checkpoint : SearchStates
         Searches go on from its states; it is saved on the way and when this is stopped.
     jobs : int
         Threads; they change no number.
@@ -348,7 +350,7 @@ def choose(recipe: Recipe, data: Data, checkpoint: Checkpoint, jobs: int = -1) -
     done = sum(state.n_subsets for state in checkpoint.states.values())
     progress = Progress(f"fusion {SUBSETS}", wanted - done, "subsets", FIRST_LINE_S)
 
-    def searched(problem: Problem, key: str) -> Choices:
+    def searched(problem: SubsetProblem, key: str) -> Choices:
         return _search(problem, spec, key, checkpoint, progress, jobs)
 
     try:
@@ -369,7 +371,7 @@ def choose(recipe: Recipe, data: Data, checkpoint: Checkpoint, jobs: int = -1) -
 
 
 def _of_part(
-    recipe: Recipe, data: Data, corpus: str, searched: Callable[[Problem, str], Choices]
+    recipe: Recipe, data: Data, corpus: str, searched: Callable[[SubsetProblem, str], Choices]
 ) -> SubsetsOfRows:
     """The choices on the rows of one corpus, or of all ("")."""
     spec = _spec(recipe)
@@ -407,10 +409,10 @@ def _sizes(spec: SubsetsSpec) -> tuple[list[int], list[int]]:
 
 
 def _search(
-    problem: Problem,
+    problem: SubsetProblem,
     spec: SubsetsSpec,
     key: str,
-    checkpoint: Checkpoint,
+    checkpoint: SearchStates,
     progress: Progress,
     jobs: int,
 ) -> Choices:
@@ -431,14 +433,14 @@ def _search(
             if best.masks:
                 rows = members_of(np.array(best.masks), problem.n_members, k).tolist()
                 ties = tuple(tuple(one) for one in rows)
-                found[metric, EXHAUSTIVE, k] = Choice(
+                found[metric, EXHAUSTIVE, k] = SearchChoice(
                     ties[0], best.key, best.value, best.count, ties
                 )
     for metric in problem.metrics if paths else ():
         for kind in (GREEDY, REPLACED):
             for step in greedy(problem, metric, max(paths), replacement=kind == REPLACED):
                 if len(step.members) in paths:
-                    found[metric, kind, len(step.members)] = Choice(
+                    found[metric, kind, len(step.members)] = SearchChoice(
                         step.members, step.key, step.value, 1, (step.members,)
                     )
     for metric in problem.metrics:
@@ -449,7 +451,7 @@ def _search(
     return found
 
 
-def _best_of_all(choices: Sequence[Choice]) -> Choice:
+def _best_of_all(choices: Sequence[SearchChoice]) -> SearchChoice:
     """The choice over several sizes, which rise; a smaller one goes before an equal larger one."""
     top = max(one.key for one in choices)
     equal = [one for one in choices if one.key == top]
@@ -457,7 +459,7 @@ def _best_of_all(choices: Sequence[Choice]) -> Choice:
     return replace(equal[0], count=sum(one.count for one in equal), ties=ties)
 
 
-def _random(problem: Problem, method: str, spec: SubsetsSpec) -> Iterator[RandomSubsets]:
+def _random(problem: SubsetProblem, method: str, spec: SubsetsSpec) -> Iterator[RandomSubsets]:
     """Mean and quantiles of the scores of random subsets, a size and metric at a time."""
     for k in spec.sizes:
         drawn = draw(problem.n_members, k, spec.random, spec.seed)
@@ -485,7 +487,7 @@ def _random(problem: Problem, method: str, spec: SubsetsSpec) -> Iterator[Random
 class Scorer:
     """Scores of choices on the scored rows, with resamples that all of them share."""
 
-    def __init__(self, problem: Problem, rows: Rows, recipe: Recipe) -> None:
+    def __init__(self, problem: SubsetProblem, rows: MemberRows, recipe: Recipe) -> None:
         self.problem, self.frame = problem, rows.frame
         self.labels = predicted_labels(rows.frame)
         self.folds = list(dict.fromkeys(rows.frame["fold"]))
@@ -576,8 +578,8 @@ _NONE = (None, None)
 
 def _honest(
     scorer: Scorer,
-    best: Choice | None,
-    chosen: Mapping[str, Choice],
+    best: SearchChoice | None,
+    chosen: Mapping[str, SearchChoice],
     metric: str,
     spec: SubsetsSpec,
 ) -> tuple[HonestChoice, Estimate | None]:
@@ -599,7 +601,7 @@ def _searched(spec: SubsetsSpec) -> Iterator[tuple[str, list[int]]]:
             yield kind, sizes
 
 
-def _entry(choice: Choice, spec: SubsetsSpec) -> ChosenSubset:
+def _entry(choice: SearchChoice, spec: SubsetsSpec) -> ChosenSubset:
     """A choice by the names of its members."""
     return ChosenSubset(
         number_or_none(choice.value),

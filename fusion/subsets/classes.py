@@ -15,17 +15,17 @@ from fusion.methods import METHODS
 from fusion.subsets.parts import (
     _TABLE_BYTES,
     _TILE_BYTES,
-    Block,
     Floats,
     Ints,
-    Parts,
+    SubsetBlock,
+    SubsetParts,
 )
-from fusion.subsets.search import _LARGEST, Problem
+from fusion.subsets.search import _LARGEST, SubsetProblem
 
 # -- classes ---------------------------------------------------------------------------------
 
 
-class Classes(Problem):
+class Classes(SubsetProblem):
     """Class scores of several models, combined by one method.
 
     Parameters
@@ -60,7 +60,7 @@ class Classes(Problem):
         margins = _margins(truth, scores, method, self.slack, self._fields.largest)
         self._packed = [self._fields.packed(margins[:, :, one]) for one in rows]
         size = sum(one[:, 0].nbytes for one in self._packed)
-        self.parts = Parts(self.n_members, size)
+        self.parts = SubsetParts(self.n_members, size)
         self._tables = [self.parts.table(one) for one in self._packed]
         whole = math.lcm(*(int(n) for n in self.support[self._present]))
         # In units of 1 / whole, recalls are whole numbers.
@@ -69,7 +69,7 @@ class Classes(Problem):
             "wa": [1] * len(self._present),
         }
 
-    def screen(self, block: Block, known: Mapping[str, float]) -> dict[str, Floats]:
+    def screen(self, block: SubsetBlock, known: Mapping[str, float]) -> dict[str, Floats]:
         """Bounds from above of every metric: shape (n_heads, n_tails)."""
         right = np.zeros(
             (len(self._present), len(block.heads), block.tails.stop - block.tails.start), np.int64

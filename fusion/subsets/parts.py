@@ -29,7 +29,7 @@ _BINNED, _BINNED_ROWS = 1 << 27, 1 << 20
 
 
 @dataclass(frozen=True)
-class Block:
+class SubsetBlock:
     """Subsets of one size that are scored together.
 
     Attributes
@@ -49,7 +49,7 @@ def _combinations(n: int, k: int) -> Ints:
     return np.fromiter(flat, np.int64).reshape(math.comb(n, k), k)
 
 
-class Parts:
+class SubsetParts:
     """Members in a head and a tail, and the subsets of the tail in order of their size.
 
     Parameters
@@ -80,16 +80,16 @@ class Parts:
         self.position = {one: i for i, one in enumerate(self.tails)}
         self.tail_masks = np.array([sum(1 << self.tail - 1 - i for i in t) for t in self.tails])
 
-    def blocks(self, k: int) -> Iterator[Block]:
+    def blocks(self, k: int) -> Iterator[SubsetBlock]:
         """All subsets of `k` members."""
         for size in range(max(0, k - self.tail), min(k, self.head) + 1):
             tails = slice(int(self.starts[k - size]), int(self.starts[k - size + 1]))
             n_heads = max(1, min(_HEADS, self.block // (tails.stop - tails.start)))
             heads = _combinations(self.head, size)
             for start in range(0, len(heads), n_heads):
-                yield Block(heads[start : start + n_heads], tails)
+                yield SubsetBlock(heads[start : start + n_heads], tails)
 
-    def masks(self, block: Block) -> Ints:
+    def masks(self, block: SubsetBlock) -> Ints:
         """The subsets of a block, shape (n_heads, n_tails)."""
         bits = np.int64(1) << (self.n_members - 1 - block.heads)
         return bits.sum(axis=1, dtype=np.int64)[:, None] + self.tail_masks[block.tails]

@@ -34,11 +34,11 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from fusion.subsets.parts import (
-    Block,
     Floats,
     Ints,
-    Parts,
     Subset,
+    SubsetBlock,
+    SubsetParts,
     _combinations,
 )
 
@@ -57,7 +57,7 @@ rows the numbers of a bin would not fit."""
 _LARGEST = 2**31 - 1
 
 
-class Problem(ABC):
+class SubsetProblem(ABC):
     """Predictions of several models for rows with a truth, and how they are combined.
 
     Attributes
@@ -65,16 +65,16 @@ class Problem(ABC):
     n_members : int
     metrics : tuple of str
         Keys of `evaluate.metrics.metrics`.
-    parts : Parts
+    parts : SubsetParts
         Members in a head and a tail.
     """
 
     n_members: int
     metrics: tuple[str, ...]
-    parts: Parts
+    parts: SubsetParts
 
     @abstractmethod
-    def screen(self, block: Block, known: Mapping[str, float]) -> dict[str, Floats]:
+    def screen(self, block: SubsetBlock, known: Mapping[str, float]) -> dict[str, Floats]:
         """Bounds from above of every metric, within `NEAR`: shape (n_heads, n_tails).
 
         Those that are below the best score of the block or the best `known` may be wider.
@@ -158,7 +158,7 @@ class State:
 
 
 def search(
-    problem: Problem,
+    problem: SubsetProblem,
     k: int,
     state: State | None = None,
     *,
@@ -169,7 +169,7 @@ def search(
 
     Parameters
     ----------
-    problem : Problem
+    problem : SubsetProblem
     k : int
     state : State, optional
         Of a search of the same problem that was stopped: goes on from there.
@@ -213,7 +213,9 @@ def search(
     return current
 
 
-def _best_of(problem: Problem, k: int, block: Block, known: Mapping[str, float]) -> dict[str, Best]:
+def _best_of(
+    problem: SubsetProblem, k: int, block: SubsetBlock, known: Mapping[str, float]
+) -> dict[str, Best]:
     """The best subsets of a block, of those that are not below the best scores known."""
     result = dict.fromkeys(problem.metrics, Best())
     masks = problem.parts.masks(block).ravel()
@@ -240,7 +242,7 @@ def _best_of(problem: Problem, k: int, block: Block, known: Mapping[str, float])
 
 
 @dataclass(frozen=True)
-class Step:
+class GreedyStep:
     """A subset of a greedy path.
 
     Attributes
@@ -257,12 +259,14 @@ class Step:
     value: float
 
 
-def greedy(problem: Problem, metric: str, n_steps: int, *, replacement: bool) -> list[Step]:
+def greedy(
+    problem: SubsetProblem, metric: str, n_steps: int, *, replacement: bool
+) -> list[GreedyStep]:
     """Forward selection: the member that gives the best score is added, step by step.
 
     Parameters
     ----------
-    problem : Problem
+    problem : SubsetProblem
     metric : str
     n_steps : int
         Size of the last subset.
@@ -271,10 +275,10 @@ def greedy(problem: Problem, metric: str, n_steps: int, *, replacement: bool) ->
 
     Returns
     -------
-    list of Step
+    list of GreedyStep
         One a size, from 1; shorter where no further step has a score.
     """
-    path: list[Step] = []
+    path: list[GreedyStep] = []
     current: Subset = ()
     for _ in range(n_steps):
         free = [i for i in range(problem.n_members) if replacement or i not in current]
@@ -285,7 +289,7 @@ def greedy(problem: Problem, metric: str, n_steps: int, *, replacement: bool) ->
             break
         best = max(scored, key=lambda i: (keys[i], -i))
         current = subsets[best]
-        path.append(Step(current, keys[best], float(values[best])))
+        path.append(GreedyStep(current, keys[best], float(values[best])))
     return path
 
 

@@ -16,17 +16,17 @@ from fusion.subsets.parts import (
     _BLOCK,
     _PIECE,
     _SORTED,
-    Block,
     Floats,
     Ints,
-    Parts,
+    SubsetBlock,
+    SubsetParts,
 )
-from fusion.subsets.search import NEAR, Problem, members_of
+from fusion.subsets.search import NEAR, SubsetProblem, members_of
 
 # -- shares ----------------------------------------------------------------------------------
 
 
-class Shares(Problem):
+class Shares(SubsetProblem):
     """Regression values of several models, combined by their mean; Spearman's rho.
 
     Not additive: every subset has ranks of its own. In a large search those of bins bound rho from
@@ -51,12 +51,12 @@ class Shares(Problem):
         scored = np.flatnonzero(~np.isnan(truth).all(axis=0))
         self._targets = [_Target(truth[:, t], values[:, :, t]) for t in scored]
         size = sum(len(one.ranks) for one in self._targets)
-        self.parts = Parts(self.n_members, 8 * size, max(1, min(_BLOCK, _SORTED // size)))
+        self.parts = SubsetParts(self.n_members, 8 * size, max(1, min(_BLOCK, _SORTED // size)))
         worth = len(truth) <= _BINNED_ROWS and size << self.n_members > _BINNED
         self.binned = worth if binned is None else binned
         self._tables = [self.parts.table(one.units) for one in self._targets if self.binned]
 
-    def screen(self, block: Block, known: Mapping[str, float]) -> dict[str, Floats]:
+    def screen(self, block: SubsetBlock, known: Mapping[str, float]) -> dict[str, Floats]:
         """Bounds from above of the mean rho over targets: shape (n_heads, n_tails)."""
         masks = self.parts.masks(block)
         size = block.heads.shape[1] + len(self.parts.tails[block.tails.start])
@@ -68,7 +68,7 @@ class Shares(Problem):
             upper = self.scores(subsets, "spearman")
         return {"spearman": upper.reshape(masks.shape)}
 
-    def _bounds(self, block: Block) -> Floats:
+    def _bounds(self, block: SubsetBlock) -> Floats:
         """Bounds by the ranks of bins: shape (n_heads, n_tails)."""
         from fusion.subsets.rank_bins import rho_bounds  # compiles: not for small searches
 

@@ -105,7 +105,7 @@ class Base:
         return block
 
 
-class Part:
+class RowPart:
     """Some rows of a base, read in blocks.
 
     Parameters
@@ -209,12 +209,12 @@ class Sums:
 ARRAYS = ("gram", "total", "cross", "truth", "low", "high")
 
 
-def sums(part: Part, Y: Matrix, weights: Matrix | None = None) -> Sums:
+def sums(part: RowPart, Y: Matrix, weights: Matrix | None = None) -> Sums:
     """Sum over the rows of a part, in one pass.
 
     Parameters
     ----------
-    part : Part
+    part : RowPart
     Y : float64, shape (n, n_targets)
         Truths of the rows of the part.
     weights : float64, shape (n,), optional
@@ -254,14 +254,14 @@ def sums(part: Part, Y: Matrix, weights: Matrix | None = None) -> Sums:
     return Sums(n, gram, total, cross, truth, shift + low / unit, shift + high / unit)
 
 
-def fit_scaler(scaler: Any, part: Part, known: Sums) -> Any:
+def fit_scaler(scaler: Any, part: RowPart, known: Sums) -> Any:
     """Fit a scaler on a part, from its sums where they are enough.
 
     Parameters
     ----------
     scaler : StandardScaler, MinMaxScaler, RobustScaler or "passthrough"
         Unfitted, with scikit-learn's defaults; not changed.
-    part : Part
+    part : RowPart
     known : Sums
         Of the part, without weights.
 
@@ -312,7 +312,7 @@ class Scaled:
 
     Parameters
     ----------
-    part : Part
+    part : RowPart
     known : Sums
         Of the part.
     centre, scale : float64, shape (n_columns,)
@@ -329,7 +329,7 @@ class Scaled:
     """
 
     def __init__(
-        self, part: Part, known: Sums, centre: Matrix, scale: Matrix, intercept: float
+        self, part: RowPart, known: Sums, centre: Matrix, scale: Matrix, intercept: float
     ) -> None:
         self.part, self.intercept, self.team = part, intercept, part.team
         self.n, self.width, self.weight = part.n, len(centre) + bool(intercept), known.n
@@ -499,7 +499,7 @@ class Scaled:
         d = len(self._c)
         return V[:d], (self.intercept * V[d] if self.intercept else np.zeros(V.shape[1]))
 
-    def predict(self, part: Part, V: Matrix) -> Matrix:
+    def predict(self, part: RowPart, V: Matrix) -> Matrix:
         """Z V of the rows of another part of the same base, float64, shape (n, k)."""
         U, shift = self._lift(V)
         values = np.empty((part.n, V.shape[1]))

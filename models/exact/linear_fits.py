@@ -37,8 +37,8 @@ from models.exact.gram import (
     Base,
     Basis,
     Matrix,
-    Part,
     Positions,
+    RowPart,
     Scaled,
     Sums,
     Team,
@@ -252,7 +252,7 @@ class Paths:
             if whole and part in self._kept:
                 made.append(self._kept[part])
                 continue
-            one = sums(Part(self.base, positions, team), self.Y[positions])
+            one = sums(RowPart(self.base, positions, team), self.Y[positions])
             if whole and (len(self._kept) + 1) * size <= BUDGET:
                 self._kept[part] = one
             made.append(one)
@@ -265,7 +265,7 @@ class Paths:
         train = fits[0].train
         classes = [i for i, one in enumerate(self.labels) if (self.y[train] == one).any()]
         classes.sort(key=lambda i: self.labels[i])  # as scikit-learn's `classes_`
-        part = Part(self.base, train, team) if known else None
+        part = RowPart(self.base, train, team) if known else None
         by_setting: dict[_Setting, list[int]] = {}
         for i, fit in enumerate(fits):
             by_setting.setdefault(_setting(fit.pipeline), []).append(i)
@@ -285,7 +285,7 @@ class Paths:
         self,
         fits: Sequence[PathFit],
         setting: _Setting,
-        part: Part | None,
+        part: RowPart | None,
         known: Sums | None,
         team: Team,
         classes: Sequence[int],
@@ -332,7 +332,7 @@ class Paths:
         return _Solved(steps, coef, intercept, values, solution.done)
 
     def _by_sums(
-        self, fit: PathFit, setting: _Setting, columns: Columns, part: Part, known: Sums
+        self, fit: PathFit, setting: _Setting, columns: Columns, part: RowPart, known: Sums
     ) -> _Solved:
         """By Gram matrices."""
         scaler = fit_scaler(fit.pipeline["scaler"], part, known)
@@ -351,7 +351,7 @@ class Paths:
         solution = solve(operator, columns, setting.tol, measured=False)
         coef, intercept = operator.coefficients(solution.V)
         values = [
-            operator.predict(Part(self.base, test, part.team), solution.V) for test in fit.tests
+            operator.predict(RowPart(self.base, test, part.team), solution.V) for test in fit.tests
         ]
         return _Solved(Pipeline(steps), coef, intercept - offset @ coef, values, solution.done)
 

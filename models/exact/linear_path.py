@@ -43,7 +43,18 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
 
-from models.exact.gram import NARROW, Base, Basis, Inverse, Matrix, Part, Scaled, Team, affine, sums
+from models.exact.gram import (
+    NARROW,
+    Base,
+    Basis,
+    Inverse,
+    Matrix,
+    RowPart,
+    Scaled,
+    Team,
+    affine,
+    sums,
+)
 
 EXACT, GAP, AIM = 1e-7, 1e-9, 1e-10
 """Squared losses: a column is done where the error that is left in the fitted values, relative to
@@ -594,7 +605,7 @@ class _LinearPath(BaseEstimator):
             if len(X) < X.shape[1]:
                 operator = Basis(X.astype(np.float64), Y, intercept, team)
             else:
-                part = Part(Base(X), np.arange(len(X)), team)
+                part = RowPart(Base(X), np.arange(len(X)), team)
                 known = sums(part, Y, weights)
                 operator = Scaled(part, known, *affine("passthrough", X.shape[1]), intercept)
             solution = solve(operator, columns, self.tol)

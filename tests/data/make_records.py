@@ -20,7 +20,7 @@ from evaluate.scores.score import FILE, score_all, score_run
 from evaluate.scores.seeds import make_seeds
 from evaluate.scores.spread import make_spread
 from features.recipe.model import Recipe
-from fusion.subsets.choose import Checkpoint, choose, read_data
+from fusion.subsets.choose import SearchStates, choose, read_data
 from tests.evaluate import made
 
 HERE = Path(__file__).parent / "records"
@@ -78,7 +78,7 @@ def classification(folder: Path) -> Iterator[tuple[str, Path]]:
     yield "spread", top / "spread.json"
     yield "gaps", top / "protocols" / "gaps.json"
     yield "seeds", top / "protocols" / "seeds.json"
-    found = choose(recipe, read_data(recipe, folder), Checkpoint(folder / "progress.json", "x"))
+    found = choose(recipe, read_data(recipe, folder), SearchStates(folder / "progress.json", "x"))
     subsets.FILE.write(folder / "subsets.json", found)
     yield "subsets", folder / "subsets.json"
 

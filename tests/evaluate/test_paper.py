@@ -23,7 +23,7 @@ from features.corpora import CORPORA
 from features.recipe.load import load_recipe
 from features.recipe.model import Recipe
 from features.utterances import Table, write_table
-from fusion.subsets.choose import Checkpoint, choose, read_data
+from fusion.subsets.choose import SearchStates, choose, read_data
 from tests.evaluate import made
 from tests.models.synthetic import rows
 
@@ -183,7 +183,7 @@ def test_statistics_and_subsets_of_one_corpus_and_of_all(tmp_path: Path) -> None
     recipe, folder = finished(tmp_path, SEARCHED, "mine yours")
     scored = score_all(recipe, folder)
     spread = make_spread(recipe, scored, folder)
-    whole = choose(recipe, read_data(recipe, folder), Checkpoint(folder / "p.json", "x"))
+    whole = choose(recipe, read_data(recipe, folder), SearchStates(folder / "p.json", "x"))
     subsets = FoundSubsets(whole, stale=False)
     found = results(recipe, folder, subsets=subsets, spread=spread)
     sheet, theirs = paper(found, folder).sheets
@@ -303,7 +303,7 @@ def test_ten_layers_fill_the_tables_of_two_corpora(tmp_path: Path) -> None:
         where = made.finish(recipe, folder, member, one)
         write_predictions(where / INNER, one.assign(partition="inner"))
     scored = score_all(recipe, folder)
-    whole = choose(recipe, read_data(recipe, folder), Checkpoint(folder / "p.json", "x"))
+    whole = choose(recipe, read_data(recipe, folder), SearchStates(folder / "p.json", "x"))
     subsets = FoundSubsets(whole, stale=False)
     spread = make_spread(recipe, scored, folder)
     assert len(spread.systems) == 10

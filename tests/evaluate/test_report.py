@@ -27,7 +27,7 @@ from features.common.findings import Finding
 from features.recipe.load import load_recipe
 from features.recipe.model import Recipe
 from features.utterances import Table, write_table
-from fusion.subsets.choose import Checkpoint, choose, read_data
+from fusion.subsets.choose import SearchStates, choose, read_data
 from tests.evaluate import made
 from tests.evaluate.page import read
 from tests.models.synthetic import rows
@@ -274,7 +274,7 @@ def test_subsets_of_each_corpus_have_a_table(tmp_path: Path) -> None:
         frame["corpus"] = np.where(frame["utterance"] < "u040", "mine", "yours")
         made.finish(recipe, folder, member, frame)
     where = folder / "study" / "fusion" / "subsets"
-    result = choose(recipe, read_data(recipe, folder), Checkpoint(tmp_path / "p.json", "x"))
+    result = choose(recipe, read_data(recipe, folder), SearchStates(tmp_path / "p.json", "x"))
     FILE.write(where / SUBSETS, result)
     runs.write_run(where, {"inputs": subsets_settings(recipe, folder)})
     shown = render(recipe, folder)["fusion.html"].shown

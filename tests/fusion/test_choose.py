@@ -25,7 +25,7 @@ from evaluate.scores.subsets import FILE, read_subsets
 from features.common.errors import RunError
 from features.recipe.model import Recipe
 from fusion.methods import mean
-from fusion.subsets.choose import Checkpoint, choose, make_subsets, read_data
+from fusion.subsets.choose import SearchStates, choose, make_subsets, read_data
 from models.train import train_model
 from tests.evaluate import made
 from tests.models import synthetic
@@ -44,7 +44,7 @@ def written(
 
 def result_of(recipe: Recipe, folder: Path) -> Subsets:
     data = read_data(recipe, folder)
-    return choose(recipe, data, Checkpoint(folder / "progress.json", "x"))
+    return choose(recipe, data, SearchStates(folder / "progress.json", "x"))
 
 
 def row_of(result: SubsetsOfRows, **wanted: Any) -> SubsetChoice:
@@ -253,7 +253,7 @@ def test_sizes_beyond_the_limit_have_greedy_paths(five) -> None:
         assert row.n_subsets == 31
 
 
-class Interrupted(Checkpoint):
+class Interrupted(SearchStates):
     """Stopped by Ctrl-C after each block."""
 
     def save(self, *, now: bool = False) -> None:
@@ -281,11 +281,11 @@ def test_progress_of_other_inputs_is_refused(
 ) -> None:
     recipe, folder = five("k = [2]")
     path = tmp_path / "progress.json"
-    checkpoint = Checkpoint(path, "these")
+    checkpoint = SearchStates(path, "these")
     choose(recipe, read_data(recipe, folder), checkpoint)
     checkpoint.save(now=True)
-    assert Checkpoint(path, "these").states == checkpoint.states != {}
-    assert Checkpoint(path, "others", print).states == {}
+    assert SearchStates(path, "these").states == checkpoint.states != {}
+    assert SearchStates(path, "others", print).states == {}
     assert "is of other inputs; begun anew" in capsys.readouterr().out
 
 

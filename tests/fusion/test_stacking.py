@@ -22,7 +22,7 @@ from features.recipe.known.fusion_methods import FUSION_METHODS
 from fusion import stacking
 from fusion.combine import combine, fuse
 from fusion.methods import fixed_method
-from fusion.stacking import STRENGTHS, Rows, crossfit, learn, log_probabilities, parts
+from fusion.stacking import STRENGTHS, StackedRows, crossfit, learn, log_probabilities, parts
 from models.train import train_model
 from tests.fusion.test_combine import classes
 from tests.models import synthetic
@@ -36,23 +36,23 @@ def spec(method: str, n: int = 3, **more: object) -> FusionSpec:
     return FusionSpec.model_validate({"method": method, "members": members, **more})
 
 
-def values(rng: np.random.Generator) -> Rows:
+def values(rng: np.random.Generator) -> StackedRows:
     """Two targets by three members: a good one, a bad one, and one that is wrong about b."""
     truth = rng.normal(size=(N, 2))
     noise = rng.normal(size=(3, N, 2))
     stack = truth + noise * np.array([0.3, 2.0, 0.6])[:, None, None]
     stack[2, :, 1] *= -1
     truth[::17, 0] = np.nan
-    return Rows(stack, truth, np.array([f"s{i % 6}" for i in range(N)], dtype=object))
+    return StackedRows(stack, truth, np.array([f"s{i % 6}" for i in range(N)], dtype=object))
 
 
-def scores(rng: np.random.Generator, k: int = 3) -> Rows:
+def scores(rng: np.random.Generator, k: int = 3) -> StackedRows:
     """Class scores of three members of falling quality."""
     truth = rng.integers(0, k, N)
     stack = rng.normal(size=(3, N, k))
     stack[:, np.arange(N), truth] += np.array([2.0, 1.0, 0.2])[:, None]
     truth[::19] = -1
-    return Rows(stack, truth, np.array([f"s{i % 6}" for i in range(N)], dtype=object))
+    return StackedRows(stack, truth, np.array([f"s{i % 6}" for i in range(N)], dtype=object))
 
 
 def test_weights_are_the_scores_on_the_rows(rng: np.random.Generator) -> None:
@@ -86,7 +86,7 @@ def test_weights_are_the_scores_on_the_rows(rng: np.random.Generator) -> None:
 
 def test_members_that_all_fail_are_weighed_alike() -> None:
     stack = np.stack([np.arange(9.0), np.arange(9.0) + 1])[:, :, None]
-    rows = Rows(stack, -np.arange(9.0)[:, None], np.full(9, "", dtype=object))
+    rows = StackedRows(stack, -np.arange(9.0)[:, None], np.full(9, "", dtype=object))
     assert learn(spec("weighted", 2), None, rows).learned["weights"].tolist() == [[0.5], [0.5]]
 
 
@@ -161,7 +161,7 @@ def test_logistic_weighs_strengths_by_a_log_loss_that_is_finite(rng: np.random.G
     far = rows.stack.copy()
     row = np.flatnonzero(rows.truth == 0)[0]
     far[:, row] = [-1e4, 1e4, 0.0]
-    found = learn(spec("logistic"), None, Rows(far, rows.truth, rows.groups))
+    found = learn(spec("logistic"), None, StackedRows(far, rows.truth, rows.groups))
     assert found.learned["C"] in STRENGTHS
     assert np.isfinite(found.apply(1e3 * far)).all()
 
@@ -198,7 +198,9 @@ def test_ranks_are_positions_among_the_learned_predictions(rng: np.random.Genera
 
 def test_temperatures_are_a_member_each(rng: np.random.Generator) -> None:
     rows = scores(rng)
-    rows = Rows(rows.stack * np.array([100, 1, 0.01])[:, None, None], rows.truth, rows.groups)
+    rows = StackedRows(
+        rows.stack * np.array([100, 1, 0.01])[:, None, None], rows.truth, rows.groups
+    )
     mean = fixed_method(spec("mean"), True)
     rule = learn(spec("mean", calibrate=True), mean, rows)
     known = rows.truth >= 0
@@ -215,9 +217,9 @@ def test_folds_share_no_speaker(rng: np.random.Generator) -> None:
         assert not set(rows.groups[train]) & set(rows.groups[test])
         held_out += test.tolist()
     assert sorted(held_out) == list(range(N))
-    lone = Rows(rows.stack, rows.truth, np.full(N, "s", dtype=object))
+    lone = StackedRows(rows.stack, rows.truth, np.full(N, "s", dtype=object))
     assert len(list(parts(lone))) == stacking.N_FOLDS
-    nobody = Rows(rows.stack, rows.truth, np.full(N, "", dtype=object))
+    nobody = StackedRows(rows.stack, rows.truth, np.full(N, "", dtype=object))
     assert len(list(parts(nobody))) == stacking.N_FOLDS
 
 
@@ -280,7 +282,7 @@ def test_devel_is_predicted_without_itself_and_test_by_all_of_devel(tmp_path: Pa
     columns = [f"{one}_pred" for one in synthetic.TARGETS]
     inner = read_predictions(members["one"] / "inner.csv")
     truth = inner[[f"{one}_true" for one in synthetic.TARGETS]].to_numpy()
-    rows = Rows(
+    rows = StackedRows(
         stack(members, "inner.csv", columns), truth, ("made/" + inner["speaker"]).to_numpy()
     )
     found = read_predictions(folder / "predictions.csv")
@@ -310,7 +312,7 @@ def test_every_outer_fold_learns_from_its_own_inner_rows(tmp_path: Path, method:
         at, of = ((frame["fold"] == fold).to_numpy() for frame in (found, inner))
         truth = pd.Index(synthetic.LABELS).get_indexer(pd.Index(inner["true"][of]))
         groups = ("made/" + inner["speaker"][of]).to_numpy()
-        rows = Rows(every["inner.csv"][:, of], truth, groups)
+        rows = StackedRows(every["inner.csv"][:, of], truth, groups)
         rule = learn(one, fixed_method(one, True), rows)
         wanted = rule.apply(every["predictions.csv"][:, at])
         np.testing.assert_allclose(found[columns][at], wanted, rtol=1e-9)

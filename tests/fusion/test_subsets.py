@@ -20,8 +20,8 @@ from fusion.subsets.search import (
     NEAR,
     TIES_KEPT,
     Best,
-    Problem,
     State,
+    SubsetProblem,
     draw,
     greedy,
     members_of,
@@ -272,7 +272,7 @@ def test_a_constant_prediction_has_no_score(rng: np.random.Generator, binned: bo
     assert search(Shares(truth, values, binned=binned), 2).best["spearman"].count == 0
 
 
-def problems(rng: np.random.Generator) -> list[Problem]:
+def problems(rng: np.random.Generator) -> list[SubsetProblem]:
     return [
         Classes(*classes(rng, 14, 45, 3), "vote", ["uar", "wa"]),
         Shares(*shares(rng, 13, 20, 2)),

@@ -12,7 +12,18 @@ from sklearn.base import clone
 from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 
 from models.exact import gram
-from models.exact.gram import BLOCK, Base, Basis, Part, Scaled, Sums, Team, affine, fit_scaler, sums
+from models.exact.gram import (
+    BLOCK,
+    Base,
+    Basis,
+    RowPart,
+    Scaled,
+    Sums,
+    Team,
+    affine,
+    fit_scaler,
+    sums,
+)
 
 SCALERS = [StandardScaler(), MinMaxScaler(), RobustScaler(), "passthrough"]
 SIZES = [5, 300, 5000]
@@ -50,8 +61,8 @@ def awkward(n: int = 400, dtype: type = np.float64) -> np.ndarray:
     return X.astype(dtype)
 
 
-def whole(X: np.ndarray, team: Team | None = None) -> Part:
-    return Part(Base(X), np.arange(len(X)), team or Team(1))
+def whole(X: np.ndarray, team: Team | None = None) -> RowPart:
+    return RowPart(Base(X), np.arange(len(X)), team or Team(1))
 
 
 def dense(X: np.ndarray, centre: np.ndarray, scale: np.ndarray, intercept: float) -> np.ndarray:
@@ -130,7 +141,7 @@ def test_a_column_that_is_constant_among_the_rows_that_give_its_unit() -> None:
 @pytest.mark.parametrize("n_columns", [1, 300, 70_000])
 @pytest.mark.parametrize("n", [0, 1, 256, 257, 4096, 4113, 40_000])
 def test_blocks_cover_the_rows_in_order(n: int, n_columns: int) -> None:
-    part = Part(Base(np.zeros((1, n_columns))), np.arange(n), Team(1))
+    part = RowPart(Base(np.zeros((1, n_columns))), np.arange(n), Team(1))
     ends = [(one.start, one.stop) for one in part.slices]
     assert [a for a, _ in ends] == [0, *[b for _, b in ends[:-1]]][: len(ends)]
     assert (ends[-1][1] if ends else 0) == n
@@ -143,7 +154,7 @@ def test_rows_that_follow_each_other_and_rows_that_do_not() -> None:
     X = matrix(1000, 3)
     base = Base(X)
     for positions in (np.arange(200, 900), np.flatnonzero(np.arange(1000) % 3)):
-        part = Part(base, positions, Team(1))
+        part = RowPart(base, positions, Team(1))
         rows = np.concatenate([part.block(one) for one in part.slices])
         np.testing.assert_array_equal(rows, base.rows(positions))
         np.testing.assert_array_equal(part.steering, rows.astype(np.float32))
@@ -173,7 +184,7 @@ def test_sums_of_disjoint_rows_add_and_take_off() -> None:
     X, Y = matrix(900, 5), truths(900)
     base, first = Base(X), np.arange(900) % 3 > 0
     parts = [np.flatnonzero(first), np.flatnonzero(~first), np.arange(900)]
-    some, rest, every = (sums(Part(base, one, Team(1)), Y[one]) for one in parts)
+    some, rest, every = (sums(RowPart(base, one, Team(1)), Y[one]) for one in parts)
     together = some.copy()
     together.add(rest)
     less = every.copy()
@@ -218,7 +229,7 @@ def test_scalers_are_scikit_learns(scaler: Any, dtype: type) -> None:
 def test_a_constant_column_is_not_divided(scaler: Any, value: float) -> None:
     X = matrix(301, 2)
     X[:, 0] = value
-    part = Part(Base(X), np.arange(1, 301), Team(1))
+    part = RowPart(Base(X), np.arange(1, 301), Team(1))
     centre, scale = affine(fit_scaler(scaler, part, sums(part, truths(300))), X.shape[1])
     assert scale[0] == 1
     assert abs(centre[0] - value) <= 1e-14 * abs(value)
@@ -228,9 +239,11 @@ def test_a_column_that_is_constant_in_the_part_alone_is_not_divided() -> None:
     X = matrix(400, 2)
     X[100:, 0] = 0.3
     base, part = Base(X), np.arange(100, 400)
-    known = sums(Part(base, part, Team(1)), truths(300))
+    known = sums(RowPart(base, part, Team(1)), truths(300))
     for scaler in SCALERS[:3]:
-        assert affine(fit_scaler(scaler, Part(base, part, Team(1)), known), X.shape[1])[1][0] == 1
+        assert (
+            affine(fit_scaler(scaler, RowPart(base, part, Team(1)), known), X.shape[1])[1][0] == 1
+        )
 
 
 def test_the_range_is_not_read_off_sums_that_rows_were_taken_from() -> None:
@@ -238,10 +251,10 @@ def test_the_range_is_not_read_off_sums_that_rows_were_taken_from() -> None:
     X[0] = 100
     base, rest = Base(X), np.arange(200, 600)
     known = sums(whole(X), truths(600))
-    known.add(sums(Part(base, np.arange(200), Team(1)), truths(600)[:200]), -1)
+    known.add(sums(RowPart(base, np.arange(200), Team(1)), truths(600)[:200]), -1)
     known.low, known.high = X[rest].min(axis=0), X[rest].max(axis=0)
     for scaler in SCALERS[:3]:
-        centre, scale = affine(fit_scaler(scaler, Part(base, rest, Team(1)), known), X.shape[1])
+        centre, scale = affine(fit_scaler(scaler, RowPart(base, rest, Team(1)), known), X.shape[1])
         transformed = clone(scaler).fit_transform(X[rest])
         np.testing.assert_allclose((X[rest] - centre) / scale, transformed, atol=1e-11)
 
@@ -335,14 +348,14 @@ def test_a_singular_matrix_with_a_large_shift_has_an_inverse() -> None:
 def test_the_rows_of_another_part() -> None:
     X = matrix(700, 4)
     base, train, test = Base(X), np.arange(300), np.flatnonzero(np.arange(700) % 5 == 0)
-    part = Part(base, train, Team(1))
+    part = RowPart(base, train, Team(1))
     known = sums(part, truths(300))
     centre, scale = affine(fit_scaler(MinMaxScaler(), part, known), X.shape[1])
     ours = Scaled(part, known, centre, scale, 3.0)
     V = truths(5)
-    other = Part(base, test, Team(1))
+    other = RowPart(base, test, Team(1))
     close(ours.predict(other, V), dense(X[test], centre, scale, 3.0) @ V, 1e-12)
-    assert ours.predict(Part(base, test[:0], Team(1)), V).shape == (0, 2)
+    assert ours.predict(RowPart(base, test[:0], Team(1)), V).shape == (0, 2)
 
 
 def everything(n_threads: int) -> list[np.ndarray]:
