@@ -52,10 +52,10 @@ class Aligned:
         groups = speakers(self.frame)
         if self.labels:
             codes = {label: code for code, label in enumerate(self.labels)}
-            truth = np.array([codes.get(one, -1) for one in self.frame["true"]], dtype=np.int64)
+            truth = np.array([codes.get(label, -1) for label in self.frame["true"]], dtype=np.int64)
             return StackedRows(self.stack, truth, groups)
         targets = predicted_targets(self.frame)
-        wanted = self.frame[[f"{one}_true" for one in targets]]
+        wanted = self.frame[[f"{target}_true" for target in targets]]
         return StackedRows(self.stack, wanted.to_numpy(np.float64), groups)
 
     def predicted(self, values: Floats) -> pd.DataFrame:
@@ -96,11 +96,12 @@ def align(
                 f"{', '.join(reference.columns)} and {', '.join(frame.columns)}"
             )
     everywhere = functools.reduce(
-        lambda one, two: one[one.isin(two)], (frame.index for frame in indexed.values())
+        lambda shared, other: shared[shared.isin(other)],
+        (frame.index for frame in indexed.values()),
     )
     n_dropped = len(
         functools.reduce(
-            lambda one, two: one.union(two, sort=False), (f.index for f in indexed.values())
+            lambda every, other: every.union(other, sort=False), (f.index for f in indexed.values())
         )
     ) - len(everywhere)
     if n_dropped and missing == "error":
@@ -110,7 +111,7 @@ def align(
     aligned = {member: frame.loc[everywhere] for member, frame in indexed.items()}
     reference = aligned[first]
     labels = predicted_labels(reference)
-    truths = ["true"] if labels else [f"{one}_true" for one in predicted_targets(reference)]
+    truths = ["true"] if labels else [f"{target}_true" for target in predicted_targets(reference)]
     for member, frame in list(aligned.items())[1:]:
         ours, theirs = reference[truths].to_numpy(object), frame[truths].to_numpy(object)
         other = (ours != theirs) & ~(pd.isna(ours) & pd.isna(theirs))

@@ -140,11 +140,11 @@ def combine(
     ValueError
         The method learns.
     """
-    one = align(frames, spec.missing, where)
-    method = fixed_method(spec, bool(one.labels))
+    aligned = align(frames, spec.missing, where)
+    method = fixed_method(spec, bool(aligned.labels))
     if method is None:
         raise ValueError(f"{spec.method} learns; got predictions to combine alone")
-    return one.predicted(method(one.stack)), one.n_dropped
+    return aligned.predicted(method(aligned.stack)), aligned.n_dropped
 
 
 def _by_rule(
@@ -154,8 +154,8 @@ def _by_rule(
     found, inner = aligned[PREDICTIONS], aligned[INNER]
     fixed = fixed_method(spec, bool(found.labels))
     if fixed and not spec.calibrate:
-        return {name: one.predicted(fixed(one.stack)) for name, one in aligned.items()}, {}
-    values = {name: np.empty(one.stack.shape[1:]) for name, one in aligned.items()}
+        return {name: rows.predicted(fixed(rows.stack)) for name, rows in aligned.items()}, {}
+    values = {name: np.empty(rows.stack.shape[1:]) for name, rows in aligned.items()}
     learned = {}
     key = pd.MultiIndex.from_frame(found.frame[["corpus", "utterance"]])
     inner_key = pd.MultiIndex.from_frame(inner.frame[["corpus", "utterance"]])
@@ -175,4 +175,4 @@ def _by_rule(
         # Devel is both: what is learned from a row does not predict it.
         both = inner_key[of].get_indexer(key[at])
         values[PREDICTIONS][at[both >= 0]] = crossed[both[both >= 0]]
-    return {name: one.predicted(values[name]) for name, one in aligned.items()}, learned
+    return {name: rows.predicted(values[name]) for name, rows in aligned.items()}, learned

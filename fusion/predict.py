@@ -180,7 +180,7 @@ def predictions(
     several = len(new.stack) > 1
     if not new.labels:
         if several:
-            result[[f"{one}_spread" for one in targets]] = new.stack.std(axis=0)
+            result[[f"{target}_spread" for target in targets]] = new.stack.std(axis=0)
         return result
     result["pred"] = combined["pred"].to_numpy(object)
     if several:
@@ -199,21 +199,23 @@ def shown(result: pd.DataFrame, labels: Sequence[str], targets: Sequence[str]) -
     if labels:
         score = [row[f"score_{row['pred']}"] for _, row in first.iterrows()]
         columns |= {"pred": first["pred"].tolist(), "score": _numbers(score)}
-        columns |= {one: _numbers(first[one]) for one in ("spread", "agree") if one in first}
+        columns |= {
+            column: _numbers(first[column]) for column in ("spread", "agree") if column in first
+        }
     else:
-        for one in targets:
-            spread = first.get(f"{one}_spread")
-            columns[one] = _numbers(first[f"{one}_pred"])
+        for target in targets:
+            spread = first.get(f"{target}_spread")
+            columns[target] = _numbers(first[f"{target}_pred"])
             if spread is not None:
-                pairs = zip(columns[one], _numbers(spread), strict=True)
-                columns[one] = [f"{value} ±{deviation}" for value, deviation in pairs]
+                pairs = zip(columns[target], _numbers(spread), strict=True)
+                columns[target] = [f"{value} ±{deviation}" for value, deviation in pairs]
     lines = _laid_out(columns)
     more = len(result) - len(first)
     return "\n".join([*lines, *([f"... and {more} more"] if more else [])])
 
 
 def _numbers(values: Sequence[float] | pd.Series) -> list[str]:
-    return [f"{one:.3f}" for one in values]
+    return [f"{value:.3f}" for value in values]
 
 
 def _laid_out(columns: Mapping[str, Sequence[str]]) -> list[str]:

@@ -101,7 +101,7 @@ def temperatures(rows: StackedRows) -> Floats:
     float64, shape (n_members,)
     """
     known = rows.at(rows.known)
-    return np.array([temperature(one, known.truth) for one in known.stack])
+    return np.array([temperature(member, known.truth) for member in known.stack])
 
 
 def weighted(spec: FusionSpec, rows: StackedRows) -> Rule:
@@ -110,7 +110,7 @@ def weighted(spec: FusionSpec, rows: StackedRows) -> Rule:
     A score that is negative or undefined counts 0; where all are, the weights are equal.
     """
     known = rows.at(rows.known)
-    weights = np.array([_scores(one, known) for one in known.stack])
+    weights = np.array([_scores(member, known) for member in known.stack])
     weights = np.where(weights > 0, weights, 0.0)  # NaN, too
     weights[:, weights.sum(axis=0) == 0] = 1.0
     return Rule(
@@ -138,7 +138,9 @@ def weighted_mean(values: Floats, weights: Floats) -> Floats:
 def _scores(values: Floats, rows: StackedRows) -> list[float]:
     if rows.classes:
         right = np.nanargmax(values, axis=1) == rows.truth
-        return [float(np.mean([right[rows.truth == one].mean() for one in np.unique(rows.truth)]))]
+        return [
+            float(np.mean([right[rows.truth == label].mean() for label in np.unique(rows.truth)]))
+        ]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", metrics.ScoreWarning)  # undefined counts 0
         columns = range(values.shape[1])
@@ -217,10 +219,10 @@ def ridge(spec: FusionSpec, rows: StackedRows) -> Rule:
     ]
 
     def apply(stack: Floats) -> Floats:
-        return np.stack([one.predict(stack[:, :, i].T) for i, one in enumerate(models)], axis=1)
+        return np.stack([model.predict(stack[:, :, i].T) for i, model in enumerate(models)], axis=1)
 
-    weights = np.stack([one.coef_ for one in models], axis=1)
-    return Rule(apply, {"alpha": [one.alpha_ for one in models], "weights": weights})
+    weights = np.stack([model.coef_ for model in models], axis=1)
+    return Rule(apply, {"alpha": [model.alpha_ for model in models], "weights": weights})
 
 
 def logistic(spec: FusionSpec, rows: StackedRows) -> Rule:

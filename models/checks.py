@@ -100,11 +100,11 @@ def odd_rows(recipe: Recipe, stores: Path) -> list[str]:
         frame, _ = select_rows(recipe, table, labels)
         looked_at = [recipe.target] if recipe.target else []
         found = [
-            *(one for one in table.findings if one.kind in (SPELLINGS, SILENT_AUDIO)),
+            *(finding for finding in table.findings if finding.kind in (SPELLINGS, SILENT_AUDIO)),
             *columns_near((*table.labels, *table.targets), wanted),
             *oddities(frame, looked_at, table.corpus.get("reader", "")),
         ]
-        lines += [f"{corpus}: {one.text}" for one in found]
+        lines += [f"{corpus}: {finding.text}" for finding in found]
     return lines
 
 

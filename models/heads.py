@@ -132,8 +132,8 @@ def check_grid(spec: HeadSpec, labels: Sequence[str]) -> None:
         weights = given.get("class_weight", [])
         faults += [
             f"[head.{table}] class_weight: {label!r} is no class{nearest(label, labels)}"
-            for one in (weights if isinstance(weights, list) else [weights])
-            for label in (one if isinstance(one, dict) else ())
+            for weight in (weights if isinstance(weights, list) else [weights])
+            for label in (weight if isinstance(weight, dict) else ())
             if label not in labels
         ]
     if not faults:

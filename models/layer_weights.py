@@ -187,10 +187,10 @@ class WeightedFits:
 
     def factors(self, trains: Sequence[Positions]) -> list[Floats]:
         """What is learned on each training part, in their order; a thread a part."""
-        digests = [_digest(one) for one in trains]
+        digests = [_digest(train) for train in trains]
         left = {
-            digest: one
-            for digest, one in zip(digests, trains, strict=True)
+            digest: train
+            for digest, train in zip(digests, trains, strict=True)
             if digest not in self._learned
         }
         with threads().limit(limits=1), Team(joblib.effective_n_jobs(self.jobs)) as team:

@@ -60,7 +60,7 @@ def work_of(recipe: Recipe, stores: Path, *, sweep: bool = False) -> Work:
         if sweep and len(stored) > 1:
             layers = [*layers, "mean", "weighted", BEST]
         if BEST in layers:
-            layers = [*stored, *(one for one in layers if one != BEST), BEST]
+            layers = [*stored, *(layer for layer in layers if layer != BEST), BEST]
         work |= dict.fromkeys((model, layer) for layer in layers)
     return list(work)
 
@@ -135,7 +135,7 @@ def assemble(folders: dict[int, Path], folder: Path) -> dict[str, Any]:
     scores: dict[str, dict[int, float]] = {}
     for layer, record in records.items():
         for fold, cells in record["chosen"].items():
-            found = [np.nan if one["score"] is None else one["score"] for one in cells]
+            found = [np.nan if cell["score"] is None else cell["score"] for cell in cells]
             scores.setdefault(fold, {})[layer] = float(np.mean(found))
     chosen = {fold: _highest(fold, by_layer) for fold, by_layer in scores.items()}
     (folder / "run.json").unlink(missing_ok=True)
@@ -157,8 +157,8 @@ def assemble(folders: dict[int, Path], folder: Path) -> dict[str, Any]:
         table = read_csv(at / SEARCH)
         table.insert(1, "layer", str(layer))
         table["chosen"] = [
-            str(one == "True" and chosen[fold] == layer)
-            for one, fold in zip(table["chosen"], table["fold"], strict=True)
+            str(mark == "True" and chosen[fold] == layer)
+            for mark, fold in zip(table["chosen"], table["fold"], strict=True)
         ]
         tables.append(table)
     table = pd.concat(tables).sort_values("fold", kind="stable")
@@ -173,7 +173,7 @@ def assemble(folders: dict[int, Path], folder: Path) -> dict[str, Any]:
         "chosen_layers": chosen,
         "layer_scores": scores,
         "layers": [final],
-        "fits": sum(one["fits"] for one in records.values()),
+        "fits": sum(record["fits"] for record in records.values()),
     }
 
 

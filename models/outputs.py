@@ -48,7 +48,7 @@ def _frame(
     if problem.labels:
         columns["true"] = truth.astype(object)
         columns["pred"] = decide(values, problem.labels)
-        columns.update((f"score_{one}", values[:, i]) for i, one in enumerate(problem.labels))
+        columns.update((f"score_{label}", values[:, i]) for i, label in enumerate(problem.labels))
     else:
         for i, target in enumerate(problem.names):
             columns[f"{target}_true"], columns[f"{target}_pred"] = truth[:, i], values[:, i]
@@ -77,12 +77,12 @@ def summary(choices: Mapping[str, Choice], select: str) -> str:
 
     The score is the mean over outer folds, the choice over all rows left out.
     """
-    own = [one for name, one in choices.items() if name != ALL]
-    picked = Counter(str(cell) for one in own for cell in one.cells)
+    own = [choice for name, choice in choices.items() if name != ALL]
+    picked = Counter(str(cell) for choice in own for cell in choice.cells)
     cell, count = picked.most_common(1)[0]
     if len(picked) > 1:
         cell += f" ({count} of {picked.total()} choices)"
-    score = np.mean([score for one in own for score in one.scores])
+    score = np.mean([score for choice in own for score in choice.scores])
     return f"{cell}; {select} {score:.4f}"
 
 
@@ -112,7 +112,7 @@ def load_head(path: Path) -> Any:
     try:
         with open_regular(path, "rb") as file:
             # `save_head` does not compress: more than that is made up.
-            claimed = sum(one.file_size for one in zipfile.ZipFile(file).infolist())
+            claimed = sum(entry.file_size for entry in zipfile.ZipFile(file).infolist())
             if claimed > os.fstat(file.fileno()).st_size:
                 raise ValueError(f"its parts claim {claimed} bytes")
             return io.load(file, trusted=OURS)

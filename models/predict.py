@@ -118,8 +118,8 @@ def predict(
     parts = model_parts(model)
     for part in parts:
         trained = {
-            name: one["key"] if len(parts) == 1 else one["key"][part]
-            for name, one in record["stores"].items()
+            name: store["key"] if len(parts) == 1 else store["key"][part]
+            for name, store in record["stores"].items()
         }
         _refuse_other_key(at, trained, store_path(stores, corpus, part))
     wanted = record["layers"][0] if layer == "best" else layer
@@ -132,7 +132,7 @@ def predict(
     columns: dict[str, Any] = {"partition": "", "fold": "", "speaker": ""}
     if labels:
         columns |= {"true": "", "pred": decide(values, labels)}
-        columns |= {f"score_{one}": values[:, i] for i, one in enumerate(labels)}
+        columns |= {f"score_{label}": values[:, i] for i, label in enumerate(labels)}
     else:
         for i, target in enumerate(recipe.targets):
             columns |= {f"{target}_true": np.nan, f"{target}_pred": values[:, i]}

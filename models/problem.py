@@ -49,7 +49,7 @@ class Problem:
         if self.labels:
             return [()]
         every = tuple(range(len(self.names)))
-        return [every] if HEADS[self.head.kind].several else [(one,) for one in every]
+        return [every] if HEADS[self.head.kind].several else [(target,) for target in every]
 
     def pipeline(self, cell: GridCell) -> Pipeline:
         """The unfitted pipeline of one cell."""

@@ -67,9 +67,9 @@ def one_fold(
     else:
         wanted[ALL] = Refit(last.cells, everything, (), "all rows", keep=True)
     fitted = refit(problem, list(wanted.values()), fits)
-    for (name, one), (values, head) in zip(wanted.items(), fitted, strict=True):
+    for (name, refitted), (values, head) in zip(wanted.items(), fitted, strict=True):
         outcome.head = head if head is not None else outcome.head
-        for held in one.tests:
+        for held in refitted.tests:
             outcome.predictions.append(_frame(problem, rows, held, name, fold.name, values[0]))
     outcome.notes = [
         *_unseen(problem, Fold("devel", learn, devel)),
@@ -105,9 +105,9 @@ def cross_validation(
         outcome.choices[name] = choice.without_rows()
 
     def wanted() -> Iterator[Refit]:
-        for fold, one in zip(plan.folds, inners[:-1], strict=True):
+        for fold, searched in zip(plan.folds, inners[:-1], strict=True):
             outcome.notes.extend(_unseen(problem, fold))
-            yield Refit(outcome.choices[fold.name].cells, fold.train, (fold.test,), one.where)
+            yield Refit(outcome.choices[fold.name].cells, fold.train, (fold.test,), searched.where)
         yield Refit(outcome.choices[ALL].cells, everything, (), "all rows", keep=True)
 
     *fitted, (_, outcome.head) = refit(problem, wanted(), fits)

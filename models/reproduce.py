@@ -43,9 +43,9 @@ def reproduce(folder: Path, *, stores: Path, jobs: int = -1) -> tuple[list[str],
     if layer == BEST:
         layers = [*stored_layers(recipe, model, stores), BEST]
     with tempfile.TemporaryDirectory(prefix="serfuse-") as place:
-        for one in layers:
+        for needed in layers:
             again = train_layer(
-                recipe, model, one, stores=stores, runs=Path(place), jobs=jobs,
+                recipe, model, needed, stores=stores, runs=Path(place), jobs=jobs,
                 allow_failures=record["lacking"],
             )  # fmt: skip
         return compare(folder, again)

@@ -204,7 +204,7 @@ def search_each(problem: Problem, inners: Sequence[Inner], fits: Fitting) -> Ite
                 break
             batch.append((inner, sides))
         left = left[len(batch) :]
-        done = iter(fits([fit for one, sides in batch for fit in _plan(problem, one, sides)]))
+        done = iter(fits([fit for inner, sides in batch for fit in _plan(problem, inner, sides)]))
         yield from [_choose(problem, inner, sides, done) for inner, sides in batch]
 
 
@@ -237,9 +237,9 @@ def _choose(
         held_out.append([])
         for i, (_, test) in enumerate(sides):
             fitted = [next(done) for _ in columns]
-            values = np.concatenate([one.outputs[0] for one in fitted], axis=1)
+            values = np.concatenate([result.outputs[0] for result in fitted], axis=1)
             held_out[-1].append(values)
-            stopped[cell.index] += sum(one.stopped for one in fitted)
+            stopped[cell.index] += sum(result.stopped for result in fitted)
             counts = slice(None) if inner.scored is None else inner.scored[test]
             by_fold[cell.index, i] = selection_scores(
                 head.select, problem.y[test][counts], values[counts], problem.labels
@@ -343,13 +343,13 @@ def refit(
     results: list[tuple[list[NDArray[np.float64]], Any]] = []
     batch: list[Refit] = []
     n_positions = 0
-    for one in refits:
-        check_fold(problem.y, problem.names, one.train, one.where)
-        size = len(one.train) + sum(map(len, one.tests))
+    for wanted in refits:
+        check_fold(problem.y, problem.names, wanted.train, wanted.where)
+        size = len(wanted.train) + sum(map(len, wanted.tests))
         if batch and n_positions + size > MOST_POSITIONS:
             results += _refit(problem, batch, fits)
             batch, n_positions = [], 0
-        batch.append(one)
+        batch.append(wanted)
         n_positions += size
     return results + _refit(problem, batch, fits)
 
@@ -358,32 +358,34 @@ def _refit(
     problem: Problem, refits: Sequence[Refit], fits: Fitting
 ) -> list[tuple[list[NDArray[np.float64]], Any]]:
     plans = []
-    for one in refits:
+    for wanted in refits:
         columns = problem.columns
-        if len({cell.index for cell in one.cells}) > 1:
+        if len({cell.index for cell in wanted.cells}) > 1:
             columns = [(target,) for target in range(len(problem.names))]
         plans.append(
             [
                 problem.fit(
-                    one.cells[column[0] if len(one.cells) > 1 else 0],
+                    wanted.cells[column[0] if len(wanted.cells) > 1 else 0],
                     column,
-                    one.train,
-                    one.tests,
-                    f"{one.where}, chosen",
-                    one.keep,
+                    wanted.train,
+                    wanted.tests,
+                    f"{wanted.where}, chosen",
+                    wanted.keep,
                 )
                 for column in columns
             ]
         )
     done = iter(fits([fit for plan in plans for fit in plan]))
     results: list[tuple[list[NDArray[np.float64]], Any]] = []
-    for one, plan in zip(refits, plans, strict=True):
+    for wanted, plan in zip(refits, plans, strict=True):
         fitted = [next(done) for _ in plan]
         values = [
             np.concatenate([each.outputs[i] for each in fitted], axis=1)
-            for i in range(len(one.tests))
+            for i in range(len(wanted.tests))
         ]
-        results.append((values, _joined([each.pipeline for each in fitted]) if one.keep else None))
+        results.append(
+            (values, _joined([each.pipeline for each in fitted]) if wanted.keep else None)
+        )
     return results
 
 

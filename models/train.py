@@ -295,7 +295,7 @@ def _write_files(task: Task, result: Trained, inner: Spool, folder: Path) -> Non
     order = ["partition", "fold"] if task.one_fold else []
     _write(folder / PREDICTIONS, outcome.predictions, order)
     inner.write()
-    table = pd.concat([one.table.assign(fold=name) for name, one in outcome.choices.items()])
+    table = pd.concat([choice.table.assign(fold=name) for name, choice in outcome.choices.items()])
     table = table[["fold", *table.columns.drop("fold")]]
     write_text(folder / SEARCH, table.to_csv(index=False, lineterminator="\n"), RunError)
     save_head(folder / HEAD, outcome.head)
@@ -346,7 +346,7 @@ def _weights(fits: WeightedFits, plan: Plan, known: NDArray[np.bool_]) -> dict[s
     """The factors of the layers by outer fold, and those of the saved head (`ALL`)."""
     found = {fold.name: fits.factors([fold.train])[0] for fold in plan.folds}
     found[ALL] = fits.factors([np.flatnonzero(known)])[0]
-    return {name: one.tolist() for name, one in found.items()}
+    return {name: factors.tolist() for name, factors in found.items()}
 
 
 def _parts(plan: Plan, n: int) -> list[Positions]:

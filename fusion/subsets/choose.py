@@ -266,8 +266,8 @@ def read_data(recipe: Recipe, runs: Path) -> Data:
     inner = inner.where(inner.frame["partition"] == "inner")
     kinds = {"devel": by_partition["devel"]} if partition == "test" else {}
     folds = list(dict.fromkeys(scored.frame["fold"]))
-    for name, one in {**kinds, "inner folds": inner}.items():
-        choosers = {fold: one.where(one.frame["fold"] == fold) for fold in folds}
+    for name, source in {**kinds, "inner folds": inner}.items():
+        choosers = {fold: source.where(source.frame["fold"] == fold) for fold in folds}
         lacking = [fold for fold in folds if choosers[fold].frame.empty]
         if not lacking:
             return Data(scored, partition, choosers, name, notes)
@@ -343,7 +343,7 @@ def choose(recipe: Recipe, data: Data, checkpoint: SearchStates, jobs: int = -1)
     """
     spec = _spec(recipe)
     corpora = sorted(data.scored.frame["corpus"].unique()) if spec.alone else []
-    parts = {"": data, **{one: data.of(one) for one in corpora if len(corpora) > 1}}
+    parts = {"": data, **{corpus: data.of(corpus) for corpus in corpora if len(corpora) > 1}}
     n_sets = sum(1 + len(part.choosers) for part in parts.values())
     exhaustive, _ = _sizes(spec)
     wanted = sum(math.comb(len(spec.members), k) for k in exhaustive) * n_sets * len(spec.methods)
@@ -432,7 +432,7 @@ def _search(
         for metric, best in state.best.items():
             if best.masks:
                 rows = members_of(np.array(best.masks), problem.n_members, k).tolist()
-                ties = tuple(tuple(one) for one in rows)
+                ties = tuple(tuple(row) for row in rows)
                 found[metric, EXHAUSTIVE, k] = SearchChoice(
                     ties[0], best.key, best.value, best.count, ties
                 )
@@ -453,10 +453,10 @@ def _search(
 
 def _best_of_all(choices: Sequence[SearchChoice]) -> SearchChoice:
     """The choice over several sizes, which rise; a smaller one goes before an equal larger one."""
-    top = max(one.key for one in choices)
-    equal = [one for one in choices if one.key == top]
-    ties = tuple(one for choice in equal for one in choice.ties)[:TIES_KEPT]
-    return replace(equal[0], count=sum(one.count for one in equal), ties=ties)
+    top = max(choice.key for choice in choices)
+    equal = [choice for choice in choices if choice.key == top]
+    ties = tuple(tie for choice in equal for tie in choice.ties)[:TIES_KEPT]
+    return replace(equal[0], count=sum(choice.count for choice in equal), ties=ties)
 
 
 def _random(problem: SubsetProblem, method: str, spec: SubsetsSpec) -> Iterator[RandomSubsets]:
@@ -531,7 +531,9 @@ class Scorer:
         truth = self.frame["true"].to_numpy()
         values = metrics.scores_of(metrics.confusion(truth, predicted, self.labels))
         resampled = intervals.classification_resampled(truth, predicted, self.labels, self._drawn)
-        return {one: (float(values[one]), resampled[one]) for one in self.problem.metrics}
+        return {
+            metric: (float(values[metric]), resampled[metric]) for metric in self.problem.metrics
+        }
 
     def _shares(self, combined: Floats) -> dict[str, tuple[float, Floats]]:
         truth = _truths(self.frame)

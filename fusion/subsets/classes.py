@@ -55,13 +55,13 @@ class Classes(SubsetProblem):
         self._present = np.flatnonzero(self.support)
         rows = [truth == label for label in self._present]
         margins = _margins(truth, scores, method, self.slack, _LARGEST)
-        self._margins = [margins[:, :, one] for one in rows]
+        self._margins = [margins[:, :, own] for own in rows]
         self._fields = _Fields(2 if method == "vote" else 3, self.slack)
         margins = _margins(truth, scores, method, self.slack, self._fields.largest)
-        self._packed = [self._fields.packed(margins[:, :, one]) for one in rows]
-        size = sum(one[:, 0].nbytes for one in self._packed)
+        self._packed = [self._fields.packed(margins[:, :, own]) for own in rows]
+        size = sum(packed[:, 0].nbytes for packed in self._packed)
         self.parts = SubsetParts(self.n_members, size)
-        self._tables = [self.parts.table(one) for one in self._packed]
+        self._tables = [self.parts.table(packed) for packed in self._packed]
         whole = math.lcm(*(int(n) for n in self.support[self._present]))
         # In units of 1 / whole, recalls are whole numbers.
         self._units = {
@@ -149,7 +149,7 @@ def _margins(
         )
     values = scores
     if method == "mean":
-        values = np.stack([shares(one) for one in scores])
+        values = np.stack([shares(score) for score in scores])
     others = np.array([[c for c in range(n_labels) if c != t] for t in range(n_labels)])[truth]
     rows = np.arange(n)
     margin = values[:, rows, truth][:, :, None] - values[:, rows[:, None], others]

@@ -76,8 +76,8 @@ class SubsetParts:
         self.head = n_members - self.tail
         sizes = [list(itertools.combinations(range(self.tail), s)) for s in range(self.tail + 1)]
         self.starts = np.cumsum([0, *map(len, sizes)])
-        self.tails = [one for size in sizes for one in size]
-        self.position = {one: i for i, one in enumerate(self.tails)}
+        self.tails = [subset for size in sizes for subset in size]
+        self.position = {subset: i for i, subset in enumerate(self.tails)}
         self.tail_masks = np.array([sum(1 << self.tail - 1 - i for i in t) for t in self.tails])
 
     def blocks(self, k: int) -> Iterator[SubsetBlock]:
@@ -98,9 +98,9 @@ class SubsetParts:
         """Sums of all subsets of the tail: shape (..., n_members, n) -> (..., n_tails, n)."""
         last = values[..., self.head :, :]
         table = np.zeros((*values.shape[:-2], len(self.tails), values.shape[-1]), values.dtype)
-        for i, one in enumerate(self.tails[1:], 1):
-            rest = self.position[one[:-1]]
-            np.add(table[..., rest, :], last[..., one[-1], :], out=table[..., i, :])
+        for i, tail in enumerate(self.tails[1:], 1):
+            rest = self.position[tail[:-1]]
+            np.add(table[..., rest, :], last[..., tail[-1], :], out=table[..., i, :])
         return table
 
     def head_sums(self, values: NDArray[Any], heads: Ints, start: int = 0) -> NDArray[Any]:
@@ -112,10 +112,10 @@ class SubsetParts:
         sums = np.empty((*outer, len(heads), n), values.dtype)
         partial = np.full((heads.shape[1] + 1, *outer, n), start, values.dtype)
         previous: Sequence[int] = [-1] * heads.shape[1]
-        for h, one in enumerate(heads.tolist()):
-            same = next((i for i, j in enumerate(one) if previous[i] != j), len(one))
-            for i in range(same, len(one)):
-                np.add(partial[i], values[..., one[i], :], out=partial[i + 1])
+        for h, head in enumerate(heads.tolist()):
+            same = next((i for i, j in enumerate(head) if previous[i] != j), len(head))
+            for i in range(same, len(head)):
+                np.add(partial[i], values[..., head[i], :], out=partial[i + 1])
             sums[..., h, :] = partial[-1]
-            previous = one
+            previous = head
         return sums

@@ -141,8 +141,8 @@ class State:
     def record(self) -> dict[str, Any]:
         """As JSON's own types; whole numbers as text, since JSON's readers may round them."""
         best = {
-            metric: [repr(one.key), one.value, one.count, [str(mask) for mask in one.masks]]
-            for metric, one in self.best.items()
+            metric: [repr(best.key), best.value, best.count, [str(mask) for mask in best.masks]]
+            for metric, best in self.best.items()
         }
         return {"n_blocks": self.n_blocks, "n_subsets": self.n_subsets, "best": best}
 
@@ -184,7 +184,7 @@ def search(
         With the best subsets of each metric of the problem.
     """
     current = state or State(best={metric: Best() for metric in problem.metrics})
-    known = {metric: one.value for metric, one in current.best.items()}
+    known = {metric: best.value for metric, best in current.best.items()}
     threads = joblib.effective_n_jobs(jobs)
     waiting: deque[tuple[int, Future[dict[str, Best]]]] = deque()
 
@@ -192,9 +192,9 @@ def search(
         nonlocal current
         n_subsets, future = waiting.popleft()
         found = future.result()
-        best = {metric: one.merged(found[metric]) for metric, one in current.best.items()}
+        best = {metric: best.merged(found[metric]) for metric, best in current.best.items()}
         current = State(current.n_blocks + 1, current.n_subsets + n_subsets, best)
-        known.update({metric: one.value for metric, one in best.items()})
+        known.update({metric: top.value for metric, top in best.items()})
         if done is not None:
             done(current, n_subsets)
 
@@ -236,7 +236,7 @@ def _best_of(
             tied = np.array([i for i in scored if keys[i] == top])
             kept = np.sort(chosen[tied])[::-1][:TIES_KEPT]
             result[metric] = Best(
-                top, float(values[tied[0]]), len(tied), tuple(int(one) for one in kept)
+                top, float(values[tied[0]]), len(tied), tuple(int(mask) for mask in kept)
             )
     return result
 

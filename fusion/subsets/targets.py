@@ -50,11 +50,11 @@ class Shares(SubsetProblem):
         self.truth, self.values = truth, values
         scored = np.flatnonzero(~np.isnan(truth).all(axis=0))
         self._targets = [_Target(truth[:, t], values[:, :, t]) for t in scored]
-        size = sum(len(one.ranks) for one in self._targets)
+        size = sum(len(target.ranks) for target in self._targets)
         self.parts = SubsetParts(self.n_members, 8 * size, max(1, min(_BLOCK, _SORTED // size)))
         worth = len(truth) <= _BINNED_ROWS and size << self.n_members > _BINNED
         self.binned = worth if binned is None else binned
-        self._tables = [self.parts.table(one.units) for one in self._targets if self.binned]
+        self._tables = [self.parts.table(target.units) for target in self._targets if self.binned]
 
     def screen(self, block: SubsetBlock, known: Mapping[str, float]) -> dict[str, Floats]:
         """Bounds from above of the mean rho over targets: shape (n_heads, n_tails)."""
@@ -73,8 +73,14 @@ class Shares(SubsetProblem):
         from fusion.subsets.rank_bins import rho_bounds  # compiles: not for small searches
 
         bounds = [
-            rho_bounds(one.units, block.heads, table[block.tails], one.ranks, one.slack << one.bits)
-            for one, table in zip(self._targets, self._tables, strict=True)
+            rho_bounds(
+                target.units,
+                block.heads,
+                table[block.tails],
+                target.ranks,
+                target.slack << target.bits,
+            )
+            for target, table in zip(self._targets, self._tables, strict=True)
         ]
         return np.mean(bounds, axis=0)
 
@@ -102,7 +108,7 @@ class Shares(SubsetProblem):
 
     def exact(self, subsets: Ints, metric: str) -> tuple[list[float], Floats]:
         """Scores of subsets of one size, shape (q, k), as `evaluate.metrics.metrics` gives them."""
-        values = np.array([np.mean([t.exact(one) for t in self._targets]) for one in subsets])
+        values = np.array([np.mean([t.exact(subset) for t in self._targets]) for subset in subsets])
         return values.tolist(), values
 
     def combined(self, subset: Sequence[int]) -> Floats:
@@ -155,7 +161,7 @@ class _Target:
         if self.size == 0:
             return np.full(len(sums), np.nan)
         rho = (products / 2 - n * (n + 1) * (n + 1) / 4) / self.size
-        rho[near] = [self.exact(one) for one in subsets[near]]
+        rho[near] = [self.exact(subset) for subset in subsets[near]]
         return rho
 
     def exact(self, subset: Sequence[int]) -> float:

@@ -629,9 +629,11 @@ def _solved(square: Matrix, r: Matrix) -> Matrix | None:
 def _by_factors(factors: dict[float, Any]) -> Inverse:
     def solve(R: Matrix, tau: Matrix) -> Matrix:
         result = np.empty_like(R)
-        for one in np.unique(tau):
-            mine = tau == one
-            result[:, mine] = scipy.linalg.cho_solve(factors[one], R[:, mine], check_finite=False)
+        for strength in np.unique(tau):
+            mine = tau == strength
+            result[:, mine] = scipy.linalg.cho_solve(
+                factors[strength], R[:, mine], check_finite=False
+            )
         return result
 
     return solve
@@ -643,7 +645,7 @@ def _by_vectors(values: Matrix, vectors: Matrix) -> Inverse:
 
 def _added(pieces: Iterator[tuple[Any, ...]]) -> list[Matrix]:
     """Sums of each member of the tuples, in float64 and in order."""
-    result = [one.astype(np.float64) for one in next(pieces)]
+    result = [piece.astype(np.float64) for piece in next(pieces)]
     for piece in pieces:
         for mine, theirs in zip(result, piece, strict=True):
             mine += theirs

@@ -82,9 +82,9 @@ def kernels(
     del train, tests
     fitted = clone(steps).fit(rows[0])
     # An empty part has no row to transform, and scikit-learn refuses it.
-    rows = [fitted.transform(one) if len(one) else one for one in rows]
-    products = [one @ rows[0].T for one in rows]
-    squares = [np.einsum("ij,ij->i", one, one) for one in rows]
+    rows = [fitted.transform(part) if len(part) else part for part in rows]
+    products = [part @ rows[0].T for part in rows]
+    squares = [np.einsum("ij,ij->i", part, part) for part in rows]
     variance = rows[0].var()
     del rows
     for i, head in enumerate(heads):
@@ -105,7 +105,7 @@ def kernels(
         np.maximum(matrix, 0, out=matrix)
     np.fill_diagonal(distances[0], 0)
     rounding = np.finfo(np.float64).eps * squares[0].max()
-    buffers = [np.empty_like(one) for one in distances]
+    buffers = [np.empty_like(matrix) for matrix in distances]
     for gamma, members in by_gamma.items():
         for matrix, buffer in zip(distances, buffers, strict=True):
             np.exp(np.multiply(matrix, -gamma, out=buffer), out=buffer)

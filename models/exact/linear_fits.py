@@ -252,10 +252,10 @@ class Paths:
             if whole and part in self._kept:
                 made.append(self._kept[part])
                 continue
-            one = sums(RowPart(self.base, positions, team), self.Y[positions])
+            total = sums(RowPart(self.base, positions, team), self.Y[positions])
             if whole and (len(self._kept) + 1) * size <= BUDGET:
-                self._kept[part] = one
-            made.append(one)
+                self._kept[part] = total
+            made.append(total)
         return _Atoms(code, made)
 
     def _fit_group(
@@ -263,7 +263,7 @@ class Paths:
     ) -> list[PathResult]:
         """Fit heads that share rows: a solution a setting, a column a target or class."""
         train = fits[0].train
-        classes = [i for i, one in enumerate(self.labels) if (self.y[train] == one).any()]
+        classes = [i for i, label in enumerate(self.labels) if (self.y[train] == label).any()]
         classes.sort(key=lambda i: self.labels[i])  # as scikit-learn's `classes_`
         part = RowPart(self.base, train, team) if known else None
         by_setting: dict[_Setting, list[int]] = {}
@@ -302,13 +302,13 @@ class Paths:
         names = np.array([self.labels[i] for i in classes])
         results = []
         for fit, end in zip(fits, ends, strict=True):
-            values = [one[:, end] + constant[end] for one in solved.values]
+            values = [predicted[:, end] + constant[end] for predicted in solved.values]
             pipeline = None
             if fit.keep:
                 intercept = solved.intercept[end] + constant[end]
                 head = _head(fit, solved.coef[:, end], intercept, names)
                 pipeline = Pipeline([*solved.steps.steps, ("head", head)])
-            outputs = [self._output(one, classes) for one in values]
+            outputs = [self._output(predicted, classes) for predicted in values]
             results.append(PathResult(outputs, pipeline, bool(solved.done[end].all())))
         return results
 
@@ -399,8 +399,8 @@ def _together(made: Sequence[Sums]) -> Sums:
     if len(made) == 1:
         return made[0]
     result = made[0].copy()
-    for one in made[1:]:
-        result.add(one)
+    for other in made[1:]:
+        result.add(other)
     return result
 
 
@@ -426,7 +426,7 @@ def _signatures(
     _, first, member = np.unique(key, axis=1, return_index=True, return_inverse=True)
     order = np.argsort(member.ravel(), kind="stable")
     ends = np.cumsum(np.bincount(member.ravel()))[:-1]
-    return inside[:, used[first]], [used[one] for one in np.split(order, ends)]
+    return inside[:, used[first]], [used[atom] for atom in np.split(order, ends)]
 
 
 def _setting(pipeline: Pipeline) -> _Setting:

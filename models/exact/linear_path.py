@@ -200,7 +200,7 @@ class _State:
             getattr(self, name)[..., which] = getattr(other, name)
 
 
-STATE = tuple(one.name for one in fields(_State))
+STATE = tuple(member.name for member in fields(_State))
 Evaluate = Callable[[NDArray[np.int64], Matrix], _State]
 Closed = Callable[[NDArray[np.int64], _State, Matrix], tuple[NDArray[np.bool_], Matrix]]
 
