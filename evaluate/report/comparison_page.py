@@ -9,7 +9,6 @@ Conventions
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from evaluate.report import plots
 from evaluate.report.book import Book, Shown, slug
@@ -19,13 +18,14 @@ from evaluate.scores.pairs import LEVEL
 from evaluate.scores.records import Estimate
 from evaluate.scores.side_by_side import (
     Comparison,
+    DetailRow,
+    PairRow,
     best_note,
     cannot_tell,
     details,
-    pair_name,
 )
 
-Rows = Sequence[Mapping[str, Any]]
+Rows = Sequence[PairRow]
 
 
 def render(found: Comparison) -> dict[str, str | bytes]:
@@ -76,8 +76,7 @@ class _Book(Book):
         pairs: dict[str, dict[str, Estimate]] = {}
         for metric, of in rows.items():
             for row in of:
-                bounds = Estimate(row["difference"], row["low"], row["high"])
-                pairs.setdefault(pair_name(row["a"], row["b"]), {})[NAMES[metric]] = bounds
+                pairs.setdefault(row.runs, {})[NAMES[metric]] = row.difference
         names = [NAMES[metric] for metric in rows]
         picture = plots.scores(
             list(pairs.items()),
@@ -90,26 +89,27 @@ class _Book(Book):
         text = f"{partition}: right of the line A has the higher score, left of it B."
         return self._draw(slug(f"differences-{partition}"), picture, text)
 
-    def _details(self, partition: str, beside: Rows) -> list[Sheet]:
-        here = [row for row in beside if row["partition"] == partition]
-        kinds = dict.fromkeys(row["kind"] for row in here)
+    def _details(self, partition: str, beside: Sequence[DetailRow]) -> list[Sheet]:
+        here = [row for row in beside if row.partition == partition]
+        kinds = dict.fromkeys(row.kind for row in here)
         return [
-            self._detail(partition, kind, [row for row in here if row["kind"] == kind])
+            self._detail(partition, kind, [row for row in here if row.kind == kind])
             for kind in kinds
         ]
 
-    def _detail(self, partition: str, kind: str, rows: Rows) -> Sheet:
+    def _detail(self, partition: str, kind: str, rows: Sequence[DetailRow]) -> Sheet:
         name = NAMES[SHOWN[self.found.recipe.task][0]]
         of = {"class": "Recall of every class", "target": f"{name} of every target"}
         title = f"{of.get(kind, f'{name} by {kind}')}, {partition}"
         cells = [
             [
-                text(pair_name(row["a"], row["b"])),
-                text(row["name"]),
-                entry(row["score_a"]),
-                entry(row["score_b"]),
-                difference(Estimate(row["difference"])),
-                *(count(row[key]) for key in ("n_a", "n_b")),
+                text(row.runs),
+                text(row.name),
+                entry(row.score_a),
+                entry(row.score_b),
+                difference(row.difference),
+                count(row.n_a),
+                count(row.n_b),
             ]
             for row in rows
         ]
@@ -128,18 +128,18 @@ def differences(found: Comparison, partition: str, metric: str, rows: Rows) -> S
     confidence = f"{found.recipe.evaluate.confidence:.0%}"
     cells = [
         [
-            text(pair_name(row["a"], row["b"])),
-            plain(row["score_a"]),
-            plain(row["score_b"]),
-            difference(Estimate(row["difference"], row["low"], row["high"])),
-            count(row["n"]),
-            count(row["n_speakers"]) if row["n_speakers"] else text(NONE),
-            p_value(row["p"]),
-            p_value(row["p_holm"], LEVEL),
+            text(row.runs),
+            plain(row.score_a),
+            plain(row.score_b),
+            difference(row.difference),
+            count(row.n or 0),
+            count(row.n_speakers) if row.n_speakers else text(NONE),
+            p_value(row.p),
+            p_value(row.p_holm, LEVEL),
         ]
         for row in rows
     ]
-    lacking = "".join(f"; {why}" for why in dict.fromkeys(row["lacking"] for row in rows) if why)
+    lacking = "".join(f"; {why}" for why in dict.fromkeys(row.lacking for row in rows) if why)
     return Sheet(
         f"{NAMES[metric]}, {partition}",
         f"{NAMES[metric]} of A and B, {partition}, on the rows that both hold out, and A minus "

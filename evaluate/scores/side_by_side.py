@@ -19,9 +19,8 @@ Conventions
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +30,14 @@ from pydantic import ValidationError
 
 from evaluate.metrics import metrics
 from evaluate.runs import record as runs
-from evaluate.runs.arrays import plain_scores, speakers, values_of
-from evaluate.runs.files import plain, read_run
+from evaluate.runs.arrays import speakers, values_of
+from evaluate.runs.files import read_run
 from evaluate.runs.folders import ALL, PREDICTIONS
 from evaluate.runs.predictions import predicted_labels, predicted_targets, read_predictions
 from evaluate.scores.gaps import paired_gap, shared_rows
 from evaluate.scores.names import CHOSEN_ON_DEVEL, SHOWN
 from evaluate.scores.pairs import LEVEL, N_SWAPS
-from evaluate.scores.records import OPTIMISTIC, Estimate, RunScores
+from evaluate.scores.records import OPTIMISTIC, Estimate, Record, RunScores, marked, number_or_none
 from evaluate.scores.score import scores_at_hand
 from evaluate.statistics import permutations as comparisons
 from features.common.errors import RunError
@@ -47,8 +46,88 @@ from features.recipe.model import Recipe
 
 COLUMNS = ("partition", "metric", "a", "b", "n", "n_speakers", "score_a", "score_b", "difference",
            "low", "high", "lacking", "p", "p_holm", "smallest_p", "why")  # fmt: skip
-"""Of the table: `lacking` says what became of the resamples that lack a class, `smallest_p` is the
-least p value that there can be, `why` says why a pair of runs has no numbers."""
+"""Of the table as CSV."""
+
+
+@dataclass(frozen=True)
+class PairRow(Record):
+    """Two runs by one metric on the rows of a partition that both hold out.
+
+    Attributes
+    ----------
+    partition, metric, a, b : str
+        `metric` is empty where there are no numbers.
+    why : str
+        Why there are none; empty where there are.
+    n : int or None
+        The rows.
+    n_speakers : int or None
+    score_a, score_b : float or None
+    difference : Estimate
+        A minus B.
+    lacking : str
+        What became of the resamples that lack a class.
+    p, p_holm : float or None
+        As it is, and corrected over the pairs of the partition and metric.
+    smallest_p : float
+        The least p value that there can be.
+    """
+
+    partition: str
+    metric: str
+    a: str
+    b: str
+    why: str = ""
+    n: int | None = None
+    n_speakers: int | None = None
+    score_a: float | None = None
+    score_b: float | None = None
+    difference: Estimate = Estimate(None)
+    lacking: str = ""
+    p: float | None = None
+    p_holm: float | None = None
+    smallest_p: float = 1.0
+
+    @property
+    def runs(self) -> str:
+        """How the two are named together."""
+        return pair_name(self.a, self.b)
+
+
+@dataclass(frozen=True)
+class DetailRow:
+    """A class, target or group of both runs, each as the run's own scores have it.
+
+    Attributes
+    ----------
+    partition, kind, name, a, b : str
+        `kind` is "class" (by recall), "target", or a kind of groups, such as "gender".
+    score_a, score_b : Estimate
+    n_a, n_b : int
+        The rows.
+    """
+
+    partition: str
+    kind: str
+    name: str
+    a: str
+    b: str
+    score_a: Estimate
+    score_b: Estimate
+    n_a: int
+    n_b: int
+
+    @property
+    def runs(self) -> str:
+        """How the two runs are named together."""
+        return pair_name(self.a, self.b)
+
+    @property
+    def difference(self) -> Estimate:
+        """A minus B, not paired and hence without an interval."""
+        a, b = self.score_a, self.score_b
+        value = None if a.value is None or b.value is None else a.value - b.value
+        return Estimate(value, marks=tuple(dict.fromkeys([*a.marks, *b.marks])))
 
 
 @dataclass(frozen=True)
@@ -103,8 +182,8 @@ class Comparison:
     matched : list of (Run, Run)
     best : bool
         Whether the last pair was matched as the best of each, and not by name.
-    table : list of dict
-        A row a partition, metric and pair, with the keys `COLUMNS`; None where there is no number.
+    table : list of PairRow
+        A row a partition, metric and pair.
     settings : list of Setting
     alone : (list of str, list of str)
         Runs of A, and of B, that nothing was matched with.
@@ -114,7 +193,7 @@ class Comparison:
     b: Path
     matched: list[tuple[Run, Run]]
     best: bool
-    table: list[dict[str, Any]]
+    table: list[PairRow]
     settings: list[Setting]
     alone: tuple[list[str], list[str]]
 
@@ -123,7 +202,7 @@ class Comparison:
         """What the first run of A was made with; its `[evaluate]` holds for all."""
         return recipe_of(self.matched[0][0])
 
-    def by_metric(self) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    def by_metric(self) -> dict[tuple[str, str], list[PairRow]]:
         """The rows of the table that have numbers, by partition and metric."""
         return _by_metric(self.table)
 
@@ -133,6 +212,13 @@ class Comparison:
         on_devel = partition == "devel" and any(map(runs.chosen_on_devel, every))
         return CHOSEN_ON_DEVEL if on_devel else ""
 
+    def with_marks(self) -> Comparison:
+        """The same, its differences marked where scores of a partition are optimistic."""
+        table = [
+            marked(row, [OPTIMISTIC] if self.optimism(row.partition) else []) for row in self.table
+        ]
+        return replace(self, table=table)
+
     def marked(self, partition: str) -> str:
         """The name of a partition, marked where its scores are optimistic."""
         return f"{partition} (optimistic)" if self.optimism(partition) else partition
@@ -141,9 +227,9 @@ class Comparison:
         """What has no number, and why."""
         lines = []
         for row in self.table:
-            if row["why"]:
-                where = f" {row['partition']}" if row["partition"] else ""
-                lines.append(f"{row['a']}, {row['b']}{where}: {row['why']}")
+            if row.why:
+                where = f" {row.partition}" if row.partition else ""
+                lines.append(f"{row.a}, {row.b}{where}: {row.why}")
         for side, names in zip("AB", self.alone, strict=True):
             if names:
                 lines.append(f"{', '.join(names)}: in {side} alone")
@@ -171,14 +257,16 @@ def compare(a: Path, b: Path) -> Comparison:
     if first.task != second.task:
         raise RunError(f"{a} is of a {first.task}, {b} of a {second.task}: nothing to compare")
     table = [row for one in matched for row in _rows(*one, first)]
-    if all(row["why"] for row in table):
-        whys = [f"{row['a']}, {row['b']}: {row['why']}" for row in table]
+    if all(row.why for row in table):
+        whys = [f"{row.a}, {row.b}: {row.why}" for row in table]
         raise RunError("\n  ".join([f"{a}, {b}: nothing to compare", *dict.fromkeys(whys)]))
-    _correct(table)
     taken = [{one[side].name for one in matched} for side in (0, 1)]
     alone = [[x for x in found if x not in names]
              for found, names in zip((ours, theirs), taken, strict=True)]  # fmt: skip
-    return Comparison(a, b, matched, bool(best), table, _differing(matched), (alone[0], alone[1]))
+    found = Comparison(
+        a, b, matched, bool(best), _corrected(table), _differing(matched), (alone[0], alone[1])
+    )
+    return found.with_marks()
 
 
 def finished(folder: Path) -> dict[str, Run]:
@@ -233,7 +321,7 @@ def _best(found: Mapping[str, Run]) -> Run | None:
 # -- rows ------------------------------------------------------------------------------------
 
 
-def _rows(a: Run, b: Run, recipe: Recipe) -> list[dict[str, Any]]:
+def _rows(a: Run, b: Run, recipe: Recipe) -> list[PairRow]:
     """The rows of the table that a pair of runs gives."""
     optimistic = [one.name for one in (a, b) if one.record.get("optimistic")]
     frames = [read_predictions(one.folder / PREDICTIONS) for one in (a, b)]
@@ -241,50 +329,41 @@ def _rows(a: Run, b: Run, recipe: Recipe) -> list[dict[str, Any]]:
         one for one in frames[0]["partition"].unique() if one in set(frames[1]["partition"])
     ]
     if not partitions:
-        return [_row(a, b, "", "", why="no partition is in both")]
-    result = []
+        return [PairRow("", "", a.name, b.name, "no partition is in both")]
+    result: list[PairRow] = []
     for partition in partitions:
         pair = [frame[frame["partition"] == partition] for frame in frames]
         shared = "chosen on the rows that it is scored on" if optimistic else shared_rows(*pair)
         if isinstance(shared, str):
-            result.append(_row(a, b, partition, "", why=shared))
+            result.append(PairRow(partition, "", a.name, b.name, shared))
         else:
             result += _numbers(a, b, partition, shared, recipe)
     return result
 
 
-def _row(a: Run, b: Run, partition: str, metric: str, **more: Any) -> dict[str, Any]:
-    named = {"partition": partition, "metric": metric, "a": a.name, "b": b.name, "why": ""}
-    return {**dict.fromkeys(COLUMNS), **named, **dict(plain(more))}
-
-
 def _numbers(
     a: Run, b: Run, partition: str, shared: tuple[pd.DataFrame, pd.DataFrame], recipe: Recipe
-) -> list[dict[str, Any]]:
+) -> list[PairRow]:
     names = predicted_labels(shared[0]) or predicted_targets(shared[0])
     gap = paired_gap(*shared, recipe)
-    with warnings.catch_warnings():
-        # Said already where each run is scored.
-        warnings.simplefilter("ignore", metrics.ScoreWarning)
-        scores = [plain_scores(frame, names) for frame in shared]
     swaps = comparisons.draw_swaps(speakers(shared[0]), N_SWAPS, recipe.evaluate.seed)
-    result = []
-    for metric in SHOWN[recipe.task]:
-        entry = gap.metrics[metric]
-        numbers = {
-            "n": gap.n,
-            "n_speakers": gap.n_speakers,
-            "score_a": scores[0][metric],
-            "score_b": scores[1][metric],
-            "difference": entry.value,
-            "low": entry.low,
-            "high": entry.high,
-            "lacking": gap.lacking if metric in metrics.OVER_CLASSES else "",
-            "p": _p_value(shared, names, metric, swaps),
-            "smallest_p": swaps.smallest_p,
-        }
-        result.append(_row(a, b, partition, metric, **numbers))
-    return result
+    return [
+        PairRow(
+            partition,
+            metric,
+            a.name,
+            b.name,
+            n=gap.n,
+            n_speakers=gap.n_speakers,
+            score_a=gap.scores[metric][0],
+            score_b=gap.scores[metric][1],
+            difference=gap.metrics[metric],
+            lacking=gap.lacking if metric in metrics.OVER_CLASSES else "",
+            p=number_or_none(_p_value(shared, names, metric, swaps)),
+            smallest_p=swaps.smallest_p,
+        )
+        for metric in SHOWN[recipe.task]
+    ]
 
 
 def _p_value(
@@ -302,34 +381,34 @@ def _p_value(
     return float(comparisons.regression_p(truth, values, metric, swaps)[0, 1])
 
 
-def _correct(table: Sequence[dict[str, Any]]) -> None:
-    """Fill in `p_holm`, a partition and metric at a time."""
+def _corrected(table: Sequence[PairRow]) -> list[PairRow]:
+    """The rows with `p_holm`, corrected a partition and metric at a time."""
+    p_holm: dict[int, float | None] = {}
     for rows in _by_metric(table).values():
-        adjusted = comparisons.holm([np.nan if row["p"] is None else row["p"] for row in rows])
-        for row, p in zip(rows, adjusted, strict=True):
-            row["p_holm"] = plain(p)
+        adjusted = comparisons.holm([np.nan if row.p is None else row.p for row in rows])
+        p_holm |= {id(row): number_or_none(p) for row, p in zip(rows, adjusted, strict=True)}
+    return [replace(row, p_holm=p_holm.get(id(row))) for row in table]
 
 
-def _by_metric(
-    table: Sequence[dict[str, Any]],
-) -> dict[tuple[str, str], list[dict[str, Any]]]:
+def _by_metric(table: Sequence[PairRow]) -> dict[tuple[str, str], list[PairRow]]:
     """The rows that have numbers by partition and metric."""
-    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    found: dict[tuple[str, str], list[PairRow]] = {}
     for row in table:
-        if not row["why"]:
-            found.setdefault((row["partition"], row["metric"]), []).append(row)
+        if not row.why:
+            found.setdefault((row.partition, row.metric), []).append(row)
     return found
 
 
-def cannot_tell(rows: Sequence[Mapping[str, Any]]) -> str:
+def cannot_tell(rows: Sequence[PairRow]) -> str:
     """That so few speakers cannot show a difference in these rows of one metric; empty if they can.
 
     Examples
     --------
-    >>> cannot_tell([{"smallest_p": 0.0625}]), cannot_tell([{"smallest_p": 0.002}])
+    >>> rows = [PairRow("test", "uar", "a", "b", smallest_p=p) for p in (0.0625, 0.002)]
+    >>> cannot_tell(rows[:1]), cannot_tell(rows[1:])
     ('so few speakers cannot show a difference: p is 0.062 at least', '')
     """
-    least = min(row["smallest_p"] for row in rows)
+    least = min(row.smallest_p for row in rows)
     if least * len(rows) <= LEVEL:
         return ""
     return f"so few speakers cannot show a difference: p is {least:.2g} at least"
@@ -338,35 +417,34 @@ def cannot_tell(rows: Sequence[Mapping[str, Any]]) -> str:
 # -- classes, targets, groups ----------------------------------------------------------------
 
 
-def details(found: Comparison) -> tuple[list[dict[str, Any]], list[str]]:
+def details(found: Comparison) -> tuple[list[DetailRow], list[str]]:
     """Scores of classes, targets and groups that both runs of a pair have.
 
     Returns
     -------
-    list of dict
-        `partition`, `kind` ("class", by recall; "target"; "gender" and other groups), `name`, runs
-        `a` and `b`, their entries of `scores.json` `score_a` and `score_b`, rows `n_a` and `n_b`,
-        and `difference`, None where a score is undefined. By pairs, then partitions and kinds.
+    list of DetailRow
+        By pairs, then partitions and kinds.
     list of str
         Runs whose scores are not at hand.
     """
     metric = SHOWN[found.recipe.task][0]
-    rows, lacking = [], []
+    rows: list[DetailRow] = []
+    lacking: list[str] = []
     for a, b in found.matched:
         scores = [scores_at_hand(one.folder) for one in (a, b)]
         if None in scores:
             lacking += [str(x.folder) for x, y in zip((a, b), scores, strict=True) if y is None]
             continue
         numbered = [
-            row["partition"]
+            row.partition
             for row in found.table
-            if (row["a"], row["b"], row["metric"]) == (a.name, b.name, metric)
+            if (row.a, row.b, row.metric) == (a.name, b.name, metric)
         ]
         for partition in numbered:
             ours, theirs = (_parts(one, partition, metric) for one in scores if one)
             rows += [
-                _detail(a, b, partition, key, ours[key], theirs[key])
-                for key in ours
+                DetailRow(partition, *key, a.name, b.name, score, theirs[key][0], n, theirs[key][1])
+                for key, (score, n) in ours.items()
                 if key in theirs
             ]
     return rows, list(dict.fromkeys(lacking))
@@ -388,29 +466,6 @@ def _parts(
             for name, group in groups.groups.items():
                 found[kind, name] = (group.metrics[metric], group.n)
     return found
-
-
-def _detail(
-    a: Run,
-    b: Run,
-    partition: str,
-    key: tuple[str, str],
-    ours: tuple[Estimate, int],
-    theirs: tuple[Estimate, int],
-) -> dict[str, Any]:
-    of_a, of_b = (score.value for score, _ in (ours, theirs))
-    return {
-        "partition": partition,
-        "kind": key[0],
-        "name": key[1],
-        "a": a.name,
-        "b": b.name,
-        "score_a": ours[0],
-        "score_b": theirs[0],
-        "n_a": ours[1],
-        "n_b": theirs[1],
-        "difference": None if of_a is None or of_b is None else of_a - of_b,
-    }
 
 
 # -- settings --------------------------------------------------------------------------------
@@ -483,5 +538,12 @@ def best_note(found: Comparison) -> str:
 
 def write_table(path: Path, found: Comparison) -> None:
     """Write the table as CSV, at full precision."""
-    table = pd.DataFrame(found.table, columns=list(COLUMNS))
+    rows = [
+        vars(row)
+        | {"difference": row.difference.value}
+        | {"low": row.difference.low, "high": row.difference.high}
+        | ({"lacking": None, "smallest_p": None} if row.why else {})
+        for row in found.table
+    ]
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
     write_text(path, table.to_csv(index=False, lineterminator="\n"), RunError)

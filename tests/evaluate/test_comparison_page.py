@@ -53,10 +53,10 @@ def test_the_page_has_what_the_terminal_has(folders: tuple[Path, Path]) -> None:
     assert path.parent.parent == folders[0] / "report"
     shown = the_page(path.parent).shown
     for row in found.table:
-        assert f"{row['score_a']:.3f}" in shown
-        assert f"{row['difference']:+.3f}" in shown
-        assert f"[{row['low']:.3f}, {row['high']:.3f}]" in shown
-        assert f"{row['p_holm']:.4f}" in shown
+        assert f"{row.score_a:.3f}" in shown
+        assert f"{row.difference.value:+.3f}" in shown
+        assert f"[{row.difference.low:.3f}, {row.difference.high:.3f}]" in shown
+        assert f"{row.p_holm:.4f}" in shown
     (setting,) = found.settings
     for text in (setting.key, setting.a, setting.b, "two: in A alone", *map(str, folders)):
         assert text in shown
@@ -72,10 +72,14 @@ def test_its_tables_are_files_at_full_precision(folders: tuple[Path, Path]) -> N
         f"{stem}.{kind}" for stem in stems for kind in ("csv", "tex")
     }
     table = pd.read_csv(tables / "differences-test-uar.csv")
-    rows = [row for row in found.table if row["metric"] == "uar"]
-    for column, key in (("A", "score_a"), ("A minus B", "difference"), ("A minus B, high", "high"),
-                        ("p, Holm", "p_holm")):  # fmt: skip
-        assert table[column].tolist() == [row[key] for row in rows]
+    rows = [row for row in found.table if row.metric == "uar"]
+    for column, get in (
+        ("A", lambda row: row.score_a),
+        ("A minus B", lambda row: row.difference.value),
+        ("A minus B, high", lambda row: row.difference.high),
+        ("p, Holm", lambda row: row.p_holm),
+    ):
+        assert table[column].tolist() == [get(row) for row in rows]
     assert table["run"].tolist() == ["one", "fusion/mean"]
     with (tables / "class-test.csv").open(encoding="utf-8") as file:
         classes = [row[1] for row in csv.reader(file)]
@@ -132,7 +136,7 @@ def test_a_regression_by_target(tmp_path: Path) -> None:
     table = pd.read_csv(path.parent / "tables" / "target-devel.csv")
     assert table["target"].tolist() == list(made.TARGETS)
     rows, _ = side_by_side.details(found)
-    values = [row["score_b"].value for row in rows if row["partition"] == "devel"]
+    values = [row.score_b.value for row in rows if row.partition == "devel"]
     assert table["B"].tolist() == values
     for partition in ("devel", "test"):
         assert f"Spearman's rho of every target, {partition}" in shown

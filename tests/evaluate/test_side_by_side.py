@@ -52,27 +52,29 @@ def test_runs_of_one_name_on_the_rows_of_both(folders: tuple[Recipe, Recipe, Pat
     found = side_by_side.compare(folder / "a", folder / "b")
     pairs = [(one.name, other.name) for one, other in found.matched]
     assert (pairs, found.best) == ([("one", "one"), ("fusion/mean", "fusion/mean")], False)
-    rows = {(row["a"], row["metric"]): row for row in found.table}
+    rows = {(row.a, row.metric): row for row in found.table}
     ours, theirs = (one.set_index("utterance").loc[sorted(second["utterance"])]
                     for one in (first, second))  # fmt: skip
     for metric, oracle in (("uar", balanced_accuracy_score), ("wa", accuracy_score)):
         row = rows["one", metric]
-        assert (row["n"], row["n_speakers"], row["why"]) == (40, 5, "")
-        assert row["score_a"] == pytest.approx(oracle(ours["true"], ours["pred"]))
-        assert row["score_b"] == pytest.approx(oracle(theirs["true"], theirs["pred"]))
-        assert row["difference"] == pytest.approx(row["score_a"] - row["score_b"])
+        assert (row.n, row.n_speakers, row.why) == (40, 5, "")
+        assert row.score_a == pytest.approx(oracle(ours["true"], ours["pred"]))
+        assert row.score_b == pytest.approx(oracle(theirs["true"], theirs["pred"]))
+        assert row.difference.value == pytest.approx(row.score_a - row.score_b)
         gap = gaps.paired_gap(first, second, a).metrics[metric]
-        assert (row["low"], row["high"]) == (gap.low, gap.high)
-        assert row["p"] == pytest.approx(swapped(ours, theirs, oracle))
-        assert row["smallest_p"] == 1 / 16
-        assert row["p_holm"] == pytest.approx(min(1, 2 * row["p"]))
+        assert (row.difference.low, row.difference.high) == (gap.low, gap.high)
+        assert row.p == pytest.approx(swapped(ours, theirs, oracle))
+        assert row.smallest_p == 1 / 16
+        assert row.p_holm == pytest.approx(min(1, 2 * row.p))
     (setting,) = found.settings
     assert setting.text == 'head.scalers: ["standard"] | ["minmax"]'
     assert found.alone == (["two"], [])
     text = comparison_text(found, 200)
     assert "so few speakers cannot show a difference: p is 0.062 at least" in text
     row = rows["one", "uar"]
-    assert f"{row['difference']:+.3f} [{row['low']:.3f}, {row['high']:.3f}]" in text
+    assert (
+        f"{row.difference.value:+.3f} [{row.difference.low:.3f}, {row.difference.high:.3f}]" in text
+    )
 
 
 def swapped(ours: pd.DataFrame, theirs: pd.DataFrame, oracle: object) -> float:
@@ -98,7 +100,7 @@ def test_regressions_by_the_tests_of_statistics(tmp_path: Path) -> None:
     made.finish(a, tmp_path, "one", truth)
     made.finish(b, tmp_path, "one", other)
     found = side_by_side.compare(tmp_path / "study", tmp_path / "b")
-    assert [(row["partition"], row["metric"]) for row in found.table] == [
+    assert [(row.partition, row.metric) for row in found.table] == [
         ("devel", "spearman"), ("test", "spearman"),
     ]  # fmt: skip
     pair = [one[one["partition"] == "test"] for one in (truth, other)]
@@ -106,7 +108,7 @@ def test_regressions_by_the_tests_of_statistics(tmp_path: Path) -> None:
     known = pair[0][[f"{t}_true" for t in made.TARGETS]].to_numpy()
     swaps = comparisons.draw_swaps([f"mine/{one}" for one in pair[0]["speaker"]], 10_000, 0)
     expected = comparisons.regression_p(known, np.stack(values), "spearman", swaps)[0, 1]
-    assert found.table[1]["p"] == found.table[1]["p_holm"] == pytest.approx(expected)
+    assert found.table[1].p == found.table[1].p_holm == pytest.approx(expected)
     assert "no setting differs" in comparison_text(found, 200)
 
 
@@ -125,7 +127,7 @@ def test_the_best_of_each_by_its_own_selection_score(folders: tuple[Recipe, Reci
     text = comparison_text(found, 200)
     assert "one, two: the highest selection score of each" in text
     row = found.table[-1]
-    assert (row["difference"], row["p"], row["p_holm"]) == (0, 1, 1)
+    assert (row.difference.value, row.p, row.p_holm) == (0, 1, 1)
 
 
 def test_what_cannot_be_compared_is_said(folders: tuple[Recipe, Recipe, Path]) -> None:
@@ -177,21 +179,21 @@ def test_classes_and_groups_of_both_as_each_is_scored(
     found = side_by_side.compare(folder / "a", folder / "b")
     rows, lacking = side_by_side.details(found)
     assert lacking == []
-    assert {row["kind"] for row in rows} == {"class", "corpus"}
+    assert {row.kind for row in rows} == {"class", "corpus"}
     oracle = {
         name: dict(zip(made.LABELS, recall_score(one["true"], one["pred"], average=None,
                                                  labels=made.LABELS), strict=True))
         for name, one in both.items()
     }  # fmt: skip
     for row in (one for one in rows if one["kind"] == "class"):
-        ours, theirs = (oracle[name][row["name"]] for name in ("a", "b"))
-        assert row["score_a"].value == pytest.approx(ours)
-        assert row["difference"] == pytest.approx(ours - theirs)
-        assert row["n_b"] == (both["b"]["true"] == row["name"]).sum()
+        ours, theirs = (oracle[name][row.name] for name in ("a", "b"))
+        assert row.score_a.value == pytest.approx(ours)
+        assert row.difference.value == pytest.approx(ours - theirs)
+        assert row.n_b == (both["b"]["true"] == row.name).sum()
     for row in (one for one in rows if one["kind"] == "corpus"):
-        part = both["b"][both["b"]["corpus"] == row["name"]]
+        part = both["b"][both["b"]["corpus"] == row.name]
         expected = balanced_accuracy_score(part["true"], part["pred"])
-        assert row["score_b"].value == pytest.approx(expected)
+        assert row.score_b.value == pytest.approx(expected)
 
 
 def test_scores_of_other_predictions_are_not_at_hand(
@@ -244,5 +246,7 @@ def test_the_command_writes_the_table(
     assert "UAR of A and B, test" in capsys.readouterr().out
     table = pd.read_csv(to)
     assert list(table.columns) == list(side_by_side.COLUMNS)
-    expected = [row["difference"] for row in side_by_side.compare(folder / "a", folder / "b").table]
+    expected = [
+        row.difference.value for row in side_by_side.compare(folder / "a", folder / "b").table
+    ]
     assert table["difference"].tolist() == expected
