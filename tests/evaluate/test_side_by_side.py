@@ -185,12 +185,12 @@ def test_classes_and_groups_of_both_as_each_is_scored(
                                                  labels=made.LABELS), strict=True))
         for name, one in both.items()
     }  # fmt: skip
-    for row in (one for one in rows if one["kind"] == "class"):
+    for row in (one for one in rows if one.kind == "class"):
         ours, theirs = (oracle[name][row.name] for name in ("a", "b"))
         assert row.score_a.value == pytest.approx(ours)
         assert row.difference.value == pytest.approx(ours - theirs)
         assert row.n_b == (both["b"]["true"] == row.name).sum()
-    for row in (one for one in rows if one["kind"] == "corpus"):
+    for row in (one for one in rows if one.kind == "corpus"):
         part = both["b"][both["b"]["corpus"] == row.name]
         expected = balanced_accuracy_score(part["true"], part["pred"])
         assert row.score_b.value == pytest.approx(expected)
