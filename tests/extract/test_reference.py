@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -261,3 +263,32 @@ def test_text_models_are_refused(tmp_path: Path) -> None:
     transformers.Wav2Vec2FeatureExtractor().save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="BertModel takes input_ids, no audio"):
         ReferenceEncoder(described(tmp_path))
+
+
+WITHOUT_TORCH = """
+import sys
+
+class NoTorch:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "transformers"):
+            raise ImportError(f"{name} is imported")
+
+sys.meta_path.insert(0, NoTorch())
+from extract.encoders.description import describe
+from extract.encoders.registry import Model
+
+found = describe(Model("m", "transformers"), sys.argv[1], precision="float32", max_seconds=60)
+print(found.engine, found.n_layers, found.hidden_size, found.max_samples)
+"""
+
+
+def test_planning_needs_no_torch(tmp_path: Path) -> None:
+    made(tmp_path, "qwen2_audio_encoder")
+    answer = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert (answer.stdout, answer.stderr) == ("reference 2 24 480000\n", "")
