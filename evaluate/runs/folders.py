@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 PREDICTIONS, INNER, SEARCH, SCORES = "predictions.csv", "inner.csv", "search.csv", "scores.json"
 
 ALL = "all"
+"""The fold of the choice made over all rows, in `search.csv` and `run.json`."""
 
 SUBSETS = "subsets.json"
 

@@ -26,10 +26,13 @@ if TYPE_CHECKING:
 
 
 HEADS_NUMERICS = 3
+"""Raised with every change that can move a prediction of a head."""
 
 FUSION_NUMERICS = 3
+"""Raised with every change that can move a fused prediction."""
 
 SUBSETS_NUMERICS = 2
+"""Raised with every change that can move the choice of a subset, or a score of it."""
 
 
 def is_fresh(folder: str | Path, inputs: Mapping[str, Any], outputs: Sequence[str]) -> bool:

@@ -42,10 +42,6 @@ from features.common.words import counted
 
 if TYPE_CHECKING:
     from features.recipe.model import Recipe
-"""Raised with every change that can move a prediction of a head."""
-"""Raised with every change that can move a fused prediction."""
-"""Raised with every change that can move the choice of a subset, or a score of it."""
-"""The fold of the choice made over all rows, in `search.csv` and `run.json`."""
 
 
 def chosen_text(chosen: Mapping[str, int]) -> str:

@@ -40,10 +40,6 @@ for _name in (
     "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
 ):
     os.environ.pop(_name, None)
-"""Padded seconds a batch. On a CPU one file fills the cores and padding costs; see benchmarks/."""
-"""Statistic -> shape (n_layers, n_utterances, n_columns)."""
-"""Features of the good utterances of a batch, those utterances, and the others' reasons."""
-"""(utterance, audio hash) -> reason."""
 
 
 class Extractor(Protocol):

@@ -12,6 +12,7 @@ from extract.plan.work import Target
 from features.common.errors import ModelError
 
 BATCH_SECONDS = {"cpu": 16.0, "mps": 64.0}
+"""Padded seconds a batch. On a CPU one file fills the cores and padding costs; see benchmarks/."""
 
 MAX_GPU_WORKERS = 8
 

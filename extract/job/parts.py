@@ -24,10 +24,13 @@ SEAL_AFTER_S = 60.0
 SEAL_AFTER_BYTES = 256_000_000
 
 Features = dict[str, NDArray[np.float32]]
+"""Statistic -> shape (n_layers, n_utterances, n_columns)."""
 
 Embedded = tuple[Features, list[Item], list[tuple[Item, str]]]
+"""Features of the good utterances of a batch, those utterances, and the others' reasons."""
 
 Failed = dict[tuple[str, str], str]
+"""(utterance, audio hash) -> reason."""
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ class CorpusSpec(Section):
 
 
 LEAST_WEIGHT, MOST_WEIGHT = 1e-6, 1e6
+"""Of a part of `a+b`. Beyond them one part counts alone, and sums lose the digits of the others."""
 
 
 class ModelSpec(Section):

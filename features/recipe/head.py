@@ -18,6 +18,8 @@ SELECTIONS = tuple(select for task in TASKS for select in selections(task))
 GridValue = bool | int | float | str | dict[str, float]
 
 NAMED_LAYERS = ("last", "mean", "weighted", "best")
+"""Of `[head] layer`: the last one, the plain mean of 1..L, a convex weighting of all stored ones,
+learned by every fold on its training rows, and the one that every fold chooses on them."""
 
 _SIDE_BY_SIDE = re.compile(r"(0|[1-9]\d*)(\+(0|[1-9]\d*))+")
 

@@ -18,14 +18,20 @@ Ints = NDArray[np.int64]
 Subset = tuple[int, ...]
 
 _TAIL, _TABLE_BYTES = 10, 1 << 27
+"""Most members of a tail, and most bytes of its table."""
 
 _HEADS, _BLOCK = 64, 1 << 13
+"""Most heads and subsets of a block: a few hundredths of a second, so that a stop is soon."""
 
 _TILE_BYTES = 1 << 19
+"""Of the table, what is added to a head at one stroke: half of a core's cache."""
 
 _SORTED, _PIECE = 1 << 24, 1 << 17
+"""Values that are sorted at most in a block, and those that are sorted together."""
 
 _BINNED, _BINNED_ROWS = 1 << 27, 1 << 20
+"""Where all subsets have more values, bins spare more time than it takes to compile them; of more
+rows the numbers of a bin would not fit."""
 
 
 @dataclass(frozen=True)

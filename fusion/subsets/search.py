@@ -42,18 +42,11 @@ from fusion.subsets.parts import (
     _combinations,
 )
 
-"""Methods of classes whose winner is that of a sum over the members."""
 
 TIES_KEPT = 20
 """Of the subsets that are equally good, so many are named; all are counted."""
 NEAR = 1e-9
 """More than the rounding of a float64 score, less than a difference that anybody would report."""
-"""Most members of a tail, and most bytes of its table."""
-"""Most heads and subsets of a block: a few hundredths of a second, so that a stop is soon."""
-"""Of the table, what is added to a head at one stroke: half of a core's cache."""
-"""Values that are sorted at most in a block, and those that are sorted together."""
-"""Where all subsets have more values, bins spare more time than it takes to compile them; of more
-rows the numbers of a bin would not fit."""
 _LARGEST = 2**31 - 1
 
 
