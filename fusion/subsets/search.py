@@ -42,7 +42,6 @@ from fusion.subsets.parts import (
     _combinations,
 )
 
-
 TIES_KEPT = 20
 """Of the subsets that are equally good, so many are named; all are counted."""
 NEAR = 1e-9
