@@ -43,7 +43,6 @@ from benchmarks.common import machine, say
 from evaluate.report.tables import entry
 from evaluate.runs.folders import PREDICTIONS
 from evaluate.runs.predictions import predicted_labels, predicted_targets, read_predictions
-from evaluate.scores.names import SHOWN
 from evaluate.scores.score import score_run
 from evaluate.statistics import resampling as intervals
 from extract import __main__ as extraction
@@ -214,7 +213,7 @@ def fit(model: str, layer: int | str, recipe: Recipe, folder: Path) -> None:
             )  # fmt: skip
             scores[precision] = score_run(run, recipe).partitions
         predictions[precision] = read_predictions(run / PREDICTIONS)
-    metric = SHOWN[recipe.task][0]
+    metric = recipe.shown[0]
     for precision in (FULL, *HALVES):
         for part, one in scores[precision].items():
             cell = entry(one.metrics[metric])

@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     swaps = comparisons.draw_swaps([""] * n, N_SWAPS, seed=0)
     tests, _ = timed(lambda: comparisons.regression_p(truth, predictions, "spearman", swaps))
-    value = functools.partial(value_of_values, truth, predictions[1:])
+    value = functools.partial(value_of_values, truth, predictions[1:], ["spearman"])
     shapley, adds = timed(lambda: complementarity.contributions(value, n_systems - 1, [0.0], 0))
     print(
         "\n| ours alone | s |\n|---|---|"

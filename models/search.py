@@ -70,8 +70,10 @@ SELECTION: Mapping[str, Callable[..., float]] = MappingProxyType(
         "nmse": _nmse,
         "nmae": _nmae,
         "spearman": metrics.spearman,
+        "ccc": metrics.ccc,
         "uar": metrics.uar,
         "wa": metrics.wa,
+        "macro-f1": metrics.macro_f1,
     }
 )
 

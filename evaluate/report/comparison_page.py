@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from evaluate.report import plots
 from evaluate.report.book import Book, Shown, slug
 from evaluate.report.tables import NONE, Sheet, count, difference, entry, p_value, plain, text
-from evaluate.scores.names import NAMES, SHOWN
+from evaluate.scores.names import NAMES
 from evaluate.scores.pairs import LEVEL
 from evaluate.scores.records import Estimate
 from evaluate.scores.side_by_side import (
@@ -49,7 +49,7 @@ class _Book(Book):
         by_metric, (beside, lacking) = found.by_metric(), details(found)
         parts = []
         for partition in dict.fromkeys(partition for partition, _ in by_metric):
-            rows = {m: by_metric[partition, m] for m in SHOWN[found.recipe.task]}
+            rows = {m: by_metric[partition, m] for m in found.recipe.shown}
             parts.append(
                 (
                     found.marked(partition),
@@ -98,7 +98,7 @@ class _Book(Book):
         ]
 
     def _detail(self, partition: str, kind: str, rows: Sequence[DetailRow]) -> Sheet:
-        name = NAMES[SHOWN[self.found.recipe.task][0]]
+        name = NAMES[self.found.recipe.shown[0]]
         of = {"class": "Recall of every class", "target": f"{name} of every target"}
         title = f"{of.get(kind, f'{name} by {kind}')}, {partition}"
         cells = [

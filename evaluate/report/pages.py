@@ -36,7 +36,7 @@ from evaluate.runs.files import fingerprint
 from evaluate.runs.folders import PREDICTIONS, run_folders
 from evaluate.runs.predictions import read_predictions
 from evaluate.scores import side_by_side
-from evaluate.scores.names import NAMES, SHOWN
+from evaluate.scores.names import NAMES
 from evaluate.scores.protocols import Protocols
 from evaluate.scores.records import Estimate, PartitionScores, RowScores, Seeds, Statistics
 from evaluate.scores.score import Scored, optimism
@@ -187,8 +187,14 @@ class _Book(Book):
                 *(sheets.overview(one, more, self._pages) for one, _, more in others),
                 sheets.gaps(recipe, scored, study.protocols, self._pages),
                 *sheets.seeds(recipe, study.repeats, self._titles),
-                *(sheets.transfer(one, f"pairs-{self._stems[one.folder]}") for one in scored),
-                *(sheets.grid(one, f"grid-{self._stems[one.folder]}") for one in scored),
+                *(
+                    sheets.transfer(one, recipe.shown[0], f"pairs-{self._stems[one.folder]}")
+                    for one in scored
+                ),
+                *(
+                    sheets.grid(one, recipe.shown[0], f"grid-{self._stems[one.folder]}")
+                    for one in scored
+                ),
                 sheets.targets(recipe, scored, self._pages),
             ),
             notes=[(note, titles) for note, titles in _gathered(scored) if note not in said],
@@ -198,7 +204,7 @@ class _Book(Book):
 
     def _overview_pictures(self) -> list[Shown]:
         recipe, scored = self.study.recipe, self.study.scored
-        metric = SHOWN[recipe.task][0]
+        metric = recipe.shown[0]
         names = {p: marked_partition(p, scored) for p in sheets.partitions_of(scored)}
         rows = [
             (
@@ -348,7 +354,7 @@ class _Book(Book):
     # -- the other pages -------------------------------------------------------------------
 
     def _comparisons(self) -> None:
-        metrics = SHOWN[self.study.recipe.task]
+        metrics = self.study.recipe.shown
         parts = [
             (
                 marked_partition(partition, self.study.scored),
@@ -368,7 +374,7 @@ class _Book(Book):
         combined = {name for one in self._fused for name in one.record.get("members", ())}
         shown = [o for o in study.scored if o.kind == "fusion" or o.member in combined]
         scores = sheets.overview(study.recipe, shown, self._pages, study.statistics)
-        metric = SHOWN[study.recipe.task][0]
+        metric = study.recipe.shown[0]
         parts = []
         for partition, found in self._complementary.items():
             wanted = (found, partition, metric, self._titles)
@@ -395,7 +401,7 @@ class _Book(Book):
             parts=parts,
             subsets=study.subsets,
             own_choices=bool(study.subsets and contrasts.chosen_by_folds(study.subsets.record)),
-            curves=[one for m in SHOWN[study.recipe.task] for one in self._subset_pictures(m)],
+            curves=[one for m in study.recipe.shown for one in self._subset_pictures(m)],
             choices=self._keep(*self._subset_tables()),
         )
 
@@ -438,7 +444,7 @@ class _Book(Book):
 
     def _layer_pictures(self, sweep: Sweep, stem: str) -> list[Shown]:
         recipe, pictures = self.study.recipe, []
-        metric = SHOWN[recipe.task][0]
+        metric = recipe.shown[0]
         for partition in sheets.partitions_of(sweep.runs):
             points, lines = (
                 [

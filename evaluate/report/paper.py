@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING, Any
 
 from evaluate.report.tables import NONE, Cell, Sheet, entry, point, text
 from evaluate.scores.groups import read_tables
-from evaluate.scores.names import FEW_SPEAKERS, SHOWN
+from evaluate.scores.names import FEW_SPEAKERS
 from evaluate.scores.records import RowScores, Spread, SpreadOfRows
 from evaluate.scores.score import Scored, read_all
 from evaluate.scores.spread import read_spread
 from evaluate.scores.subsets import FoundSubsets, read_subsets
 from features.common.errors import RecipeError, RunError
+from features.recipe.known.metrics import METRICS
 from features.recipe.load import load_recipe
 from features.recipe.published import Place, PublishedColumn, PublishedTable, unlike
 from features.utterances import Table
@@ -90,7 +91,7 @@ class Results:
         return self._subset(place)
 
     def _metric(self, place: Place) -> str:
-        return place.metric or SHOWN[self.recipe.task][0]
+        return METRICS[place.metric].field if place.metric else self.recipe.shown[0]
 
     def _alone(self, place: Place) -> str | None:
         """The corpus that a figure is of, where there are others beside it."""

@@ -16,7 +16,7 @@ from evaluate.report import comparison_page, sheets
 from evaluate.report.pair_sheets import best_subsets, subsets
 from evaluate.report.tables import Sheet
 from evaluate.report.writers.terminal import to_terminal
-from evaluate.scores.names import NAMES, SHOWN
+from evaluate.scores.names import NAMES
 from evaluate.scores.side_by_side import Comparison, best_note, cannot_tell
 from evaluate.scores.subsets import FoundSubsets, by_corpus
 from features.common.terminal import folded
@@ -57,10 +57,10 @@ def scores_text(
     beside = [run for more in protocols.scored.values() for run in more]
     found = [
         _overview(recipe, scored, statistics),
-        *(sheets.transfer(run, "") for run in scored),
-        *(sheets.grid(run, "") for run in scored),
+        *(sheets.transfer(run, recipe.shown[0], "") for run in scored),
+        *(sheets.grid(run, recipe.shown[0], "") for run in scored),
         gaps,
-        *(sheets.grid(run, "") for run in beside),
+        *(sheets.grid(run, recipe.shown[0], "") for run in beside),
         *_last(sheets.seeds(recipe, repeats, titles)),
         *(_best_subsets(chosen) if chosen else ()),
     ]
@@ -70,9 +70,9 @@ def scores_text(
 def _overview(recipe: Recipe, scored: Sequence[Scored], statistics: Statistics) -> Sheet:
     """The table of all runs; a metric that is the only one is named in its caption alone."""
     whole = sheets.overview(recipe, scored, {}, statistics)
-    if len(SHOWN[recipe.task]) > 1:
+    if len(recipe.shown) > 1:
         return whole
-    metric = NAMES[SHOWN[recipe.task][0]]
+    metric = NAMES[recipe.shown[0]]
     return replace(whole, header=[name.replace(f", {metric}", "") for name in whole.header])
 
 

@@ -21,7 +21,7 @@ from evaluate.report.tables import NONE, Cell, Sheet, count, difference, entry, 
 from evaluate.report.words import both_scores, caption, column_notes, gap_size, gap_text, size_text
 from evaluate.runs import record as runs
 from evaluate.runs.files import fingerprint
-from evaluate.scores.names import FEW_SPEAKERS, GRID, NAMES, PARTITIONS, SHOWN, number
+from evaluate.scores.names import FEW_SPEAKERS, GRID, NAMES, PARTITIONS, number
 from evaluate.scores.protocols import Protocols
 from evaluate.scores.records import (
     Gap,
@@ -79,7 +79,7 @@ def overview(
 
     The best, and what `statistics` cannot tell from it, is in bold; `pages` may be empty.
     """
-    partitions, shown = partitions_of(scored), SHOWN[recipe.task]
+    partitions, shown = partitions_of(scored), recipe.shown
     most = {p: max(part.n if (part := one.scores.partitions.get(p)) else 0 for one in scored)
              for p in partitions}  # fmt: skip
 
@@ -126,7 +126,7 @@ def _few(found: RowScores) -> list[str]:
 
 def targets(recipe: Recipe, scored: Sequence[Scored], pages: Pages) -> Sheet | None:
     """The first metric of every target and run, on the last partition that has any truth."""
-    metric = SHOWN[recipe.task][0]
+    metric = recipe.shown[0]
     for partition in reversed(partitions_of(scored)):
         found = {
             one.folder: part.per_target if (part := one.scores.partitions.get(partition)) else {}
@@ -157,7 +157,7 @@ def gaps(recipe: Recipe, scored: Sequence[Scored], others: Protocols, pages: Pag
     """The first metric on `test` by protocol, with paired differences to the main one."""
     if not others.scored:
         return None
-    metric = SHOWN[recipe.task][0]
+    metric = recipe.shown[0]
     by_name = {name: {run.member: run for run in more} for name, more in others.scored.items()}
     main = {run.member: run for run in scored if run.kind == "model"}
 
@@ -204,7 +204,7 @@ def seeds(recipe: Recipe, found: Seeds | None, titles: Mapping[str, str]) -> lis
     list of Sheet
         None where nothing was repeated.
     """
-    metric = SHOWN[recipe.task][0]
+    metric = recipe.shown[0]
     result: list[Sheet] = []
     if not found:
         return result
@@ -355,12 +355,11 @@ def summary(result: RowScores, where: str) -> Sheet:
     )
 
 
-def transfer(one: Scored, name: str) -> Sheet | None:
-    """The first metric of a cross-corpus run, a row what was trained on."""
+def transfer(one: Scored, metric: str, name: str) -> Sheet | None:
+    """A metric of a cross-corpus run, a row what was trained on."""
     found = one.scores.transfer
     if found is None:
         return None
-    metric = SHOWN[one.scores.task][0]
     rows = [
         [
             text(train),
@@ -378,11 +377,10 @@ def transfer(one: Scored, name: str) -> Sheet | None:
     )
 
 
-def grid(one: Scored, name: str) -> Sheet | None:
-    """The first metric of a run over the grid of speakers and sentences."""
+def grid(one: Scored, metric: str, name: str) -> Sheet | None:
+    """A metric of a run over the grid of speakers and sentences."""
     if (gaps := one.scores.gaps) is None:
         return None
-    metric = SHOWN[one.scores.task][0]
 
     def cell(partition: str) -> Cell:
         found = one.scores.partitions.get(partition)
@@ -501,7 +499,7 @@ def learned(one: Scored) -> list[Sheet]:
 
 def layers(recipe: Recipe, sweep: Sweep, name: str, pages: Pages) -> Sheet:
     """The scores of a model by its layer, beside what each would be chosen by."""
-    partitions, metric = partitions_of(sweep.runs), SHOWN[recipe.task][0]
+    partitions, metric = partitions_of(sweep.runs), recipe.shown[0]
     highest = {partition: sweep.highest(partition, metric) for partition in partitions}
 
     def row(layer: int | str, one: Scored) -> Row:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from evaluate.scores.names import FEW_SPEAKERS, NAMES, PARTITIONS, SHOWN, SMALL_P, number
+from evaluate.scores.names import FEW_SPEAKERS, NAMES, PARTITIONS, SMALL_P, number
 from evaluate.scores.partition import absent_classes, lacking_notes
 from evaluate.scores.records import (
     Estimate,
@@ -116,7 +116,7 @@ def gap_size(n: int, n_speakers: int | None, lacking: str = "") -> str:
 
 def caption(recipe: Recipe, scored: Sequence[Scored]) -> str:
     """Say what the numbers of the overview are and on how much they stand."""
-    names = " and ".join(NAMES[m] for m in SHOWN[recipe.task])
+    names = " and ".join(NAMES[m] for m in recipe.shown)
     if recipe.task == "regression" and len(recipe.targets) > 1:
         names += f", mean of {len(recipe.targets)} targets"
     sizes = []

@@ -165,7 +165,7 @@ def subsets_settings(recipe: Recipe, runs: Path) -> dict[str, Any]:
     return {
         "numerics": [FUSION_NUMERICS, SUBSETS_NUMERICS],
         "subsets": spec.settings(),
-        "evaluate": recipe.evaluate.model_dump(mode="json"),
+        "evaluate": recipe.evaluate.model_dump(mode="json", exclude={"show"}),
         "members": _member_hashes(recipe, spec.members, runs),
     }
 

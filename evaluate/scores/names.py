@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from features.recipe.known.metrics import METRICS, shown
-from features.recipe.known.records import TASKS
+from features.recipe.known.metrics import METRICS
 
 FEW_SPEAKERS = 20
 """Below this many speakers an interval is shown with their number."""
 SMALL_P = 0.01
 """Where no corrected p value can be as small as this, the least that there can be is said."""
-SHOWN = {task: tuple(METRICS[key].field for key in shown(task)) for task in TASKS}
-"""The metrics of the overview."""
 NAMES = {metric.field: metric.name for metric in METRICS.values()}
 CHOSEN_ON_DEVEL = "the heads' settings were chosen on these rows; test is the honest figure"
 """Why scores on devel are optimistic."""

@@ -45,7 +45,6 @@ from evaluate.runs.folders import PREDICTIONS, layer_tag, statistics_path
 from evaluate.runs.predictions import predicted_labels, predicted_targets, read_predictions
 from evaluate.scores import version_0
 from evaluate.scores.marks import statistics_marks
-from evaluate.scores.names import SHOWN
 from evaluate.scores.records import (
     Complementarity,
     Contribution,
@@ -264,22 +263,20 @@ def _compare(rows: Rows, recipe: Recipe) -> PartitionStatistics:
         one_by_one = [
             intervals.classification_resampled(truth, one, rows.names, drawn) for one in predictions
         ]
-        resampled = {m: np.stack([one[m] for one in one_by_one]) for m in SHOWN[recipe.task]}
+        resampled = {m: np.stack([one[m] for one in one_by_one]) for m in recipe.shown}
         p_values = comparisons.classification_p(truth, list(predictions), rows.names, swaps)
     else:
         each = intervals.systems_resampled(truth, predictions, drawn)
-        resampled = {m: each[m].mean(axis=1) for m in SHOWN[recipe.task]}
-        p_values = {
-            m: comparisons.regression_p(truth, predictions, m, swaps) for m in SHOWN[recipe.task]
-        }
-    plain = [_scores(truth, one, rows.names, recipe.task) for one in predictions]
+        resampled = {m: each[m].mean(axis=1) for m in recipe.shown}
+        p_values = {m: comparisons.regression_p(truth, predictions, m, swaps) for m in recipe.shown}
+    plain = [_scores(truth, one, rows.names, recipe) for one in predictions]
     found = {
         metric: _metric(
             systems, pairs, np.array([one[metric] for one in plain]), resampled[metric],
             p_values[metric], swaps.n_units, settings.confidence,
             lacking_of(metric, resampled[metric][0]),
         )
-        for metric in SHOWN[recipe.task]
+        for metric in recipe.shown
     }  # fmt: skip
     return PartitionStatistics(
         tuple(systems),
@@ -304,17 +301,17 @@ def _compare(rows: Rows, recipe: Recipe) -> PartitionStatistics:
 
 
 def _scores(
-    truth: np.ndarray, prediction: np.ndarray, names: Sequence[str], task: str
+    truth: np.ndarray, prediction: np.ndarray, names: Sequence[str], recipe: Recipe
 ) -> dict[str, float]:
     """The shown metrics of one system; what is undefined was said where it was scored."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", metrics.ScoreWarning)
-        if task == "classification":
+        if recipe.task == "classification":
             matrix = metrics.confusion(truth, prediction, names)
-            return {m: metrics.classification_scores(matrix)[m] for m in SHOWN[task]}
+            return {m: metrics.classification_scores(matrix)[m] for m in recipe.shown}
         targets = [str(i) for i in range(truth.shape[1])]
         each = metrics.regression_scores(truth, prediction, targets)
-        return {m: float(np.mean([one[m] for one in each.values()])) for m in SHOWN[task]}
+        return {m: float(np.mean([one[m] for one in each.values()])) for m in recipe.shown}
 
 
 def _metric(
@@ -405,7 +402,7 @@ def _complementarity(rows: Rows, recipe: Recipe) -> Complementarity | None:
         return None
     chosen = Rows(rows.names, models, {}, 0)
     truth, predictions = _predictions(chosen, recipe)
-    shown, names = SHOWN[recipe.task], list(models)
+    shown, names = recipe.shown, list(models)
     more: dict[str, Matrix] = {}
     if recipe.task == "classification":
         agreement = complementarity.agreement(predictions == truth)
@@ -419,12 +416,12 @@ def _complementarity(rows: Rows, recipe: Recipe) -> Complementarity | None:
     else:
         correlation = complementarity.residual_correlation(truth, predictions)
         oracle = complementarity.oracle_values(truth, predictions)
-        value = functools.partial(value_of_values, truth, predictions)
+        value = functools.partial(value_of_values, truth, predictions, shown)
         empty = np.zeros(len(shown))
     adds = complementarity.contributions(value, len(models), empty, recipe.evaluate.seed)
     pairs, subsets = complementarity.pair_subsets(len(models))
     fused = value(subsets)
-    best = _scores(truth, oracle, rows.names, recipe.task)
+    best = _scores(truth, oracle, rows.names, recipe)
     return Complementarity(
         tuple(names),
         _matrix(correlation),
@@ -506,25 +503,27 @@ def value_of_classes(
     return np.concatenate(result)
 
 
-def value_of_values(truth: Floats, predictions: Floats, subsets: NDArray[np.bool_]) -> Floats:
-    """Spearman's rho, mean over targets, of the mean of values of each subset of models.
+def value_of_values(
+    truth: Floats, predictions: Floats, shown: Sequence[str], subsets: NDArray[np.bool_]
+) -> Floats:
+    """Scores, mean over targets, of the mean of values of each subset of models.
 
     Parameters
     ----------
     truth : float64, shape (n, n_targets)
         NaN where masked; each target has some truth.
     predictions : float64, shape (n_models, n, n_targets)
+    shown : sequence of str
     subsets : bool, shape (n_subsets, n_models)
 
     Returns
     -------
-    float64, shape (n_subsets, 1)
+    float64, shape (n_subsets, n_metrics)
     """
     known = ~np.isnan(truth)
     sides = [_ranks(truth[rows, t]) for t, rows in enumerate(known.T)]
 
-    def score(subset: NDArray[np.bool_]) -> float:
-        fused = predictions[subset].mean(axis=0)
+    def rho(fused: Floats) -> float:
         each = []
         for t, side in enumerate(sides):
             other = _ranks(fused[known[:, t], t])
@@ -532,9 +531,23 @@ def value_of_values(truth: Floats, predictions: Floats, subsets: NDArray[np.bool
             each.append(float(side @ other / np.sqrt(squares)) if squares > 0 else np.nan)
         return float(np.mean(each))
 
+    def mean_of(metric: str, fused: Floats) -> float:
+        score = metrics.REGRESSION[metric]
+        columns = zip(truth.T, fused.T, known.T, strict=True)
+        return float(np.mean([score(x[at], y[at]) for x, y, at in columns]))
+
+    def scores(subset: NDArray[np.bool_]) -> list[float]:
+        fused = predictions[subset].mean(axis=0)
+        return [rho(fused) if metric == "spearman" else mean_of(metric, fused) for metric in shown]
+
     # BLAS threads within these would wait for one another.
-    with threadpool_limits(1), ThreadPoolExecutor(joblib.cpu_count()) as pool:
-        return np.array(list(pool.map(score, subsets)))[:, None]
+    with (
+        warnings.catch_warnings(),
+        threadpool_limits(1),
+        ThreadPoolExecutor(joblib.cpu_count()) as pool,
+    ):
+        warnings.simplefilter("ignore", metrics.ScoreWarning)
+        return np.array(list(pool.map(scores, subsets)))
 
 
 def _ranks(values: Floats) -> Floats:

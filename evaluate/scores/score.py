@@ -40,7 +40,7 @@ from evaluate.runs.predictions import predicted_labels, predicted_targets, read_
 from evaluate.scores.gaps import grid_gaps
 from evaluate.scores.groups import group_names, read_tables, score_groups
 from evaluate.scores.marks import run_marks
-from evaluate.scores.names import CHOSEN_ON_DEVEL, PARTITIONS, SHOWN
+from evaluate.scores.names import CHOSEN_ON_DEVEL, PARTITIONS
 from evaluate.scores.partition import score_partition, score_transfer
 from evaluate.scores.records import (
     Bins,
@@ -188,7 +188,7 @@ def _partitions(
         try:
             scored = score_partition(frame[here], name, names, recipe, notes)
             by_group = score_groups(
-                frame[here & known], names, groups, SHOWN[recipe.task], recipe.evaluate
+                frame[here & known], names, groups, recipe.shown, recipe.evaluate
             )
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None

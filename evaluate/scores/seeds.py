@@ -41,7 +41,7 @@ from evaluate.runs.files import file_hash
 from evaluate.runs.folders import PREDICTIONS, seeds_path
 from evaluate.runs.predictions import read_predictions
 from evaluate.scores import version_0
-from evaluate.scores.names import PARTITIONS, SHOWN
+from evaluate.scores.names import PARTITIONS
 from evaluate.scores.pairs import Rows, align, lacking_of
 from evaluate.scores.protocols import by_protocol
 from evaluate.scores.records import (
@@ -93,13 +93,13 @@ def _seeds(recipe: Recipe, found: Repeats) -> Seeds:
     }
     partitions = {}
     for partition in PARTITIONS:
-        systems = _systems(kept, partition, SHOWN[recipe.task])
+        systems = _systems(kept, partition, recipe.shown)
         if systems:
             rows = _rows(frames, partition, left_out)
             partitions[partition] = PartitionSeeds(
                 len({tuple(_keys(one)) for one in rows.values()}) < 2,
                 systems,
-                _pairs(rows, SHOWN[recipe.task], recipe.evaluate),
+                _pairs(rows, recipe.shown, recipe.evaluate),
             )
     return Seeds(tuple(found), left_out, partitions)
 

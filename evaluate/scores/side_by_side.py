@@ -35,7 +35,7 @@ from evaluate.runs.files import read_run
 from evaluate.runs.folders import ALL, PREDICTIONS
 from evaluate.runs.predictions import predicted_labels, predicted_targets, read_predictions
 from evaluate.scores.gaps import paired_gap, shared_rows
-from evaluate.scores.names import CHOSEN_ON_DEVEL, SHOWN
+from evaluate.scores.names import CHOSEN_ON_DEVEL
 from evaluate.scores.pairs import LEVEL, N_SWAPS
 from evaluate.scores.records import OPTIMISTIC, Estimate, Record, RunScores, marked, number_or_none
 from evaluate.scores.score import scores_at_hand
@@ -362,7 +362,7 @@ def _numbers(
             p=number_or_none(_p_value(shared, names, metric, swaps)),
             smallest_p=swaps.smallest_p,
         )
-        for metric in SHOWN[recipe.task]
+        for metric in recipe.shown
     ]
 
 
@@ -427,7 +427,7 @@ def details(found: Comparison) -> tuple[list[DetailRow], list[str]]:
     list of str
         Runs whose scores are not at hand.
     """
-    metric = SHOWN[found.recipe.task][0]
+    metric = found.recipe.shown[0]
     rows: list[DetailRow] = []
     lacking: list[str] = []
     for a, b in found.matched:

@@ -29,7 +29,7 @@ from evaluate.runs.folders import PREDICTIONS, spread_path
 from evaluate.runs.predictions import read_predictions
 from evaluate.scores import version_0
 from evaluate.scores.marks import spread_marks
-from evaluate.scores.names import PARTITIONS, SHOWN
+from evaluate.scores.names import PARTITIONS
 from evaluate.scores.pairs import align
 from evaluate.scores.records import (
     Estimate,
@@ -142,7 +142,7 @@ def _sum_up(
         plain = [plain_scores(frame, names) for frame in frames.values()]
         resampled = [resampled_scores(frame, names, drawn) for frame in frames.values()]
     found = {}
-    for metric in SHOWN[recipe.task]:
+    for metric in recipe.shown:
         values = np.array([one[metric] for one in plain])
         draws = np.array([one[metric] for one in resampled])
         statistics = {"mean": (values.mean(), draws.mean(axis=0))}

@@ -1,17 +1,47 @@
-"""`[evaluate]`: how scores are judged."""
+"""`[evaluate]`: what is shown of the scores, and how they are judged."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, model_serializer
 
-from features.common.sections import Section
+from features.common.sections import Among, Section
+from features.recipe.known.metrics import METRICS, showable, shown
+from features.recipe.known.records import TASKS
+
+SHOWABLE = tuple(metric for task in TASKS for metric in showable(task))
 
 
 class EvaluateSpec(Section):
-    """`[evaluate]`: bootstrap intervals."""
+    """`[evaluate]`: bootstrap intervals, and the metrics of the tables.
+
+    `show` has the metrics that tables, statistics and plots are of; the first is that of those that
+    are of one. Without it they are Spearman's rho, or UAR and WA.
+    """
 
     bootstrap: Annotated[int, Field(ge=100)] = 1000
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     seed: Annotated[int, Field(ge=0)] = 0
+    show: Annotated[list[Annotated[str, Among(SHOWABLE)]], Field(max_length=len(SHOWABLE))] = []
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, write: Any) -> dict[str, Any]:
+        values: dict[str, Any] = write(self)
+        return values if self.show else {k: v for k, v in values.items() if k != "show"}
+
+    def shown(self, task: str) -> tuple[str, ...]:
+        """The fields of the metrics that are shown of a task."""
+        return tuple(METRICS[key].field for key in self.show or shown(task))
+
+
+def evaluate_faults(evaluate: EvaluateSpec, task: str) -> list[str]:
+    """Metrics of another task, and those that are named twice."""
+    faults = [
+        f"[evaluate] show: got '{metric}', for {task}: {', '.join(showable(task))}"
+        for metric in evaluate.show
+        if metric not in showable(task)
+    ]
+    if len(set(evaluate.show)) != len(evaluate.show):
+        faults.append(f"[evaluate] show: got {evaluate.show}, one is named twice")
+    return faults

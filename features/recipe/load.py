@@ -23,7 +23,7 @@ from features.common.sections import Section, check_section
 from features.common.text import clean, nfc
 from features.common.walk import existing
 from features.common.words import counted
-from features.recipe.evaluate import EvaluateSpec
+from features.recipe.evaluate import EvaluateSpec, evaluate_faults
 from features.recipe.extract import CorpusSpec, ExtractSpec, ModelSpec, concatenation_faults
 from features.recipe.fusion import (
     SUBSETS,
@@ -37,7 +37,7 @@ from features.recipe.fusion import (
     subsets_of,
 )
 from features.recipe.head import HeadSpec, head_choices, head_faults, layers_of
-from features.recipe.known.metrics import shown
+from features.recipe.known.metrics import showable
 from features.recipe.labels import LabelsSpec, corpus_faults, read_labels
 from features.recipe.members import members_of
 from features.recipe.model import Recipe
@@ -191,6 +191,9 @@ def _combinations(parts: Parts, top: Top) -> list[str]:
     if parts.subsets is not None:
         faults += member_faults(SUBSETS, parts.subsets.members, known)
         faults += subset_faults(parts.subsets, classification)
+    evaluate = parts.sections["evaluate"]
+    if isinstance(evaluate, EvaluateSpec):
+        faults += evaluate_faults(evaluate, top.task)
     return [*faults, *corpus_faults(top, parts.corpora, parts.maps)]
 
 
@@ -211,7 +214,7 @@ def _known_to_tables(parts: Parts) -> Known:
         _run_names(parts.models, parts.sections["head"], parts.fusions),
         (parts.top.targets if parts.top else None) or (),
         parts.corpora,
-        shown(parts.task),
+        showable(parts.task),
         parts.subsets.sizes if parts.subsets else None,
         len(parts.corpora) == 1 or bool(parts.subsets and parts.subsets.alone),
         None if faulty else settings,

@@ -83,6 +83,11 @@ class Recipe(Section):
         """`"classification"` with a `target`, `"regression"` with `targets`."""
         return "classification" if self.target else "regression"
 
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The metrics that are shown, by their fields; the first is the main one."""
+        return self.evaluate.shown(self.task)
+
     def protocols(self) -> list[Recipe]:
         """The recipe itself, its protocols beside it, and its repeats.
 

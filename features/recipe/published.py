@@ -26,8 +26,7 @@ from pydantic import Field
 from features.common.errors import RecipeError, nearest
 from features.common.sections import Among, Section, check_section, names_folder
 from features.common.walk import existing
-from features.recipe.known.metrics import shown
-from features.recipe.known.records import TASKS
+from features.recipe.evaluate import SHOWABLE
 from features.recipe.reading import read_recipe
 
 Stem = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$")]
@@ -35,7 +34,6 @@ Figure = Annotated[float, Field(allow_inf_nan=False)] | Literal["-"]
 Value = bool | int | float | str
 Needs = dict[str, Value | list[Value]]
 KINDS = ("run", "statistic", "k")
-SHOWN = tuple(metric for task in TASKS for metric in shown(task))
 _FURTHER = ("partition", "metric", "target", "corpus")
 
 
@@ -51,7 +49,7 @@ class Place(Section):
     statistic: Literal["mean", "deviation", "largest", "least"] | None = None
     k: Annotated[int, Field(ge=1)] | Literal["any"] | None = None
     partition: Literal["devel", "test"] | None = None
-    metric: Annotated[str, Among(SHOWN)] | None = None
+    metric: Annotated[str, Among(SHOWABLE)] | None = None
     target: str | None = None
     corpus: str | None = None
 

@@ -57,6 +57,7 @@ from features.common.progress import Progress
 from features.common.telling import Tell, silent
 from features.common.words import counted
 from features.recipe.fusion import SUBSETS, SubsetsSpec
+from features.recipe.known.metrics import METRICS
 from features.recipe.model import Recipe
 from fusion.align import align
 from fusion.subsets.classes import Classes
@@ -289,7 +290,7 @@ def problem_of(rows: MemberRows, method: str, by: Sequence[str]) -> SubsetProble
     if labels:
         truth = metrics.encode(rows.frame["true"].to_numpy(), labels, "truth")
         return Classes(truth, rows.values, method, by)
-    return Shares(_truths(rows.frame), rows.values)
+    return Shares(_truths(rows.frame), rows.values, by)
 
 
 def _truths(frame: pd.DataFrame) -> Floats:
@@ -382,7 +383,7 @@ def _of_part(
     for method in spec.methods:
         found = {}
         for name, rows in sets.items():
-            problem = problem_of(rows, method, spec.metrics)
+            problem = problem_of(rows, method, [METRICS[key].field for key in spec.metrics])
             key = f"{method}, {name}"
             found[name] = searched(problem, f"{corpus}: {key}" if corpus else key)
             if name == "scored":
@@ -539,8 +540,11 @@ class Scorer:
         truth = _truths(self.frame)
         scored = ~np.isnan(truth).all(axis=0)
         truth, combined = truth[:, scored], combined[:, scored]
-        resampled = intervals.regression_resampled(truth, combined, self._drawn)["spearman"]
-        return {"spearman": (mean_spearman(truth, combined), resampled.mean(axis=0))}
+        resampled = intervals.regression_resampled(truth, combined, self._drawn)
+        return {
+            metric: (mean_over_targets(metric, truth, combined), resampled[metric].mean(axis=0))
+            for metric in self.problem.metrics
+        }
 
 
 def _judge(
@@ -613,11 +617,13 @@ def _entry(choice: SearchChoice, spec: SubsetsSpec) -> ChosenSubset:
     )
 
 
-def mean_spearman(truth: Floats, prediction: Floats) -> float:
-    """Spearman's rho a target, then the mean; NaN where one is undefined.
+def mean_over_targets(metric: str, truth: Floats, prediction: Floats) -> float:
+    """A metric a target, then the mean; NaN where one is undefined.
 
     Parameters
     ----------
+    metric : str
+        Of `evaluate.metrics.metrics.REGRESSION`.
     truth : float64, shape (n, n_targets)
         NaN where masked; such a row is left out for that target.
     prediction : float64, shape (n, n_targets)
@@ -628,5 +634,5 @@ def mean_spearman(truth: Floats, prediction: Floats) -> float:
         warnings.simplefilter("ignore", metrics.ScoreWarning)
         for x, y in zip(truth.T, prediction.T, strict=True):
             known = ~np.isnan(x)
-            values.append(metrics.spearman(x[known], y[known]))
+            values.append(metrics.REGRESSION[metric](x[known], y[known]))
     return float(np.mean(values))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from evaluate.metrics import metrics
 from evaluate.metrics.calibration import shares
 from features.common.errors import RunError
 from fusion.methods import METHODS
+from fusion.subsets.confusions import Confusions, macro_f1_bounds
 from fusion.subsets.parts import (
     _TABLE_BYTES,
     _TILE_BYTES,
@@ -21,6 +23,10 @@ from fusion.subsets.parts import (
     SubsetParts,
 )
 from fusion.subsets.search import _LARGEST, SubsetProblem
+
+MACRO_F1 = "macro_f1"
+F1_DIGITS = 12
+"""To which macro F1 are compared: more than rounding moves, so that equal means equal."""
 
 # -- classes ---------------------------------------------------------------------------------
 
@@ -37,7 +43,7 @@ class Classes(SubsetProblem):
     method : str
         Of `features.recipe.known.fusion_methods.SUBSET_METHODS`.
     metrics : sequence of str
-        Of `uar` and `wa`.
+        Of `uar`, `wa` and `macro_f1`.
 
     Raises
     ------
@@ -69,6 +75,8 @@ class Classes(SubsetProblem):
             "wa": [1] * len(self._present),
         }
 
+        self._confusions = Confusions(truth, scores, method, self.combined)
+
     def screen(self, block: SubsetBlock, known: Mapping[str, float]) -> dict[str, Floats]:
         """Bounds from above of every metric: shape (n_heads, n_tails)."""
         right = np.zeros(
@@ -77,17 +85,23 @@ class Classes(SubsetProblem):
         for c, (packed, table) in enumerate(zip(self._packed, self._tables, strict=True)):
             sums = self.parts.head_sums(packed, block.heads, self._fields.start)
             _count(sums, table[:, block.tails], self._fields.signs, right[c])
-        return {
-            metric: np.tensordot(self._weights(metric), right, axes=1) for metric in self.metrics
-        }
+        return {metric: self._bounds(metric, right) for metric in self.metrics}
+
+    def _bounds(self, metric: str, right: Ints) -> Floats:
+        if metric == MACRO_F1:
+            return macro_f1_bounds(right, self.support[self._present], self.n_labels)
+        return np.asarray(np.tensordot(self._weights(metric), right, axes=1))
 
     def _weights(self, metric: str) -> Floats:
         if metric == "wa":
             return np.full(len(self._present), 1 / self.support.sum())
         return 1 / self.support[self._present] / len(self._present)
 
-    def exact(self, subsets: Ints, metric: str) -> tuple[list[int], Floats]:
-        """Whole numbers that order subsets of one size, and their scores."""
+    def exact(self, subsets: Ints, metric: str) -> tuple[list[Any], Floats]:
+        """Numbers that order subsets of one size, and their scores: whole but for macro F1."""
+        if metric == MACRO_F1:
+            values = metrics.scores_of(self._confusions.of(subsets))[metric]
+            return np.round(values, F1_DIGITS).tolist(), values
         right = self.right(subsets)
         units = np.array(self._units[metric], dtype=object)
         keys = (right.astype(object) * units).sum(axis=1).tolist()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from evaluate.metrics import metrics
 from fusion.methods import mean
+from fusion.subsets.concordance import Concordance
 from fusion.subsets.parts import (
     _BINNED,
     _BINNED_ROWS,
@@ -23,50 +24,65 @@ from fusion.subsets.parts import (
 )
 from fusion.subsets.search import NEAR, SubsetProblem, members_of
 
+Score = Callable[[Floats, Floats], float]
+
 # -- shares ----------------------------------------------------------------------------------
 
 
 class Shares(SubsetProblem):
-    """Regression values of several models, combined by their mean; Spearman's rho.
+    """Regression values of several models, combined by their mean; Spearman's rho and CCC.
 
-    Not additive: every subset has ranks of its own. In a large search those of bins bound rho from
-    above (`fusion.subsets.rank_bins`), and only what can reach the best is sorted. A sum carries
-    the rank of the truth in its last bits, so that one sort of whole numbers gives all that rho
-    needs. Where two sums are so near that rounding could change their order, or equal, rho is
-    computed from the values themselves.
+    CCC is made of the members' covariances. Rho is not additive: every subset has ranks of its own.
+    In a large search those of bins bound it from above (`fusion.subsets.rank_bins`), and only what
+    can reach the best is sorted. A sum carries the rank of the truth in its last bits, so that one
+    sort of whole numbers gives all that rho needs. Where two sums are so near that rounding could
+    change their order, or equal, rho is computed from the values themselves.
 
     Parameters
     ----------
     truth : float64, shape (n, n_targets)
         NaN where masked; such a row is left out for that target.
     values : float64, shape (n_members, n, n_targets)
+    by : sequence of str
+        Of `spearman` and `ccc`.
     binned : bool, optional
         Whether bins are used; by default where they are worth their compiling.
     """
 
-    def __init__(self, truth: Floats, values: Floats, *, binned: bool | None = None) -> None:
-        self.metrics = ("spearman",)
+    def __init__(
+        self,
+        truth: Floats,
+        values: Floats,
+        by: Sequence[str] = ("spearman",),
+        *,
+        binned: bool | None = None,
+    ) -> None:
+        self.metrics = tuple(by)
         self.n_members = len(values)
         self.truth, self.values = truth, values
         scored = np.flatnonzero(~np.isnan(truth).all(axis=0))
         self._targets = [_Target(truth[:, t], values[:, :, t]) for t in scored]
         size = sum(len(target.ranks) for target in self._targets)
         self.parts = SubsetParts(self.n_members, 8 * size, max(1, min(_BLOCK, _SORTED // size)))
+        self._concordances = [Concordance(target.truth, target.values) for target in self._targets]
         worth = len(truth) <= _BINNED_ROWS and size << self.n_members > _BINNED
         self.binned = worth if binned is None else binned
         self._tables = [self.parts.table(target.units) for target in self._targets if self.binned]
 
     def screen(self, block: SubsetBlock, known: Mapping[str, float]) -> dict[str, Floats]:
-        """Bounds from above of the mean rho over targets: shape (n_heads, n_tails)."""
+        """Bounds from above of the means over targets: shape (n_heads, n_tails)."""
         masks = self.parts.masks(block)
         size = block.heads.shape[1] + len(self.parts.tails[block.tails.start])
         subsets = members_of(masks.ravel(), self.n_members, size)
-        if self.binned:
-            upper = self._bounds(block).ravel()
-            self._tighten(upper, subsets, known["spearman"])
-        else:
-            upper = self.scores(subsets, "spearman")
-        return {"spearman": upper.reshape(masks.shape)}
+        found = {}
+        for metric in self.metrics:
+            if metric == "spearman" and self.binned:
+                upper = self._bounds(block).ravel()
+                self._tighten(upper, subsets, known["spearman"])
+            else:
+                upper = self.scores(subsets, metric)
+            found[metric] = upper.reshape(masks.shape)
+        return found
 
     def _bounds(self, block: SubsetBlock) -> Floats:
         """Bounds by the ranks of bins: shape (n_heads, n_tails)."""
@@ -95,6 +111,8 @@ class Shares(SubsetProblem):
 
     def scores(self, subsets: Ints, metric: str) -> Floats:
         """Scores of subsets of one size, shape (q, k), within `NEAR`."""
+        if metric == "ccc":
+            return np.mean([target.of(subsets) for target in self._concordances], axis=0)
         total = np.zeros(len(subsets))
         for target in self._targets:
             step = max(1, _PIECE // len(target.ranks))
@@ -108,7 +126,10 @@ class Shares(SubsetProblem):
 
     def exact(self, subsets: Ints, metric: str) -> tuple[list[float], Floats]:
         """Scores of subsets of one size, shape (q, k), as `evaluate.metrics.metrics` gives them."""
-        values = np.array([np.mean([t.exact(subset) for t in self._targets]) for subset in subsets])
+        score = metrics.REGRESSION[metric]
+        values = np.array(
+            [np.mean([t.exact(subset, score) for t in self._targets]) for subset in subsets]
+        )
         return values.tolist(), values
 
     def combined(self, subset: Sequence[int]) -> Floats:
@@ -164,9 +185,9 @@ class _Target:
         rho[near] = [self.exact(subset) for subset in subsets[near]]
         return rho
 
-    def exact(self, subset: Sequence[int]) -> float:
-        """Spearman's rho of a subset, as `evaluate.metrics.metrics` gives it."""
+    def exact(self, subset: Sequence[int], score: Score = metrics.spearman) -> float:
+        """A score of a subset, as `evaluate.metrics.metrics` gives it."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", metrics.ScoreWarning)
             prediction = mean(self.values[np.asarray(subset)][:, :, None])[:, 0]
-            return metrics.spearman(self.truth, prediction)
+            return score(self.truth, prediction)

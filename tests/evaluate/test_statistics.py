@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from evaluate.metrics import metrics
 from evaluate.runs.arrays import speakers
 from evaluate.runs.folders import fusion_folder, run_folder, statistics_path
 from evaluate.scores import gaps, names, score
@@ -67,6 +68,33 @@ def made_statistics(recipe: Recipe, tmp_path: Path) -> tuple[list[score.Scored],
     return scored, statistics.make_statistics(recipe, scored, tmp_path / "runs")
 
 
+@pytest.mark.parametrize(
+    ("task", "shown"),
+    [("classification", ["macro-f1", "uar"]), ("regression", ["ccc", "spearman", "pearson"])],
+)
+def test_what_is_shown_is_compared(tmp_path: Path, task: str, shown: list[str]) -> None:
+    recipe, frames = finished(tmp_path, task, f"{MORE}\nshow = {shown}")
+    scored, found = made_statistics(recipe, tmp_path)
+    fields = tuple(key.replace("-", "_") for key in shown)
+    for partition, part in found.partitions.items():
+        assert tuple(part.metrics) == fields
+        assert part.complementarity is not None
+        for metric in fields:
+            of_run = {one.name: one.scores.partitions[partition].metrics[metric] for one in scored}
+            compared = part.metrics[metric]
+            for name, value in compared.scores.items():
+                assert value == pytest.approx(of_run[name].value)
+            assert compared.best == max(
+                compared.scores, key=lambda name: compared.scores[name] or 0
+            )
+            adds = part.complementarity.contributions[metric]
+            assert adds.whole == pytest.approx(of_run["fusion/mean"].value)
+            assert adds.models["one"].alone == pytest.approx(of_run["one"].value)
+    titles = [names.NAMES[metric] for metric in fields]
+    text = made.table(recipe, scored, found)
+    assert [text.index(name) for name in titles] == sorted(text.index(name) for name in titles)
+
+
 @pytest.mark.parametrize("task", ["regression", "classification"])
 def test_every_pair_is_that_of_the_two_runs(tmp_path: Path, task: str) -> None:
     recipe, frames = finished(tmp_path, task)
@@ -76,7 +104,7 @@ def test_every_pair_is_that_of_the_two_runs(tmp_path: Path, task: str) -> None:
     for partition, part in found.partitions.items():
         assert part.systems == ("one", "two", "fusion/mean")
         assert part.n_dropped == 0
-        for metric in names.SHOWN[task]:
+        for metric in recipe.shown:
             one = part.metrics[metric]
             assert len(one.pairs) == 3
             holm = comparisons.holm([pair.p for pair in one.pairs])
@@ -150,14 +178,15 @@ def test_subsets_are_scored_as_the_fusion_stage_would(rng: np.random.Generator) 
     codes = np.array([made.LABELS.index(one) for one in frames["a"]["true"]])
     stack = np.stack([frame[columns].to_numpy() for frame in frames.values()])
     subsets = np.array([[True, True, False], [True, False, True], [True, True, True]])
-    found = statistics.value_of_classes(codes, stack, ("uar", "wa"), subsets)
+    found = statistics.value_of_classes(codes, stack, ("uar", "wa", "macro_f1"), subsets)
     for subset, values in zip(subsets, found, strict=True):
         chosen = {name: frames[name] for name, on in zip("abc", subset, strict=True) if on}
-        expected = statistics._scores(
-            frames["a"]["true"].to_numpy(), fused(chosen)["pred"].to_numpy(),
-            made.LABELS, "classification",
-        )  # fmt: skip
-        assert values.tolist() == pytest.approx([expected["uar"], expected["wa"]])
+        said = fused(chosen)["pred"].to_numpy()
+        truth = frames["a"]["true"].to_numpy()
+        expected = [
+            f(truth, said, made.LABELS) for f in (metrics.uar, metrics.wa, metrics.macro_f1)
+        ]
+        assert values.tolist() == pytest.approx(expected)
 
 
 def test_what_cannot_be_compared_is_left_out_by_name(tmp_path: Path, monkeypatch) -> None:

@@ -551,3 +551,25 @@ def test_the_engine_of_an_extraction_is_recorded_where_it_was_chosen(tmp_path: P
     assert chosen.resolved()["extract"]["engine"] == "reference"
     with pytest.raises(RecipeError, match="engine"):
         load_recipe(write(tmp_path, f'{GOOD}\n[extract]\nengine = "other"\n'))
+
+
+def test_what_is_shown_goes_with_the_task(tmp_path: Path) -> None:
+    plain = load_recipe(write(tmp_path, GOOD))
+    assert plain.shown == ("uar", "wa")
+    assert "show" not in plain.resolved()["evaluate"]
+    other = load_recipe(write(tmp_path, GOOD), settings=["evaluate.show=[macro-f1, wa]"])
+    assert other.shown == ("macro_f1", "wa")
+    assert other.resolved()["evaluate"]["show"] == ["macro-f1", "wa"]
+    for given, fault in (
+        ("[ccc]", r"\[evaluate\] show: got 'ccc', for classification: uar, wa, macro-f1"),
+        ("[mse]", r"\[evaluate\] show: got 'mse', allowed: 'spearman', "),
+        ("[uar, uar]", r"\[evaluate\] show: got .*, one is named twice"),
+    ):
+        with pytest.raises(RecipeError, match=fault):
+            load_recipe(write(tmp_path, GOOD), settings=[f"evaluate.show={given}"])
+
+
+def test_the_default_metrics_of_subsets_stay_what_they_were(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, GOOD + "\n[fusion.subsets]\n"))
+    assert recipe.subsets is not None
+    assert recipe.subsets.metrics == ["uar", "wa"]

@@ -6,16 +6,19 @@ import itertools
 import json
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
-from sklearn.metrics import accuracy_score, balanced_accuracy_score
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
+from evaluate.metrics.metrics import ccc, scores_of
 from features.common.errors import RunError
 from features.recipe.known.fusion_methods import SUBSET_METHODS
 from fusion.methods import METHODS, mean
 from fusion.subsets.classes import Classes
+from fusion.subsets.confusions import macro_f1_bounds
 from fusion.subsets.search import (
     NEAR,
     TIES_KEPT,
@@ -29,7 +32,11 @@ from fusion.subsets.search import (
 )
 from fusion.subsets.targets import Shares
 
-SCORES: dict[str, Callable[..., float]] = {"uar": balanced_accuracy_score, "wa": accuracy_score}
+SCORES: dict[str, Callable[..., float]] = {
+    "uar": balanced_accuracy_score,
+    "wa": accuracy_score,
+    "macro_f1": partial(f1_score, average="macro", zero_division=np.nan),
+}
 
 
 def classes(
@@ -40,6 +47,15 @@ def classes(
     scores = rng.normal(size=(n_members, n, n_labels))
     scores[:, np.arange(n), truth] += 0.5
     return truth, scores
+
+
+def f1_by_hand(truth: np.ndarray, predicted: np.ndarray) -> float:
+    """Mean over the classes that are true or said of twice the right rows over both counts."""
+    either = np.union1d(truth, predicted)
+    return float(np.mean([
+        2 * ((truth == c) & (predicted == c)).sum() / ((truth == c).sum() + (predicted == c).sum())
+        for c in either
+    ]))  # fmt: skip
 
 
 def by_brute_force(
@@ -53,6 +69,8 @@ def by_brute_force(
         right = predicted == truth
         recalls = [right[truth == label].mean() for label in present]
         found[subset] = float(np.mean(recalls if metric == "uar" else right))
+        if metric == "macro_f1":
+            found[subset] = f1_by_hand(truth, predicted)
     best = max(found.values())
     ties = [subset for subset, value in found.items() if value > best - 1e-12]
     predicted = np.nanargmax(METHODS[method](scores[list(ties[-1])]), axis=1)
@@ -73,7 +91,7 @@ def test_winners_and_ties_are_those_of_brute_force(
     rng: np.random.Generator, method: str, n_members: int, n: int, n_labels: int
 ) -> None:
     truth, scores = classes(rng, n_members, n, n_labels)
-    problem = Classes(truth, scores, method, ["uar", "wa"])
+    problem = Classes(truth, scores, method, list(SCORES))
     for k in range(1, n_members + 1):
         state = search(problem, k)
         assert state.n_subsets == math.comb(n_members, k)
@@ -90,12 +108,13 @@ def test_a_class_that_a_fold_lacked_cannot_win(rng: np.random.Generator, method:
     truth, scores = classes(rng, 6, 50, 4)
     scores[:, :20, 2] = np.nan
     assert (truth[:20] == 2).any()
-    problem = Classes(truth, scores, method, ["uar"])
+    problem = Classes(truth, scores, method, list(SCORES))
     for k in (1, 3, 6):
-        value, ties = by_brute_force(truth, scores, method, "uar", k)
-        best = search(problem, k).best["uar"]
-        assert (best.value, best.count) == (pytest.approx(value, abs=1e-12), len(ties))
-        assert named(best, 6, k) == ties[:TIES_KEPT]
+        state = search(problem, k)
+        for metric, best in state.best.items():
+            value, ties = by_brute_force(truth, scores, method, metric, k)
+            assert (best.value, best.count) == (pytest.approx(value, abs=1e-12), len(ties))
+            assert named(best, 6, k) == ties[:TIES_KEPT]
     scores[3, 5, 0] = np.nan
     with pytest.raises(RunError, match="lack the scores of different classes, first in row 6"):
         Classes(truth, scores, method, ["uar"])
@@ -105,13 +124,42 @@ def test_a_class_that_a_fold_lacked_cannot_win(rng: np.random.Generator, method:
 def test_scores_that_tie_exactly(rng: np.random.Generator, method: str) -> None:
     truth, scores = classes(rng, 6, 40, 3)
     scores = np.rint(scores)  # sums of whole numbers: the first class of the list wins many rows
-    problem = Classes(truth, scores, method, ["uar", "wa"])
+    problem = Classes(truth, scores, method, list(SCORES))
     for k in range(1, 7):
         state = search(problem, k)
         for metric in SCORES:
             value, ties = by_brute_force(truth, scores, method, metric, k)
             assert state.best[metric].count == len(ties)
             assert state.best[metric].value == pytest.approx(value, abs=1e-12)
+
+
+@pytest.mark.parametrize("method", SUBSET_METHODS)
+def test_macro_f1_where_a_class_of_the_list_is_never_true(
+    rng: np.random.Generator, method: str
+) -> None:
+    truth, scores = classes(rng, 6, 40, 4)
+    truth %= 3
+    scores[:, :, 3] += 0.4
+    problem = Classes(truth, scores, method, ["macro_f1"])
+    for k in (1, 2, 5):
+        value, ties = by_brute_force(truth, scores, method, "macro_f1", k)
+        best = search(problem, k).best["macro_f1"]
+        assert (best.value, best.count) == (pytest.approx(value, abs=1e-12), len(ties))
+
+
+def test_no_confusion_matrix_has_a_higher_macro_f1_than_its_bound(
+    rng: np.random.Generator,
+) -> None:
+    for n_present, n_labels in ((3, 3), (3, 5), (1, 2)):
+        matrices = rng.integers(0, 6, (200, n_labels, n_labels))
+        matrices[:, np.arange(n_labels), np.arange(n_labels)] += rng.integers(0, 30, n_labels)
+        matrices[:, n_present:] = 0
+        for matrix in matrices:
+            support = matrix.sum(axis=1)[:n_present]
+            if support.all():
+                right = np.diagonal(matrix)[:n_present]
+                bound = macro_f1_bounds(right, support, n_labels)
+                assert scores_of(matrix)["macro_f1"] <= bound + 1e-12
 
 
 def test_scores_of_any_size(rng: np.random.Generator) -> None:
@@ -224,6 +272,37 @@ def test_winners_of_shares_are_those_of_brute_force(
         best = search(problem, k, jobs=2).best["spearman"]
         assert (best.value, best.count) == (top, len(ties))
         assert named(best, 8, k) == ties[:TIES_KEPT]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda values, rng: values, lambda values, rng: 1e9 + values, scaled, with_one_outlier],
+    ids=["free", "far from 0", "scales", "outlier"],
+)
+def test_ccc_of_every_subset(
+    rng: np.random.Generator,
+    change: Callable[[np.ndarray, np.random.Generator], np.ndarray],
+) -> None:
+    truth = rng.random((60, 2))
+    values = change(truth + rng.normal(size=(8, 60, 2)), rng)
+    values[6] = values[2]
+    values[5] = 2 * truth.mean() - values[4]  # together they are constant
+    truth[:9, 0] = np.nan
+    problem = Shares(truth, values, ["ccc", "spearman"])
+    for k in (1, 2, 4, 8):
+        subsets = list(itertools.combinations(range(8), k))
+        known = ~np.isnan(truth)
+        expected = np.array([
+            np.mean([ccc(x[at], y[at]) for x, y, at in
+                     zip(truth.T, mean(values[list(s)]).T, known.T, strict=True)])
+            for s in subsets
+        ])  # fmt: skip
+        np.testing.assert_allclose(problem.scores(np.array(subsets), "ccc"), expected, atol=NEAR)
+        best = search(problem, k).best
+        assert best["ccc"].value == pytest.approx(np.nanmax(expected), abs=1e-12)
+        assert np.nanmax(expected) - expected[subsets.index(named(best["ccc"], 8, k)[0])] < 1e-12
+        alone = search(Shares(truth, values), k).best["spearman"]
+        assert (best["spearman"].value, best["spearman"].masks) == (alone.value, alone.masks)
 
 
 @ways_to_rank

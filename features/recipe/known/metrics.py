@@ -71,11 +71,12 @@ METRICS = by_key(
         Metric("spearman", REGRESSION, "Spearman's rho", -1, 1, select="spearman", shown=True,
                of_subsets=True),
         Metric("pearson", REGRESSION, "Pearson's r", -1, 1),
-        Metric("ccc", REGRESSION, "CCC", -1, 1),
+        Metric("ccc", REGRESSION, "CCC", -1, 1, select="ccc", of_subsets=True),
         Metric("uar", CLASSIFICATION, "UAR", 0, 1, over_classes=True, select="uar", shown=True,
                of_subsets=True),
         Metric("wa", CLASSIFICATION, "WA", 0, 1, select="wa", shown=True, of_subsets=True),
-        Metric("macro-f1", CLASSIFICATION, "macro F1", 0, 1, over_classes=True),
+        Metric("macro-f1", CLASSIFICATION, "macro F1", 0, 1, over_classes=True, select="macro-f1",
+               of_subsets=True),
     ]
 )  # fmt: skip
 
@@ -86,7 +87,7 @@ def selections(task: str) -> tuple[str, ...]:
     Examples
     --------
     >>> selections("classification")
-    ('uar', 'wa')
+    ('uar', 'wa', 'macro-f1')
     """
     return tuple(METRICS[key].select for key in of_task(METRICS, task) if METRICS[key].select)
 
@@ -94,6 +95,11 @@ def selections(task: str) -> tuple[str, ...]:
 def shown(task: str) -> tuple[str, ...]:
     """What is shown of a task where the recipe does not say."""
     return tuple(key for key in of_task(METRICS, task) if METRICS[key].shown)
+
+
+def showable(task: str) -> tuple[str, ...]:
+    """What `[evaluate] show` may name, of a task: tables mark the highest as the best."""
+    return tuple(key for key in of_task(METRICS, task) if METRICS[key].higher_is_better)
 
 
 def of_subsets(task: str) -> tuple[str, ...]:
