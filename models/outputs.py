@@ -31,7 +31,7 @@ OURS = ["models.column_weights.ColumnWeights", "models.exact.neighbours.CosineNe
 OUTPUTS = (PREDICTIONS, INNER, SEARCH, HEAD)
 
 
-def _frame(
+def prediction_rows(
     problem: Problem,
     rows: pd.DataFrame,
     positions: Positions,
@@ -39,7 +39,23 @@ def _frame(
     fold: str,
     values: NDArray[np.float64],
 ) -> pd.DataFrame:
-    """Rows of `predictions.csv` or `inner.csv`."""
+    """Rows of `predictions.csv` or `inner.csv`.
+
+    Parameters
+    ----------
+    problem : Problem
+    rows : DataFrame
+        Of the problem.
+    positions : int64, shape (n,)
+        Of the rows that are predicted.
+    partition, fold : str
+    values : float64, shape (n, n_targets) or (n, n_labels)
+
+    Returns
+    -------
+    DataFrame
+        Its index is that of the rows.
+    """
     part = rows.iloc[positions]
     frame = part[["corpus", "utterance"]].assign(partition=partition, fold=fold)
     frame["speaker"] = part["speaker"]
@@ -55,14 +71,15 @@ def _frame(
     return pd.concat([frame, pd.DataFrame(columns, index=frame.index)], axis=1)
 
 
-def _write(path: Path, frames: Sequence[pd.DataFrame], order: Sequence[str]) -> None:
+def write_sorted(path: Path, frames: Sequence[pd.DataFrame], order: Sequence[str]) -> None:
+    """Write rows of predictions in an order of columns, and in it of the table's rows."""
     frame = pd.concat(frames)
     frame["_row"] = frame.index  # the position in the table: sorted by key
     frame = frame.sort_values([*order, "_row"], kind="stable").drop(columns="_row")
     write_predictions(path, frame)
 
 
-def _chosen(choice: Choice, problem: Problem) -> list[dict[str, Any]]:
+def chosen_cells(choice: Choice, problem: Problem) -> list[dict[str, Any]]:
     """The chosen cells as JSON-able values."""
     names = problem.names if len(choice.cells) > 1 else [None]
     return [

@@ -15,7 +15,7 @@ from features.common.findings import some
 from features.matrix import Matrix
 from features.splits.folds import Fold, Plan
 from models.fits import Fitting
-from models.outputs import _frame
+from models.outputs import prediction_rows
 from models.problem import Problem
 from models.search import Choice, Inner, Refit, refit, search, search_each, searches
 from models.spool import Spool
@@ -49,13 +49,15 @@ def one_fold(
     if not plan.final:
         choice = last = search(problem, plan.inner[0], fits, "devel", known)
         # The chosen cell was fitted on train and applied to devel already: no fit to repeat.
-        outcome.predictions.append(_frame(problem, rows, devel, "devel", fold.name, choice.values))
+        outcome.predictions.append(
+            prediction_rows(problem, rows, devel, "devel", fold.name, choice.values)
+        )
         inner.add(fold.name, outcome.predictions[0])
         outcome.choices = {fold.name: choice}
     else:
         inners = [Inner(plan.inner[0], "train"), Inner(plan.final, ALL)]
         choice, last = searches(problem, inners, fits)
-        frame = _frame(problem, rows, choice.positions, "inner", fold.name, choice.values)
+        frame = prediction_rows(problem, rows, choice.positions, "inner", fold.name, choice.values)
         inner.add(fold.name, frame)
         outcome.choices = {fold.name: choice, ALL: last}
         if len(devel):
@@ -70,7 +72,9 @@ def one_fold(
     for (name, refitted), (values, head) in zip(wanted.items(), fitted, strict=True):
         outcome.head = head if head is not None else outcome.head
         for held in refitted.tests:
-            outcome.predictions.append(_frame(problem, rows, held, name, fold.name, values[0]))
+            outcome.predictions.append(
+                prediction_rows(problem, rows, held, name, fold.name, values[0])
+            )
     outcome.notes = [
         *_unseen(problem, Fold("devel", learn, devel)),
         *_unseen(problem, Fold("test", both, test)),
@@ -101,7 +105,9 @@ def cross_validation(
     names = [*(fold.name for fold in plan.folds), ALL]
     for name, choice in zip(names, search_each(problem, inners, fits), strict=True):
         if name != ALL:
-            inner.add(name, _frame(problem, rows, choice.positions, "inner", name, choice.values))
+            inner.add(
+                name, prediction_rows(problem, rows, choice.positions, "inner", name, choice.values)
+            )
         outcome.choices[name] = choice.without_rows()
 
     def wanted() -> Iterator[Refit]:
@@ -113,7 +119,7 @@ def cross_validation(
     *fitted, (_, outcome.head) = refit(problem, wanted(), fits)
     for fold, (values, _) in zip(plan.folds, fitted, strict=True):
         outcome.predictions.append(
-            _frame(problem, rows, fold.test, fold.partition, fold.name, values[0])
+            prediction_rows(problem, rows, fold.test, fold.partition, fold.name, values[0])
         )
     return outcome
 

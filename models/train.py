@@ -49,7 +49,7 @@ from models.fits import Fits, route
 from models.folds import DividedRows, Divisions, truths
 from models.heads import check_grid
 from models.layer_weights import WeightedFits
-from models.outputs import HEAD, OUTPUTS, _chosen, _write, save_head, summary
+from models.outputs import HEAD, OUTPUTS, chosen_cells, save_head, summary, write_sorted
 from models.problem import Positions, Problem
 from models.protocols import ProtocolResult, cross_validation, one_fold
 from models.spool import Spool
@@ -293,7 +293,7 @@ def _write_files(task: Task, result: Trained, inner: Spool, folder: Path) -> Non
     (folder / SCORES).unlink(missing_ok=True)
     outcome = result.outcome
     order = ["partition", "fold"] if task.one_fold else []
-    _write(folder / PREDICTIONS, outcome.predictions, order)
+    write_sorted(folder / PREDICTIONS, outcome.predictions, order)
     inner.write()
     table = pd.concat([choice.table.assign(fold=name) for name, choice in outcome.choices.items()])
     table = table[["fold", *table.columns.drop("fold")]]
@@ -311,7 +311,7 @@ def _record(task: Task, result: Trained) -> dict[str, Any]:
         "layer": task.layer,
         "title": task.title,
         "recipe": recipe.resolved(),
-        "chosen": {name: _chosen(choice, task.problem) for name, choice in choices.items()},
+        "chosen": {name: chosen_cells(choice, task.problem) for name, choice in choices.items()},
         "split": found.record(),
         "seeds": {"split": recipe.split.seed, "head": recipe.head.random_state},
         "stores": matrix.identity,
