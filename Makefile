@@ -55,6 +55,8 @@ locking := $(if $(filter-out 0,$(WAIT)),--wait) $(if $(filter-out 0,$(BREAK_LOCK
 set := $(if $(strip $(SET)),--set '$(subst ','\'',$(SET))')
 some := $(if $(CORPUS),--corpus "$(CORPUS)") $(set)
 cluster := $(if $(CLUSTER),--cluster "$(CLUSTER)")
+# Of several targets on one line, the last that scores prints the tables.
+before = $(if $(filter $(1),$(MAKECMDGOALS)),--quiet)
 compare = exec "$(PY)" -m evaluate compare $(or $(COMPARE),$(if $(A),"$(A)") $(if $(B),"$(B)")) $(if $(TO),--to "$(TO)")
 both = test -n "$(or $(word 2,$(COMPARE)),$(and $(A),$(B)))" || { echo 'two folders of runs are compared:' \
 	'make compare A=runs/a B=runs/b [TO=table.csv], make report COMPARE="runs/a runs/b"; got' \
@@ -101,7 +103,7 @@ lint-split: $(READY)  ## what the sides of a recipe's folds share; training chec
 train: $(READY)  ## stores -> heads and predictions, on the CPU
 	@exec "$(PY)" -m models "$(RECIPE)" --data "$(DATA)" $(where) --jobs $(JOBS) $(some) $(forced) \
 		--allow-failures $(ALLOW_FAILURES) $(cluster) $(if $(MODEL),--model "$(MODEL)")
-	@exec "$(PY)" -m evaluate score "$(RECIPE)" $(where) $(some)
+	@exec "$(PY)" -m evaluate score "$(RECIPE)" $(where) $(some) $(call before,fuse score report)
 
 layers: $(READY)  ## heads on every layer of the stores; which layer is best
 	@exec "$(PY)" -m models "$(RECIPE)" --layers --data "$(DATA)" $(where) --jobs $(JOBS) $(some) $(forced) \
@@ -110,10 +112,10 @@ layers: $(READY)  ## heads on every layer of the stores; which layer is best
 
 fuse: $(READY)  ## predictions -> fused predictions and scores
 	@exec "$(PY)" -m fusion "$(RECIPE)" $(where) $(some) $(forced)
-	@exec "$(PY)" -m evaluate score "$(RECIPE)" $(where) $(some)
+	@exec "$(PY)" -m evaluate score "$(RECIPE)" $(where) $(some) $(call before,score report)
 
 score: $(READY)  ## score finished runs again (new statistics need no new training)
-	@exec "$(PY)" -m evaluate score "$(RECIPE)" $(where) $(some) --force
+	@exec "$(PY)" -m evaluate score "$(RECIPE)" $(where) $(some) --force $(call before,report)
 
 report: $(READY)  ## pages of a recipe's runs, tables, figures; COMPARE="runs/a runs/b": a page of two recipes' runs
 	@$(if $(strip $(COMPARE)),$(both) $(compare) --report,exec "$(PY)" -m evaluate report "$(RECIPE)" --data "$(DATA)" $(where) $(some))

@@ -51,7 +51,7 @@ from features.stores.read import Store
 from features.survey import Survey, survey
 from features.utterances import Table, read_table
 
-REMARK = 100
+REMARK = 72
 """Characters of a remark on a corpus that are shown."""
 
 

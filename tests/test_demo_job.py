@@ -44,7 +44,15 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.returncode == 0, done.stdout
     assert "fused: mean (mean of 3)" in done.stdout
     assert "wav2vec2-tiny (untrained)" in done.stdout
+    assert too_much(done.stdout, folder) == []
     return folder
+
+
+def too_much(text: str, folder: Path) -> list[str]:
+    """What a demo prints beyond 40 lines of 80 columns; names of folders are those of a clone."""
+    lines = text.replace(f"{folder}/", "").splitlines()
+    progress = [line for line in lines if line.endswith(" left")]  # more the slower the machine
+    return [*(line for line in lines if len(line) > 80), *lines[40 + len(progress) :]]
 
 
 def rho(folder: Path, run: str) -> float:
@@ -86,6 +94,8 @@ def test_a_second_time_nothing_is_left_to_do(demo: Path) -> None:
     assert len(before) == 6
     again = make(demo, "demo")
     assert again.returncode == 0, again.stdout
+    assert too_much(again.stdout, demo) == []
+    assert again.stdout.count("Spearman's rho, mean of 9 targets") == 1
     assert again.stdout.count("600 of 600 cached, nothing to do") == 3
     for one in (*SINGLE, "fusion mean"):
         assert any(one in x and "nothing to do" in x for x in again.stdout.splitlines()), one

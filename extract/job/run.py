@@ -130,10 +130,10 @@ def _compute_missing(
     padded_s = padded_seconds(batches, work.target.least_s)
     before = counted(work.sealed_before, "utterance")
     sealed = f", {before} sealed before" if work.sealed_before else ""
-    tell(
-        f"{name}: {counted(len(left), 'batch', 'batches')} on {device}, {audio_s:,.0f} s of audio, "
-        f"{padded_s / max(audio_s, 1e-9):.2f}x padded{sealed}"
-    )
+    if sealed or device != "cpu":
+        batches_on = f"{counted(len(left), 'batch', 'batches')} on {device}"
+        padded = f"{padded_s / max(audio_s, 1e-9):.2f}x padded"
+        tell(f"{name}: {batches_on}, {audio_s:,.0f} s of audio, {padded}{sealed}")
     whole = Slab(work.target, folder, plan.name, [])
     items = functools.partial(items_of, work.survey)
     progress = Progress(name, audio_s, "s of audio")

@@ -257,7 +257,8 @@ class Work:
 
     def __str__(self) -> str:
         n = len(self.survey.rows)
-        head = f"{self.corpus}/{self.target.title}: {self.n_cached} of {n} cached"
+        name = f"{self.corpus}/{self.target.title}"
+        head = f"{name}: {self.n_cached} of {n} cached"
         if self.failures:
             listed = failures_path(self.path)
             where = f"see {listed}" if listed.exists() else "unreadable"
@@ -266,10 +267,12 @@ class Work:
             return f"{head}, nothing to do"
         damaged = f", {self.n_damaged} damaged" if self.n_damaged else ""
         leaving = f", {self.leaving} to be removed" if self.leaving else ""
-        return (
-            f"{head}{damaged}{leaving}, {len(self.jobs)} to do ({self.audio_s:,.0f} s of audio), "
-            f"needs {size(self.bytes_needed)} of disk"
+        to_do = (
+            f"{len(self.jobs)} to do ({self.audio_s:,.0f} s of audio, "
+            f"{size(self.bytes_needed)} of disk)"
         )
+        anew = len(self.jobs) == n and not (damaged or leaving)
+        return f"{name}: {to_do}" if anew else f"{head}{damaged}{leaving}, {to_do}"
 
 
 def plan_work(
@@ -380,5 +383,5 @@ def summary(work: Work) -> str:
     if work.failures:
         text += f", {len(work.failures)} failed (see {failures_path(work.path)})"
     if work.computed:
-        text += f", in {duration(work.elapsed_s)} ({rate:.1f} s of audio a second)"
+        text += f", in {duration(work.elapsed_s)} ({rate:.1f}x real time)"
     return text

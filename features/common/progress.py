@@ -1,4 +1,4 @@
-"""How far long work is: a line that is redrawn, or lines where nobody watches."""
+"""How far long work is: a line that is redrawn, or lines, ever rarer, where nobody watches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator
 
 from features.common.command import TELL_AFTER_S
 
-PLAIN_EVERY_S = 30.0
+PLAIN_EVERY_S = 60.0
+"""Between the first two plain lines; then twice as long each time, up to `PLAIN_AT_LEAST_S`."""
+PLAIN_AT_LEAST_S = 300.0
 
 REDRAW_EVERY_S = 0.2
 
@@ -48,7 +50,7 @@ def size(n_bytes: float) -> str:
 
 
 class Progress:
-    """Done of total, rate and time left: redrawn on a terminal, else a plain line every 30 s.
+    """Done of total, rate and time left: redrawn on a terminal, else plain lines, ever rarer.
 
     Parameters
     ----------
@@ -69,6 +71,7 @@ class Progress:
         self._start = time.monotonic()
         plain = PLAIN_EVERY_S if first_s is None else first_s
         self._next = self._start + (REDRAW_EVERY_S if self._terminal else plain)
+        self._plain_s = PLAIN_EVERY_S
         self._width = 0
         self._now: Callable[[], str] | None = None
 
@@ -77,7 +80,7 @@ class Progress:
         self.done += amount
         now = time.monotonic()
         if now >= self._next:
-            self._next = now + (REDRAW_EVERY_S if self._terminal else PLAIN_EVERY_S)
+            self._next = now + self._pause()
             self._show(self.line(now - self._start))
 
     @contextlib.contextmanager
@@ -96,7 +99,7 @@ class Progress:
             while not over.wait(pause):
                 if now():
                     self._show(self.line(time.monotonic() - self._start))
-                    pause = REDRAW_EVERY_S if self._terminal else PLAIN_EVERY_S
+                    pause = self._pause()
 
         ticking = threading.Thread(target=tick, daemon=True)
         self._now = now
@@ -115,8 +118,15 @@ class Progress:
         now = self._now() if self._now else ""
         return (
             f"{self.label}: {self.done:,.0f} of {self.total:,.0f} {self.unit}"
-            f", {rate:.1f} a second{left}{'; ' + now if now else ''}"
+            f", {rate:.1f}/s{left}{'; ' + now if now else ''}"
         )
+
+    def _pause(self) -> float:
+        """Seconds until the line after this one."""
+        if self._terminal:
+            return REDRAW_EVERY_S
+        pause, self._plain_s = self._plain_s, min(2 * self._plain_s, PLAIN_AT_LEAST_S)
+        return pause
 
     def close(self) -> float:
         """Clear the line and return the seconds since the start."""

@@ -226,13 +226,11 @@ def make_subsets(
 
 
 def _line(row: SubsetChoice, best: ChosenSubset, data: Data) -> str:
-    text = (
-        f"{row.method}, {row.search}: best {row.metric} on {data.partition} "
-        f"{best.value:.3f} (optimistic)"
-    )
+    how = row.method if row.search == EXHAUSTIVE else f"{row.method}, {row.search}"
+    text = f"{how}: best {row.metric} on {data.partition} {best.value:.3f} (optimistic)"
     if row.honest is None:
         return f"{text}; {data.chosen_on}"
-    return f"{text}; chosen on {data.chosen_on} {row.honest.value:.3f}"
+    return f"{text}, by {data.chosen_on} {row.honest.value:.3f}"
 
 
 # -- the rows --------------------------------------------------------------------------------

@@ -382,7 +382,7 @@ def test_what_was_fetched_is_planned_and_extracted_with_the_network_off(
     code, text = command(tmp_path, "--plan", HF_HUB_OFFLINE="1")
     assert code == 0, text
     assert re.search(
-        r"tones/mine: 0 of 12 cached, 12 to do \(\d+ s of audio\), needs [\d.]+ kB of disk\n"
+        r"tones/mine: 12 to do \(\d+ s of audio, [\d.]+ kB of disk\)\n"
         r" +1 batch on cpu, [\d.]+x padded; [\d,.]+ s of audio a second on 1 batch tried",
         text,
     )

@@ -193,7 +193,7 @@ def test_what_is_odd_in_a_corpus_is_said_once_and_shortly(extract, tmp_path: Pat
     remarks = [line for line in text.splitlines() if line.startswith("tones: ")]
     assert len(remarks) == 2
     assert remarks[0].endswith(" ...")
-    assert len(remarks[0]) <= len("tones: ") + 100
+    assert len(remarks[0]) <= 80
     assert remarks[1] == "tones: `python -m features table tones` says all of it"
     assert "tones: " not in extract()[1]
 

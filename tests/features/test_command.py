@@ -68,7 +68,7 @@ def test_arguments() -> None:
 def test_progress_says_done_total_rate_and_time_left() -> None:
     progress = Progress("emodb/mfcc", 1000, "s of audio")
     progress.add(250)
-    assert progress.line(50) == ("emodb/mfcc: 250 of 1,000 s of audio, 5.0 a second, 2:30 left")
+    assert progress.line(50) == ("emodb/mfcc: 250 of 1,000 s of audio, 5.0/s, 2:30 left")
 
 
 def test_plain_lines_come_every_30_s(
@@ -79,7 +79,7 @@ def test_plain_lines_come_every_30_s(
     progress = Progress("x", 10, "fits")
     for _ in range(4):
         progress.add(1)
-    assert capsys.readouterr().err == "x: 3 of 10 fits, 0.1 a second, 1:10 left\n"
+    assert capsys.readouterr().err == "x: 3 of 10 fits, 0.1/s, 1:10 left\n"
 
 
 def test_a_first_plain_line_can_come_sooner(

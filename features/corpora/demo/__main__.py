@@ -25,16 +25,16 @@ def main(arguments: list[str] | None = None) -> int:
             if is_complete(root):
                 print(f"{root}: the demo corpus is there")
                 return 0
-            print(f"{root}: synthesising the demo corpus ...", flush=True)
+            print(f"{root}: synthesising the demo corpus", end=" ... ", flush=True)
             start = time.monotonic()
             synthesise(root)
-            print(f"{root}: made in {time.monotonic() - start:.0f} s")
+            print(f"made in {time.monotonic() - start:.0f} s")
         except UserError as error:
-            print(error, file=sys.stderr)
+            print(f"\n{error}", file=sys.stderr)
             return 1
         except (KeyboardInterrupt, Terminated):
             command.settle()
-            print("stopped; the same command starts the demo corpus anew", file=sys.stderr)
+            print("\nstopped; the same command starts the demo corpus anew", file=sys.stderr)
             return command.code
     return 0
 
