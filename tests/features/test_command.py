@@ -71,15 +71,19 @@ def test_progress_says_done_total_rate_and_time_left() -> None:
     assert progress.line(50) == ("emodb/mfcc: 250 of 1,000 s of audio, 5.0/s, 2:30 left")
 
 
-def test_plain_lines_come_every_30_s(
+def test_plain_lines_come_ever_rarer(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = iter([0.0, 10.0, 29.9, 30.1, 45.0])
+    clock = iter([0.0, 30.0, 59.9, 60.1, 120.2, 200.0, 240.3])
     monkeypatch.setattr("features.common.progress.time.monotonic", lambda: next(clock))
-    progress = Progress("x", 10, "fits")
-    for _ in range(4):
-        progress.add(1)
-    assert capsys.readouterr().err == "x: 3 of 10 fits, 0.1/s, 1:10 left\n"
+    progress = Progress("x", 300, "fits")
+    for _ in range(6):
+        progress.add(30)
+    assert capsys.readouterr().err == (
+        "x: 90 of 300 fits, 1.5/s, 2:20 left\n"
+        "x: 120 of 300 fits, 1.0/s, 3:00 left\n"
+        "x: 180 of 300 fits, 0.7/s, 2:40 left\n"
+    )
 
 
 def test_a_first_plain_line_can_come_sooner(
