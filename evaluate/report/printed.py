@@ -83,13 +83,18 @@ def _last(found: Sequence[Sheet]) -> list[Sheet]:
 
 
 def _best_subsets(chosen: FoundSubsets) -> list[Sheet]:
-    """The choices over all sizes, where there are such, and where all others are."""
+    """The choices over all sizes, where there are such, and where the whole table is."""
     tables = []
-    where = "every size: `make report`, tables/subsets.csv and fusion.html"
+    where = "every size, and random subsets: `make report`, tables/subsets.csv, fusion.html"
     for found in by_corpus(chosen.record):
         best, whole = (table(found, stale=chosen.stale) for table in (best_subsets, subsets))
-        part = bool(best.rows) and len(best.rows) < len(whole.rows)
-        tables.append(replace(best, notes=[*best.notes, where]) if part else whole)
+        if best.rows and len(best.rows) < len(whole.rows):
+            blocks = [[row[:-2] for row in block] for block in best.blocks]  # not the random ones
+            notes = [*best.notes, where]
+            best = replace(best, header=best.header[:-2], blocks=blocks, notes=notes)
+            tables.append(best)
+        else:
+            tables.append(whole)
     return tables
 
 

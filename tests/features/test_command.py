@@ -89,7 +89,7 @@ def test_plain_lines_come_ever_rarer(
 def test_a_first_plain_line_can_come_sooner(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = iter([0.0, 0.5, 2.0, 31.9, 32.1])
+    clock = iter([0.0, 0.5, 2.0, 61.9, 62.1])
     monkeypatch.setattr("features.common.progress.time.monotonic", lambda: next(clock))
     progress = Progress("x", 10, "fits", 1.0)
     for _ in range(4):
