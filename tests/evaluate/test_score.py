@@ -317,7 +317,7 @@ def test_the_grid_is_shown_with_its_gaps(tmp_path: Path) -> None:
     values = [scores.partitions[name].metrics["uar"].value for name in ("both-seen", "test")]
     assert gap.value == pytest.approx(values[0] - values[1])
     (one,) = score.score_all(recipe, tmp_path / "runs")
-    sheet = sheets.grid(one, "grid")
+    sheet = sheets.grid(one, "uar", "grid")
     caption, header, _, *rows = to_terminal(sheet, 200).splitlines()
     assert caption.startswith("one: UAR of the same rows, by what was trained on; behind it")
     assert header.split() == ["trained", "on", "sentences", "new", "sentences", "seen"]

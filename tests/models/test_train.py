@@ -708,7 +708,7 @@ def test_cross_corpus_over_mapped_labels(tmp_path: Path) -> None:
         assert cell["n"] == (corpus == name).sum()
     assert scores["partitions"]["test"]["n"] == len(y)
     (one,) = score_all(recipe, tmp_path / "runs")
-    text = to_terminal(sheets.transfer(one, "pairs"), 80)
+    text = to_terminal(sheets.transfer(one, "uar", "pairs"), 80)
     assert "one: UAR, trained on (rows), tested on (columns)" in text
     value = transfer["cells"][0][1]["metrics"]["uar"]["value"]
     row = next(line for line in text.splitlines() if line.startswith("made  "))
