@@ -13,14 +13,14 @@ Conventions
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from evaluate.runs.files import read_json, read_run
+from evaluate.runs.files import read_run
 from evaluate.runs.folders import INNER, PREDICTIONS, SUBSETS
 from evaluate.runs.predictions import read_predictions
 from features.common.errors import RunError
@@ -123,8 +123,16 @@ def compare(folder: Path, again: Path) -> tuple[list[str], bool]:
     return lines + _other_versions(first, then), equal
 
 
-def compare_subsets(folder: Path, again: Path) -> tuple[list[str], bool]:
+def compare_subsets(
+    folder: Path, again: Path, read: Callable[[Path], Any]
+) -> tuple[list[str], bool]:
     """Compare the choices of two searches of subsets and all that was computed of them.
+
+    Parameters
+    ----------
+    folder, again : Path
+    read : callable
+        The content of a file of any version, as JSON values.
 
     Returns
     -------
@@ -136,7 +144,7 @@ def compare_subsets(folder: Path, again: Path) -> tuple[list[str], bool]:
     RunError
         A file is damaged.
     """
-    values = [read_json(one / SUBSETS) for one in (folder, again)]
+    values = [read(one / SUBSETS) for one in (folder, again)]
     difference = _first_value(*values)
     line = f"{SUBSETS}: {difference or counted(len(_flat(values[0])), 'value') + ', equal'}"
     records = [read_run(one) or {} for one in (folder, again)]

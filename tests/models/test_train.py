@@ -687,30 +687,30 @@ def test_cross_corpus_over_mapped_labels(tmp_path: Path) -> None:
     corpus, X, y = (one for one in (matrix.rows["corpus"].to_numpy(), matrix.X, matrix.y))
     assert (y[corpus == "made"] == "low").sum() == (frames["made"]["emotion"] != "angry").sum()
     scores = score_run(folder, recipe)
-    transfer = scores["transfer"]
-    assert transfer["train"] == transfer["test"] == ["made", "other"]
+    transfer = scores.transfer
+    assert transfer.train == transfer.test == ("made", "other")
     for i, j in ((0, 1), (1, 0)):
-        learn, test = (corpus == transfer["train"][one] for one in (i, j))
-        (chosen,) = run["chosen"][f"from {transfer['train'][i]}"]
+        learn, test = (corpus == transfer.train[one] for one in (i, j))
+        (chosen,) = run["chosen"][f"from {transfer.train[i]}"]
         head = make_pipeline(
             StandardScaler(), LinearSVC(**chosen["params"], max_iter=50000, random_state=42)
         )
         expected = balanced_accuracy_score(
             y[test], head.fit(X[learn].astype(float), y[learn].astype(str)).predict(X[test])
         )
-        cell = transfer["cells"][i][j]
-        assert cell["n"] == test.sum()
-        assert cell["metrics"]["uar"]["value"] == pytest.approx(expected, abs=1e-12)
+        cell = transfer.cells[i][j]
+        assert cell.n == test.sum()
+        assert cell.metrics["uar"].value == pytest.approx(expected, abs=1e-12)
     for i in range(2):
-        cell, name = transfer["cells"][i][i], transfer["train"][i]
-        part = scores["partitions"]["within"]["corpora"][name]
-        assert cell["metrics"] == part["metrics"]
-        assert cell["n"] == (corpus == name).sum()
-    assert scores["partitions"]["test"]["n"] == len(y)
+        cell, name = transfer.cells[i][i], transfer.train[i]
+        part = scores.partitions["within"].corpora[name]
+        assert cell.metrics == part.metrics
+        assert cell.n == (corpus == name).sum()
+    assert scores.partitions["test"].n == len(y)
     (one,) = score_all(recipe, tmp_path / "runs")
     text = to_terminal(sheets.transfer(one, "uar", "pairs"), 80)
     assert "one: UAR, trained on (rows), tested on (columns)" in text
-    value = transfer["cells"][0][1]["metrics"]["uar"]["value"]
+    value = transfer.cells[0][1].metrics["uar"].value
     row = next(line for line in text.splitlines() if line.startswith("made  "))
     assert f"{value:.3f}" in row
     assert "from made" in set(read_predictions(folder / "predictions.csv")["fold"])
@@ -721,7 +721,7 @@ def test_the_diagonal_is_empty_unless_asked_for(tmp_path: Path) -> None:
         synthetic.classes(tmp_path, corpus=name)
     text = CROSS.replace('within = "speaker-k-fold"\n', "")
     recipe = synthetic.recipe(tmp_path, text, ("made", "other"))
-    cells = score_run(train(tmp_path, recipe), recipe)["transfer"]["cells"]
+    cells = score_run(train(tmp_path, recipe), recipe).transfer.cells
     assert [[one is None for one in row] for row in cells] == [[True, False], [False, True]]
 
 
