@@ -44,7 +44,7 @@ from extract.audio import Clip, seconds
 from extract.job.cluster import cut
 from extract.job.device import BATCH_SECONDS
 from extract.job.parts import Slab
-from extract.plan.batches import Job, Plan, make_batches
+from extract.plan.batches import BatchPlan, Pending, make_batches
 from extract.plan.work import Item, make_target
 from features.stores.read import Store
 
@@ -123,10 +123,10 @@ def report_messages(folder: Path, clips: Sequence[Clip], n_workers: int) -> None
         MODELS[MODEL], describe_checkpoint(MODEL, On("cpu", "float32", folder / MODEL))
     )
     clip_of = {clip.utterance: clip for clip in clips}
-    jobs = [Job(clip.utterance, "0" * 32, seconds(clip)) for clip in clips]
-    plan = Plan(target.key, make_batches(jobs, BATCH_SECONDS["cpu"]))
+    jobs = [Pending(clip.utterance, "0" * 32, seconds(clip)) for clip in clips]
+    plan = BatchPlan(target.key, make_batches(jobs, BATCH_SECONDS["cpu"]))
 
-    def items(batch: Sequence[Job]) -> list[Item]:
+    def items(batch: Sequence[Pending]) -> list[Item]:
         return [Item(job, clip_of[job.utterance], 10**5, 10**18) for job in batch]
 
     whole = Slab(target, folder / "stores", plan.name, [])

@@ -51,7 +51,7 @@ from extract.encoders.description import Description, describe
 from extract.encoders.registry import MODELS
 from extract.job.ahead import load_ahead
 from extract.job.device import BATCH_SECONDS, Machine
-from extract.plan.batches import Job, make_batches, padded_seconds
+from extract.plan.batches import Pending, make_batches, padded_seconds
 from features.recipe.known.precisions import PRECISIONS
 
 XLSR: dict[str, Any] = {
@@ -166,7 +166,7 @@ def make_audio(folder: Path, total_s: float, budget: float, n_files: int) -> lis
     # A beta distribution over the range, with the mean; its median is 2.7 s.
     mean = (MEAN_S - SHORTEST_S) / (LONGEST_S - SHORTEST_S)
     drawn = SHORTEST_S + (LONGEST_S - SHORTEST_S) * rng.beta(6 * mean / (1 - mean), 6, n_files)
-    whole = make_batches([Job("", "", length) for length in drawn], budget)
+    whole = make_batches([Pending("", "", length) for length in drawn], budget)
     n_batches = min(len(whole), max(1, round(total_s * len(whole) / drawn.sum())))
     chosen = ((np.arange(n_batches) + 0.5) * len(whole) / n_batches).astype(int)
     lengths = rng.permutation([job.seconds for batch in chosen for job in whole[batch]])
@@ -292,9 +292,9 @@ def usual(on: On) -> tuple[Embed, Embed]:
     return single, batched
 
 
-def plan(clips: Sequence[Clip], description: Description, budget: float) -> list[list[Job]]:
+def plan(clips: Sequence[Clip], description: Description, budget: float) -> list[list[Pending]]:
     """Batches as an extraction makes them by default."""
-    jobs = [Job(clip.utterance, "", seconds(clip)) for clip in clips]
+    jobs = [Pending(clip.utterance, "", seconds(clip)) for clip in clips]
     least_s = description.padded_samples / SAMPLING_RATE_HZ
     return make_batches(jobs, budget, least_s)
 
@@ -414,7 +414,7 @@ def parts(key: str, on: On, clips: list[Clip], budget: float) -> dict[str, Any]:
         "front end": [(forward.front_end, "alone"), (forward.front_end, "rows")],
         "positional convolution": [(forward, "positioned")],
         "transformer": [(block, "forward") for block in forward.layers],
-        "pooling": [(packing.Layout, "means")],
+        "pooling": [(packing.Packing, "means")],
         "copies to the device": [(packing, "waveforms"), (packing, "uploaded")],
         "normalisation": [(encoder.description.family, "normalised")],
     }

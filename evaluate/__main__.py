@@ -23,7 +23,7 @@ from features.recipe.arguments import recipe_of
 
 if TYPE_CHECKING:
     from evaluate.scores.score import Scored
-    from evaluate.scores.side_by_side import Run
+    from evaluate.scores.side_by_side import ComparedRun
 
 
 def score(args: argparse.Namespace) -> None:
@@ -81,7 +81,7 @@ def report(args: argparse.Namespace) -> None:
     print(page.resolve())
 
 
-def _warn_of_changed(finished: Sequence[Scored] | Sequence[Run]) -> None:
+def _warn_of_changed(finished: Sequence[Scored] | Sequence[ComparedRun]) -> None:
     """Say in a line which files were changed by others than the command that wrote them."""
     named = [path for one in finished for path in runs.changed_outputs(one.folder, one.record)]
     if named:

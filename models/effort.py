@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from features.common.words import counted
-from features.splits.folds import Plan
+from features.splits.folds import SplitPlan
 from models.heads import cells
 from models.problem import Problem
 
@@ -15,14 +15,14 @@ BYTES_A_ROW = 60
 """About, of the names; a number takes some 20 more."""
 
 
-def count_fits(problem: Problem, plan: Plan) -> int:
+def count_fits(problem: Problem, plan: SplitPlan) -> int:
     """How many fits a run takes (one or two fewer where a refit serves twice)."""
     n_refits = len(plan.folds) + 1
     n_searched = plan.n_searched * len(cells(problem.head))
     return (n_searched + n_refits) * len(problem.columns)
 
 
-def warning(problem: Problem, plan: Plan) -> str:
+def warning(problem: Problem, plan: SplitPlan) -> str:
     """Say what a plan takes, and what to change; empty where it is no more than usual."""
     n_fits = count_fits(problem, plan)
     n_rows = 0

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from features.common.errors import RunError
 from features.matrix import has_truth, load_rows
 from features.recipe.model import Recipe
-from features.splits.folds import Plan
+from features.splits.folds import SplitPlan
 from features.splits.lint import Lint, lint
 from features.splits.plan import make_plan
 
@@ -30,13 +30,13 @@ class DividedRows:
     rows : DataFrame
         Of the utterance tables, index 0..n-1.
     y : float64, shape (n, n_targets), NaN where masked, or str, shape (n,), empty where masked
-    plan : Plan
+    plan : SplitPlan
     found : Lint
     """
 
     rows: pd.DataFrame
     y: NDArray[Any]
-    plan: Plan
+    plan: SplitPlan
     found: Lint
 
     def is_of(self, rows: pd.DataFrame, y: NDArray[Any]) -> bool:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from evaluate.runs.folders import ALL
 from features.common.findings import some
 from features.matrix import Matrix
-from features.splits.folds import Fold, Plan
+from features.splits.folds import Fold, SplitPlan
 from models.fits import Fitting
 from models.outputs import prediction_rows
 from models.problem import Problem
@@ -34,7 +34,7 @@ class ProtocolResult:
 def one_fold(
     problem: Problem,
     matrix: Matrix,
-    plan: Plan,
+    plan: SplitPlan,
     known: NDArray[np.bool_],
     fits: Fitting,
     inner: Spool,
@@ -85,7 +85,7 @@ def one_fold(
 def cross_validation(
     problem: Problem,
     matrix: Matrix,
-    plan: Plan,
+    plan: SplitPlan,
     known: NDArray[np.bool_],
     fits: Fitting,
     inner: Spool,

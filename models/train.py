@@ -40,7 +40,7 @@ from features.common.progress import Progress, duration
 from features.common.telling import Tell, silent
 from features.matrix import Matrix, has_truth, load_matrix
 from features.recipe.model import Recipe
-from features.splits.folds import FIRST_S, Plan
+from features.splits.folds import FIRST_S, SplitPlan
 from features.splits.truths import notes as truth_notes
 from features.splits.truths import refuse_infinite
 from models.checks import check_outputs
@@ -342,14 +342,16 @@ def _said(task: Task, result: Trained) -> Iterator[str]:
         yield f"{task.title}: {note}"
 
 
-def _weights(fits: WeightedFits, plan: Plan, known: NDArray[np.bool_]) -> dict[str, list[float]]:
+def _weights(
+    fits: WeightedFits, plan: SplitPlan, known: NDArray[np.bool_]
+) -> dict[str, list[float]]:
     """The factors of the layers by outer fold, and those of the saved head (`ALL`)."""
     found = {fold.name: fits.factors([fold.train])[0] for fold in plan.folds}
     found[ALL] = fits.factors([np.flatnonzero(known)])[0]
     return {name: factors.tolist() for name, factors in found.items()}
 
 
-def _parts(plan: Plan, n: int) -> list[Positions]:
+def _parts(plan: SplitPlan, n: int) -> list[Positions]:
     """Disjoint rows that the folds are mostly made of."""
     taken, parts = np.zeros(n, dtype=bool), []
     for fold in plan.folds:

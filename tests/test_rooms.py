@@ -182,16 +182,10 @@ def test_functions_of_a_library_do_not_print(room: str) -> None:
                 )
 
 
-def test_no_class_of_models_or_fusion_has_the_name_of_another() -> None:
+def test_no_two_classes_have_one_name() -> None:
     homes: dict[str, list[str]] = {}
     for path in SOURCES:
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 homes.setdefault(node.name, []).append(module_of(path))
-    twice = {name: found for name, found in homes.items() if len(found) > 1}
-    mine = {
-        name: found
-        for name, found in twice.items()
-        if any(module.startswith(("models.", "fusion.")) for module in found)
-    }
-    assert mine == {}
+    assert {name: found for name, found in homes.items() if len(found) > 1} == {}

@@ -6,9 +6,9 @@ from typing import Any
 
 from evaluate.runs.folders import SCORES, SUBSETS
 from evaluate.scores import pairs, protocols, score, seeds, spread, subsets
-from evaluate.scores.stored import Kind
+from evaluate.scores.stored import FileKind
 
-KINDS: dict[str, Kind[Any]] = {
+KINDS: dict[str, FileKind[Any]] = {
     SCORES: score.FILE,
     "statistics.json": pairs.FILE,
     "gaps.json": protocols.GAPS_FILE,

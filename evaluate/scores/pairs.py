@@ -61,7 +61,7 @@ from evaluate.scores.records import (
     number_or_none,
 )
 from evaluate.scores.score import Scored, optimism
-from evaluate.scores.stored import Kind
+from evaluate.scores.stored import FileKind
 from evaluate.statistics import permutations as comparisons
 from evaluate.statistics import resampling as intervals
 
@@ -70,7 +70,7 @@ if TYPE_CHECKING:
 
 STATISTICS_NUMERICS = 3
 """Raised with every change that can move a number of `statistics.json`."""
-FILE = Kind("statistics", Statistics, version_0.statistics, statistics_marks)
+FILE = FileKind("statistics", Statistics, version_0.statistics, statistics_marks)
 AGREEMENT = ("disagreement", "q", "double_fault")
 """Of a classification, beside the correlation."""
 LEVEL = 0.05

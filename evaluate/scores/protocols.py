@@ -16,14 +16,14 @@ from evaluate.scores.records import (
     ProtocolGaps,
 )
 from evaluate.scores.score import SCORES_NUMERICS, Scored, read_all, score_all
-from evaluate.scores.stored import Kind
+from evaluate.scores.stored import FileKind
 from evaluate.scores.version_0 import same
 
 if TYPE_CHECKING:
     from features.recipe.model import Recipe
     from features.recipe.split import SplitSpec
 
-GAPS_FILE = Kind("gaps", ProtocolGaps, same)
+GAPS_FILE = FileKind("gaps", ProtocolGaps, same)
 K = TypeVar("K")
 
 

@@ -50,7 +50,7 @@ from evaluate.scores.records import (
     RunScores,
     number_or_none,
 )
-from evaluate.scores.stored import Kind
+from evaluate.scores.stored import FileKind
 from evaluate.scores.version_0 import run_scores
 from features.common.errors import CorpusError, RunError
 
@@ -61,7 +61,7 @@ SCORES_NUMERICS = 7
 """Raised with every change that can move a score or a bound."""
 
 
-FILE = Kind("scores", RunScores, run_scores, run_marks)
+FILE = FileKind("scores", RunScores, run_scores, run_marks)
 
 
 @dataclass(frozen=True)

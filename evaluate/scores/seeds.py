@@ -53,7 +53,7 @@ from evaluate.scores.records import (
     number_or_none,
 )
 from evaluate.scores.score import Scored, read_all, score_all
-from evaluate.scores.stored import Kind
+from evaluate.scores.stored import FileKind
 from evaluate.statistics import resampling as intervals
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 
 SEEDS_NUMERICS = 3
 """Raised with every change that can move a number of `seeds.json`."""
-FILE = Kind("seeds", Seeds, version_0.seeds)
+FILE = FileKind("seeds", Seeds, version_0.seeds)
 
 Floats = NDArray[np.float64]
 Repeats = dict[int, dict[str, Scored]]

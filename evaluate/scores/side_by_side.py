@@ -131,7 +131,7 @@ class DetailRow:
 
 
 @dataclass(frozen=True)
-class Run:
+class ComparedRun:
     """A finished run."""
 
     name: str
@@ -147,7 +147,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Setting:
+class ChangedSetting:
     """A setting that differs.
 
     Attributes
@@ -179,22 +179,22 @@ class Comparison:
     Attributes
     ----------
     a, b : Path
-    matched : list of (Run, Run)
+    matched : list of (ComparedRun, ComparedRun)
     best : bool
         Whether the last pair was matched as the best of each, and not by name.
     table : list of PairRow
         A row a partition, metric and pair.
-    settings : list of Setting
+    settings : list of ChangedSetting
     alone : (list of str, list of str)
         Runs of A, and of B, that nothing was matched with.
     """
 
     a: Path
     b: Path
-    matched: list[tuple[Run, Run]]
+    matched: list[tuple[ComparedRun, ComparedRun]]
     best: bool
     table: list[PairRow]
-    settings: list[Setting]
+    settings: list[ChangedSetting]
     alone: tuple[list[str], list[str]]
 
     @property
@@ -269,7 +269,7 @@ def compare(a: Path, b: Path) -> Comparison:
     return found.with_marks()
 
 
-def finished(folder: Path) -> dict[str, Run]:
+def finished(folder: Path) -> dict[str, ComparedRun]:
     """The finished runs of a folder by name: models, then fusions.
 
     Raises
@@ -283,13 +283,13 @@ def finished(folder: Path) -> dict[str, Run]:
             record = read_run(one) if (one / PREDICTIONS).is_file() else None
             if record is not None:
                 name = one.relative_to(folder).as_posix()
-                found[name] = Run(name, one, record)
+                found[name] = ComparedRun(name, one, record)
     if not found:
         raise RunError(f"{folder}: no finished run there; name a folder such as runs/emodb")
     return found
 
 
-def recipe_of(run: Run) -> Recipe:
+def recipe_of(run: ComparedRun) -> Recipe:
     """The recipe that a run was made with.
 
     Raises
@@ -306,13 +306,15 @@ def recipe_of(run: Run) -> Recipe:
         ) from None
 
 
-def _best_pair(ours: Mapping[str, Run], theirs: Mapping[str, Run]) -> list[tuple[Run, Run]]:
+def _best_pair(
+    ours: Mapping[str, ComparedRun], theirs: Mapping[str, ComparedRun]
+) -> list[tuple[ComparedRun, ComparedRun]]:
     """The model with the highest selection score of each; none where their names are the same."""
     one, other = _best(ours), _best(theirs)
     return [(one, other)] if one and other and one.name != other.name else []
 
 
-def _best(found: Mapping[str, Run]) -> Run | None:
+def _best(found: Mapping[str, ComparedRun]) -> ComparedRun | None:
     scores = {name: one.selection for name, one in found.items()}
     known = {name: score for name, score in scores.items() if score is not None}
     return found[max(known, key=known.__getitem__)] if known else None
@@ -321,7 +323,7 @@ def _best(found: Mapping[str, Run]) -> Run | None:
 # -- rows ------------------------------------------------------------------------------------
 
 
-def _rows(a: Run, b: Run, recipe: Recipe) -> list[PairRow]:
+def _rows(a: ComparedRun, b: ComparedRun, recipe: Recipe) -> list[PairRow]:
     """The rows of the table that a pair of runs gives."""
     optimistic = [one.name for one in (a, b) if one.record.get("optimistic")]
     frames = [read_predictions(one.folder / PREDICTIONS) for one in (a, b)]
@@ -342,7 +344,11 @@ def _rows(a: Run, b: Run, recipe: Recipe) -> list[PairRow]:
 
 
 def _numbers(
-    a: Run, b: Run, partition: str, shared: tuple[pd.DataFrame, pd.DataFrame], recipe: Recipe
+    a: ComparedRun,
+    b: ComparedRun,
+    partition: str,
+    shared: tuple[pd.DataFrame, pd.DataFrame],
+    recipe: Recipe,
 ) -> list[PairRow]:
     names = predicted_labels(shared[0]) or predicted_targets(shared[0])
     gap = paired_gap(*shared, recipe)
@@ -471,7 +477,7 @@ def _parts(
 # -- settings --------------------------------------------------------------------------------
 
 
-def _differing(matched: Sequence[tuple[Run, Run]]) -> list[Setting]:
+def _differing(matched: Sequence[tuple[ComparedRun, ComparedRun]]) -> list[ChangedSetting]:
     """What differs; the pairs are named where it does not differ in all."""
     found: dict[tuple[str, str, str], list[str]] = {}
     for a, b in matched:
@@ -480,12 +486,12 @@ def _differing(matched: Sequence[tuple[Run, Run]]) -> list[Setting]:
                 continue  # of other models
             found.setdefault((key, one, other), []).append(pair_name(a.name, b.name))
     return [
-        Setting(*which, pairs if len(pairs) < len(matched) else ())
+        ChangedSetting(*which, pairs if len(pairs) < len(matched) else ())
         for which, pairs in found.items()
     ]
 
 
-def _settings(run: Run) -> dict[str, Any]:
+def _settings(run: ComparedRun) -> dict[str, Any]:
     """What a run was made with; keys that its version had not known have their defaults."""
     recipe = {k: v for k, v in recipe_of(run).resolved().items() if k not in ("name", "path")}
     corpora = run.record["inputs"].get("corpora", {})

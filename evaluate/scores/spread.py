@@ -41,7 +41,7 @@ from evaluate.scores.records import (
     number_or_none,
 )
 from evaluate.scores.score import Scored
-from evaluate.scores.stored import Kind
+from evaluate.scores.stored import FileKind
 from evaluate.statistics import resampling as intervals
 from features.recipe.published import asks_for_spread
 
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 SPREAD_NUMERICS = 1
 """Raised with every change that can move a number of `spread.json`."""
-FILE = Kind("spread", Spread, version_0.spread, spread_marks)
+FILE = FileKind("spread", Spread, version_0.spread, spread_marks)
 
 
 def make_spread(

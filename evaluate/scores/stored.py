@@ -42,13 +42,13 @@ class Stored(Generic[T]):
     Attributes
     ----------
     path : Path
-    kind : Kind
+    kind : FileKind
     content : dict
         All of it, as it stands there.
     """
 
     path: Path
-    kind: Kind[T]
+    kind: FileKind[T]
     content: Content
 
     @property
@@ -69,7 +69,7 @@ class Stored(Generic[T]):
 
 
 @dataclass(frozen=True)
-class Kind(Generic[T]):
+class FileKind(Generic[T]):
     """A kind of file.
 
     Attributes

@@ -20,11 +20,11 @@ from evaluate.runs.freshness import subsets_settings
 from evaluate.scores import version_0
 from evaluate.scores.marks import subset_marks
 from evaluate.scores.records import HonestChoice, Subsets
-from evaluate.scores.stored import Kind
+from evaluate.scores.stored import FileKind
 from features.recipe.fusion import SUBSETS
 from features.recipe.model import Recipe
 
-FILE = Kind("subsets", Subsets, version_0.subsets, subset_marks, again="make fuse")
+FILE = FileKind("subsets", Subsets, version_0.subsets, subset_marks, again="make fuse")
 ANY = "any"
 
 

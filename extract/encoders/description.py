@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from extract.audio import SAMPLING_RATE_HZ
-from extract.encoders.families.family import Family, Geometry, Setting
+from extract.encoders.families.family import ConfigSetting, Family, Geometry
 from extract.encoders.families.other import REFERENCE
 from extract.encoders.families.table import FAMILIES
 from extract.encoders.geometry import TINY_CONFIG, TINY_SEED
@@ -24,12 +24,12 @@ from features.common.walk import existing
 from features.recipe.known.engines import ENGINES
 from features.recipe.known.precisions import PRECISIONS
 
-WIDTHS = [Setting("d_model", 0), Setting("hidden_size", 0)]
+WIDTHS = [ConfigSetting("d_model", 0), ConfigSetting("hidden_size", 0)]
 """Names that any encoder's width may have in config.json; none has a default."""
 DEPTHS = [
-    Setting("encoder_layers", 0),
-    Setting("encoder_num_hidden_layers", 0),
-    Setting("num_hidden_layers", 0),
+    ConfigSetting("encoder_layers", 0),
+    ConfigSetting("encoder_num_hidden_layers", 0),
+    ConfigSetting("num_hidden_layers", 0),
 ]
 """Names that the number of its blocks may have."""
 
@@ -272,7 +272,7 @@ def _family_of(where: str, config: dict[str, Any], engine: str) -> Family | None
 def _size(
     where: str,
     config: dict[str, Any],
-    settings: Sequence[Setting],
+    settings: Sequence[ConfigSetting],
     model: Model,
     what: str,
     registered: int | None,

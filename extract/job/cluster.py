@@ -30,7 +30,7 @@ from extract.job import device as device_module
 from extract.job.compute import Extractor, Item
 from extract.job.device import Machine, device_of
 from extract.job.parts import SEAL_AFTER_BYTES, Outcome, Slab, sealed_of
-from extract.plan.batches import Job, Plan
+from extract.plan.batches import BatchPlan, Pending
 from extract.plan.work import Target
 from features.common.errors import ClusterError, StoreError
 from features.common.lock import WriterLock, check_held
@@ -68,8 +68,8 @@ def place(
 def compute(
     workers: Workers,
     whole: Slab,
-    plan: Plan,
-    items: Callable[[Sequence[Job]], list[Item]],
+    plan: BatchPlan,
+    items: Callable[[Sequence[Pending]], list[Item]],
     settled: set[tuple[str, str]],
     machine: Machine,
     device: str,
@@ -83,7 +83,7 @@ def compute(
     workers : Workers
     whole : Slab
         Without batches.
-    plan : Plan
+    plan : BatchPlan
     items : callable
         Completes the jobs of a batch.
     settled : set of (utterance, audio hash)
@@ -137,9 +137,9 @@ def _nothing(seconds: float) -> None:
 
 def cut(
     whole: Slab,
-    plan: Plan,
+    plan: BatchPlan,
     numbers: Sequence[int],
-    items: Callable[[Sequence[Job]], list[Item]],
+    items: Callable[[Sequence[Pending]], list[Item]],
     n_workers: int,
 ) -> Iterator[Slab]:
     """Cut batches into slabs of about one part, and several a worker.
@@ -148,7 +148,7 @@ def cut(
     ----------
     whole : Slab
         Without batches.
-    plan : Plan
+    plan : BatchPlan
     numbers : sequence of int
         Batches of the plan that are to be computed, ascending.
     items : callable

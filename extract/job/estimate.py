@@ -22,7 +22,7 @@ N_MEASURED = 3
 
 
 @dataclass(frozen=True)
-class Estimate:
+class JobEstimate:
     """What is left of one model and corpus, and how long it takes.
 
     Attributes
@@ -71,7 +71,7 @@ class Estimate:
 
 def estimate(
     work: Work, machine: Machine, extractor: Extractor | None, warn: Tell = silent
-) -> Estimate:
+) -> JobEstimate:
     """Plan the batches that are left, and time a few of them.
 
     Parameters
@@ -85,7 +85,7 @@ def estimate(
 
     Returns
     -------
-    Estimate
+    JobEstimate
         The rate is that of the shortest, the median and the longest batch together.
     """
     computed, failed = sealed_of(parts_path(work.path))
@@ -93,7 +93,7 @@ def estimate(
     jobs = [job for job in work.jobs if (job.utterance, job.audio_hash) not in done]
     n_sealed = len(work.jobs) - len(jobs)
     if not jobs or extractor is None:
-        return Estimate(work, n_sealed, 0, 0.0, 0.0, 0, 0.0, 0.0, "")
+        return JobEstimate(work, n_sealed, 0, 0.0, 0.0, 0, 0.0, 0.0, "")
     target = work.target
     device, budget_s = place(machine, target, max(job.seconds for job in jobs))
     batches = make_batches(jobs, budget_s, target.least_s)
@@ -109,7 +109,7 @@ def estimate(
         if number == 0:
             began = time.perf_counter()
     took_s = (time.perf_counter() - began) / (max(1, workers) if target.in_decoders else 1)
-    return Estimate(
+    return JobEstimate(
         work, n_sealed, len(batches),
         sum(job.seconds for job in jobs), padded_seconds(batches, target.least_s),
         len(chosen), padded_seconds(tried[1:], target.least_s), took_s, device,

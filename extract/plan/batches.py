@@ -22,7 +22,7 @@ PLAN_FILE = "plan.json"
 
 
 @dataclass(frozen=True)
-class Job:
+class Pending:
     """An utterance to be computed: its id, the hash of its audio, its length in seconds."""
 
     utterance: str
@@ -30,7 +30,9 @@ class Job:
     seconds: float
 
 
-def make_batches(jobs: Sequence[Job], budget_s: float, least_s: float = 0.0) -> list[list[Job]]:
+def make_batches(
+    jobs: Sequence[Pending], budget_s: float, least_s: float = 0.0
+) -> list[list[Pending]]:
     """Sort by length, longest first, and cut where the padded seconds would pass the budget.
 
     An utterance counts as `least_s` at least: whisper's encoder takes 30 s however short it is.
@@ -39,11 +41,11 @@ def make_batches(jobs: Sequence[Job], budget_s: float, least_s: float = 0.0) -> 
 
     Examples
     --------
-    >>> jobs = [Job("a", "", 2.0), Job("b", "", 3.0), Job("c", "", 2.0)]
+    >>> jobs = [Pending("a", "", 2.0), Pending("b", "", 3.0), Pending("c", "", 2.0)]
     >>> [[one.utterance for one in batch] for batch in make_batches(jobs, 6.0)]
     [['b', 'a'], ['c']]
     """
-    batches: list[list[Job]] = []
+    batches: list[list[Pending]] = []
     for job in sorted(jobs, key=lambda one: (-one.seconds, one.utterance)):
         longest = max(batches[-1][0].seconds, least_s) if batches else 0.0
         if batches and (len(batches[-1]) + 1) * longest <= budget_s:
@@ -53,17 +55,17 @@ def make_batches(jobs: Sequence[Job], budget_s: float, least_s: float = 0.0) -> 
     return batches
 
 
-def padded_seconds(batches: Sequence[Sequence[Job]], least_s: float = 0.0) -> float:
+def padded_seconds(batches: Sequence[Sequence[Pending]], least_s: float = 0.0) -> float:
     """Seconds that the device sees, padding counted."""
     return sum(len(batch) * max(batch[0].seconds, least_s) for batch in batches)
 
 
 @dataclass(frozen=True)
-class Plan:
+class BatchPlan:
     """Batches of one extraction, and the key under which they are computed."""
 
     key: dict[str, Any]
-    batches: list[list[Job]]
+    batches: list[list[Pending]]
 
     @property
     def name(self) -> str:
@@ -91,7 +93,7 @@ class Plan:
         write_text(folder / PLAN_FILE, self._text(), StoreError)
 
 
-def read_plan(folder: Path) -> Plan | None:
+def read_plan(folder: Path) -> BatchPlan | None:
     """The plan of a folder of parts; None where there is none.
 
     Raises
@@ -102,7 +104,9 @@ def read_plan(folder: Path) -> Plan | None:
     path = folder / PLAN_FILE
     try:
         raw = parse_json(read_text(path))
-        return Plan(dict(raw["key"]), [[_job(*job) for job in b] for b in _filled(raw["batches"])])
+        return BatchPlan(
+            dict(raw["key"]), [[_job(*job) for job in b] for b in _filled(raw["batches"])]
+        )
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, OSError) as error:
@@ -115,8 +119,8 @@ def _filled(batches: list[list[Any]]) -> list[list[Any]]:
     return batches
 
 
-def _job(utterance: str, audio_hash: str, seconds: float) -> Job:
-    """A job as `Plan.write` wrote it, and nothing else."""
+def _job(utterance: str, audio_hash: str, seconds: float) -> Pending:
+    """A job as `BatchPlan.write` wrote it, and nothing else."""
     if not (
         isinstance(utterance, str)
         and isinstance(audio_hash, str)
@@ -124,17 +128,17 @@ def _job(utterance: str, audio_hash: str, seconds: float) -> Job:
         and 0 <= seconds < math.inf
     ):
         raise ValueError(f"no job: {[utterance, audio_hash, seconds]!r}")
-    return Job(utterance, audio_hash, seconds)
+    return Pending(utterance, audio_hash, seconds)
 
 
 def current_plan(
     folder: Path,
     key: Mapping[str, Any],
-    jobs: Sequence[Job],
+    jobs: Sequence[Pending],
     done: set[tuple[str, str]],
     budget_s: float,
     least_s: float = 0.0,
-) -> Plan:
+) -> BatchPlan:
     """The plan to work on: the one on disk where it still holds, else a new one for what is left.
 
     Parameters
@@ -143,7 +147,7 @@ def current_plan(
         Folder of the parts.
     key : mapping
         Complete key of the extraction.
-    jobs : sequence of Job
+    jobs : sequence of Pending
         All that the store lacks.
     done : set of (utterance, audio hash)
         What sealed parts hold already.
@@ -167,6 +171,6 @@ def current_plan(
         if plan.jobs() | done >= wanted and plan.jobs() <= wanted:
             return plan
     left = [job for job in jobs if (job.utterance, job.audio_hash) not in done]
-    plan = Plan(dict(key), make_batches(left, budget_s, least_s))
+    plan = BatchPlan(dict(key), make_batches(left, budget_s, least_s))
     plan.write(folder)
     return plan

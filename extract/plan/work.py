@@ -21,7 +21,7 @@ import pandas as pd
 
 from extract.audio import SAMPLING_RATE_HZ, Clip
 from extract.encoders.registry import Model
-from extract.plan.batches import Job
+from extract.plan.batches import Pending
 from features.audio_memory import time_of
 from features.common.errors import StoreError
 from features.common.files import Stamp, file_stamp
@@ -155,7 +155,7 @@ def make_target(model: Model, description: Described) -> Target:
 class Item:
     """An utterance to be computed, where its audio is, and how its file looked when hashed."""
 
-    job: Job
+    job: Pending
     clip: Clip
     size: int
     mtime_ns: int
@@ -169,7 +169,7 @@ class Item:
         return True
 
 
-def items_of(seen: Survey, batch: Sequence[Job]) -> list[Item]:
+def items_of(seen: Survey, batch: Sequence[Pending]) -> list[Item]:
     """A batch with all that a process needs to compute it, whatever its working directory."""
     found = []
     for job in batch:
@@ -187,7 +187,7 @@ class Work:
     ----------
     wanted : DataFrame
         Rows that the finished store has: utterance, audio_hash, size, mtime_ns, seconds.
-    jobs : list of Job
+    jobs : list of Pending
         Those that the store lacks.
     failures : dict
         Utterance -> (reason, audio_hash), of those that are not tried (again).
@@ -209,7 +209,7 @@ class Work:
     survey: Survey
     path: Path
     wanted: pd.DataFrame
-    jobs: list[Job]
+    jobs: list[Pending]
     failures: dict[str, tuple[str, str]]
     leaving: int
     n_cached: int
@@ -332,7 +332,7 @@ def plan_work(
     wanted = frame[~frame["utterance"].isin(list(failures))].reset_index(drop=True)
     pairs = list(zip(wanted["utterance"], wanted["audio_hash"], strict=True))
     jobs = [
-        Job(*pair, float(length))
+        Pending(*pair, float(length))
         for pair, length in zip(pairs, wanted["seconds"], strict=True)
         if pair not in have
     ]

@@ -44,7 +44,7 @@ NOT_READ = (".arff", ".h5", ".npz")
 
 
 @dataclass(frozen=True)
-class Layout:
+class FeatureColumns:
     """Which columns of a file are what.
 
     Attributes
@@ -101,7 +101,7 @@ class _Faults:
             raise UserError("\n  ".join([head, *lines]))
 
 
-def read_layouts(files: Sequence[Path], drop: Sequence[str] = ()) -> list[Layout]:
+def read_layouts(files: Sequence[Path], drop: Sequence[str] = ()) -> list[FeatureColumns]:
     """Read the headers of files that are to be stacked.
 
     Parameters
@@ -111,7 +111,7 @@ def read_layouts(files: Sequence[Path], drop: Sequence[str] = ()) -> list[Layout
 
     Returns
     -------
-    list of Layout
+    list of FeatureColumns
         One a file; all have the names of the first.
 
     Raises
@@ -137,7 +137,7 @@ def read_layouts(files: Sequence[Path], drop: Sequence[str] = ()) -> list[Layout
     return layouts
 
 
-def _layout(path: Path, header: Sequence[Any], drop: Sequence[str]) -> Layout:
+def _layout(path: Path, header: Sequence[Any], drop: Sequence[str]) -> FeatureColumns:
     names = [clean(str(cell)) for cell in header]
     id_position = next((i for i, n in enumerate(names[:2]) if n.lower() in ID_NAMES), 0)
     unknown = [name for name in drop if name not in names]
@@ -163,15 +163,15 @@ def _layout(path: Path, header: Sequence[Any], drop: Sequence[str]) -> Layout:
             f"utterance first and a column a feature is expected, separated by ; or ,"
         )
     out = tuple(n for i, n in enumerate(names) if i != id_position and i not in set(positions))
-    return Layout(path, id_position, positions, kept, out, names[id_position])
+    return FeatureColumns(path, id_position, positions, kept, out, names[id_position])
 
 
-def read_features(layouts: Sequence[Layout], table: pd.DataFrame) -> MatchedFeatures:
+def read_features(layouts: Sequence[FeatureColumns], table: pd.DataFrame) -> MatchedFeatures:
     """Read the rows of the files and match them to a table.
 
     Parameters
     ----------
-    layouts : sequence of Layout
+    layouts : sequence of FeatureColumns
         As `read_layouts` gives them.
     table : DataFrame
         utterance, path.
@@ -219,7 +219,7 @@ class _Gathered:
         self._seen: dict[str, str] = {}
         self._unmatched: list[str] = []
 
-    def take(self, layout: Layout, place: str, cells: Sequence[Any], width: int) -> None:
+    def take(self, layout: FeatureColumns, place: str, cells: Sequence[Any], width: int) -> None:
         """Take a row of a file whose header has `width` cells; `place` is where it stands."""
         if len(cells) != width:
             self.faults.add(f"{place}: {counted(len(cells), 'cell')}, the header has {width}")

@@ -25,7 +25,7 @@ from features.common.sections import names_folder
 from features.common.text import clean
 from features.common.words import counted
 from features.exchange.feature_files import (
-    Layout,
+    FeatureColumns,
     MatchedFeatures,
     read_features,
     read_layouts,
@@ -209,7 +209,7 @@ def _matched(
     return *_sorted(index[keep], features.X if keep.all() else features.X[keep]), reasons
 
 
-def _key(model: str, layouts: Sequence[Layout]) -> dict[str, Any]:
+def _key(model: str, layouts: Sequence[FeatureColumns]) -> dict[str, Any]:
     left_out = sorted({name for layout in layouts for name in layout.left_out})
     return full_key(
         {

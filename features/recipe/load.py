@@ -57,7 +57,7 @@ _KEYS = ("corpora", "models", "fusion", "published", *Top.model_fields, *_SECTIO
 
 
 @dataclass(frozen=True)
-class Parts:
+class RecipeParts:
     """The tables of a recipe, read; what is faulty is None or left out.
 
     Attributes
@@ -142,7 +142,7 @@ def load_recipe(
     return _recipe(path, parts, parts.top, published, models, corpora)
 
 
-def _read(raw: Mapping[str, Any], faults: list[str]) -> Parts:
+def _read(raw: Mapping[str, Any], faults: list[str]) -> RecipeParts:
     """Read every table by itself; a line is added for each fault."""
     faults += [f"{key}: no such key{nearest(key, _KEYS)}" for key in raw if key not in _KEYS]
     flat = {key: raw[key] for key in Top.model_fields if key in raw}
@@ -170,10 +170,10 @@ def _read(raw: Mapping[str, Any], faults: list[str]) -> Parts:
     maps: dict[str, dict[str, str]] = {}
     if top is not None and mapped is not None:
         top, maps = read_labels(mapped, top, corpora, faults)
-    return Parts(flat, top, maps, sections, also, corpora, models, fusions, subsets)
+    return RecipeParts(flat, top, maps, sections, also, corpora, models, fusions, subsets)
 
 
-def _combinations(parts: Parts, top: Top) -> list[str]:
+def _combinations(parts: RecipeParts, top: Top) -> list[str]:
     """Faults that no table shows alone. Tables that are themselves faulty are passed over."""
     faults = top_faults(top)
     head, split, extract = (parts.sections[name] for name in ("head", "split", "extract"))
@@ -197,7 +197,7 @@ def _combinations(parts: Parts, top: Top) -> list[str]:
     return [*faults, *corpus_faults(top, parts.corpora, parts.maps)]
 
 
-def _known_to_tables(parts: Parts) -> Known:
+def _known_to_tables(parts: RecipeParts) -> Known:
     """What the tables of a paper may name."""
     faulty = parts.top is None or None in parts.sections.values()
     settings = {
@@ -241,7 +241,7 @@ def _restrictions(option: str, given: Collection[str], known: Collection[str]) -
 
 def _recipe(
     path: Path,
-    parts: Parts,
+    parts: RecipeParts,
     top: Top,
     published: list[PublishedTable],
     models: Collection[str],

@@ -246,7 +246,7 @@ class InnerFolds(Sequence[list[Fold]]):
 
 
 @dataclass(frozen=True)
-class Plan:
+class SplitPlan:
     """All folds of a run.
 
     Attributes

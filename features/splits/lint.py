@@ -37,7 +37,7 @@ from features.recipe.split import OVERLAP_KINDS, SplitSpec
 from features.splits import truths
 from features.splits.folds import FIRST_S
 from features.splits.parts import Sides, SplitPart
-from features.splits.plan import Fold, Plan, Positions, make_plan
+from features.splits.plan import Fold, Positions, SplitPlan, make_plan
 
 WAYS_OUT: Mapping[str, str] = {
     "speaker": "choose a speaker-disjoint outer",
@@ -163,7 +163,7 @@ def lint(
     rows: pd.DataFrame,
     y: NDArray[Any],
     labels: Sequence[str],
-    plan: Plan,
+    plan: SplitPlan,
     split: SplitSpec,
 ) -> Lint:
     """Compare the sides of all folds.
@@ -175,7 +175,7 @@ def lint(
     y : str, shape (n,), or float64, shape (n, n_targets)
     labels : sequence of str
         The class list; empty for regression.
-    plan : Plan
+    plan : SplitPlan
     split : SplitSpec
 
     Returns
@@ -209,7 +209,7 @@ def lint(
 
 
 def _outer(
-    sides: Sides, plan: Plan, split: SplitSpec, known: NDArray[np.bool_], progress: Progress
+    sides: Sides, plan: SplitPlan, split: SplitSpec, known: NDArray[np.bool_], progress: Progress
 ) -> tuple[list[SplitPart], _Faults]:
     """The parts of the outer folds, and what they share that they must not."""
     parts, faults = [], _Faults()
@@ -227,7 +227,7 @@ def _outer(
 
 
 def _inner(
-    sides: Sides, plan: Plan, split: SplitSpec, progress: Progress
+    sides: Sides, plan: SplitPlan, split: SplitSpec, progress: Progress
 ) -> tuple[list[SplitPart], _Faults]:
     """The inner folds as parts, and what they share that they must not.
 

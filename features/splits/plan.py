@@ -30,12 +30,12 @@ from features.common.errors import RunError, nearest
 from features.recipe.split import SplitSpec
 from features.splits.emobox import read_emobox
 from features.splits.faults import coded, refuse_unknown
-from features.splits.folds import Division, Fold, InnerFolds, Plan, Positions
+from features.splits.folds import Division, Fold, InnerFolds, Positions, SplitPlan
 from features.splits.groups import GroupDivider, groups_of
 from features.splits.rows import RowDivider
 from features.utterances import key_order
 
-__all__ = ["Fold", "Plan", "Positions", "inner_folds", "make_plan", "outer_folds"]
+__all__ = ["Fold", "SplitPlan", "Positions", "inner_folds", "make_plan", "outer_folds"]
 
 PARTITIONS = ("train", "devel", "test")
 CONDITIONS = {
@@ -49,7 +49,7 @@ CONDITIONS = {
 
 def make_plan(
     rows: pd.DataFrame, y: NDArray[Any], known: NDArray[np.bool_], split: SplitSpec
-) -> Plan:
+) -> SplitPlan:
     """Divide rows for scoring, and the training rows of each division for choosing.
 
     Parameters
@@ -80,10 +80,10 @@ def make_plan(
         (fold,) = folds
         if not len(fold.devel):
             raise RunError("[split] inner = 'devel', but no row is of the partition devel")
-        return Plan(folds, [[Fold("devel", fold.train, fold.devel)]], [], notes)
+        return SplitPlan(folds, [[Fold("devel", fold.train, fold.devel)]], [], notes)
     divider = _inner(rows, y, split)
     final = np.flatnonzero(known)
-    return Plan(folds, InnerFolds(divider, folds), divider.folds(final), notes)
+    return SplitPlan(folds, InnerFolds(divider, folds), divider.folds(final), notes)
 
 
 def outer_folds(

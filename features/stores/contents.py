@@ -200,7 +200,7 @@ def _array(file: hdf5.File, name: str, shape: tuple[int | None, ...], kind: str)
     )
     if found.kind.name != kind:
         raise hdf5.LayoutError(
-            f"/{name} holds {found.kind}; FORMAT.md wants {hdf5.Kind(kind, 0)}: write the "
+            f"/{name} holds {found.kind}; FORMAT.md wants {hdf5.ElementType(kind, 0)}: write the "
             f"file again so"
         )
     if not fits:

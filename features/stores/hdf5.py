@@ -60,7 +60,7 @@ class LayoutError(ValueError):
 
 
 @dataclass(frozen=True)
-class Kind:
+class ElementType:
     """A type of elements.
 
     Attributes
@@ -88,14 +88,14 @@ class Array:
     Attributes
     ----------
     shape : tuple of int
-    kind : Kind
+    kind : ElementType
     start : int
         Its first byte in the file.
     """
 
     name: str
     shape: tuple[int, ...]
-    kind: Kind
+    kind: ElementType
     start: int
 
     @property
@@ -411,21 +411,21 @@ def _shape(data: bytes) -> tuple[int, ...] | None:
     return _unpack(f"<{rank}Q", data, 8 if version == 1 else 4)
 
 
-def _kind(data: bytes) -> Kind:
+def _kind(data: bytes) -> ElementType:
     """A datatype message (IV.A.2.d)."""
     first, low, sign, size = _unpack("<BBBxI", data, 0)
     number = first & 15
     order = ">" if low & 1 else "<"
     if number == 0 and size in (1, 2, 4, 8) and _unpack("<HH", data, 8) == (0, 8 * size):
-        return Kind(np.dtype(f"{order}{'i' if low & 8 else 'u'}{size}").str, size)
+        return ElementType(np.dtype(f"{order}{'i' if low & 8 else 'u'}{size}").str, size)
     if number == 1 and (data[8:20], sign) == _FLOATS.get(size) and low & 0x70 == 0x20:
-        return Kind(f"{order}f{size}", size)
+        return ElementType(f"{order}f{size}", size)
     if number == 3 and size:
-        return Kind("fixed text", size)
+        return ElementType("fixed text", size)
     if number == 9 and low & 15 == 1 and size == 16:
-        return Kind("text", size)
+        return ElementType("text", size)
     names = dict(enumerate(_CLASSES)) | {9: "list", 10: "array"}
-    return Kind(f"{names.get(number, 'unknown')} of {size} bytes", size)
+    return ElementType(f"{names.get(number, 'unknown')} of {size} bytes", size)
 
 
 def _start(name: str, layout: bytes, filters: bytes | None) -> int:
@@ -444,7 +444,7 @@ def _start(name: str, layout: bytes, filters: bytes | None) -> int:
     return _unpack("<Q", layout, 2)[0]
 
 
-def _attribute(data: bytes) -> tuple[str, Kind, bytes]:
+def _attribute(data: bytes) -> tuple[str, ElementType, bytes]:
     """Name, type and value of an attribute message (IV.A.2.m)."""
     version, shared, *sizes = _unpack("<BBHHH", data, 0)
     if version not in (1, 2, 3) or (version > 1 and shared):

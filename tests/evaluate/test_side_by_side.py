@@ -219,7 +219,7 @@ def test_recipes_are_read_back_from_a_run(path: Path, tmp_path: Path) -> None:
     runs.write_run(tmp_path, {"inputs": {}, "recipe": recipe.resolved()})
     record = read_run(tmp_path)
     assert record is not None
-    read = side_by_side.recipe_of(side_by_side.Run("one", tmp_path, record))
+    read = side_by_side.recipe_of(side_by_side.ComparedRun("one", tmp_path, record))
     assert read == recipe.model_copy(update={"published": []})  # the paper's are not in it
 
 

@@ -15,11 +15,11 @@ from evaluate.runs.files import read_json, write_json
 from evaluate.scores import records, score
 from evaluate.scores.kinds import KINDS
 from evaluate.scores.records import OPTIMISTIC, Estimate, Gap, ProtocolGaps, Statistics, marked
-from evaluate.scores.stored import Kind, simplified
+from evaluate.scores.stored import FileKind, simplified
 from features.common.errors import RunError
 from tests.evaluate import made
 
-FILE = Kind("gaps", ProtocolGaps, dict)
+FILE = FileKind("gaps", ProtocolGaps, dict)
 GAPS = ProtocolGaps(
     {"other": {"one": Gap(9, 2, {"uar": Estimate(0.1, 0.0, 0.2, 3)}, {"uar": (0.6, 0.5)})}}
 )
@@ -113,7 +113,7 @@ def plainly(content: object, whole: bool) -> object:
     return [plainly(one, whole) for one in content] if isinstance(content, list) else content
 
 
-def kind_of(path: Path) -> Kind:
+def kind_of(path: Path) -> FileKind:
     return KINDS[f"{re.split('-', path.stem)[0]}.json"]
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from extract.plan.batches import Job, current_plan, make_batches, padded_seconds, read_plan
+from extract.plan.batches import Pending, current_plan, make_batches, padded_seconds, read_plan
 from features.common.errors import StoreError
 
 KEY = {"model": "toy", "precision": "float32"}
 
 
-def jobs(rng: np.random.Generator, n: int = 50) -> list[Job]:
-    return [Job(f"u{i:02}", f"{i:032x}", float(rng.uniform(0.5, 8))) for i in range(n)]
+def jobs(rng: np.random.Generator, n: int = 50) -> list[Pending]:
+    return [Pending(f"u{i:02}", f"{i:032x}", float(rng.uniform(0.5, 8))) for i in range(n)]
 
 
 def test_batches_hold_every_job_once_within_the_budget(rng: np.random.Generator) -> None:
@@ -28,7 +28,7 @@ def test_batches_hold_every_job_once_within_the_budget(rng: np.random.Generator)
 
 
 def test_an_utterance_longer_than_the_budget_is_alone(rng: np.random.Generator) -> None:
-    batches = make_batches([Job("long", "", 100.0), *jobs(rng, 5)], 20.0)
+    batches = make_batches([Pending("long", "", 100.0), *jobs(rng, 5)], 20.0)
     assert [j.utterance for j in batches[0]] == ["long"]
 
 
@@ -55,7 +55,7 @@ def test_a_changed_corpus_makes_a_new_plan_for_what_is_left(
     given = jobs(rng)
     first = current_plan(tmp_path, KEY, given, set(), 20.0)
     sealed = {(j.utterance, j.audio_hash) for j in first.batches[0]}
-    changed = [*given, Job("new", "f" * 32, 1.0)]
+    changed = [*given, Pending("new", "f" * 32, 1.0)]
     second = current_plan(tmp_path, KEY, changed, sealed, 20.0)
     assert second.jobs() == {(j.utterance, j.audio_hash) for j in changed} - sealed
     assert second.name != first.name

@@ -13,14 +13,14 @@ from extract.encoders.registry import find_model
 from extract.job import cluster
 from extract.job.compute import Item
 from extract.job.parts import Slab
-from extract.plan.batches import Job, Plan, make_batches
+from extract.plan.batches import BatchPlan, Pending, make_batches
 from extract.plan.work import make_target
 
 
 @pytest.fixture
-def plan() -> Plan:
-    jobs = [Job(f"speaker-{i // 100:04}/u{i:06}", f"{i:032x}", 2.0) for i in range(20_000)]
-    return Plan({}, make_batches(jobs, 16.0))
+def plan() -> BatchPlan:
+    jobs = [Pending(f"speaker-{i // 100:04}/u{i:06}", f"{i:032x}", 2.0) for i in range(20_000)]
+    return BatchPlan({}, make_batches(jobs, 16.0))
 
 
 @pytest.fixture
@@ -29,14 +29,14 @@ def whole(tmp_path: Path) -> Slab:
     return Slab(target, tmp_path, "00000000", [])
 
 
-def items(batch: list[Job]) -> list[Item]:
+def items(batch: list[Pending]) -> list[Item]:
     return [
         Item(one, Clip(one.utterance, f"/data/corpus/wav/{one.utterance}.wav"), 64_044, 10**18)
         for one in batch
     ]
 
 
-def test_slabs_hold_each_batch_once_in_order(plan: Plan, whole: Slab) -> None:
+def test_slabs_hold_each_batch_once_in_order(plan: BatchPlan, whole: Slab) -> None:
     numbers = [number for number in range(len(plan.batches)) if number % 3]
     slabs = list(cluster.cut(whole, plan, numbers, items, 2))
     assert [number for slab in slabs for number, _ in slab.batches] == numbers
@@ -49,7 +49,7 @@ def test_slabs_hold_each_batch_once_in_order(plan: Plan, whole: Slab) -> None:
 
 
 def test_a_slab_is_about_one_part_and_its_message_a_megabyte(
-    plan: Plan, whole: Slab, monkeypatch: pytest.MonkeyPatch
+    plan: BatchPlan, whole: Slab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     numbers = range(len(plan.batches))
     monkeypatch.setattr(cluster, "SLABS_A_WORKER", 1)

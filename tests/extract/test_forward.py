@@ -9,7 +9,7 @@ from torch import nn
 
 from extract.encoders.exact import products as of_products
 from extract.encoders.exact.front_end import FrontEnd
-from extract.encoders.exact.packing import Layout, Run, equal_runs
+from extract.encoders.exact.packing import EqualRows, Packing, equal_runs
 from extract.encoders.exact.products import (
     GroupedProducts,
     gelu_in_place,
@@ -212,8 +212,8 @@ def test_means_of_runs_and_of_padded_rows_agree() -> None:
     rows = [torch.randn(n, 5) for n in lengths]
     expected = torch.stack([row.mean(0) for row in rows])
     runs = equal_runs(lengths)
-    assert runs == (Run(0, 2, 6), Run(12, 1, 4), Run(16, 1, 1))
-    torch.testing.assert_close(Layout(runs).means(torch.cat(rows)), expected)
+    assert runs == (EqualRows(0, 2, 6), EqualRows(12, 1, 4), EqualRows(16, 1, 1))
+    torch.testing.assert_close(Packing(runs).means(torch.cat(rows)), expected)
     padded = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=math.nan)
-    layout = Layout((Run(0, 4, 6),), torch.tensor(lengths))
+    layout = Packing((EqualRows(0, 4, 6),), torch.tensor(lengths))
     torch.testing.assert_close(layout.means(padded.flatten(0, 1)), expected)

@@ -19,7 +19,7 @@ from extract.job import compute as compute_module
 from extract.job import parts
 from extract.job import run as run_module
 from extract.job.device import Machine
-from extract.plan.batches import Job
+from extract.plan.batches import Pending
 from extract.plan.work import Item, make_target, plan_work
 from features.__main__ import main as features_main
 from features.__main__ import parser as features_parser
@@ -449,7 +449,7 @@ class Small:
 
 
 def items(names: str) -> list[Item]:
-    return [Item(Job(name, "0", 1.0), Clip(name, ""), 0, 0) for name in names]
+    return [Item(Pending(name, "0", 1.0), Clip(name, ""), 0, 0) for name in names]
 
 
 @pytest.mark.parametrize("late", [False, True])

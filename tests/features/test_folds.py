@@ -18,7 +18,7 @@ import features.splits.folds
 from features.recipe.split import SplitSpec
 from features.splits.group_folds import stratified_groups
 from features.splits.lint import lint
-from features.splits.plan import Plan, make_plan
+from features.splits.plan import SplitPlan, make_plan
 from tests.models.synthetic import rows
 
 TOP = Path(__file__).resolve().parents[2]
@@ -52,7 +52,7 @@ def test_groups_are_given_as_scikit_learn_gives_them(seed: int) -> None:
     assert [np.flatnonzero(fold == i).tolist() for i in range(k)] == expected
 
 
-def walk(plan: Plan, n: int) -> None:
+def walk(plan: SplitPlan, n: int) -> None:
     """Ask for the rows of every fold, one at a time; every row is held out once at each place."""
     held = np.zeros(n, dtype=int)
     for fold, inner in zip(plan.folds, plan.inner, strict=True):

@@ -11,7 +11,7 @@ import pytest
 from features.common.errors import RunError
 from features.recipe.split import SplitSpec
 from features.splits.lint import Lint, lint, lint_recipe
-from features.splits.plan import Fold, Plan, make_plan
+from features.splits.plan import Fold, SplitPlan, make_plan
 from tests.models import synthetic
 
 LABELS = ("calm", "sad")
@@ -34,7 +34,7 @@ def table(n: int = 12) -> pd.DataFrame:
     )
 
 
-def check(frame: pd.DataFrame, plan: Plan | None = None, **values: object) -> Lint:
+def check(frame: pd.DataFrame, plan: SplitPlan | None = None, **values: object) -> Lint:
     split = SplitSpec.model_validate({"inner": "devel", **values})
     y = frame["emotion"].to_numpy(str)
     return lint(frame, y, LABELS, plan or make_plan(frame, y, y != "", split), split)
@@ -111,7 +111,7 @@ def test_devel_that_is_fitted_for_test_counts_and_masked_rows_do_not() -> None:
 def test_rows_on_both_sides_are_never_allowed() -> None:
     six = np.arange(6)
     fold = Fold("", six, np.arange(8, 12), np.array([5, 7]))
-    plan = Plan([fold], [[Fold("devel", fold.train, fold.devel)]], [], [])
+    plan = SplitPlan([fold], [[Fold("devel", fold.train, fold.devel)]], [], [])
     found = check(table(), plan, expect_overlap=["speaker", "session", "sentence", "audio"])
     assert [one.both for one in found.parts] == [1, 0]
     assert found.faults == [

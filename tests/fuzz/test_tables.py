@@ -11,7 +11,7 @@ import soundfile as sf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extract.plan.batches import Job, Plan, current_plan, make_batches, read_plan
+from extract.plan.batches import BatchPlan, Pending, current_plan, make_batches, read_plan
 from features.common.errors import CorpusError, StoreError
 from features.corpora import CORPORA, read_corpus
 from features.stores.failures import FAILURE_COLUMNS, read_failures
@@ -163,7 +163,7 @@ def test_a_damaged_table(table: Path, data: st.DataObject) -> None:
 
 
 KEY = {"model": "toy", "layers": [0, 1]}
-JOBS = [Job("a", "00", 1.5), Job("b", "11", 2.0), Job("c", "22", 0.25)]
+JOBS = [Pending("a", "00", 1.5), Pending("b", "11", 2.0), Pending("c", "22", 0.25)]
 PLAN = {"key": KEY, "batches": [[[j.utterance, j.audio_hash, j.seconds] for j in JOBS]]}
 
 
@@ -177,7 +177,7 @@ def test_the_plan_of_an_extraction(folder: Path, data: bytes) -> None:
         plan = read_plan(folder)
         assert plan is not None
         assert isinstance(plan.name, str)
-        assert all(isinstance(job, Job) for batch in plan.batches for job in batch)
+        assert all(isinstance(job, Pending) for batch in plan.batches for job in batch)
     with read_or_refused(StoreError):
         current = current_plan(folder, KEY, JOBS, set(), 10.0)
         assert current.jobs() == {(job.utterance, job.audio_hash) for job in JOBS}
@@ -209,6 +209,6 @@ def test_a_failures_file(folder: Path, data: bytes) -> None:
 
 
 def test_a_plan_reads_back(folder: Path) -> None:
-    plan = Plan(KEY, make_batches(JOBS, 3.0))
+    plan = BatchPlan(KEY, make_batches(JOBS, 3.0))
     plan.write(folder)
     assert read_plan(folder) == plan

@@ -10,7 +10,7 @@ import pytest
 import models.effort
 from features.matrix import load_matrix
 from features.recipe.head import HeadSpec
-from features.splits.plan import Fold, Plan
+from features.splits.plan import Fold, SplitPlan
 from models.effort import count_fits, warning
 from models.problem import Problem
 from tests.models import synthetic
@@ -25,9 +25,9 @@ def problem(n_targets: int = 0) -> Problem:
     return Problem(np.zeros((10, 1), np.float32), y, names, HeadSpec.model_validate(spec))
 
 
-def plan(n_outer: int, n_inner: int = 5, n_train: int = 4) -> Plan:
+def plan(n_outer: int, n_inner: int = 5, n_train: int = 4) -> SplitPlan:
     fold = Fold("f", np.arange(n_train), np.arange(1))
-    return Plan([fold] * n_outer, [[fold] * n_inner] * n_outer, [fold] * n_inner, [])
+    return SplitPlan([fold] * n_outer, [[fold] * n_inner] * n_outer, [fold] * n_inner, [])
 
 
 def test_of_a_usual_plan_nothing_is_said() -> None:

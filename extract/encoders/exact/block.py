@@ -10,11 +10,11 @@ import torch
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from extract.encoders.exact.packing import Layout
+from extract.encoders.exact.packing import Packing
 from extract.encoders.exact.products import frozen, is_gelu, linear
 
 
-class Parts(NamedTuple):
+class BlockParts(NamedTuple):
     """What a block is made of, by whatever names a family calls it.
 
     Attributes
@@ -47,13 +47,13 @@ class Block(nn.Module):
 
     Parameters
     ----------
-    parts : Parts
+    parts : BlockParts
         Modules of transformers' `...EncoderLayer`, whose weights the block takes over.
     norm_first : bool
         Whether the norms stand before attention and feed-forward, or behind them.
     """
 
-    def __init__(self, parts: Parts, norm_first: bool) -> None:
+    def __init__(self, parts: BlockParts, norm_first: bool) -> None:
         super().__init__()
         attention = parts.attention
         self.norm_first = norm_first
@@ -76,14 +76,14 @@ class Block(nn.Module):
             self.gate_constant = frozen(attention.gru_rel_pos_const.flatten())
 
     def forward(
-        self, states: torch.Tensor, layout: Layout, position_bias: Sequence[torch.Tensor] = ()
+        self, states: torch.Tensor, layout: Packing, position_bias: Sequence[torch.Tensor] = ()
     ) -> torch.Tensor:
         """Map packed states to packed states.
 
         Parameters
         ----------
         states : Tensor, shape (n_frames of all rows, hidden)
-        layout : Layout
+        layout : Packing
         position_bias : sequence of Tensor, optional
             One a run, shape (n_heads, n_frames, n_frames): of wavlm.
         """
@@ -101,7 +101,7 @@ class Block(nn.Module):
         return states
 
     def _attention(
-        self, states: torch.Tensor, layout: Layout, position_bias: Sequence[torch.Tensor]
+        self, states: torch.Tensor, layout: Packing, position_bias: Sequence[torch.Tensor]
     ) -> torch.Tensor:
         gates = None if self.gate is None else self._gates(states)
         projected = linear(states, self.weight, self.bias)

@@ -24,7 +24,7 @@ PADDED_INPUTS = 16
 """Of the first convolution on a GPU, whose kernels want multiples of 8."""
 
 
-class Fold(NamedTuple):
+class FoldedConvolution(NamedTuple):
     """A first convolution with its group norm in it, for each row of a batch.
 
     Attributes
@@ -74,7 +74,9 @@ class FrontEnd(nn.Module):
             for each in convolutions
         )  # fmt: skip
 
-    def fold(self, windows: torch.Tensor, own: torch.Tensor | None = None) -> Fold | None:
+    def fold(
+        self, windows: torch.Tensor, own: torch.Tensor | None = None
+    ) -> FoldedConvolution | None:
         """Statistics of the group norm over each row's own windows; None without a group norm.
 
         Parameters
@@ -104,7 +106,7 @@ class FrontEnd(nn.Module):
         variance = ((weight @ covariance) * weight).sum(dim=-1)
         scale = norm.weight.to(device).double() * torch.rsqrt(variance + norm.eps)
         folded = (weight * scale[..., None]).to(self.dtype)
-        return Fold(mean.float().to(windows.device), folded.to(windows.device))
+        return FoldedConvolution(mean.float().to(windows.device), folded.to(windows.device))
 
     def alone(self, samples: torch.Tensor, n_frames: int, chunk: int) -> torch.Tensor:
         """Convolve one file, `chunk` frames at a time: what a CPU's caches hold.
@@ -185,7 +187,7 @@ class FrontEnd(nn.Module):
             n = (n - 1) * stride + kernel
         return n
 
-    def _first(self, windows: torch.Tensor, fold: Fold | None) -> torch.Tensor:
+    def _first(self, windows: torch.Tensor, fold: FoldedConvolution | None) -> torch.Tensor:
         """First convolution, (n_rows, n_windows, n_inputs) to (n_rows, n_windows, n_channels)."""
         if fold is None or self.group_norm is None:
             weight = pad(self.weights[0], (0, windows.shape[2] - self.weights[0].shape[1]))

@@ -1,8 +1,8 @@
 """How the frames of a batch are packed.
 
-Frames of a batch stand below one another: states have shape (n_frames of all rows, hidden). A `Run`
-is a stretch of rows of equal length, so that attention over it needs no mask; a layout of one
-padded run has one (see `Layout`).
+Frames of a batch stand below one another: states have shape (n_frames of all rows, hidden). A
+`EqualRows` is a stretch of rows of equal length, so that attention over it needs no mask; a layout
+of one padded run has one (see `Packing`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from extract.encoders.pooling import masked_mean
 
 
-class Run(NamedTuple):
+class EqualRows(NamedTuple):
     """Rows of equal length: the first of their frames, how many rows, frames of each."""
 
     first: int
@@ -29,19 +29,19 @@ class Run(NamedTuple):
         return states[self.first : last].view(self.n_rows, self.n_frames, states.shape[1])
 
 
-class Layout(NamedTuple):
+class Packing(NamedTuple):
     """How the frames of a batch are packed.
 
     Attributes
     ----------
-    runs : tuple of Run
+    runs : tuple of EqualRows
     n_frames : int64 Tensor, shape (n_rows,), or None
         Frames that count for the mean, where not all do: there is one run then.
     mask : bool Tensor, shape (n_rows, n_frames), or None
         Frames that may be attended to, where not all may: there is one run then.
     """
 
-    runs: tuple[Run, ...]
+    runs: tuple[EqualRows, ...]
     n_frames: torch.Tensor | None = None
     mask: torch.Tensor | None = None
 
@@ -53,21 +53,21 @@ class Layout(NamedTuple):
         return means[0] if len(means) == 1 else torch.cat(means)
 
 
-def equal_runs(n_frames: Sequence[int]) -> tuple[Run, ...]:
+def equal_runs(n_frames: Sequence[int]) -> tuple[EqualRows, ...]:
     """Runs of rows that are sorted by length.
 
     Examples
     --------
     >>> equal_runs([5, 5, 3])
-    (Run(first=0, n_rows=2, n_frames=5), Run(first=10, n_rows=1, n_frames=3))
+    (EqualRows(first=0, n_rows=2, n_frames=5), EqualRows(first=10, n_rows=1, n_frames=3))
     """
-    runs: list[Run] = []
+    runs: list[EqualRows] = []
     first = 0
     for n in n_frames:
         if runs and runs[-1].n_frames == n:
             runs[-1] = runs[-1]._replace(n_rows=runs[-1].n_rows + 1)
         else:
-            runs.append(Run(first, 1, n))
+            runs.append(EqualRows(first, 1, n))
         first += n
     return tuple(runs)
 

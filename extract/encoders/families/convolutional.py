@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from extract.audio import SAMPLING_RATE_HZ
-from extract.encoders.families.family import Family, Geometry, Preparation, Setting, Values
+from extract.encoders.families.family import ConfigSetting, Family, Geometry, Preparation, Values
 from extract.encoders.geometry import CONV_DIM, CONV_KERNEL, CONV_STRIDE
 from extract.encoders.sizes import CHUNK_S, Sizes
 from extract.encoders.values import as_json, checked_size
@@ -21,7 +21,7 @@ from features.common.errors import ModelError
 if TYPE_CHECKING:
     import torch
 
-    from extract.encoders.exact.packing import Layout
+    from extract.encoders.exact.packing import Packing
 
 CPU_CHUNK = 200
 """Frames (4 s) that a CPU convolves at once."""
@@ -61,8 +61,8 @@ class Convolutional(Family):
     """A family of the kind, by transformers' `model_type`."""
 
     preparation = WAVEFORM
-    width = Setting("hidden_size", 768)
-    depth = Setting("num_hidden_layers", 12)
+    width = ConfigSetting("hidden_size", 768)
+    depth = ConfigSetting("num_hidden_layers", 12)
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -158,7 +158,7 @@ class ConvolutionalForward:
     def __init__(
         self, model: Any, layers: Sequence[int], device: torch.device, norm_first: bool
     ) -> None:
-        from extract.encoders.exact.block import Block, Parts
+        from extract.encoders.exact.block import Block, BlockParts
         from extract.encoders.exact.front_end import FrontEnd
 
         self._model, self._stack = model, model.encoder
@@ -167,7 +167,7 @@ class ConvolutionalForward:
         self.layers = self._stack.layers = self._stack.layers[: max(1, layers[-1])]
         for i, layer in enumerate(self.layers):
             feed = layer.feed_forward
-            parts = Parts(
+            parts = BlockParts(
                 layer.attention,
                 (layer.layer_norm, layer.final_layer_norm),
                 feed.intermediate_dense,
@@ -203,7 +203,7 @@ class ConvolutionalForward:
         *,
         file_by_file: bool,
         max_runs: float,
-    ) -> tuple[torch.Tensor, Layout]:
+    ) -> tuple[torch.Tensor, Packing]:
         """What enters the first block, packed or padded.
 
         Parameters
@@ -218,19 +218,19 @@ class ConvolutionalForward:
         """
         import torch
 
-        from extract.encoders.exact.packing import Layout, Run, equal_runs, uploaded
+        from extract.encoders.exact.packing import EqualRows, Packing, equal_runs, uploaded
 
         alone = self._one_by_one(pieces, n_frames) if file_by_file else self._rows(pieces, n_frames)
         runs = equal_runs(n_frames)
         self._mask = None
         if len(runs) <= max_runs:
-            features, layout = torch.cat(alone), Layout(runs)
+            features, layout = torch.cat(alone), Packing(runs)
         else:
             features = torch.nn.utils.rnn.pad_sequence(alone, batch_first=True).flatten(0, 1)
             counted = uploaded(np.array(n_frames), self._device)
             frames = torch.arange(n_frames[0], device=self._device)
             self._mask = frames < counted[:, None]
-            layout = Layout((Run(0, len(pieces), n_frames[0]),), counted, self._mask)
+            layout = Packing((EqualRows(0, len(pieces), n_frames[0]),), counted, self._mask)
         projected = self._model.feature_projection(features)
         states = projected[0] if isinstance(projected, tuple) else projected
         return self.positioned(states, layout), layout
@@ -267,7 +267,7 @@ class ConvolutionalForward:
             found += [row[:n_own] for row, n_own in zip(rows, n_frames[first:], strict=False)]
         return found
 
-    def positioned(self, states: torch.Tensor, layout: Layout) -> torch.Tensor:
+    def positioned(self, states: torch.Tensor, layout: Packing) -> torch.Tensor:
         """Add the positional convolution: what enters the first block."""
         import torch
 
@@ -276,7 +276,7 @@ class ConvolutionalForward:
         states = states + (positions[0] if len(positions) == 1 else torch.cat(positions))
         return states if self._norm_first else self._stack.layer_norm(states)
 
-    def position_biases(self, layout: Layout) -> list[torch.Tensor]:
+    def position_biases(self, layout: Packing) -> list[torch.Tensor]:
         """None."""
         return []
 

@@ -19,7 +19,7 @@ from extract.encoders.sizes import Sizes
 if TYPE_CHECKING:
     import torch
 
-    from extract.encoders.exact.packing import Layout
+    from extract.encoders.exact.packing import Packing
 
 Values = Mapping[str, Any]
 """Members of a JSON object."""
@@ -50,7 +50,7 @@ class Preparation:
     faults: Callable[[Values, Values, Values], list[str]]
 
 
-class Setting(NamedTuple):
+class ConfigSetting(NamedTuple):
     """A setting of config.json by its name, with transformers' default."""
 
     name: str
@@ -90,10 +90,10 @@ class Forward(Protocol):
         *,
         file_by_file: bool,
         max_runs: float,
-    ) -> tuple[torch.Tensor, Layout]:
+    ) -> tuple[torch.Tensor, Packing]:
         """What enters the first block; pieces are sorted by length, longest first."""
 
-    def position_biases(self, layout: Layout) -> list[torch.Tensor]:
+    def position_biases(self, layout: Packing) -> list[torch.Tensor]:
         """One a run; none for most families."""
 
     def leave(self, states: torch.Tensor) -> torch.Tensor:
@@ -105,8 +105,8 @@ class Family(ABC):
 
     name: str
     preparation: Preparation
-    width: Setting
-    depth: Setting
+    width: ConfigSetting
+    depth: ConfigSetting
     prefix: str = ""
     """Of the encoder's weights among those of the whole model."""
 

@@ -13,7 +13,7 @@ from extract.encoders.sizes import Sizes
 if TYPE_CHECKING:
     import torch
 
-    from extract.encoders.exact.packing import Layout
+    from extract.encoders.exact.packing import Packing
 
 
 class WavLM(Convolutional):
@@ -44,6 +44,6 @@ class WavLMForward(ConvolutionalForward):
         # Of its projections the block has a copy.
         self._relative.q_proj = self._relative.k_proj = self._relative.v_proj = None
 
-    def position_biases(self, layout: Layout) -> list[torch.Tensor]:
+    def position_biases(self, layout: Packing) -> list[torch.Tensor]:
         """One a run, shape (n_heads, n_frames, n_frames)."""
         return [self._relative.compute_bias(run.n_frames, run.n_frames) for run in layout.runs]

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from extract.audio import SAMPLING_RATE_HZ
-from extract.encoders.families.family import Family, Geometry, Preparation, Setting, Values
+from extract.encoders.families.family import ConfigSetting, Family, Geometry, Preparation, Values
 from extract.encoders.sizes import Sizes
 from extract.encoders.values import as_json, is_count, is_number
 
 if TYPE_CHECKING:
     import torch
 
-    from extract.encoders.exact.packing import Layout
+    from extract.encoders.exact.packing import Packing
 
 REDUCTION = 2
 """Spectra a position: the stride of the second convolution."""
@@ -96,8 +96,8 @@ class Whisper(Family):
 
     name = "whisper"
     preparation = SPECTRUM
-    width = Setting("d_model", 384)
-    depth = Setting("encoder_layers", 4)
+    width = ConfigSetting("d_model", 384)
+    depth = ConfigSetting("encoder_layers", 4)
     prefix = "encoder."
 
     def geometry(self, where: str, config: Values, settings: Values) -> Geometry:
@@ -160,14 +160,14 @@ class WhisperForward:
     def __init__(
         self, stack: Any, extractor: Any, layers: Sequence[int], device: torch.device
     ) -> None:
-        from extract.encoders.exact.block import Block, Parts
+        from extract.encoders.exact.block import Block, BlockParts
 
         self._stack, self._extractor, self._device = stack, extractor, device
         self._dtype = next(stack.parameters()).dtype
         self.layers = stack.layers = stack.layers[: max(1, layers[-1])]
         for i, layer in enumerate(self.layers):
             norms = (layer.self_attn_layer_norm, layer.final_layer_norm)
-            parts = Parts(
+            parts = BlockParts(
                 layer.self_attn, norms, layer.fc1, layer.fc2, layer.activation_fn, clamped=True
             )
             self.layers[i] = Block(parts, norm_first=True)
@@ -179,17 +179,17 @@ class WhisperForward:
         *,
         file_by_file: bool,
         max_runs: float,
-    ) -> tuple[torch.Tensor, Layout]:
+    ) -> tuple[torch.Tensor, Packing]:
         """What enters the first block: 1,500 positions a piece, however they are batched."""
         from torch.nn.functional import gelu
 
-        from extract.encoders.exact.packing import Layout, Run, uploaded
+        from extract.encoders.exact.packing import EqualRows, Packing, uploaded
 
         stack = self._stack
         states = gelu(stack.conv2(gelu(stack.conv1(self.mel(pieces))))).transpose(1, 2)
         states = states + stack.embed_positions.weight
-        run = Run(0, *states.shape[:2])
-        return states.flatten(0, 1), Layout((run,), uploaded(np.array(n_frames), self._device))
+        run = EqualRows(0, *states.shape[:2])
+        return states.flatten(0, 1), Packing((run,), uploaded(np.array(n_frames), self._device))
 
     def mel(self, pieces: Sequence[np.ndarray]) -> torch.Tensor:
         """Log-mel input, shape (n_pieces, n_mels, 3000)."""
@@ -222,7 +222,7 @@ class WhisperForward:
         filters = torch.from_numpy(np.ascontiguousarray(self._extractor.mel_filters.T))
         return filters.to(self._device, torch.float32)
 
-    def position_biases(self, layout: Layout) -> list[torch.Tensor]:
+    def position_biases(self, layout: Packing) -> list[torch.Tensor]:
         """None."""
         return []
 

@@ -130,14 +130,14 @@ class Stream:
 
 
 @dataclass(frozen=True)
-class Gap:
+class OddBytes:
     """Bytes around streams that are neither zeros nor a tag: where they begin, and how many."""
 
     start: int
     n_bytes: int
 
 
-def streams(file: Bytes, start: int, stop: int) -> tuple[list[Stream], list[Gap]]:
+def streams(file: Bytes, start: int, stop: int) -> tuple[list[Stream], list[OddBytes]]:
     """Find the streams between two places of a file, and what else lies around them.
 
     Parameters
@@ -150,7 +150,7 @@ def streams(file: Bytes, start: int, stop: int) -> tuple[list[Stream], list[Gap]
     -------
     list of Stream
         Frames of one kind, one behind the other.
-    list of Gap
+    list of OddBytes
         What lies between and around them and is neither zeros nor a tag.
 
     Raises
@@ -159,10 +159,10 @@ def streams(file: Bytes, start: int, stop: int) -> tuple[list[Stream], list[Gap]
         The last frame is not there to its end.
     """
     found: list[Stream] = []
-    gaps: list[Gap] = []
+    gaps: list[OddBytes] = []
     at, stop = start, before_tags(file, start, stop)
     free: dict[tuple[int, int, int, int], int] = {}
-    junk, gap = 0, Gap(0, 0)
+    junk, gap = 0, OddBytes(0, 0)
     while at < stop:
         current = found[-1] if found else None
         frame = _frame(file.at(at, 4))
@@ -182,7 +182,7 @@ def streams(file: Bytes, start: int, stop: int) -> tuple[list[Stream], list[Gap]
                 step = zeros(file, at, stop)
                 if not step:
                     step = _to_next(file, at, stop)
-                    gap = Gap(gap.start if gap.n_bytes else at, gap.n_bytes + step)
+                    gap = OddBytes(gap.start if gap.n_bytes else at, gap.n_bytes + step)
                 junk += step
             at += step
             continue
@@ -199,7 +199,7 @@ def streams(file: Bytes, start: int, stop: int) -> tuple[list[Stream], list[Gap]
                 current.counted, current.counter = counted, file.at(at, n_bytes)
         else:
             current.broken += junk
-        junk, gap = 0, Gap(0, 0)
+        junk, gap = 0, OddBytes(0, 0)
         if counted is None:
             current.n_frames += 1
             current.head = current.head or file.at(at, 4)
@@ -328,7 +328,7 @@ def parts(
     return parts
 
 
-def _refuse_gaps(gaps: list[Gap], most: int) -> None:
+def _refuse_gaps(gaps: list[OddBytes], most: int) -> None:
     for gap in gaps:
         if gap.n_bytes > most:
             raise AudioError(

@@ -10,7 +10,7 @@ CLASSIFICATION, REGRESSION = "classification", "regression"
 TASKS = (REGRESSION, CLASSIFICATION)
 
 
-class Record(Protocol):
+class Known(Protocol):
     """What has a key and the tasks that it goes with."""
 
     @property
@@ -22,7 +22,7 @@ class Record(Protocol):
         """Of `TASKS`."""
 
 
-R = TypeVar("R", bound=Record)
+R = TypeVar("R", bound=Known)
 
 
 def by_key(records: Iterable[R]) -> Mapping[str, R]:
