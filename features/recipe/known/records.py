@@ -10,7 +10,7 @@ CLASSIFICATION, REGRESSION = "classification", "regression"
 TASKS = (REGRESSION, CLASSIFICATION)
 
 
-class Known(Protocol):
+class KnownRecord(Protocol):
     """What has a key and the tasks that it goes with."""
 
     @property
@@ -22,7 +22,7 @@ class Known(Protocol):
         """Of `TASKS`."""
 
 
-R = TypeVar("R", bound=Known)
+R = TypeVar("R", bound=KnownRecord)
 
 
 def by_key(records: Iterable[R]) -> Mapping[str, R]:
