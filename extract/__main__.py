@@ -177,7 +177,7 @@ def _of_system(recipe: Recipe, args: argparse.Namespace) -> Recipe:
     """The recipe with the models alone that predict: those of a combination, or one."""
     models = system_of(recipe, args.fusion, args.member).models
     return recipe.model_copy(
-        update={"models": {one: recipe.models.get(one, ModelSpec()) for one in models}}
+        update={"models": {model: recipe.models.get(model, ModelSpec()) for model in models}}
     )
 
 
@@ -199,8 +199,8 @@ def _new_audio(
             "none of; name a FUSION= or a MODEL= without them"
         )
     table, root = audio_table(paths)
-    for one in table.findings:
-        print(one.text)
+    for finding in table.findings:
+        print(finding.text)
     name = corpus_name(paths)
     corpora = {name: CorpusSpec(root=str(root))}
     return recipe.model_copy(update={"corpora": corpora}), {name: table}
@@ -233,7 +233,9 @@ def _plan(works: list[Work], machine: Machine, stores: Path) -> int:
                 extractor = load_extractor(target, device_of(machine.device, target))
             estimates.append(estimate(work, machine, extractor, _warn))
             print(estimates[-1], flush=True)
-    audio_s, time_s = (sum(getattr(one, n) for one in estimates) for n in ("audio_s", "time_s"))
+    audio_s, time_s = (
+        sum(getattr(estimated, n) for estimated in estimates) for n in ("audio_s", "time_s")
+    )
     needed, free = disk_needed(works), disk_free(stores)
     print(
         f"in all: {audio_s:,.0f} s of audio to go through a model, about {duration(time_s)}; "
@@ -355,7 +357,7 @@ def _tables(recipe: Recipe, data: Path, stores: Path) -> tuple[dict[str, Table],
 def _findings(folder: Path) -> list[str]:
     """What a corpus's table says that was odd when it was written."""
     try:
-        return [one.text for one in read_table(folder).findings]
+        return [finding.text for finding in read_table(folder).findings]
     except CorpusError:
         return []
 
@@ -365,11 +367,11 @@ def _remarks(corpus: str, findings: list[Finding], before: list[str]) -> list[st
 
     Names and labels that are odd, and silent rows, are told each time.
     """
-    odd = [f"odd: {corpus}: {one.text}" for one in findings if one.kind in ODD]
-    told = [one.text for one in findings if one.kind not in ODD]
+    odd = [f"odd: {corpus}: {finding.text}" for finding in findings if finding.kind in ODD]
+    told = [finding.text for finding in findings if finding.kind not in ODD]
     new = [text for text in told if text not in before]
-    lines = [f"{corpus}: {textwrap.shorten(one, REMARK, placeholder=' ...')}" for one in new]
-    if any(len(one) > REMARK for one in new):
+    lines = [f"{corpus}: {textwrap.shorten(text, REMARK, placeholder=' ...')}" for text in new]
+    if any(len(text) > REMARK for text in new):
         lines.append(f"{corpus}: `python -m features table {corpus}` says all of it")
     return [*lines, *odd]
 

@@ -81,7 +81,7 @@ def fetch(models: Sequence[Model], stores: Path) -> Iterator[str]:
                 **({} if absent is None else {"absent": absent}),
             }
             write_text(path, json.dumps(recorded, indent=1, sort_keys=True) + "\n", ModelError)
-        n_bytes = sum(one["bytes"] for one in files.values())
+        n_bytes = sum(file["bytes"] for file in files.values())
         yield f"{model.key}: {source}, {size(n_bytes)} in {folder}"
         if model.revision is None:
             yield (
@@ -93,7 +93,7 @@ def fetch(models: Sequence[Model], stores: Path) -> Iterator[str]:
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if all({"source", "fetched", "files"} <= set(one) for one in content.values()):
+        if all({"source", "fetched", "files"} <= set(record) for record in content.values()):
             return content
     except FileNotFoundError:
         return {}

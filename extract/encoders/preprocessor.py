@@ -181,7 +181,7 @@ def _nested(key: str, folder: Path) -> tuple[str, dict[str, Any] | None]:
         return "", None
     processor = read_json(key, folder / PROCESSOR)
     # The first member that is there, even where it is null: so transformers looks it up.
-    member = next((one for one in NESTED if one in processor), "")
+    member = next((name for name in NESTED if name in processor), "")
     settings = processor[member] if member else None
     if settings is not None and not isinstance(settings, dict):
         raise ModelError(
@@ -201,7 +201,7 @@ def _refuse_conflict(
 ) -> None:
     """Refuse two files that disagree: one of them is stale, and nobody here knows which."""
     missing = {"dither": 0.0}
-    first, second = ({**missing, **complete(one, kind)} for one in (nested, alone))
+    first, second = ({**missing, **complete(settings, kind)} for settings in (nested, alone))
     names = list(PREPARATIONS[kind].matters)
     # `complete` says what the class is; here counts what the second file says, if it says it.
     second["feature_extractor_type"] = alone.get("feature_extractor_type") or kind

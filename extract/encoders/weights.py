@@ -73,7 +73,7 @@ def checkpoint_files(key: str, folder: Path) -> list[str]:
             "where the package peft is installed, and leaves it out elsewhere; merge it into the "
             "weights (merge_and_unload) or take the file out of a copy of the folder"
         )
-    distributed = sorted(one.name for one in folder.iterdir() if DISTRIBUTED.fullmatch(one.name))
+    distributed = sorted(path.name for path in folder.iterdir() if DISTRIBUTED.fullmatch(path.name))
     if distributed:
         raise ModelError(
             f"{key}: {folder} has shards of a distributed checkpoint ({distributed[0]}), which "
@@ -137,7 +137,7 @@ def snapshot(model: Model) -> Path:
         return cached
     try:
         info = HfApi().model_info(repo, revision=revision, timeout=10)
-        wanted = _hub_patterns({one.rfilename for one in info.siblings or ()})
+        wanted = _hub_patterns({file.rfilename for file in info.siblings or ()})
         if wanted:
             return Path(snapshot_download(repo, revision=revision, allow_patterns=wanted))
     # The Hub's client changes the types of its errors with its HTTP library.
@@ -188,13 +188,13 @@ def complete_snapshot(model: Model, folder: Path) -> list[str] | None:
     # Without a network the cache is used as it is; the Hub's client has no common type of error.
     try:
         info = HfApi().model_info(repo, revision=revision, timeout=10)
-        there = {one.rfilename for one in info.siblings or ()}
-        wanted = [one for one in MAY_BE_THERE if one in there and not (folder / one).is_file()]
+        there = {file.rfilename for file in info.siblings or ()}
+        wanted = [name for name in MAY_BE_THERE if name in there and not (folder / name).is_file()]
         if wanted:
             snapshot_download(repo, revision=revision, allow_patterns=wanted)
     except Exception:
         return None
-    return [one for one in MAY_BE_THERE if one not in there]
+    return [name for name in MAY_BE_THERE if name not in there]
 
 
 def _hub_patterns(names: set[str]) -> list[str]:
@@ -219,10 +219,10 @@ def sha256(key: str, folder: Path, files: Sequence[str]) -> str:
     for name in sorted(files):
         try:
             with open_regular(folder / name, "rb") as file:
-                one = hashlib.file_digest(file, "sha256").hexdigest()
+                of_file = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise ModelError(f"{key}: {folder / name} cannot be read: {error.strerror}") from error
-        digest.update(f"{one}  {name}\n".encode())
+        digest.update(f"{of_file}  {name}\n".encode())
     return digest.hexdigest()
 
 
@@ -251,12 +251,14 @@ def _weights(key: str, folder: Path) -> tuple[list[str], list[str]]:
             if (
                 not isinstance(names, dict)
                 or not names
-                or not all(isinstance(one, str) and Path(one).name == one for one in names.values())
+                or not all(
+                    isinstance(name, str) and Path(name).name == name for name in names.values()
+                )
             ):
                 raise ModelError(
                     f"{key}: {folder / index}: weight_map is not an object of weights and the "
                     "names of files beside it; get the checkpoint's files anew"
                 )
             shards = sorted(set(names.values()))
-            return [index, *shards], [one for one in shards if not (folder / one).is_file()]
+            return [index, *shards], [shard for shard in shards if not (folder / shard).is_file()]
     return [], []

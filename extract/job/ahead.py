@@ -69,17 +69,17 @@ def load_ahead(
         for batch in remaining:
             ahead.append([executor.submit(load_one, c, min_samples, feature_set) for c in batch])
             if len(ahead) > workers * BATCHES_AHEAD_A_WORKER:
-                yield [one.result() for one in ahead.popleft()]
+                yield [future.result() for future in ahead.popleft()]
         while ahead:
-            yield [one.result() for one in ahead.popleft()]
+            yield [future.result() for future in ahead.popleft()]
     except BrokenProcessPool:
         raise AudioError(
             "a decoding process was killed (out of memory?); the same command goes on from here, "
             "with fewer processes if you pass JOBS=1"
         ) from None
     finally:
-        for one in itertools.chain.from_iterable(ahead):
-            one.cancel()
+        for future in itertools.chain.from_iterable(ahead):
+            future.cancel()
         if pool is None:
             # Waiting costs the clips under way; not waiting races with the interpreter's end.
             executor.shutdown(wait=True, cancel_futures=True)

@@ -59,7 +59,9 @@ class _Stack:
     asynchronous = False
 
     def begin(self, audio: list[Any]) -> Callable[[], Features]:
-        return lambda: {name: np.stack([one[name] for one in audio])[None] for name in audio[0]}
+        return lambda: {
+            name: np.stack([features[name] for features in audio])[None] for name in audio[0]
+        }
 
 
 def compute(
@@ -172,12 +174,12 @@ def begin_batch(
     callable
         Gives the features of the good utterances, those utterances, and the others' reasons.
     """
-    results = [r if one.unchanged else CHANGED for one, r in zip(batch, results, strict=True)]
-    good = [(one, r) for one, r in zip(batch, results, strict=True) if not isinstance(r, str)]
-    bad = [(one, r) for one, r in zip(batch, results, strict=True) if isinstance(r, str)]
+    results = [r if item.unchanged else CHANGED for item, r in zip(batch, results, strict=True)]
+    good = [(item, r) for item, r in zip(batch, results, strict=True) if not isinstance(r, str)]
+    bad = [(item, r) for item, r in zip(batch, results, strict=True) if isinstance(r, str)]
     if not good:
         return lambda: ({}, [], bad)
-    audio = [one for _, one in good]
+    audio = [loaded for _, loaded in good]
     begun: Callable[[], Features] | None = None
     try:
         with _without_memory():
@@ -198,11 +200,11 @@ def begin_batch(
         keep = np.ones(len(good), dtype=bool)
         for values in features.values():
             keep &= np.isfinite(values).all(axis=(0, 2))
-        fine = [item for (item, _), one in zip(good, keep, strict=True) if one]
+        fine = [item for (item, _), kept in zip(good, keep, strict=True) if kept]
         if len(fine) == len(good):
             return features, fine, bad
         reason = "the model gives values that are not finite (PRECISION=float32 may help)"
-        odd = [(item, reason) for (item, _), one in zip(good, keep, strict=True) if not one]
+        odd = [(item, reason) for (item, _), kept in zip(good, keep, strict=True) if not kept]
         return {name: values[:, keep] for name, values in features.items()}, fine, bad + odd
 
     return wait
@@ -240,4 +242,4 @@ def _halved(extractor: Extractor, audio: list[Any], warn: Tell) -> Features:
         with _without_memory():
             features = extractor.begin(piece)()
         parts.append(_halved(extractor, piece, warn) if features is None else features)
-    return {name: np.concatenate([one[name] for one in parts], axis=1) for name in parts[0]}
+    return {name: np.concatenate([part[name] for part in parts], axis=1) for name in parts[0]}

@@ -169,7 +169,7 @@ class _Part:
                 raise
         items = [item for _, _, good, _ in self._batches for item in good]
         self._outcome.computed += len(items)
-        self._outcome.computed_s += sum(one.job.seconds for one in items)
+        self._outcome.computed_s += sum(item.job.seconds for item in items)
         self._outcome.failed |= {
             (item.job.utterance, item.job.audio_hash): reason
             for _, _, _, bad in self._batches
@@ -183,10 +183,10 @@ class _Part:
         blocks = [features for _, features, good, _ in self._batches if good]
         index = pd.DataFrame(
             {
-                "utterance": [one.job.utterance for one in items],
-                "audio_hash": [one.job.audio_hash for one in items],
-                "size": np.array([one.size for one in items], np.int64),
-                "mtime_ns": np.array([one.mtime_ns for one in items], np.int64),
+                "utterance": [item.job.utterance for item in items],
+                "audio_hash": [item.job.audio_hash for item in items],
+                "size": np.array([item.size for item in items], np.int64),
+                "mtime_ns": np.array([item.mtime_ns for item in items], np.int64),
             }
         )
 

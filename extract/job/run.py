@@ -247,6 +247,6 @@ def _remove_leftovers(path: Path) -> None:
     """Remove what a kill in the middle of a write has left; the lock is held."""
     folder = parts_path(path)
     leftovers: Iterator[Path] = path.parent.glob(f".{path.name}.*.tmp")
-    for one in [*leftovers, *folder.glob(".*.tmp")]:
+    for leftover in [*leftovers, *folder.glob(".*.tmp")]:
         with contextlib.suppress(FileNotFoundError):
-            one.unlink()
+            leftover.unlink()

@@ -42,11 +42,11 @@ def make_batches(
     Examples
     --------
     >>> jobs = [Pending("a", "", 2.0), Pending("b", "", 3.0), Pending("c", "", 2.0)]
-    >>> [[one.utterance for one in batch] for batch in make_batches(jobs, 6.0)]
+    >>> [[job.utterance for job in batch] for batch in make_batches(jobs, 6.0)]
     [['b', 'a'], ['c']]
     """
     batches: list[list[Pending]] = []
-    for job in sorted(jobs, key=lambda one: (-one.seconds, one.utterance)):
+    for job in sorted(jobs, key=lambda pending: (-pending.seconds, pending.utterance)):
         longest = max(batches[-1][0].seconds, least_s) if batches else 0.0
         if batches and (len(batches[-1]) + 1) * longest <= budget_s:
             batches[-1].append(job)

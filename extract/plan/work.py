@@ -127,7 +127,7 @@ class Target:
     @property
     def layers(self) -> list[int]:
         """Stored layers."""
-        return [int(one) for one in self.key["layers"]]
+        return [int(layer) for layer in self.key["layers"]]
 
     @property
     def least_s(self) -> float:
@@ -353,7 +353,7 @@ def disk_needed(works: Sequence[Work]) -> int:
 
 def disk_free(stores: Path) -> int:
     """Bytes free where the stores are, or will be."""
-    existing = next(one for one in (stores, *stores.absolute().parents) if one.exists())
+    existing = next(folder for folder in (stores, *stores.absolute().parents) if folder.exists())
     return shutil.disk_usage(existing).free
 
 

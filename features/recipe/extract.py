@@ -54,8 +54,8 @@ class ModelSpec(Section):
     @field_validator("weights", mode="before")
     @classmethod
     def _known_weights(cls, value: Any) -> Any:
-        numbers = isinstance(value, list) and all(type(one) in (int, float) for one in value)
-        in_range = numbers and all(LEAST_WEIGHT <= one <= MOST_WEIGHT for one in value)
+        numbers = isinstance(value, list) and all(type(weight) in (int, float) for weight in value)
+        in_range = numbers and all(LEAST_WEIGHT <= weight <= MOST_WEIGHT for weight in value)
         if value is not None and value != "size" and not in_range:
             raise ValueError(
                 f"'size', or one number from {LEAST_WEIGHT:g} to {MOST_WEIGHT:g} for each part"

@@ -158,9 +158,9 @@ def _fusion(
 def member_faults(name: str, members: Sequence[str], known: Collection[str]) -> list[str]:
     """Members that are no model of the recipe, or are named twice."""
     faults = [
-        f"[fusion.{name}] members: '{one}' is no model of the recipe{nearest(one, known)}"
-        for one in members
-        if one not in known
+        f"[fusion.{name}] members: '{member}' is no model of the recipe{nearest(member, known)}"
+        for member in members
+        if member not in known
     ]
     if len(set(members)) != len(members):
         faults.append(f"[fusion.{name}] members: a model is named twice")
@@ -171,11 +171,11 @@ def subset_faults(spec: SubsetsSpec, classification: bool) -> list[str]:
     """Sizes, methods and metrics that do not go with the members or the task."""
     where, n = f"[fusion.{SUBSETS}]", len(spec.members)
     task = "classification" if classification else "regression"
-    faults = [f"{where} k: got {one}, there are {n} members" for one in spec.sizes if one > n]
+    faults = [f"{where} k: got {size}, there are {n} members" for size in spec.sizes if size > n]
     faults += [
-        f"{where} metrics: got '{one}', for {task}: {', '.join(of_subsets(task))}"
-        for one in spec.metrics
-        if one not in of_subsets(task)
+        f"{where} metrics: got '{metric}', for {task}: {', '.join(of_subsets(task))}"
+        for metric in spec.metrics
+        if metric not in of_subsets(task)
     ]
     if not classification:
         faults += [

@@ -32,7 +32,7 @@ def side_by_side(layer: int | str) -> list[int]:
     >>> side_by_side("6+12"), side_by_side(3), side_by_side("mean")
     ([6, 12], [3], [])
     """
-    return [] if layer in NAMED_LAYERS else [int(one) for one in str(layer).split("+")]
+    return [] if layer in NAMED_LAYERS else [int(index) for index in str(layer).split("+")]
 
 
 class HeadSpec(Section):
@@ -64,14 +64,14 @@ class HeadSpec(Section):
     @field_validator("layer")
     @classmethod
     def _known_layer(cls, value: Any) -> Any:
-        for one in value if isinstance(value, list) and value else [value]:
-            index = isinstance(one, int) and one >= 0
-            if not index and one not in NAMED_LAYERS and not _SIDE_BY_SIDE.fullmatch(str(one)):
+        for layer in value if isinstance(value, list) and value else [value]:
+            index = isinstance(layer, int) and layer >= 0
+            if not index and layer not in NAMED_LAYERS and not _SIDE_BY_SIDE.fullmatch(str(layer)):
                 raise ValueError(
                     f"an index from 0, {', '.join(map(repr, NAMED_LAYERS))}, '6+12' (these layers "
                     "side by side), or a list of these"
                 )
-            indices = side_by_side(one)
+            indices = side_by_side(layer)
             if len(set(indices)) != len(indices):
                 raise ValueError("'6+12' (each layer once)")
         return value

@@ -69,20 +69,21 @@ def label_maps(
         record = CORPORA.get(corpus.reader or name)
         if record is None:
             continue  # reported with the corpora
-        one = given.get(name)
-        if one is None:
+        chosen = given.get(name)
+        if chosen is None:
             faults.append(f"[labels.map] {name}: missing; every corpus of the recipe needs a map")
-        elif isinstance(one, str):
-            if one not in record.label_maps:
+        elif isinstance(chosen, str):
+            if chosen not in record.label_maps:
                 faults.append(
-                    f"[labels] map: {name} has no map '{one}'; it has: "
-                    f"{', '.join(record.label_maps) or 'none'}{nearest(one, record.label_maps)}; "
+                    f"[labels] map: {name} has no map '{chosen}'; it has: "
+                    f"{', '.join(record.label_maps) or 'none'}"
+                    f"{nearest(chosen, record.label_maps)}; "
                     f"[labels.map.{name}] gives one of your own"
                 )
             else:
-                maps[name] = dict(record.label_maps[one])
+                maps[name] = dict(record.label_maps[chosen])
         else:
-            maps[name] = dict(one)
+            maps[name] = dict(chosen)
         classes = record.labels.get(top.target or "", ())
         faults += [
             f"[labels.map.{name}] '{label}' is no {top.target} of {name} ({', '.join(classes)})"
@@ -118,15 +119,15 @@ def corpus_faults(
         elif top.target is not None and top.labels and not maps:
             classes = record.labels[top.target]
             faults += [
-                f"labels: '{one}' is no {top.target} of {name} ({', '.join(classes)})"
-                f"{nearest(one, classes)}"
-                for one in top.labels
-                if one not in classes
+                f"labels: '{label}' is no {top.target} of {name} ({', '.join(classes)})"
+                f"{nearest(label, classes)}"
+                for label in top.labels
+                if label not in classes
             ]
         faults += [
-            f"targets: {name} has no '{one}'; it has: "
-            f"{', '.join(record.targets) or 'none'}{nearest(one, record.targets)}"
-            for one in top.targets or ()
-            if one not in record.targets
+            f"targets: {name} has no '{target}'; it has: "
+            f"{', '.join(record.targets) or 'none'}{nearest(target, record.targets)}"
+            for target in top.targets or ()
+            if target not in record.targets
         ]
     return faults

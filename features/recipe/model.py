@@ -72,7 +72,7 @@ class Recipe(Section):
     @property
     def single_models(self) -> list[str]:
         """The models that stores are needed of: those of the recipe, and what `a+b` is made of."""
-        return list(dict.fromkeys(part for one in self.models for part in model_parts(one)))
+        return list(dict.fromkeys(part for name in self.models for part in model_parts(name)))
 
     def weights_of(self, model: str) -> list[float] | str | None:
         """The weights of the parts of `a+b`, "size", or None, as of any single model."""

@@ -96,11 +96,13 @@ class PublishedTable(Place):
     def place(self, column: PublishedColumn, row: PublishedRow) -> Place | None:
         """Where our figure of a cell is read; None where the published one stands alone."""
         levels = (row, column, self)
-        kinds = next((one.kinds for one in levels if one.kinds), None)
+        kinds = next((level.kinds for level in levels if level.kinds), None)
         if kinds is None or not column.ours:
             return None
         given = {
-            key: next((value for one in levels if (value := getattr(one, key)) is not None), None)
+            key: next(
+                (value for level in levels if (value := getattr(level, key)) is not None), None
+            )
             for key in _FURTHER
         }
         return Place(partition=given.pop("partition") or "test", **kinds, **given)
@@ -184,11 +186,11 @@ def read_published(given: Any, known: Known, faults: list[str]) -> list[Publishe
             key: _parts(kind, values.get(key), f"{where}, {key}", faults)
             for key, kind in (("columns", PublishedColumn), ("rows", PublishedRow))
         }
-        given_parts = {key: one for key, one in parts.items() if key in values}
+        given_parts = {key: part for key, part in parts.items() if key in values}
         table = check_section(PublishedTable, {**values, **given_parts}, f"{where}: ", faults)
         if table is None:
             continue
-        if table.name in [one.name for one in tables]:
+        if table.name in [earlier.name for earlier in tables]:
             faults.append(f"{where}: a table of this name is there already")
         tables.append(table)
         faults += dict.fromkeys(f"{where}: {fault}" for fault in _faults(table, known))
@@ -205,7 +207,7 @@ def _parts(
     for i, values in enumerate(given, 1):
         name = values.get("name", i) if isinstance(values, dict) else i
         checked.append(check_section(kind, values, f"{where}, {name}: ", faults))
-    right = [one for one in checked if one is not None]
+    right = [table for table in checked if table is not None]
     return right if right or not given else None
 
 
@@ -226,7 +228,7 @@ def _faults(table: PublishedTable, known: Known) -> Iterator[str]:
         for fault in _place_faults(place, known):
             yield f"{row.name}: {fault}"
     needs = [table.needs, *(part.needs for part in table.columns), *(r.needs for r in table.rows)]
-    for key in dict.fromkeys(key for one in needs for key in one):
+    for key in dict.fromkeys(key for need in needs for key in need):
         if known.settings is not None:
             try:
                 setting(known.settings, key)
@@ -318,5 +320,5 @@ def unlike(values: Any, needs: Mapping[str, Any]) -> list[str]:
 
 def _same(found: Any, wanted: Any) -> bool:
     if isinstance(found, list) and isinstance(wanted, Sequence) and not isinstance(wanted, str):
-        return len(found) == len(wanted) and all(one in wanted for one in found)
+        return len(found) == len(wanted) and all(word in wanted for word in found)
     return bool(found == wanted) or (wanted is False and found is None)

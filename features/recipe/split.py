@@ -124,10 +124,10 @@ def split_faults(split: SplitSpec, classification: bool, corpora: Sequence[str])
     named = (("train", split.train or ()), ("test", split.test or ()),
              ("emobox_names", split.emobox_names))  # fmt: skip
     faults += [
-        f"[split] {key}: '{one}' is no corpus of the recipe{nearest(one, corpora)}"
+        f"[split] {key}: '{corpus}' is no corpus of the recipe{nearest(corpus, corpora)}"
         for key, names in named
-        for one in names
-        if one not in corpora
+        for corpus in names
+        if corpus not in corpora
     ]
     if split.outer == "cross-corpus" and len(corpora) < 2:
         faults.append(f"corpora: outer = 'cross-corpus' needs two or more, got {list(corpora)}")
@@ -158,19 +158,19 @@ def same_folds(split: SplitSpec, also: Mapping[str, SplitSpec]) -> list[str]:
     """Protocols that are the main one, or another, by a second name."""
     faults = []
     seen = [("the main protocol", _folds_of(split))]
-    for name, one in also.items():
-        same = next((other for other, folds in seen if folds == _folds_of(one)), None)
+    for name, protocol in also.items():
+        same = next((other for other, folds in seen if folds == _folds_of(protocol)), None)
         if same:
             faults.append(
                 f"[split] also: {name} is {same} again; leave it out, or change its settings"
             )
-        seen.append((name, _folds_of(one)))
+        seen.append((name, _folds_of(protocol)))
     return faults
 
 
 def _folds_of(split: SplitSpec) -> dict[str, Any]:
     """The settings, without what is only allowed."""
-    return {key: one for key, one in split.settings().items() if key != "expect_overlap"}
+    return {key: setting for key, setting in split.settings().items() if key != "expect_overlap"}
 
 
 def protocols_of(split: Section | None, faults: list[str]) -> dict[str, SplitSpec]:

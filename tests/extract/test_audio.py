@@ -139,7 +139,7 @@ def test_loading_ahead_keeps_the_order_and_the_good(tmp_path: Path, workers: int
     batches = [clips[i : i + 3] for i in range(0, 10, 3)]
     result = list(load_ahead(batches, min_samples=400, feature_set=None, workers=workers))
     assert [len(batch) for batch in result] == [3, 3, 3, 1]
-    flat = [one for batch in result for one in batch]
+    flat = [samples for batch in result for samples in batch]
     assert flat[4] == "no such file"
     assert [len(one) for i, one in enumerate(flat) if i != 4] == list(range(1_000, 1_009))
 

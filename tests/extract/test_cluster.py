@@ -31,8 +31,8 @@ def whole(tmp_path: Path) -> Slab:
 
 def items(batch: list[Pending]) -> list[Item]:
     return [
-        Item(one, Clip(one.utterance, f"/data/corpus/wav/{one.utterance}.wav"), 64_044, 10**18)
-        for one in batch
+        Item(job, Clip(job.utterance, f"/data/corpus/wav/{job.utterance}.wav"), 64_044, 10**18)
+        for job in batch
     ]
 
 

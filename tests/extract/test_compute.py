@@ -32,7 +32,7 @@ print(json.dumps([
 
 
 def product(*argv: str, **environment: str) -> list[object]:
-    plain = {name: one for name, one in os.environ.items() if name not in FEWER_DIGITS}
+    plain = {name: value for name, value in os.environ.items() if name not in FEWER_DIGITS}
     answer = subprocess.run(
         [sys.executable, "-c", PRODUCT, *argv],
         env={**plain, "PYTHONPATH": str(TOP), **environment},

@@ -87,18 +87,19 @@ def test_the_budget_follows_the_memory(tmp_path: Path) -> None:
     half = described(tmp_path / "half", XLSR_2B)
     whole = described(tmp_path / "whole", XLSR_2B, "float32")
     free = [gib * GIB for gib in (1, 7.6, 7.8, 8, 8.2, 8.5, 9, 24, 80)]
-    budgets = [budget_s(half, one, 8.0) for one in free]
+    budgets = [budget_s(half, n_bytes, 8.0) for n_bytes in free]
     assert budgets == sorted(budgets)
     assert budgets[0] == 8.0  # at least the longest utterance
-    assert sum(8.0 < one < MOST_S for one in budgets) >= 2
+    assert sum(8.0 < budget < MOST_S for budget in budgets) >= 2
     assert budgets[-1] == MOST_S
     assert all(
-        budget_s(whole, one, 8.0) <= of_half for one, of_half in zip(free, budgets, strict=True)
+        budget_s(whole, n_bytes, 8.0) <= of_half
+        for n_bytes, of_half in zip(free, budgets, strict=True)
     )
     sizes = read_sizes(half)
-    for one, budget in zip(free, budgets, strict=True):
+    for n_bytes, budget in zip(free, budgets, strict=True):
         if 8.0 < budget < MOST_S:
-            room = 0.7 * one - 2 * sizes.n_parameters - WORKSPACE_BYTES
+            room = 0.7 * n_bytes - 2 * sizes.n_parameters - WORKSPACE_BYTES
             assert sizes.batch_bytes(2, budget, 8.0) <= room < sizes.batch_bytes(2, budget + 2, 8.0)
 
 

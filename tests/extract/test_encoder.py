@@ -41,7 +41,7 @@ def worst(found: np.ndarray, expected: np.ndarray) -> float:
 def test_a_padded_batch_equals_each_file_alone(form: str, tmp_path: Path) -> None:
     model = save(tmp_path, form)
     audio = speechlike(SECONDS)
-    expected = np.stack([alone(model, tmp_path, one) for one in audio], axis=1)
+    expected = np.stack([alone(model, tmp_path, samples) for samples in audio], axis=1)
     encoder = Encoder(described(tmp_path), "cpu", "float32")
     # As on a CPU; as on a GPU, run by run without a mask, and padded with one.
     for encoder.file_by_file, encoder.max_runs in WAYS:
@@ -59,7 +59,7 @@ def test_a_setting_that_a_family_does_not_have_is_not_honoured(tmp_path: Path) -
     description = described(tmp_path)
     assert description.key["norms"] == "behind"
     audio = speechlike((0.4, 1.0))
-    expected = np.stack([alone(model, tmp_path, one) for one in audio], axis=1)
+    expected = np.stack([alone(model, tmp_path, samples) for samples in audio], axis=1)
     assert worst(Encoder(description).embed(audio)["mean"], expected) <= TOLERANCE
 
 
@@ -69,12 +69,13 @@ def test_positions_by_matrix_products(
 ) -> None:
     model = save(tmp_path, form)
     audio = speechlike(SECONDS)
-    expected = np.stack([alone(model, tmp_path, one) for one in audio], axis=1)
+    expected = np.stack([alone(model, tmp_path, samples) for samples in audio], axis=1)
     monkeypatch.setattr(
-        "extract.encoders.exact.products.positional", lambda one, device: GroupedProducts(one)
+        "extract.encoders.exact.products.positional",
+        lambda convolution, device: GroupedProducts(convolution),
     )
     encoder = Encoder(described(tmp_path))
-    assert any(isinstance(one, GroupedProducts) for one in encoder.forward._stack.modules())
+    assert any(isinstance(module, GroupedProducts) for module in encoder.forward._stack.modules())
     for encoder.file_by_file, encoder.max_runs in WAYS:
         assert worst(encoder.embed(audio)["mean"], expected) <= TOLERANCE
 
@@ -86,8 +87,8 @@ def test_batches_that_are_begun_together_are_those_alone(form: str, tmp_path: Pa
     batches = [speechlike((0.9, 0.4, 0.4), 1), speechlike((2.0, 0.3), 2), speechlike((0.5,), 3)]
     expected = [encoder.embed(batch)["mean"] for batch in batches]
     first, second = encoder.begin(batches[0]), encoder.begin(batches[1])
-    for one in batches[0]:
-        one[:] = 0  # the caller's buffers are the caller's again
+    for samples in batches[0]:
+        samples[:] = 0  # the caller's buffers are the caller's again
     np.testing.assert_array_equal(second()["mean"], expected[1])
     third = encoder.begin(batches[2])
     for _ in range(2):
@@ -135,7 +136,7 @@ def test_the_spectrum_made_on_a_gpu_is_the_extractors(
 def test_on_cuda_nothing_waits_and_all_is_exact(form: str, tmp_path: Path) -> None:
     model = save(tmp_path, form)
     audio = speechlike(SECONDS)
-    expected = np.stack([alone(model, tmp_path, one) for one in audio], axis=1)
+    expected = np.stack([alone(model, tmp_path, samples) for samples in audio], axis=1)
     encoder = Encoder(described(tmp_path), "cuda")
     for encoder.max_runs in (8, 0):
         encoder.embed(audio)  # what is made once, such as handles, may wait
@@ -144,7 +145,7 @@ def test_on_cuda_nothing_waits_and_all_is_exact(form: str, tmp_path: Path) -> No
             pending = [encoder.begin(audio), encoder.begin(audio[::-1])]
         finally:
             torch.cuda.set_sync_debug_mode("default")
-        there, back = (one()["mean"] for one in pending)
+        there, back = (wait()["mean"] for wait in pending)
         assert worst(there, expected) <= 10 * TOLERANCE
         assert worst(back, expected[:, ::-1]) <= 10 * TOLERANCE
 
@@ -154,16 +155,18 @@ def test_the_usual_batching_would_be_noticed(form: str, tmp_path: Path) -> None:
     """With a mask and a masked mean, but nothing else, the checkpoints above are far off."""
     model = save(tmp_path, form)
     audio = speechlike(SECONDS)
-    scaled = [(one - one.mean()) / np.sqrt(one.var() + 1e-7) for one in audio]
-    rows = torch.nn.utils.rnn.pad_sequence([torch.tensor(one) for one in scaled], batch_first=True)
+    scaled = [(samples - samples.mean()) / np.sqrt(samples.var() + 1e-7) for samples in audio]
+    rows = torch.nn.utils.rnn.pad_sequence(
+        [torch.tensor(samples) for samples in scaled], batch_first=True
+    )
     mask = torch.zeros(rows.shape, dtype=torch.long)
-    for row, one in zip(mask, audio, strict=True):
-        row[: len(one)] = 1
+    for row, samples in zip(mask, audio, strict=True):
+        row[: len(samples)] = 1
     with torch.no_grad():
         last = model(rows, attention_mask=mask).last_hidden_state
-    n_frames = [(len(one) - 400) // 320 + 1 for one in audio]
+    n_frames = [(len(samples) - 400) // 320 + 1 for samples in audio]
     means = [row[:n].mean(0).numpy() for row, n in zip(last, n_frames, strict=True)]
-    expected = np.stack([alone(model, tmp_path, one)[-1] for one in audio])
+    expected = np.stack([alone(model, tmp_path, samples)[-1] for samples in audio])
     assert worst(np.stack(means), expected) > 1000 * TOLERANCE
 
 
@@ -186,17 +189,19 @@ def test_some_layers_are_those_of_all(form: str, layers: list[int], tmp_path: Pa
     some = Encoder(described(tmp_path, layers=layers))
     assert some.layers == layers
     np.testing.assert_array_equal(some.embed(audio)["mean"], every[layers])
-    parameters = sum(one.numel() for one in some.forward.layers.parameters())
-    whole = sum(one.numel() for one in Encoder(described(tmp_path)).forward.layers.parameters())
+    parameters = sum(weight.numel() for weight in some.forward.layers.parameters())
+    whole = sum(
+        weight.numel() for weight in Encoder(described(tmp_path)).forward.layers.parameters()
+    )
     assert (parameters < whole) == (3 not in layers)  # blocks that nobody asked for are not run
 
 
 def test_the_checkpoint_says_whether_input_is_normalised(tmp_path: Path) -> None:
     model = save(tmp_path, "hubert-layer-stable", normalise=False)
     audio = speechlike((0.4, 1.0))
-    for one in audio:
-        one.setflags(write=False)
-    expected = np.stack([alone(model, tmp_path, one) for one in audio], axis=1)
+    for samples in audio:
+        samples.setflags(write=False)
+    expected = np.stack([alone(model, tmp_path, samples) for samples in audio], axis=1)
     encoder = Encoder(described(tmp_path))
     assert encoder.key["input_normalisation"] == "none"
     assert worst(encoder.embed(audio)["mean"], expected) <= TOLERANCE
@@ -222,7 +227,7 @@ def test_heads_are_dropped_without_complaint(
     mean = Encoder(described(tmp_path)).embed(audio)["mean"]
     assert capfd.readouterr() == ("", "")
     bare = model if form == "whisper" else model.base_model
-    expected = np.stack([alone(bare, tmp_path, one) for one in audio], axis=1)
+    expected = np.stack([alone(bare, tmp_path, samples) for samples in audio], axis=1)
     assert worst(mean, expected) <= TOLERANCE
 
 
@@ -232,7 +237,7 @@ def test_weights_that_would_stay_random_are_an_error(form: str, tmp_path: Path) 
     weights = load_file(tmp_path / "model.safetensors")
     gone = [name for name in weights if "encoder.layers.1." in name and "decoder" not in name]
     save_file(
-        {name: one for name, one in weights.items() if name not in gone},
+        {name: weight for name, weight in weights.items() if name not in gone},
         tmp_path / "model.safetensors",
         metadata={"format": "pt"},
     )
@@ -243,7 +248,7 @@ def test_weights_that_would_stay_random_are_an_error(form: str, tmp_path: Path) 
 def test_a_wrong_prefix_everywhere_is_an_error(tmp_path: Path) -> None:
     save(tmp_path, "hubert-group-plain")
     weights = load_file(tmp_path / "model.safetensors")
-    renamed = {f"student.{name}": one for name, one in weights.items()}
+    renamed = {f"student.{name}": weight for name, weight in weights.items()}
     save_file(renamed, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelError, match="would stay random"):
         Encoder(described(tmp_path))
@@ -273,9 +278,9 @@ def test_an_old_bin_file_loads_whole(tmp_path: Path) -> None:
     mean = Encoder(described(tmp_path)).embed(audio)["mean"]
     old = {"original0": "weight_g", "original1": "weight_v"}
     weights = {}
-    for name, one in load_file(tmp_path / "model.safetensors").items():
+    for name, weight in load_file(tmp_path / "model.safetensors").items():
         stem, _, last = name.rpartition(".parametrizations.weight.")
-        weights[f"{stem}.{old[last]}" if stem else name] = one
+        weights[f"{stem}.{old[last]}" if stem else name] = weight
     assert any(name.endswith("weight_g") for name in weights)
     torch.save(weights, tmp_path / "pytorch_model.bin")
     (tmp_path / "model.safetensors").unlink()
@@ -291,15 +296,15 @@ def test_shards_load_whole(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path / "many", max_shard_size="40KB")
     assert len(list((tmp_path / "many").glob("model-*.safetensors"))) > 1
     audio = speechlike((0.5, 0.8))
-    one, many = (Encoder(described(tmp_path / name)).embed(audio) for name in ("one", "many"))
-    np.testing.assert_array_equal(many["mean"], one["mean"])
+    single, many = (Encoder(described(tmp_path / name)).embed(audio) for name in ("one", "many"))
+    np.testing.assert_array_equal(many["mean"], single["mean"])
 
 
 def test_a_half_precision_checkpoint_is_computed_in_float32(tmp_path: Path) -> None:
     model = save(tmp_path, "hubert-group-plain")
     model.half().save_pretrained(tmp_path)
     audio = speechlike(SECONDS)
-    expected = np.stack([alone(model.float(), tmp_path, one) for one in audio], axis=1)
+    expected = np.stack([alone(model.float(), tmp_path, samples) for samples in audio], axis=1)
     assert worst(Encoder(described(tmp_path)).embed(audio)["mean"], expected) <= TOLERANCE
 
 
@@ -372,8 +377,8 @@ def test_frames_are_counted_as_transformers_counts_them(form: str, tmp_path: Pat
         counted = [encoder._count(n) for n in range(first, first + 2000)]
         lengths = torch.arange(first - 1, first + 2000)
         assert model._get_feat_extract_output_lengths(lengths).tolist() == [0, *counted]
-        audio = [one[: first + 7] for one in speechlike((0.5, 0.5))]
-        expected = np.stack([alone(model, tmp_path / name, one) for one in audio], axis=1)
+        audio = [samples[: first + 7] for samples in speechlike((0.5, 0.5))]
+        expected = np.stack([alone(model, tmp_path / name, samples) for samples in audio], axis=1)
         assert worst(encoder.embed(audio)["mean"], expected) <= TOLERANCE
 
 

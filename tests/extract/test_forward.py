@@ -76,15 +76,17 @@ def test_convolutions_are_products_of_views(
     extractor = convolutions(norm, kernels=kernels, strides=strides)
     front_end = FrontEnd(extractor, torch.float32)
     files = [torch.randn(n) for n in (16_000, 15_993, 9_000, 2_011)]
-    expected = [convolved(extractor.conv_layers, one) for one in files]
+    expected = [convolved(extractor.conv_layers, waveform) for waveform in files]
     stride = math.prod(strides)
     length = -(-(16_000 + stride) // stride) * stride
-    rows = torch.stack([nn.functional.pad(one, (0, length - len(one))) for one in files])
-    found = front_end.rows(rows, torch.tensor([len(one) for one in files]))
-    for one, row, correct in zip(files, found, expected, strict=True):
+    rows = torch.stack(
+        [nn.functional.pad(waveform, (0, length - len(waveform))) for waveform in files]
+    )
+    found = front_end.rows(rows, torch.tensor([len(waveform) for waveform in files]))
+    for waveform, row, correct in zip(files, found, expected, strict=True):
         assert off(row[: len(correct)], correct) < 3e-6
         for chunk in (1, 7, 1000):
-            assert off(front_end.alone(one, len(correct), chunk), correct) < 3e-6
+            assert off(front_end.alone(waveform, len(correct), chunk), correct) < 3e-6
 
 
 @torch.no_grad()

@@ -41,17 +41,17 @@ def worst(found: np.ndarray, expected: np.ndarray) -> float:
     return float((error / np.linalg.norm(expected, axis=-1)).max())
 
 
-# What the two files hold, of settings that are to count (`one`) and others that are not (`other`).
+# What the two files hold, of settings that are to count (`own`) and others that are not (`other`).
 LAYOUTS: dict[str, Any] = {
-    "preprocessor": lambda one, other: (one, None),
-    "nested": lambda one, other: (None, {"feature_extractor": one}),
-    "nested as audio": lambda one, other: (None, {"audio_processor": one}),
-    "both": lambda one, other: (one, {"feature_extractor": one, "processor_class": "P"}),
-    "two nested": lambda one, other: (None, {"feature_extractor": one, "audio_processor": other}),
-    "not nested": lambda one, other: (one, {"processor_class": "P", **other}),
-    "null": lambda one, other: (one, {"feature_extractor": None, "audio_processor": other}),
-    "null as audio": lambda one, other: (one, {"audio_processor": None}),
-    "empty": lambda one, other: (None, {"feature_extractor": {}}),
+    "preprocessor": lambda own, other: (own, None),
+    "nested": lambda own, other: (None, {"feature_extractor": own}),
+    "nested as audio": lambda own, other: (None, {"audio_processor": own}),
+    "both": lambda own, other: (own, {"feature_extractor": own, "processor_class": "P"}),
+    "two nested": lambda own, other: (None, {"feature_extractor": own, "audio_processor": other}),
+    "not nested": lambda own, other: (own, {"processor_class": "P", **other}),
+    "null": lambda own, other: (own, {"feature_extractor": None, "audio_processor": other}),
+    "null as audio": lambda own, other: (own, {"audio_processor": None}),
+    "empty": lambda own, other: (None, {"feature_extractor": {}}),
 }
 
 
@@ -63,13 +63,13 @@ def test_settings_are_those_that_transformers_takes(
     from transformers import AutoFeatureExtractor
 
     whisper = family == "whisper"
-    one: dict[str, Any] = {"padding_value": 0.25, "return_attention_mask": True, "mine": [1]}
-    one |= {"hop_length": 320, "chunk_length": 60} if whisper else {"do_normalize": False}
+    settings: dict[str, Any] = {"padding_value": 0.25, "return_attention_mask": True, "mine": [1]}
+    settings |= {"hop_length": 320, "chunk_length": 60} if whisper else {"do_normalize": False}
     # One that names its class and one that leaves it to config.json.
     for number, named in enumerate((SPECTRUM if whisper else WAVEFORM, {})):
         folder = tmp_path / str(number)
         write(folder, "config.json", {"model_type": family, "num_mel_bins": 80})
-        contents = LAYOUTS[layout]({**named, **one}, {"do_normalize": True, "hop_length": 80})
+        contents = LAYOUTS[layout]({**named, **settings}, {"do_normalize": True, "hop_length": 80})
         for name, content in zip(FILES, contents, strict=True):
             if content is not None:
                 write(folder, name, content)
@@ -101,7 +101,7 @@ def test_settings_of_a_processor_are_in_the_key_and_in_the_vectors(
     description = described(tmp_path)
     assert description.key["input_normalisation"] == "none"
     audio = speechlike((0.4, 1.0))
-    expected = np.stack([alone(model, tmp_path, one) for one in audio], axis=1)
+    expected = np.stack([alone(model, tmp_path, samples) for samples in audio], axis=1)
     assert worst(Encoder(description).embed(audio)["mean"], expected) <= TOLERANCE
 
 
@@ -246,12 +246,12 @@ def test_whisper_in_other_steps_is_transformers_own(tmp_path: Path) -> None:
     audio = speechlike((0.31, 2.9))
     extractor = WhisperFeatureExtractor.from_pretrained(tmp_path)
     expected = []
-    for one in audio:
-        inputs = extractor(one, sampling_rate=16000, return_tensors="pt")["input_features"]
+    for samples in audio:
+        inputs = extractor(samples, sampling_rate=16000, return_tensors="pt")["input_features"]
         with torch.no_grad():
             last = model(inputs).last_hidden_state[0]
         # Two spectra of 80 samples each a position.
-        expected.append(last[: -(-len(one) // 160)].double().mean(0).numpy())
+        expected.append(last[: -(-len(samples) // 160)].double().mean(0).numpy())
     assert worst(encoder.embed(audio)["mean"][-1], np.stack(expected)) <= TOLERANCE
     # As it is made on a GPU, padding included.
     torch.testing.assert_close(
@@ -295,7 +295,7 @@ def test_what_is_random_in_training_is_not_here(form: str, family: str, tmp_path
     config = json.loads(path.read_text())
     path.write_text(json.dumps({**config, **RANDOM, **dict.fromkeys(DROPPED[family], 0.9)}))
     audio = speechlike((0.5, 0.9))
-    calm, random = (Encoder(described(tmp_path / one)) for one in ("calm", "random"))
+    calm, random = (Encoder(described(tmp_path / name)) for name in ("calm", "random"))
     expected = calm.embed(audio)["mean"]
     for _ in range(2):
         np.testing.assert_array_equal(random.embed(audio)["mean"], expected)

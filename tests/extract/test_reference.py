@@ -144,7 +144,9 @@ def test_it_equals_transformers_on_the_file_alone(form: str, tmp_path: Path) -> 
     assert description.engine == description.key["engine"] == "reference"
     assert (description.n_layers, description.hidden_size) == (2, 24)
     audio = speechlike((0.31, 1.7, 1.1213))
-    expected = np.stack([by_transformers(model, tmp_path, form, one) for one in audio], axis=1)
+    expected = np.stack(
+        [by_transformers(model, tmp_path, form, samples) for samples in audio], axis=1
+    )
     found = ReferenceEncoder(description).embed(audio)["mean"]
     assert found.dtype == np.float32
     assert found.shape == (3, 3, 24)
@@ -171,7 +173,7 @@ def test_known_families_run_by_it_when_asked(form: str, tmp_path: Path) -> None:
     assert "engine" not in exact.key
     assert other.key["engine"] == "reference"
     audio = speechlike((0.4, 1.3))
-    expected = np.stack([alone(model, tmp_path, one) for one in audio], axis=1)
+    expected = np.stack([alone(model, tmp_path, samples) for samples in audio], axis=1)
     found = ReferenceEncoder(other).embed(audio)["mean"]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(found, Encoder(exact).embed(audio)["mean"], rtol=1e-3, atol=1e-4)

@@ -376,9 +376,9 @@ def test_what_was_fetched_is_planned_and_extracted_with_the_network_off(
     assert "mfcc: nothing to fetch" in text
     record = json.loads((tmp_path / "stores/weights.json").read_text())
     assert list(record) == ["mine"]
-    for name, one in record["mine"]["files"].items():
+    for name, file in record["mine"]["files"].items():
         content = (Path(record["mine"]["folder"]) / name).read_bytes()
-        assert one == {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        assert file == {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     code, text = command(tmp_path, "--plan", HF_HUB_OFFLINE="1")
     assert code == 0, text
     assert re.search(

@@ -296,13 +296,13 @@ def test_values_that_are_not_finite_are_named_and_computed_again(
     path = tmp_path / "stores/tones/mfcc.h5"
     undisturbed = path.read_bytes()
     with Store(path) as store:
-        values = {one: store.read("last", one) for one in store.statistics}
+        values = {statistic: store.read("last", statistic) for statistic in store.statistics}
         values["mean"][[5, 65], 3] = np.inf, np.nan
         write_store(
             path, store.key, store.index, store.layers,
             lambda statistic, _, start, stop: values[statistic][start:stop],
             default=store.default, names=store.names,
-            columns={one: store.columns(one) for one in store.statistics},
+            columns={statistic: store.columns(statistic) for statistic in store.statistics},
         )  # fmt: skip
     code, text = extract("--verify")
     assert code == 0, text
@@ -443,7 +443,7 @@ class Small:
         def wait():
             if len(audio) > self.room:
                 raise OutOfMemoryError
-            return {"mean": np.array([[[one.sum()] for one in audio]], dtype=np.float32)}
+            return {"mean": np.array([[[samples.sum()] for samples in audio]], dtype=np.float32)}
 
         return wait
 
@@ -507,7 +507,7 @@ def test_on_a_device_that_works_by_itself_one_batch_is_queued_behind_the_one_wai
             self.asynchronous = asynchronous
 
         def begin(self, audio):
-            number = sum(one.startswith("begin") for one in order)
+            number = sum(step.startswith("begin") for step in order)
             order.append(f"begin {number}")
             wait = super().begin(audio)
 
@@ -528,7 +528,7 @@ def test_on_a_device_that_works_by_itself_one_batch_is_queued_behind_the_one_wai
             expected += [f"begin {i}", f"wait {i - 1}"]
         assert order == [*expected, f"wait {n - 1}"]
     else:
-        assert order == [one for i in range(n) for one in (f"begin {i}", f"wait {i}")]
+        assert order == [step for i in range(n) for step in (f"begin {i}", f"wait {i}")]
     for name, row in contents(tmp_path).items():
         np.testing.assert_array_equal(row, undisturbed[name])
 
@@ -654,7 +654,8 @@ def test_a_row_that_moves_inside_files_of_equal_size_and_time_is_computed_again(
         (tmp_path / "stores/tones/mfcc.h5").unlink()
         assert extract("--force")[0] == 0
         np.testing.assert_array_equal(contents(tmp_path)["u"], found)
-    assert len({one.tobytes() for one in seen}) == 4  # of two pairs the samples are the same
+    # Of two pairs the samples are the same.
+    assert len({samples.tobytes() for samples in seen}) == 4
 
 
 def test_vectors_of_a_file_that_was_decoded_short_are_made_again_and_no_others(
@@ -679,7 +680,7 @@ def test_vectors_of_a_file_that_was_decoded_short_are_made_again_and_no_others(
             path, store.key, index, store.layers,
             lambda name, _, start, stop: {"mean": values, "std": std}[name][start:stop],
             default=store.default, names=store.names,
-            columns={one: store.columns(one) for one in store.statistics},
+            columns={statistic: store.columns(statistic) for statistic in store.statistics},
         )  # fmt: skip
     (tmp_path / "stores/tones/files.json").unlink()
     code, text = extract()

@@ -35,7 +35,9 @@ def described(folder: Path) -> Description:
 
 def by_hand(folder: Path, names: list[str]) -> str:
     """What `sha256sum NAMES | sha256sum` prints."""
-    lines = [f"{hashlib.sha256((folder / one).read_bytes()).hexdigest()}  {one}\n" for one in names]
+    lines = [
+        f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in names
+    ]
     return f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}"
 
 
@@ -97,8 +99,8 @@ def test_transformers_opens_no_other_file(tmp_path: Path) -> None:
         answer.stdout.splitlines()
         == [f"config.json {PREPROCESSOR}", f"config.json {PROCESSOR}"] * 3
     )
-    for one, both in zip(folders[::2], folders[1::2], strict=True):
-        assert sorted(checkpoint_files("m", one)) == PLAIN
+    for folder, both in zip(folders[::2], folders[1::2], strict=True):
+        assert sorted(checkpoint_files("m", folder)) == PLAIN
         assert sorted(checkpoint_files("m", both)) == [*PLAIN, PROCESSOR]
 
 
@@ -128,7 +130,7 @@ def test_safetensors_are_read_and_hashed_where_both_are_there(copy: Path) -> Non
     description = described(copy)
     audio = speechlike((0.5,))
     expected = Encoder(description).embed(audio)["mean"]
-    zeros = {name: one * 0 for name, one in load_file(copy / "model.safetensors").items()}
+    zeros = {name: weight * 0 for name, weight in load_file(copy / "model.safetensors").items()}
     torch.save(zeros, copy / "pytorch_model.bin")
     both = described(copy)
     assert both.key == description.key
@@ -143,7 +145,7 @@ def test_every_shard_counts(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").unlink()
     model.save_pretrained(tmp_path, max_shard_size="40KB")
     files = described(tmp_path).files
-    shards = [one for one in files if one.startswith("model-0")]
+    shards = [file for file in files if file.startswith("model-0")]
     assert len(shards) > 1
     assert set(files) == {*PLAIN[:1], PREPROCESSOR, "model.safetensors.index.json", *shards}
     seen = {described(tmp_path).key["source"]}
