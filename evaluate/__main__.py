@@ -77,7 +77,8 @@ def report(args: argparse.Namespace) -> None:
     print(scores_text(recipe, *found, terminal_width()))
     for line in study.paper.left_out:
         print("\n".join(folded(line, terminal_width(), "  ")))
-    _warn_of_changed(study.scored)
+    with study.kept.held():
+        _warn_of_changed(study.scored)
     print(page.resolve())
 
 

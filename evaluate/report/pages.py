@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ from evaluate.scores.records import Estimate, PartitionScores, RowScores, Seeds,
 from evaluate.scores.score import Scored, optimism
 from evaluate.scores.subsets import FoundSubsets, by_corpus
 from evaluate.scores.sweeps import Sweep
+from features.common.kept import Kept
 from features.common.progress import duration
 from features.common.terminal import shown
 from features.recipe.model import Recipe
@@ -73,6 +74,8 @@ class Study:
         Corpus -> its table, where there is one.
     paper : Paper
         Published figures beside ours.
+    kept : Kept
+        The files that it was read from: while it is held, none of them is opened again.
     """
 
     recipe: Recipe
@@ -85,6 +88,7 @@ class Study:
     tables: Mapping[str, Table]
     audio: Audio
     paper: Paper
+    kept: Kept = field(default_factory=Kept, repr=False, compare=False)
 
     def by_protocol(self) -> list[tuple[Recipe, str, Sequence[Scored]]]:
         """Recipe, name and all runs of every protocol that has any; the main one has no name."""

@@ -24,6 +24,7 @@ from evaluate.scores.seeds import read_seeds
 from evaluate.scores.sweeps import read_sweeps
 from features.common.errors import RunError
 from features.common.files import write_bytes
+from features.common.kept import Kept
 from features.recipe.arguments import corpus_root
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ WRITTEN = ("*.html", "figures/*.svg", "figures/*.pdf", "tables/*.csv", "tables/*
 
 
 def read_study(recipe: Recipe, runs_folder: Path, stores: Path, data: Path) -> Study:
-    """Read what a report shows, computing nothing.
+    """Read what a report shows, each file once, computing nothing.
 
     Parameters
     ----------
@@ -54,6 +55,14 @@ def read_study(recipe: Recipe, runs_folder: Path, stores: Path, data: Path) -> S
     RunError
         Where no run is finished, or a run's scores are missing or outdated.
     """
+    kept = Kept()
+    with kept.held():
+        return _read_study(recipe, runs_folder, stores, data, kept)
+
+
+def _read_study(
+    recipe: Recipe, runs_folder: Path, stores: Path, data: Path, kept: Kept
+) -> Study:
     scored = read_all(recipe, runs_folder, stores=stores)
     results = read_results(recipe, scored, runs_folder, stores)
     roots = {name: corpus_root(recipe, name, data) for name in recipe.corpora}
@@ -68,6 +77,7 @@ def read_study(recipe: Recipe, runs_folder: Path, stores: Path, data: Path) -> S
         results.tables,
         find_audio(roots, results.tables, report_folder(recipe, runs_folder)),
         read_paper(results, runs_folder, stores),
+        kept,
     )
 
 
@@ -93,7 +103,9 @@ def write_report(study: Study, runs_folder: Path) -> Path:
         Where a file cannot be written, or a run's predictions cannot be read.
     """
     folder = report_folder(study.recipe, runs_folder)
-    _write(folder, render(study))
+    with study.kept.held():
+        files = render(study)
+    _write(folder, files)
     return folder / FIRST
 
 

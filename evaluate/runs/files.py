@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from evaluate.runs.folders import INNER
 from features.common.errors import RunError
 from features.common.files import (
     IrregularFileError,
     open_regular,
     parse_json,
+    read_bytes,
     read_text,
     write_text,
 )
+from features.common.kept import hash_of, is_held
 
 if TYPE_CHECKING:
     pass
@@ -48,6 +51,13 @@ def fingerprint(settings: Any) -> str:
 
 def file_hash(path: str | Path) -> str:
     """BLAKE2b-128 of a file's bytes, as hex."""
+    return hash_of(path, lambda: _file_hash(path))
+
+
+def _file_hash(path: str | Path) -> str:
+    """The hash; what is kept of a file serves it, but of inner predictions (large) no more is."""
+    if is_held() and Path(path).name != INNER:
+        return hashlib.blake2b(read_bytes(path), digest_size=16).hexdigest()
     with open_regular(path, "rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 

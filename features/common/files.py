@@ -28,6 +28,7 @@ from typing import Any
 import pandas as pd
 
 from features.common.errors import UserError
+from features.common.kept import content_of, is_held
 
 Stamp = tuple[int, int, int, int]
 """See `stamp_of`."""
@@ -133,6 +134,10 @@ def read_bytes(path: str | Path, most: int = READ_BYTES) -> bytes:
     OSError
         It is missing or cannot be read.
     """
+    return content_of(path, lambda: _read_bytes(path, most))
+
+
+def _read_bytes(path: str | Path, most: int) -> bytes:
     data = bytearray()
     with open_regular(path, "rb") as file:
         _check_size(path, os.fstat(file.fileno()).st_size, most)
@@ -249,8 +254,7 @@ def read_csv(path: str | Path) -> pd.DataFrame:
     ValueError
         It is no CSV, no UTF-8, or has rows of another width than its header.
     """
-    with open_regular(path, encoding="utf-8-sig", newline="") as file:
-        _check_size(path, os.fstat(file.fileno()).st_size)
+    with _open_csv(path) as file:
         reader = csv.reader(file, strict=True)
         try:
             header, *rows = [row for row in reader if row] or [[]]
@@ -269,6 +273,19 @@ def read_csv(path: str | Path) -> pd.DataFrame:
             for name, texts in zip(header, columns, strict=True)
         }
     )
+
+
+def _open_csv(path: str | Path) -> io.TextIOWrapper:
+    """A CSV file to be read line by line, whole in memory only where what is read is kept."""
+    if is_held():
+        return io.TextIOWrapper(io.BytesIO(read_bytes(path)), "utf-8-sig", newline="")
+    file: io.TextIOWrapper = open_regular(path, encoding="utf-8-sig", newline="")
+    try:
+        _check_size(path, os.fstat(file.fileno()).st_size)
+    except IrregularFileError:
+        file.close()
+        raise
+    return file
 
 
 def sync(path: Path) -> None:

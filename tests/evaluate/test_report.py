@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 import re
 import xml.etree.ElementTree
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -420,6 +422,34 @@ def test_the_report_reads_and_does_not_write_scores(classified: tuple[Recipe, Pa
     changed = {path for path in folder.rglob("*") if path.is_file()} - set(before)
     assert all(folder / "study" / "report" in path.parents for path in changed)
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in before.items())
+
+
+def test_a_report_opens_each_file_of_the_runs_and_tables_once(
+    tmp_path: Path, classified: tuple[Recipe, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, folder = classified
+    stores = tmp_path / "stores"
+    about = {"title": "x", "licence": "", "citation": ""}
+    table = Table(rows(60, "mine", emotion=["anger"] * 60), {"emotion": made.LABELS}, (), [], about)
+    write_table(stores / "mine", table)
+    make_statistics(recipe, score.score_all(recipe, folder, stores=stores), folder)
+    opened: Counter[str] = Counter()
+
+    def counting(path, mode="r", *more, **named):
+        if "r" in mode and tmp_path in Path(path).parents:
+            opened[str(Path(path).relative_to(tmp_path))] += 1
+        return open_file(path, mode, *more, **named)
+
+    open_file = builtins.open
+    monkeypatch.setattr(builtins, "open", counting)
+    where = ["--runs", str(folder), "--stores", str(stores), "--data", str(tmp_path)]
+    assert run_command(command.main, command._parser(), ["report", recipe.path, *where]) == 0
+    runs_of = [f"runs/study/{run}" for run in ("one", "two", "fusion/mean")]
+    for name in ("run.json", "predictions.csv", "inner.csv", "scores.json"):
+        assert {opened[f"{run}/{name}"] for run in runs_of} == {1}, name
+    for name in ("runs/study/statistics.json", "stores/mine/utterances.json"):
+        assert opened[name] == 1
+    assert opened["stores/mine/utterances.csv"] == 1
 
 
 def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
