@@ -84,7 +84,7 @@ def report(args: argparse.Namespace) -> None:
 
 def _warn_of_changed(finished: Sequence[Scored] | Sequence[ComparedRun]) -> None:
     """Say in a line which files were changed by others than the command that wrote them."""
-    named = [path for one in finished for path in runs.changed_outputs(one.folder, one.record)]
+    named = [path for run in finished for path in runs.changed_outputs(run.folder, run.record)]
     if named:
         print(
             f"changed since {'it was' if len(named) == 1 else 'they were'} written, and scored as "
@@ -101,7 +101,7 @@ def compare(args: argparse.Namespace) -> None:
 
     found = compare(args.a, args.b)
     print(comparison_text(found, terminal_width()))
-    _warn_of_changed([one for pair in found.matched for one in pair])
+    _warn_of_changed([run for pair in found.matched for run in pair])
     if args.to:
         write_table(args.to, found)
     if args.report:

@@ -86,7 +86,7 @@ def read_predicted(recipe: Recipe, system: System, folder: Path, stores: Path) -
         )
     (corpus,) = recipe.corpora
     table = read_table(stores / corpus)
-    lacking = [one for one in table.targets if one not in recipe.targets]
+    lacking = [target for target in table.targets if target not in recipe.targets]
     if lacking:
         raise RunError(
             f"{recipe.path}: a submission has all targets of {corpus}; the recipe lacks "
@@ -103,9 +103,9 @@ def read_predicted(recipe: Recipe, system: System, folder: Path, stores: Path) -
             f"{path}: {counted(len(unknown), 'utterance is', 'utterances are')} not in the "
             f"table of {corpus} (first {unknown.iloc[0]}); train anew"
         )
-    shared = os.path.commonpath([os.path.dirname(one) for one in paths])
+    shared = os.path.commonpath([os.path.dirname(path) for path in paths])
     own = frame["utterance"].map(paths)
-    names = [PurePosixPath(one).relative_to(shared).as_posix() for one in own]
+    names = [PurePosixPath(path).relative_to(shared).as_posix() for path in own]
     return Predicted(frame.assign(path=own, **{FILE_NAME: names}), table.targets)
 
 
@@ -136,9 +136,9 @@ def submission(predicted: Predicted, template: Path | None = None) -> pd.DataFra
         header, given = read_rows(template)
         names = [row[0] for row in given]
         order = _places(template, header, names, rows, predicted.targets)
-    folded = {one.lower(): one for one in predicted.targets}
+    folded = {target.lower(): target for target in predicted.targets}
     values = rows.iloc[order]
-    columns = {one: values[f"{folded[one.lower()]}_pred"].to_numpy() for one in header[1:]}
+    columns = {column: values[f"{folded[column.lower()]}_pred"].to_numpy() for column in header[1:]}
     return pd.DataFrame({header[0]: names, **columns})
 
 
@@ -150,7 +150,9 @@ def _places(
     targets: Sequence[str],
 ) -> list[int]:
     """The row of each name of a template; every name has one, and every row is named."""
-    if sorted(one.lower() for one in header[1:]) != sorted(one.lower() for one in targets):
+    if sorted(column.lower() for column in header[1:]) != sorted(
+        target.lower() for target in targets
+    ):
         raise RunError(
             f"{template}: its columns are {', '.join(header)}; expected a file name and "
             f"{', '.join(targets)}"
@@ -178,7 +180,7 @@ def _places(
         ),
     ]
     if faults:
-        lines = [one.text for one in faults]
+        lines = [fault.text for fault in faults]
         raise RunError(
             f"{template}: not the test files of this run: {'; '.join(lines)}; give the test label "
             "file of the same package, and extract and train on all of it"
@@ -194,7 +196,7 @@ def as_authors(predicted: Predicted, partition: str) -> pd.DataFrame:
     DataFrame
         `filename`, the truths, the predictions.
     """
-    columns = [f"{one}_{side}" for side in ("true", "pred") for one in predicted.targets]
+    columns = [f"{target}_{side}" for side in ("true", "pred") for target in predicted.targets]
     return predicted.part(partition)[[FILE_NAME, *columns]]
 
 

@@ -140,7 +140,7 @@ def reliability(probability: Floats, truth: Codes, n_bins: int = N_BINS) -> Reli
     bin_of = np.clip(np.ceil(confidence * n_bins).astype(np.int64) - 1, 0, n_bins - 1)
     counts = np.bincount(bin_of, minlength=n_bins)
     with np.errstate(invalid="ignore"):
-        means = [np.bincount(bin_of, one, n_bins) / counts for one in (confidence, right)]
+        means = [np.bincount(bin_of, values, n_bins) / counts for values in (confidence, right)]
     gaps = np.abs(np.bincount(bin_of, right - confidence, n_bins))
     error = float(gaps.sum() / len(truth)) if len(truth) else float("nan")
     return Reliability(means[0], means[1], counts, error)
@@ -182,7 +182,7 @@ def of_run(
     def scores_of(rows: pd.DataFrame) -> tuple[Floats, Codes]:
         known = rows[rows["true"] != ""]
         values = known[columns].to_numpy(np.float64)
-        truth = np.array([codes[one] for one in known["true"]], dtype=np.int64)
+        truth = np.array([codes[label] for label in known["true"]], dtype=np.int64)
         if kind in AS_PROBABILITIES:
             # The softmax of their logarithms divides a row by its sum.
             with np.errstate(divide="ignore"):
@@ -198,7 +198,7 @@ def of_run(
         if not len(truth):
             continue
         folds = rows.loc[rows["true"] != "", "fold"]
-        divide = np.array([fitted[one] for one in folds], dtype=np.float64)[:, None]
+        divide = np.array([fitted[fold] for fold in folds], dtype=np.float64)[:, None]
         result[str(name)] = Calibrated(
             reliability(probabilities(values), truth),
             reliability(probabilities(values, divide), truth),

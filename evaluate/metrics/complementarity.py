@@ -72,14 +72,14 @@ def agreement(right: NDArray[np.bool_]) -> Agreement:
     """
     n = right.shape[1]
     hits = right.astype(np.float64)
-    both, one = hits @ hits.T, hits @ (1 - hits).T
-    other, none = one.T, (1 - hits) @ (1 - hits).T
+    both, first = hits @ hits.T, hits @ (1 - hits).T
+    other, none = first.T, (1 - hits) @ (1 - hits).T
     count = hits.sum(axis=1) * (n - hits.sum(axis=1))
-    same, apart = both * none, one * other
+    same, apart = both * none, first * other
     with np.errstate(invalid="ignore"):
         correlation = (same - apart) / np.sqrt(count[:, None] * count)
         q = (same - apart) / (same + apart)
-    return Agreement(correlation, (one + other) / n, q, none / n)
+    return Agreement(correlation, (first + other) / n, q, none / n)
 
 
 def residual_correlation(truth: Floats, predictions: Floats) -> Floats:
@@ -102,9 +102,9 @@ def residual_correlation(truth: Floats, predictions: Floats) -> Floats:
         residuals = predictions[:, known, t] - truth[known, t]
         constant = np.ptp(residuals, axis=1) == 0
         with np.errstate(invalid="ignore", divide="ignore"):
-            one = np.atleast_2d(np.corrcoef(residuals))
-        one[constant] = one[:, constant] = np.nan
-        found.append(one)
+            matrix = np.atleast_2d(np.corrcoef(residuals))
+        matrix[constant] = matrix[:, constant] = np.nan
+        found.append(matrix)
     return np.mean(found, axis=0) if found else np.full((len(predictions),) * 2, np.nan)
 
 

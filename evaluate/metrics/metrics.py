@@ -282,10 +282,10 @@ def encode(values: ArrayLike, labels: Sequence[str], name: str = "values") -> ND
         raise ValueError(f"labels: {list(labels)} has repeated labels")
     position = {label: i for i, label in enumerate(labels)}
     flat = np.asarray(values, dtype=object)
-    unknown = sorted({str(one) for one in flat if one not in position})
+    unknown = sorted({str(label) for label in flat if label not in position})
     if unknown:
         raise ValueError(f"{name}: {unknown} not among the labels {list(labels)}")
-    return np.array([position[one] for one in flat], dtype=np.int64)
+    return np.array([position[label] for label in flat], dtype=np.int64)
 
 
 def uar(truth: ArrayLike, prediction: ArrayLike, labels: Sequence[str]) -> float:

@@ -39,7 +39,7 @@ class _Book(Book):
     def __init__(self, found: Comparison) -> None:
         self.found = found
         self.confidence = f"{found.recipe.evaluate.confidence:.0%}"
-        names = [one.resolve().name for one in (found.a, found.b)]
+        names = [folder.resolve().name for folder in (found.a, found.b)]
         self.title = " against ".join(names)
         super().__init__(self.title)
 

@@ -133,7 +133,7 @@ def difficulty(frame: pd.DataFrame) -> pd.Series:
 
 def _margin(frame: pd.DataFrame) -> NDArray[np.float64]:
     labels = np.array(predicted_labels(frame), dtype=object)
-    scores = frame[[f"score_{one}" for one in labels]].to_numpy(dtype=np.float64)
+    scores = frame[[f"score_{label}" for label in labels]].to_numpy(dtype=np.float64)
     is_true = frame["true"].to_numpy(dtype=object)[:, None] == labels
     of_true = np.where(is_true, scores, 0.0).sum(axis=1)
     best_other = np.nanmax(np.where(is_true, -np.inf, scores), axis=1)
@@ -143,8 +143,8 @@ def _margin(frame: pd.DataFrame) -> NDArray[np.float64]:
 
 def _distance(frame: pd.DataFrame) -> NDArray[np.float64]:
     targets = predicted_targets(frame)
-    truth = frame[[f"{one}_true" for one in targets]].to_numpy(dtype=np.float64)
-    prediction = frame[[f"{one}_pred" for one in targets]].to_numpy(dtype=np.float64)
+    truth = frame[[f"{target}_true" for target in targets]].to_numpy(dtype=np.float64)
+    prediction = frame[[f"{target}_pred" for target in targets]].to_numpy(dtype=np.float64)
     known = ~np.isnan(truth)
     total = np.where(known, np.abs(prediction - truth), 0.0).sum(axis=1)
     return np.where(known.any(axis=1), total / np.maximum(known.sum(axis=1), 1), np.nan)

@@ -93,8 +93,8 @@ class Study:
     def by_protocol(self) -> list[tuple[Recipe, str, Sequence[Scored]]]:
         """Recipe, name and all runs of every protocol that has any; the main one has no name."""
         also = self.recipe.beside()
-        known = {one.folder for one in self.scored}
-        swept = [one for sweep in self.sweeps for one in sweep.runs if one.folder not in known]
+        known = {run.folder for run in self.scored}
+        swept = [run for sweep in self.sweeps for run in sweep.runs if run.folder not in known]
         return [
             (self.recipe, "", [*self.scored, *swept]),
             *((also[name], name, more) for name, more in self.protocols.scored.items()),
@@ -114,11 +114,11 @@ class _Book(Book):
         self._utterances: dict[tuple[str, str], int] = {}
         self._stems: dict[Path, str] = {}
         for _, protocol, scored in study.by_protocol():
-            for one in scored:
-                whole = "-".join([one.kind, one.member, *([protocol] if protocol else [])])
-                self._stems[one.folder] = slug(whole)
+            for run in scored:
+                whole = "-".join([run.kind, run.member, *([protocol] if protocol else [])])
+                self._stems[run.folder] = slug(whole)
         self._pages = {folder: f"{stem}.html" for folder, stem in self._stems.items()}
-        self._fused = [one for one in study.scored if one.kind == "fusion"]
+        self._fused = [run for run in study.scored if run.kind == "fusion"]
         self._compared = study.statistics.partitions
         self._complementary = {
             partition: found.complementarity
@@ -126,7 +126,7 @@ class _Book(Book):
             if found.complementarity
         }
         self._has_fusion = bool(self._fused or self._complementary or study.subsets)
-        self._titles = {one.name: one.title for one in study.scored}
+        self._titles = {run.name: run.title for run in study.scored}
         super().__init__(study.recipe.name, self._nav(), recipe=study.recipe)
 
     def files(self) -> dict[str, str | bytes]:
@@ -134,8 +134,8 @@ class _Book(Book):
         self._index()
         for recipe, protocol, scored in self.study.by_protocol():
             predictions = _Predictions(scored)
-            for one in scored:
-                self._run(recipe, protocol, one, predictions)
+            for run in scored:
+                self._run(recipe, protocol, run, predictions)
         if self._has_fusion:
             self._fusion()
         if self._compared:
@@ -165,7 +165,7 @@ class _Book(Book):
     def _index(self) -> None:
         study = self.study
         recipe, scored = study.recipe, study.scored
-        done = {(one.kind, one.member) for one in scored}
+        done = {(run.kind, run.member) for run in scored}
         others = study.by_protocol()[1:]
         main = self._keep(sheets.overview(recipe, scored, self._pages, study.statistics))
         said = {note for sheet in main for note in sheet.notes}
@@ -188,22 +188,22 @@ class _Book(Book):
                 if found
             ],
             others=self._keep(
-                *(sheets.overview(one, more, self._pages) for one, _, more in others),
+                *(sheets.overview(other, more, self._pages) for other, _, more in others),
                 sheets.gaps(recipe, scored, study.protocols, self._pages),
                 *sheets.seeds(recipe, study.repeats, self._titles),
                 *(
-                    sheets.transfer(one, recipe.shown[0], f"pairs-{self._stems[one.folder]}")
-                    for one in scored
+                    sheets.transfer(run, recipe.shown[0], f"pairs-{self._stems[run.folder]}")
+                    for run in scored
                 ),
                 *(
-                    sheets.grid(one, recipe.shown[0], f"grid-{self._stems[one.folder]}")
-                    for one in scored
+                    sheets.grid(run, recipe.shown[0], f"grid-{self._stems[run.folder]}")
+                    for run in scored
                 ),
                 sheets.targets(recipe, scored, self._pages),
             ),
             notes=[(note, titles) for note, titles in _gathered(scored) if note not in said],
             n_runs=len(scored),
-            by_speakers=any(one.scores.n_speakers for one in scored),
+            by_speakers=any(run.scores.n_speakers for run in scored),
         )
 
     def _overview_pictures(self) -> list[Shown]:
@@ -212,10 +212,10 @@ class _Book(Book):
         names = {p: marked_partition(p, scored) for p in sheets.partitions_of(scored)}
         rows = [
             (
-                one.marked_title,
-                {names[p]: e for p, e in _by_partition(one, metric).items() if p in names},
+                run.marked_title,
+                {names[p]: e for p, e in _by_partition(run, metric).items() if p in names},
             )
-            for one in scored
+            for run in scored
         ]
         shown = [p for p in names.values() if any(p in found for _, found in rows)]
         if not shown:
@@ -225,7 +225,7 @@ class _Book(Book):
             shown,
             f"{NAMES[metric]} with {recipe.evaluate.confidence:.0%} interval",
             f"{NAMES[metric]} of every run on {' and '.join(shown)}; the numbers are in the table",
-            rule_after=sum(one.kind == "model" for one in scored) % len(scored),
+            rule_after=sum(run.kind == "model" for run in scored) % len(scored),
             chance=self._chance(metric),
         )
         filled = "; the last partition is drawn filled" if len(shown) > 1 else ""
@@ -233,53 +233,53 @@ class _Book(Book):
 
     # -- a page a run ----------------------------------------------------------------------
 
-    def _run(self, recipe: Recipe, protocol: str, one: Scored, predictions: _Predictions) -> None:
-        frame = predictions.of(one)
+    def _run(self, recipe: Recipe, protocol: str, run: Scored, predictions: _Predictions) -> None:
+        frame = predictions.of(run)
         parts, cells = [], {}
-        for partition, result in one.scores.partitions.items():
+        for partition, result in run.scores.partitions.items():
             rows = frame[frame.index.get_level_values("partition") == partition]
             part: dict[str, Any] = {
-                "name": marked_partition(partition, [one]),
-                "optimism": optimism(partition, [one]),
+                "name": marked_partition(partition, [run]),
+                "optimism": optimism(partition, [run]),
                 "masked": not result.metrics,
             }
             parts.append(part)
             if part["masked"]:
                 continue
-            part["scores"], part["confusion"] = self._score_tables(one, partition, result)
+            part["scores"], part["confusion"] = self._score_tables(run, partition, result)
             if part["confusion"]:
-                cells[partition] = self._cells(rows, one.scores.labels)
-            part["calibration"] = self._calibration(one, partition)
+                cells[partition] = self._cells(rows, run.scores.labels)
+            part["calibration"] = self._calibration(run, partition)
             worst = rows["difficulty"].dropna()
             worst = worst.sort_values(ascending=False, kind="stable").head(HARDEST)
             part["more"] = self._keep(
-                *contrasts.groups(one, partition, f"{self._stems[one.folder]}-{partition}"),
-                sheets.hardest(one, predictions.beside(one), worst, self.study.audio, partition),
+                *contrasts.groups(run, partition, f"{self._stems[run.folder]}-{partition}"),
+                sheets.hardest(run, predictions.beside(run), worst, self.study.audio, partition),
             )
         self._page(
-            self._pages[one.folder],
+            self._pages[run.folder],
             "run.html",
-            one.title,
-            one=one,
+            run.title,
+            run=run,
             protocol=protocol or recipe.split.outer,
             parts=parts,
             cells=cells,
-            chosen=self._keep(sheets.chosen(one), *sheets.learned(one)),
-            notes=_notes(one),
+            chosen=self._keep(sheets.chosen(run), *sheets.learned(run)),
+            notes=_notes(run),
             silent=list(self.study.audio.missing.values()),
-            neighbours=self._neighbours(one),
+            neighbours=self._neighbours(run),
         )
 
     def _calibration(
-        self, one: Scored, partition: str
+        self, run: Scored, partition: str
     ) -> tuple[list[Sheet], list[Shown], list[str]]:
         """Table, picture, and what they show; nothing of each where scores have no calibration."""
-        found = contrasts.calibration(one, partition)
+        found = contrasts.calibration(run, partition)
         if found is None:
             return [], [], []
-        stem = f"{self._stems[one.folder]}-{partition}"
+        stem = f"{self._stems[run.folder]}-{partition}"
         picture = contrasts.reliability(
-            found, f"Accuracy of {one.marked_title} by its confidence, {partition}"
+            found, f"Accuracy of {run.marked_title} by its confidence, {partition}"
         )
         text = "Accuracy by confidence; on the line a run is as sure of itself as it is right."
         return (
@@ -289,7 +289,7 @@ class _Book(Book):
         )
 
     def _score_tables(
-        self, one: Scored, partition: str, result: PartitionScores
+        self, run: Scored, partition: str, result: PartitionScores
     ) -> tuple[list[Sheet], list[dict[str, Any]]]:
         """Tables of scores of a partition and of its corpora alone, and confusion matrices."""
         found, matrices = [], []
@@ -298,20 +298,20 @@ class _Book(Book):
         for where, part in {**whole, **alone}.items():
             if not part.metrics:
                 continue
-            told = where.replace(partition, marked_partition(partition, [one]), 1)
-            regression = one.scores.task == "regression"
+            told = where.replace(partition, marked_partition(partition, [run]), 1)
+            regression = run.scores.task == "regression"
             folds = isinstance(part, PartitionScores) and part.folds
             if folds or not regression:  # else the table of targets ends with its means
                 found += self._keep(sheets.summary(part, told))
-            stem = slug(f"{self._stems[one.folder]}-{where.replace(', ', '-').replace(' ', '-')}")
+            stem = slug(f"{self._stems[run.folder]}-{where.replace(', ', '-').replace(' ', '-')}")
             if regression:
                 found += self._keep(sheets.of_targets(part, told, f"targets-{stem}"))
                 continue
-            labels = one.scores.labels
+            labels = run.scores.labels
             found += self._keep(sheets.of_classes(part, told, f"classes-{stem}"))
             matrix = sheets.confusion(part, labels, told, f"confusion-{stem}")
             self._keep(matrix)
-            title = f"Confusion matrix of {one.marked_title}, {where}"
+            title = f"Confusion matrix of {run.marked_title}, {where}"
             self._picture_files(f"confusion-{stem}", plots.confusion(part.confusion, labels, title))
             totals = [sum(row) for row in part.confusion]
             matrices.append(
@@ -344,10 +344,10 @@ class _Book(Book):
         ]
         return f"const utterances = {json.dumps(listed)};\n"
 
-    def _neighbours(self, one: Scored) -> dict[str, tuple[str, str]]:
+    def _neighbours(self, run: Scored) -> dict[str, tuple[str, str]]:
         """The pages before and after a run's, in the order of the recipe."""
         whole = [other for _, _, scored in self.study.by_protocol() for other in scored]
-        at = [other.folder for other in whole].index(one.folder)
+        at = [other.folder for other in whole].index(run.folder)
         around = {"prev": whole[:at][-1:], "next": whole[at + 1 :][:1]}
         return {
             way: (self._pages[other.folder], other.title)
@@ -375,7 +375,7 @@ class _Book(Book):
 
     def _fusion(self) -> None:
         study = self.study
-        combined = {name for one in self._fused for name in one.record.get("members", ())}
+        combined = {name for run in self._fused for name in run.record.get("members", ())}
         shown = [o for o in study.scored if o.kind == "fusion" or o.member in combined]
         scores = sheets.overview(study.recipe, shown, self._pages, study.statistics)
         metric = study.recipe.shown[0]
@@ -405,7 +405,7 @@ class _Book(Book):
             parts=parts,
             subsets=study.subsets,
             own_choices=bool(study.subsets and contrasts.chosen_by_folds(study.subsets.record)),
-            curves=[one for m in study.recipe.shown for one in self._subset_pictures(m)],
+            curves=[picture for m in study.recipe.shown for picture in self._subset_pictures(m)],
             choices=self._keep(*self._subset_tables()),
         )
 
@@ -453,8 +453,8 @@ class _Book(Book):
             points, lines = (
                 [
                     (str(layer), found[partition])
-                    for layer, one in part.items()
-                    if partition in (found := _by_partition(one, metric))
+                    for layer, run in part.items()
+                    if partition in (found := _by_partition(run, metric))
                 ]
                 for part in (sweep.layers, sweep.others)
             )
@@ -484,7 +484,7 @@ class _Book(Book):
             }
             for corpus, table in study.tables.items()
         ]
-        everyone = [one for _, _, scored in study.by_protocol() for one in scored]
+        everyone = [run for _, _, scored in study.by_protocol() for run in scored]
         self._page(
             "data.html",
             "data.html",
@@ -495,21 +495,21 @@ class _Book(Book):
         )
 
     def _provenance(self) -> None:
-        everyone = [one for _, _, scored in self.study.by_protocol() for one in scored]
+        everyone = [run for _, _, scored in self.study.by_protocol() for run in scored]
         rows = [
             [
-                sheets.title_cell(one, self._pages),
-                tables.text(one.record["fingerprint"]),
-                *(_seconds(one, what) for what in ("fits", "all")),
+                sheets.title_cell(run, self._pages),
+                tables.text(run.record["fingerprint"]),
+                *(_seconds(run, what) for what in ("fits", "all")),
             ]
-            for one in everyone
+            for run in everyone
         ]
         header = ["run", "fingerprint", "fits", "whole"]
         sheet = Sheet("Runs and their time", "Runs and their time", header, [rows])
         versions = {
             fingerprint(found): sheets.pairs(found, "Versions", ["package", "version"])
-            for one in everyone
-            if (found := one.record.get("versions"))
+            for run in everyone
+            if (found := run.record.get("versions"))
         }
         self._page(
             "provenance.html",
@@ -517,13 +517,13 @@ class _Book(Book):
             "Provenance",
             times=[sheet],
             versions=list(versions.values()),
-            scored=[(one, self._own_recipe(one)) for one in everyone],
+            scored=[(run, self._own_recipe(run)) for run in everyone],
             resolved=self.study.recipe.resolved(),
         )
 
-    def _own_recipe(self, one: Scored) -> list[Sheet]:
+    def _own_recipe(self, run: Scored) -> list[Sheet]:
         """What a run's recipe has other than the study's."""
-        own, whole = one.record.get("recipe", {}), self.study.recipe.resolved()
+        own, whole = run.record.get("recipe", {}), self.study.recipe.resolved()
         found = {
             key: value
             for key, value, _ in side_by_side.differences(own, whole)
@@ -540,55 +540,55 @@ class _Predictions:
         self._scored = scored
         self._frames: dict[Path, pd.DataFrame] = {}
 
-    def of(self, one: Scored) -> pd.DataFrame:
+    def of(self, run: Scored) -> pd.DataFrame:
         """Rows indexed by `examples.ROW`, with the column `difficulty`, NaN without a truth."""
-        if one.folder not in self._frames:
-            frame = read_predictions(one.folder / PREDICTIONS)
+        if run.folder not in self._frames:
+            frame = read_predictions(run.folder / PREDICTIONS)
             index = pd.MultiIndex.from_frame(frame[examples.ROW])
             frame = frame.drop(columns=examples.ROW).set_index(index)
             frame["difficulty"] = examples.difficulty(frame)
-            self._frames[one.folder] = frame
-        return self._frames[one.folder]
+            self._frames[run.folder] = frame
+        return self._frames[run.folder]
 
-    def beside(self, one: Scored) -> list[tuple[str, pd.DataFrame]]:
+    def beside(self, run: Scored) -> list[tuple[str, pd.DataFrame]]:
         """The run's own predictions, then those of the other models; not of a sweep's layers."""
         others = [
             other
             for other in self._scored
-            if other is not one and other.kind == "model" and "@" not in other.member
+            if other is not run and other.kind == "model" and "@" not in other.member
         ]
-        return [(other.title, self.of(other)) for other in (one, *others)]
+        return [(other.title, self.of(other)) for other in (run, *others)]
 
 
-def _by_partition(one: Scored, metric: str) -> dict[str, Estimate]:
+def _by_partition(run: Scored, metric: str) -> dict[str, Estimate]:
     """Score and bounds of every partition that has any."""
     return {
         name: found.metrics[metric]
-        for name, found in one.scores.partitions.items()
+        for name, found in run.scores.partitions.items()
         if found.metrics
     }
 
 
-def _seconds(one: Scored, what: str) -> tables.Cell:
-    value = one.record.get("seconds", {}).get(what)
+def _seconds(run: Scored, what: str) -> tables.Cell:
+    value = run.record.get("seconds", {}).get(what)
     return tables.Cell(tables.NONE) if value is None else tables.Cell(duration(value), value)
 
 
-def _notes(one: Scored) -> list[str]:
+def _notes(run: Scored) -> list[str]:
     """What a run has to say beside its scores."""
-    fits = one.record.get("fit_warnings", {})
+    fits = run.record.get("fit_warnings", {})
     return [
-        *(["made with another recipe than this one; run make train (or make fuse)"] * one.stale),
-        *one.scores.warnings,
-        *one.record.get("notes", []),
-        *(f"{count} of {one.record.get('fits', '?')} fits: {text}" for text, count in fits.items()),
+        *(["made with another recipe than this one; run make train (or make fuse)"] * run.stale),
+        *run.scores.warnings,
+        *run.record.get("notes", []),
+        *(f"{count} of {run.record.get('fits', '?')} fits: {text}" for text, count in fits.items()),
     ]
 
 
 def _gathered(scored: Sequence[Scored]) -> list[tuple[str, list[str]]]:
     """Every note once, with the runs that have it."""
     found: dict[str, list[str]] = {}
-    for one in scored:
-        for note in dict.fromkeys(_notes(one)):
-            found.setdefault(note, []).append(one.title)
+    for run in scored:
+        for note in dict.fromkeys(_notes(run)):
+            found.setdefault(note, []).append(run.title)
     return list(found.items())

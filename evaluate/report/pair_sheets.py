@@ -103,7 +103,7 @@ def comparisons(
     found: PartitionStatistics, partition: str, metric: str, titles: Mapping[str, str]
 ) -> Sheet:
     """Every two systems: difference, p values, and what could have been seen."""
-    one = found.metrics[metric]
+    compared = found.metrics[metric]
     rows = [
         [
             text(titles.get(pair.a, pair.a)),
@@ -113,11 +113,11 @@ def comparisons(
             p_value(pair.p_holm, found.test.level),
             plain(pair.detectable),
         ]
-        for pair in one.pairs
+        for pair in compared.pairs
     ]
     test = found.test
     kind = "all" if test.exact else "drawn"
-    lacking = f"; {one.lacking}" if one.lacking else ""
+    lacking = f"; {compared.lacking}" if compared.lacking else ""
     least = least_p(units(found), test, test.n_pairs, "pair")
     few = f"; {least}" if least else ""
     return Sheet(
@@ -179,7 +179,7 @@ def contributions(
     found: Complementarity, partition: str, metric: str, titles: Mapping[str, str]
 ) -> Sheet:
     """What each model adds to the mean of all."""
-    one = found.contributions[metric]
+    shares = found.contributions[metric]
     rows = [
         [
             text(titles.get(name, name)),
@@ -188,10 +188,10 @@ def contributions(
             Cell(plain(each.shapley).text, each.shapley,
                  note="" if each.error is None else f"± {each.error:.3f}"),
         ]
-        for name, each in one.models.items()
+        for name, each in shares.models.items()
     ]  # fmt: skip
     ends = [
-        [text("all together"), plain(one.whole), Cell(NONE), Cell(NONE)],
+        [text("all together"), plain(shares.whole), Cell(NONE), Cell(NONE)],
         [text("oracle: the best model of every row"), plain(found.oracle[metric]),
          Cell(NONE), Cell(NONE)],
     ]  # fmt: skip
@@ -214,12 +214,12 @@ def gains(
     """Gain of fusing two models against the correlation of their errors."""
     pairs = [
         (
-            one.correlation,
-            one.gain,
-            f"{titles.get(one.a, one.a)}, {titles.get(one.b, one.b)}",
+            pair.correlation,
+            pair.gain,
+            f"{titles.get(pair.a, pair.a)}, {titles.get(pair.b, pair.b)}",
         )
-        for one in found.pairs[metric]
-        if one.correlation is not None and one.gain is not None
+        for pair in found.pairs[metric]
+        if pair.correlation is not None and pair.gain is not None
     ]
     return plots.scatter(
         pairs,
@@ -236,11 +236,11 @@ def pair_gains(
     """The numbers of `gains`."""
     rows = [
         [
-            text(titles.get(one.a, one.a)),
-            text(titles.get(one.b, one.b)),
-            *map(plain, (one.correlation, one.score_a, one.score_b, one.fused, one.gain)),
+            text(titles.get(pair.a, pair.a)),
+            text(titles.get(pair.b, pair.b)),
+            *map(plain, (pair.correlation, pair.score_a, pair.score_b, pair.fused, pair.gain)),
         ]
-        for one in found.pairs[metric]
+        for pair in found.pairs[metric]
     ]
     return Sheet(
         f"Pairs of models, {NAMES[metric]}, {partition}",
@@ -252,15 +252,15 @@ def pair_gains(
     )
 
 
-def groups(one: Scored, partition: str, stem: str) -> list[Sheet]:
+def groups(run: Scored, partition: str, stem: str) -> list[Sheet]:
     """Scores by gender, language, corpus, session and speaker, where they are known."""
-    found = one.scores.groups.get(partition, {})
+    found = run.scores.groups.get(partition, {})
     return [_group(kind, each, partition, stem) for kind, each in found.items()]
 
 
 def _group(kind: str, found: Grouping, partition: str, stem: str) -> Sheet:
     metrics = found.metrics
-    gaps = "".join(f"; {_gap_text(metric, one)}" for metric, one in metrics.items())
+    gaps = "".join(f"; {_gap_text(metric, gap)}" for metric, gap in metrics.items())
 
     def cell(name: str, metric: str) -> Cell:
         gap, each = metrics[metric], found.groups[name]
@@ -336,26 +336,26 @@ def subsets(found: Subsets, name: str = "subsets", *, stale: bool = False) -> Sh
     stale : bool
         Chosen with another recipe than today's.
     """
-    drawn = {(one.method, one.metric, one.k): one for one in found.random}
+    drawn = {(draw.method, draw.metric, draw.k): draw for draw in found.random}
     lacking = f"; UAR: {found.lacking}" if found.lacking else ""
     rows = []
-    for one in found.choices:
-        best = one.best
+    for choice in found.choices:
+        best = choice.best
         if best is None:
             continue
         size = len(best.members)
-        random = drawn[one.method, one.metric, size].quantiles
+        random = drawn[choice.method, choice.metric, size].quantiles
         others = f"and {best.n_best - 1} as good" if best.n_best > 1 else ""
         rows.append(
             [
-                text(NAMES[one.metric]),
-                text(one.method),
-                text(one.search),
-                text(ANY) if one.k == ANY else count(size),
+                text(NAMES[choice.metric]),
+                text(choice.method),
+                text(choice.search),
+                text(ANY) if choice.k == ANY else count(size),
                 point(best),
                 _members(best.members, others),
-                *_chosen(one.honest),
-                Cell(NONE) if one.optimism is None else difference(one.optimism),
+                *_chosen(choice.honest),
+                Cell(NONE) if choice.optimism is None else difference(choice.optimism),
                 plain(random["0.05"]),
                 plain(random["0.95"]),
             ]
@@ -407,7 +407,9 @@ def _chosen(honest: HonestChoice | None) -> list[Cell]:
 
 def chosen_by_folds(found: Subsets) -> bool:
     """Whether every fold of a cross-validation has made a choice of its own."""
-    return any(one.honest is not None and len(one.honest.choices) > 1 for one in found.choices)
+    return any(
+        choice.honest is not None and len(choice.honest.choices) > 1 for choice in found.choices
+    )
 
 
 def subset_curves(
@@ -415,19 +417,19 @@ def subset_curves(
 ) -> list[tuple[str, plots.Picture]]:
     """The score against the size of a subset, a picture for each method and search."""
     pictures = []
-    kinds = dict.fromkeys((one.method, one.search) for one in found.choices)
+    kinds = dict.fromkeys((choice.method, choice.search) for choice in found.choices)
     for method, search in kinds:
         chosen = {
-            one.k: (one.best, one.honest)
-            for one in found.choices
-            if (one.method, one.search, one.metric) == (method, search, metric)
-            and isinstance(one.k, int)
-            and one.best is not None
+            choice.k: (choice.best, choice.honest)
+            for choice in found.choices
+            if (choice.method, choice.search, choice.metric) == (method, search, metric)
+            and isinstance(choice.k, int)
+            and choice.best is not None
         }
         drawn = {
-            one.k: (one.quantiles["0.05"], one.mean, one.quantiles["0.95"])
-            for one in found.random
-            if (one.method, one.metric) == (method, metric) and one.mean is not None
+            draw.k: (draw.quantiles["0.05"], draw.mean, draw.quantiles["0.95"])
+            for draw in found.random
+            if (draw.method, draw.metric) == (method, metric) and draw.mean is not None
         }
         if len(chosen) > 1:
             picture = plots.by_size(
@@ -445,9 +447,9 @@ def subset_curves(
 # -- calibration -----------------------------------------------------------------------------
 
 
-def calibration(one: Scored, partition: str) -> Calibration | None:
+def calibration(run: Scored, partition: str) -> Calibration | None:
     """Confidence and accuracy of a run, where its scores have them."""
-    return one.scores.calibration.get(partition)
+    return run.scores.calibration.get(partition)
 
 
 def calibration_errors(found: Calibration, partition: str, stem: str) -> Sheet:

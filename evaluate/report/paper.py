@@ -98,10 +98,10 @@ class Results:
         return place.corpus if len(self.recipe.corpora) > 1 else None
 
     def _run(self, place: Place) -> Cell:
-        one = next((one for one in self.scored if one.name == place.run), None)
-        if one is None or one.stale:
-            return Cell(NONE) if one is None else STALE
-        partition = one.scores.partitions.get(place.partition or "")
+        run = next((each for each in self.scored if each.name == place.run), None)
+        if run is None or run.stale:
+            return Cell(NONE) if run is None else STALE
+        partition = run.scores.partitions.get(place.partition or "")
         found: RowScores | None = partition
         if partition is not None and (corpus := self._alone(place)) is not None:
             found = partition.corpora.get(corpus)
@@ -114,7 +114,7 @@ class Results:
         if not scores:
             return MASKED
         cell = entry(scores[self._metric(place)], _few(found.n_speakers))
-        return replace(cell, marks=list(dict.fromkeys([*one.marks, *cell.marks])))
+        return replace(cell, marks=list(dict.fromkeys([*run.marks, *cell.marks])))
 
     def _statistic(self, place: Place) -> Cell:
         partition = self.spread.partitions.get(place.partition or "") if self.spread else None
@@ -137,7 +137,7 @@ class Results:
         part = found if corpus is None else found.alone.get(corpus)
         wanted = (self._metric(place), place.k)
         choices = part.choices if part else ()
-        choice = next((one for one in choices if (one.metric, one.k) == wanted), None)
+        choice = next((choice for choice in choices if (choice.metric, choice.k) == wanted), None)
         if part is None or choice is None or choice.best is None:
             return nothing
         best, honest = choice.best, choice.honest
@@ -235,7 +235,7 @@ def _sheet(
         places = [table.place(column, row) for row in table.rows]
         asked = [place for place in places if place is not None]
         extra = 0 if results is None or not asked else 1 + any(place.k for place in asked)
-        header += [f"{column.name}, {one}" for one in COLUMNS[extra]]
+        header += [f"{column.name}, {heading}" for heading in COLUMNS[extra]]
         columns.append((results, places, extra))
     published = [_published([row.figures[i] for row in table.rows]) for i in range(len(columns))]
     blocks: list[list[list[Cell]]] = []
@@ -269,16 +269,16 @@ def _published(figures: Sequence[float | str]) -> list[Cell]:
     ['0.7270', '0.7301', '0.7390', '0.7164', '0.99995', '–', '1.0000']
     """
     decimals = {
-        one: len(f"{Decimal(repr(one)):f}".partition(".")[2])
-        for one in figures
-        if not isinstance(one, str)
+        figure: len(f"{Decimal(repr(figure)):f}".partition(".")[2])
+        for figure in figures
+        if not isinstance(figure, str)
     }
-    known = [decimals[one] for one in figures if not isinstance(one, str)]
+    known = [decimals[figure] for figure in figures if not isinstance(figure, str)]
     usual = max(multimode(known), default=0)
     return [
-        Cell(NONE) if isinstance(one, str)
-        else Cell(f"{one:.{max(2, usual, decimals[one])}f}", float(one))
-        for one in figures
+        Cell(NONE) if isinstance(figure, str)
+        else Cell(f"{figure:.{max(2, usual, decimals[figure])}f}", float(figure))
+        for figure in figures
     ]  # fmt: skip
 
 
@@ -286,7 +286,7 @@ def _caption(table: PublishedTable, shown: Sequence[Results], own: Results) -> s
     caption = f"{table.title}. Published: {table.source}"
     if not shown:
         return caption
-    names = ", ".join(dict.fromkeys(one.recipe.name for one in shown))
-    by = "speakers" if any(one.scores.n_speakers for one in own.scored) else "utterances"
+    names = ", ".join(dict.fromkeys(results.recipe.name for results in shown))
+    by = "speakers" if any(run.scores.n_speakers for run in own.scored) else "utterances"
     level = own.recipe.evaluate.confidence
     return f"{caption}; ours: {names}, with {level:.0%} bootstrap intervals over {by}"

@@ -196,16 +196,16 @@ def scores(
                 for y, (_, found) in zip(places, rows, strict=True)
                 if partition in found and found[partition].value is not None
             ]
-            bars = [(y, one) for y, one in known if one.low is not None]
+            bars = [(y, score) for y, score in known if score.low is not None]
             ax.hlines(
                 [y for y, _ in bars],
-                _floats(one.low for _, one in bars),
-                _floats(one.high for _, one in bars),
+                _floats(score.low for _, score in bars),
+                _floats(score.high for _, score in bars),
                 color=colour,
                 linewidth=1.5,
             )
             ax.plot(
-                _floats(one.value for _, one in known),
+                _floats(score.value for _, score in known),
                 [y for y, _ in known],
                 linestyle="none",
                 marker=marker,
@@ -308,25 +308,25 @@ def by_layer(
 
     def draw(figure: Figure, colours: Colours) -> None:
         ax = figure.subplots()
-        known = [(x, one) for x, (_, one) in enumerate(points) if one.value is not None]
-        bars = [(x, one) for x, one in known if one.low is not None]
+        known = [(x, score) for x, (_, score) in enumerate(points) if score.value is not None]
+        bars = [(x, score) for x, score in known if score.low is not None]
         ax.vlines(
             [x for x, _ in bars],
-            _floats(one.low for _, one in bars),
-            _floats(one.high for _, one in bars),
+            _floats(score.low for _, score in bars),
+            _floats(score.high for _, score in bars),
             color=colours.accent,
             linewidth=1.5,
         )
         ax.plot(
             [x for x, _ in known],
-            _floats(one.value for _, one in known),
+            _floats(score.value for _, score in known),
             color=colours.accent,
             marker="o",
             markersize=4,
             linewidth=0.8,
         )
         _mark_chance(ax, "y", chance, colours)
-        drawn = [(one.value, name) for name, one in lines if one.value is not None]
+        drawn = [(score.value, name) for name, score in lines if score.value is not None]
         for value, _ in drawn:
             ax.axhline(value, color=colours.second, linewidth=1, linestyle="--")
         low, high = ax.get_ylim()
@@ -460,15 +460,15 @@ def by_size(
             list(best), _floats(best.values()), color=colours.second, linestyle="--", marker="s",
             markersize=4, markerfacecolor=colours.paper, label="best (optimistic)",
         )  # fmt: skip
-        known = {k: one for k, one in honest.items() if one.value is not None}
-        bars = {k: one for k, one in known.items() if one.low is not None}
+        known = {k: score for k, score in honest.items() if score.value is not None}
+        bars = {k: score for k, score in known.items() if score.low is not None}
         ax.vlines(
-            list(bars), _floats(one.low for one in bars.values()),
-            _floats(one.high for one in bars.values()), color=colours.accent, linewidth=1.5,
+            list(bars), _floats(score.low for score in bars.values()),
+            _floats(score.high for score in bars.values()), color=colours.accent, linewidth=1.5,
         )  # fmt: skip
         if known:
             ax.plot(
-                list(known), _floats(one.value for one in known.values()), color=colours.accent,
+                list(known), _floats(score.value for score in known.values()), color=colours.accent,
                 marker="o", markersize=4, label="chosen without these rows",
             )  # fmt: skip
         _mark_chance(ax, "y", chance, colours)
@@ -505,7 +505,7 @@ def reliability(curves: Mapping[str, Sequence[tuple[float, float, int]]], title:
             # Markers at 0 and 1 are not cut off at the axes.
             ax.plot(x, y, color=colour, linewidth=0.8, clip_on=False)
             ax.scatter(
-                x, y, [4 + _LARGEST_MARKER * one / sum(n) for one in n], color=face,
+                x, y, [4 + _LARGEST_MARKER * size / sum(n) for size in n], color=face,
                 edgecolor=colour, marker=marker, clip_on=False, zorder=3,
             )  # fmt: skip
             ax.plot(

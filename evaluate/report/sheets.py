@@ -52,17 +52,17 @@ MANY = 12
 
 def partitions_of(scored: Sequence[Scored]) -> list[str]:
     """The partitions of the overview that any run has."""
-    return [p for p in PARTITIONS if any(p in one.scores.partitions for one in scored)]
+    return [p for p in PARTITIONS if any(p in run.scores.partitions for run in scored)]
 
 
-def title_cell(one: Scored, pages: Pages) -> Cell:
+def title_cell(run: Scored, pages: Pages) -> Cell:
     """A run's name, leading to its page."""
-    return Cell(one.title, marks=one.marks, href=pages.get(one.folder, ""))
+    return Cell(run.title, marks=run.marks, href=pages.get(run.folder, ""))
 
 
 def blocks(scored: Sequence[Scored], row: Callable[[Scored], Row]) -> list[list[Row]]:
     """Rows of models, then of fusions; a kind without any is left out."""
-    kinds = [[row(one) for one in scored if one.kind == kind] for kind in ("model", "fusion")]
+    kinds = [[row(run) for run in scored if run.kind == kind] for kind in ("model", "fusion")]
     return [rows for rows in kinds if rows]
 
 
@@ -80,15 +80,15 @@ def overview(
     The best, and what `statistics` cannot tell from it, is in bold; `pages` may be empty.
     """
     partitions, shown = partitions_of(scored), recipe.shown
-    most = {p: max(part.n if (part := one.scores.partitions.get(p)) else 0 for one in scored)
+    most = {p: max(part.n if (part := run.scores.partitions.get(p)) else 0 for run in scored)
              for p in partitions}  # fmt: skip
 
-    def row(one: Scored) -> Row:
-        cells = [title_cell(one, pages)]
+    def row(run: Scored) -> Row:
+        cells = [title_cell(run, pages)]
         for partition in partitions:
-            found = one.scores.partitions.get(partition)
+            found = run.scores.partitions.get(partition)
             for metric in shown:
-                strong = one.name in best(statistics, partition, metric)
+                strong = run.name in best(statistics, partition, metric)
                 cell = _overview_cell(found, metric, most[partition])
                 cells.append(replace(cell, strong=strong))
         return cells
@@ -97,7 +97,14 @@ def overview(
     return Sheet(
         f"Scores of every run{f', {protocol}' if protocol else ''}",
         caption(recipe, scored),
-        ["run", *(f"{one}, {NAMES[metric]}" for one in partitions for metric in shown)],
+        [
+            "run",
+            *(
+                f"{partition_name}, {NAMES[metric]}"
+                for partition_name in partitions
+                for metric in shown
+            ),
+        ],
         blocks(scored, row),
         f"scores-{protocol}" if protocol else "scores",
         best_meaning(statistics),
@@ -129,16 +136,16 @@ def targets(recipe: Recipe, scored: Sequence[Scored], pages: Pages) -> Sheet | N
     metric = recipe.shown[0]
     for partition in reversed(partitions_of(scored)):
         found = {
-            one.folder: part.per_target if (part := one.scores.partitions.get(partition)) else {}
-            for one in scored
+            run.folder: part.per_target if (part := run.scores.partitions.get(partition)) else {}
+            for run in scored
         }
         if not any(found.values()):
             continue
 
-        def row(one: Scored, found: Mapping[Path, Mapping[str, TargetScore]] = found) -> Row:
-            own = found[one.folder]
+        def row(run: Scored, found: Mapping[Path, Mapping[str, TargetScore]] = found) -> Row:
+            own = found[run.folder]
             return [
-                title_cell(one, pages),
+                title_cell(run, pages),
                 *(point(own[t].metrics[metric]) if t in own else Cell(NONE)
                   for t in recipe.targets),
             ]  # fmt: skip
@@ -321,7 +328,7 @@ def confusion(result: RowScores, labels: Sequence[str], where: str, name: str) -
     rows = []
     for label, counts in zip(labels, result.confusion, strict=True):
         total = sum(counts)
-        shares = [f"{100 * one / total:.1f} %" if total else "" for one in counts]
+        shares = [f"{100 * n / total:.1f} %" if total else "" for n in counts]
         cells = [Cell(str(n), n, note=share) for n, share in zip(counts, shares, strict=True)]
         rows.append([text(label), *cells])
     return Sheet(
@@ -355,9 +362,9 @@ def summary(result: RowScores, where: str) -> Sheet:
     )
 
 
-def transfer(one: Scored, metric: str, name: str) -> Sheet | None:
+def transfer(run: Scored, metric: str, name: str) -> Sheet | None:
     """A metric of a cross-corpus run, a row what was trained on."""
-    found = one.scores.transfer
+    found = run.scores.transfer
     if found is None:
         return None
     rows = [
@@ -369,29 +376,29 @@ def transfer(one: Scored, metric: str, name: str) -> Sheet | None:
         for train, cells in zip(found.train, found.cells, strict=True)
     ]  # fmt: skip
     return Sheet(
-        f"Pairs of corpora, {one.title}",
-        f"{one.marked_title}: {NAMES[metric]}, trained on (rows), tested on (columns)",
+        f"Pairs of corpora, {run.title}",
+        f"{run.marked_title}: {NAMES[metric]}, trained on (rows), tested on (columns)",
         ["trained on", *found.test],
         [rows],
         name,
     )
 
 
-def grid(one: Scored, metric: str, name: str) -> Sheet | None:
+def grid(run: Scored, metric: str, name: str) -> Sheet | None:
     """A metric of a run over the grid of speakers and sentences."""
-    if (gaps := one.scores.gaps) is None:
+    if (gaps := run.scores.gaps) is None:
         return None
 
     def cell(partition: str) -> Cell:
-        found = one.scores.partitions.get(partition)
+        found = run.scores.partitions.get(partition)
         if found is None:
             return Cell(NONE)
         gap = gaps.get(partition)
         return entry(found.metrics[metric], gap_text(gap, metric) if gap else "")
 
     return Sheet(
-        f"Speakers and sentences, {one.title}",
-        f"{one.marked_title}: {NAMES[metric]} of the same rows, by what was trained on; "
+        f"Speakers and sentences, {run.title}",
+        f"{run.marked_title}: {NAMES[metric]} of the same rows, by what was trained on; "
         "behind it the difference to new speakers and new sentences",
         ["trained on", *(title for title, _ in GRID[0][1])],
         [[[text(title), *(cell(partition) for _, partition in cells)] for title, cells in GRID]],
@@ -400,7 +407,7 @@ def grid(one: Scored, metric: str, name: str) -> Sheet | None:
 
 
 def hardest(
-    one: Scored,
+    run: Scored,
     frames: Sequence[tuple[str, pd.DataFrame]],
     worst: pd.Series,
     audio: Audio,
@@ -416,7 +423,7 @@ def hardest(
     worst : Series
         `examples.hardest` of the run.
     """
-    classes = one.scores.task == "classification"
+    classes = run.scores.task == "classification"
     several = len({key[0] for key in worst.index}) > 1
     # A row that a run has not predicted is all NaN.
     found = [frame.reindex(worst.index).to_dict("records") for _, frame in frames]
@@ -454,9 +461,9 @@ def _prediction(row: Mapping[str, Any], classes: bool) -> Cell:
     return Cell(number(hard), hard, note=note)
 
 
-def chosen(one: Scored) -> Sheet | None:
+def chosen(run: Scored) -> Sheet | None:
     """The hyperparameters that each fold chose."""
-    if "chosen" not in one.record:
+    if "chosen" not in run.record:
         return None
     rows = [
         [
@@ -466,22 +473,22 @@ def chosen(one: Scored) -> Sheet | None:
             text(", ".join(f"{key} = {value}" for key, value in cell["params"].items())),
             plain(cell["score"]),
         ]
-        for fold, cells in one.record["chosen"].items()
+        for fold, cells in run.record["chosen"].items()
         for cell in cells
     ]
-    select = one.record.get("recipe", {}).get("head", {}).get("select", "the selection score")
+    select = run.record.get("recipe", {}).get("head", {}).get("select", "the selection score")
     header = ["fold", "target", "scaler", "parameters", "score"]
     return Sheet("Chosen hyperparameters", f"Chosen by {select}", header, [rows])
 
 
-def learned(one: Scored) -> list[Sheet]:
+def learned(run: Scored) -> list[Sheet]:
     """The weights and temperatures of a fusion's members that each fold learned."""
-    members = one.record.get("members", [])
-    targets = one.scores.targets
+    members = run.record.get("members", [])
+    targets = run.scores.targets
     found = []
     for key in ("weights", "temperatures"):
         rows: list[Row] = []
-        for fold, rule in one.record.get("learned", {}).items():
+        for fold, rule in run.record.get("learned", {}).items():
             # A member's values: one, or one a target.
             values = [each if isinstance(each, list) else [each] for each in rule.get(key, [])]
             several = len(values) > 0 and len(values[0]) > 1
@@ -502,20 +509,20 @@ def layers(recipe: Recipe, sweep: Sweep, name: str, pages: Pages) -> Sheet:
     partitions, metric = partitions_of(sweep.runs), recipe.shown[0]
     highest = {partition: sweep.highest(partition, metric) for partition in partitions}
 
-    def row(layer: int | str, one: Scored) -> Row:
+    def row(layer: int | str, run: Scored) -> Row:
         value = float(layer) if isinstance(layer, int) else None
         chosen_by = Cell(NONE)
         if isinstance(layer, int):
             selection = sweep.selection[layer]
             known = "undefined" if selection is None else f"{selection:.4f}"
             chosen_by = Cell(known, selection)
-        cells = [_overview_cell(one.scores.partitions.get(p), metric) for p in partitions]
+        cells = [_overview_cell(run.scores.partitions.get(p), metric) for p in partitions]
         cells = [
             replace(cell, marks=[*cell.marks, HIGHEST]) if layer == highest[p] else cell
             for p, cell in zip(partitions, cells, strict=True)
         ]
-        link = pages.get(one.folder, "")
-        return [Cell(str(layer), value, marks=one.marks, href=link), chosen_by, *cells]
+        link = pages.get(run.folder, "")
+        return [Cell(str(layer), value, marks=run.marks, href=link), chosen_by, *cells]
 
     parts = [[row(*each) for each in part.items()] for part in (sweep.layers, sweep.others)]
     return Sheet(
@@ -552,7 +559,7 @@ def counts(corpus: str, table: Table) -> Sheet:
 def truths(recipe: Recipe, corpus: str, table: Table) -> Sheet | None:
     """Utterances of every class, or with a truth for every target, by partition."""
     frame = table.rows
-    partitions = [one for one in dict.fromkeys(frame["partition"]) if one]
+    partitions = [name for name in dict.fromkeys(frame["partition"]) if name]
     if recipe.target in table.labels:
         names = [*table.labels[recipe.target]]
         has = {name: frame[recipe.target] == name for name in names}
@@ -578,11 +585,11 @@ def truths(recipe: Recipe, corpus: str, table: Table) -> Sheet | None:
 def splits(scored: Sequence[Scored]) -> list[tuple[Sheet, list[str]]]:
     """The folds of the runs, each split once, with its notes."""
     found: dict[str, tuple[list[str], dict[str, Any]]] = {}
-    for one in scored:
-        if "split" in one.record:
-            split = one.record["split"]
-            found.setdefault(fingerprint(split), ([], split))[0].append(one.title)
-    return [(_split(", ".join(titles), one), one["notes"]) for titles, one in found.values()]
+    for run in scored:
+        if "split" in run.record:
+            split = run.record["split"]
+            found.setdefault(fingerprint(split), ([], split))[0].append(run.title)
+    return [(_split(", ".join(titles), split), split["notes"]) for titles, split in found.values()]
 
 
 def _split(titles: str, split: Mapping[str, Any]) -> Sheet:

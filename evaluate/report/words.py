@@ -31,8 +31,8 @@ def column_notes(recipe: Recipe, scored: Sequence[Scored], partitions: Sequence[
     found = [
         line
         for name in partitions
-        for one in scored
-        if (part := one.scores.partitions.get(name))
+        for run in scored
+        if (part := run.scores.partitions.get(name))
         for line in (
             *([f"{name}: {part.optimistic}"] if part.optimistic else []),
             *absent_classes(name, part.per_class),

@@ -60,9 +60,7 @@ def read_study(recipe: Recipe, runs_folder: Path, stores: Path, data: Path) -> S
         return _read_study(recipe, runs_folder, stores, data, kept)
 
 
-def _read_study(
-    recipe: Recipe, runs_folder: Path, stores: Path, data: Path, kept: Kept
-) -> Study:
+def _read_study(recipe: Recipe, runs_folder: Path, stores: Path, data: Path, kept: Kept) -> Study:
     scored = read_all(recipe, runs_folder, stores=stores)
     results = read_results(recipe, scored, runs_folder, stores)
     roots = {name: corpus_root(recipe, name, data) for name in recipe.corpora}
@@ -129,7 +127,7 @@ def make_comparison(found: Comparison) -> Path:
 
 def _write(folder: Path, files: Mapping[str, str | bytes]) -> None:
     """Write the files of a report and remove those of an earlier one that it lacks."""
-    for name in sorted(files, key=lambda one: (one == FIRST, one)):
+    for name in sorted(files, key=lambda file: (file == FIRST, file)):
         content = files[name]
         whole = content.encode("utf-8") if isinstance(content, str) else content
         write_bytes(folder / name, whole, RunError)

@@ -20,7 +20,7 @@ def has_truth(frame: pd.DataFrame, names: Sequence[str]) -> pd.Series:
     """Which rows have a truth, of a regression in any target; bool, shape (n,)."""
     if "true" in frame.columns:
         return frame["true"] != ""
-    return frame[[f"{one}_true" for one in names]].notna().any(axis=1)
+    return frame[[f"{target}_true" for target in names]].notna().any(axis=1)
 
 
 def speakers(frame: pd.DataFrame) -> np.ndarray:
@@ -37,13 +37,13 @@ def count_speakers(frame: pd.DataFrame) -> int | None:
 
 def values_of(frame: pd.DataFrame, targets: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Truth and prediction of a regression, each float64, shape (n, n_targets)."""
-    truth = frame[[f"{one}_true" for one in targets]].to_numpy(dtype=np.float64)
-    return truth, frame[[f"{one}_pred" for one in targets]].to_numpy(dtype=np.float64)
+    truth = frame[[f"{target}_true" for target in targets]].to_numpy(dtype=np.float64)
+    return truth, frame[[f"{target}_pred" for target in targets]].to_numpy(dtype=np.float64)
 
 
 def truth_of(frame: pd.DataFrame, names: Sequence[str]) -> list[Any]:
     """The truths of each row, for comparing them with others; "" where masked."""
-    columns = ["true"] if "true" in frame.columns else [f"{one}_true" for one in names]
+    columns = ["true"] if "true" in frame.columns else [f"{target}_true" for target in names]
     values = frame[columns].to_numpy(dtype=object)
     return np.where(pd.isna(values), "", values).tolist()
 

@@ -107,9 +107,9 @@ def read_json(path: str | Path) -> dict[str, Any] | None:
 def plain(value: Any) -> Any:
     """Turn mappings, sequences, paths, numpy scalars and NaN into JSON's own types."""
     if isinstance(value, Mapping):
-        return {str(key): plain(one) for key, one in value.items()}
+        return {str(key): plain(inside) for key, inside in value.items()}
     if isinstance(value, (list, tuple, np.ndarray)):
-        return [plain(one) for one in value]
+        return [plain(inside) for inside in value]
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, Path):

@@ -85,7 +85,7 @@ def read_predictions(path: str | Path) -> pd.DataFrame:
             continue
         text = frame[column].to_numpy(dtype=object)
         try:  # float() reads back exactly what was written; pandas' own parser need not
-            frame[column] = np.array([float(one) if one else np.nan for one in text], np.float64)
+            frame[column] = np.array([float(cell) if cell else np.nan for cell in text], np.float64)
         except ValueError as error:
             raise RunError(f"{path}: column {column}: {error}; train or fuse anew") from None
     _check_predictions(path, frame)

@@ -89,8 +89,10 @@ def changed_outputs(folder: str | Path, record: Mapping[str, Any]) -> list[str]:
     record : mapping
         Its `run.json`; of a run that recorded no hashes nothing is known.
     """
-    paths = {Path(folder) / name: one for name, one in record.get("outputs", {}).items()}
-    return [str(path) for path, one in paths.items() if path.is_file() and file_hash(path) != one]
+    paths = {Path(folder) / name: hash_ for name, hash_ in record.get("outputs", {}).items()}
+    return [
+        str(path) for path, hash_ in paths.items() if path.is_file() and file_hash(path) != hash_
+    ]
 
 
 def outdated(path: Path, recipe: Recipe) -> OutdatedError:
@@ -106,7 +108,7 @@ def chosen_on_devel(folder: str | Path) -> bool:
     folder = Path(folder)
     record = read_run(folder) or {}
     if "members" in record:
-        return any(chosen_on_devel(folder.parents[1] / one) for one in record["members"])
+        return any(chosen_on_devel(folder.parents[1] / member) for member in record["members"])
     if record.get("recipe", {}).get("split", {}).get("inner") != "devel":
         return False
     if any(len(scores) > 1 for scores in record.get("layer_scores", {}).values()):

@@ -144,21 +144,21 @@ def compare_subsets(
     RunError
         A file is damaged.
     """
-    values = [read(one / SUBSETS) for one in (folder, again)]
+    values = [read(run / SUBSETS) for run in (folder, again)]
     difference = _first_value(*values)
     line = f"{SUBSETS}: {difference or counted(len(_flat(values[0])), 'value') + ', equal'}"
-    records = [read_run(one) or {} for one in (folder, again)]
+    records = [read_run(run) or {} for run in (folder, again)]
     return [line, *_other_versions(*records)], not difference
 
 
 def _first_value(first: Any, again: Any) -> str:
     """The first leaf in which two JSON values differ, in words; empty where none does."""
-    one, two = _flat(first), _flat(again)
-    other = [name for name in dict.fromkeys([*one, *two]) if one.get(name) != two.get(name)]
+    then, now = _flat(first), _flat(again)
+    other = [name for name in dict.fromkeys([*then, *now]) if then.get(name) != now.get(name)]
     if not other:
         return ""
     name, count = other[0], counted(len(other), "value differs", "values differ")
-    return f"{name}: {one.get(name, _ABSENT)} then, {two.get(name, _ABSENT)} now ({count})"
+    return f"{name}: {then.get(name, _ABSENT)} then, {now.get(name, _ABSENT)} now ({count})"
 
 
 def _other_versions(first: Mapping[str, Any], again: Mapping[str, Any]) -> list[str]:
@@ -187,7 +187,7 @@ def first_difference(first: pd.DataFrame, again: pd.DataFrame) -> str:
     """
     if list(first.columns) != list(again.columns):
         return f"columns {', '.join(first.columns)} then, {', '.join(again.columns)} now"
-    keys, others = (pd.MultiIndex.from_frame(one[list(ROWS)]) for one in (first, again))
+    keys, others = (pd.MultiIndex.from_frame(rows[list(ROWS)]) for rows in (first, again))
     if not keys.equals(others):
         gone, new = keys[~keys.isin(others)], others[~others.isin(keys)]
         if len(gone) or len(new):
@@ -206,7 +206,7 @@ def first_difference(first: pd.DataFrame, again: pd.DataFrame) -> str:
         return ""
     row, column = np.argwhere(differs)[0]
     name = first.columns[column]
-    values = [f"{one.iloc[row, column]}" for one in (first, again)]
+    values = [f"{rows.iloc[row, column]}" for rows in (first, again)]
     count = f"{int(differs.any(axis=1).sum())} of {len(first)} rows differ"
     return f"{_row(keys[row])}: {name} {values[0]} then, {values[1]} now ({count})"
 
@@ -219,12 +219,12 @@ def _row(key: Sequence[Hashable]) -> str:
 def _flat(value: Any, at: str = "") -> dict[str, Any]:
     """The leaves of JSON values by their path."""
     if isinstance(value, Mapping):
-        pairs = [(str(key), one) for key, one in value.items()]
+        pairs = [(str(key), inside) for key, inside in value.items()]
     elif isinstance(value, list):
-        pairs = [(str(i), one) for i, one in enumerate(value)]
+        pairs = [(str(i), inside) for i, inside in enumerate(value)]
     else:
         return {} if value is None else {at: value}
     flat: dict[str, Any] = {}
-    for key, one in pairs:
-        flat |= _flat(one, f"{at} {key}".strip())
+    for key, inside in pairs:
+        flat |= _flat(inside, f"{at} {key}".strip())
     return flat

@@ -89,14 +89,14 @@ def shared_rows(
         return "they predict other things"
     names = predicted_labels(first) or predicted_targets(first)
     key = ["corpus", "utterance"]
-    one, other = (frame[has_truth(frame, names)].set_index(key) for frame in (first, second))
-    if not (one.index.is_unique and other.index.is_unique):
+    ours, other = (frame[has_truth(frame, names)].set_index(key) for frame in (first, second))
+    if not (ours.index.is_unique and other.index.is_unique):
         return "rows are held out several times"
-    shared = one.index.intersection(other.index).sort_values()
+    shared = ours.index.intersection(other.index).sort_values()
     if not len(shared):
         return "no row is held out in both"
-    one, other = one.loc[shared].reset_index(), other.loc[shared].reset_index()
-    return (one, other) if truth_of(one, names) == truth_of(other, names) else "the truths differ"
+    ours, other = ours.loc[shared].reset_index(), other.loc[shared].reset_index()
+    return (ours, other) if truth_of(ours, names) == truth_of(other, names) else "the truths differ"
 
 
 def no_gap(why: str) -> Gap:

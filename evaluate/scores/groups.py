@@ -86,7 +86,7 @@ def group_names(frame: pd.DataFrame, tables: Mapping[str, Table]) -> dict[str, n
     if known:
         columns = ["corpus", "utterance", "gender", "language", "session"]
         rows = keys.merge(
-            pd.concat([one[columns] for one in known]), on=["corpus", "utterance"], how="left"
+            pd.concat([table[columns] for table in known]), on=["corpus", "utterance"], how="left"
         ).fillna("")
         found |= {kind: rows[kind].to_numpy(dtype=object) for kind in columns[2:]}
     found["corpus"] = frame["corpus"].to_numpy(dtype=object)
@@ -142,27 +142,27 @@ def _score_kind(
     many: bool,
 ) -> Grouping:
     order = sorted(set(of_row) - {""})
-    rows = {one: frame[of_row == one] for one in order}
-    values = {one: plain_scores(part, names) for one, part in rows.items()}
+    rows = {group: frame[of_row == group] for group in order}
+    values = {group: plain_scores(part, names) for group, part in rows.items()}
     parts = _Parts(frame, names)
-    large = [one for one in order if len(rows[one]) >= LEAST]
-    whole = [one for one in large if parts.count(rows[one]) == parts.n]
+    large = [group for group in order if len(rows[group]) >= LEAST]
+    whole = [group for group in large if parts.count(rows[group]) == parts.n]
     extremes = {
         metric: _extremes(
-            {one: values[one][metric] for one in (whole if parts.enter(metric) else large)}
+            {group: values[group][metric] for group in (whole if parts.enter(metric) else large)}
         )
         for metric in shown
     }
     alone = any(count_speakers(part) == 1 for part in rows.values())
     units = np.full(len(frame), "", dtype=object) if alone else speakers(frame)
     drawn = intervals.draw(units, settings.bootstrap, settings.seed)
-    wanted = {one for pair in extremes.values() if pair for one in pair} if many else set(order)
+    wanted = {group for pair in extremes.values() if pair for group in pair} if many else set(order)
     resampled = {
-        one: resampled_scores(
-            rows[one], names, intervals.Resamples(drawn.unit[of_row == one], drawn.counts)
+        group: resampled_scores(
+            rows[group], names, intervals.Resamples(drawn.unit[of_row == group], drawn.counts)
         )
-        for one in order
-        if one in wanted
+        for group in order
+        if group in wanted
     }
 
     def gap(metric: str, best: str, worst: str) -> Estimate:
@@ -216,7 +216,7 @@ class _Parts:
         """How many some rows have a truth for."""
         if self.what == "classes":
             return int(rows["true"].nunique())
-        return int(rows[[f"{one}_true" for one in self.names]].notna().any().sum())
+        return int(rows[[f"{target}_true" for target in self.names]].notna().any().sum())
 
     def enter(self, metric: str) -> bool:
         """Whether a metric is a mean over them."""
@@ -235,7 +235,7 @@ def _no_two_groups(parts: _Parts, metric: str) -> str:
 
 def _extremes(known: Mapping[str, float]) -> tuple[str, str] | None:
     """The best and the worst of some groups; None with fewer than two whose score is defined."""
-    known = {one: value for one, value in known.items() if not np.isnan(value)}
+    known = {group: value for group, value in known.items() if not np.isnan(value)}
     if len(known) < 2:
         return None
     return max(known, key=known.__getitem__), min(known, key=known.__getitem__)

@@ -60,7 +60,7 @@ def spread_marks(found: Spread) -> Spread:
 
 
 def _best_marked(found: OfRows) -> OfRows:
-    choices = [replace(one, best=marked(one.best, [OPTIMISTIC])) for one in found.choices]
+    choices = [replace(choice, best=marked(choice.best, [OPTIMISTIC])) for choice in found.choices]
     return replace(found, choices=tuple(choices))
 
 

@@ -108,7 +108,7 @@ def make_statistics(
 
 def _statistics(recipe: Recipe, scored: Sequence[Scored]) -> Statistics:
     systems, left_out = _systems(scored)
-    frames = {name: read_predictions(one.folder / PREDICTIONS) for name, one in systems}
+    frames = {name: read_predictions(run.folder / PREDICTIONS) for name, run in systems}
     names = [name for frame in frames.values() for name in frame["partition"].unique()]
     partitions = {}
     for partition in dict.fromkeys(names):
@@ -147,11 +147,11 @@ def _inputs(recipe: Recipe, scored: Sequence[Scored]) -> dict[str, Any]:
         "task": recipe.task,
         "models": _models(recipe),
         "runs": {
-            one.name: {
-                "predictions": file_hash(one.folder / PREDICTIONS),
-                "optimistic": bool(one.scores.optimistic),
+            run.name: {
+                "predictions": file_hash(run.folder / PREDICTIONS),
+                "optimistic": bool(run.scores.optimistic),
             }
-            for one in scored
+            for run in scored
         },
     }
 
@@ -159,16 +159,16 @@ def _inputs(recipe: Recipe, scored: Sequence[Scored]) -> dict[str, Any]:
 def _systems(scored: Sequence[Scored]) -> tuple[list[tuple[str, Scored]], dict[str, str]]:
     """The runs to compare in the order of `scored`, and why others are not."""
     left_out = {
-        one.name: "chosen on the rows that it is scored on"
-        for one in scored
-        if one.scores.optimistic
+        run.name: "chosen on the rows that it is scored on"
+        for run in scored
+        if run.scores.optimistic
     }
-    found = [(one.name, one) for one in scored if one.name not in left_out]
-    first = sorted(found, key=lambda one: "@" in one[0])[:MOST_SYSTEMS]
+    found = [(run.name, run) for run in scored if run.name not in left_out]
+    first = sorted(found, key=lambda named: "@" in named[0])[:MOST_SYSTEMS]
     for name, _ in found:
         if name not in dict(first):
             left_out[name] = f"only {MOST_SYSTEMS} runs are compared"
-    return [one for one in found if one[0] in dict(first)], left_out
+    return [named for named in found if named[0] in dict(first)], left_out
 
 
 # -- rows ------------------------------------------------------------------------------------
@@ -261,18 +261,21 @@ def _compare(rows: Rows, recipe: Recipe) -> PartitionStatistics:
     classes = recipe.task == "classification"
     if classes:
         one_by_one = [
-            intervals.classification_resampled(truth, one, rows.names, drawn) for one in predictions
+            intervals.classification_resampled(truth, predicted, rows.names, drawn)
+            for predicted in predictions
         ]
-        resampled = {m: np.stack([one[m] for one in one_by_one]) for m in recipe.shown}
+        resampled = {
+            m: np.stack([drawn_scores[m] for drawn_scores in one_by_one]) for m in recipe.shown
+        }
         p_values = comparisons.classification_p(truth, list(predictions), rows.names, swaps)
     else:
         each = intervals.systems_resampled(truth, predictions, drawn)
         resampled = {m: each[m].mean(axis=1) for m in recipe.shown}
         p_values = {m: comparisons.regression_p(truth, predictions, m, swaps) for m in recipe.shown}
-    plain = [_scores(truth, one, rows.names, recipe) for one in predictions]
+    plain = [_scores(truth, predicted, rows.names, recipe) for predicted in predictions]
     found = {
         metric: _metric(
-            systems, pairs, np.array([one[metric] for one in plain]), resampled[metric],
+            systems, pairs, np.array([own[metric] for own in plain]), resampled[metric],
             p_values[metric], swaps.n_units, settings.confidence,
             lacking_of(metric, resampled[metric][0]),
         )
@@ -311,7 +314,7 @@ def _scores(
             return {m: metrics.classification_scores(matrix)[m] for m in recipe.shown}
         targets = [str(i) for i in range(truth.shape[1])]
         each = metrics.regression_scores(truth, prediction, targets)
-        return {m: float(np.mean([one[m] for one in each.values()])) for m in recipe.shown}
+        return {m: float(np.mean([own[m] for own in each.values()])) for m in recipe.shown}
 
 
 def _metric(
@@ -489,7 +492,7 @@ def value_of_classes(
     """
     k = scores.shape[2]
     # A class without scores is below every probability.
-    share = np.stack([np.nan_to_num(shares(one), nan=-1.0) for one in scores])
+    share = np.stack([np.nan_to_num(shares(of_system), nan=-1.0) for of_system in scores])
     flat = share.reshape(len(share), -1)
     result = []
     step = max(1, _BLOCK_VALUES // flat.shape[1])

@@ -46,7 +46,7 @@ from features.common.words import counted
 if TYPE_CHECKING:
     from features.recipe.model import Recipe
 
-_OVER_CLASSES = " and ".join(NAMES[one] for one in metrics.OVER_CLASSES)
+_OVER_CLASSES = " and ".join(NAMES[metric] for metric in metrics.OVER_CLASSES)
 
 
 def score_partition(
@@ -180,7 +180,7 @@ def absent_classes(name: str, per_class: Mapping[str, ClassScore]) -> list[str]:
     >>> absent_classes("test", {"sad": sad, "calm": calm})
     ['test: no row is of calm; UAR is the mean over the other 1 of 2 classes']
     """
-    absent = [label for label, one in per_class.items() if not one.support]
+    absent = [label for label, of_class in per_class.items() if not of_class.support]
     if not absent:
         return []
     n = len(per_class)
@@ -221,7 +221,7 @@ def _noted(prefix: str, notes: list[str]) -> Iterator[None]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", metrics.ScoreWarning)
         yield
-    notes += [prefix + str(one.message) for one in caught]
+    notes += [prefix + str(warning.message) for warning in caught]
 
 
 def score_transfer(
@@ -230,8 +230,8 @@ def score_transfer(
     """Scores of every training set (rows) on every corpus (columns); None where there is none."""
     score = _classification if recipe.task == "classification" else _regression
     known = frame[has_truth(frame, names)]
-    across, within = (known[known["partition"] == one] for one in ("test", "within"))
-    trained = [one.removeprefix("from ") for one in sorted(across["fold"].unique())]
+    across, within = (known[known["partition"] == part] for part in ("test", "within"))
+    trained = [fold.removeprefix("from ") for fold in sorted(across["fold"].unique())]
     tested = sorted(known["corpus"].unique())
 
     def cell(train: str, test: str) -> RowScores | None:

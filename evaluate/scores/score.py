@@ -227,7 +227,7 @@ def _calibration(
 
 def _bins(found: calibration.Reliability) -> Bins:
     columns = (found.confidence, found.accuracy)
-    confidence, accuracy = (tuple(map(number_or_none, one.tolist())) for one in columns)
+    confidence, accuracy = (tuple(map(number_or_none, values.tolist())) for values in columns)
     return Bins(confidence, accuracy, tuple(found.counts.tolist()), number_or_none(found.error))
 
 
@@ -352,5 +352,5 @@ def _finished(
 
 def optimism(partition: str, scored: Sequence[Scored]) -> str:
     """Why the scores of a partition are optimistic; empty where those of no run are."""
-    found = [one.scores.partitions.get(partition) for one in scored]
+    found = [run.scores.partitions.get(partition) for run in scored]
     return next((part.optimistic for part in found if part and part.optimistic), "")

@@ -88,7 +88,7 @@ def _seeds(recipe: Recipe, found: Repeats) -> Seeds:
     left_out: dict[str, str] = {}
     kept = _comparable(found, left_out)
     frames = {
-        seed: {name: read_predictions(one.folder / PREDICTIONS) for name, one in of.items()}
+        seed: {name: read_predictions(run.folder / PREDICTIONS) for name, run in of.items()}
         for seed, of in kept.items()
     }
     partitions = {}
@@ -97,7 +97,7 @@ def _seeds(recipe: Recipe, found: Repeats) -> Seeds:
         if systems:
             rows = _rows(frames, partition, left_out)
             partitions[partition] = PartitionSeeds(
-                len({tuple(_keys(one)) for one in rows.values()}) < 2,
+                len({tuple(_keys(shared)) for shared in rows.values()}) < 2,
                 systems,
                 _pairs(rows, recipe.shown, recipe.evaluate),
             )
@@ -124,7 +124,7 @@ def _repeats(
     found = by_protocol(recipe.repeats(), runs_folder, scored)
     if len(found) < 2:
         return None
-    return {seed: {one.name: one for one in of} for seed, of in found.items()}
+    return {seed: {run.name: run for run in of} for seed, of in found.items()}
 
 
 def _inputs(recipe: Recipe, found: Repeats) -> dict[str, Any]:
@@ -135,33 +135,33 @@ def _inputs(recipe: Recipe, found: Repeats) -> dict[str, Any]:
         "runs": {
             seed: {
                 name: {
-                    "predictions": file_hash(one.folder / PREDICTIONS),
-                    "left_out": _why_not(one),
+                    "predictions": file_hash(run.folder / PREDICTIONS),
+                    "left_out": _why_not(run),
                 }
-                for name, one in of.items()
+                for name, run in of.items()
             }
             for seed, of in found.items()
         },
     }
 
 
-def _why_not(one: Scored) -> str:
+def _why_not(run: Scored) -> str:
     """Why a run is not summed up; empty where it is."""
-    if one.stale:
+    if run.stale:
         return "made with another recipe"
-    return "chosen on the rows that it is scored on" if one.scores.optimistic else ""
+    return "chosen on the rows that it is scored on" if run.scores.optimistic else ""
 
 
 def _comparable(found: Repeats, left_out: dict[str, str]) -> Repeats:
     """The runs to sum up; why others are not is added to `left_out`."""
     kept: Repeats = {seed: {} for seed in found}
     for seed, of in found.items():
-        for name, one in of.items():
-            why = _why_not(one)
+        for name, run in of.items():
+            why = _why_not(run)
             if why:
                 left_out[f"{name}, seed {seed}"] = why
             else:
-                kept[seed][name] = one
+                kept[seed][name] = run
     for name in dict.fromkeys(name for of in kept.values() for name in of):
         if sum(name in of for of in kept.values()) < 2:
             left_out[name] = "only one seed has a run to take"
@@ -227,8 +227,8 @@ def _pairs(
     for a, b in itertools.combinations(systems, 2):
         seeds = [seed for seed, of in plain.items() if a in of and b in of]
         for metric in shown if len(seeds) > 1 else ():
-            apart = [resampled[one][a][metric] - resampled[one][b][metric] for one in seeds]
-            values = {one: plain[one][a][metric] - plain[one][b][metric] for one in seeds}
+            apart = [resampled[seed][a][metric] - resampled[seed][b][metric] for seed in seeds]
+            values = {seed: plain[seed][a][metric] - plain[seed][b][metric] for seed in seeds}
             means = np.mean(apart, axis=0)
             found = _difference(a, b, values, means, settings.confidence)
             result[metric].append(replace(found, lacking=lacking_of(metric, means)))
@@ -240,21 +240,23 @@ def _scores(
 ) -> tuple[dict[int, dict[str, dict[str, float]]], dict[int, dict[str, dict[str, Floats]]]]:
     """Scores of every seed and system, and those of every resample; one draw serves all."""
     groups = []
-    for one in rows.values():
-        first, *_ = one.frames.values()
+    for shared in rows.values():
+        first, *_ = shared.frames.values()
         # An utterance without a speaker is one and the same in all seeds.
-        groups += [speaker or key for speaker, key in zip(speakers(first), _keys(one), strict=True)]
+        groups += [
+            speaker or key for speaker, key in zip(speakers(first), _keys(shared), strict=True)
+        ]
     drawn = intervals.draw(groups, settings.bootstrap, settings.seed)
     plain, resampled, start = {}, {}, 0
     with warnings.catch_warnings():
         # Said already where each is scored.
         warnings.simplefilter("ignore", metrics.ScoreWarning)
-        for seed, one in rows.items():
-            stop = start + len(next(iter(one.frames.values())))
+        for seed, shared in rows.items():
+            stop = start + len(next(iter(shared.frames.values())))
             own = intervals.Resamples(drawn.unit[start:stop], drawn.counts)
-            plain[seed] = {name: plain_scores(f, one.names) for name, f in one.frames.items()}
+            plain[seed] = {name: plain_scores(f, shared.names) for name, f in shared.frames.items()}
             resampled[seed] = {
-                name: resampled_scores(f, one.names, own) for name, f in one.frames.items()
+                name: resampled_scores(f, shared.names, own) for name, f in shared.frames.items()
             }
             start = stop
     return plain, resampled
@@ -268,9 +270,9 @@ def _difference(
     Examples
     --------
     >>> found = _difference("a", "b", {1: 0.1, 2: 0.3}, np.array([0.1, 0.2, 0.3]), 0.95)
-    >>> [round(one, 3) for one in (found.mean.value, found.deviation, found.error)]
+    >>> [round(value, 3) for value in (found.mean.value, found.deviation, found.error)]
     [0.2, 0.141, 0.1]
-    >>> [round(one, 3) for one in (found.of_gain, found.share)]
+    >>> [round(value, 3) for value in (found.of_gain, found.share)]
     [0.707, 0.667]
     """
     array = np.array(list(values.values()), dtype=np.float64)

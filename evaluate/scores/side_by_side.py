@@ -142,7 +142,7 @@ class ComparedRun:
     def selection(self) -> float | None:
         """The mean selection score over outer folds; None of a fusion, or where it is undefined."""
         chosen = self.record.get("chosen", {})
-        scores = [one["score"] for fold, of in chosen.items() if fold != ALL for one in of]
+        scores = [cell["score"] for fold, of in chosen.items() if fold != ALL for cell in of]
         return float(np.mean(scores)) if scores and None not in scores else None
 
 
@@ -208,7 +208,7 @@ class Comparison:
 
     def optimism(self, partition: str) -> str:
         """Why the scores of a partition are optimistic, of any run; empty where they are not."""
-        every = (one.folder for pair in self.matched for one in pair)
+        every = (run.folder for pair in self.matched for run in pair)
         on_devel = partition == "devel" and any(map(runs.chosen_on_devel, every))
         return CHOSEN_ON_DEVEL if on_devel else ""
 
@@ -253,14 +253,14 @@ def compare(a: Path, b: Path) -> Comparison:
             f"{a}, {b}: no run has the same name in both ({', '.join(ours)}; {', '.join(theirs)}), "
             "and not both have a model with a selection score"
         )
-    first, second = (recipe_of(one) for one in matched[0])
+    first, second = (recipe_of(run) for run in matched[0])
     if first.task != second.task:
         raise RunError(f"{a} is of a {first.task}, {b} of a {second.task}: nothing to compare")
-    table = [row for one in matched for row in _rows(*one, first)]
+    table = [row for pair in matched for row in _rows(*pair, first)]
     if all(row.why for row in table):
         whys = [f"{row.a}, {row.b}: {row.why}" for row in table]
         raise RunError("\n  ".join([f"{a}, {b}: nothing to compare", *dict.fromkeys(whys)]))
-    taken = [{one[side].name for one in matched} for side in (0, 1)]
+    taken = [{pair[side].name for pair in matched} for side in (0, 1)]
     alone = [[x for x in found if x not in names]
              for found, names in zip((ours, theirs), taken, strict=True)]  # fmt: skip
     found = Comparison(
@@ -279,11 +279,11 @@ def finished(folder: Path) -> dict[str, ComparedRun]:
     """
     found = {}
     for pattern in ("*", "fusion/*"):
-        for one in sorted(folder.glob(pattern)):
-            record = read_run(one) if (one / PREDICTIONS).is_file() else None
+        for at in sorted(folder.glob(pattern)):
+            record = read_run(at) if (at / PREDICTIONS).is_file() else None
             if record is not None:
-                name = one.relative_to(folder).as_posix()
-                found[name] = ComparedRun(name, one, record)
+                name = at.relative_to(folder).as_posix()
+                found[name] = ComparedRun(name, at, record)
     if not found:
         raise RunError(f"{folder}: no finished run there; name a folder such as runs/emodb")
     return found
@@ -310,12 +310,12 @@ def _best_pair(
     ours: Mapping[str, ComparedRun], theirs: Mapping[str, ComparedRun]
 ) -> list[tuple[ComparedRun, ComparedRun]]:
     """The model with the highest selection score of each; none where their names are the same."""
-    one, other = _best(ours), _best(theirs)
-    return [(one, other)] if one and other and one.name != other.name else []
+    our_best, other = _best(ours), _best(theirs)
+    return [(our_best, other)] if our_best and other and our_best.name != other.name else []
 
 
 def _best(found: Mapping[str, ComparedRun]) -> ComparedRun | None:
-    scores = {name: one.selection for name, one in found.items()}
+    scores = {name: run.selection for name, run in found.items()}
     known = {name: score for name, score in scores.items() if score is not None}
     return found[max(known, key=known.__getitem__)] if known else None
 
@@ -325,10 +325,10 @@ def _best(found: Mapping[str, ComparedRun]) -> ComparedRun | None:
 
 def _rows(a: ComparedRun, b: ComparedRun, recipe: Recipe) -> list[PairRow]:
     """The rows of the table that a pair of runs gives."""
-    optimistic = [one.name for one in (a, b) if one.record.get("optimistic")]
-    frames = [read_predictions(one.folder / PREDICTIONS) for one in (a, b)]
+    optimistic = [run.name for run in (a, b) if run.record.get("optimistic")]
+    frames = [read_predictions(run.folder / PREDICTIONS) for run in (a, b)]
     partitions = [
-        one for one in frames[0]["partition"].unique() if one in set(frames[1]["partition"])
+        name for name in frames[0]["partition"].unique() if name in set(frames[1]["partition"])
     ]
     if not partitions:
         return [PairRow("", "", a.name, b.name, "no partition is in both")]
@@ -437,7 +437,7 @@ def details(found: Comparison) -> tuple[list[DetailRow], list[str]]:
     rows: list[DetailRow] = []
     lacking: list[str] = []
     for a, b in found.matched:
-        scores = [scores_at_hand(one.folder) for one in (a, b)]
+        scores = [scores_at_hand(run.folder) for run in (a, b)]
         if None in scores:
             lacking += [str(x.folder) for x, y in zip((a, b), scores, strict=True) if y is None]
             continue
@@ -447,7 +447,7 @@ def details(found: Comparison) -> tuple[list[DetailRow], list[str]]:
             if (row.a, row.b, row.metric) == (a.name, b.name, metric)
         ]
         for partition in numbered:
-            ours, theirs = (_parts(one, partition, metric) for one in scores if one)
+            ours, theirs = (_parts(of_run, partition, metric) for of_run in scores if of_run)
             rows += [
                 DetailRow(partition, *key, a.name, b.name, score, theirs[key][0], n, theirs[key][1])
                 for key, (score, n) in ours.items()
@@ -481,10 +481,10 @@ def _differing(matched: Sequence[tuple[ComparedRun, ComparedRun]]) -> list[Chang
     """What differs; the pairs are named where it does not differ in all."""
     found: dict[tuple[str, str, str], list[str]] = {}
     for a, b in matched:
-        for key, one, other in differences(_settings(a), _settings(b)):
+        for key, value, other in differences(_settings(a), _settings(b)):
             if key.startswith("stores.") and a.name != b.name:
                 continue  # of other models
-            found.setdefault((key, one, other), []).append(pair_name(a.name, b.name))
+            found.setdefault((key, value, other), []).append(pair_name(a.name, b.name))
     return [
         ChangedSetting(*which, pairs if len(pairs) < len(matched) else ())
         for which, pairs in found.items()
@@ -497,8 +497,8 @@ def _settings(run: ComparedRun) -> dict[str, Any]:
     corpora = run.record["inputs"].get("corpora", {})
     return {
         **recipe,
-        "tables": {corpus: one.get("table") for corpus, one in corpora.items()},
-        "stores": {corpus: one.get("store") for corpus, one in corpora.items()},
+        "tables": {corpus: identities.get("table") for corpus, identities in corpora.items()},
+        "stores": {corpus: identities.get("store") for corpus, identities in corpora.items()},
         "numerics": run.record["inputs"].get("numerics"),
         "versions": run.record.get("versions", {}),
     }
@@ -515,8 +515,8 @@ def differences(
     [('a.c', '[2]', '-'), ('d', '-', '"x"')]
     """
     for name in dict.fromkeys([*ours, *theirs]):
-        pair = [one.get(name, _NONE) for one in (ours, theirs)]
-        if all(isinstance(one, Mapping) for one in pair):
+        pair = [settings.get(name, _NONE) for settings in (ours, theirs)]
+        if all(isinstance(value, Mapping) for value in pair):
             yield from differences(pair[0], pair[1], f"{above}{name}.")
         elif pair[0] != pair[1]:
             texts = ["-" if x is _NONE else json.dumps(x, ensure_ascii=False) for x in pair]
@@ -538,7 +538,7 @@ def best_note(found: Comparison) -> str:
     """What the last pair is, where it has two names; empty where there is no such pair."""
     if not found.best:
         return ""
-    name = pair_name(*(one.name for one in found.matched[-1]))
+    name = pair_name(*(run.name for run in found.matched[-1]))
     return f"{name}: the highest selection score of each; all others have one name"
 
 

@@ -68,7 +68,7 @@ def make_spread(
 
 
 def _spread(recipe: Recipe, systems: Sequence[Scored]) -> Spread:
-    frames = {one.name: read_predictions(one.folder / PREDICTIONS) for one in systems}
+    frames = {run.name: read_predictions(run.folder / PREDICTIONS) for run in systems}
     partitions = {
         partition: found
         for partition in PARTITIONS
@@ -95,9 +95,9 @@ def _systems(recipe: Recipe, scored: Sequence[Scored]) -> list[Scored]:
     """The runs of all systems; none where nobody asks, or one is missing or stale."""
     if recipe.subsets is None or not asks_for_spread(recipe.published):
         return []
-    fresh = {one.name: one for one in scored if not one.stale}
+    fresh = {run.name: run for run in scored if not run.stale}
     members = recipe.subsets.members
-    return [fresh[one] for one in members] if set(members) <= set(fresh) else []
+    return [fresh[member] for member in members] if set(members) <= set(fresh) else []
 
 
 def _inputs(recipe: Recipe, systems: Sequence[Scored]) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def _inputs(recipe: Recipe, systems: Sequence[Scored]) -> dict[str, Any]:
         "numerics": SPREAD_NUMERICS,
         "evaluate": recipe.evaluate.model_dump(mode="json"),
         "task": recipe.task,
-        "predictions": {one.name: file_hash(one.folder / PREDICTIONS) for one in systems},
+        "predictions": {run.name: file_hash(run.folder / PREDICTIONS) for run in systems},
     }
 
 
@@ -143,8 +143,8 @@ def _sum_up(
         resampled = [resampled_scores(frame, names, drawn) for frame in frames.values()]
     found = {}
     for metric in recipe.shown:
-        values = np.array([one[metric] for one in plain])
-        draws = np.array([one[metric] for one in resampled])
+        values = np.array([scores[metric] for scores in plain])
+        draws = np.array([scores[metric] for scores in resampled])
         statistics = {"mean": (values.mean(), draws.mean(axis=0))}
         if not np.isnan(values).all():
             for name, pick in (("largest", np.nanargmax), ("least", np.nanargmin)):

@@ -67,8 +67,8 @@ class Sweep:
         """The layer that scores highest on a partition: chosen on what it is scored on."""
         values = {
             layer: part.metrics[metric].value
-            for layer, one in self.layers.items()
-            if (part := one.scores.partitions.get(partition)) and part.metrics
+            for layer, run in self.layers.items()
+            if (part := run.scores.partitions.get(partition)) and part.metrics
         }
         known = {layer: value for layer, value in values.items() if value is not None}
         return max(known, key=lambda layer: known[layer]) if known else None
@@ -102,14 +102,14 @@ def _sweeps(
             if found != model or record is None:
                 continue
             stale = is_stale(recipe, "model", at.name, runs_folder, record)
-            one = Scored("model", at.name, at, stale, record, scores_of(at))
+            run = Scored("model", at.name, at, stale, record, scores_of(at))
             if isinstance(layer, int):
-                layers[layer] = one
+                layers[layer] = run
             else:
-                others[layer] = one
+                others[layer] = run
         if len(layers) > 1:
             layers = dict(sorted(layers.items()))
-            selection = {layer: _selection(one.record) for layer, one in layers.items()}
+            selection = {layer: _selection(run.record) for layer, run in layers.items()}
             sweeps.append(Sweep(model, layers, others, selection))
     return sweeps
 
@@ -117,10 +117,10 @@ def _sweeps(
 def _selection(record: dict[str, Any]) -> float | None:
     """The mean over outer folds of the chosen cells' scores; the choice over all rows left out."""
     scores = [
-        one["score"]
+        cell["score"]
         for fold, cells in record["chosen"].items()
         if fold != ALL or len(record["chosen"]) == 1
-        for one in cells
+        for cell in cells
     ]
     return None if not scores or None in scores else float(np.mean(scores))
 

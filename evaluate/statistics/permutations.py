@@ -145,8 +145,8 @@ def classification_p(
     cells = swaps.unit * k * k + encode(truth, labels, "truth") * k
     size = swaps.n_units * k * k
     counts = [
-        np.bincount(cells + encode(one, labels, "prediction"), minlength=size)
-        for one in predictions
+        np.bincount(cells + encode(predicted, labels, "prediction"), minlength=size)
+        for predicted in predictions
     ]
     sums = np.stack(counts).reshape(len(counts), swaps.n_units, k * k).astype(np.float64)
 
@@ -259,9 +259,9 @@ def _p_values(sums: Floats, scores: Any, swaps: Swaps) -> dict[str, Floats]:
     seen = sums.sum(axis=1)
     plain = scores(seen)
     least = {}
-    for metric, one in plain.items():
-        size = np.abs(one)[:, None] + np.abs(one)
-        least[metric] = np.abs(one[:, None] - one) - _ROUNDING * size
+    for metric, values in plain.items():
+        size = np.abs(values)[:, None] + np.abs(values)
+        least[metric] = np.abs(values[:, None] - values) - _ROUNDING * size
     larger = {metric: np.zeros((n_systems, n_systems)) for metric in plain}
     flat = np.ascontiguousarray(sums.transpose(1, 0, 2).reshape(n_units, -1))
     for chosen in swaps.blocks():

@@ -76,7 +76,7 @@ def units(groups: Sequence[str] | NDArray[np.object_]) -> NDArray[np.int64]:
     position: dict[object, int] = {}
     return np.array(
         # An int cannot be a speaker's name.
-        [position.setdefault(one or i, len(position)) for i, one in enumerate(groups)],
+        [position.setdefault(group or i, len(position)) for i, group in enumerate(groups)],
         dtype=np.int64,
     )
 
