@@ -79,6 +79,15 @@ class AcousticDescription:
 def describe(name: str) -> AcousticDescription:
     """Key and shape of a feature set, without computing anything.
 
+    Parameters
+    ----------
+    name : {"mfcc", "log-mel", "egemaps", "compare"}
+
+    Returns
+    -------
+    AcousticDescription
+        `columns` has the width of each statistic: frames give mean and std, openSMILE functionals.
+
     Raises
     ------
     ModelError

@@ -48,7 +48,13 @@ class Aligned:
 
     @property
     def rows(self) -> StackedRows:
-        """As rows to learn from."""
+        """As rows to learn from.
+
+        Returns
+        -------
+        StackedRows
+            Truths of classes are positions in `labels`, -1 where there is none.
+        """
         groups = speakers(self.frame)
         if self.labels:
             codes = {label: code for code, label in enumerate(self.labels)}
@@ -81,6 +87,11 @@ def align(
         "drop" takes the rows that all members have.
     where : str
         Named in errors.
+
+    Returns
+    -------
+    Aligned
+        Rows in the order of the first member.
 
     Raises
     ------

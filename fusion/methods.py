@@ -66,6 +66,12 @@ def of_probabilities(combine: Callable[[Floats], Floats]) -> Callable[[Floats], 
     ----------
     combine : callable
         float64, shape (n_members, n, n_labels) -> (n, n_labels).
+
+    Returns
+    -------
+    callable
+        Scores, float64, shape (n_members, n, n_labels) -> (n, n_labels). A class that some member
+        has no score of is NaN.
     """
 
     def combined(scores: Floats) -> Floats:

@@ -79,6 +79,19 @@ def read_members(
 ) -> Aligned:
     """What the members say of the files that all of them have features of.
 
+    Parameters
+    ----------
+    recipe : Recipe
+    system : System
+    corpus : str
+        Name of the new audio, as `corpus_name` gives it.
+    stores, runs : Path
+
+    Returns
+    -------
+    Aligned
+        Of the files that all members predict.
+
     Raises
     ------
     RunError
@@ -117,6 +130,22 @@ class Applied:
 def rule_of(recipe: Recipe, system: System, new: Aligned, runs: Path) -> tuple[Applied, str]:
     """How the members become one, and what was learned from.
 
+    Parameters
+    ----------
+    recipe : Recipe
+    system : System
+        A single run goes as it is.
+    new : Aligned
+        What the members say of the new audio.
+    runs : Path
+
+    Returns
+    -------
+    Applied
+        The rule and each member's temperature; 1 where it has none.
+    str
+        What it was learned from, for people; empty where nothing was.
+
     Raises
     ------
     RunError
@@ -142,7 +171,23 @@ def rule_of(recipe: Recipe, system: System, new: Aligned, runs: Path) -> tuple[A
 def rows_to_learn(
     recipe: Recipe, name: str, spec: FusionSpec, runs: Path
 ) -> tuple[StackedRows, str]:
-    """The members' predictions of rows that they were not fitted to, and the file they are in."""
+    """The members' predictions of rows that they were not fitted to, and the file they are in.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    name : str
+        Of the combination.
+    spec : FusionSpec
+    runs : Path
+
+    Returns
+    -------
+    StackedRows
+        The held-out predictions where there are several outer folds, else the inner ones.
+    str
+        Name of their file.
+    """
 
     def read(output: str) -> Aligned:
         return align(
@@ -164,6 +209,15 @@ def predictions(
     new: Aligned, applied: Applied, table: pd.DataFrame, targets: Sequence[str]
 ) -> pd.DataFrame:
     """The rows of the CSV.
+
+    Parameters
+    ----------
+    new : Aligned
+    applied : Applied
+    table : DataFrame
+        Of the new audio: `utterance`, `path`.
+    targets : sequence of str
+        Of a regression.
 
     Returns
     -------
@@ -193,7 +247,15 @@ def predictions(
 
 
 def shown(result: pd.DataFrame, labels: Sequence[str], targets: Sequence[str]) -> str:
-    """The first rows as text, and how many more there are."""
+    """The first rows as text, and how many more there are.
+
+    Parameters
+    ----------
+    result : DataFrame
+        As `predictions` gives it.
+    labels, targets : sequence of str
+        One of them is empty.
+    """
     first = result.head(SHOWN)
     columns: dict[str, list[str]] = {"": first["utterance"].tolist()}
     if labels:

@@ -37,6 +37,12 @@ def reproduce(folder: Path, *, stores: Path) -> tuple[list[str], bool]:
     Its members are the runs beside it: of `x/fusion/mean` those in `x`, whatever the folders are
     called.
 
+    Parameters
+    ----------
+    folder : Path
+        Of the run.
+    stores : Path
+
     Returns
     -------
     lines, equal

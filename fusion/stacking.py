@@ -108,6 +108,17 @@ def weighted(spec: FusionSpec, rows: StackedRows) -> Rule:
     """A mean with each member's score on the rows as its weight: UAR, or Spearman's rho a target.
 
     A score that is negative or undefined counts 0; where all are, the weights are equal.
+
+    Parameters
+    ----------
+    spec : FusionSpec
+    rows : StackedRows
+        To learn from; those without a truth are left out.
+
+    Returns
+    -------
+    Rule
+        `weights`: shape (n_members, n_targets), of classes (n_members, 1); a column sums to 1.
     """
     known = rows.at(rows.known)
     weights = np.array([_scores(member, known) for member in known.stack])
@@ -153,7 +164,19 @@ def _values(stack: Floats, classes: bool) -> Floats:
 
 
 def mean_rank(spec: FusionSpec, rows: StackedRows) -> Rule:
-    """The mean position of the predictions among each member's own on the rows, from 0 to 1."""
+    """The mean position of the predictions among each member's own on the rows, from 0 to 1.
+
+    Parameters
+    ----------
+    spec : FusionSpec
+    rows : StackedRows
+        Of a regression; their truths are not asked for.
+
+    Returns
+    -------
+    Rule
+        Gives positions from 0 to 1, not values of the targets.
+    """
     ordered = np.sort(rows.stack, axis=1)
 
     def apply(stack: Floats) -> Floats:
@@ -171,6 +194,22 @@ def non_negative(spec: FusionSpec, rows: StackedRows) -> Rule:
     """Non-negative least squares on the members (scipy), of a regression with an intercept.
 
     Of classes one weight a member, on probabilities, against the indicators of the classes.
+
+    Parameters
+    ----------
+    spec : FusionSpec
+    rows : StackedRows
+        To learn from; those without a truth are left out.
+
+    Returns
+    -------
+    Rule
+        `weights`: shape (n_members,) of classes, (n_members, n_targets) else, with `intercept`.
+
+    Raises
+    ------
+    RunError
+        Of classes every weight is 0.
     """
     known = rows.at(rows.known)
     if rows.classes:
@@ -201,7 +240,20 @@ def non_negative(spec: FusionSpec, rows: StackedRows) -> Rule:
 
 
 def ridge(spec: FusionSpec, rows: StackedRows) -> Rule:
-    """Ridge regression on the members: a target each, or a class each on all probabilities."""
+    """Ridge regression on the members: a target each, or a class each on all probabilities.
+
+    Parameters
+    ----------
+    spec : FusionSpec
+    rows : StackedRows
+        To learn from; those without a truth are left out.
+
+    Returns
+    -------
+    Rule
+        `alpha` was chosen by generalised cross-validation; of a regression with `weights`, shape
+        (n_members, n_targets).
+    """
     known = rows.at(rows.known)
     if rows.classes:
         n_labels = known.stack.shape[2]
@@ -226,7 +278,19 @@ def ridge(spec: FusionSpec, rows: StackedRows) -> Rule:
 
 
 def logistic(spec: FusionSpec, rows: StackedRows) -> Rule:
-    """Logistic regression on the members' scores side by side, standardised."""
+    """Logistic regression on the members' scores side by side, standardised.
+
+    Parameters
+    ----------
+    spec : FusionSpec
+    rows : StackedRows
+        Of classes; those without a truth are left out.
+
+    Returns
+    -------
+    Rule
+        Gives log probabilities. `C` where folds could choose it.
+    """
     known = rows.at(rows.known)
     n_labels = known.stack.shape[2]
     seen = _seen(known)
@@ -317,6 +381,11 @@ def learn(spec: FusionSpec, fixed: Callable[[Floats], Floats] | None, rows: Stac
     rows : StackedRows
         To learn from.
 
+    Returns
+    -------
+    Rule
+        With `temperatures`, shape (n_members,), where asked for.
+
     Raises
     ------
     RunError
@@ -341,7 +410,12 @@ def learn(spec: FusionSpec, fixed: Callable[[Floats], Floats] | None, rows: Stac
 
 
 def parts(rows: StackedRows) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Folds for rows to learn from: no shared speaker where two or more are known."""
+    """Folds for rows to learn from: no shared speaker where two or more are known.
+
+    Parameters
+    ----------
+    rows : StackedRows
+    """
     known = rows.groups != ""
     # Rows of nobody are groups of their own.
     alone = np.char.add("row ", np.arange(len(rows.groups)).astype(str)).astype(object)

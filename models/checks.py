@@ -31,6 +31,11 @@ def check_labels(recipe: Recipe, stores: Path, data: Path) -> list[str]:
     No audio is read but that of rows whose path has changed, and a corpus that is not there is
     passed over: training needs stores alone.
 
+    Parameters
+    ----------
+    recipe : Recipe
+    stores, data : Path
+
     Returns
     -------
     list of str
@@ -82,6 +87,11 @@ def odd_rows(recipe: Recipe, stores: Path) -> list[str]:
     Names that the recipe maps to one label, or leaves out, are not odd to it. Of spellings that
     became one, and of silent rows, the table knows.
 
+    Parameters
+    ----------
+    recipe : Recipe
+    stores : Path
+
     Returns
     -------
     list of str
@@ -110,6 +120,13 @@ def odd_rows(recipe: Recipe, stores: Path) -> list[str]:
 
 def check_stores(recipe: Recipe, work: Sequence[tuple[str, int | str]], stores: Path) -> None:
     """Look for every store, layer and statistic of the work before any of it is begun.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    work : sequence of (model, layer)
+        As `models.layers.work_of` gives it.
+    stores : Path
 
     Raises
     ------

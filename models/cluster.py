@@ -76,7 +76,23 @@ def train_on(workers: Workers, training: Training, work: Sequence[tuple[str, int
 def train_one(
     group: str, recipe: Recipe, model: str, layer: int | str, settings: dict[str, Any]
 ) -> list[str]:
-    """Train one run in a worker, and give the lines that it says."""
+    """Train one run in a worker, and give the lines that it says.
+
+    Parameters
+    ----------
+    group : str
+        The client stops all tasks of it at once.
+    recipe : Recipe
+    model : str
+    layer : int or str
+    settings : dict
+        Of `Training`, besides `recipe` and `tell`.
+
+    Returns
+    -------
+    list of str
+        Empty where it was cancelled before it began.
+    """
     said: list[str] = []
     with task(group) as cancelled:
         if not cancelled():

@@ -23,7 +23,13 @@ def count_fits(problem: Problem, plan: SplitPlan) -> int:
 
 
 def warning(problem: Problem, plan: SplitPlan) -> str:
-    """Say what a plan takes, and what to change; empty where it is no more than usual."""
+    """Say what a plan takes, and what to change; empty where it is no more than usual.
+
+    Parameters
+    ----------
+    problem : Problem
+    plan : SplitPlan
+    """
     n_fits = count_fits(problem, plan)
     n_rows = 0
     if len(plan.folds) > 1:

@@ -33,6 +33,12 @@ EXACT, SKLEARN = "exact path", "scikit-learn"
 def way(head: Any, n_rows: int) -> tuple[str, str]:
     """Who may fit a head of a problem of `n_rows`, and why not a faster way.
 
+    Parameters
+    ----------
+    head : estimator
+    n_rows : int
+        Of the problem.
+
     Returns
     -------
     str

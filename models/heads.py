@@ -73,6 +73,15 @@ def cells(spec: HeadSpec) -> list[GridCell]:
     """All cells of a recipe's grid, in grid order.
 
     A recipe without a grid has that of the record, less what the recipe fixes.
+
+    Parameters
+    ----------
+    spec : HeadSpec
+
+    Returns
+    -------
+    list of GridCell
+        The scaler changes slowest, the last parameter fastest.
     """
     default = HEADS[spec.kind].grid
     free: Mapping[str, Sequence[Any]] = {k: v for k, v in default.items() if k not in spec.fixed}
@@ -91,8 +100,15 @@ def pipeline(
 
     Parameters
     ----------
+    spec : HeadSpec
+    cell : GridCell
     weights : float64, shape (n_columns,), or None
         What each column is multiplied by behind the scaler.
+
+    Returns
+    -------
+    Pipeline
+        Steps `scaler`, `weights` where there are some, and `head`.
     """
     estimator = ESTIMATORS[spec.kind]
     given = {**HEADS[spec.kind].fixed, **spec.fixed, **cell.params}
@@ -115,6 +131,12 @@ def check_grid(spec: HeadSpec, labels: Sequence[str]) -> None:
 
     Each cell is fitted once to a few made-up rows of the given classes, so that hours of work do
     not end in the last cell's `ValueError`.
+
+    Parameters
+    ----------
+    spec : HeadSpec
+    labels : sequence of str
+        The classes; empty for regression.
 
     Raises
     ------

@@ -186,7 +186,18 @@ class WeightedFits:
         return [results[i] for i in range(len(fits))]
 
     def factors(self, trains: Sequence[Positions]) -> list[Floats]:
-        """What is learned on each training part, in their order; a thread a part."""
+        """What is learned on each training part, in their order; a thread a part.
+
+        Parameters
+        ----------
+        trains : sequence of int64, shape (n_train,)
+            Positions of rows; a part that came before is not learned again.
+
+        Returns
+        -------
+        list of float64, shape (n_layers,)
+            As `learn` gives them.
+        """
         digests = [_digest(train) for train in trains]
         left = {
             digest: train

@@ -47,6 +47,10 @@ def work_of(recipe: Recipe, stores: Path, *, sweep: bool = False) -> Work:
     sweep : bool
         Also every stored layer, their mean, a weighting of them and the best, of single models.
 
+    Returns
+    -------
+    list of (model, layer)
+
     Raises
     ------
     StoreError
@@ -77,6 +81,17 @@ def train_layer(recipe: Recipe, model: str, layer: int | str = "last", **setting
 
 def run_layer(training: Training, model: str, layer: int | str) -> Path:
     """One run of `work_of`: as `models.train.Training.train`, of "best", too.
+
+    Parameters
+    ----------
+    training : Training
+    model : str
+    layer : int or str
+
+    Returns
+    -------
+    Path
+        The run's folder.
 
     Raises
     ------
@@ -130,6 +145,11 @@ def assemble(folders: dict[int, Path], folder: Path) -> dict[str, Any]:
     dict
         Of `run.json`, what the runs have in common with `chosen_layers` (fold -> layer) and
         `layer_scores` (fold -> layer -> selection score).
+
+    Raises
+    ------
+    RunError
+        The layers' runs are not of the same rows, or a file cannot be read or written.
     """
     records = {layer: read_run(at) or {} for layer, at in folders.items()}
     scores: dict[str, dict[int, float]] = {}

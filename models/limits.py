@@ -94,7 +94,13 @@ class UnderWay:
 
     @contextlib.contextmanager
     def fitting(self, title: str) -> Iterator[None]:
-        """Count a fit as under way while the body runs."""
+        """Count a fit as under way while the body runs.
+
+        Parameters
+        ----------
+        title : str
+            What the fit is called where one is slow.
+        """
         with self._lock:
             number = next(self._numbers)
             self._fits[number] = title, time.monotonic()

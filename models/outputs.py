@@ -93,6 +93,13 @@ def summary(choices: Mapping[str, Choice], select: str) -> str:
     """Name the choice in a line: the cell, or how many cells were chosen over folds and targets.
 
     The score is the mean over outer folds, the choice over all rows left out.
+
+    Parameters
+    ----------
+    choices : mapping
+        Outer fold (or `ALL`) -> its choice.
+    select : str
+        The metric that chose.
     """
     own = [choice for name, choice in choices.items() if name != ALL]
     picked = Counter(str(cell) for choice in own for cell in choice.cells)
@@ -112,6 +119,10 @@ def save_head(path: Path, head: Any) -> None:
 
 def load_head(path: Path) -> Any:
     """Read a head that `save_head` wrote; it holds scikit-learn's and numpy's types, and `OURS`.
+
+    Parameters
+    ----------
+    path : Path
 
     Returns
     -------

@@ -63,6 +63,17 @@ def main(args: argparse.Namespace) -> None:
 def usable_run(recipe: Recipe, member: str, runs: Path) -> dict[str, Any]:
     """The `run.json` of a run whose head can be applied to new audio.
 
+    Parameters
+    ----------
+    recipe : Recipe
+    member : str
+        `model` or `model@layer`.
+    runs : Path
+
+    Returns
+    -------
+    dict
+
     Raises
     ------
     RunError

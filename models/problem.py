@@ -64,7 +64,27 @@ class Problem:
         where: str,
         keep: bool = False,
     ) -> Fit:
-        """One fit of a cell."""
+        """One fit of a cell.
+
+        Parameters
+        ----------
+        cell : GridCell
+        columns : tuple of int
+            Targets to fit; empty for classes.
+        train : int64, shape (n_train,)
+            Positions of rows.
+        tests : tuple of int64, shape (n_test,)
+            Positions of rows to predict.
+        where : str
+            What its title begins with.
+        keep : bool
+            Whether the fitted pipeline is wanted.
+
+        Returns
+        -------
+        Fit
+            A description: nothing is fitted yet.
+        """
         target = f", {self.names[columns[0]]}" if len(columns) == 1 < len(self.names) else ""
         limited = "max_iter" not in {**self.head.fixed, **self.head.grid}
         title = f"{where}{target}: {cell}"

@@ -39,7 +39,27 @@ def one_fold(
     fits: Fitting,
     inner: Spool,
 ) -> ProtocolResult:
-    """One division into train, devel and test."""
+    """One division into train, devel and test.
+
+    Parameters
+    ----------
+    problem : Problem
+    matrix : Matrix
+        The rows that predictions are written for.
+    plan : SplitPlan
+        Of one outer fold.
+    known : bool, shape (n,)
+        Rows with a truth.
+    fits : callable
+        Runs fits.
+    inner : Spool
+        Gets the rows of inner.csv.
+
+    Returns
+    -------
+    ProtocolResult
+        `head` is fitted on all rows with a truth.
+    """
     rows, outcome = matrix.rows, ProtocolResult()
     (fold,) = plan.folds
     learn, devel, test = fold.train, fold.devel, fold.test
@@ -94,6 +114,25 @@ def cross_validation(
 
     The rows of a fold, and what is predicted of its inner folds, are held for the fold's own batch
     alone: of many folds they are far more than the matrix.
+
+    Parameters
+    ----------
+    problem : Problem
+    matrix : Matrix
+        The rows that predictions are written for.
+    plan : SplitPlan
+        Of several outer folds.
+    known : bool, shape (n,)
+        Rows with a truth.
+    fits : callable
+        Runs fits.
+    inner : Spool
+        Gets the rows of inner.csv.
+
+    Returns
+    -------
+    ProtocolResult
+        `head` is fitted on all rows with a truth.
     """
     rows, outcome = matrix.rows, ProtocolResult()
     everything = np.flatnonzero(known)

@@ -23,6 +23,14 @@ def main(args: argparse.Namespace) -> int:
 def reproduce(folder: Path, *, stores: Path, jobs: int = -1) -> tuple[list[str], bool]:
     """Make the run of a head again, as its `run.json` says, from the same stores.
 
+    Parameters
+    ----------
+    folder : Path
+        Of the run.
+    stores : Path
+    jobs : int
+        Processes; -1 is all cores.
+
     Returns
     -------
     lines, equal

@@ -166,7 +166,23 @@ def search(
     where: str,
     scored: NDArray[np.bool_] | None = None,
 ) -> Choice:
-    """Evaluate all cells on all inner folds and choose: `searches` of one."""
+    """Evaluate all cells on all inner folds and choose: `searches` of one.
+
+    Parameters
+    ----------
+    problem : Problem
+    folds : sequence of Fold
+    fits : callable
+        Runs fits.
+    where : str
+        What titles and errors begin with.
+    scored : bool, shape (n,), optional
+        Rows that count for the score; default all.
+
+    Returns
+    -------
+    Choice
+    """
     (choice,) = searches(problem, [Inner(folds, where, scored)], fits)
     return choice
 
@@ -187,6 +203,18 @@ def search_each(problem: Problem, inners: Sequence[Inner], fits: Fitting) -> Ite
 
     As many searches as `MOST_VALUES` and `MOST_POSITIONS` allow are one batch of fits, so that all
     cores have work; the rows of their folds are made for that batch alone.
+
+    Parameters
+    ----------
+    problem : Problem
+    inners : sequence of Inner
+    fits : callable
+        Runs fits.
+
+    Raises
+    ------
+    RunError
+        A fold cannot be fitted, or none of its rows has a truth; before any fit.
     """
     for inner in inners:
         for fold in inner.folds:

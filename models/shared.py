@@ -105,7 +105,17 @@ class Way:
 
 
 def over_kernels(group: Group) -> list[Fitted | None]:
-    """SVC and SVR, over the kernels of `kernel_grid.kernels`."""
+    """SVC and SVR, over the kernels of `kernel_grid.kernels`.
+
+    Parameters
+    ----------
+    group : Group
+
+    Returns
+    -------
+    list of Fitted or None
+        In the order of the fits; None is left to scikit-learn.
+    """
     fits, heads = group.fits, group.heads
     done: dict[int, Fitted | None] = {}
     for i, matrices in kernel_grid.kernels(fits[0].pipeline[:-1], heads, *group.rows()):
@@ -126,6 +136,15 @@ def over_kernels(group: Group) -> list[Fitted | None]:
 
 def over_covariances(group: Group) -> list[Fitted | None]:
     """LinearDiscriminantAnalysis, over one covariance.
+
+    Parameters
+    ----------
+    group : Group
+
+    Returns
+    -------
+    list of Fitted or None
+        In the order of the fits; None is left to scikit-learn.
 
     Raises
     ------
@@ -159,7 +178,17 @@ def _two(scores: Rows) -> Rows:
 
 
 def over_neighbours(group: Group) -> list[Fitted | None]:
-    """CosineNeighbours, over one matrix of distances."""
+    """CosineNeighbours, over one matrix of distances.
+
+    Parameters
+    ----------
+    group : Group
+
+    Returns
+    -------
+    list of Fitted or None
+        In the order of the fits; None is left to scikit-learn.
+    """
     ks = [head.n_neighbors for head in group.heads]
     with group.now.fitting(group.fits[0].title):
         _, train, tests = group.scaled()

@@ -34,7 +34,22 @@ class Fitted:
 
 
 def run_fit(X: NDArray[np.float32], y: NDArray[Any], labels: tuple[str, ...], fit: Fit) -> Fitted:
-    """Fit one pipeline and apply it, in float64 and one thread."""
+    """Fit one pipeline and apply it, in float64 and one thread.
+
+    Parameters
+    ----------
+    X : float32, shape (n, n_columns)
+        All rows of the problem.
+    y : shape (n,) or (n, n_targets)
+    labels : tuple of str
+        The classes; empty for regression.
+    fit : Fit
+
+    Returns
+    -------
+    Fitted
+        With the warnings that it gave, counted.
+    """
     head, n = fit.pipeline["head"], len(fit.train)
     with (
         threads().limit(limits=1),

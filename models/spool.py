@@ -49,6 +49,12 @@ class Spool:
     def add(self, fold: str, frame: pd.DataFrame) -> None:
         """Take the rows of a fold, in their order.
 
+        Parameters
+        ----------
+        fold : str
+        frame : DataFrame
+            As `read_predictions` gives them.
+
         Raises
         ------
         RunError

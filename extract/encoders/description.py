@@ -171,6 +171,12 @@ def describe(
     engine : {"auto", "exact", "reference"}
         Whose forward computes; auto: ours where the family is known, else transformers' own.
 
+    Returns
+    -------
+    Description
+        Its key says all that changes a number of the store: source of the weights, family, layers,
+        precision, preparation of the input.
+
     Raises
     ------
     ModelError

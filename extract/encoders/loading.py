@@ -20,7 +20,27 @@ NOT_NEEDED = "masked_spec_embed"
 
 
 def load_model(description: Description, dtype: torch.dtype) -> tuple[Any, Any]:
-    """Bare encoder of a known family, on the CPU, and the extractor that prepares its input."""
+    """Bare encoder of a known family, on the CPU, and the extractor that prepares its input.
+
+    Parameters
+    ----------
+    description : Description
+        With engine "exact".
+    dtype : torch.dtype
+        Of the weights.
+
+    Returns
+    -------
+    model : transformers' encoder
+        Without heads or a decoder.
+    extractor : transformers' feature extractor
+
+    Raises
+    ------
+    ModelError
+        transformers cannot load it, some of its weights are missing, or extractor and encoder do
+        not go together.
+    """
     family = description.family
     if description.folder is None:
         return untrained().to(dtype), _extractor_of(description)
@@ -39,6 +59,18 @@ def load_model(description: Description, dtype: torch.dtype) -> tuple[Any, Any]:
 
 def load_any(description: Description, dtype: torch.dtype) -> tuple[Any, Any]:
     """Encoder of any family of transformers, on the CPU, and its extractor.
+
+    Parameters
+    ----------
+    description : Description
+    dtype : torch.dtype
+        Of the weights.
+
+    Returns
+    -------
+    model : transformers' encoder
+        Of an encoder-decoder the encoder alone.
+    extractor : transformers' feature extractor
 
     Raises
     ------
@@ -120,7 +152,13 @@ def _refuse_random(where: str, loading: Any, prefix: str) -> None:
 
 
 def untrained() -> torch.nn.Module:
-    """Build the untrained model; its weights depend on the seed alone, on no library's version."""
+    """Build the untrained model; its weights depend on the seed alone, on no library's version.
+
+    Returns
+    -------
+    Wav2Vec2Model
+        Of `TINY_CONFIG`, float32, on the CPU.
+    """
     from transformers import Wav2Vec2Config, Wav2Vec2Model
 
     settings = {name: value for name, value in TINY_CONFIG.items() if name != "model_type"}

@@ -218,10 +218,21 @@ def find_model(key: str, spec: Any = None) -> Model:
     spec : object with attributes hub, revision and path, optional
         A recipe's `[models.KEY]`; each attribute may be None.
 
+    Returns
+    -------
+    Model
+        The registered record, with another revision where the recipe gives one; or a new record
+        for a hub id or a path.
+
     Raises
     ------
     ModelError
         The key is unknown (the nearest ones are named) or the model takes no checkpoint.
+
+    Examples
+    --------
+    >>> find_model("wavlm-large").hub
+    'microsoft/wavlm-large'
     """
     known = MODELS.get(key)
     hub, revision, path = (getattr(spec, name, None) for name in ("hub", "revision", "path"))

@@ -82,6 +82,11 @@ class Sizes:
         Counted are the convolutions, the projection, the positional convolutions, the blocks'
         projections and feed-forward, and attention's two products, quadratic in the length. Norms,
         activations, softmax and pooling are not.
+
+        Parameters
+        ----------
+        seconds : float
+            Of audio; of no effect where the encoder computes a fixed length.
         """
         seconds = self.fixed_s or seconds
         rate = float(self.inputs_hz)

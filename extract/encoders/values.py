@@ -17,6 +17,16 @@ MOST = 1_000_000
 def read_json(key: str, path: Path) -> dict[str, Any]:
     """Read an object from a checkpoint's JSON file.
 
+    Parameters
+    ----------
+    key : str
+        The model's, for errors.
+    path : Path
+
+    Returns
+    -------
+    dict
+
     Raises
     ------
     ModelError

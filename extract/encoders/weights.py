@@ -45,6 +45,18 @@ DISTRIBUTED = re.compile(r"shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors")
 def checkpoint_files(key: str, folder: Path) -> list[str]:
     """File names of a checkpoint: config, settings of the feature extractor, weights.
 
+    Parameters
+    ----------
+    key : str
+        The model's, for errors.
+    folder : Path
+        Of the checkpoint.
+
+    Returns
+    -------
+    list of str
+        In this order; shards behind their index.
+
     Raises
     ------
     ModelError
@@ -84,6 +96,13 @@ def checkpoint_files(key: str, folder: Path) -> list[str]:
 
 def refuse_config(where: str, config: Mapping[str, Any]) -> None:
     """Refuse what makes config.json no description of what transformers would compute.
+
+    Parameters
+    ----------
+    where : str
+        What errors call the checkpoint.
+    config : mapping
+        Of config.json.
 
     Raises
     ------
@@ -127,6 +146,16 @@ def snapshot(model: Model) -> Path:
 
     What lies in the cache is used as it is, without asking the network: a branch that moved on
     does not change an experiment under way.
+
+    Parameters
+    ----------
+    model : Model
+        With a hub id.
+
+    Raises
+    ------
+    ModelError
+        Not in the cache, and the Hub cannot be reached, refuses, or has no weights of it.
     """
     from huggingface_hub import HfApi, snapshot_download
 
@@ -152,7 +181,18 @@ def snapshot(model: Model) -> Path:
 
 
 def cached_snapshot(model: Model) -> Path | None:
-    """Folder of a complete checkpoint in the Hub's cache; None where it has to be fetched."""
+    """Folder of a complete checkpoint in the Hub's cache; None where it has to be fetched.
+
+    Parameters
+    ----------
+    model : Model
+        With a hub id.
+
+    Returns
+    -------
+    Path or None
+        None, too, where the cache lacks a file that is needed.
+    """
     from huggingface_hub import snapshot_download
 
     # Not in the cache, or no name of a repository (which the fetch then reports).
@@ -176,6 +216,13 @@ def complete_snapshot(model: Model, folder: Path) -> list[str] | None:
 
     A snapshot that another program put into the cache, or an earlier version of this one, may lack
     them, and what is computed must not depend on who filled the cache.
+
+    Parameters
+    ----------
+    model : Model
+        With a hub id.
+    folder : Path
+        Its snapshot in the Hub's cache; files are added to it.
 
     Returns
     -------
@@ -209,6 +256,20 @@ def _hub_patterns(names: set[str]) -> list[str]:
 
 def sha256(key: str, folder: Path, files: Sequence[str]) -> str:
     """Hash names and bytes of a checkpoint's files, wherever the folder lies.
+
+    Parameters
+    ----------
+    key : str
+        The model's, for errors.
+    folder : Path
+        Of the checkpoint.
+    files : sequence of str
+        Names; their order does not matter.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
 
     Raises
     ------

@@ -56,6 +56,11 @@ def load_ahead(
     ------
     list of Loaded
         One a clip, in the order of the batch.
+
+    Raises
+    ------
+    AudioError
+        A decoding process was killed; that of a clip is given in its place instead.
     """
     # One batch here costs less than starting others.
     if workers == 0 or len(batches) == 1:
@@ -95,7 +100,21 @@ def decoders(workers: int, feature_set: str | None) -> Executor:
 
 
 def load_one(clip: Clip, min_samples: int, feature_set: str | None) -> Loaded:
-    """Load a clip, or compute its features; a reason instead of an `AudioError`."""
+    """Load a clip, or compute its features; a reason instead of an `AudioError`.
+
+    Parameters
+    ----------
+    clip : Clip
+    min_samples : int
+        At 16 kHz; a shorter clip is refused.
+    feature_set : str or None
+        Acoustic set to compute; None gives the audio.
+
+    Returns
+    -------
+    float32 array, shape (n_samples,), dict of arrays, or str
+        The audio, the set's statistics by name, or why there is neither.
+    """
     try:
         audio = load(clip, min_samples)
         if feature_set is None:

@@ -53,6 +53,19 @@ def place(
 ) -> tuple[str, float]:
     """Device and padded seconds a batch, as a worker sees them: the client may have no device.
 
+    Parameters
+    ----------
+    workers : Workers
+    machine : Machine
+    target : Target
+    longest_s : float
+        Seconds of the longest utterance.
+
+    Returns
+    -------
+    device : str
+    budget_s : float
+
     Raises
     ------
     ModelError
@@ -95,6 +108,11 @@ def compute(
         Held; its text goes to the workers.
     progress : callable
         Gets the seconds of audio of every finished slab.
+
+    Returns
+    -------
+    Outcome
+        Of all workers together.
 
     Raises
     ------
@@ -240,6 +258,13 @@ def compute_slab(
         The client's lock file.
     held : str
         What it says while the store is the client's.
+
+    Raises
+    ------
+    ClusterError
+        The worker does not see the lock or the audio.
+    StoreError
+        The store is not the client's any more, or a part cannot be written.
     """
     with task(str(slab.folder)) as cancelled:
 

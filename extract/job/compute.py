@@ -94,6 +94,11 @@ def compute(
     warn : callable
         Gets a line on every batch that was too large.
 
+    Returns
+    -------
+    Outcome
+        Counts, and what failed with its reasons; the features are in the parts.
+
     Raises
     ------
     StoreError
@@ -134,7 +139,22 @@ def compute(
 def load_items(
     target: Target, batches: list[list[Item]], workers: int, pool: Executor | None = None
 ) -> Generator[list[Loaded], None, None]:
-    """Decode batches a few ahead of the one that is asked for; see `extract.job.ahead`."""
+    """Decode batches a few ahead of the one that is asked for; see `extract.job.ahead`.
+
+    Parameters
+    ----------
+    target : Target
+    batches : list of lists of Item
+    workers : int
+        Threads or processes; 0 decodes in the caller's.
+    pool : Executor, optional
+        Left running.
+
+    Yields
+    ------
+    list of Loaded
+        One an item, in the order of the batch.
+    """
     return load_ahead(
         [[item.clip for item in batch] for batch in batches],
         min_samples=target.description.min_samples,
@@ -145,7 +165,21 @@ def load_items(
 
 
 def load_extractor(target: Target, device: str, threads: int | None = None) -> Extractor:
-    """Load a model's weights onto a device, to compute with so many threads on a CPU."""
+    """Load a model's weights onto a device, to compute with so many threads on a CPU.
+
+    Parameters
+    ----------
+    target : Target
+    device : str
+        As `resolve_device` gives it.
+    threads : int, optional
+        Of torch; without it as torch has them.
+
+    Returns
+    -------
+    Extractor
+        Of an acoustic set, whose workers compute, one that stacks.
+    """
     description = target.description
     if not isinstance(description, Description):
         return _Stack()
@@ -169,10 +203,24 @@ def begin_batch(
 
     On CUDA out-of-memory the batch is halved, down to single utterances, when it is waited for.
 
+    Parameters
+    ----------
+    extractor : Extractor
+    batch : list of Item
+    results : list of Loaded
+        One an item: its audio, or why there is none. Items whose file has changed are bad, too.
+    warn : callable
+        Gets a line on a batch that was too large.
+
     Returns
     -------
     callable
         Gives the features of the good utterances, those utterances, and the others' reasons.
+
+    Raises
+    ------
+    AudioError
+        An engine that takes file by file refuses one of several.
     """
     results = [r if item.unchanged else CHANGED for item, r in zip(batch, results, strict=True)]
     good = [(item, r) for item, r in zip(batch, results, strict=True) if not isinstance(r, str)]

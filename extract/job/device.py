@@ -78,6 +78,15 @@ def device_of(asked: str, target: Target) -> str:
 def resolve_device(asked: str) -> str:
     """Resolve `auto`; the first import of torch.
 
+    Parameters
+    ----------
+    asked : {"auto", "cpu", "mps", "cuda", "cuda:N"}
+
+    Returns
+    -------
+    str
+        Never "auto".
+
     Raises
     ------
     ModelError

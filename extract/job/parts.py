@@ -68,7 +68,13 @@ class Slab:
         )
 
     def left(self) -> Slab:
-        """The same without the batches that its parts hold already."""
+        """The same without the batches that its parts hold already.
+
+        Returns
+        -------
+        Slab
+            A batch stays whole where one of its utterances is neither computed nor failed.
+        """
         computed, failed = sealed_of(self.folder, self.plan, (n for n, _ in self.batches))
         done = computed | set(failed)
         left = [
@@ -90,6 +96,12 @@ def sealed_of(
     plan : str
     numbers : iterable of int, optional
         Only the parts that begin with one of these batches; no other is looked for.
+
+    Returns
+    -------
+    done : set of (utterance, audio hash)
+    failed : dict
+        (utterance, audio hash) -> reason.
     """
     if numbers is None:
         paths = sorted(folder.glob(f"part-{plan}-*.h5"))

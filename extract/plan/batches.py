@@ -39,6 +39,18 @@ def make_batches(
     Longest first, so that what does not fit the device's memory shows at once. Ties are in order of
     the ids: the plan depends on the utterances alone.
 
+    Parameters
+    ----------
+    jobs : sequence of Pending
+    budget_s : float
+        Padded seconds of a batch; an utterance that is longer is a batch alone.
+    least_s : float
+        What an utterance counts at least.
+
+    Returns
+    -------
+    list of lists of Pending
+
     Examples
     --------
     >>> jobs = [Pending("a", "", 2.0), Pending("b", "", 3.0), Pending("c", "", 2.0)]
@@ -95,6 +107,15 @@ class BatchPlan:
 
 def read_plan(folder: Path) -> BatchPlan | None:
     """The plan of a folder of parts; None where there is none.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the parts.
+
+    Returns
+    -------
+    BatchPlan or None
 
     Raises
     ------
@@ -153,6 +174,11 @@ def current_plan(
         What sealed parts hold already.
     budget_s, least_s : float
         Padded seconds a batch, and what an utterance counts at least.
+
+    Returns
+    -------
+    BatchPlan
+        Written to `folder` where it is new.
 
     Raises
     ------

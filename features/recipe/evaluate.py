@@ -36,7 +36,18 @@ class EvaluateSpec(Section):
 
 
 def evaluate_faults(evaluate: EvaluateSpec, task: str) -> list[str]:
-    """Metrics of another task, and those that are named twice."""
+    """Metrics of another task, and those that are named twice.
+
+    Parameters
+    ----------
+    evaluate : EvaluateSpec
+    task : {"classification", "regression"}
+
+    Returns
+    -------
+    list of str
+        Faults for people, a line each; empty where there are none.
+    """
     faults = [
         f"[evaluate] show: got '{metric}', for {task}: {', '.join(showable(task))}"
         for metric in evaluate.show

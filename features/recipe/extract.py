@@ -96,7 +96,20 @@ class ExtractSpec(Section):
 
 
 def concatenation_faults(models: Mapping[str, ModelSpec], head: Section | None) -> list[str]:
-    """Faults of models `a+b`."""
+    """Faults of models `a+b`.
+
+    Parameters
+    ----------
+    models : mapping
+        Name -> its table; names with + are made of the others.
+    head : HeadSpec or None
+        None where its table has faults of its own.
+
+    Returns
+    -------
+    list of str
+        Faults for people, a line each; empty where there are none.
+    """
     faults = []
     for name, spec in models.items():
         parts = model_parts(name)

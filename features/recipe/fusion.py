@@ -36,7 +36,21 @@ class FusionSpec(Section):
 
 
 def fusion_faults(name: str, spec: FusionSpec, classification: bool) -> list[str]:
-    """Settings of a fusion that do not go with its method or the task."""
+    """Settings of a fusion that do not go with its method or the task.
+
+    Parameters
+    ----------
+    name : str
+        Of the table `[fusion.NAME]`.
+    spec : FusionSpec
+    classification : bool
+        Whether the recipe has classes, or else targets.
+
+    Returns
+    -------
+    list of str
+        Faults for people, a line each; empty where there are none.
+    """
     faults = []
     task = "classification" if classification else "regression"
     n_members, trim = len(spec.members), spec.trim or 1
@@ -95,7 +109,27 @@ class SubsetsSpec(Section):
 
 
 def default_members(models: list[str], head: Section | None) -> list[str] | str:
-    """The models at the recipe's one layer, or why they cannot be the members."""
+    """The models at the recipe's one layer, or why they cannot be the members.
+
+    Parameters
+    ----------
+    models : list of str
+        Of the recipe.
+    head : HeadSpec or None
+        None where its table has faults of its own.
+
+    Returns
+    -------
+    list of str or str
+        The members; a str says why there are none.
+
+    Examples
+    --------
+    >>> default_members(["a", "b"], None)
+    ['a', 'b']
+    >>> default_members(["a"], None)
+    "a fusion needs two models, got ['a']"
+    """
     layers = layers_of(head) or ["last"]
     if len(models) < 2:
         return f"a fusion needs two models, got {models}"
@@ -110,7 +144,22 @@ def default_members(models: list[str], head: Section | None) -> list[str] | str:
 
 
 def fusions_of(raw: Any, members: list[str] | str, faults: list[str]) -> dict[str, FusionSpec]:
-    """Read the `[fusion.NAME]` tables that are combinations."""
+    """Read the `[fusion.NAME]` tables that are combinations.
+
+    Parameters
+    ----------
+    raw : any
+        The table `fusion` as TOML gives it.
+    members : list of str or str
+        Those of a table that names none, or why there are none.
+    faults : list of str
+        Is added to.
+
+    Returns
+    -------
+    dict
+        Name -> FusionSpec; a table with faults is left out.
+    """
     if not isinstance(raw, dict):
         faults.append(f"fusion: got {raw!r}, allowed: [fusion.NAME] tables")
         return {}
@@ -130,7 +179,25 @@ def fusions_of(raw: Any, members: list[str] | str, faults: list[str]) -> dict[st
 def subsets_of(
     raw: Any, members: list[str] | str, flat: Mapping[str, Any], faults: list[str]
 ) -> SubsetsSpec | None:
-    """Read `[fusion.subsets]`."""
+    """Read `[fusion.subsets]`.
+
+    Parameters
+    ----------
+    raw : any
+        The table `fusion` as TOML gives it.
+    members : list of str or str
+        Those of a table that names none, or why there are none.
+    flat : mapping
+        Keys at the top of the recipe: with `target` it has classes.
+    faults : list of str
+        Is added to.
+
+    Returns
+    -------
+    SubsetsSpec or None
+        Metrics that it does not name are those that are shown. None where there is no such table or
+        it has faults.
+    """
     if not isinstance(raw, dict) or SUBSETS not in raw:
         return None
     spec = _fusion(SubsetsSpec, SUBSETS, raw[SUBSETS], members, faults)
@@ -156,7 +223,26 @@ def _fusion(
 
 
 def member_faults(name: str, members: Sequence[str], known: Collection[str]) -> list[str]:
-    """Members that are no model of the recipe, or are named twice."""
+    """Members that are no model of the recipe, or are named twice.
+
+    Parameters
+    ----------
+    name : str
+        Of the table `[fusion.NAME]`.
+    members : sequence of str
+    known : collection of str
+        All runs that the recipe makes.
+
+    Returns
+    -------
+    list of str
+        Faults for people, a line each; empty where there are none.
+
+    Examples
+    --------
+    >>> member_faults("mean", ["wavlm", "wavlm"], ["wavlm"])
+    ['[fusion.mean] members: a model is named twice']
+    """
     faults = [
         f"[fusion.{name}] members: '{member}' is no model of the recipe{nearest(member, known)}"
         for member in members
@@ -168,7 +254,18 @@ def member_faults(name: str, members: Sequence[str], known: Collection[str]) -> 
 
 
 def subset_faults(spec: SubsetsSpec, classification: bool) -> list[str]:
-    """Sizes, methods and metrics that do not go with the members or the task."""
+    """Sizes, methods and metrics that do not go with the members or the task.
+
+    Parameters
+    ----------
+    spec : SubsetsSpec
+    classification : bool
+
+    Returns
+    -------
+    list of str
+        Faults for people, a line each; empty where there are none.
+    """
     where, n = f"[fusion.{SUBSETS}]", len(spec.members)
     task = "classification" if classification else "regression"
     faults = [f"{where} k: got {size}, there are {n} members" for size in spec.sizes if size > n]

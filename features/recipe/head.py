@@ -118,8 +118,15 @@ def head_faults(head: HeadSpec, task: str, stored: Sequence[int] | None) -> list
 
     Parameters
     ----------
+    head : HeadSpec
+    task : {"classification", "regression"}
     stored : sequence of int or None
         `[extract] layers` where they are a list.
+
+    Returns
+    -------
+    list of str
+        Faults for people, a line each; empty where there are none.
     """
     faults = []
     kinds, scores = of_task(HEADS, task), selections(task)

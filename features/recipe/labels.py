@@ -33,6 +33,16 @@ def read_labels(
 ) -> tuple[Top, dict[str, dict[str, str]]]:
     """Map the labels of each corpus to one list; faults are added.
 
+    Parameters
+    ----------
+    spec : LabelsSpec
+    top : Top
+        Keys at the top of the recipe.
+    corpora : mapping
+        Name -> its table.
+    faults : list of str
+        Is added to.
+
     Returns
     -------
     Top
@@ -57,7 +67,23 @@ def read_labels(
 def label_maps(
     spec: LabelsSpec, top: Top, corpora: Mapping[str, CorpusSpec], faults: list[str]
 ) -> dict[str, dict[str, str]]:
-    """The map of each corpus, by name or as it is given; faults are added."""
+    """The map of each corpus, by name or as it is given; faults are added.
+
+    Parameters
+    ----------
+    spec : LabelsSpec
+    top : Top
+        Keys at the top of the recipe.
+    corpora : mapping
+        Name -> its table.
+    faults : list of str
+        Is added to.
+
+    Returns
+    -------
+    dict
+        Corpus -> own label -> label of the common list; labels that it leaves out are not used.
+    """
     maps: dict[str, dict[str, str]] = {}
     given = spec.map if isinstance(spec.map, dict) else dict.fromkeys(corpora, spec.map)
     faults += [
@@ -97,7 +123,22 @@ def label_maps(
 def corpus_faults(
     top: Top, corpora: Mapping[str, CorpusSpec], maps: Mapping[str, Mapping[str, str]]
 ) -> list[str]:
-    """Unknown corpora, and targets or labels that a corpus does not have."""
+    """Unknown corpora, and targets or labels that a corpus does not have.
+
+    Parameters
+    ----------
+    top : Top
+        Keys at the top of the recipe.
+    corpora : mapping
+        Name -> its table.
+    maps : mapping
+        As `label_maps` gives them; where there are some, `labels` is the common list.
+
+    Returns
+    -------
+    list of str
+        Faults for people, a line each; empty where there are none.
+    """
     faults = []
     for name, spec in corpora.items():
         key = spec.reader or name

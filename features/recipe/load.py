@@ -113,6 +113,11 @@ def load_recipe(
     settings : sequence of str, optional
         The same as text (`SET=`): `["head.layer=best models.x.path=/weights/x"]`.
 
+    Returns
+    -------
+    Recipe
+        Frozen, defaults filled in.
+
     Raises
     ------
     RecipeError

@@ -12,7 +12,23 @@ RUN_FOLDERS = ("fusion", "predict", "protocols", "report", "submission")
 
 
 def members_of(kind: type[S], raw: Mapping[str, Any], key: str, faults: list[str]) -> dict[str, S]:
-    """Read `corpora` or `models`: a list of keys and inline tables, or a table of tables."""
+    """Read `corpora` or `models`: a list of keys and inline tables, or a table of tables.
+
+    Parameters
+    ----------
+    kind : type
+        Of a table.
+    raw : mapping
+        The recipe as TOML gives it.
+    key : {"corpora", "models"}
+    faults : list of str
+        Is added to.
+
+    Returns
+    -------
+    dict
+        Name -> instance of `kind`, in the order of the recipe; a table with faults is left out.
+    """
     given = raw.get(key)
     if not given:
         faults.append(f'{key}: missing; give a list: {key} = ["..."]')

@@ -103,7 +103,13 @@ class Recipe(Section):
         }
 
     def repeats(self) -> dict[int, Recipe]:
-        """A recipe a seed of `[split] seeds`, with the fusions."""
+        """A recipe a seed of `[split] seeds`, with the fusions.
+
+        Returns
+        -------
+        dict
+            Seed -> recipe; it draws folds and heads by its seed, and repeats nothing itself.
+        """
         return {
             seed: self._protocol(
                 seed_protocol(seed),
@@ -127,7 +133,18 @@ class Recipe(Section):
         return self.model_copy(update={**own, **changes})
 
     def reader_options(self, corpus: str) -> dict[str, Any]:
-        """What a corpus's reader is told; one that asks hears which columns the recipe wants."""
+        """What a corpus's reader is told; one that asks hears which columns the recipe wants.
+
+        Parameters
+        ----------
+        corpus : str
+            One of the recipe's.
+
+        Returns
+        -------
+        dict
+            `[corpora.NAME]`'s own, with the recipe's label column or targets where it names none.
+        """
         spec = self.corpora[corpus]
         options = spec.options
         if (spec.reader or corpus) in ("manifest", "audformat"):

@@ -94,7 +94,18 @@ class PublishedTable(Place):
     rows: Annotated[list[PublishedRow], Field(min_length=1)]
 
     def place(self, column: PublishedColumn, row: PublishedRow) -> Place | None:
-        """Where our figure of a cell is read; None where the published one stands alone."""
+        """Where our figure of a cell is read; None where the published one stands alone.
+
+        Parameters
+        ----------
+        column : PublishedColumn
+        row : PublishedRow
+
+        Returns
+        -------
+        Place or None
+            A setting of the row wins over the column's, and that over the table's.
+        """
         levels = (row, column, self)
         kinds = next((level.kinds for level in levels if level.kinds), None)
         if kinds is None or not column.ours:
@@ -151,6 +162,11 @@ def tables_of(given: Any, path: Path, faults: list[str]) -> Any:
         The recipe.
     faults : list of str
         Gets what is wrong with the one beside it.
+
+    Returns
+    -------
+    any
+        As TOML gives them: `read_published` checks them. An empty list where there was a fault.
     """
     if not isinstance(given, str):
         return given
@@ -170,7 +186,22 @@ def tables_of(given: Any, path: Path, faults: list[str]) -> Any:
 
 
 def read_published(given: Any, known: Known, faults: list[str]) -> list[PublishedTable]:
-    """Read the `[[published]]` tables; a line is added to `faults` for each fault."""
+    """Read the `[[published]]` tables; a line is added to `faults` for each fault.
+
+    Parameters
+    ----------
+    given : any
+        As `tables_of` gives it.
+    known : Known
+        What the rest of the recipe has, for tables to name.
+    faults : list of str
+        Is added to.
+
+    Returns
+    -------
+    list of PublishedTable
+        A table with faults of its own keys is left out.
+    """
     if not isinstance(given, list):
         faults.append(
             f"published: got {given!r}, allowed: [[published]] tables, or a recipe's name"
@@ -269,6 +300,16 @@ def asks_for_spread(tables: Sequence[PublishedTable]) -> bool:
 def setting(values: Any, key: str) -> Any:
     """A setting of a recipe by its dotted key.
 
+    Parameters
+    ----------
+    values : Section or mapping
+    key : str
+        Names with dots between them.
+
+    Returns
+    -------
+    any
+
     Raises
     ------
     KeyError
@@ -296,6 +337,18 @@ def _inside(value: Any) -> Mapping[str, Any]:
 
 def unlike(values: Any, needs: Mapping[str, Any]) -> list[str]:
     """The settings that are not as needed, in words.
+
+    Parameters
+    ----------
+    values : Section or mapping
+        The recipe's settings.
+    needs : mapping
+        Dotted key -> what it has to be; of a list the order does not matter.
+
+    Returns
+    -------
+    list of str
+        A line each, also of a key that is not there.
 
     Examples
     --------

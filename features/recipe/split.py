@@ -89,7 +89,20 @@ def seed_protocol(seed: int) -> str:
 
 
 def split_faults(split: SplitSpec, classification: bool, corpora: Sequence[str]) -> list[str]:
-    """Faults of settings that do not go together."""
+    """Faults of settings that do not go together.
+
+    Parameters
+    ----------
+    split : SplitSpec
+    classification : bool
+    corpora : sequence of str
+        Of the recipe.
+
+    Returns
+    -------
+    list of str
+        Faults for people, a line each; empty where there are none.
+    """
     faults = [
         f"[split] {key}: goes with outer = '{outer}', not '{split.outer}'"
         for outer, record in OUTER_SPLITS.items()
@@ -135,7 +148,21 @@ def split_faults(split: SplitSpec, classification: bool, corpora: Sequence[str])
 
 
 def seed_faults(split: SplitSpec, head: Section | None, also: Mapping[str, SplitSpec]) -> list[str]:
-    """Seeds that repeat nothing, or whose runs would lie where others do."""
+    """Seeds that repeat nothing, or whose runs would lie where others do.
+
+    Parameters
+    ----------
+    split : SplitSpec
+    head : HeadSpec or None
+        None where its table has faults of its own.
+    also : mapping
+        Name -> the split of a protocol beside it.
+
+    Returns
+    -------
+    list of str
+        Faults for people, a line each; empty where there are none.
+    """
     faults = []
     if len(split.seeds) == 1 or len(set(split.seeds)) != len(split.seeds):
         faults.append(f"[split] seeds: got {split.seeds}, allowed: two or more, each once")
@@ -155,7 +182,19 @@ def seed_faults(split: SplitSpec, head: Section | None, also: Mapping[str, Split
 
 
 def same_folds(split: SplitSpec, also: Mapping[str, SplitSpec]) -> list[str]:
-    """Protocols that are the main one, or another, by a second name."""
+    """Protocols that are the main one, or another, by a second name.
+
+    Parameters
+    ----------
+    split : SplitSpec
+    also : mapping
+        Name -> the split of a protocol beside it.
+
+    Returns
+    -------
+    list of str
+        Faults for people, a line each; empty where there are none.
+    """
     faults = []
     seen = [("the main protocol", _folds_of(split))]
     for name, protocol in also.items():
@@ -174,7 +213,20 @@ def _folds_of(split: SplitSpec) -> dict[str, Any]:
 
 
 def protocols_of(split: Section | None, faults: list[str]) -> dict[str, SplitSpec]:
-    """Read `[split] also`: names of outer splits, or tables with settings and maybe a name."""
+    """Read `[split] also`: names of outer splits, or tables with settings and maybe a name.
+
+    Parameters
+    ----------
+    split : SplitSpec or None
+        None where its table has faults of its own.
+    faults : list of str
+        Is added to.
+
+    Returns
+    -------
+    dict
+        Name -> SplitSpec, in order; what a table leaves out is as in `[split]`.
+    """
     protocols: dict[str, SplitSpec] = {}
     if not isinstance(split, SplitSpec):
         return protocols
@@ -208,7 +260,24 @@ def all_split_faults(
     classification: bool,
     corpora: Sequence[str],
 ) -> list[str]:
-    """Faults of the split, of the protocols beside it, and of its seeds."""
+    """Faults of the split, of the protocols beside it, and of its seeds.
+
+    Parameters
+    ----------
+    split : SplitSpec
+    also : mapping
+        Name -> the split of a protocol beside it.
+    head : HeadSpec or None
+        None where its table has faults of its own.
+    classification : bool
+    corpora : sequence of str
+        Of the recipe.
+
+    Returns
+    -------
+    list of str
+        Faults for people, a line each; empty where there are none.
+    """
     faults = split_faults(split, classification, corpora)
     for name, protocol in also.items():
         found = split_faults(protocol, classification, corpora)

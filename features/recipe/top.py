@@ -23,7 +23,18 @@ class Top(Section):
 
 
 def top_faults(top: Top) -> list[str]:
-    """Faults of keys that do not go together."""
+    """Faults of keys that do not go together.
+
+    Parameters
+    ----------
+    top : Top
+        Keys at the top of the recipe.
+
+    Returns
+    -------
+    list of str
+        Faults for people, a line each; empty where there are none.
+    """
     faults: list[str] = []
     if (top.target is None) == (not top.targets):
         faults.append(

@@ -126,7 +126,17 @@ class Data:
     notes: list[str]
 
     def of(self, corpus: str) -> Data:
-        """The rows of one corpus; a fold without any to choose on leaves no honest choice."""
+        """The rows of one corpus; a fold without any to choose on leaves no honest choice.
+
+        Parameters
+        ----------
+        corpus : str
+
+        Returns
+        -------
+        Data
+            `chosen_on` says why where nothing can be chosen.
+        """
         scored = self.scored.where(self.scored.frame["corpus"] == corpus)
         choosers = {
             fold: self.choosers[fold].where(self.choosers[fold].frame["corpus"] == corpus)
@@ -237,7 +247,25 @@ def _line(row: SubsetChoice, best: ChosenSubset, data: Data) -> str:
 
 
 def read_data(recipe: Recipe, runs: Path) -> Data:
-    """Read the members' predictions, and part them into what is scored and what is chosen on."""
+    """Read the members' predictions, and part them into what is scored and what is chosen on.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        With `[fusion.subsets]`.
+    runs : Path
+
+    Returns
+    -------
+    Data
+        Test rows, chosen for on devel or else on the inner folds; without a test, devel rows on the
+        inner folds.
+
+    Raises
+    ------
+    RunError
+        The members' runs disagree, or no row that is scored has a truth.
+    """
     spec = _spec(recipe)
     notes: list[str] = []
     rows = {}
@@ -339,6 +367,11 @@ def choose(recipe: Recipe, data: Data, checkpoint: SearchStates, jobs: int = -1)
         Searches go on from its states; it is saved on the way and when this is stopped.
     jobs : int
         Threads; they change no number.
+
+    Returns
+    -------
+    Subsets
+        Of all rows, and of each corpus alone where the recipe asks for it.
     """
     spec = _spec(recipe)
     corpora = sorted(data.scored.frame["corpus"].unique()) if spec.alone else []

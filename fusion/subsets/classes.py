@@ -78,7 +78,19 @@ class Classes(SubsetProblem):
         self._confusions = Confusions(truth, scores, method, self.combined)
 
     def screen(self, block: SubsetBlock, known: Mapping[str, float]) -> dict[str, Floats]:
-        """Bounds from above of every metric: shape (n_heads, n_tails)."""
+        """Bounds from above of every metric: shape (n_heads, n_tails).
+
+        Parameters
+        ----------
+        block : SubsetBlock
+        known : mapping
+            Metric -> the highest score so far; not needed here.
+
+        Returns
+        -------
+        dict
+            Metric -> float64, shape (n_heads, n_tails).
+        """
         right = np.zeros(
             (len(self._present), len(block.heads), block.tails.stop - block.tails.start), np.int64
         )
@@ -98,7 +110,20 @@ class Classes(SubsetProblem):
         return 1 / self.support[self._present] / len(self._present)
 
     def exact(self, subsets: Ints, metric: str) -> tuple[list[Any], Floats]:
-        """Numbers that order subsets of one size, and their scores: whole but for macro F1."""
+        """Numbers that order subsets of one size, and their scores: whole but for macro F1.
+
+        Parameters
+        ----------
+        subsets : int64, shape (q, k)
+            Members of q subsets.
+        metric : str
+
+        Returns
+        -------
+        keys : list
+            The higher, the better; equal where scores are equal.
+        scores : float64, shape (q,)
+        """
         if metric == MACRO_F1:
             values = metrics.scores_of(self._confusions.of(subsets))[metric]
             return np.round(values, F1_DIGITS).tolist(), values
@@ -113,7 +138,17 @@ class Classes(SubsetProblem):
         return keys, metrics.scores_of(matrices)[metric]
 
     def right(self, subsets: Ints) -> Ints:
-        """Right rows of each class that occurs, exactly: shape (q, k) -> (q, n_present)."""
+        """Right rows of each class that occurs, exactly: shape (q, k) -> (q, n_present).
+
+        Parameters
+        ----------
+        subsets : int64, shape (q, k)
+            Members of q subsets.
+
+        Returns
+        -------
+        int64, shape (q, n_present)
+        """
         result = np.empty((len(subsets), len(self._present)), np.int64)
         step = max(1, _TABLE_BYTES // 64 // len(self.truth) // self.n_labels)
         for start in range(0, len(subsets), step):

@@ -37,7 +37,17 @@ class Concordance:
         self._sizes = np.diag(self._within) + self._shift**2
 
     def of(self, subsets: Ints) -> Floats:
-        """CCC of subsets of one size, shape (q, k), within `fusion.subsets.search.NEAR`."""
+        """CCC of subsets of one size, shape (q, k), within `fusion.subsets.search.NEAR`.
+
+        Parameters
+        ----------
+        subsets : int64, shape (q, k)
+            Members of q subsets.
+
+        Returns
+        -------
+        float64, shape (q,)
+        """
         k = subsets.shape[1]
         result = np.empty(len(subsets))
         step = max(1, _AT_ONCE // (k * k))

@@ -57,7 +57,18 @@ class Confusions:
             self._votes = (said[:, :, None] == np.arange(self.n_labels)).astype(np.float64)
 
     def of(self, subsets: Ints) -> Ints:
-        """Confusion matrices of subsets of one size: (q, k) -> (q, n_labels, n_labels)."""
+        """Confusion matrices of subsets of one size: (q, k) -> (q, n_labels, n_labels).
+
+        Parameters
+        ----------
+        subsets : int64, shape (q, k)
+            Members of q subsets.
+
+        Returns
+        -------
+        int64, shape (q, n_labels, n_labels)
+            Rows are the truth, columns what is said.
+        """
         n = len(self.truth)
         result = np.empty((len(subsets), self.n_labels, self.n_labels), np.int64)
         step = max(1, _BYTES // (8 * n * self.n_labels))

@@ -113,6 +113,19 @@ class SubsetParts:
         """Sums of the heads on top of `start`: (..., n_members, n) -> (..., n_heads, n).
 
         Heads that follow each other share their first members, and the sum of these.
+
+        Parameters
+        ----------
+        values : shape (..., n_members, n)
+        heads : int64, shape (n_heads, head_size)
+            Members.
+        start : int
+            Stands in every sum.
+
+        Returns
+        -------
+        shape (..., n_heads, n)
+            Of the type of `values`, which has to hold the sums.
         """
         *outer, _, n = values.shape
         sums = np.empty((*outer, len(heads), n), values.dtype)

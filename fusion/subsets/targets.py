@@ -70,7 +70,19 @@ class Shares(SubsetProblem):
         self._tables = [self.parts.table(target.units) for target in self._targets if self.binned]
 
     def screen(self, block: SubsetBlock, known: Mapping[str, float]) -> dict[str, Floats]:
-        """Bounds from above of the means over targets: shape (n_heads, n_tails)."""
+        """Bounds from above of the means over targets: shape (n_heads, n_tails).
+
+        Parameters
+        ----------
+        block : SubsetBlock
+        known : mapping
+            Metric -> the highest score so far: bounds below it are left as they are.
+
+        Returns
+        -------
+        dict
+            Metric -> float64, shape (n_heads, n_tails).
+        """
         masks = self.parts.masks(block)
         size = block.heads.shape[1] + len(self.parts.tails[block.tails.start])
         subsets = members_of(masks.ravel(), self.n_members, size)
@@ -110,7 +122,18 @@ class Shares(SubsetProblem):
             left, step = left[step:], 2 * step
 
     def scores(self, subsets: Ints, metric: str) -> Floats:
-        """Scores of subsets of one size, shape (q, k), within `NEAR`."""
+        """Scores of subsets of one size, shape (q, k), within `NEAR`.
+
+        Parameters
+        ----------
+        subsets : int64, shape (q, k)
+            Members of q subsets.
+        metric : str
+
+        Returns
+        -------
+        float64, shape (q,)
+        """
         if metric == "ccc":
             return np.mean([target.of(subsets) for target in self._concordances], axis=0)
         total = np.zeros(len(subsets))

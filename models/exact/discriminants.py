@@ -39,6 +39,12 @@ LOST = "covariances that the shrinkage leaves singular; fitted by scikit-learn"
 def obstacle(estimator: LinearDiscriminantAnalysis, n_rows: int = 0) -> str:
     """Why a head is left to scikit-learn; empty where it shares a covariance.
 
+    Parameters
+    ----------
+    estimator : LinearDiscriminantAnalysis
+    n_rows : int
+        Any number goes.
+
     Examples
     --------
     >>> obstacle(LinearDiscriminantAnalysis(solver="lsqr"))
@@ -223,6 +229,20 @@ def fitted(
     """scikit-learn's estimator with the solution set, as if it had been fitted.
 
     It has no `covariance_`, which predictions do not need and which is by far the largest part.
+
+    Parameters
+    ----------
+    head : LinearDiscriminantAnalysis
+        Its parameters count.
+    side : Side
+        The training rows.
+    found : Discriminant
+        A row a class.
+
+    Returns
+    -------
+    LinearDiscriminantAnalysis
+        Of two classes with one row, as scikit-learn has it.
     """
     result = clone(head)
     result.classes_, result.priors_, result.means_ = side.classes, side.priors, side.means

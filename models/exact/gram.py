@@ -147,7 +147,12 @@ class RowPart:
 
     @cached_property
     def steering(self) -> NDArray[np.float32]:
-        """x^ of all rows in float32: a copy, made when it is first asked for."""
+        """x^ of all rows in float32: a copy, made when it is first asked for.
+
+        Returns
+        -------
+        float32, shape (n, n_columns)
+        """
         copy = np.empty((self.n, self.base.X.shape[1]), dtype=np.float32)
 
         def fill(rows: slice) -> None:
@@ -187,7 +192,14 @@ class Sums:
     high: Matrix
 
     def add(self, other: Sums, sign: int = 1) -> None:
-        """Add the sums of other rows, or take them off; what is taken off leaves the range."""
+        """Add the sums of other rows, or take them off; what is taken off leaves the range.
+
+        Parameters
+        ----------
+        other : Sums
+        sign : {1, -1}
+            -1 takes off; `low` and `high` then stay those of all.
+        """
         self.n += sign * other.n
         for name in ("gram", "total", "cross", "truth"):
             mine, theirs = getattr(self, name), getattr(other, name)
@@ -218,6 +230,11 @@ def sums(part: RowPart, Y: Matrix, weights: Matrix | None = None) -> Sums:
     Y : float64, shape (n, n_targets)
         Truths of the rows of the part.
     weights : float64, shape (n,), optional
+
+    Returns
+    -------
+    Sums
+        The Gram matrix is of float32 products, its diagonal float64.
     """
 
     def over(rows: slice) -> tuple[Any, ...]:
@@ -400,6 +417,11 @@ class Scaled:
         ----------
         shifts : sequence of float, or None
             All that tau can be, where they are known: few are cheaper than all.
+
+        Returns
+        -------
+        callable
+            R, shape (width, k), and tau, shape (k,) -> shape (width, k).
         """
         gram = self.gram()
         if shifts is not None and len(shifts) <= FEW:
@@ -500,7 +522,17 @@ class Scaled:
         return V[:d], (self.intercept * V[d] if self.intercept else np.zeros(V.shape[1]))
 
     def predict(self, part: RowPart, V: Matrix) -> Matrix:
-        """Z V of the rows of another part of the same base, float64, shape (n, k)."""
+        """Z V of the rows of another part of the same base, float64, shape (n, k).
+
+        Parameters
+        ----------
+        part : RowPart
+        V : float64, shape (width, k)
+
+        Returns
+        -------
+        float64, shape (n, k)
+        """
         U, shift = self._lift(V)
         values = np.empty((part.n, V.shape[1]))
 

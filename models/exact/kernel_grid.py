@@ -40,6 +40,12 @@ Matrix = NDArray[np.float64]
 def obstacle(estimator: Any, n_rows: int) -> str:
     """Why a head of a problem of `n_rows` is left to scikit-learn; empty where kernels are shared.
 
+    Parameters
+    ----------
+    estimator : SVC or SVR
+    n_rows : int
+        Of the problem.
+
     Examples
     --------
     >>> obstacle(SVC(kernel="poly"), 100)

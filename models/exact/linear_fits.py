@@ -123,6 +123,10 @@ class _Solved:
 def obstacle(estimator: Any) -> str:
     """Why one of `HEADS` is left to scikit-learn; empty where it has an exact path.
 
+    Parameters
+    ----------
+    estimator : instance of one of `HEADS`
+
     Examples
     --------
     >>> from sklearn.svm import LinearSVC

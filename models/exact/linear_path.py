@@ -163,6 +163,11 @@ def solve(
     measured : bool
         Whether `gap` has to be that of the end; else of ridge regression it is that before the last
         step, and a pass over the rows is saved.
+
+    Returns
+    -------
+    Solution
+        A column each, in the order of `columns`.
     """
     shifts = sorted(set((2 * columns.C).tolist())) if columns.ridge else None
     inverse = operator.inverse(shifts)
@@ -725,6 +730,16 @@ class LinearPathSVR(RegressorMixin, _LinearPath):
         X : float32 or float64, shape (n, n_columns)
         y : float, shape (n,) or (n, n_targets)
         sample_weight : float, shape (n,), optional
+
+        Returns
+        -------
+        self
+            `coef_` has shape (n_columns,) or (n_targets, n_columns).
+
+        Raises
+        ------
+        ValueError
+            `loss`, `epsilon` or another parameter is none that it takes.
         """
         self._check(("epsilon_insensitive", "squared_epsilon_insensitive"))
         if not self.epsilon >= 0:
@@ -810,6 +825,16 @@ class LinearPathSVC(ClassifierMixin, _LinearPath):
         X : float32 or float64, shape (n, n_columns)
         y : shape (n,)
         sample_weight : float, shape (n,), optional
+
+        Returns
+        -------
+        self
+            `coef_` has a row a class; of two classes one row.
+
+        Raises
+        ------
+        ValueError
+            There is one class, or a parameter is none that it takes.
         """
         self._check(("hinge", "squared_hinge"))
         X, y = validate_data(self, X, y, dtype=(np.float64, np.float32))

@@ -67,6 +67,10 @@ class CosineNeighbours(ClassifierMixin, BaseEstimator):
         X : float, shape (n, n_columns)
         y : shape (n,)
 
+        Returns
+        -------
+        self
+
         Raises
         ------
         ValueError

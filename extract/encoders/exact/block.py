@@ -86,6 +86,10 @@ class Block(nn.Module):
         layout : Packing
         position_bias : sequence of Tensor, optional
             One a run, shape (n_heads, n_frames, n_frames): of wavlm.
+
+        Returns
+        -------
+        Tensor, shape (n_frames of all rows, hidden)
         """
         if self.norm_first:
             states = states + self._attention(self.norms[0](states), layout, position_bias)

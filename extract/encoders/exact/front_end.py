@@ -84,6 +84,12 @@ class FrontEnd(nn.Module):
         windows : float32 Tensor, shape (n_rows, n_windows, n_inputs)
         own : bool Tensor, shape (n_rows, n_windows), optional
             Windows that lie in the row's audio; default all.
+
+        Returns
+        -------
+        FoldedConvolution or None
+            The mean window of each row, float32, and the first convolution with the norm's scale in
+            it, in the type of the weights.
         """
         norm = self.group_norm
         if norm is None:

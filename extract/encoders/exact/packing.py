@@ -56,6 +56,16 @@ class Packing(NamedTuple):
 def equal_runs(n_frames: Sequence[int]) -> tuple[EqualRows, ...]:
     """Runs of rows that are sorted by length.
 
+    Parameters
+    ----------
+    n_frames : sequence of int
+        Of each row, longest first.
+
+    Returns
+    -------
+    tuple of EqualRows
+        A run for each length; `first` counts frames, not rows.
+
     Examples
     --------
     >>> equal_runs([5, 5, 3])
@@ -83,7 +93,21 @@ def uploaded(values: np.ndarray, device: torch.device) -> torch.Tensor:
 def waveforms(
     pieces: Sequence[np.ndarray], length: int, device: torch.device, padding: float = 0
 ) -> torch.Tensor:
-    """Rows with zeros, or `padding`, behind their samples, float32, shape (n_pieces, length)."""
+    """Rows with zeros, or `padding`, behind their samples, float32, shape (n_pieces, length).
+
+    Parameters
+    ----------
+    pieces : sequence of float32 arrays, shape (n_samples,)
+    length : int
+        Samples of a row, at least those of the longest piece.
+    device : torch.device
+    padding : float
+        What stands behind the samples.
+
+    Returns
+    -------
+    float32 Tensor, shape (n_pieces, length)
+    """
     on_cuda = device.type == "cuda"
     rows = torch.empty(len(pieces), length, dtype=torch.float32, pin_memory=on_cuda)
     for row, piece in zip(rows.numpy(), pieces, strict=True):

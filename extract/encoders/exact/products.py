@@ -29,6 +29,18 @@ def linear(
 
     In float32 on a CPU it goes through oneDNN where PyTorch has it: the library that PyTorch takes
     otherwise, MKL, is slow on some makers' processors. `torch.compile` makes its own choice.
+
+    Parameters
+    ----------
+    states : Tensor, shape (..., n_inputs)
+    weight : Tensor, shape (n_outputs, n_inputs)
+    bias : Tensor, shape (n_outputs,), optional
+    with_gelu : bool
+        Apply the exact GELU, in place where that is another step.
+
+    Returns
+    -------
+    Tensor, shape (..., n_outputs)
     """
     on_cpu = states.device.type == "cpu" and states.dtype == torch.float32
     # For a weight with gaps between its rows oneDNN has a plain loop, hundreds of times as slow.
@@ -102,7 +114,17 @@ class GroupedProducts(nn.Module):
         self.bias = frozen(weight.new_zeros(len(weight)) if bias is None else bias)
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
-        """Map (n_rows, hidden, n_frames) to the convolution's (n_rows, hidden, n_frames_out)."""
+        """Map (n_rows, hidden, n_frames) to the convolution's (n_rows, hidden, n_frames_out).
+
+        Parameters
+        ----------
+        states : Tensor, shape (n_rows, hidden, n_frames)
+
+        Returns
+        -------
+        Tensor, shape (n_rows, hidden, n_frames_out)
+            n_frames_out is n_frames + 2 padding - kernel + 1.
+        """
         n_rows, hidden, n_frames = states.shape
         n_out = n_frames + 2 * self.padding - self.kernel + 1
         n_blocks = -(-n_out // BLOCK)

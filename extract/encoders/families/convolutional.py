@@ -68,7 +68,20 @@ class Convolutional(Family):
         self.name = name
 
     def geometry(self, where: str, config: Values, settings: Values) -> Geometry:
-        """Frames of the convolutions that config.json lists."""
+        """Frames of the convolutions that config.json lists.
+
+        Parameters
+        ----------
+        where : str
+            What errors call the checkpoint.
+        config, settings : mapping
+            Of config.json; of the feature extractor, which changes nothing here.
+
+        Returns
+        -------
+        Geometry
+            All in samples at 16 kHz.
+        """
         kernels, strides = _convolutions(where, config)
         # A frame sees the kernel of the first layer, widened by every later one.
         min_samples, stride = 1, 1
@@ -89,7 +102,19 @@ class Convolutional(Family):
         return scaled
 
     def sizes(self, config: Values, hidden_size: int, n_layers: int) -> Sizes:
-        """Sizes by the names of transformers' configuration."""
+        """Sizes by the names of transformers' configuration.
+
+        Parameters
+        ----------
+        config : mapping
+            Of config.json; what it leaves out is as in transformers' configuration.
+        hidden_size, n_layers : int
+            As they were checked.
+
+        Returns
+        -------
+        Sizes
+        """
         return Sizes(
             hidden_size=hidden_size,
             n_layers=n_layers,
@@ -215,6 +240,12 @@ class ConvolutionalForward:
             Whether the convolutions run on each file alone.
         max_runs : float
             Lengths up to which frames are packed; more are padded.
+
+        Returns
+        -------
+        states : Tensor, shape (n_frames of all rows, hidden)
+        layout : Packing
+            Where each piece's frames lie in them.
         """
         import torch
 

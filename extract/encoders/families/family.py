@@ -91,7 +91,25 @@ class Forward(Protocol):
         file_by_file: bool,
         max_runs: float,
     ) -> tuple[torch.Tensor, Packing]:
-        """What enters the first block; pieces are sorted by length, longest first."""
+        """What enters the first block; pieces are sorted by length, longest first.
+
+        Parameters
+        ----------
+        pieces : sequence of float32 arrays, shape (n_samples,)
+            Sorted by length, longest first.
+        n_frames : sequence of int
+            Of each piece.
+        file_by_file : bool
+            Whether what comes before the blocks runs on each piece alone.
+        max_runs : float
+            Different lengths up to which frames are packed; more are padded.
+
+        Returns
+        -------
+        states : Tensor, shape (n_frames of all rows, hidden)
+        layout : Packing
+            Where each piece's frames lie in them.
+        """
 
     def position_biases(self, layout: Packing) -> list[torch.Tensor]:
         """One a run; none for most families."""

@@ -114,7 +114,20 @@ class Whisper(Family):
         return "log-mel (whisper)"
 
     def sizes(self, config: Values, hidden_size: int, n_layers: int) -> Sizes:
-        """Sizes by the names of transformers' configuration."""
+        """Sizes by the names of transformers' configuration.
+
+        Parameters
+        ----------
+        config : mapping
+            Of config.json; what it leaves out is as in transformers' configuration.
+        hidden_size, n_layers : int
+            As they were checked.
+
+        Returns
+        -------
+        Sizes
+            `fixed_s` is 30: the encoder computes as much for every piece.
+        """
         return Sizes(
             hidden_size=hidden_size,
             n_layers=n_layers,
@@ -138,7 +151,18 @@ class Whisper(Family):
         return model
 
     def misfit(self, model: Any, extractor: Any) -> str:
-        """Spectra of other bands than the encoder takes."""
+        """Spectra of other bands than the encoder takes.
+
+        Parameters
+        ----------
+        model : transformers' encoder
+        extractor : WhisperFeatureExtractor
+
+        Returns
+        -------
+        str
+            What does not go together; empty where all does.
+        """
         if extractor.feature_size == model.config.num_mel_bins:
             return ""
         return (
@@ -180,7 +204,24 @@ class WhisperForward:
         file_by_file: bool,
         max_runs: float,
     ) -> tuple[torch.Tensor, Packing]:
-        """What enters the first block: 1,500 positions a piece, however they are batched."""
+        """What enters the first block: 1,500 positions a piece, however they are batched.
+
+        Parameters
+        ----------
+        pieces : sequence of float32 arrays, shape (n_samples,)
+            At most 30 s each.
+        n_frames : sequence of int
+            Positions of each piece that count for the mean.
+        file_by_file : bool
+        max_runs : float
+            Of no effect: all pieces have one length.
+
+        Returns
+        -------
+        states : Tensor, shape (n_pieces x n_positions, hidden)
+        layout : Packing
+            One run.
+        """
         from torch.nn.functional import gelu
 
         from extract.encoders.exact.packing import EqualRows, Packing, uploaded
@@ -201,7 +242,16 @@ class WhisperForward:
         return self.device_mel(pieces).to(self._dtype)
 
     def device_mel(self, pieces: Sequence[np.ndarray]) -> torch.Tensor:
-        """The extractor's spectrum on the device, float32: its own hands it back to the CPU."""
+        """The extractor's spectrum on the device, float32: its own hands it back to the CPU.
+
+        Parameters
+        ----------
+        pieces : sequence of float32 arrays, shape (n_samples,)
+
+        Returns
+        -------
+        float32 Tensor, shape (n_pieces, n_mels, n_steps)
+        """
         import torch
 
         from extract.encoders.exact.packing import waveforms

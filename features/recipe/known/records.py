@@ -28,6 +28,16 @@ R = TypeVar("R", bound=KnownRecord)
 def by_key(records: Iterable[R]) -> Mapping[str, R]:
     """Records by their keys, in their order.
 
+    Parameters
+    ----------
+    records : iterable
+        Each with `key` and `tasks`.
+
+    Returns
+    -------
+    mapping
+        Cannot be changed.
+
     Raises
     ------
     ValueError
