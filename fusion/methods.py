@@ -181,7 +181,6 @@ METHODS: Mapping[str, Callable[[Floats], Floats]] = MappingProxyType(
         "rank-mean": borda,
         "product": product,
         "max": of_probabilities(lambda values: np.asarray(values.max(axis=0))),
-        "min": of_probabilities(lambda values: np.asarray(values.min(axis=0))),
         "logit-sum": logit_sum,
         "vote": vote,
     }

@@ -70,16 +70,6 @@ def test_votes_by_hand() -> None:
     assert np.isnan(found[3, 1])
 
 
-def test_least_probability_by_hand() -> None:
-    # 0.9, 0.1 of one and 0.3, 0.7 of the other: the least are 0.3 and 0.1.
-    members = {
-        name: classes([np.log([p, 1 - p]).tolist()]) for name, p in (("one", 0.9), ("two", 0.3))
-    }
-    fused, _ = combine(members, spec("min"))
-    assert fused[["score_a", "score_b"]].to_numpy()[0] == pytest.approx([0.75, 0.25])
-    assert fused["pred"].tolist() == ["a"]
-
-
 def test_vote_equals_counting_with_ties_by_sum(rng: np.random.Generator) -> None:
     scores = rng.normal(size=(5, 400, 4))
     total, winners = logit_sum(scores), []

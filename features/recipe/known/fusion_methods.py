@@ -46,7 +46,6 @@ FUSION_METHODS = by_key(
         FusionMethod("rank-mean", TASKS, "mean ranks", learns=True, calibrates=False),
         FusionMethod("product", _CLASSES, "probability"),
         FusionMethod("max", _CLASSES, "probability"),
-        FusionMethod("min", _CLASSES, "probability"),
         FusionMethod("logit-sum", _CLASSES, "score", of_subsets=True),
         FusionMethod("vote", _CLASSES, "votes", calibrates=False, of_subsets=True),
         FusionMethod("nnls", TASKS, "share", learns=True),
