@@ -10,6 +10,8 @@ import pytest
 
 from evaluate.metrics import metrics
 from evaluate.statistics import resampling as intervals
+from features.recipe.known.metrics import METRICS
+from features.recipe.known.records import of_task
 
 N = 40
 
@@ -58,14 +60,15 @@ def test_classification_equals_the_metrics_of_the_resampled_rows(rng: np.random.
     lacked = 0
     for b in range(60):
         rows = resampled_rows(drawn, b)
-        for name in metrics.CLASSIFICATION:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                value = getattr(metrics, name)(truth[rows], prediction[rows], labels)
-            whole = name == "wa" or set(truth[rows]) == set(truth)
-            wanted = value if whole else np.nan
+        matrix = metrics.confusion(truth[rows], prediction[rows], labels)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            values = metrics.classification_scores(matrix)
+        for metric in map(METRICS.__getitem__, of_task(METRICS, "classification")):
+            whole = not metric.over_classes or set(truth[rows]) == set(truth)
+            wanted = values[metric.field] if whole else np.nan
             lacked += not whole
-            assert found[name][b] == pytest.approx(wanted, abs=1e-12, nan_ok=True)
+            assert found[metric.field][b] == pytest.approx(wanted, abs=1e-12, nan_ok=True)
     assert 0 < lacked < 120
 
 
