@@ -345,7 +345,7 @@ def per_class(matrix: NDArray[np.int64], labels: Sequence[str]) -> dict[str, dic
 
 
 def classification_scores(matrix: NDArray[np.int64]) -> dict[str, float]:
-    """UAR, WA, macro F1, kappa of one confusion matrix; warns where classes have no true sample."""
+    """UAR, WA and macro F1 of one confusion matrix; warns where classes have no true sample."""
     absent = int((matrix.sum(axis=1) == 0).sum())
     if absent:
         _warn(f"{absent} of {len(matrix)} classes have no true sample; left out of the UAR")
@@ -353,7 +353,7 @@ def classification_scores(matrix: NDArray[np.int64]) -> dict[str, float]:
 
 
 def scores_of(matrices: NDArray[Any]) -> dict[str, Floats]:
-    """UAR, WA, macro F1 and kappa of stacked confusion matrices, without warnings.
+    """UAR, WA and macro F1 of stacked confusion matrices, without warnings.
 
     Parameters
     ----------
@@ -369,15 +369,7 @@ def scores_of(matrices: NDArray[Any]) -> dict[str, Floats]:
         "uar": _mean_of_known(parts["recall"]),
         "wa": _divide(right, matrices.sum(axis=(-2, -1))),
         "macro_f1": _mean_of_known(parts["f1"]),
-        "kappa": _kappa(matrices),
     }
-
-
-def _kappa(matrices: NDArray[Any]) -> Floats:
-    """Cohen's kappa: agreement beyond chance; NaN where chance alone agrees everywhere."""
-    n = matrices.sum(axis=(-2, -1), dtype=np.float64)
-    by_chance = (matrices.sum(axis=-1) * matrices.sum(axis=-2)).sum(axis=-1)
-    return _divide(np.trace(matrices, axis1=-2, axis2=-1) * n - by_chance, n**2 - by_chance)
 
 
 def _class_scores(matrices: NDArray[Any]) -> dict[str, Floats]:

@@ -156,15 +156,6 @@ def test_classification_equals_scikit_learn(seed: int, occurring: tuple[str, ...
         )
 
 
-def test_kappa_by_hand_and_by_scikit_learn(rng: np.random.Generator) -> None:
-    # 6 of 10 are right; by chance (5 * 3 + 5 * 7) / 10**2 = 0.5 would be.
-    assert metrics.scores_of(np.array([[2, 3], [1, 4]]))["kappa"] == pytest.approx(0.1 / 0.5)
-    assert np.isnan(metrics.scores_of(np.array([[7, 0], [0, 0]]))["kappa"])
-    truth, prediction = rng.choice(LABELS, 60), rng.choice(LABELS[:3], 60)
-    found = metrics.scores_of(metrics.confusion(truth, prediction, LABELS))["kappa"]
-    assert found == pytest.approx(oracle.cohen_kappa_score(truth, prediction), abs=1e-12)
-
-
 def test_the_perfect_prediction_scores_one() -> None:
     truth = np.array(LABELS * 3)
     assert metrics.uar(truth, truth, LABELS) == metrics.wa(truth, truth, LABELS) == 1

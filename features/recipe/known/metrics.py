@@ -77,7 +77,6 @@ METRICS = by_key(
         Metric("wa", CLASSIFICATION, "WA", 0, 1, select="wa", shown=True, of_subsets=True),
         Metric("macro-f1", CLASSIFICATION, "macro F1", 0, 1, over_classes=True, select="macro-f1",
                of_subsets=True),
-        Metric("kappa", CLASSIFICATION, "Cohen's kappa", -1, 1),
     ]
 )  # fmt: skip
 
