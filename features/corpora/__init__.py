@@ -22,7 +22,6 @@ from features.common.text import clean, clean_all
 from features.common.walk import existing
 from features.corpora.audformat_database import AUDFORMAT
 from features.corpora.base import Corpus, Reading, refuse_duplicates
-from features.corpora.calls import CALLS
 from features.corpora.crema_d import CREMA_D
 from features.corpora.demo import DEMO
 from features.corpora.ema import EMA
@@ -63,7 +62,7 @@ def _registry(records: Iterable[Corpus]) -> dict[str, Corpus]:
 CORPORA = _registry(
     [
         *(HUME_PROSODY, EMODB, TUREV_DB),
-        *(RAVDESS, TESS, SAVEE, EMOVO, JTES, EMA, ENTERFACE, CALLS),
+        *(RAVDESS, TESS, SAVEE, EMOVO, JTES, EMA, ENTERFACE),
         *(CREMA_D, IEMOCAP, MSP_PODCAST),
         *(DEMO, MANIFEST, AUDFORMAT),
     ]

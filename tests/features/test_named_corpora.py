@@ -13,7 +13,7 @@ from features.corpora import CORPORA, read_corpus
 from features.corpora.ema import SENTENCES_AB, SENTENCES_JN_LS
 from tests.conftest import SHARED_DATA
 
-NAMED = ("ravdess", "tess", "savee", "emovo", "jtes", "ema", "enterface", "calls")
+NAMED = ("ravdess", "tess", "savee", "emovo", "jtes", "ema", "enterface")
 EMOBOX = {
     "angry", "happy", "sad", "neutral", "surprise", "fear", "disgust", "calm", "boredom",
     "contempt", "other",
@@ -72,7 +72,6 @@ SAMPLES = {
     "emovo": ("EMOVO/f1/dis-f1-b1", "EMOVO/m3/tri-m3-d2"),
     "jtes": ("wav/f01/ang/f01_ang_01", "wav/m01/joy/m01_joy_50"),
     "ema": ("ab/Wavfiles/4emo_ab_angry_01_001", "jn/Wavfiles/4emo_jn_happy_33"),
-    "calls": ("w1/fear/w1-s2", "m3/neutral/m3-s5"),
     "enterface": ("subject 1/anger/sentence 1/s1_an_1", "subject 2/fear/sentence 3/s2_fe_3"),
 }
 
@@ -168,19 +167,6 @@ def test_ravdess_as_published(tmp_path: Path) -> None:
         utterance: label.capitalize() for utterance, label in rows(table, "utterance", "emotion")
     }
     assert told == {stem: one["label"] for stem, one in published.items()}
-
-
-# Calls
-
-
-def test_calls_as_published(tmp_path: Path) -> None:
-    speakers, sentences = ("w1", "w2", "w3", "m1", "m2", "m3"), range(1, 6)
-    for speaker, emotion, i in product(speakers, ("anger", "fear", "neutral"), sentences):
-        touch(tmp_path, f"{speaker}/{emotion}/{speaker}-s{i}.wav")
-    table = read_corpus("calls", tmp_path, strict_counts=True)
-    assert table.findings == []
-    columns = ("path", "speaker", "gender", "sentence", "emotion")
-    assert ("w1/fear/w1-s2.wav", "w1", "female", "s2", "fear") in rows(table, *columns)
 
 
 # TESS
