@@ -69,7 +69,7 @@ where = --stores "$(STORES)" --runs "$(RUNS)"
 # `exec` in recipes: a command is make's own child, and a SIGTERM to make reaches it.
 .DEFAULT_GOAL := help
 .PHONY: help demo plan fetch extract lint-split train layers fuse score report compare predict reproduce \
-	submission status corpora test test-all lint bench fuzz clean
+	submission status test test-all lint bench fuzz clean
 .NOTPARALLEL:
 
 help:  ## this list
@@ -145,9 +145,6 @@ submission: $(READY)  ## OUT=file.csv [TEMPLATE=lab/test.csv]: test predictions 
 
 status: $(READY)  ## which stores of the recipe are complete
 	@exec "$(PY)" -m features status "$(RECIPE)" --stores "$(STORES)" $(some) $(if $(MODEL),--model "$(MODEL)")
-
-corpora: $(READY)  ## what is known of each corpus, and where to get it [CORPUS=a,b]
-	@exec "$(PY)" -m features corpora $(subst $(comma), ,$(CORPUS))
 
 test: $(READY)  ## the tests that are quick and need no processes of their own (under five minutes)
 	exec "$(PY)" -m pytest -q -m "not process and not browser and not slow"

@@ -187,15 +187,6 @@ def test_a_variable_that_is_missing_is_named(tmp_path: Path, words: list[str], s
     assert "usage:" not in done.stdout
 
 
-def test_corpora_are_told_by_name(tmp_path: Path) -> None:
-    done = make(tmp_path, "corpora", "CORPUS=tess,emovo")
-    assert done.returncode == 0
-    assert "LREC, pp. 3501-3504" in done.stdout
-    assert "SP2/E8H2MF" in done.stdout
-    assert "IEMOCAP" not in done.stdout
-    assert make(tmp_path, "corpora", "CORPUS=emvo").returncode == 2
-
-
 def test_without_the_corpus_make_says_what_is_missing(tmp_path: Path) -> None:
     done = make(tmp_path, "extract", "MODEL=xlsr-1b")
     assert done.returncode == 2  # make's own code for a recipe line that failed
@@ -224,7 +215,6 @@ def test_help_lists_every_target() -> None:
         "reproduce",
         "submission",
         "status",
-        "corpora",
         "test",
         "test-all",
         "lint",
