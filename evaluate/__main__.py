@@ -117,10 +117,10 @@ def submission(args: argparse.Namespace) -> None:
     recipe = recipe_of(args)
     system = system_of(recipe, args.fusion, args.member)
     predicted = read_predicted(recipe, system, args.runs, args.stores)
-    frame = submission(predicted, args.template)
-    write_csv(args.to, frame)
+    rows = submission(predicted, args.template)
+    write_csv(args.to, rows)
     against = f"the files of {args.template}" if args.template else "not compared with a template"
-    sizes = f"{counted(len(frame), 'file')}, {counted(len(frame.columns) - 1, 'target')}"
+    sizes = f"{counted(len(rows), 'file')}, {counted(len(rows.columns) - 1, 'target')}"
     print(f"{args.to}: {sizes}, {against}")
     for path in write_authors(predicted, args.predictions) if args.predictions else []:
         print(path)

@@ -44,18 +44,18 @@ class Predicted:
 
     Attributes
     ----------
-    frame : DataFrame
+    predictions : DataFrame
         As `predictions.csv`, with `path` and, below the folder that all audio shares, `filename`.
     targets : tuple of str
         In the order of the label file.
     """
 
-    frame: pd.DataFrame
+    predictions: pd.DataFrame
     targets: tuple[str, ...]
 
     def part(self, partition: str) -> pd.DataFrame:
         """The rows of a partition, sorted by file name."""
-        rows = self.frame[self.frame["partition"] == partition]
+        rows = self.predictions[self.predictions["partition"] == partition]
         return rows.sort_values(FILE_NAME, kind="stable", ignore_index=True)
 
 
@@ -78,7 +78,7 @@ def read_predicted(recipe: Recipe, system: System, folder: Path, stores: Path) -
     finished_run(recipe, system.kind, system.name, folder)
     at = run_folder if system.kind == "model" else fusion_folder
     path = at(folder, recipe.name, system.name) / PREDICTIONS
-    frame = read_predictions(path)
+    rows = read_predictions(path)
     if recipe.target is not None or len(recipe.corpora) > 1:
         raise RunError(
             f"{recipe.path}: a submission has numbers of one corpus; this recipe predicts "
@@ -92,21 +92,21 @@ def read_predicted(recipe: Recipe, system: System, folder: Path, stores: Path) -
             f"{recipe.path}: a submission has all targets of {corpus}; the recipe lacks "
             f"{', '.join(lacking)}"
         )
-    tested = frame.loc[frame["partition"] == TEST, "utterance"]
+    tested = rows.loc[rows["partition"] == TEST, "utterance"]
     if tested.empty or tested.duplicated().any():
         what = "no row" if tested.empty else "rows of several folds for one utterance"
         raise RunError(f"{path}: {what} in the partition '{TEST}'; nothing to submit")
     paths = table.rows.set_index("utterance")["path"]
-    unknown = frame.loc[~frame["utterance"].isin(paths.index), "utterance"]
+    unknown = rows.loc[~rows["utterance"].isin(paths.index), "utterance"]
     if len(unknown):
         raise RunError(
             f"{path}: {counted(len(unknown), 'utterance is', 'utterances are')} not in the "
             f"table of {corpus} (first {unknown.iloc[0]}); train anew"
         )
     shared = os.path.commonpath([os.path.dirname(path) for path in paths])
-    own = frame["utterance"].map(paths)
+    own = rows["utterance"].map(paths)
     names = [PurePosixPath(path).relative_to(shared).as_posix() for path in own]
-    return Predicted(frame.assign(path=own, **{FILE_NAME: names}), table.targets)
+    return Predicted(rows.assign(path=own, **{FILE_NAME: names}), table.targets)
 
 
 def submission(predicted: Predicted, template: Path | None = None) -> pd.DataFrame:
@@ -204,13 +204,13 @@ def write_authors(predicted: Predicted, folder: Path) -> list[Path]:
     """Write `predictions.devel.csv` and `predictions.test.csv`, those that there are rows of."""
     written = []
     for partition in ("devel", TEST):
-        frame = as_authors(predicted, partition)
-        if len(frame):
+        rows = as_authors(predicted, partition)
+        if len(rows):
             written.append(folder / AUTHORS.format(partition))
-            write_csv(written[-1], frame)
+            write_csv(written[-1], rows)
     return written
 
 
-def write_csv(path: Path, frame: pd.DataFrame) -> None:
-    """Write a frame as it is, whole or not at all."""
-    write_text(path, frame.to_csv(index=False, lineterminator="\n"), RunError)
+def write_csv(path: Path, rows: pd.DataFrame) -> None:
+    """Write rows as they are, whole or not at all."""
+    write_text(path, rows.to_csv(index=False, lineterminator="\n"), RunError)

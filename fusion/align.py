@@ -27,7 +27,7 @@ class Aligned:
 
     Attributes
     ----------
-    frame : DataFrame
+    predictions : DataFrame
         The first member's predictions of these rows, in its order.
     stack : float64, shape (n_members, n, n_targets) or (n_members, n, n_labels)
     labels : tuple of str
@@ -36,7 +36,7 @@ class Aligned:
         Rows that some member has and another lacks.
     """
 
-    frame: pd.DataFrame
+    predictions: pd.DataFrame
     stack: Floats
     labels: tuple[str, ...]
     n_dropped: int
@@ -44,7 +44,7 @@ class Aligned:
     @property
     def columns(self) -> list[str]:
         """What is combined."""
-        return value_columns(self.frame)
+        return value_columns(self.predictions)
 
     @property
     def rows(self) -> StackedRows:
@@ -55,33 +55,35 @@ class Aligned:
         StackedRows
             Truths of classes are positions in `labels`, -1 where there is none.
         """
-        groups = speakers(self.frame)
+        groups = speakers(self.predictions)
         if self.labels:
             codes = {label: code for code, label in enumerate(self.labels)}
-            truth = np.array([codes.get(label, -1) for label in self.frame["true"]], dtype=np.int64)
+            truth = np.array(
+                [codes.get(label, -1) for label in self.predictions["true"]], dtype=np.int64
+            )
             return StackedRows(self.stack, truth, groups)
-        targets = predicted_targets(self.frame)
-        wanted = self.frame[[f"{target}_true" for target in targets]]
+        targets = predicted_targets(self.predictions)
+        wanted = self.predictions[[f"{target}_true" for target in targets]]
         return StackedRows(self.stack, wanted.to_numpy(np.float64), groups)
 
     def predicted(self, values: Floats) -> pd.DataFrame:
-        """The frame with combined values in the place of the first member's."""
-        frame = self.frame.copy()
-        frame[self.columns] = values
+        """The rows with combined values in the place of the first member's."""
+        rows = self.predictions.copy()
+        rows[self.columns] = values
         if self.labels:
             winners = np.nanargmax(values, axis=1)
-            frame["pred"] = np.asarray(self.labels, dtype=object)[winners]
-        return frame
+            rows["pred"] = np.asarray(self.labels, dtype=object)[winners]
+        return rows
 
 
 def align(
-    frames: Mapping[str, pd.DataFrame], missing: str = "error", where: str = "fusion"
+    predictions: Mapping[str, pd.DataFrame], missing: str = "error", where: str = "fusion"
 ) -> Aligned:
     """Bring the members' predictions to the same rows.
 
     Parameters
     ----------
-    frames : mapping
+    predictions : mapping
         Member -> predictions, as `evaluate.runs.predictions.read_predictions` gives them.
     missing : "error" or "drop"
         "drop" takes the rows that all members have.
@@ -98,17 +100,17 @@ def align(
     RunError
         Naming the member, the other one, and the first utterance.
     """
-    indexed = {member: frame.set_index(KEY) for member, frame in frames.items()}
+    indexed = {member: rows.set_index(KEY) for member, rows in predictions.items()}
     (first, reference), *others = indexed.items()
-    for member, frame in others:
-        if list(frame.columns) != list(reference.columns):
+    for member, rows in others:
+        if list(rows.columns) != list(reference.columns):
             raise RunError(
                 f"{where}: {first} and {member} predict different things: "
-                f"{', '.join(reference.columns)} and {', '.join(frame.columns)}"
+                f"{', '.join(reference.columns)} and {', '.join(rows.columns)}"
             )
     everywhere = functools.reduce(
         lambda shared, other: shared[shared.isin(other)],
-        (frame.index for frame in indexed.values()),
+        (rows.index for rows in indexed.values()),
     )
     n_dropped = len(
         functools.reduce(
@@ -118,13 +120,13 @@ def align(
     if n_dropped and missing == "error":
         raise RunError(f"{where}: {_lacking(indexed)}; train it anew, or set missing = 'drop'")
     if not len(everywhere):
-        raise RunError(f"{where}: no utterance that all of {', '.join(frames)} predict")
-    aligned = {member: frame.loc[everywhere] for member, frame in indexed.items()}
+        raise RunError(f"{where}: no utterance that all of {', '.join(predictions)} predict")
+    aligned = {member: rows.loc[everywhere] for member, rows in indexed.items()}
     reference = aligned[first]
     labels = predicted_labels(reference)
     truths = ["true"] if labels else [f"{target}_true" for target in predicted_targets(reference)]
-    for member, frame in list(aligned.items())[1:]:
-        ours, theirs = reference[truths].to_numpy(object), frame[truths].to_numpy(object)
+    for member, rows in list(aligned.items())[1:]:
+        ours, theirs = reference[truths].to_numpy(object), rows[truths].to_numpy(object)
         other = (ours != theirs) & ~(pd.isna(ours) & pd.isna(theirs))
         if other.any():
             row, column = np.argwhere(other)[0]
@@ -134,14 +136,14 @@ def align(
                 f"{theirs[row, column]!r}; train both anew"
             )
     columns = value_columns(reference)
-    stack = np.stack([frame[columns].to_numpy(np.float64) for frame in aligned.values()])
-    frame = reference.reset_index()[list(next(iter(frames.values())).columns)]
-    return Aligned(frame, stack, labels, n_dropped)
+    stack = np.stack([rows[columns].to_numpy(np.float64) for rows in aligned.values()])
+    rows = reference.reset_index()[list(next(iter(predictions.values())).columns)]
+    return Aligned(rows, stack, labels, n_dropped)
 
 
-def value_columns(frame: pd.DataFrame) -> list[str]:
+def value_columns(rows: pd.DataFrame) -> list[str]:
     """The columns of predictions that are combined."""
-    names = map(str, frame.columns)
+    names = map(str, rows.columns)
     return [name for name in names if name.startswith("score_") or name.endswith("_pred")]
 
 
@@ -152,9 +154,9 @@ def _name(key: tuple[str, ...]) -> str:
 
 def _lacking(indexed: Mapping[str, Any]) -> str:
     """Name the first member that lacks rows which another has, and some of the rows."""
-    for member, frame in indexed.items():
+    for member, predictions in indexed.items():
         for other, theirs in indexed.items():
-            rows = theirs.index[~theirs.index.isin(frame.index)]
+            rows = theirs.index[~theirs.index.isin(predictions.index)]
             if len(rows):
                 return f"{member} lacks {counted(len(rows), 'row')} of {other}: " + some(
                     [_name(key) for key in rows], 3

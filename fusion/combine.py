@@ -83,18 +83,18 @@ def fuse(
     start = time.monotonic()
     notes, aligned = [], {}
     for output in OUTPUTS:
-        frames = {
+        predictions = {
             member: read_predictions(run_folder(runs, recipe.name, member) / output)
             for member in spec.members
         }
-        aligned[output] = align(frames, spec.missing, f"fusion {name}: {output}")
+        aligned[output] = align(predictions, spec.missing, f"fusion {name}: {output}")
         if n_dropped := aligned[output].n_dropped:
             notes.append(f"{output}: {counted(n_dropped, 'row')} dropped that not every member has")
     combined, learned = _by_rule(aligned, spec, f"fusion {name}")
     (folder / "run.json").unlink(missing_ok=True)
     (folder / folders.SCORES).unlink(missing_ok=True)
-    for output, frame in combined.items():
-        write_predictions(folder / output, frame)
+    for output, rows in combined.items():
+        write_predictions(folder / output, rows)
     record = {
         "inputs": inputs,
         "stage": "fuse",
@@ -116,19 +116,19 @@ def fuse(
 
 
 def combine(
-    frames: Mapping[str, pd.DataFrame], spec: FusionSpec, where: str = "fusion"
+    predictions: Mapping[str, pd.DataFrame], spec: FusionSpec, where: str = "fusion"
 ) -> tuple[pd.DataFrame, int]:
     """Align the members' predictions and combine them by a method that learns nothing.
 
     Parameters
     ----------
-    frames, where
+    predictions, where
         As of `align`.
     spec : FusionSpec
 
     Returns
     -------
-    frame : DataFrame
+    rows : DataFrame
         Predictions, in the order of the first member's.
     n_dropped : int
         Rows that some member has and another lacks.
@@ -140,7 +140,7 @@ def combine(
     ValueError
         The method learns.
     """
-    aligned = align(frames, spec.missing, where)
+    aligned = align(predictions, spec.missing, where)
     method = fixed_method(spec, bool(aligned.labels))
     if method is None:
         raise ValueError(f"{spec.method} learns; got predictions to combine alone")
@@ -157,11 +157,11 @@ def _by_rule(
         return {name: rows.predicted(fixed(rows.stack)) for name, rows in aligned.items()}, {}
     values = {name: np.empty(rows.stack.shape[1:]) for name, rows in aligned.items()}
     learned = {}
-    key = pd.MultiIndex.from_frame(found.frame[["corpus", "utterance"]])
-    inner_key = pd.MultiIndex.from_frame(inner.frame[["corpus", "utterance"]])
-    for fold in found.frame["fold"].unique():
-        at = np.flatnonzero(found.frame["fold"] == fold)
-        of = np.flatnonzero(inner.frame["fold"] == fold)
+    key = pd.MultiIndex.from_frame(found.predictions[["corpus", "utterance"]])
+    inner_key = pd.MultiIndex.from_frame(inner.predictions[["corpus", "utterance"]])
+    for fold in found.predictions["fold"].unique():
+        at = np.flatnonzero(found.predictions["fold"] == fold)
+        of = np.flatnonzero(inner.predictions["fold"] == fold)
         rows = inner.rows.at(of)
         try:
             with threadpool_limits(1):  # small matrices: threads would wait for each other

@@ -98,7 +98,7 @@ def read_members(
         A member's predictions are missing, or its run or the audio has changed since; no file is
         common to all.
     """
-    frames = {}
+    predictions = {}
     for member in system.members:
         finished_run(recipe, "model", member, runs)
         folder = new_folder(runs, recipe.name, corpus, member)
@@ -108,8 +108,8 @@ def read_members(
                 f"{folder}: no predictions of {member} by the run and the audio as they are now; "
                 "`make predict` makes them (`python -m models predict`)"
             )
-        frames[member] = read_predictions(folder / PREDICTIONS)
-    return align(frames, "drop", f"predict {system.name}")
+        predictions[member] = read_predictions(folder / PREDICTIONS)
+    return align(predictions, "drop", f"predict {system.name}")
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ def rows_to_learn(
         )
 
     held_out = read(PREDICTIONS)
-    if len(set(held_out.frame["fold"])) > 1:
+    if len(set(held_out.predictions["fold"])) > 1:
         return held_out.rows, PREDICTIONS
     return read(INNER).rows, INNER
 

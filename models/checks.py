@@ -107,12 +107,12 @@ def odd_rows(recipe: Recipe, stores: Path) -> list[str]:
     wanted = [recipe.target] if recipe.target else list(recipe.targets)
     lines = []
     for corpus, table in tables.items():
-        frame, _ = select_rows(recipe, table, labels)
+        rows, _ = select_rows(recipe, table, labels)
         looked_at = [recipe.target] if recipe.target else []
         found = [
             *(finding for finding in table.findings if finding.kind in (SPELLINGS, SILENT_AUDIO)),
             *columns_near((*table.labels, *table.targets), wanted),
-            *oddities(frame, looked_at, table.corpus.get("reader", "")),
+            *oddities(rows, looked_at, table.corpus.get("reader", "")),
         ]
         lines += [f"{corpus}: {finding.text}" for finding in found]
     return lines

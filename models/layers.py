@@ -163,14 +163,14 @@ def assemble(folders: dict[int, Path], folder: Path) -> dict[str, Any]:
     for name in (PREDICTIONS, INNER):
         parts, order = [], None
         for layer, at in folders.items():
-            frame = read_predictions(at / name)
-            keys = pd.MultiIndex.from_frame(frame[["corpus", "utterance", "partition", "fold"]])
+            rows = read_predictions(at / name)
+            keys = pd.MultiIndex.from_frame(rows[["corpus", "utterance", "partition", "fold"]])
             order = keys if order is None else order
             if not keys.equals(order):
                 raise RunError(
                     f"{at / name}: other rows than those of the other layers; train anew"
                 )
-            parts.append(frame[frame["fold"].map(chosen) == layer])
+            parts.append(rows[rows["fold"].map(chosen) == layer])
         write_predictions(folder / name, pd.concat(parts).sort_index(kind="stable"))
     tables = []
     for layer, at in folders.items():

@@ -57,8 +57,8 @@ def prediction_rows(
         Its index is that of the rows.
     """
     part = rows.iloc[positions]
-    frame = part[["corpus", "utterance"]].assign(partition=partition, fold=fold)
-    frame["speaker"] = part["speaker"]
+    predictions = part[["corpus", "utterance"]].assign(partition=partition, fold=fold)
+    predictions["speaker"] = part["speaker"]
     truth = problem.y[positions]
     columns: dict[str, Any] = {}
     if problem.labels:
@@ -68,15 +68,15 @@ def prediction_rows(
     else:
         for i, target in enumerate(problem.names):
             columns[f"{target}_true"], columns[f"{target}_pred"] = truth[:, i], values[:, i]
-    return pd.concat([frame, pd.DataFrame(columns, index=frame.index)], axis=1)
+    return pd.concat([predictions, pd.DataFrame(columns, index=predictions.index)], axis=1)
 
 
-def write_sorted(path: Path, frames: Sequence[pd.DataFrame], order: Sequence[str]) -> None:
+def write_sorted(path: Path, predictions: Sequence[pd.DataFrame], order: Sequence[str]) -> None:
     """Write rows of predictions in an order of columns, and in it of the table's rows."""
-    frame = pd.concat(frames)
-    frame["_row"] = frame.index  # the position in the table: sorted by key
-    frame = frame.sort_values([*order, "_row"], kind="stable").drop(columns="_row")
-    write_predictions(path, frame)
+    rows = pd.concat(predictions)
+    rows["_row"] = rows.index  # the position in the table: sorted by key
+    rows = rows.sort_values([*order, "_row"], kind="stable").drop(columns="_row")
+    write_predictions(path, rows)
 
 
 def chosen_cells(choice: Choice, problem: Problem) -> list[dict[str, Any]]:

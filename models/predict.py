@@ -149,17 +149,17 @@ def predict(
             columns |= {f"{target}_true": np.nan, f"{target}_pred": values[:, i]}
     folder = new_folder(runs, recipe.name, corpus, member)
     (folder / "run.json").unlink(missing_ok=True)
-    frame = pd.concat(
+    rows = pd.concat(
         [
             features.rows[["corpus", "utterance"]],
             pd.DataFrame(columns, index=features.rows.index),
         ],
         axis=1,
     )
-    write_predictions(folder / PREDICTIONS, frame)
+    write_predictions(folder / PREDICTIONS, rows)
     inputs = new_inputs(recipe, member, corpus, runs, stores)
     files.write_run(folder, {"inputs": inputs, "stage": "predict", "versions": versions()})
-    tell(f"{member}: {counted(len(frame), 'file')}")
+    tell(f"{member}: {counted(len(rows), 'file')}")
     return folder
 
 

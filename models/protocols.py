@@ -77,8 +77,10 @@ def one_fold(
     else:
         inners = [Inner(plan.inner[0], "train"), Inner(plan.final, ALL)]
         choice, last = searches(problem, inners, fits)
-        frame = prediction_rows(problem, rows, choice.positions, "inner", fold.name, choice.values)
-        inner.add(fold.name, frame)
+        predictions = prediction_rows(
+            problem, rows, choice.positions, "inner", fold.name, choice.values
+        )
+        inner.add(fold.name, predictions)
         outcome.choices = {fold.name: choice, ALL: last}
         if len(devel):
             wanted["devel"] = Refit(choice.cells, learn, (devel,), "train")

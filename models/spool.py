@@ -46,13 +46,13 @@ class Spool:
     ) -> None:
         self._file.close()
 
-    def add(self, fold: str, frame: pd.DataFrame) -> None:
+    def add(self, fold: str, rows: pd.DataFrame) -> None:
         """Take the rows of a fold, in their order.
 
         Parameters
         ----------
         fold : str
-        frame : DataFrame
+        rows : DataFrame
             As `read_predictions` gives them.
 
         Raises
@@ -60,7 +60,7 @@ class Spool:
         RunError
             Where `read_predictions` would refuse them.
         """
-        header, rest = predictions_text(self.path, frame).split("\n", 1)
+        header, rest = predictions_text(self.path, rows).split("\n", 1)
         data = rest.encode()
         self._header = header
         start = self._file.tell()

@@ -156,13 +156,13 @@ class Calibrated:
 
 
 def of_run(
-    frame: pd.DataFrame, inner: pd.DataFrame, labels: Sequence[str], *, kind: str = "score"
+    predictions: pd.DataFrame, inner: pd.DataFrame, labels: Sequence[str], *, kind: str = "score"
 ) -> dict[str, Calibrated]:
     """Calibration of a run's predictions, as they are and with a temperature a fold.
 
     Parameters
     ----------
-    frame, inner : DataFrame
+    predictions, inner : DataFrame
         `predictions.csv` and `inner.csv`: the temperature of a fold is fitted on its inner rows.
     labels : sequence of str
     kind : str
@@ -191,7 +191,7 @@ def of_run(
 
     fitted = {str(fold): temperature(*scores_of(rows)) for fold, rows in inner.groupby("fold")}
     result = {}
-    for name, rows in frame.groupby("partition", sort=False):
+    for name, rows in predictions.groupby("partition", sort=False):
         if (inner["partition"] == name).any():
             continue
         values, truth = scores_of(rows)

@@ -62,16 +62,16 @@ def find_audio(corpora: Mapping[str, Path], tables: Mapping[str, Table], folder:
         if corpus not in tables:
             missing[corpus] = f"the table of {corpus}, which says where its audio is, is not there"
             continue
-        frame = tables[corpus].rows
+        rows = tables[corpus].rows
         found = 0
-        columns = (frame[name] for name in ("utterance", "path", "start", "end"))
+        columns = (rows[name] for name in ("utterance", "path", "start", "end"))
         for utterance, path, start, end in zip(*columns, strict=True):
             if (root / path).is_file():
                 found += 1
                 links[(corpus, utterance)] = _link(root / path, folder) + _fragment(start, end)
-        if found < len(frame):
+        if found < len(rows):
             missing[corpus] = (
-                f"{len(frame) - found} of {len(frame)} recordings of {corpus} are not below {root}"
+                f"{len(rows) - found} of {len(rows)} recordings of {corpus} are not below {root}"
             )
     return Audio(links, missing)
 
@@ -88,12 +88,12 @@ def _fragment(start: float, end: float) -> str:
     return f"#t={first:.3f}" + ("" if np.isnan(end) else f",{end:.3f}")
 
 
-def confused(frame: pd.DataFrame, labels: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
+def confused(rows: pd.DataFrame, labels: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
     """The utterances of each cell of a confusion matrix that has any.
 
     Parameters
     ----------
-    frame : DataFrame
+    rows : DataFrame
         Predictions of a partition.
     labels : sequence of str
         Cells count from 0 in this order.
@@ -105,7 +105,7 @@ def confused(frame: pd.DataFrame, labels: Sequence[str]) -> dict[str, list[tuple
     """
     place = {label: i for i, label in enumerate(labels)}
     cells: dict[str, list[tuple[str, str]]] = {}
-    known = frame[frame["true"] != ""]
+    known = rows[rows["true"] != ""]
     for corpus, utterance, true, pred in zip(
         known["corpus"], known["utterance"], known["true"], known["pred"], strict=True
     ):
@@ -113,38 +113,38 @@ def confused(frame: pd.DataFrame, labels: Sequence[str]) -> dict[str, list[tuple
     return cells
 
 
-def difficulty(frame: pd.DataFrame) -> pd.Series:
+def difficulty(rows: pd.DataFrame) -> pd.Series:
     """How far off every prediction is: the higher, the worse.
 
     Parameters
     ----------
-    frame : DataFrame
+    rows : DataFrame
         Predictions.
 
     Returns
     -------
     Series
-        Margin with its sign turned, or distance, in the frame's order. A class that the fitted rows
+        Margin with its sign turned, or distance, in the rows's order. A class that the fitted rows
         lacked is infinitely hard; a row without a truth has NaN.
     """
-    hard = _distance(frame) if "true" not in frame.columns else -_margin(frame)
-    return pd.Series(hard, index=frame.index)
+    hard = _distance(rows) if "true" not in rows.columns else -_margin(rows)
+    return pd.Series(hard, index=rows.index)
 
 
-def _margin(frame: pd.DataFrame) -> NDArray[np.float64]:
-    labels = np.array(predicted_labels(frame), dtype=object)
-    scores = frame[[f"score_{label}" for label in labels]].to_numpy(dtype=np.float64)
-    is_true = frame["true"].to_numpy(dtype=object)[:, None] == labels
+def _margin(rows: pd.DataFrame) -> NDArray[np.float64]:
+    labels = np.array(predicted_labels(rows), dtype=object)
+    scores = rows[[f"score_{label}" for label in labels]].to_numpy(dtype=np.float64)
+    is_true = rows["true"].to_numpy(dtype=object)[:, None] == labels
     of_true = np.where(is_true, scores, 0.0).sum(axis=1)
     best_other = np.nanmax(np.where(is_true, -np.inf, scores), axis=1)
     margin = np.where(np.isnan(of_true), -np.inf, of_true - best_other)
     return np.where(is_true.any(axis=1), margin, np.nan)
 
 
-def _distance(frame: pd.DataFrame) -> NDArray[np.float64]:
-    targets = predicted_targets(frame)
-    truth = frame[[f"{target}_true" for target in targets]].to_numpy(dtype=np.float64)
-    prediction = frame[[f"{target}_pred" for target in targets]].to_numpy(dtype=np.float64)
+def _distance(rows: pd.DataFrame) -> NDArray[np.float64]:
+    targets = predicted_targets(rows)
+    truth = rows[[f"{target}_true" for target in targets]].to_numpy(dtype=np.float64)
+    prediction = rows[[f"{target}_pred" for target in targets]].to_numpy(dtype=np.float64)
     known = ~np.isnan(truth)
     total = np.where(known, np.abs(prediction - truth), 0.0).sum(axis=1)
     return np.where(known.any(axis=1), total / np.maximum(known.sum(axis=1), 1), np.nan)

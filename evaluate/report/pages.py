@@ -234,10 +234,10 @@ class _Book(Book):
     # -- a page a run ----------------------------------------------------------------------
 
     def _run(self, recipe: Recipe, protocol: str, run: Scored, predictions: _Predictions) -> None:
-        frame = predictions.of(run)
+        predicted = predictions.of(run)
         parts, cells = [], {}
         for partition, result in run.scores.partitions.items():
-            rows = frame[frame.index.get_level_values("partition") == partition]
+            rows = predicted[predicted.index.get_level_values("partition") == partition]
             part: dict[str, Any] = {
                 "name": marked_partition(partition, [run]),
                 "optimism": optimism(partition, [run]),
@@ -538,17 +538,17 @@ class _Predictions:
 
     def __init__(self, scored: Sequence[Scored]) -> None:
         self._scored = scored
-        self._frames: dict[Path, pd.DataFrame] = {}
+        self._read: dict[Path, pd.DataFrame] = {}
 
     def of(self, run: Scored) -> pd.DataFrame:
         """Rows indexed by `examples.ROW`, with the column `difficulty`, NaN without a truth."""
-        if run.folder not in self._frames:
-            frame = read_predictions(run.folder / PREDICTIONS)
-            index = pd.MultiIndex.from_frame(frame[examples.ROW])
-            frame = frame.drop(columns=examples.ROW).set_index(index)
-            frame["difficulty"] = examples.difficulty(frame)
-            self._frames[run.folder] = frame
-        return self._frames[run.folder]
+        if run.folder not in self._read:
+            rows = read_predictions(run.folder / PREDICTIONS)
+            index = pd.MultiIndex.from_frame(rows[examples.ROW])
+            rows = rows.drop(columns=examples.ROW).set_index(index)
+            rows["difficulty"] = examples.difficulty(rows)
+            self._read[run.folder] = rows
+        return self._read[run.folder]
 
     def beside(self, run: Scored) -> list[tuple[str, pd.DataFrame]]:
         """The run's own predictions, then those of the other models; not of a sweep's layers."""

@@ -408,7 +408,7 @@ def grid(run: Scored, metric: str, name: str) -> Sheet | None:
 
 def hardest(
     run: Scored,
-    frames: Sequence[tuple[str, pd.DataFrame]],
+    predictions: Sequence[tuple[str, pd.DataFrame]],
     worst: pd.Series,
     audio: Audio,
     where: str,
@@ -417,8 +417,8 @@ def hardest(
 
     Parameters
     ----------
-    one : Scored
-    frames : sequence of (title, DataFrame)
+    run : Scored
+    predictions : sequence of (title, DataFrame)
         Predictions with a column `difficulty`, indexed by `examples.ROW`; the run's own first.
     worst : Series
         `examples.hardest` of the run.
@@ -426,7 +426,7 @@ def hardest(
     classes = run.scores.task == "classification"
     several = len({key[0] for key in worst.index}) > 1
     # A row that a run has not predicted is all NaN.
-    found = [frame.reindex(worst.index).to_dict("records") for _, frame in frames]
+    found = [of_run.reindex(worst.index).to_dict("records") for _, of_run in predictions]
     rows = []
     for key, own, *others in zip(worst.index, *found, strict=True):
         corpus, utterance = key[:2]
@@ -440,7 +440,12 @@ def hardest(
     return Sheet(
         f"Hardest utterances, {where}",
         f"The {len(rows)} utterances with the worst {by} of this run, {where}",
-        ["utterance", "recording", *(["true"] if classes else []), *(title for title, _ in frames)],
+        [
+            "utterance",
+            "recording",
+            *(["true"] if classes else []),
+            *(title for title, _ in predictions),
+        ],
         [rows],
     )
 
@@ -542,13 +547,13 @@ def layers(recipe: Recipe, sweep: Sweep, name: str, pages: Pages) -> Sheet:
 
 def counts(corpus: str, table: Table) -> Sheet:
     """How many utterances, speakers and what else a table has."""
-    frame = table.rows
-    speakers = frame.loc[frame["speaker"] != "", "speaker"].nunique()
-    rows = [[text("utterances"), count(len(frame))]]
+    utterances = table.rows
+    speakers = utterances.loc[utterances["speaker"] != "", "speaker"].nunique()
+    rows = [[text("utterances"), count(len(utterances))]]
     if speakers:
         rows.append([text("speakers"), count(speakers)])
     for column in ("partition", "gender", "language", "session"):
-        known = frame.loc[frame[column] != "", column].value_counts(sort=False)
+        known = utterances.loc[utterances[column] != "", column].value_counts(sort=False)
         if len(known) <= MANY:
             rows += [[text(f"{column} {name}"), count(int(n))] for name, n in known.items()]
         else:
@@ -558,22 +563,22 @@ def counts(corpus: str, table: Table) -> Sheet:
 
 def truths(recipe: Recipe, corpus: str, table: Table) -> Sheet | None:
     """Utterances of every class, or with a truth for every target, by partition."""
-    frame = table.rows
-    partitions = [name for name in dict.fromkeys(frame["partition"]) if name]
+    utterances = table.rows
+    partitions = [name for name in dict.fromkeys(utterances["partition"]) if name]
     if recipe.target in table.labels:
         names = [*table.labels[recipe.target]]
-        has = {name: frame[recipe.target] == name for name in names}
+        has = {name: utterances[recipe.target] == name for name in names}
         what = "class"
     elif recipe.targets and set(recipe.targets) <= set(table.targets):
         names = [*recipe.targets]
-        has = {name: frame[name].notna() for name in names}
+        has = {name: utterances[name].notna() for name in names}
         what = "target"
     else:
         return None
     rows = [
         [
             text(name),
-            *(count(int((has[name] & (frame["partition"] == p)).sum())) for p in partitions),
+            *(count(int((has[name] & (utterances["partition"] == p)).sum())) for p in partitions),
             count(int(has[name].sum())),
         ]
         for name in names

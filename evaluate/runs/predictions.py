@@ -27,14 +27,14 @@ _TEXT = {*KEY, "true", "pred"}
 # -- predictions -----------------------------------------------------------------------------
 
 
-def write_predictions(path: str | Path, frame: pd.DataFrame) -> None:
+def write_predictions(path: str | Path, rows: pd.DataFrame) -> None:
     """Write predictions whole or not at all.
 
     Parameters
     ----------
     path : path
         Its folder is made where it is missing.
-    frame : DataFrame
+    rows : DataFrame
         Columns `corpus, utterance, partition, fold, speaker`, then `<target>_true, <target>_pred`
         a target, or `true, pred` and one `score_<class>` a class.
 
@@ -43,10 +43,10 @@ def write_predictions(path: str | Path, frame: pd.DataFrame) -> None:
     RunError
         Where `read_predictions` would refuse the file.
     """
-    write_text(path, predictions_text(path, frame), RunError)
+    write_text(path, predictions_text(path, rows), RunError)
 
 
-def predictions_text(path: str | Path, frame: pd.DataFrame) -> str:
+def predictions_text(path: str | Path, rows: pd.DataFrame) -> str:
     """What `write_predictions` writes.
 
     Raises
@@ -54,11 +54,11 @@ def predictions_text(path: str | Path, frame: pd.DataFrame) -> str:
     RunError
         Where `read_predictions` would refuse it.
     """
-    frame = frame.reset_index(drop=True)
-    for column in frame.columns.difference(list(_TEXT)):
-        frame[column] = frame[column].astype(np.float64)
-    _check_predictions(Path(path), frame)
-    return frame.to_csv(index=False, lineterminator="\n")
+    rows = rows.reset_index(drop=True)
+    for column in rows.columns.difference(list(_TEXT)):
+        rows[column] = rows[column].astype(np.float64)
+    _check_predictions(Path(path), rows)
+    return rows.to_csv(index=False, lineterminator="\n")
 
 
 def read_predictions(path: str | Path) -> pd.DataFrame:
@@ -72,61 +72,61 @@ def read_predictions(path: str | Path) -> pd.DataFrame:
     """
     path = Path(path)
     try:
-        frame = read_csv(path)
+        rows = read_csv(path)
     except FileNotFoundError:
         raise RunError(f"{path}: no such predictions; run make train (or make fuse)") from None
     except IrregularFileError as error:
         raise RunError(str(error)) from None
     except (ValueError, OSError) as error:
         raise RunError(f"{path}: not readable as CSV: {error}; train or fuse anew") from None
-    for column in frame.columns:
+    for column in rows.columns:
         if column in _TEXT:
-            frame[column] = frame[column].astype(object)
+            rows[column] = rows[column].astype(object)
             continue
-        text = frame[column].to_numpy(dtype=object)
+        text = rows[column].to_numpy(dtype=object)
         try:  # float() reads back exactly what was written; pandas' own parser need not
-            frame[column] = np.array([float(cell) if cell else np.nan for cell in text], np.float64)
+            rows[column] = np.array([float(cell) if cell else np.nan for cell in text], np.float64)
         except ValueError as error:
             raise RunError(f"{path}: column {column}: {error}; train or fuse anew") from None
-    _check_predictions(path, frame)
-    return frame
+    _check_predictions(path, rows)
+    return rows
 
 
-def _check_predictions(path: Path, frame: pd.DataFrame) -> None:
+def _check_predictions(path: Path, rows: pd.DataFrame) -> None:
     def refuse(what: str) -> RunError:
         return RunError(f"{path}: {what}; train or fuse anew")
 
-    missing = [column for column in KEY if column not in frame.columns]
+    missing = [column for column in KEY if column not in rows.columns]
     if missing:
         raise refuse(f"no column {', '.join(missing)}")
-    if "true" in frame.columns:
-        numbers = [f"score_{label}" for label in predicted_labels(frame)]
+    if "true" in rows.columns:
+        numbers = [f"score_{label}" for label in predicted_labels(rows)]
         expected = [*KEY, "true", "pred", *numbers]
     else:
-        targets = predicted_targets(frame)
+        targets = predicted_targets(rows)
         numbers = [f"{target}_pred" for target in targets]
         expected = [*KEY, *(f"{t}_{side}" for t in targets for side in ("true", "pred"))]
-    if list(frame.columns) != expected or not numbers:
-        raise refuse(f"got the columns {list(frame.columns)}, expected {expected} and predictions")
+    if list(rows.columns) != expected or not numbers:
+        raise refuse(f"got the columns {list(rows.columns)}, expected {expected} and predictions")
     for column in numbers:
-        values = frame[column].to_numpy(dtype=np.float64)
+        values = rows[column].to_numpy(dtype=np.float64)
         # The score of a class that the fitted rows lacked is empty.
-        bad = np.isinf(values) if "true" in frame.columns else ~np.isfinite(values)
+        bad = np.isinf(values) if "true" in rows.columns else ~np.isfinite(values)
         if bad.any():
-            first = frame["utterance"][int(np.argmax(bad))]
+            first = rows["utterance"][int(np.argmax(bad))]
             raise refuse(f"column {column}: {int(bad.sum())} values not finite, first at {first}")
-    twice = frame.duplicated(["corpus", "utterance", "partition", "fold"])
+    twice = rows.duplicated(["corpus", "utterance", "partition", "fold"])
     if twice.any():
-        first = frame[twice].iloc[0]
+        first = rows[twice].iloc[0]
         stand = counted(int(twice.sum()), "row stands", "rows stand")
         raise refuse(f"{stand} twice, first {first['corpus']} {first['utterance']}")
 
 
-def predicted_labels(frame: pd.DataFrame) -> tuple[str, ...]:
-    """The ordered label list of a predictions frame of a classification."""
-    return tuple(c.removeprefix("score_") for c in frame.columns if c.startswith("score_"))
+def predicted_labels(rows: pd.DataFrame) -> tuple[str, ...]:
+    """The ordered label list of the predictions of a classification."""
+    return tuple(c.removeprefix("score_") for c in rows.columns if c.startswith("score_"))
 
 
-def predicted_targets(frame: pd.DataFrame) -> tuple[str, ...]:
-    """The targets of a predictions frame of a regression."""
-    return tuple(c.removesuffix("_pred") for c in frame.columns if c.endswith("_pred"))
+def predicted_targets(rows: pd.DataFrame) -> tuple[str, ...]:
+    """The targets of the predictions of a regression."""
+    return tuple(c.removesuffix("_pred") for c in rows.columns if c.endswith("_pred"))

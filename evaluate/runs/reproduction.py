@@ -176,7 +176,7 @@ def _other_versions(first: Mapping[str, Any], again: Mapping[str, Any]) -> list[
 
 
 def first_difference(first: pd.DataFrame, again: pd.DataFrame) -> str:
-    """The first cell in which two frames of predictions differ, in words; empty where none does.
+    """The first cell in which two files of predictions differ, in words; empty where none does.
 
     Examples
     --------

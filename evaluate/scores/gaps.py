@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from features.recipe.model import Recipe
 
 
-def grid_gaps(frame: pd.DataFrame, found: Sequence[str], recipe: Recipe) -> dict[str, Gap] | None:
+def grid_gaps(rows: pd.DataFrame, found: Sequence[str], recipe: Recipe) -> dict[str, Gap] | None:
     """The differences to `test` of the grid of speakers and sentences; None of other splits."""
     if recipe.split.outer != "speaker-sentence-grid":
         return None
-    strict = frame[frame["partition"] == "test"]
+    strict = rows[rows["partition"] == "test"]
     return {
-        name: paired_gap(frame[frame["partition"] == name], strict, recipe)
+        name: paired_gap(rows[rows["partition"] == name], strict, recipe)
         for name in found
         if name != "test"
     }
@@ -54,24 +54,26 @@ def paired_gap(first: pd.DataFrame, second: pd.DataFrame, recipe: Recipe) -> Gap
         Predictions of one recipe's task.
     recipe : Recipe
     """
-    frames = shared_rows(first, second)
-    if isinstance(frames, str):
-        return no_gap(frames)
+    predictions = shared_rows(first, second)
+    if isinstance(predictions, str):
+        return no_gap(predictions)
     names = predicted_labels(first) or predicted_targets(first)
-    drawn = intervals.draw(speakers(frames[0]), recipe.evaluate.bootstrap, recipe.evaluate.seed)
+    drawn = intervals.draw(
+        speakers(predictions[0]), recipe.evaluate.bootstrap, recipe.evaluate.seed
+    )
     with warnings.catch_warnings():
         # Said already where each is scored.
         warnings.simplefilter("ignore", metrics.ScoreWarning)
-        a, b = (plain_scores(frame, names) for frame in frames)
-    of_a, of_b = (resampled_scores(frame, names, drawn) for frame in frames)
+        a, b = (plain_scores(rows, names) for rows in predictions)
+    of_a, of_b = (resampled_scores(rows, names, drawn) for rows in predictions)
     confidence = recipe.evaluate.confidence
     values = {
         metric: estimate(a[metric] - b[metric], of_a[metric] - of_b[metric], confidence)
         for metric in a
     }
     return Gap(
-        len(frames[0]),
-        count_speakers(frames[0]),
+        len(predictions[0]),
+        count_speakers(predictions[0]),
         values,
         {metric: (number_or_none(a[metric]), number_or_none(b[metric])) for metric in values},
         lacking=lacking_text(values, recipe),
@@ -89,7 +91,7 @@ def shared_rows(
         return "they predict other things"
     names = predicted_labels(first) or predicted_targets(first)
     key = ["corpus", "utterance"]
-    ours, other = (frame[has_truth(frame, names)].set_index(key) for frame in (first, second))
+    ours, other = (rows[has_truth(rows, names)].set_index(key) for rows in (first, second))
     if not (ours.index.is_unique and other.index.is_unique):
         return "rows are held out several times"
     shared = ours.index.intersection(other.index).sort_values()

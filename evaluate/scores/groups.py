@@ -65,12 +65,12 @@ def read_tables(recipe: Recipe, stores: Path) -> dict[str, Table]:
     return tables
 
 
-def group_names(frame: pd.DataFrame, tables: Mapping[str, Table]) -> dict[str, np.ndarray]:
+def group_names(predictions: pd.DataFrame, tables: Mapping[str, Table]) -> dict[str, np.ndarray]:
     """The group of each row by kind; "" where it is unknown.
 
     Parameters
     ----------
-    frame : DataFrame
+    predictions : DataFrame
         Predictions.
     tables : mapping
         Corpus -> its table; a corpus may be missing.
@@ -80,24 +80,24 @@ def group_names(frame: pd.DataFrame, tables: Mapping[str, Table]) -> dict[str, n
     dict
         `{kind: object, shape (n,)}`.
     """
-    keys = frame[["corpus", "utterance"]]
+    keys = predictions[["corpus", "utterance"]]
     known = [table.rows for table in tables.values()]
-    found = {kind: np.full(len(frame), "", dtype=object) for kind in KINDS}
+    found = {kind: np.full(len(predictions), "", dtype=object) for kind in KINDS}
     if known:
         columns = ["corpus", "utterance", "gender", "language", "session"]
         rows = keys.merge(
             pd.concat([table[columns] for table in known]), on=["corpus", "utterance"], how="left"
         ).fillna("")
         found |= {kind: rows[kind].to_numpy(dtype=object) for kind in columns[2:]}
-    found["corpus"] = frame["corpus"].to_numpy(dtype=object)
-    found["speaker"] = speakers(frame)
+    found["corpus"] = predictions["corpus"].to_numpy(dtype=object)
+    found["speaker"] = speakers(predictions)
     session = found["session"]
     found["session"] = np.where(session == "", "", found["corpus"] + "/" + session)
     return found
 
 
 def score_groups(
-    frame: pd.DataFrame,
+    rows: pd.DataFrame,
     names: Sequence[str],
     groups: Mapping[str, np.ndarray],
     shown: Sequence[str],
@@ -107,7 +107,7 @@ def score_groups(
 
     Parameters
     ----------
-    frame : DataFrame
+    rows : DataFrame
         Predictions of rows that have a truth.
     names : sequence of str
         Labels or targets.
@@ -127,14 +127,14 @@ def score_groups(
         # What a group lacks is no news: the whole partition has been warned of.
         warnings.simplefilter("ignore", metrics.ScoreWarning)
         return {
-            kind: _score_kind(frame, names, of_row, shown, settings, kind == "speaker")
+            kind: _score_kind(rows, names, of_row, shown, settings, kind == "speaker")
             for kind, of_row in groups.items()
             if len(set(of_row) - {""}) > 1
         }
 
 
 def _score_kind(
-    frame: pd.DataFrame,
+    predictions: pd.DataFrame,
     names: Sequence[str],
     of_row: np.ndarray,
     shown: Sequence[str],
@@ -142,9 +142,9 @@ def _score_kind(
     many: bool,
 ) -> Grouping:
     order = sorted(set(of_row) - {""})
-    rows = {group: frame[of_row == group] for group in order}
+    rows = {group: predictions[of_row == group] for group in order}
     values = {group: plain_scores(part, names) for group, part in rows.items()}
-    parts = _Parts(frame, names)
+    parts = _Parts(predictions, names)
     large = [group for group in order if len(rows[group]) >= LEAST]
     whole = [group for group in large if parts.count(rows[group]) == parts.n]
     extremes = {
@@ -154,7 +154,7 @@ def _score_kind(
         for metric in shown
     }
     alone = any(count_speakers(part) == 1 for part in rows.values())
-    units = np.full(len(frame), "", dtype=object) if alone else speakers(frame)
+    units = np.full(len(predictions), "", dtype=object) if alone else speakers(predictions)
     drawn = intervals.draw(units, settings.bootstrap, settings.seed)
     wanted = {group for pair in extremes.values() if pair for group in pair} if many else set(order)
     resampled = {
@@ -199,18 +199,18 @@ def _score_kind(
 class _Parts:
     """What the scores of a partition are means over: its classes, or its targets."""
 
-    frame: pd.DataFrame
+    predictions: pd.DataFrame
     names: Sequence[str]
 
     @property
     def what(self) -> str:
         """Their name."""
-        return "classes" if "true" in self.frame.columns else "targets"
+        return "classes" if "true" in self.predictions.columns else "targets"
 
     @functools.cached_property
     def n(self) -> int:
         """How many the partition has a truth for."""
-        return self.count(self.frame)
+        return self.count(self.predictions)
 
     def count(self, rows: pd.DataFrame) -> int:
         """How many some rows have a truth for."""

@@ -108,11 +108,11 @@ def make_statistics(
 
 def _statistics(recipe: Recipe, scored: Sequence[Scored]) -> Statistics:
     systems, left_out = _systems(scored)
-    frames = {name: read_predictions(run.folder / PREDICTIONS) for name, run in systems}
-    names = [name for frame in frames.values() for name in frame["partition"].unique()]
+    predictions = {name: read_predictions(run.folder / PREDICTIONS) for name, run in systems}
+    names = [name for own in predictions.values() for name in own["partition"].unique()]
     partitions = {}
     for partition in dict.fromkeys(names):
-        parts = {name: frame[frame["partition"] == partition] for name, frame in frames.items()}
+        parts = {name: own[own["partition"] == partition] for name, own in predictions.items()}
         rows = align({name: part for name, part in parts.items() if len(part)}, left_out)
         if rows is not None:
             partitions[partition] = _compare(rows, recipe)
@@ -182,7 +182,7 @@ class Rows:
     ----------
     names : tuple of str
         Labels or targets.
-    frames : dict
+    predictions : dict
         System -> its predictions of these rows, in one order.
     left_out : dict
         System -> why it is not among them.
@@ -191,12 +191,12 @@ class Rows:
     """
 
     names: tuple[str, ...]
-    frames: dict[str, pd.DataFrame]
+    predictions: dict[str, pd.DataFrame]
     left_out: dict[str, str]
     n_dropped: int
 
 
-def align(frames: Mapping[str, pd.DataFrame], left_out: Mapping[str, str]) -> Rows | None:
+def align(predictions: Mapping[str, pd.DataFrame], left_out: Mapping[str, str]) -> Rows | None:
     """Find the rows with a truth that all systems have; None where fewer than two share any.
 
     A system that predicts something else than the first, shares no row with those before it, or
@@ -207,29 +207,29 @@ def align(frames: Mapping[str, pd.DataFrame], left_out: Mapping[str, str]) -> Ro
     names: tuple[str, ...] = ()
     shared: Any = None
     everything: Any = None
-    for system, frame in frames.items():
-        here = predicted_labels(frame) or predicted_targets(frame)
-        frame = frame[has_truth(frame, here)].set_index(_KEY).sort_index()
-        if frame.empty:
+    for system, rows in predictions.items():
+        here = predicted_labels(rows) or predicted_targets(rows)
+        rows = rows[has_truth(rows, here)].set_index(_KEY).sort_index()
+        if rows.empty:
             continue
         if not kept:
-            names, shared, everything = here, frame.index, frame.index
-        both = shared[shared.isin(frame.index)]
-        first = next(iter(kept.values()), frame)
-        if list(frame.columns) != list(first.columns):
+            names, shared, everything = here, rows.index, rows.index
+        both = shared[shared.isin(rows.index)]
+        first = next(iter(kept.values()), rows)
+        if list(rows.columns) != list(first.columns):
             why[system] = f"predicts something else than {next(iter(kept))}"
         elif not len(both):
             why[system] = "has no row that those before it have"
-        elif truth_of(first.loc[both], names) != truth_of(frame.loc[both], names):
+        elif truth_of(first.loc[both], names) != truth_of(rows.loc[both], names):
             why[system] = f"has other truths than {next(iter(kept))}"
         else:
-            kept[system], shared = frame, both
-            everything = everything.union(frame.index)
+            kept[system], shared = rows, both
+            everything = everything.union(rows.index)
     if len(kept) < 2:
         return None
     return Rows(
         names,
-        {system: frame.loc[shared].reset_index() for system, frame in kept.items()},
+        {system: rows.loc[shared].reset_index() for system, rows in kept.items()},
         why,
         len(everything) - len(shared),
     )
@@ -237,13 +237,13 @@ def align(frames: Mapping[str, pd.DataFrame], left_out: Mapping[str, str]) -> Ro
 
 def _predictions(rows: Rows, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
     """Truth, and the predictions of all systems: labels (.., n), or values (.., n, n_targets)."""
-    first, *_ = rows.frames.values()
+    first, *_ = rows.predictions.values()
     if recipe.task == "classification":
-        said = [frame["pred"].to_numpy(dtype=object) for frame in rows.frames.values()]
+        said = [predicted["pred"].to_numpy(dtype=object) for predicted in rows.predictions.values()]
         return first["true"].to_numpy(dtype=object), np.stack(said)
     truth, _ = values_of(first, rows.names)
     scored = ~np.isnan(truth).all(axis=0)
-    values = [values_of(frame, rows.names)[1] for frame in rows.frames.values()]
+    values = [values_of(predicted, rows.names)[1] for predicted in rows.predictions.values()]
     return truth[:, scored], np.stack(values)[:, :, scored]
 
 
@@ -251,12 +251,12 @@ def _predictions(rows: Rows, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _compare(rows: Rows, recipe: Recipe) -> PartitionStatistics:
-    first, *_ = rows.frames.values()
+    first, *_ = rows.predictions.values()
     groups, settings = speakers(first), recipe.evaluate
     drawn = intervals.draw(groups, settings.bootstrap, settings.seed)
     swaps = comparisons.draw_swaps(groups, N_SWAPS, settings.seed)
     truth, predictions = _predictions(rows, recipe)
-    systems = list(rows.frames)
+    systems = list(rows.predictions)
     pairs = list(itertools.combinations(range(len(systems)), 2))
     classes = recipe.task == "classification"
     if classes:
@@ -400,7 +400,9 @@ def _mcnemar(
 
 
 def _complementarity(rows: Rows, recipe: Recipe) -> Complementarity | None:
-    models = {name: frame for name, frame in rows.frames.items() if name in _models(recipe)}
+    models = {
+        name: predicted for name, predicted in rows.predictions.items() if name in _models(recipe)
+    }
     if len(models) < 2:
         return None
     chosen = Rows(rows.names, models, {}, 0)

@@ -50,13 +50,13 @@ _OVER_CLASSES = " and ".join(NAMES[metric] for metric in metrics.OVER_CLASSES)
 
 
 def score_partition(
-    frame: pd.DataFrame, name: str, names: Sequence[str], recipe: Recipe, notes: list[str]
+    rows: pd.DataFrame, name: str, names: Sequence[str], recipe: Recipe, notes: list[str]
 ) -> PartitionScores:
     """Score the rows of a partition, those of each corpus, and single folds.
 
     Parameters
     ----------
-    frame : DataFrame
+    rows : DataFrame
         Predictions of the partition.
     name : str
         Of the partition, for the notes.
@@ -67,16 +67,16 @@ def score_partition(
         What there is to say is added.
     """
     score = _classification if recipe.task == "classification" else _regression
-    known = has_truth(frame, names)
-    whole = score(frame[known], name, names, recipe, notes)
+    known = has_truth(rows, names)
+    whole = score(rows[known], name, names, recipe, notes)
     masked = int((~known).sum())
     if masked:
-        notes.append(f"{name}: {masked} of {len(frame)} rows have no truth; left out")
-    folds = _folds(frame[known], name, names, recipe, notes)
-    corpora = sorted(frame["corpus"].unique())
+        notes.append(f"{name}: {masked} of {len(rows)} rows have no truth; left out")
+    folds = _folds(rows[known], name, names, recipe, notes)
+    corpora = sorted(rows["corpus"].unique())
     alone = {
         corpus: score(
-            frame[known & (frame["corpus"] == corpus)], f"{name}, {corpus}", names, recipe, notes
+            rows[known & (rows["corpus"] == corpus)], f"{name}, {corpus}", names, recipe, notes
         )
         for corpus in corpora
         if len(corpora) > 1
@@ -84,29 +84,29 @@ def score_partition(
     return PartitionScores(**vars(whole), n_masked=masked, folds=folds, corpora=alone)
 
 
-def _counts(frame: pd.DataFrame, name: str, notes: list[str]) -> tuple[int, int | None]:
+def _counts(rows: pd.DataFrame, name: str, notes: list[str]) -> tuple[int, int | None]:
     """Rows and speakers; rows without a speaker are noted."""
-    n_speakers = count_speakers(frame)
-    unknown = int((frame["speaker"] == "").sum())
+    n_speakers = count_speakers(rows)
+    unknown = int((rows["speaker"] == "").sum())
     if n_speakers and unknown:
         notes.append(
             f"{name}: {counted(unknown, 'row has', 'rows have')} no speaker; resampled one by one"
         )
-    return len(frame), n_speakers
+    return len(rows), n_speakers
 
 
 def _regression(
-    frame: pd.DataFrame, name: str, targets: Sequence[str], recipe: Recipe, notes: list[str]
+    rows: pd.DataFrame, name: str, targets: Sequence[str], recipe: Recipe, notes: list[str]
 ) -> RowScores:
-    n, n_speakers = _counts(frame, name, notes)
-    if frame.empty:
+    n, n_speakers = _counts(rows, name, notes)
+    if rows.empty:
         return RowScores(n, n_speakers, {})
-    truth, prediction = values_of(frame, targets)
+    truth, prediction = values_of(rows, targets)
     values: dict[str, dict[str, float]] = {}
     for i, target in enumerate(targets):
         with _noted(f"{name}, {target}: ", notes):
             values |= metrics.regression_scores(truth[:, [i]], prediction[:, [i]], [target])
-    drawn = intervals.draw(speakers(frame), recipe.evaluate.bootstrap, recipe.evaluate.seed)
+    drawn = intervals.draw(speakers(rows), recipe.evaluate.bootstrap, recipe.evaluate.seed)
     resampled = intervals.regression_resampled(truth, prediction, drawn)
     counts = (~np.isnan(truth)).sum(axis=0)
     confidence = recipe.evaluate.confidence
@@ -133,12 +133,12 @@ def _regression(
 
 
 def _classification(
-    frame: pd.DataFrame, name: str, labels: Sequence[str], recipe: Recipe, notes: list[str]
+    predictions: pd.DataFrame, name: str, labels: Sequence[str], recipe: Recipe, notes: list[str]
 ) -> RowScores:
-    n, n_speakers = _counts(frame, name, notes)
-    if frame.empty:
+    n, n_speakers = _counts(predictions, name, notes)
+    if predictions.empty:
         return RowScores(n, n_speakers, {})
-    truth, prediction = frame["true"].to_numpy(), frame["pred"].to_numpy()
+    truth, prediction = predictions["true"].to_numpy(), predictions["pred"].to_numpy()
     matrix = metrics.confusion(truth, prediction, labels)
     with warnings.catch_warnings():
         # Said by name.
@@ -148,7 +148,7 @@ def _classification(
         label: ClassScore(**found) for label, found in metrics.per_class(matrix, labels).items()
     }
     notes += absent_classes(name, per_class)
-    drawn = intervals.draw(speakers(frame), recipe.evaluate.bootstrap, recipe.evaluate.seed)
+    drawn = intervals.draw(speakers(predictions), recipe.evaluate.bootstrap, recipe.evaluate.seed)
     resampled = intervals.classification_resampled(truth, prediction, labels, drawn)
     confidence = recipe.evaluate.confidence
     found = {
@@ -191,11 +191,11 @@ def absent_classes(name: str, per_class: Mapping[str, ClassScore]) -> list[str]:
 
 
 def _folds(
-    frame: pd.DataFrame, name: str, names: Sequence[str], recipe: Recipe, notes: list[str]
+    predictions: pd.DataFrame, name: str, names: Sequence[str], recipe: Recipe, notes: list[str]
 ) -> Folds | None:
     """Mean and sample deviation of the scores of single folds; None where there is one fold."""
     scores, partial = [], 0
-    for _, rows in frame.groupby("fold", sort=True):
+    for _, rows in predictions.groupby("fold", sort=True):
         found: list[str] = []
         with _noted("", found):
             scores.append(plain_scores(rows, names))
@@ -225,11 +225,11 @@ def _noted(prefix: str, notes: list[str]) -> Iterator[None]:
 
 
 def score_transfer(
-    frame: pd.DataFrame, names: Sequence[str], recipe: Recipe, notes: list[str]
+    predictions: pd.DataFrame, names: Sequence[str], recipe: Recipe, notes: list[str]
 ) -> Transfer:
     """Scores of every training set (rows) on every corpus (columns); None where there is none."""
     score = _classification if recipe.task == "classification" else _regression
-    known = frame[has_truth(frame, names)]
+    known = predictions[has_truth(predictions, names)]
     across, within = (known[known["partition"] == part] for part in ("test", "within"))
     trained = [fold.removeprefix("from ") for fold in sorted(across["fold"].unique())]
     tested = sorted(known["corpus"].unique())

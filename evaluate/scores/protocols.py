@@ -79,7 +79,7 @@ def _gap_to_main(one: Scored, recipe: Recipe, split: SplitSpec, runs_folder: Pat
         return no_gap("fitted on fewer rows: compare within its grid")
     main = run_folder(runs_folder, recipe.name, one.member)
     pair = [read_predictions(at / PREDICTIONS) for at in (one.folder, main)]
-    first, second = (frame[frame["partition"] == "test"] for frame in pair)
+    first, second = (rows[rows["partition"] == "test"] for rows in pair)
     return paired_gap(first, second, recipe)
 
 

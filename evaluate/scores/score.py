@@ -141,37 +141,37 @@ def score_run(
     if not force and (old := _up_to_date(folder, recipe, hashes, strict=True)):
         return old
     inputs = _inputs(folder, recipe)
-    frame = read_predictions(folder / PREDICTIONS)
-    names = _names(frame, folder, recipe)
+    rows = read_predictions(folder / PREDICTIONS)
+    names = _names(rows, folder, recipe)
     notes: list[str] = []
     if lacking := [name for name in recipe.corpora if stores is not None and name not in hashes]:
         notes.append(f"no table of {', '.join(lacking)}: not by gender, language and session")
-    of_row = group_names(frame, read_tables(recipe, stores) if stores is not None else {})
+    of_row = group_names(rows, read_tables(recipe, stores) if stores is not None else {})
     try:
-        found = _partitions(frame, names, of_row, recipe, inputs["chosen_on_devel"], notes)
+        found = _partitions(rows, names, of_row, recipe, inputs["chosen_on_devel"], notes)
     except ValueError as error:
         raise RunError(f"{folder / PREDICTIONS}: {error}; train anew") from None
-    calibrated, no_calibration = _calibration(folder, frame, names)
+    calibrated, no_calibration = _calibration(folder, rows, names)
     across = recipe.split.outer == "cross-corpus"
     scores = RunScores(
         recipe.task,
         inputs["optimistic"],
-        count_speakers(frame),
+        count_speakers(rows),
         {name: part for name, (part, _) in found.items()},
         {name: groups for name, (_, groups) in found.items()},
         labels=names if recipe.task == "classification" else (),
         targets=names if recipe.task == "regression" else (),
         calibration=calibrated,
         no_calibration=no_calibration,
-        transfer=score_transfer(frame, names, recipe, notes) if across else None,
-        gaps=grid_gaps(frame, list(found), recipe),
+        transfer=score_transfer(rows, names, recipe, notes) if across else None,
+        gaps=grid_gaps(rows, list(found), recipe),
         warnings=tuple(notes),
     )
     return FILE.write(folder / SCORES, scores, {**inputs, "tables": hashes})
 
 
 def _partitions(
-    frame: pd.DataFrame,
+    rows: pd.DataFrame,
     names: Sequence[str],
     of_row: Mapping[str, np.ndarray],
     recipe: Recipe,
@@ -180,15 +180,15 @@ def _partitions(
 ) -> dict[str, tuple[PartitionScores, dict[str, Grouping]]]:
     """The scores of every partition, in the order of showing, and those of its groups."""
     order = {name: i for i, name in enumerate(PARTITIONS)}
-    known = has_truth(frame, names).to_numpy()
+    known = has_truth(rows, names).to_numpy()
     found = {}
-    for name in sorted(frame["partition"].unique(), key=lambda name: (order.get(name, 2), name)):
-        here = (frame["partition"] == name).to_numpy()
+    for name in sorted(rows["partition"].unique(), key=lambda name: (order.get(name, 2), name)):
+        here = (rows["partition"] == name).to_numpy()
         groups = {kind: of[here & known] for kind, of in of_row.items()}
         try:
-            scored = score_partition(frame[here], name, names, recipe, notes)
+            scored = score_partition(rows[here], name, names, recipe, notes)
             by_group = score_groups(
-                frame[here & known], names, groups, recipe.shown, recipe.evaluate
+                rows[here & known], names, groups, recipe.shown, recipe.evaluate
             )
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
@@ -198,25 +198,25 @@ def _partitions(
     return found
 
 
-def _names(frame: pd.DataFrame, folder: Path, recipe: Recipe) -> tuple[str, ...]:
+def _names(rows: pd.DataFrame, folder: Path, recipe: Recipe) -> tuple[str, ...]:
     """Labels or targets; predictions of another task than the recipe's are an error."""
-    task = "classification" if "true" in frame.columns else "regression"
+    task = "classification" if "true" in rows.columns else "regression"
     if task != recipe.task:
         raise RunError(
             f"{folder}: its predictions are those of a {task}, the recipe's task is "
             f"{recipe.task}; run make train (and make fuse) again"
         )
-    return predicted_labels(frame) or predicted_targets(frame)
+    return predicted_labels(rows) or predicted_targets(rows)
 
 
 def _calibration(
-    folder: Path, frame: pd.DataFrame, names: Sequence[str]
+    folder: Path, rows: pd.DataFrame, names: Sequence[str]
 ) -> tuple[dict[str, Calibration], str]:
     """Calibration by partition, and why there is none; neither of a regression."""
-    if "true" not in frame.columns:
+    if "true" not in rows.columns:
         return {}, ""
     kind = (read_run(folder) or {}).get("scores", "score")
-    found = calibration.of_run(frame, read_predictions(folder / INNER), names, kind=kind)
+    found = calibration.of_run(rows, read_predictions(folder / INNER), names, kind=kind)
     bins = {
         partition: Calibration(_bins(each.plain), _bins(each.tempered), {**each.temperatures})
         for partition, each in found.items()

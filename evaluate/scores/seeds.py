@@ -87,7 +87,7 @@ def make_seeds(
 def _seeds(recipe: Recipe, found: Repeats) -> Seeds:
     left_out: dict[str, str] = {}
     kept = _comparable(found, left_out)
-    frames = {
+    predictions = {
         seed: {name: read_predictions(run.folder / PREDICTIONS) for name, run in of.items()}
         for seed, of in kept.items()
     }
@@ -95,7 +95,7 @@ def _seeds(recipe: Recipe, found: Repeats) -> Seeds:
     for partition in PARTITIONS:
         systems = _systems(kept, partition, recipe.shown)
         if systems:
-            rows = _rows(frames, partition, left_out)
+            rows = _rows(predictions, partition, left_out)
             partitions[partition] = PartitionSeeds(
                 len({tuple(_keys(shared)) for shared in rows.values()}) < 2,
                 systems,
@@ -199,12 +199,12 @@ def _spread(values: Mapping[int, float | None]) -> SeedScores:
 
 
 def _rows(
-    frames: Mapping[int, Mapping[str, pd.DataFrame]], partition: str, left_out: dict[str, str]
+    predictions: Mapping[int, Mapping[str, pd.DataFrame]], partition: str, left_out: dict[str, str]
 ) -> dict[int, Rows]:
     """What the systems of each seed have in common; why a system is not in it is added."""
     found = {}
-    for seed, of in frames.items():
-        parts = {name: frame[frame["partition"] == partition] for name, frame in of.items()}
+    for seed, of in predictions.items():
+        parts = {name: own[own["partition"] == partition] for name, own in of.items()}
         rows = align({name: part for name, part in parts.items() if len(part)}, {})
         if rows is not None:
             found[seed] = rows
@@ -214,7 +214,7 @@ def _rows(
 
 def _keys(rows: Rows) -> list[str]:
     """Corpus and utterance of each row."""
-    first, *_ = rows.frames.values()
+    first, *_ = rows.predictions.values()
     return (first["corpus"] + "\t" + first["utterance"]).tolist()
 
 
@@ -241,7 +241,7 @@ def _scores(
     """Scores of every seed and system, and those of every resample; one draw serves all."""
     groups = []
     for shared in rows.values():
-        first, *_ = shared.frames.values()
+        first, *_ = shared.predictions.values()
         # An utterance without a speaker is one and the same in all seeds.
         groups += [
             speaker or key for speaker, key in zip(speakers(first), _keys(shared), strict=True)
@@ -252,11 +252,14 @@ def _scores(
         # Said already where each is scored.
         warnings.simplefilter("ignore", metrics.ScoreWarning)
         for seed, shared in rows.items():
-            stop = start + len(next(iter(shared.frames.values())))
+            stop = start + len(next(iter(shared.predictions.values())))
             own = intervals.Resamples(drawn.unit[start:stop], drawn.counts)
-            plain[seed] = {name: plain_scores(f, shared.names) for name, f in shared.frames.items()}
+            plain[seed] = {
+                name: plain_scores(f, shared.names) for name, f in shared.predictions.items()
+            }
             resampled[seed] = {
-                name: resampled_scores(f, shared.names, own) for name, f in shared.frames.items()
+                name: resampled_scores(f, shared.names, own)
+                for name, f in shared.predictions.items()
             }
             start = stop
     return plain, resampled

@@ -326,15 +326,17 @@ def _best(found: Mapping[str, ComparedRun]) -> ComparedRun | None:
 def _rows(a: ComparedRun, b: ComparedRun, recipe: Recipe) -> list[PairRow]:
     """The rows of the table that a pair of runs gives."""
     optimistic = [run.name for run in (a, b) if run.record.get("optimistic")]
-    frames = [read_predictions(run.folder / PREDICTIONS) for run in (a, b)]
+    predictions = [read_predictions(run.folder / PREDICTIONS) for run in (a, b)]
     partitions = [
-        name for name in frames[0]["partition"].unique() if name in set(frames[1]["partition"])
+        name
+        for name in predictions[0]["partition"].unique()
+        if name in set(predictions[1]["partition"])
     ]
     if not partitions:
         return [PairRow("", "", a.name, b.name, "no partition is in both")]
     result: list[PairRow] = []
     for partition in partitions:
-        pair = [frame[frame["partition"] == partition] for frame in frames]
+        pair = [rows[rows["partition"] == partition] for rows in predictions]
         shared = "chosen on the rows that it is scored on" if optimistic else shared_rows(*pair)
         if isinstance(shared, str):
             result.append(PairRow(partition, "", a.name, b.name, shared))
@@ -380,10 +382,10 @@ def _p_value(
 ) -> float:
     if "true" in shared[0].columns:
         truth = shared[0]["true"].to_numpy()
-        said = [frame["pred"].to_numpy() for frame in shared]
+        said = [rows["pred"].to_numpy() for rows in shared]
         return float(comparisons.classification_p(truth, said, names, swaps)[metric][0, 1])
     truth, _ = values_of(shared[0], names)
-    values = np.stack([values_of(frame, names)[1] for frame in shared])
+    values = np.stack([values_of(rows, names)[1] for rows in shared])
     return float(comparisons.regression_p(truth, values, metric, swaps)[0, 1])
 
 

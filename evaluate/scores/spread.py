@@ -68,13 +68,13 @@ def make_spread(
 
 
 def _spread(recipe: Recipe, systems: Sequence[Scored]) -> Spread:
-    frames = {run.name: read_predictions(run.folder / PREDICTIONS) for run in systems}
+    predictions = {run.name: read_predictions(run.folder / PREDICTIONS) for run in systems}
     partitions = {
         partition: found
         for partition in PARTITIONS
-        if (found := _of_partition(frames, partition, recipe)) is not None
+        if (found := _of_partition(predictions, partition, recipe)) is not None
     }
-    return Spread(tuple(frames), partitions)
+    return Spread(tuple(predictions), partitions)
 
 
 def read_spread(recipe: Recipe, scored: Sequence[Scored], runs_folder: Path) -> Spread | None:
@@ -110,37 +110,39 @@ def _inputs(recipe: Recipe, systems: Sequence[Scored]) -> dict[str, Any]:
 
 
 def _of_partition(
-    frames: Mapping[str, pd.DataFrame], partition: str, recipe: Recipe
+    predictions: Mapping[str, pd.DataFrame], partition: str, recipe: Recipe
 ) -> PartitionSpread | None:
-    parts = {name: frame[frame["partition"] == partition] for name, frame in frames.items()}
+    parts = {name: own[own["partition"] == partition] for name, own in predictions.items()}
     rows = align(parts, {})
-    if rows is None or len(rows.frames) < len(frames):
+    if rows is None or len(rows.predictions) < len(predictions):
         return None
-    first, *_ = rows.frames.values()
+    first, *_ = rows.predictions.values()
     corpora = sorted(first["corpus"].unique())
     alone = {
         corpus: {
-            name: frame[frame["corpus"] == corpus].reset_index(drop=True)
-            for name, frame in rows.frames.items()
+            name: own[own["corpus"] == corpus].reset_index(drop=True)
+            for name, own in rows.predictions.items()
         }
         for corpus in corpora
         if len(corpora) > 1
     }
     corpora_alone = {corpus: _sum_up(of, rows.names, recipe) for corpus, of in alone.items()}
-    return PartitionSpread(**vars(_sum_up(rows.frames, rows.names, recipe)), corpora=corpora_alone)
+    return PartitionSpread(
+        **vars(_sum_up(rows.predictions, rows.names, recipe)), corpora=corpora_alone
+    )
 
 
 def _sum_up(
-    frames: Mapping[str, pd.DataFrame], names: Sequence[str], recipe: Recipe
+    predictions: Mapping[str, pd.DataFrame], names: Sequence[str], recipe: Recipe
 ) -> SpreadOfRows:
     """Values and statistics over systems, which have the same rows."""
-    first, *_ = frames.values()
+    first, *_ = predictions.values()
     drawn = intervals.draw(speakers(first), recipe.evaluate.bootstrap, recipe.evaluate.seed)
     with warnings.catch_warnings():
         # Said already where each is scored.
         warnings.simplefilter("ignore", metrics.ScoreWarning)
-        plain = [plain_scores(frame, names) for frame in frames.values()]
-        resampled = [resampled_scores(frame, names, drawn) for frame in frames.values()]
+        plain = [plain_scores(rows, names) for rows in predictions.values()]
+        resampled = [resampled_scores(rows, names, drawn) for rows in predictions.values()]
     found = {}
     for metric in recipe.shown:
         values = np.array([scores[metric] for scores in plain])
@@ -154,7 +156,7 @@ def _sum_up(
             for name, (value, each) in statistics.items()
         }
         found[metric] = MetricSpread(
-            dict(zip(frames, map(number_or_none, values), strict=True)),
+            dict(zip(predictions, map(number_or_none, values), strict=True)),
             Estimate(number_or_none(values.std(ddof=1))),
             **entries,
         )

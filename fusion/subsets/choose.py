@@ -89,18 +89,18 @@ class MemberRows:
 
     Attributes
     ----------
-    frame : DataFrame
+    predictions : DataFrame
         The first member's.
     values : float64, shape (n_members, n, n_targets) or (n_members, n, n_labels)
     """
 
-    frame: pd.DataFrame
+    predictions: pd.DataFrame
     values: Floats
 
     def where(self, mask: pd.Series | NDArray[np.bool_]) -> MemberRows:
         """The rows of a mask."""
         chosen = np.asarray(mask, dtype=bool)
-        return MemberRows(self.frame[chosen].reset_index(drop=True), self.values[:, chosen])
+        return MemberRows(self.predictions[chosen].reset_index(drop=True), self.values[:, chosen])
 
 
 @dataclass(frozen=True)
@@ -137,12 +137,12 @@ class Data:
         Data
             `chosen_on` says why where nothing can be chosen.
         """
-        scored = self.scored.where(self.scored.frame["corpus"] == corpus)
+        scored = self.scored.where(self.scored.predictions["corpus"] == corpus)
         choosers = {
-            fold: self.choosers[fold].where(self.choosers[fold].frame["corpus"] == corpus)
-            for fold in dict.fromkeys(scored.frame["fold"] if self.choosers else ())
+            fold: self.choosers[fold].where(self.choosers[fold].predictions["corpus"] == corpus)
+            for fold in dict.fromkeys(scored.predictions["fold"] if self.choosers else ())
         }
-        if lacking := [fold for fold, rows in choosers.items() if rows.frame.empty]:
+        if lacking := [fold for fold, rows in choosers.items() if rows.predictions.empty]:
             why = f"no rows of {corpus} beside {self.partition} to choose on in fold {lacking[0]}"
             return replace(self, scored=scored, choosers={}, chosen_on=why)
         return replace(self, scored=scored, choosers=choosers)
@@ -270,32 +270,34 @@ def read_data(recipe: Recipe, runs: Path) -> Data:
     notes: list[str] = []
     rows = {}
     for output in (PREDICTIONS, INNER):
-        frames = {
+        predictions = {
             member: read_predictions(run_folder(runs, recipe.name, member) / output)
             for member in spec.members
         }
-        aligned = align(frames, spec.missing, f"fusion {SUBSETS}: {output}")
+        aligned = align(predictions, spec.missing, f"fusion {SUBSETS}: {output}")
         if aligned.n_dropped:
             dropped = counted(aligned.n_dropped, "row")
             notes.append(f"{output}: {dropped} dropped that not every member has")
-        names = aligned.labels or predicted_targets(aligned.frame)
-        rows[output] = MemberRows(aligned.frame, aligned.stack).where(
-            has_truth(aligned.frame, names)
+        names = aligned.labels or predicted_targets(aligned.predictions)
+        rows[output] = MemberRows(aligned.predictions, aligned.stack).where(
+            has_truth(aligned.predictions, names)
         )
     held, inner = rows[PREDICTIONS], rows[INNER]
-    by_partition = {name: held.where(held.frame["partition"] == name) for name in ("test", "devel")}
-    partition = "test" if len(by_partition["test"].frame) else "devel"
+    by_partition = {
+        name: held.where(held.predictions["partition"] == name) for name in ("test", "devel")
+    }
+    partition = "test" if len(by_partition["test"].predictions) else "devel"
     scored = by_partition[partition]
-    if scored.frame.empty:
+    if scored.predictions.empty:
         raise RunError(
             f"fusion {SUBSETS}: no row of test or devel has a truth: nothing to choose by"
         )
-    inner = inner.where(inner.frame["partition"] == "inner")
+    inner = inner.where(inner.predictions["partition"] == "inner")
     kinds = {"devel": by_partition["devel"]} if partition == "test" else {}
-    folds = list(dict.fromkeys(scored.frame["fold"]))
+    folds = list(dict.fromkeys(scored.predictions["fold"]))
     for name, source in {**kinds, "inner folds": inner}.items():
-        choosers = {fold: source.where(source.frame["fold"] == fold) for fold in folds}
-        lacking = [fold for fold in folds if choosers[fold].frame.empty]
+        choosers = {fold: source.where(source.predictions["fold"] == fold) for fold in folds}
+        lacking = [fold for fold in folds if choosers[fold].predictions.empty]
         if not lacking:
             return Data(scored, partition, choosers, name, notes)
     why = f"no rows beside {partition} to choose on" + (
@@ -312,15 +314,15 @@ def _spec(recipe: Recipe) -> SubsetsSpec:
 
 def problem_of(rows: MemberRows, method: str, by: Sequence[str]) -> SubsetProblem:
     """The search problem of some rows."""
-    labels = predicted_labels(rows.frame)
+    labels = predicted_labels(rows.predictions)
     if labels:
-        truth = metrics.encode(rows.frame["true"].to_numpy(), labels, "truth")
+        truth = metrics.encode(rows.predictions["true"].to_numpy(), labels, "truth")
         return Classes(truth, rows.values, method, by)
-    return Shares(_truths(rows.frame), rows.values, by)
+    return Shares(_truths(rows.predictions), rows.values, by)
 
 
-def _truths(frame: pd.DataFrame) -> Floats:
-    return values_of(frame, predicted_targets(frame))[0]
+def _truths(rows: pd.DataFrame) -> Floats:
+    return values_of(rows, predicted_targets(rows))[0]
 
 
 # -- the searches ----------------------------------------------------------------------------
@@ -374,7 +376,7 @@ def choose(recipe: Recipe, data: Data, checkpoint: SearchStates, jobs: int = -1)
         Of all rows, and of each corpus alone where the recipe asks for it.
     """
     spec = _spec(recipe)
-    corpora = sorted(data.scored.frame["corpus"].unique()) if spec.alone else []
+    corpora = sorted(data.scored.predictions["corpus"].unique()) if spec.alone else []
     parts = {"": data, **{corpus: data.of(corpus) for corpus in corpora if len(corpora) > 1}}
     n_sets = sum(1 + len(part.choosers) for part in parts.values())
     exhaustive, _ = _sizes(spec)
@@ -423,8 +425,8 @@ def _of_part(
                 random += _random(problem, method, spec)
         choices += _judge(scored, found, data, method, spec)
     return SubsetsOfRows(
-        n=len(data.scored.frame),
-        n_speakers=count_speakers(data.scored.frame),
+        n=len(data.scored.predictions),
+        n_speakers=count_speakers(data.scored.predictions),
         chosen_on=data.chosen_on if data.choosers else None,
         why=None if data.choosers else data.chosen_on,
         choices=tuple(choices),
@@ -520,11 +522,11 @@ class Scorer:
     """Scores of choices on the scored rows, with resamples that all of them share."""
 
     def __init__(self, problem: SubsetProblem, rows: MemberRows, recipe: Recipe) -> None:
-        self.problem, self.frame = problem, rows.frame
-        self.labels = predicted_labels(rows.frame)
-        self.folds = list(dict.fromkeys(rows.frame["fold"]))
+        self.problem, self.predictions = problem, rows.predictions
+        self.labels = predicted_labels(rows.predictions)
+        self.folds = list(dict.fromkeys(rows.predictions["fold"]))
         self._evaluate = recipe.evaluate
-        groups = speakers(rows.frame)
+        groups = speakers(rows.predictions)
         self._drawn = intervals.draw(groups, self._evaluate.bootstrap, self._evaluate.seed)
         self._scores: dict[tuple[Subset, ...], dict[str, tuple[float, Floats]]] = {}
 
@@ -545,7 +547,7 @@ class Scorer:
         """What became of the resamples that lack a class; empty where none does."""
         if not self.labels:
             return ""
-        truth = self.frame["true"].to_numpy()
+        truth = self.predictions["true"].to_numpy()
         recalls = intervals.classification_resampled(truth, truth, self.labels, self._drawn)["uar"]
         return intervals.lacking_text(int(np.isnan(recalls).sum()), len(recalls))
 
@@ -554,13 +556,13 @@ class Scorer:
         combined = {subset: self.problem.combined(subset) for subset in set(choices)}
         result = np.empty_like(combined[choices[0]])
         for fold, subset in zip(self.folds, choices, strict=True):
-            rows = (self.frame["fold"] == fold).to_numpy()
+            rows = (self.predictions["fold"] == fold).to_numpy()
             result[rows] = combined[subset][rows]
         return result
 
     def _classes(self, combined: Floats) -> dict[str, tuple[float, Floats]]:
         predicted = np.asarray(self.labels, dtype=object)[np.nanargmax(combined, axis=1)]
-        truth = self.frame["true"].to_numpy()
+        truth = self.predictions["true"].to_numpy()
         values = metrics.scores_of(metrics.confusion(truth, predicted, self.labels))
         resampled = intervals.classification_resampled(truth, predicted, self.labels, self._drawn)
         return {
@@ -568,7 +570,7 @@ class Scorer:
         }
 
     def _shares(self, combined: Floats) -> dict[str, tuple[float, Floats]]:
-        truth = _truths(self.frame)
+        truth = _truths(self.predictions)
         scored = ~np.isnan(truth).all(axis=0)
         truth, combined = truth[:, scored], combined[:, scored]
         resampled = intervals.regression_resampled(truth, combined, self._drawn)

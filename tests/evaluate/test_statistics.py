@@ -203,8 +203,8 @@ def test_what_cannot_be_compared_is_left_out_by_name(tmp_path: Path, monkeypatch
         {},
     )
     assert found is not None
-    assert list(found.frames) == ["a", "b"]
-    assert (len(found.frames["a"]), found.n_dropped) == (90, 30)
+    assert list(found.predictions) == ["a", "b"]
+    assert (len(found.predictions["a"]), found.n_dropped) == (90, 30)
     assert found.left_out == {
         "c": "has other truths than a",
         "d": "predicts something else than a",
