@@ -201,7 +201,19 @@ def as_authors(predicted: Predicted, partition: str) -> pd.DataFrame:
 
 
 def write_authors(predicted: Predicted, folder: Path) -> list[Path]:
-    """Write `predictions.devel.csv` and `predictions.test.csv`, those that there are rows of."""
+    """Write `predictions.devel.csv` and `predictions.test.csv`, those that there are rows of.
+
+    Parameters
+    ----------
+    predicted : Predicted
+    folder : Path
+        It is made where it is missing.
+
+    Returns
+    -------
+    list of Path
+        The files.
+    """
     written = []
     for partition in ("devel", TEST):
         rows = as_authors(predicted, partition)

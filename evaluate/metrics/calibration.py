@@ -128,6 +128,10 @@ def reliability(probability: Floats, truth: Codes, n_bins: int = N_BINS) -> Reli
     truth : int64, shape (n,)
     n_bins : int
 
+    Returns
+    -------
+    Reliability
+
     Examples
     --------
     >>> found = reliability(np.array([[0.9, 0.1], [0.7, 0.3]]), np.array([0, 1]), n_bins=2)

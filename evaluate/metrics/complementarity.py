@@ -64,6 +64,11 @@ def agreement(right: NDArray[np.bool_]) -> Agreement:
     right : bool, shape (n_models, n), n > 0
         Whether a model has a row right.
 
+    Returns
+    -------
+    Agreement
+        Matrices of shape (n_models, n_models).
+
     Examples
     --------
     >>> found = agreement(np.array([[True, True, False, False], [True, False, True, False]]))
@@ -197,6 +202,10 @@ def contributions(value: Value, n_models: int, empty: ArrayLike, seed: int) -> C
         Worth of the empty subset.
     seed : int
         Of the sampled orders.
+
+    Returns
+    -------
+    Contributions
 
     Examples
     --------

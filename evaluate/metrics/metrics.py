@@ -98,6 +98,10 @@ def ccc(truth: ArrayLike, prediction: ArrayLike) -> float:
     0 where one side is constant, NaN where both are (also where they are equal). Parameters and
     errors as in `pearson`.
 
+    Parameters
+    ----------
+    truth, prediction : float, shape (n,)
+
     Examples
     --------
     >>> round(ccc([1, 2, 3], [2, 3, 4]), 6)
@@ -199,6 +203,14 @@ def regression_scores(
 def average_ranks(values: ArrayLike) -> Floats:
     """Ranks from 1, ties sharing their mean rank, as `scipy.stats.rankdata`.
 
+    Parameters
+    ----------
+    values : float, shape (n,)
+
+    Returns
+    -------
+    float64, shape (n,)
+
     Examples
     --------
     >>> average_ranks([3.0, 1.0, 3.0]).tolist()
@@ -277,7 +289,25 @@ def confusion(truth: ArrayLike, prediction: ArrayLike, labels: Sequence[str]) ->
 
 
 def encode(values: ArrayLike, labels: Sequence[str], name: str = "values") -> NDArray[np.int64]:
-    """Positions of `values` in the label list; a ValueError names values outside it."""
+    """Positions of `values` in the label list; a ValueError names values outside it.
+
+    Parameters
+    ----------
+    values : str, shape (n,)
+    labels : sequence of str
+    name : str
+        What the values are called in an error.
+
+    Returns
+    -------
+    int64, shape (n,)
+        0 to n_labels - 1.
+
+    Raises
+    ------
+    ValueError
+        A value is not in the list.
+    """
     if len(set(labels)) != len(labels):
         raise ValueError(f"labels: {list(labels)} has repeated labels")
     position = {label: i for i, label in enumerate(labels)}

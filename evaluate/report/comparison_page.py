@@ -124,7 +124,19 @@ class _Book(Book):
 
 
 def differences(found: Comparison, partition: str, metric: str, rows: Rows) -> Sheet:
-    """A minus B of every pair of runs, of a metric on a partition."""
+    """A minus B of every pair of runs, of a metric on a partition.
+
+    Parameters
+    ----------
+    found : Comparison
+    partition, metric : str
+    rows : list of PairRow
+        Those of the partition and metric.
+
+    Returns
+    -------
+    Sheet
+    """
     confidence = f"{found.recipe.evaluate.confidence:.0%}"
     cells = [
         [
@@ -153,7 +165,17 @@ def differences(found: Comparison, partition: str, metric: str, rows: Rows) -> S
 
 
 def settings(found: Comparison) -> Sheet | None:
-    """The settings that differ, where some do."""
+    """The settings that differ, where some do.
+
+    Parameters
+    ----------
+    found : Comparison
+
+    Returns
+    -------
+    Sheet or None
+        None where there is nothing to show.
+    """
     if not found.settings:
         return None
     rows = [

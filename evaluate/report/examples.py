@@ -55,6 +55,11 @@ def find_audio(corpora: Mapping[str, Path], tables: Mapping[str, Table], folder:
         Corpus -> its table; a corpus without one has no audio that could be found.
     folder : path
         The report's, which the links start from.
+
+    Returns
+    -------
+    Audio
+        Links relative to `folder`, and what cannot be heard.
     """
     links: dict[tuple[str, str], str] = {}
     missing = {}

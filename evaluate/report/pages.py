@@ -91,7 +91,13 @@ class Study:
     kept: Kept = field(default_factory=Kept, repr=False, compare=False)
 
     def by_protocol(self) -> list[tuple[Recipe, str, Sequence[Scored]]]:
-        """Recipe, name and all runs of every protocol that has any; the main one has no name."""
+        """Recipe, name and all runs of every protocol that has any; the main one has no name.
+
+        Returns
+        -------
+        list of (Recipe, str, sequence of Scored)
+            The main protocol first.
+        """
         also = self.recipe.beside()
         known = {run.folder for run in self.scored}
         swept = [run for sweep in self.sweeps for run in sweep.runs if run.folder not in known]

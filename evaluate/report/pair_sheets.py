@@ -82,7 +82,12 @@ def best(statistics: Statistics | None, partition: str, metric: str) -> Sequence
 
 
 def best_meaning(statistics: Statistics | None) -> str:
-    """What bold print in the overview means; empty where nothing was compared."""
+    """What bold print in the overview means; empty where nothing was compared.
+
+    Parameters
+    ----------
+    statistics : Statistics, optional
+    """
     for found in statistics.partitions.values() if statistics else ():
         return (
             "the best, and all whose difference to it could be chance "
@@ -102,7 +107,19 @@ def best_notes(statistics: Statistics | None, partitions: Sequence[str]) -> list
 def comparisons(
     found: PartitionStatistics, partition: str, metric: str, titles: Mapping[str, str]
 ) -> Sheet:
-    """Every two systems: difference, p values, and what could have been seen."""
+    """Every two systems: difference, p values, and what could have been seen.
+
+    Parameters
+    ----------
+    found : PartitionStatistics
+    partition, metric : str
+    titles : mapping
+        System -> how it is shown.
+
+    Returns
+    -------
+    Sheet
+    """
     compared = found.metrics[metric]
     rows = [
         [
@@ -134,7 +151,20 @@ def comparisons(
 
 
 def mcnemar(found: PartitionStatistics, partition: str, titles: Mapping[str, str]) -> Sheet | None:
-    """McNemar's test of accuracy."""
+    """McNemar's test of accuracy.
+
+    Parameters
+    ----------
+    found : PartitionStatistics
+    partition : str
+    titles : mapping
+        System -> how it is shown.
+
+    Returns
+    -------
+    Sheet or None
+        None of a regression.
+    """
     if not found.mcnemar:
         return None
     rows = [
@@ -159,7 +189,20 @@ def mcnemar(found: PartitionStatistics, partition: str, titles: Mapping[str, str
 
 
 def matrices(found: Complementarity, partition: str, titles: Mapping[str, str]) -> list[Sheet]:
-    """How alike the models err, a table each."""
+    """How alike the models err, a table each.
+
+    Parameters
+    ----------
+    found : Complementarity
+        Of the partition.
+    partition : str
+    titles : mapping
+        System -> how it is shown.
+
+    Returns
+    -------
+    list of Sheet
+    """
     names = [titles.get(name, name) for name in found.models]
     return [
         Sheet(
@@ -178,7 +221,21 @@ def matrices(found: Complementarity, partition: str, titles: Mapping[str, str]) 
 def contributions(
     found: Complementarity, partition: str, metric: str, titles: Mapping[str, str]
 ) -> Sheet:
-    """What each model adds to the mean of all."""
+    """What each model adds to the mean of all.
+
+    Parameters
+    ----------
+    found : Complementarity
+        Of the partition.
+    partition : str
+    metric : str
+    titles : mapping
+        System -> how it is shown.
+
+    Returns
+    -------
+    Sheet
+    """
     shares = found.contributions[metric]
     rows = [
         [
@@ -211,7 +268,22 @@ def contributions(
 def gains(
     found: Complementarity, partition: str, metric: str, titles: Mapping[str, str]
 ) -> plots.Picture:
-    """Gain of fusing two models against the correlation of their errors."""
+    """Gain of fusing two models against the correlation of their errors.
+
+    Parameters
+    ----------
+    found : Complementarity
+        Of the partition.
+    partition : str
+    metric : str
+    titles : mapping
+        System -> how it is shown.
+
+    Returns
+    -------
+    Picture
+        A point a pair of models.
+    """
     pairs = [
         (
             pair.correlation,
@@ -233,7 +305,21 @@ def gains(
 def pair_gains(
     found: Complementarity, partition: str, metric: str, titles: Mapping[str, str]
 ) -> Sheet:
-    """The numbers of `gains`."""
+    """The numbers of `gains`.
+
+    Parameters
+    ----------
+    found : Complementarity
+        Of the partition.
+    partition : str
+    metric : str
+    titles : mapping
+        System -> how it is shown.
+
+    Returns
+    -------
+    Sheet
+    """
     rows = [
         [
             text(titles.get(pair.a, pair.a)),
@@ -335,6 +421,10 @@ def subsets(found: Subsets, name: str = "subsets", *, stale: bool = False) -> Sh
         Stem of the table's files.
     stale : bool
         Chosen with another recipe than today's.
+
+    Returns
+    -------
+    Sheet
     """
     drawn = {(draw.method, draw.metric, draw.k): draw for draw in found.random}
     lacking = f"; UAR: {found.lacking}" if found.lacking else ""
@@ -415,7 +505,20 @@ def chosen_by_folds(found: Subsets) -> bool:
 def subset_curves(
     found: Subsets, metric: str, chance: float | None = None
 ) -> list[tuple[str, plots.Picture]]:
-    """The score against the size of a subset, a picture for each method and search."""
+    """The score against the size of a subset, a picture for each method and search.
+
+    Parameters
+    ----------
+    found : Subsets
+    metric : str
+    chance : float, optional
+        A score that guessing has.
+
+    Returns
+    -------
+    list of (str, Picture)
+        What the picture is of, and the picture.
+    """
     pictures = []
     kinds = dict.fromkeys((choice.method, choice.search) for choice in found.choices)
     for method, search in kinds:
@@ -453,7 +556,19 @@ def calibration(run: Scored, partition: str) -> Calibration | None:
 
 
 def calibration_errors(found: Calibration, partition: str, stem: str) -> Sheet:
-    """The expected calibration error with and without temperatures."""
+    """The expected calibration error with and without temperatures.
+
+    Parameters
+    ----------
+    found : Calibration
+    partition : str
+    stem : str
+        Of the table's files.
+
+    Returns
+    -------
+    Sheet
+    """
     rows = [[text(name), plain(getattr(found, key).error)] for key, name in CALIBRATED.items()]
     return Sheet(
         f"Expected calibration error, {partition}",
@@ -465,7 +580,12 @@ def calibration_errors(found: Calibration, partition: str, stem: str) -> Sheet:
 
 
 def calibration_note(found: Calibration) -> str:
-    """What confidence, its bins and the error are, and where temperatures come from."""
+    """What confidence, its bins and the error are, and where temperatures come from.
+
+    Parameters
+    ----------
+    found : Calibration
+    """
     values = [value for value in found.temperatures.values() if value is not None]
     plainly, tempered = found.plain.error or 0.0, found.tempered.error or 0.0
     larger = "; here they make the error larger" if tempered > plainly else ""
@@ -480,7 +600,18 @@ def calibration_note(found: Calibration) -> str:
 
 
 def reliability(found: Calibration, title: str) -> plots.Picture:
-    """Accuracy against confidence, with and without temperatures."""
+    """Accuracy against confidence, with and without temperatures.
+
+    Parameters
+    ----------
+    found : Calibration
+    title : str
+        What the picture shows, for those who do not see it.
+
+    Returns
+    -------
+    Picture
+    """
     return plots.reliability(
         {
             name: [

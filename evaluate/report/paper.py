@@ -71,7 +71,13 @@ class Results:
     tables: Mapping[str, Table]
 
     def why_not(self, needs: Mapping[str, Any]) -> str:
-        """Why published figures cannot stand beside these; empty where they can."""
+        """Why published figures cannot stand beside these; empty where they can.
+
+        Parameters
+        ----------
+        needs : mapping
+            Settings of the recipe that the figures were got with.
+        """
         for corpus in self.recipe.corpora:
             table = self.tables.get(corpus)
             if table is None:

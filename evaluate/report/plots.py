@@ -174,6 +174,10 @@ def scores(
         Draw an upright line at this score.
     chance : float, optional
         A score that guessing has; a line where the axis comes near to it.
+
+    Returns
+    -------
+    Picture
     """
     names = [_wrap(name) for name, _ in rows]
     # A name of many lines takes the room of several rows.
@@ -242,6 +246,10 @@ def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str], title: str
     labels : sequence of str
     title : str
         What the picture shows, for those who do not see it.
+
+    Returns
+    -------
+    Picture
     """
     counts = np.asarray(matrix)
     totals = counts.sum(axis=1, keepdims=True)
@@ -304,6 +312,10 @@ def by_layer(
         Label of the axis of scores; what the picture shows, for those who do not see it.
     chance : float, optional
         A score that guessing has; a line where the axis comes near to it.
+
+    Returns
+    -------
+    Picture
     """
 
     def draw(figure: Figure, colours: Colours) -> None:
@@ -368,6 +380,10 @@ def scatter(
     points : sequence of (x, y, name)
     x_axis, y_axis, title : str
         Labels of the axes; what the picture shows, for those who do not see it.
+
+    Returns
+    -------
+    Picture
     """
     ordered = sorted(points, key=lambda point: point[1])
     named = [*ordered[-1:], *ordered[:1], *ordered[-2:-1]][: len(points)]
@@ -445,6 +461,10 @@ def by_size(
         Label of the axis of scores; what the picture shows, for those who do not see it.
     chance : float, optional
         A score that guessing has; a line where the axis comes near to it.
+
+    Returns
+    -------
+    Picture
     """
 
     def draw(figure: Figure, colours: Colours) -> None:
@@ -491,6 +511,10 @@ def reliability(curves: Mapping[str, Sequence[tuple[float, float, int]]], title:
         One or two; the last is drawn filled. The area of a marker is its share of the rows.
     title : str
         What the picture shows, for those who do not see it.
+
+    Returns
+    -------
+    Picture
     """
 
     def draw(figure: Figure, colours: Colours) -> None:

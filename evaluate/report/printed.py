@@ -104,7 +104,14 @@ def layers_text(recipe: Recipe, sweeps: Sequence[Sweep], width: int) -> str:
 
 
 def comparison_text(found: Comparison, width: int) -> str:
-    """Two folders of runs side by side: what differs in their settings, and in their scores."""
+    """Two folders of runs side by side: what differs in their settings, and in their scores.
+
+    Parameters
+    ----------
+    found : Comparison
+    width : int
+        Columns of the terminal.
+    """
     tables = []
     for (partition, metric), rows in found.by_metric().items():
         notes = filter(None, [found.optimism(partition), cannot_tell(rows)])

@@ -78,6 +78,18 @@ def overview(
     """Every run of a protocol by the metrics of the overview.
 
     The best, and what `statistics` cannot tell from it, is in bold; `pages` may be empty.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    scored : sequence of Scored
+    pages : mapping
+        Folder of a run -> its page.
+    statistics : Statistics, optional
+
+    Returns
+    -------
+    Sheet
     """
     partitions, shown = partitions_of(scored), recipe.shown
     most = {p: max(part.n if (part := run.scores.partitions.get(p)) else 0 for run in scored)
@@ -132,7 +144,20 @@ def _few(found: RowScores) -> list[str]:
 
 
 def targets(recipe: Recipe, scored: Sequence[Scored], pages: Pages) -> Sheet | None:
-    """The first metric of every target and run, on the last partition that has any truth."""
+    """The first metric of every target and run, on the last partition that has any truth.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    scored : sequence of Scored
+    pages : mapping
+        Folder of a run -> its page.
+
+    Returns
+    -------
+    Sheet or None
+        None where no target has a truth.
+    """
     metric = recipe.shown[0]
     for partition in reversed(partitions_of(scored)):
         found = {
@@ -161,7 +186,23 @@ def targets(recipe: Recipe, scored: Sequence[Scored], pages: Pages) -> Sheet | N
 
 
 def gaps(recipe: Recipe, scored: Sequence[Scored], others: Protocols, pages: Pages) -> Sheet | None:
-    """The first metric on `test` by protocol, with paired differences to the main one."""
+    """The first metric on `test` by protocol, with paired differences to the main one.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    scored : sequence of Scored
+        Of the main protocol.
+    others : Protocols
+        Those beside it.
+    pages : mapping
+        Folder of a run -> its page.
+
+    Returns
+    -------
+    Sheet or None
+        None where there is nothing to show.
+    """
     if not others.scored:
         return None
     metric = recipe.shown[0]
@@ -289,7 +330,20 @@ def _gap_cell(gap: Gap, metric: str) -> Cell:
 
 
 def of_targets(result: RowScores, where: str, name: str) -> Sheet:
-    """All metrics of every target of a regression, and their means."""
+    """All metrics of every target of a regression, and their means.
+
+    Parameters
+    ----------
+    result : RowScores
+    where : str
+        What rows these are, for the caption.
+    name : str
+        Stem of the table's files.
+
+    Returns
+    -------
+    Sheet
+    """
     rows = [
         [text(target), *(entry(found.metrics[metric]) for metric in result.metrics), count(found.n)]
         for target, found in result.per_target.items()
@@ -305,7 +359,20 @@ def of_targets(result: RowScores, where: str, name: str) -> Sheet:
 
 
 def of_classes(result: RowScores, where: str, name: str) -> Sheet:
-    """Precision, recall and F1 of every class."""
+    """Precision, recall and F1 of every class.
+
+    Parameters
+    ----------
+    result : RowScores
+    where : str
+        What rows these are, for the caption.
+    name : str
+        Stem of the table's files.
+
+    Returns
+    -------
+    Sheet
+    """
     rows = [
         [
             text(label),
@@ -324,7 +391,21 @@ def of_classes(result: RowScores, where: str, name: str) -> Sheet:
 
 
 def confusion(result: RowScores, labels: Sequence[str], where: str, name: str) -> Sheet:
-    """Counts, with per cent of the row behind them on the page."""
+    """Counts, with per cent of the row behind them on the page.
+
+    Parameters
+    ----------
+    result : RowScores
+    labels : sequence of str
+    where : str
+        What rows these are, for the caption.
+    name : str
+        Stem of the table's files.
+
+    Returns
+    -------
+    Sheet
+    """
     rows = []
     for label, counts in zip(labels, result.confusion, strict=True):
         total = sum(counts)
@@ -342,7 +423,18 @@ def confusion(result: RowScores, labels: Sequence[str], where: str, name: str) -
 
 
 def summary(result: RowScores, where: str) -> Sheet:
-    """All metrics with their intervals, and what single folds say."""
+    """All metrics with their intervals, and what single folds say.
+
+    Parameters
+    ----------
+    result : RowScores
+    where : str
+        What rows these are, for the caption.
+
+    Returns
+    -------
+    Sheet
+    """
     # Of a corpus alone there are none.
     found = result.folds if isinstance(result, PartitionScores) else None
     rows = [
@@ -363,7 +455,20 @@ def summary(result: RowScores, where: str) -> Sheet:
 
 
 def transfer(run: Scored, metric: str, name: str) -> Sheet | None:
-    """A metric of a cross-corpus run, a row what was trained on."""
+    """A metric of a cross-corpus run, a row what was trained on.
+
+    Parameters
+    ----------
+    run : Scored
+    metric : str
+    name : str
+        Stem of the table's files.
+
+    Returns
+    -------
+    Sheet or None
+        None of a run within corpora.
+    """
     found = run.scores.transfer
     if found is None:
         return None
@@ -385,7 +490,20 @@ def transfer(run: Scored, metric: str, name: str) -> Sheet | None:
 
 
 def grid(run: Scored, metric: str, name: str) -> Sheet | None:
-    """A metric of a run over the grid of speakers and sentences."""
+    """A metric of a run over the grid of speakers and sentences.
+
+    Parameters
+    ----------
+    run : Scored
+    metric : str
+    name : str
+        Stem of the table's files.
+
+    Returns
+    -------
+    Sheet or None
+        None of a run without such a grid.
+    """
     if (gaps := run.scores.gaps) is None:
         return None
 
@@ -417,11 +535,18 @@ def hardest(
 
     Parameters
     ----------
+    audio : Audio
+    where : str
+        The partition, for the caption.
     run : Scored
     predictions : sequence of (title, DataFrame)
         Predictions with a column `difficulty`, indexed by `examples.ROW`; the run's own first.
     worst : Series
         `examples.hardest` of the run.
+
+    Returns
+    -------
+    Sheet
     """
     classes = run.scores.task == "classification"
     several = len({key[0] for key in worst.index}) > 1
@@ -467,7 +592,17 @@ def _prediction(row: Mapping[str, Any], classes: bool) -> Cell:
 
 
 def chosen(run: Scored) -> Sheet | None:
-    """The hyperparameters that each fold chose."""
+    """The hyperparameters that each fold chose.
+
+    Parameters
+    ----------
+    run : Scored
+
+    Returns
+    -------
+    Sheet or None
+        None of a run that chose nothing.
+    """
     if "chosen" not in run.record:
         return None
     rows = [
@@ -487,7 +622,17 @@ def chosen(run: Scored) -> Sheet | None:
 
 
 def learned(run: Scored) -> list[Sheet]:
-    """The weights and temperatures of a fusion's members that each fold learned."""
+    """The weights and temperatures of a fusion's members that each fold learned.
+
+    Parameters
+    ----------
+    run : Scored
+
+    Returns
+    -------
+    list of Sheet
+        Empty of a run that learned none.
+    """
     members = run.record.get("members", [])
     targets = run.scores.targets
     found = []
@@ -510,7 +655,21 @@ def learned(run: Scored) -> list[Sheet]:
 
 
 def layers(recipe: Recipe, sweep: Sweep, name: str, pages: Pages) -> Sheet:
-    """The scores of a model by its layer, beside what each would be chosen by."""
+    """The scores of a model by its layer, beside what each would be chosen by.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    sweep : Sweep
+    name : str
+        Stem of the table's files.
+    pages : mapping
+        Folder of a run -> its page.
+
+    Returns
+    -------
+    Sheet
+    """
     partitions, metric = partitions_of(sweep.runs), recipe.shown[0]
     highest = {partition: sweep.highest(partition, metric) for partition in partitions}
 
@@ -546,7 +705,17 @@ def layers(recipe: Recipe, sweep: Sweep, name: str, pages: Pages) -> Sheet:
 
 
 def counts(corpus: str, table: Table) -> Sheet:
-    """How many utterances, speakers and what else a table has."""
+    """How many utterances, speakers and what else a table has.
+
+    Parameters
+    ----------
+    corpus : str
+    table : Table
+
+    Returns
+    -------
+    Sheet
+    """
     utterances = table.rows
     speakers = utterances.loc[utterances["speaker"] != "", "speaker"].nunique()
     rows = [[text("utterances"), count(len(utterances))]]
@@ -562,7 +731,19 @@ def counts(corpus: str, table: Table) -> Sheet:
 
 
 def truths(recipe: Recipe, corpus: str, table: Table) -> Sheet | None:
-    """Utterances of every class, or with a truth for every target, by partition."""
+    """Utterances of every class, or with a truth for every target, by partition.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    corpus : str
+    table : Table
+
+    Returns
+    -------
+    Sheet or None
+        None where there is nothing to show.
+    """
     utterances = table.rows
     partitions = [name for name in dict.fromkeys(utterances["partition"]) if name]
     if recipe.target in table.labels:

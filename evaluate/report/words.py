@@ -27,7 +27,20 @@ def marked_partition(partition: str, scored: Sequence[Scored]) -> str:
 
 
 def column_notes(recipe: Recipe, scored: Sequence[Scored], partitions: Sequence[str]) -> list[str]:
-    """Where a column is optimistic, and what those of UAR and their intervals go without."""
+    """Where a column is optimistic, and what those of UAR and their intervals go without.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    scored : sequence of Scored
+    partitions : sequence of str
+        Those that are shown.
+
+    Returns
+    -------
+    list of str
+        A line each.
+    """
     found = [
         line
         for name in partitions
@@ -115,7 +128,13 @@ def gap_size(n: int, n_speakers: int | None, lacking: str = "") -> str:
 
 
 def caption(recipe: Recipe, scored: Sequence[Scored]) -> str:
-    """Say what the numbers of the overview are and on how much they stand."""
+    """Say what the numbers of the overview are and on how much they stand.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    scored : sequence of Scored
+    """
     names = " and ".join(NAMES[m] for m in recipe.shown)
     if recipe.task == "regression" and len(recipe.targets) > 1:
         names += f", mean of {len(recipe.targets)} targets"

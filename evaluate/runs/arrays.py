@@ -49,7 +49,20 @@ def truth_of(rows: pd.DataFrame, names: Sequence[str]) -> list[Any]:
 
 
 def plain_scores(rows: pd.DataFrame, names: Sequence[str]) -> dict[str, float]:
-    """Every metric, of a regression the mean over the targets that have a truth."""
+    """Every metric, of a regression the mean over the targets that have a truth.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Predictions that have a truth.
+    names : sequence of str
+        Labels or targets.
+
+    Returns
+    -------
+    dict
+        Metric -> score, NaN where it is undefined.
+    """
     if "true" in rows.columns:
         return metrics.classification_scores(
             metrics.confusion(rows["true"].to_numpy(), rows["pred"].to_numpy(), names)
@@ -65,7 +78,22 @@ def plain_scores(rows: pd.DataFrame, names: Sequence[str]) -> dict[str, float]:
 def resampled_scores(
     rows: pd.DataFrame, names: Sequence[str], drawn: intervals.Resamples
 ) -> dict[str, np.ndarray]:
-    """Every metric in every resample, of regression the mean over targets that have a truth."""
+    """Every metric in every resample, of regression the mean over targets that have a truth.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Predictions that have a truth.
+    names : sequence of str
+        Labels or targets.
+    drawn : Resamples
+        Of these rows.
+
+    Returns
+    -------
+    dict
+        Metric -> float64, shape (n_resamples,), NaN where it is undefined.
+    """
     if "true" in rows.columns:
         return intervals.classification_resampled(
             rows["true"].to_numpy(), rows["pred"].to_numpy(), names, drawn

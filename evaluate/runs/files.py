@@ -63,7 +63,13 @@ def _file_hash(path: str | Path) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that numbers depend on, without importing them."""
+    """Versions of Python and of the packages that numbers depend on, without importing them.
+
+    Returns
+    -------
+    dict
+        Package -> version, "not installed" where it is not.
+    """
     found = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
@@ -86,6 +92,15 @@ def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
 def read_json(path: str | Path) -> dict[str, Any] | None:
     """Read what `write_json` wrote; None where there is no such file.
 
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    dict or None
+        Without the digest.
+
     Raises
     ------
     RunError
@@ -105,7 +120,17 @@ def read_json(path: str | Path) -> dict[str, Any] | None:
 
 
 def plain(value: Any) -> Any:
-    """Turn mappings, sequences, paths, numpy scalars and NaN into JSON's own types."""
+    """Turn mappings, sequences, paths, numpy scalars and NaN into JSON's own types.
+
+    Parameters
+    ----------
+    value : any
+
+    Returns
+    -------
+    any
+        Of dict, list, str, int, float, bool and None alone; NaN and infinities are None.
+    """
     if isinstance(value, Mapping):
         return {str(key): plain(inside) for key, inside in value.items()}
     if isinstance(value, (list, tuple, np.ndarray)):

@@ -46,7 +46,20 @@ def is_fresh(folder: str | Path, inputs: Mapping[str, Any], outputs: Sequence[st
 
 
 def head_settings(recipe: Recipe, model: str, layer: int | str) -> dict[str, Any]:
-    """What the run of a head depends on in the recipe and the program."""
+    """What the run of a head depends on in the recipe and the program.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    model : str
+        A speech model, or `a+b`.
+    layer : int or str
+        As `split_member` gives it.
+
+    Returns
+    -------
+    dict
+    """
     weights = recipe.weights_of(model)
     return {
         "numerics": HEADS_NUMERICS,

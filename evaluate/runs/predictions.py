@@ -64,6 +64,15 @@ def predictions_text(path: str | Path, rows: pd.DataFrame) -> str:
 def read_predictions(path: str | Path) -> pd.DataFrame:
     """Read predictions, in the order of the file.
 
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    DataFrame
+        Text columns of str, numbers of float64 as they were written.
+
     Raises
     ------
     RunError

@@ -47,6 +47,11 @@ if TYPE_CHECKING:
 def chosen_text(chosen: Mapping[str, int]) -> str:
     """Say which layers the folds of a run chose, the most frequent first.
 
+    Parameters
+    ----------
+    chosen : mapping
+        Fold -> layer.
+
     Examples
     --------
     >>> chosen_text({"a": 3, "b": 7, "c": 7, "all": 3})
@@ -71,6 +76,12 @@ def write_run(folder: str | Path, record: Mapping[str, Any]) -> None:
 
     `record["inputs"]` is what the run depends on (`train_inputs`, `fusion_inputs`); its
     fingerprint is stored beside it, and so are the hashes of its predictions (`outputs`).
+
+    Parameters
+    ----------
+    folder : path
+        The predictions are there.
+    record : mapping
     """
     paths = [Path(folder) / name for name in (PREDICTIONS, INNER, SUBSETS)]
     whole = {
@@ -104,6 +115,11 @@ def chosen_on_devel(folder: str | Path) -> bool:
     """Whether settings of a run's head, or of a member's, were chosen on its devel rows.
 
     With `inner = "devel"`, where there was a choice: of several cells, or several layers.
+
+    Parameters
+    ----------
+    folder : path
+        Of a run; those of a fusion's members are beside it.
     """
     folder = Path(folder)
     record = read_run(folder) or {}

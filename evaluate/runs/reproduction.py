@@ -37,8 +37,15 @@ def recorded(folder: Path, *stages: str) -> tuple[dict[str, Any], Recipe]:
 
     Parameters
     ----------
+    folder : Path
+        Of the run.
     stages : "train", "fuse" or "subsets"
         What the run has to be of.
+
+    Returns
+    -------
+    record : dict
+    recipe : Recipe
 
     Raises
     ------
@@ -95,6 +102,13 @@ def refuse_other_inputs(folder: Path, first: Mapping[str, Any], now: Mapping[str
 
 def compare(folder: Path, again: Path) -> tuple[list[str], bool]:
     """Compare predictions, inner predictions, chosen cells and what was learned.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the run.
+    again : Path
+        Of the one that was made anew.
 
     Returns
     -------
@@ -177,6 +191,11 @@ def _other_versions(first: Mapping[str, Any], again: Mapping[str, Any]) -> list[
 
 def first_difference(first: pd.DataFrame, again: pd.DataFrame) -> str:
     """The first cell in which two files of predictions differ, in words; empty where none does.
+
+    Parameters
+    ----------
+    first, again : DataFrame
+        Predictions, then and now.
 
     Examples
     --------

@@ -31,7 +31,21 @@ if TYPE_CHECKING:
 
 
 def grid_gaps(rows: pd.DataFrame, found: Sequence[str], recipe: Recipe) -> dict[str, Gap] | None:
-    """The differences to `test` of the grid of speakers and sentences; None of other splits."""
+    """The differences to `test` of the grid of speakers and sentences; None of other splits.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Predictions of all partitions.
+    found : sequence of str
+        The partitions that there are.
+    recipe : Recipe
+
+    Returns
+    -------
+    dict or None
+        Partition -> its scores minus those of `test`, on the same rows.
+    """
     if recipe.split.outer != "speaker-sentence-grid":
         return None
     strict = rows[rows["partition"] == "test"]
@@ -53,6 +67,11 @@ def paired_gap(first: pd.DataFrame, second: pd.DataFrame, recipe: Recipe) -> Gap
     first, second : DataFrame
         Predictions of one recipe's task.
     recipe : Recipe
+
+    Returns
+    -------
+    Gap
+        First minus second; with a reason in place of numbers where there are none.
     """
     predictions = shared_rows(first, second)
     if isinstance(predictions, str):
@@ -86,6 +105,15 @@ def shared_rows(
     """The rows with a truth that two sets of predictions have, in one order; or why there are none.
 
     By corpus and utterance, whatever the folds: two protocols divide the same rows otherwise.
+
+    Parameters
+    ----------
+    first, second : DataFrame
+        Predictions.
+
+    Returns
+    -------
+    (DataFrame, DataFrame) or str
     """
     if list(first.columns) != list(second.columns):
         return "they predict other things"

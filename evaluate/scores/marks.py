@@ -24,7 +24,17 @@ OverSystems = TypeVar("OverSystems", bound=SpreadOfRows)
 
 
 def run_marks(scores: RunScores) -> RunScores:
-    """The marks of the whole run, and of partitions that settings were chosen on."""
+    """The marks of the whole run, and of partitions that settings were chosen on.
+
+    Parameters
+    ----------
+    scores : RunScores
+
+    Returns
+    -------
+    RunScores
+        With marks at its estimates.
+    """
     own = {
         name: [OPTIMISTIC] if part.optimistic or scores.optimistic else []
         for name, part in scores.partitions.items()
@@ -46,7 +56,17 @@ def subset_marks(found: Subsets) -> Subsets:
 
 
 def spread_marks(found: Spread) -> Spread:
-    """The largest of the systems' scores was chosen on the rows that it is taken on."""
+    """The largest of the systems' scores was chosen on the rows that it is taken on.
+
+    Parameters
+    ----------
+    found : Spread
+
+    Returns
+    -------
+    Spread
+        With marks at its estimates.
+    """
     return replace(
         found,
         partitions={
@@ -73,7 +93,17 @@ def _largest_marked(found: OverSystems) -> OverSystems:
 
 
 def statistics_marks(found: Statistics) -> Statistics:
-    """Differences on a partition whose scores are optimistic."""
+    """Differences on a partition whose scores are optimistic.
+
+    Parameters
+    ----------
+    found : Statistics
+
+    Returns
+    -------
+    Statistics
+        With marks at its estimates.
+    """
     partitions = {
         name: replace(
             part,

@@ -201,6 +201,17 @@ def align(predictions: Mapping[str, pd.DataFrame], left_out: Mapping[str, str]) 
 
     A system that predicts something else than the first, shares no row with those before it, or
     has other truths is left out.
+
+    Parameters
+    ----------
+    predictions : mapping
+        System -> its predictions of a partition.
+    left_out : mapping
+        System -> why it is not among them.
+
+    Returns
+    -------
+    Rows or None
     """
     kept: dict[str, pd.DataFrame] = {}
     why = dict(left_out)

@@ -65,6 +65,10 @@ def score_partition(
     recipe : Recipe
     notes : list of str
         What there is to say is added.
+
+    Returns
+    -------
+    PartitionScores
     """
     score = _classification if recipe.task == "classification" else _regression
     known = has_truth(rows, names)
@@ -174,6 +178,18 @@ def lacking_text(found: Mapping[str, Estimate], recipe: Recipe) -> str:
 def absent_classes(name: str, per_class: Mapping[str, ClassScore]) -> list[str]:
     """Say which classes no scored row of a partition is of; nothing where each has one.
 
+    Parameters
+    ----------
+    name : str
+        Of the partition.
+    per_class : mapping
+        Class -> its scores.
+
+    Returns
+    -------
+    list of str
+        One line, or none.
+
     Examples
     --------
     >>> sad, calm = ClassScore(0.5, 0.5, 0.5, support=3), ClassScore(0, None, None, support=0)
@@ -227,7 +243,22 @@ def _noted(prefix: str, notes: list[str]) -> Iterator[None]:
 def score_transfer(
     predictions: pd.DataFrame, names: Sequence[str], recipe: Recipe, notes: list[str]
 ) -> Transfer:
-    """Scores of every training set (rows) on every corpus (columns); None where there is none."""
+    """Scores of every training set (rows) on every corpus (columns); None where there is none.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        Of a cross-corpus run.
+    names : sequence of str
+        Labels or targets.
+    recipe : Recipe
+    notes : list of str
+        What there is to say is added.
+
+    Returns
+    -------
+    Transfer
+    """
     score = _classification if recipe.task == "classification" else _regression
     known = predictions[has_truth(predictions, names)]
     across, within = (known[known["partition"] == part] for part in ("test", "within"))

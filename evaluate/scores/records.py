@@ -83,6 +83,10 @@ def estimate(
     confidence : float
         Of the interval, such as 0.95.
     marks : iterable of str
+
+    Returns
+    -------
+    Estimate
     """
     bounds = intervals.interval(resampled, confidence)
     return Estimate(

@@ -101,7 +101,12 @@ class Scored:
 
     @property
     def marks(self) -> list[str]:
-        """What a reader must know about the row."""
+        """What a reader must know about the row.
+
+        Returns
+        -------
+        list of str
+        """
         head = self.record.get("recipe", {}).get("head", {})
         flags = {
             "optimistic": self.scores.optimistic,

@@ -224,7 +224,13 @@ class Comparison:
         return f"{partition} (optimistic)" if self.optimism(partition) else partition
 
     def not_compared(self) -> list[str]:
-        """What has no number, and why."""
+        """What has no number, and why.
+
+        Returns
+        -------
+        list of str
+            A line each.
+        """
         lines = []
         for row in self.table:
             if row.why:
@@ -238,6 +244,16 @@ class Comparison:
 
 def compare(a: Path, b: Path) -> Comparison:
     """Compare the finished runs of two folders.
+
+    Parameters
+    ----------
+    a, b : Path
+        Folders of recipes' runs, such as `runs/emodb`.
+
+    Returns
+    -------
+    Comparison
+        A minus B.
 
     Raises
     ------
@@ -272,6 +288,16 @@ def compare(a: Path, b: Path) -> Comparison:
 def finished(folder: Path) -> dict[str, ComparedRun]:
     """The finished runs of a folder by name: models, then fusions.
 
+    Parameters
+    ----------
+    folder : Path
+        Of a recipe's runs.
+
+    Returns
+    -------
+    dict
+        Name -> its run.
+
     Raises
     ------
     RunError
@@ -291,6 +317,14 @@ def finished(folder: Path) -> dict[str, ComparedRun]:
 
 def recipe_of(run: ComparedRun) -> Recipe:
     """The recipe that a run was made with.
+
+    Parameters
+    ----------
+    run : ComparedRun
+
+    Returns
+    -------
+    Recipe
 
     Raises
     ------
@@ -428,6 +462,10 @@ def cannot_tell(rows: Sequence[PairRow]) -> str:
 def details(found: Comparison) -> tuple[list[DetailRow], list[str]]:
     """Scores of classes, targets and groups that both runs of a pair have.
 
+    Parameters
+    ----------
+    found : Comparison
+
     Returns
     -------
     list of DetailRow
@@ -511,6 +549,13 @@ def differences(
 ) -> Iterator[tuple[str, str, str]]:
     """Dotted keys with both values as JSON; `-` where a key is not there.
 
+    Parameters
+    ----------
+    ours, theirs : mapping
+        Nested settings.
+    above : str
+        The key that they stand under.
+
     Examples
     --------
     >>> list(differences({"a": {"b": 1, "c": [2]}}, {"a": {"b": 1}, "d": "x"}))
@@ -545,7 +590,13 @@ def best_note(found: Comparison) -> str:
 
 
 def write_table(path: Path, found: Comparison) -> None:
-    """Write the table as CSV, at full precision."""
+    """Write the table as CSV, at full precision.
+
+    Parameters
+    ----------
+    path : Path
+    found : Comparison
+    """
     rows = [
         vars(row)
         | {"difference": row.difference.value}

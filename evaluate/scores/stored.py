@@ -146,6 +146,18 @@ class FileKind(Generic[T]):
     def parse(self, content: Content, path: Path) -> T:
         """The record in the content of a file.
 
+        Parameters
+        ----------
+        content : dict
+            All that stands in the file, but the digest.
+        path : Path
+            For errors.
+
+        Returns
+        -------
+        Record
+            Of this kind.
+
         Raises
         ------
         RunError

@@ -64,7 +64,17 @@ class Sweep:
         return dict(best.record["chosen_layers"]) if best else {}
 
     def highest(self, partition: str, metric: str) -> int | None:
-        """The layer that scores highest on a partition: chosen on what it is scored on."""
+        """The layer that scores highest on a partition: chosen on what it is scored on.
+
+        Parameters
+        ----------
+        partition, metric : str
+
+        Returns
+        -------
+        int or None
+            None where no layer has a score there.
+        """
         values = {
             layer: part.metrics[metric].value
             for layer, run in self.layers.items()

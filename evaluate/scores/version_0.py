@@ -16,7 +16,18 @@ def same(content: Content) -> Content:
 
 
 def run_scores(content: Content) -> Content:
-    """The number of a target's rows stood among its metrics."""
+    """The number of a target's rows stood among its metrics.
+
+    Parameters
+    ----------
+    content : dict
+        Of version 0; it is changed.
+
+    Returns
+    -------
+    dict
+        Of version 1.
+    """
     for partition in content["partitions"].values():
         for part in (partition, *partition["corpora"].values()):
             part["per_target"] = {
@@ -35,7 +46,18 @@ def statistics(content: Content) -> Content:
 
 
 def seeds(content: Content) -> Content:
-    """The bounds of a mean difference stood beside it; seeds had values."""
+    """The bounds of a mean difference stood beside it; seeds had values.
+
+    Parameters
+    ----------
+    content : dict
+        Of version 0; it is changed.
+
+    Returns
+    -------
+    dict
+        Of version 1.
+    """
     for partition in content["partitions"].values():
         partition["pairs"] = {
             metric: [_renamed(_with_bounds(pair, "mean"), "by_seed") for pair in pairs]

@@ -90,6 +90,10 @@ def draw(groups: Sequence[str] | NDArray[np.object_], n_resamples: int, seed: in
         `corpus/speaker` of each row, "" where unknown.
     n_resamples, seed : int
 
+    Returns
+    -------
+    Resamples
+
     Examples
     --------
     >>> drawn = draw(["a/1", "a/1", "a/2", ""], n_resamples=5, seed=0)

@@ -12,7 +12,12 @@ from evaluate.report.tables import WITHOUT, Cell, Sheet
 
 
 def to_csv(sheet: Sheet) -> str:
-    """The table as CSV."""
+    """The table as CSV.
+
+    Parameters
+    ----------
+    sheet : Sheet
+    """
     columns: list[list[str]] = []
     for i, name in enumerate(sheet.header):
         cells = [row[i] for row in sheet.rows]

@@ -17,7 +17,12 @@ TEMPLATES = Path(__file__).parents[1] / "templates"
 
 
 def environment() -> Environment:
-    """Of the templates: everything is escaped, and a name that is not known is an error."""
+    """Of the templates: everything is escaped, and a name that is not known is an error.
+
+    Returns
+    -------
+    jinja2.Environment
+    """
     return Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,

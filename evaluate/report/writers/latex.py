@@ -10,7 +10,12 @@ from features.common.terminal import shown
 
 
 def to_latex(sheet: Sheet) -> str:
-    r"""The table as a LaTeX `table` that wants `\usepackage{booktabs}` alone."""
+    r"""The table as a LaTeX `table` that wants `\usepackage{booktabs}` alone.
+
+    Parameters
+    ----------
+    sheet : Sheet
+    """
     columns = "".join("r" if sheet.has_numbers(i) else "l" for i in range(len(sheet.header)))
     lines = [
         r"% \usepackage{booktabs}",
