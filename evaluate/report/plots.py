@@ -22,7 +22,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -200,24 +200,12 @@ def scores(
                 for y, (_, found) in zip(places, rows, strict=True)
                 if partition in found and found[partition].value is not None
             ]
-            bars = [(y, score) for y, score in known if score.low is not None]
-            ax.hlines(
-                [y for y, _ in bars],
-                _floats(score.low for _, score in bars),
-                _floats(score.high for _, score in bars),
-                color=colour,
-                linewidth=1.5,
-            )
+            _bars_across(ax, known, colour)
             ax.plot(
-                _floats(score.value for _, score in known),
-                [y for y, _ in known],
-                linestyle="none",
-                marker=marker,
-                markersize=5,
-                color=colour,
-                markerfacecolor=face,
+                _floats(score.value for _, score in known), [y for y, _ in known],
+                linestyle="none", marker=marker, markersize=5, color=colour, markerfacecolor=face,
                 label=partition,
-            )
+            )  # fmt: skip
         if line_at is not None:
             ax.axvline(line_at, color=colours.ink, linewidth=0.6)
             ax.locator_params(axis="x", nbins=6)  # numbers with signs need more room
@@ -227,8 +215,7 @@ def scores(
         ax.set_ylim(ends[-1], 0)
         ax.set_yticks(places, names)
         ax.tick_params(axis="y", length=0)
-        ax.grid(axis="x", color=colours.ink, alpha=0.15, linewidth=0.6)
-        ax.set_axisbelow(True)
+        _grid(ax, "x", colours)
         ax.set_xlabel(axis)
         if len(partitions) > 1:
             figure.legend(loc="outside upper right", ncols=2, frameon=False)
@@ -341,27 +328,11 @@ def by_layer(
         drawn = [(score.value, name) for name, score in lines if score.value is not None]
         for value, _ in drawn:
             ax.axhline(value, color=colours.second, linewidth=1, linestyle="--")
-        low, high = ax.get_ylim()
-        for place, (value, name) in zip(
-            _spread([value for value, _ in sorted(drawn)], (high - low) / 14),
-            sorted(drawn),
-            strict=True,
-        ):
-            ax.annotate(
-                _wrap(name),
-                (1, value),
-                xytext=(1.04, place),
-                xycoords=("axes fraction", "data"),
-                textcoords=("axes fraction", "data"),
-                va="center",
-                color=colours.second,
-                arrowprops={"arrowstyle": "-", "color": colours.second, "linewidth": 0.6},
-            )
+        _name_at_the_right(ax, sorted(drawn), colours)
         step = max(1, math.ceil(len(points) / 13))
         ax.set_xticks(range(0, len(points), step), [name for name, _ in points[::step]])
         ax.set_xlim(-0.5, len(points) - 0.5)
-        ax.grid(axis="y", color=colours.ink, alpha=0.15, linewidth=0.6)
-        ax.set_axisbelow(True)
+        _grid(ax, "y", colours)
         ax.set_xlabel("layer")
         ax.set_ylabel(axis)
 
@@ -389,8 +360,6 @@ def scatter(
     named = [*ordered[-1:], *ordered[:1], *ordered[-2:-1]][: len(points)]
 
     def draw(figure: Figure, colours: Colours) -> None:
-        from matplotlib.text import Text
-
         ax = figure.subplots()
         ax.axhline(0, color=colours.ink, linewidth=0.6)
         ax.plot(
@@ -402,38 +371,13 @@ def scatter(
             color=colours.accent,
         )
         ax.margins(0.1)
-        ax.grid(color=colours.ink, alpha=0.15, linewidth=0.6)
-        ax.set_axisbelow(True)
+        _grid(ax, "both", colours)
         ax.set_xlabel(x_axis)
         ax.set_ylabel(y_axis)
         figure.draw_without_rendering()  # so that places on the paper are known
-        middle = sum(ax.get_xlim()) / 2
         taken = [_around(*ax.transData.transform((x, y))) for x, y, _ in points]
-        for x, y, name in named:
-            left = x > middle  # names stay inside
-            for height in (0, 18, -18, 36, -36):
-                label = ax.annotate(
-                    _wrap(name),
-                    (x, y),
-                    xytext=(-14 if left else 14, height),
-                    textcoords="offset points",
-                    ha="right" if left else "left",
-                    va="center",
-                    fontsize=8,
-                    arrowprops={
-                        "arrowstyle": "-", "color": colours.ink, "linewidth": 0.5, "shrinkA": 1,
-                        "shrinkB": 3,
-                    },
-                )  # fmt: skip
-                label.set_in_layout(False)
-                label.get_window_extent()  # moves it to its place
-                box = Text.get_window_extent(label)  # without the line
-                inside = ax.bbox.containsx(box.x0) and ax.bbox.containsx(box.x1)
-                inside = inside and ax.bbox.containsy(box.y0) and ax.bbox.containsy(box.y1)
-                if inside and not any(box.overlaps(other) for other in taken):
-                    taken.append(box)
-                    break
-                label.remove()
+        for point in named:
+            _name_beside(ax, point, taken, colours)
 
     return Picture(draw, (4.6, 3.4), title)
 
@@ -493,8 +437,7 @@ def by_size(
             )  # fmt: skip
         _mark_chance(ax, "y", chance, colours)
         ax.locator_params(axis="x", integer=True)
-        ax.grid(axis="y", color=colours.ink, alpha=0.15, linewidth=0.6)
-        ax.set_axisbelow(True)
+        _grid(ax, "y", colours)
         ax.set_xlabel("models in the subset")
         ax.set_ylabel(axis)
         figure.legend(loc="outside upper left", ncols=2, frameon=False)
@@ -544,6 +487,74 @@ def reliability(curves: Mapping[str, Sequence[tuple[float, float, int]]], title:
         figure.legend(loc="outside upper left", ncols=2, frameon=False)
 
     return Picture(draw, (3.2, 3.4), title)
+
+
+def _grid(ax: Axes, axis: Literal["x", "y", "both"], colours: Colours) -> None:
+    """Thin lines behind what is drawn."""
+    ax.grid(axis=axis, color=colours.ink, alpha=0.15, linewidth=0.6)
+    ax.set_axisbelow(True)
+
+
+def _bars_across(ax: Axes, known: Sequence[tuple[float, Estimate]], colour: str) -> None:
+    """The intervals of scores at these heights; of one without bounds there is none."""
+    bars = [(y, score) for y, score in known if score.low is not None]
+    ax.hlines(
+        [y for y, _ in bars],
+        _floats(score.low for _, score in bars),
+        _floats(score.high for _, score in bars),
+        color=colour,
+        linewidth=1.5,
+    )
+
+
+def _name_at_the_right(ax: Axes, lines: Sequence[tuple[float, str]], colours: Colours) -> None:
+    """The names of lines across, from the lowest to the highest, moved apart."""
+    low, high = ax.get_ylim()
+    places = _spread([value for value, _ in lines], (high - low) / 14)
+    for place, (value, name) in zip(places, lines, strict=True):
+        ax.annotate(
+            _wrap(name),
+            (1, value),
+            xytext=(1.04, place),
+            xycoords=("axes fraction", "data"),
+            textcoords=("axes fraction", "data"),
+            va="center",
+            color=colours.second,
+            arrowprops={"arrowstyle": "-", "color": colours.second, "linewidth": 0.6},
+        )
+
+
+def _name_beside(
+    ax: Axes, point: tuple[float, float, str], taken: list[Bbox], colours: Colours
+) -> None:
+    """The name of a point where it covers nothing of what is taken, to which it is added."""
+    from matplotlib.text import Text
+
+    x, y, name = point
+    left = x > sum(ax.get_xlim()) / 2  # names stay inside
+    for height in (0, 18, -18, 36, -36):
+        label = ax.annotate(
+            _wrap(name),
+            (x, y),
+            xytext=(-14 if left else 14, height),
+            textcoords="offset points",
+            ha="right" if left else "left",
+            va="center",
+            fontsize=8,
+            arrowprops={
+                "arrowstyle": "-", "color": colours.ink, "linewidth": 0.5, "shrinkA": 1,
+                "shrinkB": 3,
+            },
+        )  # fmt: skip
+        label.set_in_layout(False)
+        label.get_window_extent()  # moves it to its place
+        box = Text.get_window_extent(label)  # without the line
+        inside = ax.bbox.containsx(box.x0) and ax.bbox.containsx(box.x1)
+        inside = inside and ax.bbox.containsy(box.y0) and ax.bbox.containsy(box.y1)
+        if inside and not any(box.overlaps(other) for other in taken):
+            taken.append(box)
+            return
+        label.remove()
 
 
 def _mark_chance(ax: Axes, side: str, chance: float | None, colours: Colours) -> None:

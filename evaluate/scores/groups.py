@@ -145,25 +145,15 @@ def _score_kind(
     rows = {group: predictions[of_row == group] for group in order}
     values = {group: plain_scores(part, names) for group, part in rows.items()}
     parts = _Parts(predictions, names)
-    large = [group for group in order if len(rows[group]) >= LEAST]
-    whole = [group for group in large if parts.count(rows[group]) == parts.n]
+    compared = {metric: _compared(rows, parts, metric) for metric in shown}
     extremes = {
-        metric: _extremes(
-            {group: values[group][metric] for group in (whole if parts.enter(metric) else large)}
-        )
-        for metric in shown
+        metric: _extremes({group: values[group][metric] for group in groups})
+        for metric, groups in compared.items()
     }
-    alone = any(count_speakers(part) == 1 for part in rows.values())
-    units = np.full(len(predictions), "", dtype=object) if alone else speakers(predictions)
+    units = _units(predictions, rows)
     drawn = intervals.draw(units, settings.bootstrap, settings.seed)
     wanted = {group for pair in extremes.values() if pair for group in pair} if many else set(order)
-    resampled = {
-        group: resampled_scores(
-            rows[group], names, intervals.Resamples(drawn.unit[of_row == group], drawn.counts)
-        )
-        for group in order
-        if group in wanted
-    }
+    resampled = _resampled({group: rows[group] for group in wanted}, names, of_row, drawn)
 
     def gap(metric: str, best: str, worst: str) -> Estimate:
         apart = resampled[best][metric] - resampled[worst][metric]
@@ -182,7 +172,7 @@ def _score_kind(
         else GroupGap(why=_no_two_groups(parts, metric))
         for metric, pair in extremes.items()
     }
-    groups = {
+    found = {
         name: GroupScores(
             len(part),
             count_speakers(part),
@@ -192,7 +182,7 @@ def _score_kind(
         for name, part in rows.items()
     }
     units_are = "speakers" if any(units) else "utterances"
-    return Grouping(units_are, settings.bootstrap, gaps, groups)
+    return Grouping(units_are, settings.bootstrap, gaps, found)
 
 
 @dataclass(frozen=True)
@@ -226,6 +216,36 @@ class _Parts:
         """How many some rows have, where they are fewer than the partition's."""
         has = self.count(rows)
         return {self.what: Share(has, self.n)} if has < self.n else {}
+
+
+def _compared(rows: Mapping[str, pd.DataFrame], parts: _Parts, metric: str) -> list[str]:
+    """The groups that can be the best or the worst by a metric."""
+    large = [group for group, part in rows.items() if len(part) >= LEAST]
+    if not parts.enter(metric):
+        return large
+    return [group for group in large if parts.count(rows[group]) == parts.n]
+
+
+def _resampled(
+    rows: Mapping[str, pd.DataFrame],
+    names: Sequence[str],
+    of_row: np.ndarray,
+    drawn: intervals.Resamples,
+) -> dict[str, dict[str, np.ndarray]]:
+    """Every metric of some groups in every resample."""
+    return {
+        group: resampled_scores(
+            part, names, intervals.Resamples(drawn.unit[of_row == group], drawn.counts)
+        )
+        for group, part in rows.items()
+    }
+
+
+def _units(predictions: pd.DataFrame, rows: Mapping[str, pd.DataFrame]) -> np.ndarray:
+    """What is resampled: the speaker of each row, "" for the row itself where a group has one."""
+    if any(count_speakers(part) == 1 for part in rows.values()):
+        return np.full(len(predictions), "", dtype=object)
+    return speakers(predictions)
 
 
 def _no_two_groups(parts: _Parts, metric: str) -> str:

@@ -299,18 +299,23 @@ def _compare(rows: Rows, recipe: Recipe) -> PartitionStatistics:
         rows.n_dropped,
         count_speakers(first),
         swaps.n_units,
-        PermutationTest(
-            LEVEL,
-            len(pairs),
-            swaps.n,
-            swaps.exact,
-            swaps.smallest_p,
-            can_tell=swaps.smallest_p <= LEVEL / len(pairs),
-            can_mark=swaps.smallest_p <= LEVEL / (len(systems) - 1),
-        ),
+        _test(swaps, len(systems), len(pairs)),
         found,
         mcnemar=_mcnemar(systems, pairs, predictions == truth) if classes else None,
         complementarity=_complementarity(rows, recipe),
+    )
+
+
+def _test(swaps: comparisons.Swaps, n_systems: int, n_pairs: int) -> PermutationTest:
+    """What the test could show of so many systems and pairs."""
+    return PermutationTest(
+        LEVEL,
+        n_pairs,
+        swaps.n,
+        swaps.exact,
+        swaps.smallest_p,
+        can_tell=swaps.smallest_p <= LEVEL / n_pairs,
+        can_mark=swaps.smallest_p <= LEVEL / (n_systems - 1),
     )
 
 

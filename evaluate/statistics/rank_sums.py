@@ -74,6 +74,54 @@ def spearman_weighted(
 
 
 @numba.njit(nogil=True)
+def _share_out(w: Any, total: float, rows: Any, starts: Any, share: Any) -> Any:
+    """Put each row's weight times twice its centred rank in x into `share`.
+
+    What is given back are the cubes of the weights of ties.
+    """
+    below, cubes = 0.0, 0.0
+    for g in range(len(starts) - 1):
+        own = 0.0
+        for i in range(starts[g], starts[g + 1]):
+            own += w[rows[i]]
+        rank = 2 * below + own - total
+        for i in range(starts[g], starts[g + 1]):
+            share[rows[i]] = rank * w[rows[i]]
+        below += own
+        cubes += own * own * own
+    return cubes
+
+
+@numba.njit(nogil=True)
+def _product(w: Any, share: Any, rows: Any, starts: Any) -> Any:
+    """The shares times twice the ranks of y, and the cubes of the weights of its ties.
+
+    The shares sum to 0, so that the ranks need no centring.
+    """
+    below, cubes, product = 0.0, 0.0, 0.0
+    for g in range(len(starts) - 1):
+        own, shares = 0.0, 0.0
+        for i in range(starts[g], starts[g + 1]):
+            own += w[rows[i]]
+            shares += share[rows[i]]
+        product += shares * (2 * below + own)
+        below += own
+        cubes += own * own * own
+    return product, cubes
+
+
+@numba.njit(nogil=True)
+def _product_untied(w: Any, share: Any, rows: Any) -> Any:
+    """As `_product` where every row has a value of its own."""
+    below, product = 0.0, 0.0
+    for i in range(len(rows)):
+        own = w[rows[i]]
+        product += share[rows[i]] * (2 * below + own)
+        below += own
+    return product
+
+
+@numba.njit(nogil=True)
 def _spearman(
     weights: Any, x_rows: Any, x_starts: Any, y_rows: Any, y_starts: Any, y_ends: Any
 ) -> Any:
@@ -91,37 +139,14 @@ def _spearman(
             total += own
             cubes += own * own * own
         whole = total * total * total
-        # Each row's weight times twice its centred rank in x, and the cubes of the weights of ties.
-        below, cubes_x = 0.0, 0.0
-        for g in range(len(x_starts) - 1):
-            own = 0.0
-            for i in range(x_starts[g], x_starts[g + 1]):
-                own += w[x_rows[i]]
-            rank = 2 * below + own - total
-            for i in range(x_starts[g], x_starts[g + 1]):
-                share[x_rows[i]] = rank * w[x_rows[i]]
-            below += own
-            cubes_x += own * own * own
+        cubes_x = _share_out(w, total, x_rows, x_starts, share)
         constant_x[b] = cubes_x == whole
         for k in range(n_ys):
             rows, starts = y_rows[k], y_starts[y_ends[k] : y_ends[k + 1]]
-            below, cubes_y, product = 0.0, 0.0, 0.0
-            # The shares sum to 0, so that the ranks of y need no centring.
             if len(starts) == n + 1:  # no ties but those of a row with itself: half the time
-                cubes_y = cubes
-                for i in range(n):
-                    own = w[rows[i]]
-                    product += share[rows[i]] * (2 * below + own)
-                    below += own
+                product, cubes_y = _product_untied(w, share, rows), cubes
             else:
-                for g in range(len(starts) - 1):
-                    own, shares = 0.0, 0.0
-                    for i in range(starts[g], starts[g + 1]):
-                        own += w[rows[i]]
-                        shares += share[rows[i]]
-                    product += shares * (2 * below + own)
-                    below += own
-                    cubes_y += own * own * own
+                product, cubes_y = _product(w, share, rows, starts)
             constant_y[k, b] = cubes_y == whole
             if not (constant_x[b] or constant_y[k, b]):
                 # Centred ranks have the sum of squares (total^3 - cubes) / 12 (Kendall 1948).
