@@ -46,6 +46,7 @@ from evaluate.runs.predictions import predicted_labels, predicted_targets, read_
 from evaluate.scores.score import score_run
 from evaluate.statistics import resampling as intervals
 from extract import __main__ as extraction
+from features.common.folders import Folders
 from features.corpora.demo import synthesise
 from features.corpora.demo.plan import PARTITIONS
 from features.recipe.load import load_recipe
@@ -207,10 +208,9 @@ def fit(model: str, layer: int | str, recipe: Recipe, folder: Path) -> None:
     scores: dict[str, Any] = {}
     for precision in (FULL, *HALVES):
         with contextlib.redirect_stdout(sys.stderr):
-            run = train_model(
-                recipe, model, layer, stores=folder / precision / model,
-                runs=folder / precision / model / "runs", allow_failures=ANY,
-            )  # fmt: skip
+            stores = folder / precision / model
+            folders = Folders(stores=stores, runs=stores / "runs")
+            run = train_model(recipe, model, layer, folders=folders, allow_failures=ANY)
             scores[precision] = score_run(run, recipe).partitions
         predictions[precision] = read_predictions(run / PREDICTIONS)
     metric = recipe.shown[0]

@@ -19,7 +19,7 @@ from features.common.findings import some
 from features.common.terminal import folded, terminal_width
 from features.common.words import counted
 from features.new_audio import add_system, system_of
-from features.recipe.arguments import recipe_of
+from features.recipe.arguments import folders_of, recipe_of
 
 if TYPE_CHECKING:
     from evaluate.scores.score import Scored
@@ -37,17 +37,17 @@ def score(args: argparse.Namespace) -> None:
     from evaluate.scores.subsets import read_subsets
     from evaluate.scores.sweeps import score_sweeps
 
-    recipe = recipe_of(args)
-    scored = score_all(recipe, args.runs, stores=args.stores, force=args.force)
+    recipe, folders = recipe_of(args), folders_of(args)
+    scored = score_all(recipe, folders, force=args.force)
     statistics = make_statistics(recipe, scored, args.runs, force=args.force)
     make_spread(recipe, scored, args.runs, force=args.force)
-    others = score_protocols(recipe, args.runs, stores=args.stores, force=args.force)
-    repeats = make_seeds(recipe, args.runs, stores=args.stores, force=args.force)
+    others = score_protocols(recipe, folders, force=args.force)
+    repeats = make_seeds(recipe, folders, force=args.force)
     if not args.quiet:
         chosen = read_subsets(recipe, args.runs)
         print(scores_text(recipe, scored, statistics, others, repeats, chosen, terminal_width()))
     _warn_of_changed(scored)
-    score_sweeps(recipe, args.runs, stores=args.stores, force=args.force)
+    score_sweeps(recipe, folders, force=args.force)
 
 
 def layers(args: argparse.Namespace) -> None:
@@ -56,7 +56,7 @@ def layers(args: argparse.Namespace) -> None:
     from evaluate.scores.sweeps import score_sweeps, single_layers
 
     recipe = recipe_of(args)
-    sweeps = score_sweeps(recipe, args.runs, stores=args.stores, force=args.force)
+    sweeps = score_sweeps(recipe, folders_of(args), force=args.force)
     single = single_layers(recipe, args.stores)
     if sweeps or not single:
         found = layers_text(recipe, sweeps, terminal_width())
@@ -71,7 +71,7 @@ def report(args: argparse.Namespace) -> None:
     from evaluate.report.write import read_study, write_report
 
     recipe = recipe_of(args)
-    study = read_study(recipe, args.runs, args.stores, args.data)
+    study = read_study(recipe, folders_of(args))
     page = write_report(study, args.runs)
     found = (study.scored, study.statistics, study.protocols, study.repeats, study.subsets)
     print(scores_text(recipe, *found, terminal_width()))
@@ -116,7 +116,7 @@ def submission(args: argparse.Namespace) -> None:
 
     recipe = recipe_of(args)
     system = system_of(recipe, args.fusion, args.member)
-    predicted = read_predicted(recipe, system, args.runs, args.stores)
+    predicted = read_predicted(recipe, system, folders_of(args))
     rows = submission(predicted, args.template)
     write_csv(args.to, rows)
     against = f"the files of {args.template}" if args.template else "not compared with a template"

@@ -27,6 +27,7 @@ from evaluate.runs.predictions import read_predictions
 from features.common.errors import RunError
 from features.common.files import write_text
 from features.common.findings import finding
+from features.common.folders import Folders
 from features.common.words import counted
 from features.corpora.base import match_audio, read_rows
 from features.new_audio import System
@@ -59,15 +60,14 @@ class Predicted:
         return rows.sort_values(FILE_NAME, kind="stable", ignore_index=True)
 
 
-def read_predicted(recipe: Recipe, system: System, folder: Path, stores: Path) -> Predicted:
+def read_predicted(recipe: Recipe, system: System, folders: Folders) -> Predicted:
     """Read a finished run for a submission.
 
     Parameters
     ----------
     system : System
         The combination, or the run of a model.
-    folder : Path
-        Of all runs.
+    folders : Folders
 
     Raises
     ------
@@ -75,9 +75,9 @@ def read_predicted(recipe: Recipe, system: System, folder: Path, stores: Path) -
         The run is missing or stale, is of classes, of several corpora or of some targets only, has
         no test rows, or predicts rows that the table does not have.
     """
-    finished_run(recipe, system.kind, system.name, folder)
+    finished_run(recipe, system.kind, system.name, folders.runs)
     at = run_folder if system.kind == "model" else fusion_folder
-    path = at(folder, recipe.name, system.name) / PREDICTIONS
+    path = at(folders.runs, recipe.name, system.name) / PREDICTIONS
     rows = read_predictions(path)
     if recipe.target is not None or len(recipe.corpora) > 1:
         raise RunError(
@@ -85,7 +85,7 @@ def read_predicted(recipe: Recipe, system: System, folder: Path, stores: Path) -
             f"{recipe.target or 'numbers'} of {', '.join(recipe.corpora)}"
         )
     (corpus,) = recipe.corpora
-    table = read_table(stores / corpus)
+    table = read_table(folders.need_stores() / corpus)
     lacking = [target for target in table.targets if target not in recipe.targets]
     if lacking:
         raise RunError(

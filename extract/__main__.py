@@ -34,6 +34,7 @@ from features.common import workers as cluster
 from features.common.command import run_command
 from features.common.errors import CorpusError, ModelError, RecipeError, StoreError, UserError
 from features.common.findings import Finding
+from features.common.folders import Folders
 from features.common.progress import duration, size
 from features.common.telling import aloud
 from features.common.words import counted
@@ -41,7 +42,7 @@ from features.corpora import read_corpus
 from features.corpora.demo import DEMO
 from features.corpora.oddities import ODD
 from features.new_audio import audio_table, corpus_name, system_of
-from features.recipe.arguments import corpus_root
+from features.recipe.arguments import corpus_root, folders_of
 from features.recipe.extract import CorpusSpec, ModelSpec
 from features.recipe.load import load_recipe
 from features.recipe.model import Recipe
@@ -116,10 +117,11 @@ def _works(
     UserError
         Of corpora, models or stores.
     """
+    folders = folders_of(args)
     if args.audio:
         recipe, tables = _new_audio(recipe, args.audio, imported)
     else:
-        tables, faults = _tables(recipe, args.data, args.stores)
+        tables, faults = _tables(recipe, folders)
         if faults:
             raise CorpusError("\n  ".join([*faults, *_weights_to_fetch(models)]))
     if args.plan:
@@ -129,7 +131,7 @@ def _works(
     targets = _targets(recipe, models)
     works: list[Work] = []
     for corpus, table in tables.items():
-        seen = _survey(recipe, corpus, table, args.data, args.stores)
+        seen = _survey(recipe, corpus, table, folders)
         for target in targets:
             work = plan_work(
                 corpus, target, seen, args.stores, force=args.force, verify=args.verify
@@ -332,14 +334,14 @@ def _models(recipe: Recipe, keys: list[str]) -> list[tuple[Model, ModelSpec]]:
     return found
 
 
-def _tables(recipe: Recipe, data: Path, stores: Path) -> tuple[dict[str, Table], list[str]]:
+def _tables(recipe: Recipe, folders: Folders) -> tuple[dict[str, Table], list[str]]:
     """The tables of the corpora as they lie on disk, and what is wrong with the others."""
     tables, faults = {}, []
     for name, spec in recipe.corpora.items():
         try:
             tables[name] = read_corpus(
                 name,
-                corpus_root(recipe, name, data),
+                corpus_root(recipe, name, folders.data),
                 reader=spec.reader,
                 strict_counts=spec.strict_counts,
                 options=recipe.reader_options(name),
@@ -349,7 +351,7 @@ def _tables(recipe: Recipe, data: Path, stores: Path) -> tuple[dict[str, Table],
             hint = f"; `make demo RECIPE={recipe.path}` makes it and goes on with the whole job"
             faults.append(f"{error}{hint if made else ''}")
             continue
-        for line in _remarks(name, tables[name].findings, _findings(stores / name)):
+        for line in _remarks(name, tables[name].findings, _findings(folders.need_stores() / name)):
             print(line)
     return tables, faults
 
@@ -421,9 +423,10 @@ def _targets(recipe: Recipe, models: list[tuple[Model, ModelSpec]]) -> list[Targ
     return targets
 
 
-def _survey(recipe: Recipe, corpus: str, table: Table, data: Path, stores: Path) -> Survey:
+def _survey(recipe: Recipe, corpus: str, table: Table, folders: Folders) -> Survey:
     """Look at the audio, write the table with what is found, and say what is odd."""
-    seen = survey(table, corpus_root(recipe, corpus, data), stores / corpus)
+    root = corpus_root(recipe, corpus, folders.data)
+    seen = survey(table, root, folders.need_stores() / corpus)
     for line in _remarks(corpus, seen.findings, []):  # each of them is told each time
         print(line)
     return seen

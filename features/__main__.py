@@ -18,7 +18,7 @@ from features.corpora.listing import listing
 from features.description import describe_table, not_audio
 from features.exchange.incoming import import_features
 from features.exchange.outgoing import FORMATS, export_features
-from features.recipe.arguments import corpus_root, recipe_of
+from features.recipe.arguments import corpus_root, folders_of, recipe_of
 from features.recipe.load import load_recipe
 from features.splits.lint import lint_recipe
 from features.stores import inventory
@@ -70,7 +70,7 @@ def list_stores(args: argparse.Namespace) -> None:
 def prune(args: argparse.Namespace) -> int:
     """Print what can go, or remove it; 1 where a process took something meanwhile."""
     recipes = [load_recipe(path) for path in args.recipes]
-    steps, kept = plan(recipes, args.stores, args.runs, args.store)
+    steps, kept = plan(recipes, folders_of(args), args.store)
     for line in kept:
         print(f"stays: {line}")
     if not args.yes:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from features.common.command import Subcommand, argument_parser, run_subcommand
 from features.common.telling import aloud
-from features.recipe.arguments import recipe_of
+from features.recipe.arguments import folders_of, recipe_of
 from fusion import predict, reproduce
 from fusion.combine import fuse
 from fusion.subsets.choose import make_subsets
@@ -25,14 +25,14 @@ def main(args: argparse.Namespace) -> None:
     recipe = recipe_of(args)
     if not recipe.fusion and recipe.subsets is None:
         print(f"{args.recipe}: no [fusion.NAME], nothing to do")
-    settings = {"stores": args.stores, "runs": args.runs, "force": args.force}
+    folders = folders_of(args)
     for protocol in (recipe, *(recipe.repeats().values() if recipe.fusion else ())):
         if protocol is not recipe:
             print(f"protocol {protocol.name}:")
         for name in protocol.fusion:
-            fuse(protocol, name, tell=aloud, **settings)
+            fuse(protocol, name, folders, force=args.force, tell=aloud)
     if recipe.subsets is not None:
-        make_subsets(recipe, tell=aloud, **settings)
+        make_subsets(recipe, folders, force=args.force, tell=aloud)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -24,13 +24,13 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from evaluate.runs import folders
 from evaluate.runs import record as files
 from evaluate.runs.files import versions
-from evaluate.runs.folders import INNER, PREDICTIONS, fusion_folder, run_folder
+from evaluate.runs.folders import INNER, PREDICTIONS, SCORES, fusion_folder, run_folder
 from evaluate.runs.freshness import fusion_inputs, is_fresh
 from evaluate.runs.predictions import read_predictions, write_predictions
 from features.common.errors import RunError
+from features.common.folders import Folders
 from features.common.telling import Tell, silent
 from features.common.words import counted
 from features.recipe.fusion import FusionSpec
@@ -46,9 +46,8 @@ OUTPUTS = (PREDICTIONS, INNER)
 def fuse(
     recipe: Recipe,
     name: str,
+    folders: Folders,
     *,
-    stores: Path,
-    runs: Path,
     force: bool = False,
     tell: Tell = silent,
 ) -> Path:
@@ -58,7 +57,7 @@ def fuse(
     ----------
     recipe : Recipe
     name : str
-    stores, runs : Path
+    folders : Folders
     force : bool
         Combine although nothing changed.
     tell : callable
@@ -75,8 +74,8 @@ def fuse(
         A member's run is missing or stale, lacks an utterance, or disagrees on a truth.
     """
     spec = recipe.fusion[name]
-    folder = fusion_folder(runs, recipe.name, name)
-    inputs = fusion_inputs(recipe, name, runs, stores)
+    folder = fusion_folder(folders.runs, recipe.name, name)
+    inputs = fusion_inputs(recipe, name, folders)
     if not force and is_fresh(folder, inputs, OUTPUTS):
         tell(f"fusion {name}: nothing to do")
         return folder
@@ -84,7 +83,7 @@ def fuse(
     notes, aligned = [], {}
     for output in OUTPUTS:
         predictions = {
-            member: read_predictions(run_folder(runs, recipe.name, member) / output)
+            member: read_predictions(run_folder(folders.runs, recipe.name, member) / output)
             for member in spec.members
         }
         aligned[output] = align(predictions, spec.missing, f"fusion {name}: {output}")
@@ -92,7 +91,7 @@ def fuse(
             notes.append(f"{output}: {counted(n_dropped, 'row')} dropped that not every member has")
     combined, learned = _by_rule(aligned, spec, f"fusion {name}")
     (folder / "run.json").unlink(missing_ok=True)
-    (folder / folders.SCORES).unlink(missing_ok=True)
+    (folder / SCORES).unlink(missing_ok=True)
     for output, rows in combined.items():
         write_predictions(folder / output, rows)
     record = {

@@ -29,9 +29,10 @@ from evaluate.runs.predictions import read_predictions
 from features.common.command import argument_parser
 from features.common.errors import RunError
 from features.common.files import write_text
+from features.common.folders import Folders
 from features.common.words import counted
 from features.new_audio import System, add_system, corpus_name, system_of
-from features.recipe.arguments import recipe_of
+from features.recipe.arguments import folders_of, recipe_of
 from features.recipe.extract import model_parts
 from features.recipe.fusion import FusionSpec
 from features.recipe.model import Recipe
@@ -51,7 +52,7 @@ def main(args: argparse.Namespace) -> int:
     recipe = recipe_of(args)
     system = system_of(recipe, args.fusion, args.member)
     corpus = corpus_name(args.audio)
-    aligned = read_members(recipe, system, corpus, stores=args.stores, runs=args.runs)
+    aligned = read_members(recipe, system, corpus, folders_of(args))
     rule, learned_from = rule_of(recipe, system, aligned, args.runs)
     table = read_table(args.stores / corpus).rows
     result = predictions(aligned, rule, table, list(recipe.targets))
@@ -74,9 +75,7 @@ def main(args: argparse.Namespace) -> int:
     return 1 if n_lacking > args.allow_failures else 0
 
 
-def read_members(
-    recipe: Recipe, system: System, corpus: str, *, stores: Path, runs: Path
-) -> Aligned:
+def read_members(recipe: Recipe, system: System, corpus: str, folders: Folders) -> Aligned:
     """What the members say of the files that all of them have features of.
 
     Parameters
@@ -100,9 +99,9 @@ def read_members(
     """
     predictions = {}
     for member in system.members:
-        finished_run(recipe, "model", member, runs)
-        folder = new_folder(runs, recipe.name, corpus, member)
-        inputs = new_inputs(recipe, member, corpus, runs, stores)
+        finished_run(recipe, "model", member, folders.runs)
+        folder = new_folder(folders.runs, recipe.name, corpus, member)
+        inputs = new_inputs(recipe, member, corpus, folders)
         if not is_fresh(folder, inputs, (PREDICTIONS,)):
             raise RunError(
                 f"{folder}: no predictions of {member} by the run and the audio as they are now; "

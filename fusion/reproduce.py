@@ -18,6 +18,7 @@ from evaluate.runs.reproduction import compare, compare_subsets, recorded, refus
 from evaluate.scores.stored import simplified
 from evaluate.scores.subsets import FILE
 from features.common.command import argument_parser
+from features.common.folders import Folders
 from features.recipe.fusion import SUBSETS, FusionSpec
 from fusion.combine import fuse
 from fusion.subsets.choose import make_subsets
@@ -67,11 +68,12 @@ def reproduce(folder: Path, *, stores: Path) -> tuple[list[str], bool]:
     refuse_other_inputs(folder, record["inputs"], inputs)
     with tempfile.TemporaryDirectory(prefix="serfuse-") as place:
         there = Path(place)
+        folders = Folders(stores=stores, runs=there)
         for member in record["members"]:
             shutil.copytree(beside / member, there / recipe.name / member)
         if record["stage"] == "fuse":
-            return compare(folder, fuse(recipe, name, stores=stores, runs=there))
-        again = make_subsets(recipe, stores=stores, runs=there)
+            return compare(folder, fuse(recipe, name, folders))
+        again = make_subsets(recipe, folders)
         return compare_subsets(folder, again, _content)
 
 

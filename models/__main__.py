@@ -15,7 +15,7 @@ from evaluate.runs.folders import layer_tag, run_folder
 from features.common import workers as cluster
 from features.common.command import Subcommand, argument_parser, run_subcommand
 from features.common.telling import aloud
-from features.recipe.arguments import recipe_of
+from features.recipe.arguments import folders_of, recipe_of
 from features.recipe.model import Recipe
 from models import predict, reproduce
 from models.checks import (
@@ -35,7 +35,7 @@ def main(args: argparse.Namespace) -> None:
     """Train every model at every layer of the recipe, by each of its protocols; one line each."""
     where = cluster.parse(args.cluster) if args.cluster else None
     recipe = recipe_of(args)
-    for note in check_labels(recipe, args.stores, args.data):
+    for note in check_labels(recipe, folders_of(args)):
         print(note)
     for line in odd_rows(recipe, args.stores):
         print(f"odd: {line}")
@@ -72,8 +72,7 @@ def _training(recipe: Recipe, args: argparse.Namespace) -> Training:
     """How a protocol is trained by the arguments."""
     return Training(
         recipe,
-        stores=args.stores,
-        runs=args.runs,
+        folders=folders_of(args),
         jobs=args.jobs,
         force=args.force,
         allow_failures=args.allow_failures,

@@ -8,6 +8,7 @@ from pathlib import Path
 from evaluate.runs.folders import SCORES
 from features.common.errors import CorpusError, RunError, StoreError
 from features.common.findings import some
+from features.common.folders import Folders
 from features.common.words import counted
 from features.corpora import read_corpus
 from features.corpora.oddities import columns_near, oddities
@@ -25,7 +26,7 @@ from features.utterances import SILENT_AUDIO, SPELLINGS, differences
 from models.outputs import OUTPUTS
 
 
-def check_labels(recipe: Recipe, stores: Path, data: Path) -> list[str]:
+def check_labels(recipe: Recipe, folders: Folders) -> list[str]:
     """Compare the tables beside the stores with the corpora they were read from.
 
     No audio is read but that of rows whose path has changed, and a corpus that is not there is
@@ -46,10 +47,11 @@ def check_labels(recipe: Recipe, stores: Path, data: Path) -> list[str]:
     CorpusError
         A table is missing; or a corpus gives another one now, naming the rows.
     """
+    stores = folders.need_stores()
     notes, faults = [], []
     tables = recipe_tables(recipe, stores)
     for name, spec in recipe.corpora.items():
-        root = corpus_root(recipe, name, data)
+        root = corpus_root(recipe, name, folders.data)
         if not root.is_dir():
             continue
         try:

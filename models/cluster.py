@@ -14,6 +14,7 @@ import contextlib
 import io
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from evaluate.runs.folders import layer_tag
@@ -41,8 +42,11 @@ def train_on(workers: Workers, training: Training, work: Sequence[tuple[str, int
     from distributed import as_completed
 
     settings = {
-        "stores": training.stores.absolute(),
-        "runs": training.runs.absolute(),
+        "folders": replace(
+            training.folders,
+            stores=training.folders.need_stores().absolute(),
+            runs=training.folders.runs.absolute(),
+        ),
         "jobs": workers.threads if training.jobs < 0 else training.jobs,
         "force": training.force,
         "allow_failures": training.allow_failures,

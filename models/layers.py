@@ -100,7 +100,7 @@ def run_layer(training: Training, model: str, layer: int | str) -> Path:
     """
     if layer != BEST:
         return training.train(model, layer)
-    recipe, stores = training.recipe, training.stores
+    recipe, stores = training.recipe, training.folders.need_stores()
     member, folder = layer_tag(model, BEST), training.folder(model, BEST)
     if not training.force and training.is_done(model, BEST):
         training.tell(f"{member}: nothing to do")

@@ -28,11 +28,12 @@ from evaluate.runs.freshness import finished_run, new_inputs
 from evaluate.runs.predictions import predicted_labels, read_predictions, write_predictions
 from features.common.command import argument_parser
 from features.common.errors import RunError
+from features.common.folders import Folders
 from features.common.telling import Tell, aloud, silent
 from features.common.words import counted
 from features.matrix import load_features
 from features.new_audio import add_system, corpus_name, system_of
-from features.recipe.arguments import recipe_of
+from features.recipe.arguments import folders_of, recipe_of
 from features.recipe.extract import model_parts
 from features.recipe.model import Recipe
 from features.stores.failures import named_failures, read_failures
@@ -55,9 +56,8 @@ def main(args: argparse.Namespace) -> None:
     if args.check:
         return
     corpus = corpus_name(args.audio)
-    where = {"stores": args.stores, "runs": args.runs}
     for member, record in records.items():
-        predict(recipe, member, corpus, record, tell=aloud, **where)
+        predict(recipe, member, corpus, record, folders_of(args), tell=aloud)
 
 
 def usable_run(recipe: Recipe, member: str, runs: Path) -> dict[str, Any]:
@@ -95,9 +95,8 @@ def predict(
     member: str,
     corpus: str,
     record: Mapping[str, Any],
+    folders: Folders,
     *,
-    stores: Path,
-    runs: Path,
     tell: Tell = silent,
 ) -> Path:
     """Apply the saved head of one run to the features of new audio.
@@ -108,6 +107,7 @@ def predict(
         The corpus that the audio is (`features.new_audio.corpus_name`).
     record : mapping
         The run's `run.json`.
+    folders : Folders
     tell : callable
         Gets a line that counts the files.
 
@@ -125,6 +125,7 @@ def predict(
         loaded.
     """
     model, layer = split_member(member)
+    stores, runs = folders.need_stores(), folders.runs
     at = run_folder(runs, recipe.name, member)
     parts = model_parts(model)
     for part in parts:
@@ -157,7 +158,7 @@ def predict(
         axis=1,
     )
     write_predictions(folder / PREDICTIONS, rows)
-    inputs = new_inputs(recipe, member, corpus, runs, stores)
+    inputs = new_inputs(recipe, member, corpus, folders)
     files.write_run(folder, {"inputs": inputs, "stage": "predict", "versions": versions()})
     tell(f"{member}: {counted(len(rows), 'file')}")
     return folder

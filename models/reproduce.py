@@ -9,6 +9,7 @@ from pathlib import Path
 from evaluate.runs.freshness import train_inputs
 from evaluate.runs.reproduction import compare, recorded, refuse_other_inputs
 from features.common.command import argument_parser
+from features.common.folders import Folders
 from models.layers import BEST, stored_layers, train_layer
 
 
@@ -53,7 +54,7 @@ def reproduce(folder: Path, *, stores: Path, jobs: int = -1) -> tuple[list[str],
     with tempfile.TemporaryDirectory(prefix="serfuse-") as place:
         for needed in layers:
             again = train_layer(
-                recipe, model, needed, stores=stores, runs=Path(place), jobs=jobs,
+                recipe, model, needed, folders=Folders(stores=stores, runs=Path(place)), jobs=jobs,
                 allow_failures=record["lacking"],
             )  # fmt: skip
         return compare(folder, again)

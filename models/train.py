@@ -36,6 +36,7 @@ from evaluate.runs.folders import ALL, INNER, PREDICTIONS, SCORES, SEARCH, layer
 from evaluate.runs.freshness import is_fresh, train_inputs
 from features.common.errors import RunError
 from features.common.files import write_text
+from features.common.folders import Folders
 from features.common.progress import Progress, duration
 from features.common.telling import Tell, silent
 from features.matrix import Matrix, has_truth, load_matrix
@@ -62,7 +63,7 @@ class Training:
     Attributes
     ----------
     recipe : Recipe
-    stores, runs : Path
+    folders : Folders
     jobs : int
         Processes; -1 is all cores.
     force : bool
@@ -75,8 +76,7 @@ class Training:
     """
 
     recipe: Recipe
-    stores: Path
-    runs: Path
+    folders: Folders
     jobs: int = -1
     force: bool = False
     allow_failures: int = 0
@@ -90,6 +90,10 @@ class Training:
             self._divisions.append(Divisions(self.recipe))
         return self._divisions[0]
 
+    @property
+    def _stores(self) -> Path:
+        return self.folders.need_stores()
+
     def folder(self, model: str, layer: int | str) -> Path:
         """Of the run of a model at a layer.
 
@@ -98,7 +102,7 @@ class Training:
         RunError
             A folder lies where one of its files is to be.
         """
-        folder = run_folder(self.runs, self.recipe.name, layer_tag(model, layer))
+        folder = run_folder(self.folders.runs, self.recipe.name, layer_tag(model, layer))
         check_outputs(folder)
         return folder
 
@@ -110,7 +114,7 @@ class Training:
         StoreError
             The finished run lacks more than `allow_failures` rows of the tables.
         """
-        return self._finished(model, layer, train_inputs(self.recipe, model, layer, self.stores))
+        return self._finished(model, layer, train_inputs(self.recipe, model, layer, self._stores))
 
     def _finished(self, model: str, layer: int | str, inputs: dict[str, Any]) -> bool:
         folder = self.folder(model, layer)
@@ -122,7 +126,7 @@ class Training:
 
     def _matrix(self, model: str, layer: int | str) -> Matrix:
         return load_matrix(
-            self.recipe, self.stores, model, layer, allow_failures=self.allow_failures
+            self.recipe, self._stores, model, layer, allow_failures=self.allow_failures
         )
 
     def train(self, model: str, layer: int | str = "last") -> Path:
@@ -146,7 +150,7 @@ class Training:
             Before anything is fitted, but for a fold that has no score.
         """
         folder = self.folder(model, layer)
-        inputs = train_inputs(self.recipe, model, layer, self.stores)
+        inputs = train_inputs(self.recipe, model, layer, self._stores)
         if not self.force and self._finished(model, layer, inputs):
             self.tell(f"{layer_tag(model, layer)}: nothing to do")
             return folder
@@ -192,7 +196,7 @@ def train_model(recipe: Recipe, model: str, layer: int | str = "last", **setting
     model, layer
         As of `Training.train`.
     settings
-        As of `Training`: `stores`, `runs`, `jobs`, `force`, `allow_failures`, `tell`.
+        As of `Training`: `folders`, `jobs`, `force`, `allow_failures`, `tell`.
 
     Returns
     -------

@@ -9,6 +9,7 @@ import pandas as pd
 
 from evaluate.runs.files import read_run
 from evaluate.runs.predictions import read_predictions
+from features.common.folders import Folders
 from features.recipe.load import load_recipe
 from features.recipe.model import Recipe
 from models.train import train_model
@@ -41,7 +42,9 @@ def agree(text: str, model: str, stores: Path, folder: Path) -> pd.DataFrame:
     found = {}
     for engine in ("sklearn", "exact-path"):
         run = train_model(
-            recipe_of(text, folder, engine), model, stores=stores, runs=folder / "runs"
+            recipe_of(text, folder, engine),
+            model,
+            folders=Folders(stores=stores, runs=folder / "runs"),
         )
         record = read_run(run)
         assert record is not None

@@ -20,6 +20,7 @@ from evaluate.scores.score import score_all
 from extract.__main__ import main as extract
 from extract.__main__ import parser as extract_parser
 from features.common.errors import CorpusError
+from features.common.folders import Folders
 from features.corpora import get_corpus, read_corpus
 from features.matrix import has_truth, load_rows
 from features.recipe.load import load_recipe
@@ -141,7 +142,7 @@ def test_every_missing_corpus_is_named_at_once(tmp_path: Path, name: str) -> Non
     with pytest.raises(CorpusError) as extracting:
         extract(extract_parser().parse_args(arguments))
     with pytest.raises(CorpusError) as training:
-        check_labels(recipe, tmp_path / "stores", nowhere)
+        check_labels(recipe, Folders(stores=tmp_path / "stores", data=nowhere))
     with pytest.raises(CorpusError) as linting:
         lint_recipe(recipe, tmp_path / "stores")
     assert str(training.value) == str(linting.value)
@@ -201,11 +202,11 @@ def test_published_figures_stand_beside_a_corpus_of_the_published_counts(
     synthetic.write(stores, table.rows, features, labels=table.labels)
     write_tables(recipe, data, stores)
     for model in three:
-        train_model(recipe, model, stores=stores, runs=runs, jobs=1)
-    fuse(recipe, "vote-of-three", stores=stores, runs=runs)
-    scored = score_all(recipe, runs, stores=stores)
+        train_model(recipe, model, folders=Folders(stores=stores, runs=runs), jobs=1)
+    fuse(recipe, "vote-of-three", Folders(stores=stores, runs=runs))
+    scored = score_all(recipe, Folders(stores=stores, runs=runs))
     make_statistics(recipe, scored, runs)
-    folder = make_report(recipe, runs, stores, data).parent
+    folder = make_report(recipe, Folders(stores=stores, runs=runs, data=data)).parent
     page = read(folder)["paper.html"].shown
     assert "Table 3: accuracy of the votes" in page
 
@@ -227,8 +228,8 @@ def test_published_figures_stand_beside_a_corpus_of_the_published_counts(
 
     (data / "ravdess" / ravdess_names()[0]).unlink()
     write_tables(recipe, data, stores)
-    results = read_results(recipe, scored, runs, stores)
-    none = read_paper(results, runs, stores)
+    results = read_results(recipe, scored, Folders(stores=stores, runs=runs))
+    none = read_paper(results, Folders(stores=stores, runs=runs))
     assert none.sheets == []
     assert "the counts of ravdess differ from the published ones" in none.left_out[0]
 

@@ -18,6 +18,7 @@ from extract.plan.batches import read_plan
 from features.common import files
 from features.common.command import argument_parser, run_command
 from features.common.errors import StoreError, UserError
+from features.common.folders import Folders
 from features.common.lock import WriterLock, check_held, live_holder
 from features.common.workers import load_table
 from features.corpora.base import read_rows
@@ -158,7 +159,7 @@ def test_a_recipe_or_run_that_is_none_might_name_any_store(
         make(path)
     (tmp_path / "runs").mkdir()
     make(tmp_path / "runs" / "run.json")
-    recipe, run = find_keepers([], tmp_path / "runs").unread
+    recipe, run = find_keepers([], Folders(runs=tmp_path / "runs")).unread
     assert recipe.startswith("recipes/other.toml: cannot be read: " + KINDS[make])
     assert run.startswith(f"{tmp_path}/runs/run.json: {KINDS[make]}")
 

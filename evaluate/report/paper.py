@@ -27,6 +27,7 @@ from evaluate.scores.score import Scored, read_all
 from evaluate.scores.spread import read_spread
 from evaluate.scores.subsets import FoundSubsets, read_subsets
 from features.common.errors import RecipeError, RunError
+from features.common.folders import Folders
 from features.recipe.known.metrics import METRICS
 from features.recipe.load import load_recipe
 from features.recipe.published import Place, PublishedColumn, PublishedTable, unlike
@@ -155,14 +156,14 @@ def _few(speakers: int | None) -> str:
     return f"{speakers} speakers" if speakers and speakers < FEW_SPEAKERS else ""
 
 
-def read_paper(own: Results, runs_folder: Path, stores: Path) -> Paper:
+def read_paper(own: Results, folders: Folders) -> Paper:
     """Put our figures into the tables of a recipe.
 
     Parameters
     ----------
     own : Results
         Of the recipe.
-    runs_folder, stores : Path
+    folders : Folders
         Where the runs and tables of recipes beside it are, too.
     """
     beside: dict[str, Results | None] = {}
@@ -176,7 +177,7 @@ def read_paper(own: Results, runs_folder: Path, stores: Path) -> Paper:
         if name is None or name == own.recipe.name:
             return None
         if name not in beside:
-            beside[name] = _read_beside(own.recipe, name, runs_folder, stores)
+            beside[name] = _read_beside(own.recipe, name, folders)
         other = beside[name]
         return None if other is None or other.why_not(needs) else other
 
@@ -203,18 +204,16 @@ def read_paper(own: Results, runs_folder: Path, stores: Path) -> Paper:
     )
 
 
-def _read_beside(recipe: Recipe, name: str, runs_folder: Path, stores: Path) -> Results | None:
+def _read_beside(recipe: Recipe, name: str, folders: Folders) -> Results | None:
     """The runs of a recipe beside another one; None where they cannot be read."""
     try:
         other = load_recipe(Path(recipe.path).with_name(f"{name}.toml"))
-        return read_results(other, read_all(other, runs_folder), runs_folder, stores)
+        return read_results(other, read_all(other, Folders(runs=folders.runs)), folders)
     except (RecipeError, RunError):
         return None
 
 
-def read_results(
-    recipe: Recipe, scored: Sequence[Scored], runs_folder: Path, stores: Path
-) -> Results:
+def read_results(recipe: Recipe, scored: Sequence[Scored], folders: Folders) -> Results:
     """All of a recipe's runs that a table can be filled from.
 
     Raises
@@ -225,9 +224,9 @@ def read_results(
     return Results(
         recipe,
         scored,
-        read_subsets(recipe, runs_folder),
-        read_spread(recipe, scored, runs_folder),
-        read_tables(recipe, stores),
+        read_subsets(recipe, folders.runs),
+        read_spread(recipe, scored, folders.runs),
+        read_tables(recipe, folders.need_stores()),
     )
 
 

@@ -24,6 +24,7 @@ from evaluate.scores.seeds import read_seeds
 from evaluate.scores.sweeps import read_sweeps
 from features.common.errors import RunError
 from features.common.files import write_bytes
+from features.common.folders import Folders
 from features.common.kept import Kept
 from features.recipe.arguments import corpus_root
 
@@ -37,14 +38,15 @@ WRITTEN = ("*.html", "figures/*.svg", "figures/*.pdf", "tables/*.csv", "tables/*
 """What a report's folder holds under names that follow the runs."""
 
 
-def read_study(recipe: Recipe, runs_folder: Path, stores: Path, data: Path) -> Study:
+def read_study(recipe: Recipe, folders: Folders) -> Study:
     """Read what a report shows, each file once, computing nothing.
 
     Parameters
     ----------
     recipe : Recipe
-    runs_folder, stores, data : Path
-        Where runs, tables and recordings are; without the latter two the report says what it lacks.
+    folders : Folders
+        Where runs, tables and recordings are; where the latter two are not there the report says
+        what it lacks.
 
     Returns
     -------
@@ -57,13 +59,14 @@ def read_study(recipe: Recipe, runs_folder: Path, stores: Path, data: Path) -> S
     """
     kept = Kept()
     with kept.held():
-        return _read_study(recipe, runs_folder, stores, data, kept)
+        return _read_study(recipe, folders, kept)
 
 
-def _read_study(recipe: Recipe, runs_folder: Path, stores: Path, data: Path, kept: Kept) -> Study:
-    scored = read_all(recipe, runs_folder, stores=stores)
-    results = read_results(recipe, scored, runs_folder, stores)
-    roots = {name: corpus_root(recipe, name, data) for name in recipe.corpora}
+def _read_study(recipe: Recipe, folders: Folders, kept: Kept) -> Study:
+    runs_folder = folders.runs
+    scored = read_all(recipe, folders)
+    results = read_results(recipe, scored, folders)
+    roots = {name: corpus_root(recipe, name, folders.data) for name in recipe.corpora}
     return Study(
         recipe,
         scored,
@@ -74,7 +77,7 @@ def _read_study(recipe: Recipe, runs_folder: Path, stores: Path, data: Path, kep
         read_seeds(recipe, runs_folder),
         results.tables,
         find_audio(roots, results.tables, report_folder(recipe, runs_folder)),
-        read_paper(results, runs_folder, stores),
+        read_paper(results, folders),
         kept,
     )
 
@@ -107,9 +110,9 @@ def write_report(study: Study, runs_folder: Path) -> Path:
     return folder / FIRST
 
 
-def make_report(recipe: Recipe, runs_folder: Path, stores: Path, data: Path) -> Path:
+def make_report(recipe: Recipe, folders: Folders) -> Path:
     """Read and write the report on the finished runs of a recipe; its first page."""
-    return write_report(read_study(recipe, runs_folder, stores, data), runs_folder)
+    return write_report(read_study(recipe, folders), folders.runs)
 
 
 def make_comparison(found: Comparison) -> Path:

@@ -20,6 +20,7 @@ from features.common.files import (
     Stamp,
     file_stamp,
 )
+from features.common.folders import Folders
 
 if TYPE_CHECKING:
     from features.recipe.model import Recipe
@@ -125,7 +126,7 @@ def _cached_hash(folder: Path, stamps: tuple[Stamp | None, ...]) -> str:
     return table_hash(read_table(folder))
 
 
-def fusion_inputs(recipe: Recipe, name: str, runs: Path, stores: Path) -> dict[str, Any]:
+def fusion_inputs(recipe: Recipe, name: str, folders: Folders) -> dict[str, Any]:
     """What a combination depends on: its settings and its members' predictions.
 
     Raises
@@ -133,13 +134,11 @@ def fusion_inputs(recipe: Recipe, name: str, runs: Path, stores: Path) -> dict[s
     RunError
         Where a member's run is missing, or was made with other settings, tables or stores.
     """
-    check_members(recipe, recipe.fusion[name].members, f"fusion {name}", runs, stores)
-    return fusion_settings(recipe, name, runs)
+    check_members(recipe, recipe.fusion[name].members, f"fusion {name}", folders)
+    return fusion_settings(recipe, name, folders.runs)
 
 
-def check_members(
-    recipe: Recipe, members: Sequence[str], what: str, runs: Path, stores: Path
-) -> None:
+def check_members(recipe: Recipe, members: Sequence[str], what: str, folders: Folders) -> None:
     """Refuse runs that are missing, or were made with other settings, tables or stores.
 
     Raises
@@ -147,9 +146,10 @@ def check_members(
     RunError
         Naming the first, and `what` needs it.
     """
+    stores = folders.need_stores()
     for member in members:
         model, layer = split_member(member)
-        folder = run_folder(runs, recipe.name, member)
+        folder = run_folder(folders.runs, recipe.name, member)
         again = f"run make train RECIPE={recipe.path} MODEL={model}"
         if read_run(folder) is None:
             raise RunError(f"{what}: {member} has no finished run in {folder}; {again}")
@@ -247,9 +247,7 @@ def finished_run(recipe: Recipe, kind: str, member: str, runs: Path) -> dict[str
     return record
 
 
-def new_inputs(
-    recipe: Recipe, member: str, corpus: str, runs: Path, stores: Path
-) -> dict[str, Any]:
+def new_inputs(recipe: Recipe, member: str, corpus: str, folders: Folders) -> dict[str, Any]:
     """What the predictions of new audio depend on: the run that predicts, the audio, its features.
 
     Raises
@@ -262,12 +260,13 @@ def new_inputs(
     from features.stores.read import Store
     from features.utterances import read_table, table_hash
 
+    stores = folders.need_stores()
     identities = {}
     for part in model_parts(split_member(member)[0]):
-        with Store(store_path(Path(stores), corpus, part)) as store:
+        with Store(store_path(stores, corpus, part)) as store:
             identities[part] = store.identity
     return {
-        "run": file_hash(run_folder(runs, recipe.name, member) / "run.json"),
-        "audio": table_hash(read_table(Path(stores) / corpus), ["path", "audio_hash"]),
+        "run": file_hash(run_folder(folders.runs, recipe.name, member) / "run.json"),
+        "audio": table_hash(read_table(stores / corpus), ["path", "audio_hash"]),
         "stores": identities,
     }

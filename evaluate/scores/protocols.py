@@ -18,6 +18,7 @@ from evaluate.scores.records import (
 from evaluate.scores.score import SCORES_NUMERICS, Scored, read_all, score_all
 from evaluate.scores.stored import FileKind
 from evaluate.scores.version_0 import same
+from features.common.folders import Folders
 
 if TYPE_CHECKING:
     from features.recipe.model import Recipe
@@ -44,26 +45,24 @@ class Protocols:
     gaps: dict[str, dict[str, Gap]]
 
 
-def score_protocols(
-    recipe: Recipe, runs_folder: Path, *, stores: Path | None = None, force: bool = False
-) -> Protocols:
+def score_protocols(recipe: Recipe, folders: Folders, *, force: bool = False) -> Protocols:
     """Score the runs of `[split] also`, and compare them with those of the main protocol."""
     scored = by_protocol(
         recipe.beside(),
-        runs_folder,
-        lambda one: score_all(one, runs_folder, stores=stores, force=force),
+        folders.runs,
+        lambda one: score_all(one, folders, force=force),
     )
     if not scored:
         return Protocols({}, {})
     found = GAPS_FILE.made(
-        gaps_path(runs_folder, recipe.name),
-        _gap_inputs(recipe, runs_folder),
+        gaps_path(folders.runs, recipe.name),
+        _gap_inputs(recipe, folders.runs),
         lambda: ProtocolGaps(
             {
                 name: {
-                    one.member: _gap_to_main(one, recipe, recipe.also[name], runs_folder)
+                    one.member: _gap_to_main(one, recipe, recipe.also[name], folders.runs)
                     for one in members
-                    if read_run(run_folder(runs_folder, recipe.name, one.member)) is not None
+                    if read_run(run_folder(folders.runs, recipe.name, one.member)) is not None
                 }
                 for name, members in scored.items()
             }
@@ -85,7 +84,9 @@ def _gap_to_main(one: Scored, recipe: Recipe, split: SplitSpec, runs_folder: Pat
 
 def read_protocols(recipe: Recipe, runs_folder: Path) -> Protocols:
     """As `score_protocols`, but computing nothing: what is missing or outdated is a RunError."""
-    scored = by_protocol(recipe.beside(), runs_folder, lambda one: read_all(one, runs_folder))
+    scored = by_protocol(
+        recipe.beside(), runs_folder, lambda one: read_all(one, Folders(runs=runs_folder))
+    )
     if not scored:
         return Protocols({}, {})
     path = gaps_path(runs_folder, recipe.name)

@@ -53,6 +53,7 @@ from evaluate.scores.records import (
 from evaluate.scores.stored import FileKind
 from evaluate.scores.version_0 import run_scores
 from features.common.errors import CorpusError, RunError
+from features.common.folders import Folders
 
 if TYPE_CHECKING:
     from features.recipe.model import Recipe
@@ -310,9 +311,7 @@ def _inputs(folder: Path, recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def score_all(
-    recipe: Recipe, runs_folder: Path, *, stores: Path | None = None, force: bool = False
-) -> list[Scored]:
+def score_all(recipe: Recipe, folders: Folders, *, force: bool = False) -> list[Scored]:
     """Score every finished run of a recipe: models in the recipe's order, then fusions.
 
     Raises
@@ -321,13 +320,17 @@ def score_all(
         Where no run is finished.
     """
     return _finished(
-        recipe, runs_folder, lambda one: score_run(one, recipe, stores=stores, force=force)
+        recipe,
+        folders.runs,
+        lambda one: score_run(one, recipe, stores=folders.stores, force=force),
     )
 
 
-def read_all(recipe: Recipe, runs_folder: Path, *, stores: Path | None = None) -> list[Scored]:
+def read_all(recipe: Recipe, folders: Folders) -> list[Scored]:
     """As `score_all`, but computing nothing: a run without up-to-date scores is a RunError."""
-    return _finished(recipe, runs_folder, lambda one: read_scores(one, recipe, stores=stores))
+    return _finished(
+        recipe, folders.runs, lambda one: read_scores(one, recipe, stores=folders.stores)
+    )
 
 
 def _finished(

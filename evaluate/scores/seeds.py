@@ -55,6 +55,7 @@ from evaluate.scores.records import (
 from evaluate.scores.score import Scored, read_all, score_all
 from evaluate.scores.stored import FileKind
 from evaluate.statistics import resampling as intervals
+from features.common.folders import Folders
 
 if TYPE_CHECKING:
     from features.recipe.model import EvaluateSpec, Recipe
@@ -68,19 +69,15 @@ Repeats = dict[int, dict[str, Scored]]
 """Seed -> system -> its run."""
 
 
-def make_seeds(
-    recipe: Recipe, runs_folder: Path, *, stores: Path | None = None, force: bool = False
-) -> Seeds | None:
+def make_seeds(recipe: Recipe, folders: Folders, *, force: bool = False) -> Seeds | None:
     """Score the repeats and sum them up, where that was not done for just these predictions.
 
     None where fewer than two seeds have finished runs.
     """
-    found = _repeats(
-        recipe, runs_folder, lambda one: score_all(one, runs_folder, stores=stores, force=force)
-    )
+    found = _repeats(recipe, folders.runs, lambda one: score_all(one, folders, force=force))
     if found is None:
         return None
-    path = seeds_path(runs_folder, recipe.name)
+    path = seeds_path(folders.runs, recipe.name)
     return FILE.made(path, _inputs(recipe, found), lambda: _seeds(recipe, found), force=force)
 
 
@@ -112,7 +109,7 @@ def read_seeds(recipe: Recipe, runs_folder: Path) -> Seeds | None:
     RunError
         Where the file is missing, or older than a run's predictions or the recipe's `[evaluate]`.
     """
-    found = _repeats(recipe, runs_folder, lambda one: read_all(one, runs_folder))
+    found = _repeats(recipe, runs_folder, lambda one: read_all(one, Folders(runs=runs_folder)))
     if found is None:
         return None
     return FILE.current(seeds_path(runs_folder, recipe.name), _inputs(recipe, found), recipe)

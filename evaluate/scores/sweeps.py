@@ -25,6 +25,7 @@ from evaluate.runs.freshness import is_stale
 from evaluate.scores.records import RunScores
 from evaluate.scores.score import Scored, read_scores, score_run
 from features.common.errors import StoreError
+from features.common.folders import Folders
 from features.stores.key import store_path
 from features.stores.read import Store
 
@@ -84,12 +85,12 @@ class Sweep:
         return max(known, key=lambda layer: known[layer]) if known else None
 
 
-def score_sweeps(
-    recipe: Recipe, runs_folder: Path, *, stores: Path | None = None, force: bool = False
-) -> list[Sweep]:
+def score_sweeps(recipe: Recipe, folders: Folders, *, force: bool = False) -> list[Sweep]:
     """Score the sweeps of a recipe's models: those with runs at two or more layers."""
     return _sweeps(
-        recipe, runs_folder, lambda one: score_run(one, recipe, stores=stores, force=force)
+        recipe,
+        folders.runs,
+        lambda one: score_run(one, recipe, stores=folders.stores, force=force),
     )
 
 

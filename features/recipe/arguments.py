@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from features.common.folders import Folders
 from features.common.walk import existing
 from features.recipe.load import load_recipe
 from features.recipe.model import Recipe
@@ -18,6 +19,12 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
         corpora=getattr(args, "corpus", None),
         settings=getattr(args, "settings", None),
     )
+
+
+def folders_of(args: argparse.Namespace) -> Folders:
+    """The folders that the arguments name; one that a command does not ask for is as by default."""
+    given = vars(args)
+    return Folders(**{name: given[name] for name in ("stores", "runs", "data") if name in given})
 
 
 def corpus_root(recipe: Recipe, name: str, data: Path) -> Path:

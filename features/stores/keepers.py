@@ -22,6 +22,7 @@ from pathlib import Path
 from features.common.errors import RecipeError
 from features.common.files import IrregularFileError, parse_json, read_bytes, read_text
 from features.common.findings import some
+from features.common.folders import Folders
 from features.common.walk import Identity, identity_of
 from features.recipe.extract import model_parts
 from features.recipe.load import load_recipe
@@ -68,22 +69,22 @@ class Keepers:
         return f"{found[0]}{more}" if found else ""
 
 
-def find_keepers(given: Sequence[Recipe], runs: Path, stores: Path | None = None) -> Keepers:
+def find_keepers(given: Sequence[Recipe], folders: Folders) -> Keepers:
     """Look through the recipes beside the given ones, and through finished runs.
 
     Parameters
     ----------
     given : sequence of Recipe
-    runs : Path
-        A folder that is not there is said: nobody knows which runs there are.
-    stores : Path, optional
-        Beside it `recipes/` and `runs/` are looked through, too, where they are there.
+    folders : Folders
+        That runs are not there is said: nobody knows which there are. Beside stores that are named
+        `recipes/` and `runs/` are looked through, too, where they are there.
 
     Returns
     -------
     Keepers
     """
     keepers = Keepers()
+    stores, runs = folders.stores, folders.runs
     beside = [] if stores is None else _beside(stores)
     if not os.path.isdir(runs):
         keepers.unread.append(

@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from features.common.errors import CorpusError, StoreError
+from features.common.folders import Folders
 from features.common.lock import WriterLock
 from features.common.progress import size
 from features.common.words import counted
@@ -68,7 +69,7 @@ class Step:
 
 
 def plan(
-    recipes: Sequence[Recipe], stores: Path, runs: Path, wanted: Sequence[Path] = ()
+    recipes: Sequence[Recipe], folders: Folders, wanted: Sequence[Path] = ()
 ) -> tuple[list[Step], list[str]]:
     """What would go, and a line for each thing that stays although no given recipe names it.
 
@@ -76,9 +77,8 @@ def plan(
     ----------
     recipes : sequence of Recipe
         What they name stays, as does what the recipes beside them name.
-    stores : Path
-    runs : Path
-        What their finished runs were made from stays, as does what those in `runs/` beside the
+    folders : Folders
+        What the finished runs were made from stays, as does what those in `runs/` beside the
         stores were made from.
     wanted : sequence of Path
         Stores that go whoever names them.
@@ -99,7 +99,8 @@ def plan(
         for corpus in recipe.corpora
         for model in recipe.single_models
     }
-    keepers = find_keepers(recipes, runs, stores)
+    stores = folders.need_stores()
+    keepers = find_keepers(recipes, folders)
     nobody = f"no recipe names it and no run was made from it ({keepers.searched})"
     asked = _asked(wanted, stores)
     steps: list[Step] = []

@@ -31,11 +31,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evaluate.metrics import metrics
-from evaluate.runs import folders
 from evaluate.runs import record as files
 from evaluate.runs.arrays import count_speakers, has_truth, speakers, values_of
 from evaluate.runs.files import fingerprint, read_json, versions, write_json
 from evaluate.runs.folders import INNER, PREDICTIONS, fusion_folder, run_folder
+from evaluate.runs.folders import SUBSETS as SUBSETS_FILE
 from evaluate.runs.freshness import check_members, is_fresh, subsets_settings
 from evaluate.runs.predictions import predicted_labels, predicted_targets, read_predictions
 from evaluate.scores.marks import subset_marks
@@ -53,6 +53,7 @@ from evaluate.scores.records import (
 from evaluate.scores.subsets import ANY, FILE
 from evaluate.statistics import resampling as intervals
 from features.common.errors import RunError
+from features.common.folders import Folders
 from features.common.progress import Progress
 from features.common.telling import Tell, silent
 from features.common.words import counted
@@ -177,14 +178,14 @@ Choices = dict[tuple[str, str, int | str], SearchChoice]
 
 
 def make_subsets(
-    recipe: Recipe, *, stores: Path, runs: Path, force: bool = False, tell: Tell = silent
+    recipe: Recipe, folders: Folders, *, force: bool = False, tell: Tell = silent
 ) -> Path:
     """Search the subsets that `[fusion.subsets]` asks for, unless a finished run says the same.
 
     Parameters
     ----------
     recipe : Recipe
-    stores, runs : Path
+    folders : Folders
     force : bool
         Search although nothing changed.
     tell : callable
@@ -202,18 +203,18 @@ def make_subsets(
         has a truth.
     """
     spec = _spec(recipe)
-    folder = fusion_folder(runs, recipe.name, SUBSETS)
-    check_members(recipe, spec.members, f"fusion {SUBSETS}", runs, stores)
-    inputs = subsets_settings(recipe, runs)
-    if not force and is_fresh(folder, inputs, (folders.SUBSETS,)):
+    folder = fusion_folder(folders.runs, recipe.name, SUBSETS)
+    check_members(recipe, spec.members, f"fusion {SUBSETS}", folders)
+    inputs = subsets_settings(recipe, folders.runs)
+    if not force and is_fresh(folder, inputs, (SUBSETS_FILE,)):
         tell(f"fusion {SUBSETS}: nothing to do")
         return folder
     start = time.monotonic()
-    data = read_data(recipe, runs)
+    data = read_data(recipe, folders.runs)
     checkpoint = SearchStates(folder / PROGRESS, fingerprint(inputs), tell)
     result = choose(recipe, data, checkpoint)
     (folder / "run.json").unlink(missing_ok=True)
-    FILE.write(folder / folders.SUBSETS, result)
+    FILE.write(folder / SUBSETS_FILE, result)
     record = {
         "inputs": inputs,
         "stage": SUBSETS,

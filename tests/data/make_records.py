@@ -19,6 +19,7 @@ from evaluate.scores.protocols import score_protocols
 from evaluate.scores.score import FILE, score_all, score_run
 from evaluate.scores.seeds import make_seeds
 from evaluate.scores.spread import make_spread
+from features.common.folders import Folders
 from features.recipe.model import Recipe
 from fusion.subsets.choose import SearchStates, choose, read_data
 from tests.evaluate import made
@@ -67,11 +68,11 @@ def classification(folder: Path) -> Iterator[tuple[str, Path]]:
     for seed, of in enumerate(others, 1):
         for member, right in (("one", 0.5), ("two", 0.8), ("mean", 0.7)):
             made.finish(of, folder, member, predictions(right, seed if member == "two" else 1))
-    scored = score_all(recipe, folder)
+    scored = score_all(recipe, Folders(runs=folder))
     make_statistics(recipe, scored, folder)
     make_spread(recipe, scored, folder)
-    score_protocols(recipe, folder)
-    make_seeds(recipe, folder)
+    score_protocols(recipe, Folders(runs=folder))
+    make_seeds(recipe, Folders(runs=folder))
     top = folder / recipe.name
     yield "scores", top / "one" / "scores.json"
     yield "statistics", top / "statistics.json"
@@ -89,7 +90,7 @@ def regression(folder: Path) -> Iterator[tuple[str, Path]]:
     for member, noise in (("one", 0.3), ("two", 0.9)):
         at = made.finish(recipe, folder, member, made.regression(24, noise=noise))
         (at / "search.csv").write_text("cell\n0\n1\n", encoding="utf-8")
-    scored = score_all(recipe, folder)
+    scored = score_all(recipe, Folders(runs=folder))
     make_statistics(recipe, scored, folder)
     yield "scores-regression", folder / recipe.name / "one" / "scores.json"
     yield "statistics-regression", folder / recipe.name / "statistics.json"

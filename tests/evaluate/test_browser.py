@@ -14,6 +14,7 @@ from evaluate.report import write as report
 from evaluate.runs.predictions import KEY
 from evaluate.scores import score, side_by_side
 from evaluate.scores.pairs import make_statistics
+from features.common.folders import Folders
 from features.utterances import Table, write_table
 from tests.evaluate import made
 from tests.models.synthetic import rows
@@ -73,9 +74,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         sf.write(root / path, np.zeros(800), 16_000)
     about = {"title": made.UNLUCKY, "licence": "", "citation": ""}
     write_table(top / "stores" / "mine", Table(table, {"emotion": made.LABELS}, (), [], about))
-    scored = score.score_all(recipe, made_runs, stores=top / "stores")
+    scored = score.score_all(recipe, Folders(stores=top / "stores", runs=made_runs))
     make_statistics(recipe, scored, made_runs)
-    return report.make_report(recipe, made_runs, top / "stores", top / "data").parent
+    return report.make_report(
+        recipe, Folders(stores=top / "stores", runs=made_runs, data=top / "data")
+    ).parent
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +91,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for j, member in enumerate(("one", LONG, "mean")):
             frame = made.classification(N, right=0.4 + 0.1 * i + 0.1 * i * j)
             made.finish(side, top, member, frame)
-        score.score_all(side, top)
+        score.score_all(side, Folders(runs=top))
     found = side_by_side.compare(*(top / side.name for side in sides))
     return report.make_comparison(found)
 
@@ -107,8 +110,10 @@ def nine(tmp_path_factory: pytest.TempPathFactory) -> Path:
         columns = [f"{target}_{side}" for target in NINE for side in ("true", "pred")]
         title = "a large model + a set of features + another one" if member == "two" else member
         made.finish(recipe, top / "runs", member, frame[[*KEY, *columns]], {"title": title})
-    make_statistics(recipe, score.score_all(recipe, top / "runs"), top / "runs")
-    return report.make_report(recipe, top / "runs", top / "stores", top / "data").parent
+    make_statistics(recipe, score.score_all(recipe, Folders(runs=top / "runs")), top / "runs")
+    return report.make_report(
+        recipe, Folders(stores=top / "stores", runs=top / "runs", data=top / "data")
+    ).parent
 
 
 @pytest.fixture

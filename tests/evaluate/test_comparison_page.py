@@ -15,6 +15,7 @@ from evaluate.report import write as report
 from evaluate.report.printed import comparison_text
 from evaluate.scores import names, score, side_by_side
 from features.common.errors import RunError
+from features.common.folders import Folders
 from tests.evaluate import made, page
 
 OTHER = '<b>"b" & co'
@@ -36,7 +37,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
             made.finish(one, runs, member, frame)
     made.finish(a, runs, "two", made.classification())
     for one in (a, b):
-        score.score_all(one, runs)
+        score.score_all(one, Folders(runs=runs))
     return runs / "a", runs / OTHER
 
 
@@ -129,7 +130,7 @@ def test_a_regression_by_target(tmp_path: Path) -> None:
     b = a.model_copy(update={"name": "b"})
     for noise, recipe in ((0.3, a), (0.6, b)):
         made.finish(recipe, tmp_path, "one", made.regression(noise=noise))
-        score.score_all(recipe, tmp_path)
+        score.score_all(recipe, Folders(runs=tmp_path))
     found = side_by_side.compare(tmp_path / "study", tmp_path / "b")
     path = report.make_comparison(found)
     shown = the_page(path.parent).shown

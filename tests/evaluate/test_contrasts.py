@@ -27,6 +27,7 @@ from evaluate.scores.records import (
 )
 from evaluate.scores.subsets import FILE
 from features.common.errors import RunError
+from features.common.folders import Folders
 from features.recipe.model import Recipe
 from features.utterances import Table, write_table
 from tests.evaluate import made
@@ -51,7 +52,7 @@ def compared(tmp_path: Path) -> tuple[Recipe, Path]:
 
 
 def statistics_of(recipe: Recipe, folder: Path) -> Statistics:
-    scored = score.score_all(recipe, folder / "runs", stores=folder / "stores")
+    scored = score.score_all(recipe, Folders(stores=folder / "stores", runs=folder / "runs"))
     return make_statistics(recipe, scored, folder / "runs")
 
 
@@ -64,7 +65,9 @@ def cells(sheet: Sheet, *names: str) -> list:
 def test_pages_show_what_was_compared(compared: tuple[Recipe, Path]) -> None:
     recipe, folder = compared
     found = statistics_of(recipe, folder).partitions["test"]
-    index = report.make_report(recipe, folder / "runs", folder / "stores", NOWHERE)
+    index = report.make_report(
+        recipe, Folders(stores=folder / "stores", runs=folder / "runs", data=NOWHERE)
+    )
     pages = read(index.parent)
     assert found.metrics["uar"].not_worse[0] == "one"
     assert "two" not in found.metrics["uar"].not_worse
@@ -121,7 +124,7 @@ def test_tables_have_the_numbers_in_full(compared: tuple[Recipe, Path]) -> None:
 def test_groups_are_marked_where_they_are_best_and_worst(compared: tuple[Recipe, Path]) -> None:
     recipe, folder = compared
     statistics_of(recipe, folder)
-    one = score.read_all(recipe, folder / "runs")[0]
+    one = score.read_all(recipe, Folders(runs=folder / "runs"))[0]
     gender = one.scores.groups["test"]["gender"]
     (sheet, *_) = contrasts.groups(one, "test", "stem")
     ends = gender.metrics["uar"]
@@ -158,17 +161,19 @@ def test_a_regression_has_no_classes_to_compare(tmp_path: Path) -> None:
     ((name, meaning),) = contrasts.meanings(found.complementarity, "regression")
     assert name == "Correlation of errors"
     assert "prediction minus truth" in meaning
-    index = report.make_report(recipe, tmp_path / "runs", NOWHERE, NOWHERE)
+    index = report.make_report(
+        recipe, Folders(stores=NOWHERE, runs=tmp_path / "runs", data=NOWHERE)
+    )
     assert len(read(index.parent)["fusion.html"].all("svg")) == 2  # of devel and of test
 
 
 def test_a_report_without_comparisons_of_todays_runs_is_one_line(compared) -> None:
     recipe, folder = compared
-    score.score_all(recipe, folder / "runs")
+    score.score_all(recipe, Folders(runs=folder / "runs"))
     with pytest.raises(
         RunError, match=r"statistics\.json: missing or outdated; run make score RECIPE="
     ):
-        report.make_report(recipe, folder / "runs", NOWHERE, NOWHERE)
+        report.make_report(recipe, Folders(stores=NOWHERE, runs=folder / "runs", data=NOWHERE))
     assert read_json(folder / "runs/study/statistics.json") is None
 
 
@@ -240,7 +245,9 @@ def test_the_page_of_fusion_shows_subsets(tmp_path: Path, subsets: Subsets) -> N
     folder = fusion_folder(tmp_path / "runs", recipe.name, "subsets")
     FILE.write(folder / SUBSETS, replace(subsets, **both))
     runs.write_run(folder, {"inputs": {"other": "members"}})
-    index = report.make_report(recipe, tmp_path / "runs", NOWHERE, NOWHERE)
+    index = report.make_report(
+        recipe, Folders(stores=NOWHERE, runs=tmp_path / "runs", data=NOWHERE)
+    )
     first = read(index.parent)["index.html"]
     assert "Best subsets" in first.shown
     assert "search size best (optimistic) best members" in first.shown
@@ -266,7 +273,9 @@ def test_votes_have_no_calibration_and_a_line_why(tmp_path: Path) -> None:
                             record if member == "mean" else None)  # fmt: skip
         write_predictions(where / INNER, frame.assign(partition="inner"))
     statistics_of(recipe, tmp_path)
-    index = report.make_report(recipe, tmp_path / "runs", NOWHERE, NOWHERE)
+    index = report.make_report(
+        recipe, Folders(stores=NOWHERE, runs=tmp_path / "runs", data=NOWHERE)
+    )
     pages = read(index.parent)
     line = "No calibration is shown: its class scores are votes, no probabilities."
     assert line in pages["fusion-mean.html"].shown
@@ -281,7 +290,7 @@ def test_calibration_is_shown_with_and_without_temperatures(tmp_path: Path) -> N
     where = made.finish(recipe, tmp_path / "runs", "one", frame)
     write_predictions(where / INNER, frame.assign(partition="inner"))
     statistics_of(recipe, tmp_path)
-    one = score.read_all(recipe, tmp_path / "runs")[0]
+    one = score.read_all(recipe, Folders(runs=tmp_path / "runs"))[0]
     found = contrasts.calibration(one, "test")
     assert contrasts.calibration(one, "devel") is None
     sheet = contrasts.calibration_errors(found, "test", "stem")
@@ -294,7 +303,9 @@ def test_calibration_is_shown_with_and_without_temperatures(tmp_path: Path) -> N
         plain, other = replace(found.plain, error=plainly), replace(found.tempered, error=tempered)
         note = contrasts.calibration_note(replace(found, plain=plain, tempered=other))
         assert note.endswith(ends) == (tempered > plainly)
-    index = report.make_report(recipe, tmp_path / "runs", NOWHERE, NOWHERE)
+    index = report.make_report(
+        recipe, Folders(stores=NOWHERE, runs=tmp_path / "runs", data=NOWHERE)
+    )
     page = read(index.parent)["model-one.html"]
     assert f"as it is {found.plain.error:.3f}" in page.shown
     assert page.shown.count("with temperatures") == 2  # in the table and in the picture

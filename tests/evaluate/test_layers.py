@@ -12,6 +12,7 @@ from evaluate.report.printed import layers_text
 from evaluate.scores.score import read_scores
 from evaluate.scores.sweeps import read_sweeps, score_sweeps
 from features.common.errors import RunError
+from features.common.folders import Folders
 from tests.evaluate import made
 from tests.models import synthetic
 
@@ -37,7 +38,7 @@ def sweep(folder: Path):
 
 def test_runs_of_a_model_at_its_layers_are_a_sweep(tmp_path: Path) -> None:
     recipe = sweep(tmp_path)
-    (one,) = score_sweeps(recipe, tmp_path)
+    (one,) = score_sweeps(recipe, Folders(runs=tmp_path))
     assert one.model == "one"
     assert list(one.layers) == [0, 2, 10]
     assert list(one.others) == ["best"]
@@ -54,7 +55,7 @@ def test_runs_of_a_model_at_its_layers_are_a_sweep(tmp_path: Path) -> None:
 
 def test_the_table_says_what_is_chosen_on_what(tmp_path: Path) -> None:
     recipe = sweep(tmp_path)
-    text = layers_text(recipe, score_sweeps(recipe, tmp_path), 100).splitlines()
+    text = layers_text(recipe, score_sweeps(recipe, Folders(runs=tmp_path)), 100).splitlines()
     assert text[0].startswith("UAR of one by layer; below the rule, runs of other kinds.")
     at = next(i for i, line in enumerate(text) if line.split("  ")[0] == "layer")
     assert "uar, to choose by" in text[at]
@@ -72,7 +73,7 @@ def test_reading_computes_nothing(tmp_path: Path) -> None:
         RunError, match=r"scores\.json: missing or outdated; run make score RECIPE="
     ):
         read_sweeps(recipe, tmp_path)
-    score_sweeps(recipe, tmp_path)
+    score_sweeps(recipe, Folders(runs=tmp_path))
     assert [one.model for one in read_sweeps(recipe, tmp_path)] == ["one"]
 
 
@@ -80,13 +81,13 @@ def test_a_run_of_another_recipe_is_stale(tmp_path: Path) -> None:
     sweep(tmp_path)
     recipe = made.recipe(tmp_path, "classification", "[evaluate]\nbootstrap = 200")
     recipe = recipe.model_copy(update={"labels": ("anger", "sadness")})
-    assert "(stale)" in layers_text(recipe, score_sweeps(recipe, tmp_path), 100)
+    assert "(stale)" in layers_text(recipe, score_sweeps(recipe, Folders(runs=tmp_path)), 100)
 
 
 def test_nothing_swept_is_nothing_said(tmp_path: Path) -> None:
     recipe = made.recipe(tmp_path, "classification")
     made.finish(recipe, tmp_path, "one", made.classification(), {"chosen": chosen(1, 1, 1)})
-    assert score_sweeps(recipe, tmp_path) == []
+    assert score_sweeps(recipe, Folders(runs=tmp_path)) == []
     assert layers_text(recipe, [], 100) == ""
 
 

@@ -19,6 +19,7 @@ from evaluate.scores.score import score_all
 from evaluate.scores.spread import make_spread
 from evaluate.scores.subsets import FoundSubsets
 from features.common.findings import Finding
+from features.common.folders import Folders
 from features.corpora import CORPORA
 from features.recipe.load import load_recipe
 from features.recipe.model import Recipe
@@ -79,13 +80,13 @@ def published(recipe: Recipe, **about: Any) -> dict[str, Table]:
 
 
 def results(recipe: Recipe, folder: Path, **changes: Any) -> Results:
-    scored = score_all(recipe, folder)
+    scored = score_all(recipe, Folders(runs=folder))
     found = Results(recipe, scored, None, None, published(recipe))
     return replace(found, **changes)
 
 
 def paper(found: Results, folder: Path) -> Paper:
-    return read_paper(found, folder, folder / "no-stores")
+    return read_paper(found, Folders(stores=folder / "no-stores", runs=folder))
 
 
 def shown(sheet: Sheet) -> list[list[str]]:
@@ -181,7 +182,7 @@ def test_what_a_row_needs_decides_on_ours_alone(tmp_path: Path) -> None:
 
 def test_statistics_and_subsets_of_one_corpus_and_of_all(tmp_path: Path) -> None:
     recipe, folder = finished(tmp_path, SEARCHED, "mine yours")
-    scored = score_all(recipe, folder)
+    scored = score_all(recipe, Folders(runs=folder))
     spread = make_spread(recipe, scored, folder)
     whole = choose(recipe, read_data(recipe, folder), SearchStates(folder / "p.json", "x"))
     subsets = FoundSubsets(whole, stale=False)
@@ -261,14 +262,16 @@ def test_the_emotion_shares_and_the_recipe_beside_them(tmp_path: Path) -> None:
 
     # The other column is that of the other recipe, once its runs are there and its corpus, too.
     other, _ = shares(tmp_path, "emotion-share-nmae")
-    score_all(other, folder)
+    score_all(other, Folders(runs=folder))
     stores = tmp_path / "stores"
     frame = rows(2, "hume-prosody", **dict.fromkeys(recipe.targets, [0.5, 0.5]))
     about = {"published": True, "title": "", "licence": "", "citation": ""}
     write_table(stores / "hume-prosody", Table(frame, {}, tuple(recipe.targets), [], about))
-    four = read_paper(found, folder, stores).sheets[0]
+    four = read_paper(found, Folders(stores=stores, runs=folder)).sheets[0]
     assert list(four.header)[3:] == ["NMAE, published", "NMAE, ours"]
-    theirs = score_all(other, folder)[0].scores.partitions["devel"].metrics["spearman"]
+    theirs = (
+        score_all(other, Folders(runs=folder))[0].scores.partitions["devel"].metrics["spearman"]
+    )
     assert four.rows[0][4].value == theirs.value != devel.value
     assert "ours: emotion-share, emotion-share-nmae" in four.caption
 
@@ -302,7 +305,7 @@ def test_ten_layers_fill_the_tables_of_two_corpora(tmp_path: Path) -> None:
         one = frame.assign(**scores, pred=names[scores.to_numpy().argmax(axis=1)])
         where = made.finish(recipe, folder, member, one)
         write_predictions(where / INNER, one.assign(partition="inner"))
-    scored = score_all(recipe, folder)
+    scored = score_all(recipe, Folders(runs=folder))
     whole = choose(recipe, read_data(recipe, folder), SearchStates(folder / "p.json", "x"))
     subsets = FoundSubsets(whole, stale=False)
     spread = make_spread(recipe, scored, folder)
@@ -338,7 +341,7 @@ def test_ten_layers_fill_the_tables_of_two_corpora(tmp_path: Path) -> None:
     for i, member in enumerate([*members, *recipe.fusion]):
         own = made.classification(n=60, seed=2, right=0.5 + i / 40, labels=one.labels)
         made.finish(one, folder, member, own.assign(corpus="iemocap"))
-    scored = score_all(one, folder)
+    scored = score_all(one, Folders(runs=folder))
     spread = make_spread(one, scored, folder)
     alone = paper(results(one, folder, spread=spread), folder)
     (two,) = alone.sheets

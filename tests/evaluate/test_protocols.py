@@ -18,6 +18,7 @@ from evaluate.scores import protocols, score
 from evaluate.scores.pairs import make_statistics
 from evaluate.scores.records import Statistics
 from features.common.errors import RunError
+from features.common.folders import Folders
 from features.recipe.model import Recipe
 from models.__main__ import main, parser
 from tests.evaluate import made, page
@@ -60,7 +61,8 @@ def test_runs_lie_beside_and_compare_on_shared_rows(trained: Recipe, tmp_path: P
     folder = tmp_path / "runs"
     with pytest.raises(RunError, match="scores.json: missing"):
         protocols.read_protocols(trained, folder)
-    main_runs, found = score.score_all(trained, folder), protocols.score_protocols(trained, folder)
+    main_runs = score.score_all(trained, Folders(runs=folder))
+    found = protocols.score_protocols(trained, Folders(runs=folder))
     assert [one.member for one in main_runs] == ["one", "two"]
     assert not any(one.stale for one in [*main_runs, *found.scored["stratified-holdout"]])
     at = folder / "study" / HOLDOUT / "one"
@@ -85,7 +87,9 @@ def test_runs_lie_beside_and_compare_on_shared_rows(trained: Recipe, tmp_path: P
     seen = f"{words.gap_text(gap, 'uar')} ({ours:.3f} -> {theirs:.3f} there, n = 32, 8 speakers)"
     assert seen in line
     make_statistics(trained, main_runs, folder)
-    index = report.make_report(trained, folder, tmp_path / "none", tmp_path / "none")
+    index = report.make_report(
+        trained, Folders(stores=tmp_path / "none", runs=folder, data=tmp_path / "none")
+    )
     pages = page.read(index.parent)
     shown = pages["index.html"].shown
     assert words.gap_text(gap, "uar") in shown
@@ -97,21 +101,21 @@ def test_runs_lie_beside_and_compare_on_shared_rows(trained: Recipe, tmp_path: P
 
 def test_a_comparison_is_outdated_with_its_predictions(trained: Recipe, tmp_path: Path) -> None:
     folder = tmp_path / "runs"
-    score.score_all(trained, folder)
-    before = protocols.score_protocols(trained, folder)
+    score.score_all(trained, Folders(runs=folder))
+    before = protocols.score_protocols(trained, Folders(runs=folder))
     path = folder / "study" / "one" / "predictions.csv"
     frame = read_predictions(path)
     frame["pred"] = np.roll(frame["pred"], 1)
     write_predictions(path, frame)
     with pytest.raises(RunError, match="gaps.json: missing or outdated"):
         protocols.read_protocols(trained, folder)
-    assert protocols.score_protocols(trained, folder).gaps != before.gaps
+    assert protocols.score_protocols(trained, Folders(runs=folder)).gaps != before.gaps
     protocols.read_protocols(trained, folder)
 
 
 def test_a_recipe_without_them_writes_nothing(tmp_path: Path) -> None:
     recipe = synthetic.recipe(tmp_path, TEXT.replace("also", "# also"))
-    assert protocols.score_protocols(recipe, tmp_path / "runs").scored == {}
+    assert protocols.score_protocols(recipe, Folders(runs=tmp_path / "runs")).scored == {}
     assert not (tmp_path / "runs").exists()
     assert sheets.gaps(recipe, [], protocols.Protocols({}, {}), {}) is None
 
@@ -119,7 +123,7 @@ def test_a_recipe_without_them_writes_nothing(tmp_path: Path) -> None:
 def test_fusion_takes_the_main_protocol(trained: Recipe, tmp_path: Path) -> None:
     from fusion.combine import fuse
 
-    folder = fuse(trained, "mean", stores=tmp_path, runs=tmp_path / "runs")
+    folder = fuse(trained, "mean", Folders(stores=tmp_path, runs=tmp_path / "runs"))
     frame = read_predictions(folder / "predictions.csv")
     own = read_predictions(tmp_path / "runs" / "study" / "one" / "predictions.csv")
     pd.testing.assert_series_equal(frame["fold"], own["fold"])
@@ -136,12 +140,14 @@ def test_a_grid_beside_has_its_table_and_no_gap(tmp_path: Path) -> None:
         for name, right in (("test", 0.2), ("speaker-seen", 0.8))
     ]
     made.finish(recipe.beside()["grid"], tmp_path, "one", pd.concat(parts))
-    found = protocols.score_protocols(recipe, tmp_path)
+    found = protocols.score_protocols(recipe, Folders(runs=tmp_path))
     assert found.gaps["grid"]["one"].metrics == {}
-    scored = score.score_all(recipe, tmp_path)
+    scored = score.score_all(recipe, Folders(runs=tmp_path))
     text = scores_text(recipe, scored, Statistics({}), found, None, None, 300)
     assert "no gap: fitted on fewer rows: compare within its grid" in text
     assert "\none: UAR of the same rows, by what was trained on; behind it" in text
-    main_runs = score.score_all(recipe, tmp_path)
+    main_runs = score.score_all(recipe, Folders(runs=tmp_path))
     make_statistics(recipe, main_runs, tmp_path)
-    report.make_report(recipe, tmp_path, tmp_path / "none", tmp_path / "none")
+    report.make_report(
+        recipe, Folders(stores=tmp_path / "none", runs=tmp_path, data=tmp_path / "none")
+    )

@@ -26,6 +26,7 @@ from evaluate.scores.sweeps import score_sweeps
 from features.common.command import run_command
 from features.common.errors import RunError
 from features.common.findings import Finding
+from features.common.folders import Folders
 from features.recipe.load import load_recipe
 from features.recipe.model import Recipe
 from features.utterances import Table, write_table
@@ -39,8 +40,8 @@ NOWHERE = Path("no-such-folder")
 
 def render(recipe: Recipe, folder: Path, stores: Path = NOWHERE, data: Path = NOWHERE):
     """The pages of a report, each checked."""
-    make_statistics(recipe, score.score_all(recipe, folder), folder)
-    index = report.make_report(recipe, folder, stores, data)
+    make_statistics(recipe, score.score_all(recipe, Folders(runs=folder)), folder)
+    index = report.make_report(recipe, Folders(stores=stores, runs=folder, data=data))
     assert index == folder / recipe.name / "report" / "index.html"
     return read(index.parent)
 
@@ -79,7 +80,7 @@ def test_a_report_of_a_classification(classified: tuple[Recipe, Path]) -> None:
         "data.html", "provenance.html",
     }  # fmt: skip
     index, model = found["index.html"], found["model-one.html"]
-    one = score.read_all(recipe, folder)[0].scores.partitions["test"]
+    one = score.read_all(recipe, Folders(runs=folder))[0].scores.partitions["test"]
     entry = one.metrics["uar"]
     for page in (index, model):
         assert "one <b>&amp;" in page.shown
@@ -210,7 +211,7 @@ def test_recordings_are_links_to_the_users_files(classified, tmp_path: Path) -> 
         tmp_path / "stores" / "mine",
         Table(frame, {}, (), [], {"title": "x", "licence": "", "citation": ""}),
     )
-    score.score_all(recipe, folder, stores=tmp_path / "stores")
+    score.score_all(recipe, Folders(stores=tmp_path / "stores", runs=folder))
     found = render(recipe, folder, tmp_path / "stores", tmp_path / "data")
     audio = [one["src"] for one in found["model-one.html"].all("audio")]
     assert audio  # that they lead to files is checked for every page
@@ -244,10 +245,10 @@ def test_the_paper_has_a_page_where_the_corpus_has_the_published_counts(tmp_path
     frame = rows(2, "mine").assign(emotion="anger")
     labels = {"emotion": made.LABELS}
     write_table(stores / "mine", Table(frame, labels, (), [], about))
-    score.score_all(recipe, folder, stores=stores)
+    score.score_all(recipe, Folders(stores=stores, runs=folder))
     found = render(recipe, folder, stores)
     page = found["paper.html"]
-    value = score.read_all(recipe, folder)[0].scores.partitions["test"].metrics["uar"]
+    value = score.read_all(recipe, Folders(runs=folder))[0].scores.partitions["test"].metrics["uar"]
     assert f"One <s> 0.4321 {value.value:.3f} [{value.low:.3f}" in page.shown
     assert "theirs is <em>tuned</em>" in page.shown
     assert not [tag for tag in ("b", "i", "em", "u", "s") if page.all(tag)]
@@ -259,7 +260,7 @@ def test_the_paper_has_a_page_where_the_corpus_has_the_published_counts(tmp_path
 
     odd = [Finding("counts", 1, (), "counts differ from the published ones: utterances 2")]
     write_table(stores / "mine", Table(frame, labels, (), odd, about))
-    score.score_all(recipe, folder, stores=stores)
+    score.score_all(recipe, Folders(stores=stores, runs=folder))
     found = render(recipe, folder, stores)
     assert "paper.html" not in found
     assert "tables/paper-table-1.csv" not in outputs(folder)
@@ -317,7 +318,7 @@ def test_the_data_page_reads_the_tables(classified: tuple[Recipe, Path], tmp_pat
     findings = [Finding("labels", 2, (), "2 labels <odd>")]
     labels = {"emotion": made.LABELS}
     write_table(tmp_path / "stores" / "mine", Table(frame, labels, (), findings, about))
-    score.score_all(recipe, folder, stores=tmp_path / "stores")
+    score.score_all(recipe, Folders(stores=tmp_path / "stores", runs=folder))
     shown = render(recipe, folder, tmp_path / "stores")["data.html"].shown
     assert "A corpus of four" in shown
     assert "2 labels <odd>" in shown
@@ -332,7 +333,7 @@ def test_layers_have_a_page_where_they_were_swept(tmp_path: Path) -> None:
     for i, member in enumerate(("one@mean", "one", "one@10", "one@9", "one@11", "two")):
         record = {"title": member, "chosen": {"": [made.choice(score=i / 10)]}}
         made.finish(sweep, tmp_path / "runs", member, made.regression(seed=i), record)
-    score_sweeps(sweep, tmp_path / "runs")
+    score_sweeps(sweep, Folders(runs=tmp_path / "runs"))
     found = render(sweep, tmp_path / "runs")
     page = found["layers.html"]
     assert page.shown.count("highest, optimistic") == 2  # on devel and on test
@@ -353,14 +354,14 @@ def test_layers_have_a_page_where_they_were_swept(tmp_path: Path) -> None:
 
 def test_a_missing_run_and_outdated_scores_are_one_line(tmp_path: Path) -> None:
     recipe = made.recipe(tmp_path)
-    where = (tmp_path / "runs", tmp_path, tmp_path)
+    folders = Folders(stores=tmp_path, runs=tmp_path / "runs", data=tmp_path)
     with pytest.raises(RunError, match="no finished run; run make train"):
-        report.make_report(recipe, *where)
+        report.make_report(recipe, folders)
     made.finish(recipe, tmp_path / "runs", "one", made.regression())
     with pytest.raises(
         RunError, match=r"scores\.json: missing or outdated; run make score RECIPE="
     ):
-        report.make_report(recipe, *where)
+        report.make_report(recipe, folders)
     assert not (tmp_path / "runs" / "study" / "report").exists()
 
 
@@ -395,7 +396,7 @@ def test_figures_and_tables_are_files(classified: tuple[Recipe, Path]) -> None:
         assert files[f"figures/{stem}.pdf"].startswith(b"%PDF-")
     for stem in ("scores", "classes-model-two-test", "confusion-model-two-test"):
         assert b"\\toprule" in files[f"tables/{stem}.tex"]
-    value = score.read_all(recipe, folder)[0].scores.partitions["test"].metrics["uar"]
+    value = score.read_all(recipe, Folders(runs=folder))[0].scores.partitions["test"].metrics["uar"]
     line = files["tables/scores.csv"].decode().splitlines()[1]
     assert line.split(",")[1:4] == [repr(of) for of in (value.value, value.low, value.high)]
 
@@ -416,9 +417,9 @@ def test_a_report_is_the_same_each_time_and_forgets_runs_that_are_gone(classifie
 
 def test_the_report_reads_and_does_not_write_scores(classified: tuple[Recipe, Path]) -> None:
     recipe, folder = classified
-    make_statistics(recipe, score.score_all(recipe, folder), folder)
+    make_statistics(recipe, score.score_all(recipe, Folders(runs=folder)), folder)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
-    report.make_report(recipe, folder, NOWHERE, NOWHERE)
+    report.make_report(recipe, Folders(stores=NOWHERE, runs=folder, data=NOWHERE))
     changed = {path for path in folder.rglob("*") if path.is_file()} - set(before)
     assert all(folder / "study" / "report" in path.parents for path in changed)
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in before.items())
@@ -432,7 +433,7 @@ def test_a_report_opens_each_file_of_the_runs_and_tables_once(
     about = {"title": "x", "licence": "", "citation": ""}
     table = Table(rows(60, "mine", emotion=["anger"] * 60), {"emotion": made.LABELS}, (), [], about)
     write_table(stores / "mine", table)
-    make_statistics(recipe, score.score_all(recipe, folder, stores=stores), folder)
+    make_statistics(recipe, score.score_all(recipe, Folders(stores=stores, runs=folder)), folder)
     opened: Counter[str] = Counter()
 
     def counting(path, mode="r", *more, **named):

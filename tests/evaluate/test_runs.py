@@ -23,6 +23,7 @@ from evaluate.runs.folders import (
 from evaluate.runs.freshness import fusion_inputs, is_fresh, is_stale, train_inputs
 from evaluate.runs.predictions import KEY, predicted_labels, read_predictions, write_predictions
 from features.common.errors import RunError, StoreError
+from features.common.folders import Folders
 from features.recipe.load import load_recipe
 from tests.evaluate import made
 from tests.models import synthetic
@@ -213,18 +214,18 @@ def test_a_fusion_needs_finished_and_fresh_members(tmp_path: Path) -> None:
     synthetic.classes(stores)
     recipe = made.recipe(tmp_path, "classification", corpora="made")
     with pytest.raises(RunError, match="fusion mean: one has no finished run in .*MODEL=one"):
-        fusion_inputs(recipe, "mean", folder, stores)
+        fusion_inputs(recipe, "mean", Folders(stores=stores, runs=folder))
     for member in ("one", "two"):
         where = made.finish(recipe, folder, member, made.classification())
         inputs = train_inputs(recipe, member, "last", stores)
         runs.write_run(where, {"inputs": inputs})
-    first = fusion_inputs(recipe, "mean", folder, stores)
+    first = fusion_inputs(recipe, "mean", Folders(stores=stores, runs=folder))
     assert first["members"]["one"] == first["members"]["two"]
     write_predictions(where / INNER, made.classification(seed=5))
-    assert fusion_inputs(recipe, "mean", folder, stores) != first
+    assert fusion_inputs(recipe, "mean", Folders(stores=stores, runs=folder)) != first
     other = made.recipe(tmp_path, "classification", "[head.grid]\nC = [3.0]", corpora="made")
     with pytest.raises(RunError, match="the run of one in .* is stale"):
-        fusion_inputs(other, "mean", folder, stores)
+        fusion_inputs(other, "mean", Folders(stores=stores, runs=folder))
 
 
 def test_stale_runs_are_known_without_stores(tmp_path: Path) -> None:

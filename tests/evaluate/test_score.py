@@ -22,6 +22,7 @@ from evaluate.scores import gaps, names, score
 from evaluate.scores.pairs import make_statistics
 from evaluate.scores.records import Estimate
 from features.common.errors import RunError
+from features.common.folders import Folders
 from tests.evaluate import made
 from tests.evaluate.page import read
 
@@ -99,7 +100,7 @@ def test_a_partition_that_is_masked_whole_has_no_scores(tmp_path: Path, task: st
         frame = made.classification().assign(true="")
     recipe = made.recipe(tmp_path, task)
     made.finish(recipe, tmp_path / "runs", "one", frame)
-    (one,) = score.score_all(recipe, tmp_path / "runs")
+    (one,) = score.score_all(recipe, Folders(runs=tmp_path / "runs"))
     part = one.scores.partitions["test"]
     assert part.n == 0
     assert part.metrics == {}
@@ -132,7 +133,9 @@ def test_an_undefined_score_has_no_bounds_in_the_table(tmp_path: Path) -> None:
     recipe = made.recipe(tmp_path)
     frame = made.regression().assign(Anger_pred=0.25)
     made.finish(recipe, tmp_path / "runs", "one", frame)
-    line = made.table(recipe, score.score_all(recipe, tmp_path / "runs")).splitlines()[-1]
+    line = made.table(
+        recipe, score.score_all(recipe, Folders(runs=tmp_path / "runs"))
+    ).splitlines()[-1]
     assert re.split("  +", line) == ["one", *["undefined (6 speakers)"] * 2]
 
 
@@ -144,7 +147,7 @@ def test_a_class_without_a_sample_is_counted_once(tmp_path: Path) -> None:
     absent = "test: no row is of sadness; UAR is the mean over the other 2 of 3 classes"
     assert texts.count(absent) == 1
     recipe = made.recipe(tmp_path, "classification")
-    overview = made.table(recipe, score.score_all(recipe, tmp_path / "runs"))
+    overview = made.table(recipe, score.score_all(recipe, Folders(runs=tmp_path / "runs")))
     assert overview.splitlines().count(absent) == 1
     assert sum("in 5 of 5 folds" in text for text in texts) == 1
     assert found.partitions["test"].per_class["sadness"].recall is None
@@ -228,11 +231,13 @@ def test_a_finished_run_without_predictions_is_an_error(tmp_path: Path) -> None:
 def test_the_table_has_models_then_fusions_and_marks(tmp_path: Path) -> None:
     recipe = made.recipe(tmp_path)
     with pytest.raises(RunError, match=r"no finished run; run make train RECIPE=.*study\.toml"):
-        score.score_all(recipe, tmp_path / "runs")
+        score.score_all(recipe, Folders(runs=tmp_path / "runs"))
     frame = made.regression()
     made.finish(recipe, tmp_path / "runs", "two", frame, {"title": "two (untrained)"})
     made.finish(recipe, tmp_path / "runs", "mean", frame, {"optimistic": True})
-    lines = made.table(recipe, score.score_all(recipe, tmp_path / "runs")).splitlines()
+    lines = made.table(
+        recipe, score.score_all(recipe, Folders(runs=tmp_path / "runs"))
+    ).splitlines()
     assert lines[0] == (
         "study: Spearman's rho, mean of 3 targets, with 95% bootstrap intervals over speakers; "
         "devel 30 utterances of 6 speakers; test 30 utterances of 6 speakers"
@@ -246,7 +251,7 @@ def test_the_table_has_models_then_fusions_and_marks(tmp_path: Path) -> None:
     assert set(lines[2]) == set(lines[4]) == {"-"}
     assert lines[5].startswith("fused: mean (optimistic)  0.")
     changed = made.recipe(tmp_path, more="[head.grid]\nC = [5.0]")
-    text = made.table(changed, score.score_all(changed, tmp_path / "runs"))
+    text = made.table(changed, score.score_all(changed, Folders(runs=tmp_path / "runs")))
     assert "two (untrained) (stale)" in text
 
 
@@ -255,7 +260,7 @@ def test_many_speakers_are_not_named_in_every_cell(tmp_path: Path) -> None:
     frame = made.classification(n=60)
     frame["speaker"] = [f"{i % 20:02}" for i in range(60)]
     made.finish(recipe, tmp_path / "runs", "one", frame)
-    text = made.table(recipe, score.score_all(recipe, tmp_path / "runs"))
+    text = made.table(recipe, score.score_all(recipe, Folders(runs=tmp_path / "runs")))
     assert "test 60 utterances of 20 speakers" in text
     assert "(20 speakers)" not in text
     assert text.splitlines()[1].split() == ["run", "test,", "UAR", "test,", "WA"]
@@ -316,7 +321,7 @@ def test_the_grid_is_shown_with_its_gaps(tmp_path: Path) -> None:
     gap = scores.gaps["both-seen"].metrics["uar"]
     values = [scores.partitions[name].metrics["uar"].value for name in ("both-seen", "test")]
     assert gap.value == pytest.approx(values[0] - values[1])
-    (one,) = score.score_all(recipe, tmp_path / "runs")
+    (one,) = score.score_all(recipe, Folders(runs=tmp_path / "runs"))
     sheet = sheets.grid(one, "uar", "grid")
     caption, header, _, *rows = to_terminal(sheet, 200).splitlines()
     assert caption.startswith("one: UAR of the same rows, by what was trained on; behind it")
@@ -324,8 +329,12 @@ def test_the_grid_is_shown_with_its_gaps(tmp_path: Path) -> None:
     assert rows[0].startswith("speakers new  ")
     assert rows[0].endswith("  -")  # sentence-seen is not there
     assert f" ({gap.value:+.3f} [" in rows[1]
-    make_statistics(recipe, score.read_all(recipe, tmp_path / "runs"), tmp_path / "runs")
-    index = report.make_report(recipe, tmp_path / "runs", tmp_path / "none", tmp_path / "none")
+    make_statistics(
+        recipe, score.read_all(recipe, Folders(runs=tmp_path / "runs")), tmp_path / "runs"
+    )
+    index = report.make_report(
+        recipe, Folders(stores=tmp_path / "none", runs=tmp_path / "runs", data=tmp_path / "none")
+    )
     assert f"{gap.value:+.3f} [" in index.read_text(encoding="utf-8")
 
 
@@ -364,7 +373,7 @@ def test_resamples_without_a_class_are_left_out_and_said(tmp_path: Path) -> None
     text = f"{lacking} of 300 resamples lack a class and are left out"
     note = f"test, UAR and macro F1: {text}"
     assert found.warnings.count(note) == 1
-    both = score.score_all(recipe, tmp_path / "runs")
+    both = score.score_all(recipe, Folders(runs=tmp_path / "runs"))
     assert made.table(recipe, both).splitlines().count(note) == 1
     gap = gaps.paired_gap(frame, frame, recipe)
     assert gap.lacking == text
@@ -413,13 +422,15 @@ def test_devel_is_marked_where_cells_were_chosen_on_it(tmp_path: Path) -> None:
         assert found.partitions["devel"].optimistic == names.CHOSEN_ON_DEVEL
         assert not found.partitions["test"].optimistic
         assert note in found.warnings
-    scored = score.score_all(recipe, tmp_path / "runs")
+    scored = score.score_all(recipe, Folders(runs=tmp_path / "runs"))
     lines = made.table(recipe, scored).splitlines()
     assert lines[1].split()[:2] == ["run", "devel,"]
     assert "\n".join(lines[1:4]).count("(optimistic)") == 1
     assert lines.count(note) == 1
     make_statistics(recipe, scored, tmp_path / "runs")
-    index = report.make_report(recipe, tmp_path / "runs", tmp_path / "none", tmp_path / "none")
+    index = report.make_report(
+        recipe, Folders(stores=tmp_path / "none", runs=tmp_path / "runs", data=tmp_path / "none")
+    )
     pages = read(index.parent)
     assert "run devel, Spearman's rho (optimistic) test, Spearman's rho" in (
         pages["index.html"].shown

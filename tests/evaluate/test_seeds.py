@@ -20,6 +20,7 @@ from evaluate.runs.folders import run_folder
 from evaluate.scores import gaps, score, seeds
 from evaluate.statistics import resampling as intervals
 from features.common.errors import RunError
+from features.common.folders import Folders
 from features.recipe.model import Recipe
 from fusion.__main__ import main as fuse
 from models.__main__ import main as train
@@ -73,7 +74,7 @@ def uar(frame: pd.DataFrame, weights: np.ndarray | None = None) -> float:
 def test_scores_and_gains_by_hand(recipe: Recipe, tmp_path: Path) -> None:
     frames = three()
     finish(recipe, tmp_path, frames)
-    found = seeds.make_seeds(recipe, tmp_path)
+    found = seeds.make_seeds(recipe, Folders(runs=tmp_path))
     assert found is not None
     part = found.partitions["test"]
     assert (found.seeds, found.left_out, part.same_rows) == ((1, 2, 3), {}, True)
@@ -115,7 +116,7 @@ def test_resamples_that_lack_a_class_are_left_out(recipe: Recipe, tmp_path: Path
             rows = (frame["true"] == "sadness") & (frame["speaker"] != "00")
             of[name] = frame.assign(true=frame["true"].mask(rows, "anger"))
     finish(recipe, tmp_path, frames)
-    found = seeds.make_seeds(recipe, tmp_path)
+    found = seeds.make_seeds(recipe, Folders(runs=tmp_path))
     assert found is not None
     groups = [f"mine/{one}" for one in frames[1]["one"]["speaker"]]
     drawn = intervals.draw(groups * 3, 100, recipe.evaluate.seed)
@@ -137,7 +138,7 @@ def test_resamples_that_lack_a_class_are_left_out(recipe: Recipe, tmp_path: Path
 def test_repeats_without_any_difference_leave_the_speakers(recipe: Recipe, tmp_path: Path) -> None:
     same = three()[1]
     finish(recipe, tmp_path, dict.fromkeys((1, 2, 3), same))
-    found = seeds.make_seeds(recipe, tmp_path)
+    found = seeds.make_seeds(recipe, Folders(runs=tmp_path))
     assert found is not None
     (pair,) = found.partitions["test"].pairs["uar"]
     gap = gaps.paired_gap(same["one"], same["two"], recipe).metrics["uar"]
@@ -151,7 +152,7 @@ def test_utterances_without_a_speaker_are_the_same_in_all_seeds(
 ) -> None:
     same = {name: one.assign(speaker="") for name, one in three()[1].items()}
     finish(recipe, tmp_path, dict.fromkeys((1, 2), same))
-    found = seeds.make_seeds(recipe, tmp_path)
+    found = seeds.make_seeds(recipe, Folders(runs=tmp_path))
     assert found is not None
     (pair,) = found.partitions["test"].pairs["uar"]
     gap = gaps.paired_gap(same["one"], same["two"], recipe).metrics["uar"]
@@ -165,7 +166,7 @@ def test_seeds_that_hold_out_other_rows(recipe: Recipe, tmp_path: Path) -> None:
         for seed, of in frames.items()
     }
     finish(recipe, tmp_path, halves)
-    found = seeds.make_seeds(recipe, tmp_path)
+    found = seeds.make_seeds(recipe, Folders(runs=tmp_path))
     assert found is not None
     part = found.partitions["test"]
     assert not part.same_rows
@@ -180,7 +181,7 @@ def test_what_is_left_out_is_said(recipe: Recipe, tmp_path: Path) -> None:
     finish(recipe, tmp_path, frames)
     other = recipe.model_copy(update={"head": recipe.head.model_copy(update={"kind": "svc"})})
     finish(other, tmp_path, {3: {"two": frames[3]["two"]}})
-    found = seeds.make_seeds(recipe, tmp_path)
+    found = seeds.make_seeds(recipe, Folders(runs=tmp_path))
     assert found is not None
     assert found.left_out == {
         "two, seed 3": "made with another recipe",
@@ -192,9 +193,9 @@ def test_what_is_left_out_is_said(recipe: Recipe, tmp_path: Path) -> None:
 
 
 def test_one_seed_is_no_repeat(recipe: Recipe, tmp_path: Path) -> None:
-    assert seeds.make_seeds(recipe, tmp_path) is None
+    assert seeds.make_seeds(recipe, Folders(runs=tmp_path)) is None
     finish(recipe, tmp_path, {1: three()[1]})
-    assert seeds.make_seeds(recipe, tmp_path) is None
+    assert seeds.make_seeds(recipe, Folders(runs=tmp_path)) is None
     assert seeds.read_seeds(recipe, tmp_path) is None
     assert printed(recipe, None) == ""
 
@@ -213,7 +214,7 @@ def test_regressions_are_repeated_too(tmp_path: Path) -> None:
         for seed in (1, 2)
     }
     finish(recipe, tmp_path, frames)
-    found = seeds.make_seeds(recipe, tmp_path)
+    found = seeds.make_seeds(recipe, Folders(runs=tmp_path))
     assert found is not None
     assert list(found.partitions) == ["devel", "test"]
     pair = found.partitions["test"].pairs["spearman"][0]
@@ -230,12 +231,12 @@ def test_outdated_with_the_predictions(recipe: Recipe, tmp_path: Path) -> None:
     finish(recipe, tmp_path, frames)
     with pytest.raises(RunError, match="scores.json: missing"):
         seeds.read_seeds(recipe, tmp_path)
-    before = seeds.make_seeds(recipe, tmp_path)
+    before = seeds.make_seeds(recipe, Folders(runs=tmp_path))
     finish(recipe, tmp_path, {1: {"one": frames[2]["one"]}})
-    score.score_all(recipe.repeats()[1], tmp_path)
+    score.score_all(recipe.repeats()[1], Folders(runs=tmp_path))
     with pytest.raises(RunError, match="seeds.json: missing or outdated"):
         seeds.read_seeds(recipe, tmp_path)
-    assert seeds.make_seeds(recipe, tmp_path) != before
+    assert seeds.make_seeds(recipe, Folders(runs=tmp_path)) != before
 
 
 def test_the_whole_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

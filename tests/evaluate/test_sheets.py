@@ -9,6 +9,7 @@ from evaluate.report import sheets
 from evaluate.scores import score
 from evaluate.scores.records import PartitionSeeds, RunScores, Seeds, SeedScores
 from evaluate.scores.score import Scored
+from features.common.folders import Folders
 from tests.evaluate import made
 
 
@@ -65,7 +66,7 @@ def test_rows_are_counted_where_another_run_has_more(tmp_path: Path) -> None:
     frame = made.classification()
     made.finish(recipe, tmp_path / "runs", "one", frame)
     made.finish(recipe, tmp_path / "runs", "two", frame.iloc[1:])
-    scored = score.score_all(recipe, tmp_path / "runs")
+    scored = score.score_all(recipe, Folders(runs=tmp_path / "runs"))
     whole, fewer = sheets.overview(recipe, scored, {}, {}).rows
     assert "n = " not in whole[1].note
     assert fewer[1].note.startswith("n = 59; ")

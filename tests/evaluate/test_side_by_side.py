@@ -19,6 +19,7 @@ from evaluate.runs.predictions import write_predictions
 from evaluate.scores import gaps, score, side_by_side
 from evaluate.statistics import permutations as comparisons
 from features.common.errors import RunError
+from features.common.folders import Folders
 from features.recipe.load import load_recipe
 from features.recipe.model import Recipe
 from tests.evaluate import made
@@ -175,7 +176,7 @@ def test_classes_and_groups_of_both_as_each_is_scored(
         frame.loc[::2, "corpus"] = "other"
         both[recipe.name] = frame
         made.finish(recipe, folder, "one", frame)
-        score.score_all(recipe, folder)
+        score.score_all(recipe, Folders(runs=folder))
     found = side_by_side.compare(folder / "a", folder / "b")
     rows, lacking = side_by_side.details(found)
     assert lacking == []
@@ -202,11 +203,11 @@ def test_scores_of_other_predictions_are_not_at_hand(
     a, b, folder = folders
     for recipe in (a, b):
         made.finish(recipe, folder, "one", made.classification())
-        score.score_all(recipe, folder)
+        score.score_all(recipe, Folders(runs=folder))
     changed = folder / "b" / "one"
     write_predictions(changed / PREDICTIONS, made.classification(seed=1))
     (folder / "a" / "one" / PREDICTIONS).write_bytes((changed / PREDICTIONS).read_bytes())
-    score.score_all(a, folder)
+    score.score_all(a, Folders(runs=folder))
     found = side_by_side.compare(folder / "a", folder / "b")
     assert side_by_side.details(found) == ([], [str(changed)])
     (changed / SCORES).unlink()

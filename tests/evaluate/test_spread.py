@@ -13,6 +13,7 @@ from evaluate.scores.records import Estimate
 from evaluate.scores.score import score_all
 from evaluate.scores.spread import make_spread, read_spread
 from features.common.errors import RunError
+from features.common.folders import Folders
 from features.recipe.model import Recipe
 from tests.evaluate import made
 
@@ -44,7 +45,7 @@ def finished(tmp_path: Path, more: str = MORE, corpora: str = "mine") -> tuple[R
 
 def test_statistics_over_two_systems(tmp_path: Path) -> None:
     recipe, folder = finished(tmp_path)
-    scored = score_all(recipe, folder)
+    scored = score_all(recipe, Folders(runs=folder))
     found = make_spread(recipe, scored, folder)
     assert found == read_spread(recipe, scored, folder)
     assert found.systems == ("one", "two")
@@ -66,7 +67,7 @@ def test_statistics_over_two_systems(tmp_path: Path) -> None:
 
 def test_each_corpus_alone(tmp_path: Path) -> None:
     recipe, folder = finished(tmp_path, corpora="mine yours")
-    scored = score_all(recipe, folder)
+    scored = score_all(recipe, Folders(runs=folder))
     part = make_spread(recipe, scored, folder).partitions["test"]
     assert {name: one.n for name, one in part.corpora.items()} == {"mine": 50, "yours": 30}
     for corpus, one in part.corpora.items():
@@ -78,19 +79,19 @@ def test_each_corpus_alone(tmp_path: Path) -> None:
 
 def test_made_where_it_is_asked_for_and_all_systems_are_there(tmp_path: Path) -> None:
     recipe, folder = finished(tmp_path, MORE.partition("[[published]]")[0])
-    assert make_spread(recipe, score_all(recipe, folder), folder) is None
+    assert make_spread(recipe, score_all(recipe, Folders(runs=folder)), folder) is None
     recipe, folder = finished(tmp_path)
     (folder / "study" / "two" / "run.json").unlink()
-    assert make_spread(recipe, score_all(recipe, folder), folder) is None
+    assert make_spread(recipe, score_all(recipe, Folders(runs=folder)), folder) is None
     assert not spread_path(folder, "study").exists()
     recipe, folder = finished(tmp_path)
     stale = made.recipe(tmp_path, "classification", MORE + "[head.grid]\nC = [5.0]")
-    assert make_spread(stale, score_all(stale, folder), folder) is None
+    assert make_spread(stale, score_all(stale, Folders(runs=folder)), folder) is None
 
 
 def test_what_is_outdated_is_made_anew_and_never_shown(tmp_path: Path) -> None:
     recipe, folder = finished(tmp_path)
-    scored = score_all(recipe, folder)
+    scored = score_all(recipe, Folders(runs=folder))
     with pytest.raises(RunError, match=r"spread\.json: missing or outdated; run make score REC"):
         read_spread(recipe, scored, folder)
     before = make_spread(recipe, scored, folder)
@@ -98,7 +99,7 @@ def test_what_is_outdated_is_made_anew_and_never_shown(tmp_path: Path) -> None:
     make_spread(recipe, scored, folder)
     assert spread_path(folder, "study").stat().st_mtime_ns == stamp
     made.finish(recipe, folder, "one", made.classification(n=80, seed=4, right=0.6))
-    scored = score_all(recipe, folder)
+    scored = score_all(recipe, Folders(runs=folder))
     with pytest.raises(RunError, match="outdated"):
         read_spread(recipe, scored, folder)
     assert make_spread(recipe, scored, folder) != before

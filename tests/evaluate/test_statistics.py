@@ -16,6 +16,7 @@ from evaluate.scores import pairs as statistics
 from evaluate.scores.records import Statistics
 from evaluate.statistics import permutations as comparisons
 from features.common.errors import RunError
+from features.common.folders import Folders
 from features.recipe.fusion import FusionSpec
 from features.recipe.model import Recipe
 from fusion.combine import combine
@@ -64,7 +65,7 @@ def finished(tmp_path: Path, task: str, more: str = MORE) -> tuple[Recipe, dict]
 
 
 def made_statistics(recipe: Recipe, tmp_path: Path) -> tuple[list[score.Scored], Statistics]:
-    scored = score.score_all(recipe, tmp_path / "runs")
+    scored = score.score_all(recipe, Folders(runs=tmp_path / "runs"))
     return scored, statistics.make_statistics(recipe, scored, tmp_path / "runs")
 
 
@@ -227,7 +228,7 @@ def test_what_cannot_be_compared_is_left_out_by_name(tmp_path: Path, monkeypatch
 def test_statistics_are_made_anew_only_when_something_changed(tmp_path: Path) -> None:
     recipe, frames = finished(tmp_path, "regression")
     folder = tmp_path / "runs"
-    scored = score.score_all(recipe, folder)
+    scored = score.score_all(recipe, Folders(runs=folder))
     with pytest.raises(
         RunError, match=r"statistics\.json: missing or outdated; run make score RECIPE="
     ):

@@ -14,6 +14,7 @@ from evaluate.submission import as_authors, read_predicted, submission
 from features.common.command import run_command
 from features.common.errors import RunError
 from features.common.files import read_csv
+from features.common.folders import Folders
 from features.new_audio import System, system_of
 from features.recipe.model import Recipe
 from features.utterances import Table, write_table
@@ -53,7 +54,9 @@ def write(path: Path, names: list[str], header: str = "File,anger,Calmness,Sadne
 
 def submitted(study: Recipe, template: Path | None = None) -> pd.DataFrame:
     folder = Path(study.path).parent
-    predicted = read_predicted(study, system_of(study), folder / "runs", folder)
+    predicted = read_predicted(
+        study, system_of(study), Folders(stores=folder, runs=folder / "runs")
+    )
     return submission(predicted, template)
 
 
@@ -98,7 +101,9 @@ def test_a_template_of_other_targets(study: Recipe, tmp_path: Path) -> None:
 
 
 def test_the_files_that_the_scripts_write(study: Recipe, tmp_path: Path) -> None:
-    predicted = read_predicted(study, System("model", "one", ["one"]), tmp_path / "runs", tmp_path)
+    predicted = read_predicted(
+        study, System("model", "one", ["one"]), Folders(stores=tmp_path, runs=tmp_path / "runs")
+    )
     found = as_authors(predicted, "devel")
     assert list(found) == [
         "filename", *(f"{one}_true" for one in ORDER), *(f"{one}_pred" for one in ORDER),
@@ -150,4 +155,8 @@ def test_what_cannot_be_submitted(study: Recipe, tmp_path: Path) -> None:
     classes = made.recipe(tmp_path, "classification")
     made.finish(classes, tmp_path / "runs", "one", made.classification())
     with pytest.raises(RunError, match="a submission has numbers of one corpus; this recipe pred"):
-        read_predicted(classes, System("model", "one", ["one"]), tmp_path / "runs", tmp_path)
+        read_predicted(
+            classes,
+            System("model", "one", ["one"]),
+            Folders(stores=tmp_path, runs=tmp_path / "runs"),
+        )

@@ -11,6 +11,7 @@ import soundfile as sf
 
 from extract.__main__ import main, parser
 from features.common.errors import ModelError, UserError
+from features.common.folders import Folders
 from features.matrix import load_matrix
 from features.new_audio import corpus_name
 from features.recipe.load import load_recipe
@@ -31,7 +32,12 @@ def study(extract, tmp_path: Path, make_corpus) -> Path:  # noqa: F811
     assert extract(models='["mfcc", "log-mel"]', extra=fusion)[0] == 0
     recipe = load_recipe(tmp_path / "tones.toml")
     for model in recipe.models:
-        train_layer(recipe, model, stores=tmp_path / "stores", runs=tmp_path / "runs", jobs=1)
+        train_layer(
+            recipe,
+            model,
+            folders=Folders(stores=tmp_path / "stores", runs=tmp_path / "runs"),
+            jobs=1,
+        )
     (tmp_path / "new").mkdir()
     for name in ("u01", "u07"):
         source = tmp_path / "data/tones" / f"{name}.wav"

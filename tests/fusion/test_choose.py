@@ -23,6 +23,7 @@ from evaluate.runs.predictions import KEY, predicted_labels, read_predictions, w
 from evaluate.scores.records import ChosenSubset, SubsetChoice, Subsets, SubsetsOfRows
 from evaluate.scores.subsets import FILE, read_subsets
 from features.common.errors import RunError
+from features.common.folders import Folders
 from features.recipe.model import Recipe
 from fusion.methods import mean
 from fusion.subsets.choose import SearchStates, choose, make_subsets, read_data
@@ -298,45 +299,45 @@ def printed(recipe: Recipe, runs: Path) -> str:
 def test_the_stage_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     synthetic.classes(tmp_path)
     recipe = synthetic.recipe(tmp_path, SVC + '\n[fusion.subsets]\nmetrics = ["uar"]\n')
-    where: dict[str, Any] = {"stores": tmp_path, "runs": tmp_path / "runs"}
-    assert read_subsets(recipe, where["runs"]) is None
+    folders = Folders(stores=tmp_path, runs=tmp_path / "runs")
+    assert read_subsets(recipe, folders.runs) is None
     for model in recipe.models:
-        train_model(recipe, model, jobs=1, **where)
+        train_model(recipe, model, jobs=1, folders=folders)
     capsys.readouterr()
-    folder = make_subsets(recipe, tell=print, **where)
+    folder = make_subsets(recipe, folders, tell=print)
     assert folder == tmp_path / "runs" / "study" / "fusion" / "subsets"
     assert "best uar on test" in capsys.readouterr().out
     assert sorted(one.name for one in folder.iterdir()) == ["run.json", "subsets.json"]
     result = FILE.open(folder / "subsets.json").record
     assert result.chosen_on == "inner folds"
     assert {row.k for row in result.choices} == {1, 2, "any"}
-    make_subsets(recipe, tell=print, **where)
+    make_subsets(recipe, folders, tell=print)
     assert capsys.readouterr().out == "fusion subsets: nothing to do\n"
 
-    text = printed(recipe, where["runs"])
+    text = printed(recipe, folders.runs)
     assert "chosen on inner folds" in text
     assert f"{row_of(result, k=2).best.value:.3f}" in text
     folds = [one.members for one in row_of(result, k=2).honest.choices.values()]
     assert f"{' + '.join(folds[0])} (2 models, {len(folds)} of {len(folds)} folds)" in text
-    assert not read_subsets(recipe, where["runs"]).stale
+    assert not read_subsets(recipe, folders.runs).stale
     frame = read_predictions(tmp_path / "runs/study/two/predictions.csv")
     write_predictions(tmp_path / "runs/study/two/predictions.csv", frame.iloc[::-1])
-    assert "(stale)" in printed(recipe, where["runs"])
-    make_subsets(recipe, **where)
+    assert "(stale)" in printed(recipe, folders.runs)
+    make_subsets(recipe, folders)
     assert row_of(FILE.open(folder / "subsets.json").record, k=2) == row_of(result, k=2)
     (tmp_path / "runs/study/two/run.json").unlink()
     with pytest.raises(RunError, match="fusion subsets: two has no finished run"):
-        make_subsets(recipe, **where)
+        make_subsets(recipe, folders)
 
 
 def test_regression_from_end_to_end(tmp_path: Path) -> None:
     synthetic.regression(tmp_path, masked_test=False)
     recipe = synthetic.recipe(tmp_path, RIDGE + "\n[fusion.subsets]\n")
-    where: dict[str, Any] = {"stores": tmp_path, "runs": tmp_path / "runs"}
+    folders = Folders(stores=tmp_path, runs=tmp_path / "runs")
     for model in recipe.models:
-        train_model(recipe, model, jobs=1, **where)
-    make_subsets(recipe, **where)
-    text = printed(recipe, where["runs"])
+        train_model(recipe, model, jobs=1, folders=folders)
+    make_subsets(recipe, folders)
+    text = printed(recipe, folders.runs)
     assert "chosen on devel" in text
     assert "\nSpearman's rho  mean    exhaustive  " in text
 

@@ -12,6 +12,7 @@ from scipy.special import softmax
 from evaluate.runs.files import read_run
 from evaluate.runs.predictions import read_predictions, write_predictions
 from features.common.errors import RunError
+from features.common.folders import Folders
 from features.recipe.fusion import FusionSpec
 from fusion.combine import combine, fuse
 from fusion.methods import logit_sum, mean, mean_probability, vote
@@ -128,14 +129,14 @@ FUSION = '\n[fusion.nine]\nmethod = "mean"\n'
 def trained(folder: Path, text: str):
     recipe = synthetic.recipe(folder, text + FUSION)
     for model in recipe.models:
-        train_model(recipe, model, stores=folder, runs=folder / "runs", jobs=1)
+        train_model(recipe, model, folders=Folders(stores=folder, runs=folder / "runs"), jobs=1)
     return recipe
 
 
 def test_regression_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     synthetic.regression(tmp_path)
     recipe = trained(tmp_path, RIDGE)
-    folder = fuse(recipe, "nine", stores=tmp_path, runs=tmp_path / "runs")
+    folder = fuse(recipe, "nine", Folders(stores=tmp_path, runs=tmp_path / "runs"))
     assert folder == tmp_path / "runs" / "study" / "fusion" / "nine"
     members = [tmp_path / "runs" / "study" / one for one in ("one", "two")]
     for name in ("predictions.csv", "inner.csv"):
@@ -150,17 +151,17 @@ def test_regression_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixtur
 
     capsys.readouterr()
     stamp = (folder / "run.json").stat().st_mtime_ns
-    fuse(recipe, "nine", stores=tmp_path, runs=tmp_path / "runs", tell=print)
+    fuse(recipe, "nine", Folders(stores=tmp_path, runs=tmp_path / "runs"), tell=print)
     assert capsys.readouterr().out == "fusion nine: nothing to do\n"
     assert (folder / "run.json").stat().st_mtime_ns == stamp
-    fuse(recipe, "nine", stores=tmp_path, runs=tmp_path / "runs", force=True)
+    fuse(recipe, "nine", Folders(stores=tmp_path, runs=tmp_path / "runs"), force=True)
     assert (folder / "run.json").stat().st_mtime_ns > stamp
 
     frame = read_predictions(members[1] / "predictions.csv")
     frame["sad_pred"] += 1
     write_predictions(members[1] / "predictions.csv", frame)
     before = read_predictions(folder / "predictions.csv")["sad_pred"]
-    fuse(recipe, "nine", stores=tmp_path, runs=tmp_path / "runs")
+    fuse(recipe, "nine", Folders(stores=tmp_path, runs=tmp_path / "runs"))
     after = read_predictions(folder / "predictions.csv")["sad_pred"]
     np.testing.assert_allclose(after, before + 0.5)
 
@@ -170,7 +171,7 @@ def test_missing_and_stale_members_are_named(tmp_path: Path) -> None:
     recipe = trained(tmp_path, SVC.replace("[0.001, 0.1]", "[0.1]"))
     (tmp_path / "runs" / "study" / "two" / "run.json").unlink()
     with pytest.raises(RunError, match="two has no finished run .* make train .* MODEL=two"):
-        fuse(recipe, "nine", stores=tmp_path, runs=tmp_path / "runs")
+        fuse(recipe, "nine", Folders(stores=tmp_path, runs=tmp_path / "runs"))
     other = synthetic.recipe(tmp_path, SVC + FUSION)
     with pytest.raises(RunError, match="the run of one in .* is stale"):
-        fuse(other, "nine", stores=tmp_path, runs=tmp_path / "runs")
+        fuse(other, "nine", Folders(stores=tmp_path, runs=tmp_path / "runs"))

@@ -15,6 +15,7 @@ from evaluate.runs.folders import new_folder, run_folder
 from evaluate.runs.predictions import read_predictions
 from features.common.errors import RunError
 from features.common.files import read_csv
+from features.common.folders import Folders
 from features.new_audio import corpus_name
 from features.recipe.model import Recipe
 from features.stores.failures import write_failures
@@ -33,7 +34,7 @@ def prepared(folder: Path, text: str, fusion: str, n: int = 9) -> Recipe:
     (synthetic.regression if "targets" in text else synthetic.classes)(folder)
     recipe = synthetic.recipe(folder, f"{text}\n[fusion.both]\n{fusion}\n")
     for model in recipe.models:
-        train_model(recipe, model, stores=folder, runs=folder / "runs", jobs=1)
+        train_model(recipe, model, folders=Folders(stores=folder, runs=folder / "runs"), jobs=1)
     heads.new_audio(folder, recipe, n)
     heads.run(folder, recipe)
     return recipe
@@ -175,7 +176,9 @@ def test_files_without_a_prediction_are_counted(
 def test_predictions_of_another_run_or_other_audio_are_refused(tmp_path: Path) -> None:
     recipe = prepared(tmp_path, ONE_CELL, 'method = "mean"')
     corpus = corpus_name([heads.AUDIO])
-    train_model(recipe, "two", stores=tmp_path, runs=tmp_path / "runs", jobs=1, force=True)
+    train_model(
+        recipe, "two", folders=Folders(stores=tmp_path, runs=tmp_path / "runs"), jobs=1, force=True
+    )
     with pytest.raises(RunError, match="no predictions of two by the run and the audio as they"):
         run(tmp_path, recipe)
     heads.run(tmp_path, recipe)

@@ -11,6 +11,7 @@ from evaluate.runs.files import read_json, write_json
 from evaluate.runs.predictions import read_predictions, write_predictions
 from features.common.command import run_command
 from features.common.errors import RunError
+from features.common.folders import Folders
 from fusion.combine import fuse
 from fusion.reproduce import main, parser, reproduce
 from fusion.subsets.choose import make_subsets
@@ -33,9 +34,9 @@ def fused(tmp_path_factory: pytest.TempPathFactory) -> Path:
     synthetic.classes(top)
     recipe = synthetic.recipe(top, SVC.replace("[0.001, 0.1]", "[0.1]") + FUSION)
     for model in recipe.models:
-        train_model(recipe, model, stores=top, runs=top / "runs", jobs=1)
-    fuse(recipe, "learned", stores=top, runs=top / "runs")
-    make_subsets(recipe, stores=top, runs=top / "runs")
+        train_model(recipe, model, folders=Folders(stores=top, runs=top / "runs"), jobs=1)
+    fuse(recipe, "learned", Folders(stores=top, runs=top / "runs"))
+    make_subsets(recipe, Folders(stores=top, runs=top / "runs"))
     return top
 
 

@@ -17,6 +17,7 @@ from evaluate.metrics.calibration import KINDS, probabilities, temperature
 from evaluate.runs.files import read_run
 from evaluate.runs.predictions import read_predictions
 from features.common.errors import RunError
+from features.common.folders import Folders
 from features.recipe.fusion import FusionSpec
 from features.recipe.known.fusion_methods import FUSION_METHODS
 from fusion import stacking
@@ -266,10 +267,12 @@ def test_given_weights_learn_nothing() -> None:
 def fused(folder: Path, text: str, method: str, more: str = "") -> tuple[Path, dict[str, Path]]:
     recipe = synthetic.recipe(folder, f'{text}\n[fusion.x]\nmethod = "{method}"\n{more}')
     members = {
-        model: train_model(recipe, model, stores=folder, runs=folder / "runs", jobs=1)
+        model: train_model(
+            recipe, model, folders=Folders(stores=folder, runs=folder / "runs"), jobs=1
+        )
         for model in recipe.models
     }
-    return fuse(recipe, "x", stores=folder, runs=folder / "runs"), members
+    return fuse(recipe, "x", Folders(stores=folder, runs=folder / "runs")), members
 
 
 def stack(members: dict[str, Path], name: str, columns: list[str]) -> np.ndarray:

@@ -14,6 +14,7 @@ from evaluate.runs.folders import PREDICTIONS, SCORES, run_folder
 from evaluate.runs.predictions import read_predictions
 from evaluate.scores.score import read_all, score_all
 from features.common.errors import RunError
+from features.common.folders import Folders
 from features.recipe.model import Recipe
 from fusion.combine import combine
 from tests.evaluate import made
@@ -33,17 +34,17 @@ def recipes(folder: Path) -> dict[str, Recipe]:
         found[task] = made.recipe(folder / task, task, "[evaluate]\nbootstrap = 100")
         for member in ("one", "two", "mean"):
             made.finish(found[task], folder / task, member, FRAMES[task])
-        score_all(found[task], folder / task)
+        score_all(found[task], Folders(runs=folder / task))
     return found
 
 
 def look(recipe: Recipe, folder: Path) -> None:
     """Do with the runs of a recipe all that the commands do without training."""
     with read_or_refused(RunError):
-        scored = score_all(recipe, folder)
+        scored = score_all(recipe, Folders(runs=folder))
         made.table(recipe, scored).encode("utf-8", "backslashreplace")
     with read_or_refused(RunError):
-        made.table(recipe, read_all(recipe, folder))
+        made.table(recipe, read_all(recipe, Folders(runs=folder)))
 
 
 @given(data=damaged(*FILES.values()), task=st.sampled_from(TASKS))

@@ -22,6 +22,7 @@ from sklearn.svm import SVC, LinearSVC, LinearSVR
 
 from evaluate.runs.files import read_run
 from evaluate.runs.predictions import read_predictions
+from features.common.folders import Folders
 from features.matrix import load_matrix
 from models.outputs import load_head
 from models.train import train_model
@@ -51,7 +52,9 @@ def test_emotion_share_procedure(tmp_path: Path, masked: bool, select: str, engi
     frame = synthetic.regression(tmp_path, masked_test=masked)
     text = AUTHORS.replace('"nmse"', f'"{select}"\nengine = "{engine}"')
     recipe = synthetic.recipe(tmp_path, text)
-    folder = train_model(recipe, "one", stores=tmp_path, runs=tmp_path / "runs", jobs=1)
+    folder = train_model(
+        recipe, "one", folders=Folders(stores=tmp_path, runs=tmp_path / "runs"), jobs=1
+    )
 
     matrix = load_matrix(recipe, tmp_path, "one")
     part = frame["partition"].to_numpy()
@@ -141,7 +144,9 @@ def by_hand(X, y, outer, inner, estimators):
 def test_leave_one_speaker_out_of_svc(tmp_path: Path) -> None:
     frame = synthetic.classes(tmp_path)
     recipe = synthetic.recipe(tmp_path, CLASSES)
-    folder = train_model(recipe, "one", stores=tmp_path, runs=tmp_path / "runs", jobs=1)
+    folder = train_model(
+        recipe, "one", folders=Folders(stores=tmp_path, runs=tmp_path / "runs"), jobs=1
+    )
     matrix = load_matrix(recipe, tmp_path, "one")
     X, y, groups = matrix.X.astype(float), matrix.y.astype(str), matrix.groups
     estimators = [
@@ -173,7 +178,9 @@ def test_stratified_holdout_of_linear_svc_with_speaker_folds(tmp_path: Path) -> 
     text = text.replace('expect_overlap = ["session"]', 'expect_overlap = ["speaker"]')
     text = text.replace('"stratified-k-fold"', '"speaker-k-fold"').replace('"svc"', '"linear-svc"')
     recipe = synthetic.recipe(tmp_path, text.replace('kernel = ["linear", "rbf"]\n', ""))
-    folder = train_model(recipe, "two", stores=tmp_path, runs=tmp_path / "runs", jobs=1)
+    folder = train_model(
+        recipe, "two", folders=Folders(stores=tmp_path, runs=tmp_path / "runs"), jobs=1
+    )
     matrix = load_matrix(recipe, tmp_path, "two")
     X, y = matrix.X.astype(float), matrix.y.astype(str)
     estimators = [

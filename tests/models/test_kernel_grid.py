@@ -12,6 +12,7 @@ from sklearn.pipeline import Pipeline
 import models.fits
 from evaluate.runs.files import read_run
 from features.common.errors import RecipeError
+from features.common.folders import Folders
 from features.recipe.head import HeadSpec
 from features.splits.plan import Fold
 from models.exact import kernel_grid
@@ -244,7 +245,9 @@ kernel = ["linear", "rbf"]
     for engine, words in said.items():
         recipe = synthetic.recipe(tmp_path, text.format(engine))
         runs = tmp_path / engine
-        folder = train_model(recipe, "one", stores=tmp_path, runs=runs, jobs=1, tell=print)
+        folder = train_model(
+            recipe, "one", folders=Folders(stores=tmp_path, runs=runs), jobs=1, tell=print
+        )
         assert capsys.readouterr().out.endswith(f", {words}\n")
         record = read_run(folder)
         assert record is not None

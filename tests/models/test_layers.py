@@ -11,6 +11,7 @@ import pytest
 from evaluate.runs.files import read_run
 from evaluate.runs.predictions import read_predictions
 from features.common.errors import RunError
+from features.common.folders import Folders
 from features.matrix import load_matrix
 from features.recipe.model import Recipe
 from models.layer_weights import mix
@@ -61,9 +62,9 @@ def deep(stores: Path) -> pd.DataFrame:
 
 
 def run_all(folder: Path, recipe: Recipe, *, sweep: bool = False) -> dict[int | str, Path]:
-    folders = {"stores": folder, "runs": folder / "runs", "tell": print}
+    folders = Folders(stores=folder, runs=folder / "runs")
     return {
-        layer: train_layer(recipe, model, layer, jobs=1, **folders)
+        layer: train_layer(recipe, model, layer, folders=folders, jobs=1, tell=print)
         for model, layer in work_of(recipe, folder, sweep=sweep)
         if model == "one"
     }
@@ -128,7 +129,13 @@ def test_the_best_needs_the_runs_of_all_layers(tmp_path: Path) -> None:
     folders = run_all(tmp_path, recipe)
     (folders[1] / "run.json").unlink()
     with pytest.raises(RunError, match="one@best: the run of one@1 is missing or stale; run make"):
-        train_layer(recipe, "one", "best", stores=tmp_path, runs=tmp_path / "runs", force=True)
+        train_layer(
+            recipe,
+            "one",
+            "best",
+            folders=Folders(stores=tmp_path, runs=tmp_path / "runs"),
+            force=True,
+        )
 
 
 def test_a_sweep_takes_all_layers_of_models_that_have_several(tmp_path: Path) -> None:

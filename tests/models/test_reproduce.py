@@ -11,6 +11,7 @@ from evaluate.runs.files import read_run
 from evaluate.runs.predictions import read_predictions, write_predictions
 from features.common.command import run_command
 from features.common.errors import RunError
+from features.common.folders import Folders
 from features.stores.read import Store
 from features.stores.write import write_store
 from models.layers import train_layer, work_of
@@ -22,7 +23,7 @@ from tests.models.test_train import KNN, LDA, RIDGE, SVC, weighted
 
 def train(folder: Path, text: str) -> Path:
     recipe = synthetic.recipe(folder, text)
-    return train_layer(recipe, "one", stores=folder, runs=folder / "runs", jobs=1)
+    return train_layer(recipe, "one", folders=Folders(stores=folder, runs=folder / "runs"), jobs=1)
 
 
 @pytest.mark.parametrize("text", [RIDGE, SVC, LDA, KNN])
@@ -44,7 +45,9 @@ def test_a_run_is_the_same_again_without_its_recipe(
 def test_a_run_with_weights_is_the_same_again(tmp_path: Path) -> None:
     synthetic.regression(tmp_path)
     recipe = weighted(tmp_path, RIDGE, "[1, 3]")
-    folder = train_layer(recipe, "one+two", stores=tmp_path, runs=tmp_path / "runs", jobs=1)
+    folder = train_layer(
+        recipe, "one+two", folders=Folders(stores=tmp_path, runs=tmp_path / "runs"), jobs=1
+    )
     _, equal = reproduce(folder, stores=tmp_path, jobs=1)
     assert equal
 
@@ -92,7 +95,11 @@ def test_rows_that_were_allowed_to_lack_are_allowed_again(tmp_path: Path) -> Non
     )  # fmt: skip
     recipe = synthetic.recipe(tmp_path, RIDGE)
     folder = train_layer(
-        recipe, "one", stores=tmp_path, runs=tmp_path / "runs", jobs=1, allow_failures=1
+        recipe,
+        "one",
+        folders=Folders(stores=tmp_path, runs=tmp_path / "runs"),
+        jobs=1,
+        allow_failures=1,
     )
     assert reproduce(folder, stores=tmp_path, jobs=1)[1]
 
@@ -104,7 +111,13 @@ def test_the_best_layer_is_made_of_all_layers_again(tmp_path: Path) -> None:
     recipe = synthetic.recipe(tmp_path, text.replace("[0.001, 0.1]", "[0.1]"))
     for model, layer in work_of(recipe, tmp_path):
         if model == "one":
-            train_layer(recipe, model, layer, stores=tmp_path, runs=tmp_path / "runs", jobs=1)
+            train_layer(
+                recipe,
+                model,
+                layer,
+                folders=Folders(stores=tmp_path, runs=tmp_path / "runs"),
+                jobs=1,
+            )
     for layer, line in (("best", "chosen layers: equal"), ("weighted", "weights of layers: equal")):
         lines, equal = reproduce(tmp_path / f"runs/study/one@{layer}", stores=tmp_path, jobs=1)
         assert equal

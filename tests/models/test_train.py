@@ -28,6 +28,7 @@ from features.__main__ import main as features
 from features.__main__ import parser as features_parser
 from features.common.command import run_command
 from features.common.errors import CorpusError, RecipeError, RunError, StoreError
+from features.common.folders import Folders
 from features.corpora import read_corpus
 from features.matrix import load_matrix, standardised
 from features.recipe.load import load_recipe
@@ -70,9 +71,9 @@ LDA = SVC.replace("linear-svc", "lda").replace("C = [0.001, 0.1]", 'shrinkage = 
 KNN = SVC.replace("linear-svc", "knn").replace("C = [0.001, 0.1]", "n_neighbors = [3, 8]")
 
 
-def train(folder: Path, recipe, **values) -> Path:
-    values = {"stores": folder, "runs": folder / "runs", "jobs": 1, "tell": print, **values}
-    return train_model(recipe, "one", **values)
+def train(folder: Path, recipe, runs: Path | None = None, **values) -> Path:
+    folders = Folders(stores=folder, runs=runs or folder / "runs")
+    return train_model(recipe, "one", folders=folders, **{"jobs": 1, "tell": print, **values})
 
 
 def retable(stores: Path, frame: pd.DataFrame, labels=None, targets=()) -> None:
@@ -118,15 +119,15 @@ def test_models_side_by_side_train_as_one(tmp_path: Path) -> None:
     synthetic.regression(tmp_path)
     recipe = synthetic.recipe(tmp_path, RIDGE)
     recipe = recipe.model_copy(update={"models": {"one+two": recipe.models["one"]}})
-    folders = {"stores": tmp_path, "runs": tmp_path / "runs"}
+    folders = Folders(stores=tmp_path, runs=tmp_path / "runs")
     check_stores(recipe, [("one+two", "last")], tmp_path)
-    folder = train_model(recipe, "one+two", jobs=1, **folders)
+    folder = train_model(recipe, "one+two", jobs=1, folders=folders)
     assert folder.name == "one+two"
     record = read_run(folder)
     assert record["columns"] == 80
     assert record["title"] == "one + two"
     assert sorted(record["inputs"]["corpora"]["made"]["store"]) == ["one", "two"]
-    assert Training(recipe, **folders).is_done("one+two", "last")
+    assert Training(recipe, folders=folders).is_done("one+two", "last")
     with pytest.raises(StoreError, match=r"nothing\.h5"):
         check_stores(recipe, [("one+nothing", "last")], tmp_path)
 
@@ -147,9 +148,9 @@ def test_weights_of_models_side_by_side(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     synthetic.regression(tmp_path)
-    folders = {"stores": tmp_path, "runs": tmp_path / "runs"}
+    folders = Folders(stores=tmp_path, runs=tmp_path / "runs")
     recipe = weighted(tmp_path, RIDGE.replace("[1.0, 100.0]", "[1.0]"), weights)
-    folder = train_model(recipe, "one+two", jobs=1, tell=print, **folders)
+    folder = train_model(recipe, "one+two", jobs=1, tell=print, folders=folders)
     said = "weighted 1 : 5" if weights == "[1, 5]" else "weighted by size"
     assert (
         f"one + two, {said}: behind the scaler columns are multiplied: " in capsys.readouterr().out
@@ -176,13 +177,13 @@ def test_weights_of_models_side_by_side(
 
 def test_other_weights_make_a_run_stale(tmp_path: Path) -> None:
     synthetic.regression(tmp_path)
-    folders = {"stores": tmp_path, "runs": tmp_path / "runs"}
+    folders = Folders(stores=tmp_path, runs=tmp_path / "runs")
     ways = ["", "[1, 2]", "[2, 1]", '"size"']
     for made in ways:
-        folder = train_model(weighted(tmp_path, RIDGE, made), "one+two", jobs=1, **folders)
+        folder = train_model(weighted(tmp_path, RIDGE, made), "one+two", jobs=1, folders=folders)
         for asked in ways:
             recipe = weighted(tmp_path, RIDGE, asked)
-            assert Training(recipe, **folders).is_done("one+two", "last") == (asked == made)
+            assert Training(recipe, folders=folders).is_done("one+two", "last") == (asked == made)
             stale = is_stale(recipe, "model", "one+two", tmp_path / "runs", read_run(folder))
             assert stale == (asked != made)
 
@@ -435,7 +436,7 @@ def test_refusals_before_any_fit(tmp_path: Path) -> None:
         train(tmp_path, synthetic.recipe(tmp_path, RIDGE.replace("alpha", "alhpa")))
     recipe = synthetic.recipe(tmp_path, RIDGE)
     with pytest.raises(StoreError, match=r"three\.h5: no such store"):
-        train_model(recipe, "three", stores=tmp_path, runs=tmp_path / "runs")
+        train_model(recipe, "three", folders=Folders(stores=tmp_path, runs=tmp_path / "runs"))
     frame["partition"] = "train"
     retable(tmp_path, frame, targets=synthetic.TARGETS)
     with pytest.raises(RunError, match="no row is of the partition devel"):
@@ -467,21 +468,21 @@ def test_labels_that_changed_in_data_stop_training(tmp_path: Path) -> None:
 
     write_table(tmp_path / "stores" / "made", read_corpus("made", root, reader="manifest"))
     stores, data = tmp_path / "stores", tmp_path / "data"
-    assert check_labels(recipe, stores, data) == []
+    assert check_labels(recipe, Folders(stores=stores, data=data)) == []
     manifest.write_text("\n".join([*lines[:2], "b.wav,s2,calm", "c.wav,s9,calm"]) + "\n")
     with pytest.raises(CorpusError) as caught:
-        check_labels(recipe, stores, data)
+        check_labels(recipe, Folders(stores=stores, data=data))
     text = str(caught.value)
     assert "made/b (sad became calm)" in text
     assert "speaker differs in 1 row: made/c (s3 became s9)" in text
     assert f"python -m features table made --recipe {recipe.path}" in text
     manifest.unlink()
-    (note,) = check_labels(recipe, stores, data)
+    (note,) = check_labels(recipe, Folders(stores=stores, data=data))
     assert note.startswith(f"made: the labels in {root} were not compared: ")
     for path in root.iterdir():
         path.unlink()
     root.rmdir()
-    assert check_labels(recipe, stores, data) == []
+    assert check_labels(recipe, Folders(stores=stores, data=data)) == []
     assert len(read_table(stores / "made").rows) == 3
 
 
@@ -707,7 +708,7 @@ def test_cross_corpus_over_mapped_labels(tmp_path: Path) -> None:
         assert cell.metrics == part.metrics
         assert cell.n == (corpus == name).sum()
     assert scores.partitions["test"].n == len(y)
-    (one,) = score_all(recipe, tmp_path / "runs")
+    (one,) = score_all(recipe, Folders(runs=tmp_path / "runs"))
     text = to_terminal(sheets.transfer(one, "uar", "pairs"), 80)
     assert "one: UAR, trained on (rows), tested on (columns)" in text
     value = transfer.cells[0][1].metrics["uar"].value
@@ -756,7 +757,7 @@ def test_standardised_runs_are_those_of_standardised_stores_by_both_engines(
         assert f"one, standardised by {by}: standard, C" in capsys.readouterr().out
         assert any("uses unlabelled test data" in note for note in read_run(folder)["notes"])
         score_run(folder, recipe)
-        (one,) = score_all(recipe, tmp_path / engine)
+        (one,) = score_all(recipe, Folders(runs=tmp_path / engine))
         assert one.marked_title == f"one, standardised by {by} (uses unlabelled test data)"
     raw = read_predictions(train(tmp_path / "raw", synthetic.recipe(tmp_path, SVC)) / "inner.csv")
     inner = read_predictions(folder / "inner.csv")
@@ -827,17 +828,19 @@ def test_rows_that_name_another_recording_stop_the_training(
     root, stores = make_corpus(), tmp_path / "stores"
     recipe = load_recipe(tones_recipe('["mfcc"]'))
     survey(read_corpus("tones", root, reader="manifest"), root, stores / "tones")
-    assert check_labels(recipe, stores, tmp_path / "data") == []
+    assert check_labels(recipe, Folders(stores=stores, data=tmp_path / "data")) == []
     (root / "moved").mkdir()
     (root / "u03.wav").rename(root / "moved/u03.wav")
     manifest = root / "manifest.csv"
     lines = manifest.read_text().replace("path,", "utterance,path,").splitlines()
     ids = [line if not i else f"u{i - 1:02},{line}" for i, line in enumerate(lines)]
     manifest.write_text("\n".join(ids).replace("u03.wav", "moved/u03.wav"))
-    assert check_labels(recipe, stores, tmp_path / "data") == []  # it lies elsewhere, as it was
+    assert (
+        check_labels(recipe, Folders(stores=stores, data=tmp_path / "data")) == []
+    )  # it lies elsewhere, as it was
     manifest.write_text(manifest.read_text().replace("u05.wav", "u06.wav"))
     with pytest.raises(CorpusError, match="tones: 1 row names another recording: u05"):
-        check_labels(recipe, stores, tmp_path / "data")
+        check_labels(recipe, Folders(stores=stores, data=tmp_path / "data"))
 
 
 @pytest.mark.parametrize("name", [*OUTPUTS, "scores.json"])
