@@ -14,6 +14,7 @@ from transformers import AutoModel
 from extract import acoustic
 from extract.__main__ import main, parser
 from extract.audio import Clip
+from extract.encoders.families.table import FAMILIES
 from extract.encoders.registry import find_model
 from extract.job import compute as compute_module
 from extract.job import parts
@@ -775,8 +776,9 @@ def test_odd_names_are_told_whole_every_time(extract, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def conformer(tmp_path: Path) -> str:
-    """A list of models with one of a family that is known to transformers alone."""
+def conformer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A list of models with one of a family that is known to transformers alone, here at least."""
+    monkeypatch.delitem(FAMILIES, "wav2vec2-conformer", raising=False)
     made(tmp_path / "weights", "wav2vec2-conformer")
     return f'[{{name = "other", path = "{tmp_path / "weights"}"}}]'
 

@@ -183,7 +183,6 @@ class ConvolutionalForward:
     def __init__(
         self, model: Any, layers: Sequence[int], device: torch.device, norm_first: bool
     ) -> None:
-        from extract.encoders.exact.block import Block, BlockParts
         from extract.encoders.exact.front_end import FrontEnd
 
         self._model, self._stack = model, model.encoder
@@ -191,19 +190,25 @@ class ConvolutionalForward:
         self._mask: torch.Tensor | None = None  # valid frames of a padded forward under way
         self.layers = self._stack.layers = self._stack.layers[: max(1, layers[-1])]
         for i, layer in enumerate(self.layers):
-            feed = layer.feed_forward
-            parts = BlockParts(
-                layer.attention,
-                (layer.layer_norm, layer.final_layer_norm),
-                feed.intermediate_dense,
-                feed.output_dense,
-                feed.intermediate_act_fn,
-                getattr(layer, "adapter_layer", None),
-            )
-            self.layers[i] = Block(parts, norm_first)
+            self.layers[i] = self.block(layer)
         self.front_end = FrontEnd(model.feature_extractor, next(model.parameters()).dtype)
         model.feature_extractor = None
         self._place_positions()
+
+    def block(self, layer: Any) -> torch.nn.Module:
+        """An exact block in the place of a loaded model's."""
+        from extract.encoders.exact.block import Block, BlockParts
+
+        feed = layer.feed_forward
+        parts = BlockParts(
+            layer.attention,
+            (layer.layer_norm, layer.final_layer_norm),
+            feed.intermediate_dense,
+            feed.output_dense,
+            feed.intermediate_act_fn,
+            getattr(layer, "adapter_layer", None),
+        )
+        return Block(parts, self._norm_first)
 
     def _place_positions(self) -> None:
         """Positional convolutions with their weight norm multiplied out, blind to padding."""
@@ -211,15 +216,16 @@ class ConvolutionalForward:
 
         from extract.encoders.exact.products import plain_convolution, positional
 
-        def zero_padding(module: torch.nn.Module, args: tuple[torch.Tensor]) -> Any:
-            if self._mask is None:
-                return None
-            return (args[0].masked_fill(~self._mask[:, None, :], 0),)
-
         for parent in list(self._stack.pos_conv_embed.modules()):
             if isinstance(getattr(parent, "conv", None), torch.nn.Conv1d):
                 parent.conv = positional(plain_convolution(parent.conv), self._device)
-                parent.conv.register_forward_pre_hook(zero_padding)
+                parent.conv.register_forward_pre_hook(self.zero_padding)
+
+    def zero_padding(self, module: torch.nn.Module, args: tuple[torch.Tensor]) -> Any:
+        """Zeros for padded frames, if any, in a convolution's input (n_rows, width, n_frames)."""
+        if self._mask is None:
+            return None
+        return (args[0].masked_fill(~self._mask[:, None, :], 0),)
 
     def enter(
         self,
