@@ -58,11 +58,6 @@ FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     "hubert-batch-norm": ("Hubert", {**FRONT_ENDS["group"], "conv_pos_batch_norm": True}),
     "hubert-bare-projection": ("Hubert", {**FRONT_ENDS["layer"], "feat_proj_layer_norm": False}),
     "data2vec-audio": ("Data2VecAudio", {"conv_pos_kernel_size": 19, "num_conv_pos_embeddings": 5}),
-    "wav2vec2-conformer": ("Wav2Vec2Conformer", FRONT_ENDS["layer"]),
-    "wav2vec2-conformer-rotary": (
-        "Wav2Vec2Conformer",
-        {**FRONT_ENDS["group"], "position_embeddings_type": "rotary"},
-    ),
     "whisper": ("Whisper", {}),
 }
 

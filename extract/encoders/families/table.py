@@ -5,7 +5,6 @@ from __future__ import annotations
 from extract.encoders.families.convolutional import Convolutional
 from extract.encoders.families.data2vec_audio import Data2VecAudio
 from extract.encoders.families.family import Family
-from extract.encoders.families.wav2vec2_conformer import Wav2Vec2Conformer
 from extract.encoders.families.wavlm import WavLM
 from extract.encoders.families.whisper import Whisper
 
@@ -15,7 +14,6 @@ _ALL: tuple[Family, ...] = (
     Convolutional("unispeech"),
     Convolutional("unispeech-sat"),
     Convolutional("wav2vec2"),
-    Wav2Vec2Conformer(),
     WavLM(),
     Whisper(),
 )
