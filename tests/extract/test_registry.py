@@ -367,7 +367,7 @@ def test_what_was_fetched_is_planned_and_extracted_with_the_network_off(
     code, text = command(tmp_path, "--plan", HF_HUB_OFFLINE="1")
     assert code == 0, text
     assert "weights not in the Hub's cache: mine (me/mine at its newest revision)" in text
-    assert "tones/mfcc: 0 of 12 cached, 12 to do" in text
+    assert "tones/mfcc: 12 to do (" in text
     assert not list((tmp_path / "stores/tones").glob("*.h5"))
     code, text = command(tmp_path, "--fetch", HF_ENDPOINT=hub[0])
     assert code == 0, text
