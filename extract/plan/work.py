@@ -282,10 +282,20 @@ def plan_work(
 
     Parameters
     ----------
+    corpus : str
+    target : Target
+    seen : Survey
+        The corpus's table and what was found of its audio.
+    stores : Path
     force : bool
         Compute everything anew, whatever is stored.
     verify : bool
         Compare all stored blocks with their checksums; rows of damaged blocks are jobs.
+
+    Returns
+    -------
+    Work
+        Nothing is written, no model is loaded.
 
     Raises
     ------
@@ -293,56 +303,86 @@ def plan_work(
         The store was made under another key: both values are named, and the way out.
     """
     path = store_path(stores, corpus, target.name)
-    frame = seen.rows
-    old = pd.DataFrame({"utterance": [], "audio_hash": []})
-    damaged: set[str] = set()
-    damages: list[str] = []
     stamp = file_stamp(path)
-    if stamp and not force:
-        with Store(path) as store:
-            difference = key_difference(target.key, store.key)
-            if store.imported:
-                raise StoreError(
-                    f"{path}: was imported ({shown_source(store.key)}) under the name of a model "
-                    f"that is extracted; choose another folder with STORES=, or replace it with "
-                    f"FORCE=1"
-                )
-            if difference:
-                raise StoreError(
-                    f"{path}: made with other settings: {difference}; ask for the same settings, "
-                    f"choose another folder with STORES=, or replace it with FORCE=1"
-                )
-            for damage in store.verify() if verify else []:
-                damages.append(str(damage))
-                damaged.update(damage.utterances)
-            old = store.index
-    old = old[~old["utterance"].isin(list(damaged))]
-    have = set(zip(old["utterance"], old["audio_hash"], strict=True))
+    stored = _stored(path, target, verify=verify) if stamp and not force else _Stored()
     failures = {u: (reason, "") for u, reason in seen.failures.items()}
     if not force:
-        by_hash = {u: h for u, h in zip(frame["utterance"], frame["audio_hash"], strict=True) if h}
-        before = read_failures(path)
-        before = before[before["key"] == key_hash(target.key)]
-        for utterance, hashed, reason in zip(
-            before["utterance"], before["audio_hash"], before["reason"], strict=True
-        ):
-            again = reason == CHANGED or (utterance, hashed) in have
-            if by_hash.get(utterance) == hashed and not again:
-                failures[utterance] = (reason, hashed)
-    wanted = frame[~frame["utterance"].isin(list(failures))].reset_index(drop=True)
+        failures |= _failed_before(path, target, seen.rows, stored.have)
+    wanted = seen.rows[~seen.rows["utterance"].isin(list(failures))].reset_index(drop=True)
     pairs = list(zip(wanted["utterance"], wanted["audio_hash"], strict=True))
     jobs = [
         Pending(*pair, float(length))
         for pair, length in zip(pairs, wanted["seconds"], strict=True)
-        if pair not in have
+        if pair not in stored.have
     ]
-    leaving = {utterance for utterance, _ in have} - set(wanted["utterance"])
+    leaving = {utterance for utterance, _ in stored.have} - set(wanted["utterance"])
     return Work(
         corpus, target, seen, path, wanted, jobs, failures,
         leaving=len(leaving), n_cached=len(pairs) - len(jobs),
-        n_damaged=len(damaged & set(wanted["utterance"])), force=force, stamp=stamp,
-        damages=damages,
+        n_damaged=len(stored.damaged & set(wanted["utterance"])), force=force, stamp=stamp,
+        damages=stored.damages,
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What a store has.
+
+    Attributes
+    ----------
+    have : set of (utterance, audio hash)
+        Rows that are whole.
+    damaged : set of str
+        Utterances of damaged blocks.
+    damages : list of str
+        A line a damaged block.
+    """
+
+    have: set[tuple[str, str]] = field(default_factory=set)
+    damaged: set[str] = field(default_factory=set)
+    damages: list[str] = field(default_factory=list)
+
+
+def _stored(path: Path, target: Target, *, verify: bool) -> _Stored:
+    """Look into a store, which has to be of the target's key."""
+    damaged: set[str] = set()
+    damages: list[str] = []
+    with Store(path) as store:
+        difference = key_difference(target.key, store.key)
+        if store.imported:
+            raise StoreError(
+                f"{path}: was imported ({shown_source(store.key)}) under the name of a model "
+                f"that is extracted; choose another folder with STORES=, or replace it with "
+                f"FORCE=1"
+            )
+        if difference:
+            raise StoreError(
+                f"{path}: made with other settings: {difference}; ask for the same settings, "
+                f"choose another folder with STORES=, or replace it with FORCE=1"
+            )
+        for damage in store.verify() if verify else []:
+            damages.append(str(damage))
+            damaged.update(damage.utterances)
+        whole = store.index[~store.index["utterance"].isin(list(damaged))]
+    have = set(zip(whole["utterance"], whole["audio_hash"], strict=True))
+    return _Stored(have, damaged, damages)
+
+
+def _failed_before(
+    path: Path, target: Target, rows: pd.DataFrame, have: set[tuple[str, str]]
+) -> dict[str, tuple[str, str]]:
+    """Failures of the same key and audio that are not tried again: utterance -> (reason, hash)."""
+    by_hash = {u: h for u, h in zip(rows["utterance"], rows["audio_hash"], strict=True) if h}
+    before = read_failures(path)
+    before = before[before["key"] == key_hash(target.key)]
+    failed = {}
+    for utterance, hashed, reason in zip(
+        before["utterance"], before["audio_hash"], before["reason"], strict=True
+    ):
+        again = reason == CHANGED or (utterance, hashed) in have
+        if by_hash.get(utterance) == hashed and not again:
+            failed[utterance] = (reason, hashed)
+    return failed
 
 
 def disk_needed(works: Sequence[Work]) -> int:
@@ -373,7 +413,13 @@ def check_disk(works: Sequence[Work], stores: Path) -> None:
 
 
 def summary(work: Work) -> str:
-    """One line on what was done."""
+    """One line on what was done.
+
+    Parameters
+    ----------
+    work : Work
+        As `extract.job.run.run` gives it back.
+    """
     rate = work.computed_s / work.elapsed_s if work.elapsed_s else 0.0
     text = f"{work.corpus}/{work.target.title}: {work.computed} computed, {work.n_cached} cached"
     if work.sealed_before:

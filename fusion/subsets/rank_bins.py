@@ -28,7 +28,7 @@ pickled, and nothing here unpickles files.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -45,6 +45,18 @@ _WIDTH, _MOST_SLACK = 1 << 10, 1 << 50
 """Least width of a bin in slacks, so that few rows are near to a border; more slack has no bins."""
 _SAMPLED = 1024
 """Rows that the inner bins are chosen by."""
+
+
+class _Grid(NamedTuple):
+    """Bins of sums: s is in (s - low) >> shift, from 0 to n_bins - 1.
+
+    They are 2^shift wide, but for the first, which takes all that is below it, and the last, which
+    takes all that is above.
+    """
+
+    low: int
+    shift: int
+    n_bins: int
 
 
 def rho_bounds(units: Ints, heads: Ints, tails: Ints, ranks: Ints, slack: int) -> Floats:
@@ -86,18 +98,16 @@ def rho_bounds(units: Ints, heads: Ints, tails: Ints, ranks: Ints, slack: int) -
         return np.full((len(heads), len(tails)), np.nan)
     if slack >= _MOST_SLACK:
         return np.ones((len(heads), len(tails)))
-    low, shift, n_bins = _grid(units, heads, tails, slack)
+    grid = _grid(units, heads, tails, slack)
     # A bin's sum of ranks and, above it, the number of its rows are added at one stroke.
     bits = int(n * (n + 1)).bit_length()
     ones = ranks + (1 << bits)
-    found: Floats = _bounds(
-        units, heads, tails, ones, bits, low, shift, n_bins, slack, math.sqrt(squares)
-    )
+    found: Floats = _bounds(units, heads, tails, ones, bits, grid, slack, math.sqrt(squares))
     return found
 
 
-def _grid(units: Ints, heads: Ints, tails: Ints, slack: int) -> tuple[int, int, int]:
-    """Where bins begin, the binary logarithm of their width, and how many they are.
+def _grid(units: Ints, heads: Ints, tails: Ints, slack: int) -> _Grid:
+    """Bins for the sums of heads and tails.
 
     Each of some rows is looked at in another one of the sums.
     """
@@ -110,14 +120,20 @@ def _grid(units: Ints, heads: Ints, tails: Ints, slack: int) -> tuple[int, int, 
     shift = max((high - low) // (_BINS - 1), _WIDTH * slack).bit_length()
     # Many rows may share one of the values that are seen here: borders lie between them.
     low -= (1 << shift) // 3
-    return low, shift, (high - low >> shift) + 1
+    return _Grid(low, shift, (high - low >> shift) + 1)
 
 
 @numba.njit(nogil=True)
 def _bounds(
-    units: Any, heads: Any, tails: Any, ones: Any, bits: int,
-    low: int, shift: int, n_bins: int, slack: int, size: float,
-) -> Any:  # fmt: skip
+    units: Ints,
+    heads: Ints,
+    tails: Ints,
+    ones: Ints,
+    bits: int,
+    grid: _Grid,
+    slack: int,
+    size: float,
+) -> Floats:
     """The bound of every head and tail: `_bound` of the bins that the rows of their sum fall into.
 
     Parameters
@@ -131,9 +147,8 @@ def _bounds(
         What a row adds to its bin: 2^bits, which counts it, + twice the rank of its truth.
     bits : int
         Of n (n + 1), the largest sum of doubled ranks: it and the count never meet.
-    low, shift, n_bins : int
-        A sum s is in the bin (s - low) >> shift: bins are 2^shift wide; the first takes all that
-        is below it and the last all that is above.
+    grid : _Grid
+        The bins of the sums.
     slack : int
         Where a row lies that near above a border of bins, the bound is 1: it may be in the bin
         below.
@@ -146,14 +161,14 @@ def _bounds(
     """
     n = len(ones)
     bounds = np.empty((len(heads), len(tails)))
-    numbers, bins = np.empty(n, np.uint16), np.empty(n_bins, np.int64)
-    above = np.full((len(heads), n), -low)
+    numbers, bins = np.empty(n, np.uint16), np.empty(grid.n_bins, np.int64)
+    above = np.full((len(heads), n), -grid.low)
     for h in range(len(heads)):
         for member in heads[h]:
             above[h] += units[member]
     for t in range(len(tails)):
         for h in range(len(heads)):
-            near = _place(above[h], tails[t], shift, n_bins, slack, numbers)
+            near = _place(above[h], tails[t], grid, slack, numbers)
             bins[:] = 0
             for i in range(n):
                 bins[numbers[i]] += ones[i]
@@ -162,19 +177,31 @@ def _bounds(
 
 
 @numba.njit(nogil=True)
-def _place(head: Any, tail: Any, shift: int, n_bins: int, slack: int, numbers: Any) -> Any:
-    """Fill in the numbers of bins; return how many rows are near to the border below them."""
+def _place(head: Ints, tail: Ints, grid: _Grid, slack: int, numbers: NDArray[np.uint16]) -> int:
+    """Fill in the numbers of bins; return how many rows are near to the border below them.
+
+    Parameters
+    ----------
+    head : int64, shape (n,)
+        Sums of its members, less `grid.low`.
+    tail : int64, shape (n,)
+    grid : _Grid
+    slack : int
+        Rows that are no more above a border are near to it.
+    numbers : uint16, shape (n,)
+        Is written to: the bin of each row.
+    """
     near = 0
-    within = (1 << shift) - 1
+    within = (1 << grid.shift) - 1
     for i in range(len(numbers)):
         above = head[i] + tail[i]
         near += (above & within) <= slack
-        numbers[i] = min(max(above >> shift, 0), n_bins - 1)
+        numbers[i] = min(max(above >> grid.shift, 0), grid.n_bins - 1)
     return near
 
 
 @numba.njit(nogil=True)
-def _bound(bins: Any, bits: int, n: int, size: float) -> Any:
+def _bound(bins: Ints, bits: int, n: int, size: float) -> float:
     """min(N / (C S) + sqrt(V) / S, 1), as the top of this module has it.
 
     A bin of k rows behind b others has the doubled ranks 2 (b + 1), ..., 2 (b + k): their mean is
