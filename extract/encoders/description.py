@@ -190,12 +190,7 @@ def describe(
     found = _find(model, path)
     where, config = found.where, found.config
     family = _family_of(where, config, engine)
-    refuse_config(where, config)
-    if config.get("add_adapter"):
-        raise ModelError(
-            f"{where}: add_adapter is set in config.json: frames behind an adapter are not those "
-            "of the blocks before it; use a checkpoint without one"
-        )
+    _refuse_other_forward(found)
     settings = _settings(model, found, family)
     widths, depths = ([family.width], [family.depth]) if family else (WIDTHS, DEPTHS)
     hidden_size = _size(where, config, widths, model, "hidden size", model.hidden_size)
@@ -225,6 +220,16 @@ def describe(
         files=found.files,
         engine="exact" if family else "reference",
     )
+
+
+def _refuse_other_forward(found: Checkpoint) -> None:
+    """Refuse code, weights and adapters that config.json asks for beside the encoder itself."""
+    refuse_config(found.where, found.config)
+    if found.config.get("add_adapter"):
+        raise ModelError(
+            f"{found.where}: add_adapter is set in config.json: frames behind an adapter are not "
+            "those of the blocks before it; use a checkpoint without one"
+        )
 
 
 def _settings(model: Model, found: Checkpoint, family: Family | None) -> dict[str, Any]:

@@ -15,18 +15,19 @@ import functools
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from extract.job import cluster
 from extract.job.compute import compute
 from extract.job.device import Machine, place
 from extract.job.parts import Failed, Slab
-from extract.plan.batches import current_plan, padded_seconds
+from extract.plan.batches import Pending, current_plan, padded_seconds
 from extract.plan.work import Work, items_of
 from features.common.errors import StoreError
 from features.common.lock import WriterLock
@@ -124,19 +125,13 @@ def _compute_missing(
     left = plan.left(settled)
     if not left:
         return failed
-    name = f"{work.corpus}/{work.target.title}"
     batches = [plan.batches[number] for number in left]
     audio_s = sum(job.seconds for batch in batches for job in batch)
-    padded_s = padded_seconds(batches, work.target.least_s)
-    before = counted(work.sealed_before, "utterance")
-    sealed = f", {before} sealed before" if work.sealed_before else ""
-    if sealed or device != "cpu":
-        batches_on = f"{counted(len(left), 'batch', 'batches')} on {device}"
-        padded = f"{padded_s / max(audio_s, 1e-9):.2f}x padded"
-        tell(f"{name}: {batches_on}, {audio_s:,.0f} s of audio, {padded}{sealed}")
+    if work.sealed_before or device != "cpu":
+        tell(_begun(work, batches, audio_s, device))
     whole = Slab(work.target, folder, plan.name, [])
     items = functools.partial(items_of, work.survey)
-    progress = Progress(name, audio_s, "s of audio")
+    progress = Progress(f"{work.corpus}/{work.target.title}", audio_s, "s of audio")
     try:
         if workers is None:
             slab = replace(
@@ -158,6 +153,17 @@ def _compute_missing(
         progress.close()
     work.computed, work.computed_s = outcome.computed, outcome.computed_s
     return failed | outcome.failed
+
+
+def _begun(work: Work, batches: list[list[Pending]], audio_s: float, device: str) -> str:
+    """What is computed now, in a line."""
+    padded_s = padded_seconds(batches, work.target.least_s)
+    before = counted(work.sealed_before, "utterance")
+    sealed = f", {before} sealed before" if work.sealed_before else ""
+    batches_on = f"{counted(len(batches), 'batch', 'batches')} on {device}"
+    padded = f"{padded_s / max(audio_s, 1e-9):.2f}x padded"
+    name = f"{work.corpus}/{work.target.title}"
+    return f"{name}: {batches_on}, {audio_s:,.0f} s of audio, {padded}{sealed}"
 
 
 def _sealed(folder: Path, key: dict[str, Any], tell: Tell) -> tuple[set[tuple[str, str]], Failed]:
@@ -195,45 +201,27 @@ def _merge(work: Work, folder: Path, tell: Tell) -> None:
     if wanted.empty:
         tell(f"{work.corpus}/{target.title}: no utterance could be computed; no store is written")
         return
-    row_of = {pair: i for i, pair in enumerate(
-        zip(wanted["utterance"], wanted["audio_hash"], strict=True)
-    )}  # fmt: skip
-    sources: list[tuple[Path, NDArray[np.int64], NDArray[np.int64]]] = []
-    filled: set[int] = set()
     paths = [*sorted(folder.glob("part-*.h5"))]
     if work.n_cached:
         paths.append(work.path)
-    for path in paths:
-        with Store(path) as source:
-            pairs = list(zip(source.index["utterance"], source.index["audio_hash"], strict=True))
-        places = [(i, row_of[p]) for i, p in enumerate(pairs) if p in row_of]
-        places = [(i, row) for i, row in places if row not in filled]
-        filled.update(row for _, row in places)
-        if places:
-            here, there = np.array(places, dtype=np.int64).T
-            sources.append((path, here, there))
-    if len(filled) != len(wanted):
-        lacking = wanted["utterance"][[i for i in range(len(wanted)) if i not in filled]].tolist()
-        raise StoreError(
-            f"{folder}: parts lack {counted(len(lacking), 'utterance')}, first {lacking[0]}"
-        )
-
+    sources = _sources(paths, wanted, folder)
     with contextlib.ExitStack() as stack:
-        kept = {path: stack.enter_context(Store(path)) for path, _, _ in sources[:OPEN_PARTS]}
+        first = [source.path for source in sources[:OPEN_PARTS]]
+        kept = {path: stack.enter_context(Store(path)) for path in first}
 
         def read(path: Path, *what: Any) -> NDArray[np.float32]:
             if path in kept:
                 return kept[path].read_rows(*what)
-            with Store(path) as source:
-                return source.read_rows(*what)
+            with Store(path) as store:
+                return store.read_rows(*what)
 
         def matrix(statistic: str, position: int, start: int, stop: int) -> NDArray[np.float32]:
             result = np.empty((stop - start, target.columns[statistic]), dtype=np.float32)
-            for path, here, there in sources:
-                inside = (there >= start) & (there < stop)
+            for source in sources:
+                inside = (source.to >= start) & (source.to < stop)
                 if inside.any():
-                    rows = read(path, position, statistic, here[inside])
-                    result[there[inside] - start] = rows
+                    rows = read(source.path, position, statistic, source.rows[inside])
+                    result[source.to[inside] - start] = rows
             return result
 
         write_store(
@@ -241,6 +229,52 @@ def _merge(work: Work, folder: Path, tell: Tell) -> None:
             target.layers, matrix,
             default=target.default, columns=target.columns, names=target.names(),
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Rows of a part or of the old store that the finished store takes.
+
+    Attributes
+    ----------
+    path : Path
+    rows : int64, shape (n,)
+        Their positions there.
+    to : int64, shape (n,)
+        Their positions in the finished store.
+    """
+
+    path: Path
+    rows: NDArray[np.int64]
+    to: NDArray[np.int64]
+
+
+def _sources(paths: list[Path], wanted: pd.DataFrame, folder: Path) -> list[_Source]:
+    """Where every wanted row is read: in the first file that has it.
+
+    Raises
+    ------
+    StoreError
+        None has it.
+    """
+    pairs = zip(wanted["utterance"], wanted["audio_hash"], strict=True)
+    row_of = {pair: row for row, pair in enumerate(pairs)}
+    sources = []
+    filled: set[int] = set()
+    for path in paths:
+        with Store(path) as store:
+            stored = list(zip(store.index["utterance"], store.index["audio_hash"], strict=True))
+        places = [(i, row_of[pair]) for i, pair in enumerate(stored) if pair in row_of]
+        places = [(i, row) for i, row in places if row not in filled]
+        filled.update(row for _, row in places)
+        if places:
+            sources.append(_Source(path, *np.array(places, dtype=np.int64).T))
+    if len(filled) != len(wanted):
+        lacking = wanted["utterance"][[i for i in range(len(wanted)) if i not in filled]].tolist()
+        raise StoreError(
+            f"{folder}: parts lack {counted(len(lacking), 'utterance')}, first {lacking[0]}"
+        )
+    return sources
 
 
 def _remove_leftovers(path: Path) -> None:
