@@ -53,7 +53,7 @@ def compare(old: Path, new: Path) -> tuple[int, str]:
     """How many numbers of a file are found again, and the first that is not; empty if all are."""
     content = json.loads(old.read_text(encoding="utf-8"))
     inside = {name: value for name, value in content.items() if name not in AROUND}
-    stored = KINDS[old.name].open(new)
+    stored = KINDS[old.name].at(new)
     if stored is None:
         return 0, f"{new} is not there"
     there: defaultdict[Place, Counter[float]] = defaultdict(Counter)

@@ -79,7 +79,7 @@ def reproduce(folder: Path, *, stores: Path) -> tuple[list[str], bool]:
 
 def _content(path: Path) -> Any:
     """What a file of subsets holds, whichever version it is of."""
-    found = FILE.open(path)
+    found = FILE.at(path)
     return simplified(found.record) if found else None
 
 

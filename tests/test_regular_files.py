@@ -31,8 +31,8 @@ MAY = {
     ("features/common/command.py", "os.open(os.devnull, os.O_WRONLY)"),
     ("features/common/lock.py", "os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 420)"),
     ("features/audio/containers/video.py", "av.open(path, metadata_errors='ignore')"),
-    ("features/common/watchdog.py", "(one / 'cmdline').read_bytes()"),
-    ("features/common/watchdog.py", "(one / 'environ').read_bytes()"),
+    ("features/common/watchdog.py", "(process / 'cmdline').read_bytes()"),
+    ("features/common/watchdog.py", "(process / 'environ').read_bytes()"),
     ("features/common/lock.py", "Path(f'/proc/{pid}/stat').read_text(encoding='utf-8')"),
 }
 

@@ -260,7 +260,7 @@ def scores_at_hand(folder: Path) -> RunScores | None:
     None where it is missing, of other predictions than those that are there, or made by a version
     that computed other numbers.
     """
-    found = FILE.open(folder / SCORES)
+    found = FILE.at(folder / SCORES)
     now = {
         "numerics": SCORES_NUMERICS,
         "predictions": file_hash(folder / PREDICTIONS),
@@ -272,7 +272,7 @@ def _up_to_date(
     folder: Path, recipe: Recipe, tables: Mapping[str, str], *, strict: bool
 ) -> RunScores | None:
     """The scores that are there; not `strict`, a table that they were made without is no matter."""
-    found = FILE.open(folder / SCORES)
+    found = FILE.at(folder / SCORES)
     if found is None:
         return None
     inputs = found.inputs

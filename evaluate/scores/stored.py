@@ -101,7 +101,7 @@ class FileKind(Generic[T]):
         """What `format` of a file says."""
         return f"serfuse-{self.name}"
 
-    def open(self, path: Path) -> Stored[T] | None:
+    def at(self, path: Path) -> Stored[T] | None:
         """What lies at a path; None where nothing does.
 
         Raises
@@ -140,7 +140,7 @@ class FileKind(Generic[T]):
         return found
 
     def _of(self, path: Path, inputs: Mapping[str, Any]) -> T | None:
-        found = self.open(path)
+        found = self.at(path)
         return found.record if found and found.inputs == plain(inputs) else None
 
     def parse(self, content: Content, path: Path) -> T:

@@ -47,7 +47,7 @@ def read_subsets(recipe: Recipe, runs_folder: Path) -> FoundSubsets | None:
     if recipe.subsets is None:
         return None
     folder = fusion_folder(runs_folder, recipe.name, SUBSETS)
-    run, found = read_run(folder), FILE.open(folder / folders.SUBSETS)
+    run, found = read_run(folder), FILE.at(folder / folders.SUBSETS)
     if run is None or found is None:
         return None
     now = fingerprint(subsets_settings(recipe, runs_folder))

@@ -27,9 +27,9 @@ GAPS = ProtocolGaps(
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / "gaps.json"
-    assert FILE.open(path) is None
+    assert FILE.at(path) is None
     assert FILE.write(path, GAPS, {"seed": 1}) == GAPS
-    found = FILE.open(path)
+    found = FILE.at(path)
     assert found is not None
     assert (found.record, found.inputs) == (GAPS, {"seed": 1})
     nan = Estimate(float("nan"), float("nan"), float("nan"))
@@ -72,7 +72,7 @@ def test_a_foreign_file_is_refused_in_a_line(tmp_path: Path, change: dict, says:
     path = tmp_path / "gaps.json"
     FILE.write(path, GAPS, {})
     write_json(path, {**(read_json(path) or {}), **change})
-    found = FILE.open(path)
+    found = FILE.at(path)
     assert found is not None
     with pytest.raises(RunError, match=re.escape(says)) as error:
         _ = found.record
@@ -86,7 +86,7 @@ def test_a_changed_file_is_damaged(tmp_path: Path) -> None:
     FILE.write(path, GAPS, {})
     path.write_text(path.read_text(encoding="utf-8").replace("0.2", "0.3"), encoding="utf-8")
     with pytest.raises(RunError, match="damaged: not as it was written; remove it"):
-        FILE.open(path)
+        FILE.at(path)
 
 
 def test_marks_reach_every_estimate(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def kind_of(path: Path) -> FileKind:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_version_is_read(path: Path) -> None:
-    found = kind_of(path).open(path)
+    found = kind_of(path).at(path)
     assert found is not None
     assert found.content.get("version", 0) == int(path.stem[-1])
     assert found.record == found.kind.marks(found.record)  # marks are in
@@ -130,7 +130,7 @@ def test_version_0_holds_what_version_1_holds(old: Path) -> None:
     """Made of the same predictions by 0.1 and by the program that first wrote version 1."""
     new = old.with_name(old.name.replace("-v0", "-v1"))
     kind = kind_of(old)
-    before, after = kind.open(old), kind.open(new)
+    before, after = kind.at(old), kind.at(new)
     assert before is not None
     assert after is not None
     record = before.record
