@@ -73,15 +73,16 @@ where = --stores "$(STORES)" --runs "$(RUNS)"
 .NOTPARALLEL:
 
 help:  ## this list
-	@echo "make TARGET [RECIPE=$(RECIPE)] [MODEL=a,b] [CORPUS=x] [DATA=$(DATA)] [STORES=$(STORES)] [RUNS=$(RUNS)]"
+	@echo "make TARGET [RECIPE=$(RECIPE)] [MODEL=a,b] [CORPUS=x]"
+	@echo "     [DATA=$(DATA)] [STORES=$(STORES)] [RUNS=$(RUNS)] [JOBS=n] [FORCE=1] [VERIFY=1]"
 	@echo "     [SET='head.layer=best models.mine.path=/weights/mine': keys of the recipe]"
-	@echo "     [DEVICE=auto|cpu|cuda|cuda:1|mps] [PRECISION=float32|bfloat16|float16] [JOBS=n] [FORCE=1]"
-	@echo "     [VERIFY=1] [WAIT=1] [BREAK_LOCK=1] [CLUSTER=local:N|tcp://host:port|slurm[:file]]"
+	@echo "     [DEVICE=auto|cpu|cuda|cuda:1|mps] [PRECISION=float32|bfloat16|float16]"
+	@echo "     [CLUSTER=local:N|tcp://host:port|slurm[:file]] [WAIT=1] [BREAK_LOCK=1]"
 	@echo "     [ALLOW_FAILURES=n] [PYTHON=/your/python] [EXTRAS=$(EXTRAS)]"
 	@echo
 	@sed -n 's/^\([a-z-]*\):[^#]*## */  \1|/p' Makefile | awk -F'|' '{printf "%-14s%s\n", $$1, $$2}'
 
-demo: $(READY)  ## the whole job on a synthesised corpus: nothing to fetch, no GPU [RECIPE=recipes/demo-fusion.toml]
+demo: $(READY)  ## the whole job on a synthesised corpus: nothing to fetch, no GPU
 	@exec "$(PY)" -m features.corpora.demo "$(DATA)/demo"
 	@exec $(MAKE) --no-print-directory extract train fuse report RECIPE="$(demonstrated)"
 
@@ -89,10 +90,10 @@ plan: $(READY)  ## what an extraction would take: audio, batches, time, disk
 	@exec "$(PY)" -m extract plan "$(RECIPE)" --data "$(DATA)" --stores "$(STORES)" --device $(DEVICE) --jobs $(JOBS) \
 		$(some) $(forced) $(if $(MODEL),--model "$(MODEL)" --listed) $(if $(PRECISION),--precision $(PRECISION))
 
-fetch: $(READY)  ## download weights and record their hashes; then no network is needed
+fetch: $(READY)  ## download weights, record their hashes; then no network is needed
 	@exec "$(PY)" -m extract fetch "$(RECIPE)" --stores "$(STORES)" $(set) $(if $(MODEL),--model "$(MODEL)" --listed)
 
-extract: $(READY)  ## audio -> stores: all layers of each model (the only step for a GPU)
+extract: $(READY)  ## audio -> stores: all layers of each model (the step for a GPU)
 	@exec "$(PY)" -m extract extract "$(RECIPE)" --data "$(DATA)" --stores "$(STORES)" --device $(DEVICE) --jobs $(JOBS) \
 		--allow-failures $(ALLOW_FAILURES) $(some) $(forced) $(locking) $(cluster) $(if $(filter-out 0,$(VERIFY)),--verify) \
 		$(if $(MODEL),--model "$(MODEL)" --listed) $(if $(PRECISION),--precision $(PRECISION))
@@ -117,13 +118,13 @@ fuse: $(READY)  ## predictions -> fused predictions and scores
 score: $(READY)  ## score finished runs again (new statistics need no new training)
 	@exec "$(PY)" -m evaluate score "$(RECIPE)" $(where) $(some) --force $(call before,report)
 
-report: $(READY)  ## pages of a recipe's runs, tables, figures; COMPARE="runs/a runs/b": a page of two recipes' runs
+report: $(READY)  ## pages, tables, figures; COMPARE="runs/a runs/b": of two recipes
 	@$(if $(strip $(COMPARE)),$(both) $(compare) --report,exec "$(PY)" -m evaluate report "$(RECIPE)" --data "$(DATA)" $(where) $(some))
 
 compare: $(READY)  ## two recipes' runs side by side: A=runs/a B=runs/b [TO=table.csv]
 	@$(both) $(compare)
 
-predict: $(READY)  ## AUDIO="folder or files": finished heads and fusion on new audio, as CSV
+predict: $(READY)  ## AUDIO="folder or files": finished heads and fusion on new audio
 	@test -n '$(subst ','\'',$(AUDIO))' || { \
 		echo 'make predict AUDIO="folder or files" [FUSION=name | MODEL=run] [OUT=file.csv]'; \
 		echo 'a name with a blank is quoted twice: AUDIO="'"'new audio' 'it is.wav'"'"'; exit 1; }
@@ -134,22 +135,22 @@ predict: $(READY)  ## AUDIO="folder or files": finished heads and fusion on new 
 	@exec "$(PY)" -m fusion predict "$(RECIPE)" $(where) $(system) --allow-failures $(ALLOW_FAILURES) \
 		$(if $(OUT),--to "$(OUT)") --audio $(AUDIO)
 
-reproduce: $(READY)  ## RUN=runs/<recipe>/<member>: make a run again and name the first number that differs
+reproduce: $(READY)  ## RUN=runs/<recipe>/<member>: make a run again; what differs first
 	@test -n "$(RUN)" || { echo 'make reproduce RUN=runs/<recipe>/<member>, or RUN=runs/<recipe>/fusion/<name>'; exit 1; }
 	@case "$(RUN)" in */fusion/*) room=fusion more=;; *) room=models more="--jobs $(JOBS)";; esac; \
 		exec "$(PY)" -m $$room reproduce "$(RUN)" --stores "$(STORES)" $$more
 
-submission: $(READY)  ## OUT=file.csv [TEMPLATE=lab/test.csv]: test predictions as ComParE takes them
+submission: $(READY)  ## OUT=file.csv [TEMPLATE=lab/test.csv]: predictions for ComParE
 	@exec "$(PY)" -m evaluate submission "$(RECIPE)" $(where) $(system) $(if $(TEMPLATE),--template "$(TEMPLATE)") \
 		--to "$(submitted)" --predictions "$$(dirname "$(submitted)")"
 
 status: $(READY)  ## which stores of the recipe are complete
 	@exec "$(PY)" -m features status "$(RECIPE)" --stores "$(STORES)" $(some) $(if $(MODEL),--model "$(MODEL)")
 
-test: $(READY)  ## the tests that are quick and need no processes of their own (under five minutes)
+test: $(READY)  ## the tests that are quick and need no processes of their own
 	exec "$(PY)" -m pytest -q -m "not process and not browser and not slow"
 
-test-all: $(READY)  ## all tests: slow ones, kills, second writers and the browser, too; prints their coverage
+test-all: $(READY)  ## all tests: slow ones, kills, the browser, too; prints coverage
 	"$(PY)" -m coverage run -m pytest -q
 	@"$(PY)" -m coverage report --sort=-cover | tail -n 14
 

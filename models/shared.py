@@ -219,7 +219,9 @@ def refuse_few_rows(fit: Fit) -> None:
     if not isinstance(head, CosineNeighbours):
         return
     if refusal := neighbours.misfit(head.n_neighbors, len(fit.train)):
-        raise RunError(f"{fit.title}: {refusal}; lower [head.grid] n_neighbors")
+        raise RunError(
+            f"{fit.title}: {refusal}; name fewer in [head.grid] n_neighbors (by default up to 25)"
+        )
 
 
 def _never(head: Any, n_rows: int) -> str:

@@ -156,11 +156,12 @@ def differences(found: Comparison, partition: str, metric: str, rows: Rows) -> S
         f"{NAMES[metric]}, {partition}",
         f"{NAMES[metric]} of A and B, {partition}, on the rows that both hold out, and A minus "
         f"B with its {confidence} interval; speakers are resampled and swapped, else "
-        f"utterances{lacking}; Holm over all rows of this table, bold up to "
-        f"{LEVEL:g}",
+        f"utterances{lacking}; Holm over all rows of this table; p and the interval come from two "
+        "methods, and need not agree at its end",
         ["run", "A", "B", "A minus B", "n", "speakers", "p", "p, Holm"],
         [cells],
         slug(f"differences-{partition}-{metric}"),
+        strong=f"p up to {LEVEL:g}" if any(row[-1].strong for row in cells) else "",
     )
 
 

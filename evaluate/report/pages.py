@@ -584,7 +584,7 @@ def _notes(run: Scored) -> list[str]:
     """What a run has to say beside its scores."""
     fits = run.record.get("fit_warnings", {})
     return [
-        *(["made with another recipe than this one; run make train (or make fuse)"] * run.stale),
+        *([sheets.STALE] * run.stale),
         *run.scores.warnings,
         *run.record.get("notes", []),
         *(f"{count} of {run.record.get('fits', '?')} fits: {text}" for text, count in fits.items()),

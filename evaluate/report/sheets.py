@@ -50,6 +50,10 @@ MANY = 12
 """Above so many values of a column, their number stands instead of a row each."""
 
 
+STALE = "stale: made with another recipe than this one; run make train (or make fuse)"
+"""What a run is that is marked so."""
+
+
 def partitions_of(scored: Sequence[Scored]) -> list[str]:
     """The partitions of the overview that any run has."""
     return [p for p in PARTITIONS if any(p in run.scores.partitions for run in scored)]
@@ -120,7 +124,11 @@ def overview(
         blocks(scored, row),
         f"scores-{protocol}" if protocol else "scores",
         best_meaning(statistics),
-        [*column_notes(recipe, scored, partitions), *best_notes(statistics, partitions)],
+        [
+            *column_notes(recipe, scored, partitions),
+            *best_notes(statistics, partitions),
+            *([STALE] if any(run.stale for run in scored) else []),
+        ],
     )
 
 

@@ -89,12 +89,14 @@ def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
     write_text(path, text + "\n", RunError)
 
 
-def read_json(path: str | Path) -> dict[str, Any] | None:
+def read_json(path: str | Path, again: str = "the command") -> dict[str, Any] | None:
     """Read what `write_json` wrote; None where there is no such file.
 
     Parameters
     ----------
     path : path
+    again : str
+        The command that writes it, for errors.
 
     Returns
     -------
@@ -116,7 +118,7 @@ def read_json(path: str | Path) -> dict[str, Any] | None:
     except IrregularFileError as error:
         raise RunError(str(error)) from None
     except (ValueError, OSError, RecursionError) as error:
-        raise RunError(f"{path}: damaged: {error}; remove it and run the command again") from None
+        raise RunError(f"{path}: damaged: {error}; remove it and run {again} again") from None
 
 
 def plain(value: Any) -> Any:

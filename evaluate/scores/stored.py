@@ -109,7 +109,7 @@ class FileKind(Generic[T]):
         RunError
             The file is no JSON, or not as it was written.
         """
-        content = read_json(path)
+        content = read_json(path, self.again)
         return None if content is None else Stored(path, self, content)
 
     def write(self, path: Path, record: T, inputs: Mapping[str, Any] | None = None) -> T:

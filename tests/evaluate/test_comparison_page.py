@@ -180,6 +180,6 @@ def test_devel_is_marked_where_a_head_was_chosen_on_it(tmp_path: Path) -> None:
     assert found.optimism("test") == ""
     lines = comparison_text(found, 300).splitlines()
     (at,) = [i for i, line in enumerate(lines) if "devel (optimistic)" in line]
-    assert lines[at + 4] == names.CHOSEN_ON_DEVEL
+    assert lines[at + 4 : at + 6] == ["* p up to 0.05", names.CHOSEN_ON_DEVEL]
     shown = the_page(report.make_comparison(found).parent).shown
     assert f"devel (optimistic) Optimistic: {names.CHOSEN_ON_DEVEL}." in shown

@@ -191,3 +191,10 @@ def test_a_mark_is_said_once() -> None:
     table = list(csv.DictReader(io.StringIO(to_csv(sheet))))
     assert [row["test, marks"] for row in table] == ["optimistic", "", ""]
     assert "devel (optimistic), marks" not in table[0]
+
+
+def test_of_columns_as_wide_as_each_other_the_first_stays() -> None:
+    cells = [text("mfcc"), score(0.5, note="5 speakers"), score(0.6, note="5 speakers")]
+    lines = to_terminal(Sheet("", "", ["run", "UAR", "WA"], [[cells]]), 60).splitlines()
+    assert [line.split()[0] for line in lines[-2:]] == ["mfcc", "WA:"]
+    assert "0.600" not in lines[-2]

@@ -112,7 +112,8 @@ def _text(cell: Cell, shared: Sequence[str]) -> str:
 def _layout(names: _Column, rest: Sequence[_Column], width: int) -> tuple[int, list[_Column]]:
     """How wide names are, and which columns stand beside them.
 
-    Long texts give way first, the longest of them, then the columns at the right.
+    Long texts give way first, the longest of them and the last of those, then the columns at the
+    right.
     """
     beside = list(rest)
     while beside:
@@ -124,7 +125,8 @@ def _layout(names: _Column, rest: Sequence[_Column], width: int) -> tuple[int, l
         if widest is names and room >= LEAST_NAME:
             fitting = [n for n in map(width_of, names.cells) if n <= room]
             return max([LEAST_NAME, *fitting]), beside
-        beside.remove(max(texts, key=lambda column: column.width) if texts else beside[-1])
+        longest = max((column.width for column in texts), default=0)
+        beside.remove([column for column in texts or beside if column.width >= longest][-1])
     return names.width, beside
 
 
