@@ -429,5 +429,5 @@ def summary(work: Work) -> str:
     if work.failures:
         text += f", {len(work.failures)} failed (see {failures_path(work.path)})"
     if work.computed:
-        text += f", in {duration(work.elapsed_s)} ({rate:.1f}x real time)"
+        text += f", in {duration(work.elapsed_s)} ({rate:.{0 if rate >= 10 else 1}f}x real time)"
     return text
