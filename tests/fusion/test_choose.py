@@ -308,7 +308,7 @@ def test_the_stage_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture
     assert folder == tmp_path / "runs" / "study" / "fusion" / "subsets"
     assert "best uar on test" in capsys.readouterr().out
     assert sorted(one.name for one in folder.iterdir()) == ["run.json", "subsets.json"]
-    result = FILE.open(folder / "subsets.json").record
+    result = FILE.at(folder / "subsets.json").record
     assert result.chosen_on == "inner folds"
     assert {row.k for row in result.choices} == {1, 2, "any"}
     make_subsets(recipe, folders, tell=print)
