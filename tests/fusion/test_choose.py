@@ -324,7 +324,7 @@ def test_the_stage_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture
     write_predictions(tmp_path / "runs/study/two/predictions.csv", frame.iloc[::-1])
     assert "(stale)" in printed(recipe, folders.runs)
     make_subsets(recipe, folders)
-    assert row_of(FILE.open(folder / "subsets.json").record, k=2) == row_of(result, k=2)
+    assert row_of(FILE.at(folder / "subsets.json").record, k=2) == row_of(result, k=2)
     (tmp_path / "runs/study/two/run.json").unlink()
     with pytest.raises(RunError, match="fusion subsets: two has no finished run"):
         make_subsets(recipe, folders)
