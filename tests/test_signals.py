@@ -21,7 +21,7 @@ pytestmark = pytest.mark.process
 HOLDING = """
 import runpy, sys, time
 from pathlib import Path
-import features.common.command as command, features.common.files as files
+import features.common.files as files, features.common.progress as progress
 from benchmarks.kill_storm import seal_every_batch
 
 at, after, times = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
@@ -39,12 +39,12 @@ def sync(path, sync=files.sync):
     hold(path.name)
     sync(path)
 
-def add(self, amount, add=command.Progress.add):
+def add(self, amount, add=progress.Progress.add):
     add(self, amount)
     if self.unit == "s of audio":
         hold("batch")
 
-files.sync, command.Progress.add = sync, add
+files.sync, progress.Progress.add = sync, add
 seal_every_batch()
 sys.argv = sys.argv[4:]
 runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
