@@ -68,9 +68,12 @@ def main(args):
         begun()
         endless_native()
     if how == "lost":
-        begun()
+        told = False
         while True:
             try:
+                if not told:
+                    told = True
+                    begun()
                 time.sleep(600)
             except BaseException:
                 pass
