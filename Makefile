@@ -151,8 +151,9 @@ test: $(READY)  ## the tests that are quick and need no processes of their own
 	exec "$(PY)" -m pytest -q -m "not process and not browser and not slow"
 
 test-all: $(READY)  ## all tests: slow ones, kills, the browser, too; prints coverage
-	"$(PY)" -m coverage run -m pytest -q
+	"$(PY)" -m coverage run -m pytest -q -m "not process and not browser and not slow"
 	@"$(PY)" -m coverage report --sort=-cover | tail -n 14
+	exec "$(PY)" -m pytest -q -m "process or browser or slow"
 
 lint: $(READY)  ## format, style and types
 	exec "$(PY)" -m ruff format --check .
