@@ -11,18 +11,39 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 from pydantic_core import core_schema
 
 from features.common.errors import nearest
 
 
 class Section(BaseModel):
-    """Base of every table: no unknown keys, no silent conversions."""
+    """Base of every table: no unknown keys, no silent conversions.
+
+    `left_out` names settings that came after runs were made without them: at its default such a one
+    is left out of what a run records, so that those runs stay fresh.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    left_out: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        whole: dict[str, Any] = write(self)
+        fields = type(self).model_fields
+        return {
+            key: value
+            for key, value in whole.items()
+            if key not in self.left_out or getattr(self, key) != fields[key].default
+        }
 
 
 @dataclass(frozen=True)

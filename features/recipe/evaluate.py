@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, ClassVar
 
-from pydantic import Field, model_serializer
+from pydantic import Field
 
 from features.common.sections import Among, Section
 from features.recipe.known.metrics import METRICS, showable, shown
@@ -20,15 +20,12 @@ class EvaluateSpec(Section):
     are of one. Without it they are Spearman's rho, or UAR and WA.
     """
 
+    left_out: ClassVar[tuple[str, ...]] = ("show",)
+
     bootstrap: Annotated[int, Field(ge=100)] = 1000
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     seed: Annotated[int, Field(ge=0)] = 0
     show: Annotated[list[Annotated[str, Among(SHOWABLE)]], Field(max_length=len(SHOWABLE))] = []
-
-    @model_serializer(mode="wrap")
-    def _without_defaults(self, write: Any) -> dict[str, Any]:
-        values: dict[str, Any] = write(self)
-        return values if self.show else {k: v for k, v in values.items() if k != "show"}
 
     def shown(self, task: str) -> tuple[str, ...]:
         """The fields of the metrics that are shown of a task."""

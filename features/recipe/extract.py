@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
     field_validator,
-    model_serializer,
 )
 
 from features.common.sections import Among, Section
@@ -80,6 +78,8 @@ class ExtractSpec(Section):
     `engine` says whose forward computes; at its default it is left out of what a run records.
     """
 
+    left_out: ClassVar[tuple[str, ...]] = ("engine",)
+
     layers: Literal["all"] | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = (
         "all"
     )
@@ -88,11 +88,6 @@ class ExtractSpec(Section):
     max_seconds: Annotated[float, Field(ge=1, le=3600, strict=False)] = 60.0
     batch_seconds: Annotated[float, Field(gt=0, strict=False)] | None = None
     workers: Annotated[int, Field(ge=0)] | None = None
-
-    @model_serializer(mode="wrap")
-    def _without_defaults(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        found: dict[str, Any] = whole(self)
-        return {key: value for key, value in found.items() if (key, value) != ("engine", "auto")}
 
 
 def concatenation_faults(models: Mapping[str, ModelSpec], head: Section | None) -> list[str]:
