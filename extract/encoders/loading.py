@@ -44,11 +44,7 @@ def load_model(description: Description, dtype: torch.dtype) -> tuple[Any, Any]:
     family = description.family
     if description.folder is None:
         return untrained().to(dtype), _extractor_of(description)
-    where = f"{description.key['model']}: {description.folder}"
-    with _refused_in_one_line(where), _quiet_transformers():
-        extractor = _extractor_of(description)
-        model, loading = _read(description, dtype)
-    _refuse_rewritten(description, where)
+    where, extractor, model, loading = _loaded(description, dtype)
     model = family.bare(model)
     misfit = family.misfit(model, extractor)
     if misfit:
@@ -79,16 +75,22 @@ def load_any(description: Description, dtype: torch.dtype) -> tuple[Any, Any]:
     """
     if description.folder is None:
         return untrained().to(dtype), _extractor_of(description)
-    where = f"{description.key['model']}: {description.folder}"
-    with _refused_in_one_line(where), _quiet_transformers():
-        extractor = _extractor_of(description)
-        model, loading = _read(description, dtype)
-    _refuse_rewritten(description, where)
+    where, extractor, model, loading = _loaded(description, dtype)
     prefix = ""
     if getattr(model.config, "is_encoder_decoder", False):
         model, prefix = model.get_encoder(), "encoder."
     _refuse_random(where, loading, prefix)
     return model, extractor
+
+
+def _loaded(description: Description, dtype: torch.dtype) -> tuple[str, Any, Any, Any]:
+    """How errors call a checkpoint, its extractor and model, and what is said of its weights."""
+    where = f"{description.key['model']}: {description.folder}"
+    with _refused_in_one_line(where), _quiet_transformers():
+        extractor = _extractor_of(description)
+        model, loading = _read(description, dtype)
+    _refuse_rewritten(description, where)
+    return where, extractor, model, loading
 
 
 def _extractor_of(description: Description) -> Any:
