@@ -21,7 +21,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from features.splits.folds import Positions
-from features.utterances import AUDIO_HASH, FILE_HASH, RECORDING_HASH, SAMPLES_HASH, SILENT
+from features.utterances import AUDIO_HASH, CONTENT, FILE_HASH, RECORDING_HASH, SAMPLES_HASH, SILENT
 
 LONGEST_MS = 1 << 40
 """Longer than any recording; the key of a moment is recording * LONGEST_MS + its milliseconds."""
@@ -45,7 +45,7 @@ class Recordings:
 
     def __init__(self, rows: pd.DataFrame) -> None:
         n = len(rows)
-        text = {name: rows[name].to_numpy(object) for name in ("corpus", "path", *_HASHES)}
+        text = {name: rows[name].to_numpy(object) for name in ("corpus", "path", *CONTENT)}
         paths = np.array([f"{c}\n{p}" for c, p in zip(text["corpus"], text["path"], strict=True)])
         silent = text[SAMPLES_HASH] == SILENT
         samples, sounding, bytes_of = (
@@ -103,9 +103,6 @@ class Recordings:
         result = np.empty_like(found)
         result[order] = found
         return result
-
-
-_HASHES = (AUDIO_HASH, FILE_HASH, SAMPLES_HASH, RECORDING_HASH)
 
 
 def _milliseconds(seconds: NDArray[np.float64], unknown: int) -> NDArray[np.int64]:
