@@ -205,4 +205,18 @@ def class_scores(head: Any, X: NDArray[np.float64]) -> NDArray[np.float64]:
     if not hasattr(head, "decision_function"):
         return np.asarray(head.predict_log_proba(X), dtype=np.float64)
     decision = np.asarray(head.decision_function(X), dtype=np.float64)
-    return np.column_stack([-decision, decision]) if decision.ndim == 1 else decision
+    return two_sided(decision) if decision.ndim == 1 else decision
+
+
+def two_sided(decision: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The scores (-d, d) of two classes for one decision value.
+
+    Parameters
+    ----------
+    decision : float64, shape (n,)
+
+    Returns
+    -------
+    float64, shape (n, 2)
+    """
+    return np.column_stack([-decision, decision])

@@ -25,6 +25,7 @@ from features.common.errors import RunError
 from models import limits
 from models.exact import discriminants, kernel_grid, neighbours
 from models.exact.neighbours import CosineNeighbours
+from models.heads import two_sided
 from models.limits import UnderWay
 from models.problem import Fit
 from models.single import Fitted, apply, by_label, truth_of
@@ -171,10 +172,7 @@ def over_covariances(group: Group) -> list[Fitted | None]:
 
 def _two(scores: Rows) -> Rows:
     """Decision values: of two classes (-d, d), as every head gives them."""
-    if scores.shape[1] != 2:
-        return scores
-    difference = scores[:, 1] - scores[:, 0]
-    return np.column_stack([-difference, difference])
+    return two_sided(scores[:, 1] - scores[:, 0]) if scores.shape[1] == 2 else scores
 
 
 def over_neighbours(group: Group) -> list[Fitted | None]:

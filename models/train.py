@@ -19,10 +19,11 @@ Conventions
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -81,14 +82,11 @@ class Training:
     force: bool = False
     allow_failures: int = 0
     tell: Tell = silent
-    _divisions: list[Divisions] = field(default_factory=list, compare=False, repr=False)
 
-    @property
+    @functools.cached_property
     def divisions(self) -> Divisions:
         """The folds, made once for rows that are the same."""
-        if not self._divisions:
-            self._divisions.append(Divisions(self.recipe))
-        return self._divisions[0]
+        return Divisions(self.recipe)
 
     @property
     def _stores(self) -> Path:
