@@ -61,7 +61,7 @@ def scores_text(
         *(sheets.grid(run, recipe.shown[0], "") for run in scored),
         gaps,
         *(sheets.grid(run, recipe.shown[0], "") for run in beside),
-        *_last(sheets.seeds(recipe, repeats, titles)),
+        *sheets.seeds(recipe, _of_last_partition(repeats), titles),
         *(_best_subsets(chosen) if chosen else ()),
     ]
     return _text(found, width)
@@ -76,10 +76,9 @@ def _overview(recipe: Recipe, scored: Sequence[Scored], statistics: Statistics) 
     return replace(whole, header=[name.replace(f", {metric}", "") for name in whole.header])
 
 
-def _last(found: Sequence[Sheet]) -> list[Sheet]:
-    """The tables of the last partition alone: the seeds of test, else those of devel."""
-    last = found[-1].title.rpartition(", ")[2] if found else ""
-    return [sheet for sheet in found if sheet.title.endswith(f", {last}")]
+def _of_last_partition(found: Seeds | None) -> Seeds | None:
+    """The seeds of test alone, else those of devel."""
+    return found and replace(found, partitions=dict([*found.partitions.items()][-1:]))
 
 
 def _best_subsets(chosen: FoundSubsets) -> list[Sheet]:
