@@ -30,9 +30,6 @@ SAMPLED_SUBSETS = 4096
 """About so many subsets are looked at where Shapley values are sampled."""
 
 
-# -- errors ----------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Agreement:
     """How the errors of every two models go together.
@@ -113,9 +110,6 @@ def residual_correlation(truth: Floats, predictions: Floats) -> Floats:
     return np.mean(found, axis=0) if found else np.full((len(predictions),) * 2, np.nan)
 
 
-# -- the oracle ------------------------------------------------------------------------------
-
-
 def oracle_labels(truth: ArrayLike, predictions: ArrayLike) -> NDArray[np.object_]:
     """The truth wherever any model has it, else what the first model says.
 
@@ -155,9 +149,6 @@ def oracle_values(truth: Floats, predictions: Floats) -> Floats:
     """
     apart = np.nan_to_num(np.abs(predictions - truth), nan=0.0)
     return np.take_along_axis(predictions, apart.argmin(axis=0)[None], axis=0)[0]
-
-
-# -- what each adds --------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -48,9 +48,6 @@ class ScoreWarning(UserWarning):
     """A score is undefined, or leaves something out."""
 
 
-# -- regression ------------------------------------------------------------------------------
-
-
 def pearson(truth: ArrayLike, prediction: ArrayLike) -> float:
     """Pearson's correlation, as `scipy.stats.pearsonr`; NaN where a side is constant.
 
@@ -252,9 +249,6 @@ def _correlation(x: Floats, y: Floats) -> float:
 def _warn_constant(what: str, x: Floats, y: Floats) -> None:
     sides = [name for name, v in (("truth", x), ("prediction", y)) if np.ptp(v) == 0]
     _warn(f"{what} is undefined: constant {' and '.join(sides)} over {len(x)} rows")
-
-
-# -- classification --------------------------------------------------------------------------
 
 
 def confusion(truth: ArrayLike, prediction: ArrayLike, labels: Sequence[str]) -> NDArray[np.int64]:

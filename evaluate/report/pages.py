@@ -166,8 +166,6 @@ class _Book(Book):
             ("provenance.html", "Provenance"),
         ]
 
-    # -- index -----------------------------------------------------------------------------
-
     def _index(self) -> None:
         study = self.study
         recipe, scored = study.recipe, study.scored
@@ -236,8 +234,6 @@ class _Book(Book):
         )
         filled = "; the last partition is drawn filled" if len(shown) > 1 else ""
         return [self._draw("scores", picture, f"Scores with their intervals{filled}.")]
-
-    # -- a page a run ----------------------------------------------------------------------
 
     def _run(self, recipe: Recipe, protocol: str, run: Scored, predictions: _Predictions) -> None:
         predicted = predictions.of(run)
@@ -360,8 +356,6 @@ class _Book(Book):
             for way, found in around.items()
             for other in found
         }
-
-    # -- the other pages -------------------------------------------------------------------
 
     def _comparisons(self) -> None:
         metrics = self.study.recipe.shown

@@ -407,9 +407,6 @@ def _count_or_none(value: int | None) -> Cell:
     return Cell(NONE) if value is None else count(value)
 
 
-# -- subsets ---------------------------------------------------------------------------------
-
-
 def subsets(found: Subsets, name: str = "subsets", *, stale: bool = False) -> Sheet:
     """Every choice of models, beside what it is worth where it was not chosen.
 
@@ -545,9 +542,6 @@ def subset_curves(
             )
             pictures.append((f"{method}, {search}", picture))
     return pictures
-
-
-# -- calibration -----------------------------------------------------------------------------
 
 
 def calibration(run: Scored, partition: str) -> Calibration | None:

@@ -70,9 +70,6 @@ def blocks(scored: Sequence[Scored], row: Callable[[Scored], Row]) -> list[list[
     return [rows for rows in kinds if rows]
 
 
-# -- all runs --------------------------------------------------------------------------------
-
-
 def overview(
     recipe: Recipe,
     scored: Sequence[Scored],
@@ -332,9 +329,6 @@ def _gap_cell(gap: Gap, metric: str) -> Cell:
     note = f"{both_scores(gap, metric)} there, {size}"
     found = gap.metrics[metric]
     return Cell(gap_text(gap, metric), found.value, note=note, marks=found.marks)
-
-
-# -- one run ---------------------------------------------------------------------------------
 
 
 def of_targets(result: RowScores, where: str, name: str) -> Sheet:
@@ -659,9 +653,6 @@ def learned(run: Scored) -> list[Sheet]:
     return found
 
 
-# -- layers ----------------------------------------------------------------------------------
-
-
 def layers(recipe: Recipe, sweep: Sweep, name: str, pages: Pages) -> Sheet:
     """The scores of a model by its layer, beside what each would be chosen by.
 
@@ -707,9 +698,6 @@ def layers(recipe: Recipe, sweep: Sweep, name: str, pages: Pages) -> Sheet:
         name,
         notes=[f"best: {runs.chosen_text(sweep.chosen)}"] if sweep.chosen else [],
     )  # fmt: skip
-
-
-# -- data and provenance ---------------------------------------------------------------------
 
 
 def counts(corpus: str, table: Table) -> Sheet:

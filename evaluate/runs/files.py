@@ -79,9 +79,6 @@ def versions() -> dict[str, str]:
     return found
 
 
-# -- files -----------------------------------------------------------------------------------
-
-
 def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
     """Write an object as JSON whole or not at all, NaN as null, with a digest of the rest."""
     whole = {**plain(value), "digest": fingerprint(value)}

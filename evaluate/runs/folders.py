@@ -17,8 +17,6 @@ ALL = "all"
 
 SUBSETS = "subsets.json"
 
-# -- folders ---------------------------------------------------------------------------------
-
 
 def layer_tag(model: str, layer: int | str) -> str:
     """Name the folder of a model at a layer: the default layer, `last`, goes unsaid.

@@ -188,7 +188,7 @@ def _member_hashes(
 ) -> dict[str, dict[str, str | None]]:
     hashes = {}
     for member in members:
-        paths = [run_folder(runs, recipe.name, member) / one for one in (PREDICTIONS, INNER)]
+        paths = [run_folder(runs, recipe.name, member) / name for name in (PREDICTIONS, INNER)]
         hashes[member] = {p.name: file_hash(p) if p.is_file() else None for p in paths}
     return hashes
 
@@ -206,9 +206,9 @@ def is_stale(recipe: Recipe, kind: str, member: str, runs: Path, record: Mapping
     """
     if kind == "fusion":
         now = fusion_settings(recipe, member, runs)
-        for one in recipe.fusion[member].members:
-            under = read_run(run_folder(runs, recipe.name, one))
-            if under is not None and is_stale(recipe, "model", one, runs, under):
+        for run in recipe.fusion[member].members:
+            under = read_run(run_folder(runs, recipe.name, run))
+            if under is not None and is_stale(recipe, "model", run, runs, under):
                 return True
     else:
         now = head_settings(recipe, *split_member(member))

@@ -24,8 +24,6 @@ KEY = ["corpus", "utterance", "partition", "fold", "speaker"]
 
 _TEXT = {*KEY, "true", "pred"}
 
-# -- predictions -----------------------------------------------------------------------------
-
 
 def write_predictions(path: str | Path, rows: pd.DataFrame) -> None:
     """Write predictions whole or not at all.

@@ -68,9 +68,6 @@ def chosen_text(chosen: Mapping[str, int]) -> str:
     return text + (f"; over all rows layer {chosen[ALL]}" if ALL in chosen else "")
 
 
-# -- run.json and freshness ------------------------------------------------------------------
-
-
 def write_run(folder: str | Path, record: Mapping[str, Any]) -> None:
     """Write `run.json`, which finishes a run.
 

@@ -200,8 +200,8 @@ def first_difference(first: pd.DataFrame, again: pd.DataFrame) -> str:
     Examples
     --------
     >>> rows = {name: ["a", "b"] for name in ROWS}
-    >>> one, two = (pd.DataFrame({**rows, "x_pred": [0.5, last]}) for last in (1.0, 1.5))
-    >>> first_difference(one, two)
+    >>> then, now = (pd.DataFrame({**rows, "x_pred": [0.5, last]}) for last in (1.0, 1.5))
+    >>> first_difference(then, now)
     'b/b, partition b, fold b: x_pred 1.0 then, 1.5 now (1 of 2 rows differ)'
     """
     if list(first.columns) != list(again.columns):

@@ -171,9 +171,6 @@ def _systems(scored: Sequence[Scored]) -> tuple[list[tuple[str, Scored]], dict[s
     return [named for named in found if named[0] in dict(first)], left_out
 
 
-# -- rows ------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Rows:
     """The shared rows of a partition.
@@ -256,9 +253,6 @@ def _predictions(rows: Rows, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
     scored = ~np.isnan(truth).all(axis=0)
     values = [values_of(predicted, rows.names)[1] for predicted in rows.predictions.values()]
     return truth[:, scored], np.stack(values)[:, :, scored]
-
-
-# -- one partition ---------------------------------------------------------------------------
 
 
 def _compare(rows: Rows, recipe: Recipe) -> PartitionStatistics:
@@ -410,9 +404,6 @@ def _mcnemar(
         )
         for i, j in pairs
     )
-
-
-# -- complementarity -------------------------------------------------------------------------
 
 
 def _complementarity(rows: Rows, recipe: Recipe) -> Complementarity | None:

@@ -50,7 +50,7 @@ def score_protocols(recipe: Recipe, folders: Folders, *, force: bool = False) ->
     scored = by_protocol(
         recipe.beside(),
         folders.runs,
-        lambda one: score_all(one, folders, force=force),
+        lambda protocol: score_all(protocol, folders, force=force),
     )
     if not scored:
         return Protocols({}, {})
@@ -60,11 +60,11 @@ def score_protocols(recipe: Recipe, folders: Folders, *, force: bool = False) ->
         lambda: ProtocolGaps(
             {
                 name: {
-                    one.member: _gap_to_main(one, recipe, recipe.also[name], folders.runs)
-                    for one in members
-                    if read_run(run_folder(folders.runs, recipe.name, one.member)) is not None
+                    run.member: _gap_to_main(run, recipe, recipe.also[name], folders.runs)
+                    for run in runs
+                    if read_run(run_folder(folders.runs, recipe.name, run.member)) is not None
                 }
-                for name, members in scored.items()
+                for name, runs in scored.items()
             }
         ),
         force=force,
@@ -72,12 +72,12 @@ def score_protocols(recipe: Recipe, folders: Folders, *, force: bool = False) ->
     return Protocols(scored, found.gaps)
 
 
-def _gap_to_main(one: Scored, recipe: Recipe, split: SplitSpec, runs_folder: Path) -> Gap:
+def _gap_to_main(run: Scored, recipe: Recipe, split: SplitSpec, runs_folder: Path) -> Gap:
     """The difference of a run of another protocol to that of the main one."""
     if "speaker-sentence-grid" in (recipe.split.outer, split.outer):
         return no_gap("fitted on fewer rows: compare within its grid")
-    main = run_folder(runs_folder, recipe.name, one.member)
-    pair = [read_predictions(at / PREDICTIONS) for at in (one.folder, main)]
+    main = run_folder(runs_folder, recipe.name, run.member)
+    pair = [read_predictions(at / PREDICTIONS) for at in (run.folder, main)]
     first, second = (rows[rows["partition"] == "test"] for rows in pair)
     return paired_gap(first, second, recipe)
 
@@ -85,7 +85,7 @@ def _gap_to_main(one: Scored, recipe: Recipe, split: SplitSpec, runs_folder: Pat
 def read_protocols(recipe: Recipe, runs_folder: Path) -> Protocols:
     """As `score_protocols`, but computing nothing: what is missing or outdated is a RunError."""
     scored = by_protocol(
-        recipe.beside(), runs_folder, lambda one: read_all(one, Folders(runs=runs_folder))
+        recipe.beside(), runs_folder, lambda protocol: read_all(protocol, Folders(runs=runs_folder))
     )
     if not scored:
         return Protocols({}, {})
@@ -98,21 +98,21 @@ def by_protocol(
 ) -> dict[K, list[Scored]]:
     """The finished runs of each protocol that has any, as `scored` gives them."""
     found = {}
-    for name, one in protocols.items():
-        folders = run_folders(one, runs_folder)
+    for name, protocol in protocols.items():
+        folders = run_folders(protocol, runs_folder)
         if any(read_run(folder) is not None for _, _, folder in folders):
-            found[name] = scored(one)
+            found[name] = scored(protocol)
     return found
 
 
 def _gap_inputs(recipe: Recipe, runs_folder: Path) -> dict[str, Any]:
     """What the comparison of protocols depends on."""
     predictions: dict[str, str | None] = {}
-    for one in (recipe, *recipe.beside().values()):
-        for kind, member, folder in run_folders(one, runs_folder):
+    for protocol in (recipe, *recipe.beside().values()):
+        for kind, member, folder in run_folders(protocol, runs_folder):
             path = folder / PREDICTIONS
             if kind == "model" and read_run(folder) is not None:
-                predictions[f"{one.name}/{member}"] = file_hash(path)
+                predictions[f"{protocol.name}/{member}"] = file_hash(path)
     return {
         "numerics": SCORES_NUMERICS,
         "evaluate": recipe.evaluate.model_dump(mode="json"),

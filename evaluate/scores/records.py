@@ -138,9 +138,6 @@ def _marked(value: Any, marks: tuple[str, ...]) -> Any:
     return dataclasses.replace(value, **changed)
 
 
-# -- the scores of a run ---------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class ClassScore(Record):
     """How a class is recognised; `support` counts its rows."""
@@ -387,9 +384,6 @@ class ProtocolGaps(Record):
     gaps: dict[str, dict[str, Gap]]
 
 
-# -- runs against one another ----------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class PermutationTest(Record):
     """The test of a partition.
@@ -595,9 +589,6 @@ class Statistics(Record):
     partitions: dict[str, PartitionStatistics]
 
 
-# -- other seeds -----------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class SeedScores(Record):
     """The scores of a system over seeds."""
@@ -679,9 +670,6 @@ class Seeds(Record):
     seeds: tuple[Count, ...]
     left_out: dict[str, str]
     partitions: dict[str, PartitionSeeds]
-
-
-# -- subsets, and the systems that they are chosen from --------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -322,14 +322,14 @@ def score_all(recipe: Recipe, folders: Folders, *, force: bool = False) -> list[
     return _finished(
         recipe,
         folders.runs,
-        lambda one: score_run(one, recipe, stores=folders.stores, force=force),
+        lambda folder: score_run(folder, recipe, stores=folders.stores, force=force),
     )
 
 
 def read_all(recipe: Recipe, folders: Folders) -> list[Scored]:
     """As `score_all`, but computing nothing: a run without up-to-date scores is a RunError."""
     return _finished(
-        recipe, folders.runs, lambda one: read_scores(one, recipe, stores=folders.stores)
+        recipe, folders.runs, lambda folder: read_scores(folder, recipe, stores=folders.stores)
     )
 
 
@@ -347,15 +347,6 @@ def _finished(
             f"{runs_folder / recipe.name}: no finished run; run make train RECIPE={recipe.path}"
         )
     return result
-
-
-# -- one partition ---------------------------------------------------------------------------
-
-
-# -- pairs -----------------------------------------------------------------------------------
-
-
-# -- in words -------------------------------------------------------------------------------
 
 
 def optimism(partition: str, scored: Sequence[Scored]) -> str:

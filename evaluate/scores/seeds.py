@@ -74,7 +74,7 @@ def make_seeds(recipe: Recipe, folders: Folders, *, force: bool = False) -> Seed
 
     None where fewer than two seeds have finished runs.
     """
-    found = _repeats(recipe, folders.runs, lambda one: score_all(one, folders, force=force))
+    found = _repeats(recipe, folders.runs, lambda repeat: score_all(repeat, folders, force=force))
     if found is None:
         return None
     path = seeds_path(folders.runs, recipe.name)
@@ -109,7 +109,9 @@ def read_seeds(recipe: Recipe, runs_folder: Path) -> Seeds | None:
     RunError
         Where the file is missing, or older than a run's predictions or the recipe's `[evaluate]`.
     """
-    found = _repeats(recipe, runs_folder, lambda one: read_all(one, Folders(runs=runs_folder)))
+    found = _repeats(
+        recipe, runs_folder, lambda repeat: read_all(repeat, Folders(runs=runs_folder))
+    )
     if found is None:
         return None
     return FILE.current(seeds_path(runs_folder, recipe.name), _inputs(recipe, found), recipe)
@@ -190,9 +192,6 @@ def _spread(values: Mapping[int, float | None]) -> SeedScores:
     array = np.array(list(values.values()), dtype=np.float64)
     statistics = (array.mean(), array.std(ddof=1), array.min(), array.max())
     return SeedScores(dict(values), *map(number_or_none, statistics))
-
-
-# -- pairs -----------------------------------------------------------------------------------
 
 
 def _rows(

@@ -354,9 +354,6 @@ def _best(found: Mapping[str, ComparedRun]) -> ComparedRun | None:
     return found[max(known, key=known.__getitem__)] if known else None
 
 
-# -- rows ------------------------------------------------------------------------------------
-
-
 def _rows(a: ComparedRun, b: ComparedRun, recipe: Recipe) -> list[PairRow]:
     """The rows of the table that a pair of runs gives."""
     optimistic = [run.name for run in (a, b) if run.record.get("optimistic")]
@@ -456,9 +453,6 @@ def cannot_tell(rows: Sequence[PairRow]) -> str:
     return f"so few speakers cannot show a difference: p is {least:.2g} at least"
 
 
-# -- classes, targets, groups ----------------------------------------------------------------
-
-
 def details(found: Comparison) -> tuple[list[DetailRow], list[str]]:
     """Scores of classes, targets and groups that both runs of a pair have.
 
@@ -512,9 +506,6 @@ def _parts(
             for name, group in groups.groups.items():
                 found[kind, name] = (group.metrics[metric], group.n)
     return found
-
-
-# -- settings --------------------------------------------------------------------------------
 
 
 def _differing(matched: Sequence[tuple[ComparedRun, ComparedRun]]) -> list[ChangedSetting]:
@@ -571,9 +562,6 @@ def differences(
 
 
 _NONE = object()
-
-
-# -- shown -----------------------------------------------------------------------------------
 
 
 def pair_name(a: str, b: str) -> str:

@@ -90,13 +90,13 @@ def score_sweeps(recipe: Recipe, folders: Folders, *, force: bool = False) -> li
     return _sweeps(
         recipe,
         folders.runs,
-        lambda one: score_run(one, recipe, stores=folders.stores, force=force),
+        lambda folder: score_run(folder, recipe, stores=folders.stores, force=force),
     )
 
 
 def read_sweeps(recipe: Recipe, runs_folder: Path) -> list[Sweep]:
     """As `score_sweeps`, but computing nothing: a run without up-to-date scores is a RunError."""
-    return _sweeps(recipe, runs_folder, lambda one: read_scores(one, recipe))
+    return _sweeps(recipe, runs_folder, lambda folder: read_scores(folder, recipe))
 
 
 def _sweeps(

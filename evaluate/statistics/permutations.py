@@ -48,9 +48,6 @@ _ROUNDING = 1e-12
 """Relative to the two scores: differences closer than this are equal."""
 
 
-# -- permutation test ------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Swaps:
     """Choices of the units whose predictions are swapped.
@@ -284,9 +281,6 @@ def _p_values(sums: Floats, scores: Any, swaps: Swaps) -> dict[str, Floats]:
     return result
 
 
-# -- accuracy --------------------------------------------------------------------------------
-
-
 def mcnemar_p(right: NDArray[np.bool_]) -> tuple[NDArray[np.int64], Floats]:
     """McNemar's exact test of the accuracies of every two systems.
 
@@ -314,9 +308,6 @@ def mcnemar_p(right: NDArray[np.bool_]) -> tuple[NDArray[np.int64], Floats]:
     values = right.astype(np.float64)
     only = np.rint(values @ (1 - values).T).astype(np.int64)
     return only, np.minimum(1, 2 * stats.binom.cdf(np.minimum(only, only.T), only + only.T, 0.5))
-
-
-# -- many comparisons ------------------------------------------------------------------------
 
 
 def holm(p: ArrayLike) -> Floats:

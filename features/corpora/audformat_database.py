@@ -57,7 +57,7 @@ Values = dict[Key, Any]
 
 
 def read_audformat(root: Path, options: Mapping[str, Any]) -> Reading:
-    """Read a database.
+    """Read a database by its header, `db.yaml`.
 
     Raises
     ------

@@ -68,7 +68,9 @@ class Corpus:
     published : bool
         Whether published figures may be shown beside a run.
     read : callable
-        (root, options of the recipe) -> `Reading`.
+        (root, options) -> `Reading`: the corpus's folder (Path) and the recipe's options for it
+        (name -> value, of `options`) give a row an utterance and what was odd. A reader raises
+        CorpusError where there is nothing to read, and where its docstring says.
     options : tuple of str
         The options that `read` takes.
     speakers : tuple of str

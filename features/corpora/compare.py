@@ -48,19 +48,7 @@ ABOUT_SPEAKERS = ("speaker", "gender", "language")
 
 
 def read_compare(root: Path, options: Mapping[str, Any]) -> Reading:
-    """Read a corpus in the ComParE layout with the nine emotion shares; it takes no option.
-
-    Parameters
-    ----------
-    root : Path
-        The corpus's folder.
-    options : mapping
-        None is known.
-
-    Returns
-    -------
-    Reading
-        A row an utterance, and what was odd.
+    """Read a corpus in the ComParE layout with the nine emotion shares.
 
     Raises
     ------

@@ -59,19 +59,7 @@ BAD_MP3 = ("1076_MTI_NEU_XX", "1064_TIE_SAD_XX", "1064_IEO_DIS_MD")
 
 
 def read_crema_d(root: Path, options: Mapping[str, Any]) -> Reading:
-    """Read CREMA-D from the names of its files, the votes and the actors' table; no option.
-
-    Parameters
-    ----------
-    root : Path
-        The corpus's folder.
-    options : mapping
-        None is known.
-
-    Returns
-    -------
-    Reading
-        A row an utterance, and what was odd.
+    """Read CREMA-D from the names of its files, the votes and the actors' table.
 
     Raises
     ------

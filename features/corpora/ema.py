@@ -35,25 +35,7 @@ NAME = re.compile(
 
 
 def read_ema(root: Path, options: Mapping[str, Any]) -> Reading:
-    """Read EMA from its file names.
-
-    Parameters
-    ----------
-    root : Path
-        The corpus's folder.
-    options : mapping
-        None is known.
-
-    Returns
-    -------
-    Reading
-        A row an utterance, and what was odd.
-
-    Raises
-    ------
-    CorpusError
-        If there is no audio.
-    """
+    """Read EMA from its file names."""
     form = "4emo_<speaker>_<emotion>_NN (as 4emo_ab_angry_01_001)"
     table, findings = match_names(root, EMA, NAME, form)
     table["speaker"], table["emotion"] = table["speaker"].str.lower(), table["emotion"].str.lower()

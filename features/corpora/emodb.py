@@ -49,18 +49,6 @@ TARGETS = ("recognised", "natural")
 def read_emodb(root: Path, options: Mapping[str, Any]) -> Reading:
     """Read EmoDB from the names of its files and the listeners' scores.
 
-    Parameters
-    ----------
-    root : Path
-        The corpus's folder.
-    options : mapping
-        None is known.
-
-    Returns
-    -------
-    Reading
-        A row an utterance, and what was odd.
-
     Raises
     ------
     CorpusError

@@ -32,25 +32,7 @@ NAME = re.compile(
 
 
 def read_emovo(root: Path, options: Mapping[str, Any]) -> Reading:
-    """Read EMOVO from its file names.
-
-    Parameters
-    ----------
-    root : Path
-        The corpus's folder.
-    options : mapping
-        None is known.
-
-    Returns
-    -------
-    Reading
-        A row an utterance, and what was odd.
-
-    Raises
-    ------
-    CorpusError
-        If there is no audio.
-    """
+    """Read EMOVO from its file names."""
     table, findings = match_names(root, EMOVO, NAME, "<emotion>-<speaker>-<sentence>")
     columns = ["emotion", "speaker", "sentence"]
     table[columns] = table[columns].apply(lambda column: column.str.lower())

@@ -38,18 +38,6 @@ NAME = re.compile(
 def read_enterface(root: Path, options: Mapping[str, Any]) -> Reading:
     """Read eNTERFACE'05 from its folders, and from file names where there are no such folders.
 
-    Parameters
-    ----------
-    root : Path
-        The corpus's folder.
-    options : mapping
-        None is known.
-
-    Returns
-    -------
-    Reading
-        A row an utterance, and what was odd.
-
     Raises
     ------
     CorpusError

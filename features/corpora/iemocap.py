@@ -61,19 +61,9 @@ LINE = re.compile(
 
 
 def read_iemocap(root: Path, options: Mapping[str, Any]) -> Reading:
-    """Read IEMOCAP from its evaluation files; option `style`.
+    """Read IEMOCAP from its evaluation files.
 
-    Parameters
-    ----------
-    root : Path
-        The corpus's folder.
-    options : mapping
-        `style`, "improvised" or "scripted"; without it both are read.
-
-    Returns
-    -------
-    Reading
-        A row an utterance, and what was odd.
+    The option `style`, "improvised" or "scripted", reads that style alone.
 
     Raises
     ------

@@ -34,18 +34,6 @@ def read_jtes(root: Path, options: Mapping[str, Any]) -> Reading:
     as men, by their numbers: with 5, f01 to f10 and m01 to m10 are session 1. The corpus itself
     has none.
 
-    Parameters
-    ----------
-    root : Path
-        The corpus's folder.
-    options : mapping
-        `sessions`: how many to divide the speakers of each gender into.
-
-    Returns
-    -------
-    Reading
-        A row an utterance, and what was odd.
-
     Raises
     ------
     CorpusError

@@ -35,17 +35,7 @@ N_FAULTS = 10
 def read_manifest(root: Path, options: Mapping[str, Any]) -> Reading:
     """Read a manifest.
 
-    Parameters
-    ----------
-    root : Path
-        The corpus's folder.
-    options : mapping
-        `file` (manifest.csv), `labels` and `targets`: columns, or column -> classes.
-
-    Returns
-    -------
-    Reading
-        A row an utterance, and what was odd.
+    Options: `file` (manifest.csv), `labels` and `targets` (columns, or column -> classes).
 
     Raises
     ------

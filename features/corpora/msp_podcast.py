@@ -64,19 +64,9 @@ PODCAST = re.compile(r"MSP-PODCAST_(\d{4})_.*")
 
 
 def read_msp_podcast(root: Path, options: Mapping[str, Any]) -> Reading:
-    """Read MSP-Podcast from its consensus labels; option `test`.
+    """Read MSP-Podcast from its consensus labels.
 
-    Parameters
-    ----------
-    root : Path
-        The corpus's folder.
-    options : mapping
-        `test`: names of the test sets that become the partition `test`.
-
-    Returns
-    -------
-    Reading
-        A row an utterance, and what was odd.
+    The option `test` names the test sets that become the partition `test`.
 
     Raises
     ------

@@ -37,18 +37,6 @@ NAME = re.compile(
 def read_ravdess(root: Path, options: Mapping[str, Any]) -> Reading:
     """Read RAVDESS from its file names; songs and what belongs to videos are left out.
 
-    Parameters
-    ----------
-    root : Path
-        The corpus's folder.
-    options : mapping
-        None is known.
-
-    Returns
-    -------
-    Reading
-        A row an utterance, and what was odd.
-
     Raises
     ------
     CorpusError

@@ -31,25 +31,7 @@ NAME = re.compile(
 
 
 def read_savee(root: Path, options: Mapping[str, Any]) -> Reading:
-    """Read SAVEE from the names of its files and of the speakers' folders.
-
-    Parameters
-    ----------
-    root : Path
-        The corpus's folder.
-    options : mapping
-        None is known.
-
-    Returns
-    -------
-    Reading
-        A row an utterance, and what was odd.
-
-    Raises
-    ------
-    CorpusError
-        If there is no audio.
-    """
+    """Read SAVEE from the names of its files and of the speakers' folders."""
     table, findings = match_names(root, SAVEE, NAME, "<speaker>/<emotion letters><two digits>")
     table["speaker"] = table["speaker"].str.upper()
     table["sentence"] = (table["emotion"] + table["number"]).str.lower()

@@ -29,25 +29,7 @@ NAME = re.compile(
 
 
 def read_tess(root: Path, options: Mapping[str, Any]) -> Reading:
-    """Read TESS from its file names.
-
-    Parameters
-    ----------
-    root : Path
-        The corpus's folder.
-    options : mapping
-        None is known.
-
-    Returns
-    -------
-    Reading
-        A row an utterance, and what was odd.
-
-    Raises
-    ------
-    CorpusError
-        If there is no audio.
-    """
+    """Read TESS from its file names."""
     table, findings = match_names(root, TESS, NAME, "<OAF|YAF>_<word>_<emotion>")
     table["speaker"] = table["speaker"].str.upper().replace("OA", "OAF")
     table["sentence"] = table["word"].str.lower()

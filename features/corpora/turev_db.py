@@ -24,25 +24,7 @@ NAME = re.compile(r"(?P<speaker>\d+)_(?P<tag>[^_]+)_(?P<word>.+)")
 
 
 def read_turev_db(root: Path, options: Mapping[str, Any]) -> Reading:
-    """Read TurEV-DB from its folders and file names.
-
-    Parameters
-    ----------
-    root : Path
-        The corpus's folder.
-    options : mapping
-        None is known.
-
-    Returns
-    -------
-    Reading
-        A row an utterance, and what was odd.
-
-    Raises
-    ------
-    CorpusError
-        If there is no audio.
-    """
+    """Read TurEV-DB from its folders and file names."""
     folder = root / FOLDER if (root / FOLDER).is_dir() else root
     paths, passed = find_audio(root, folder)
     if not paths:

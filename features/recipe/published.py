@@ -294,9 +294,6 @@ def asks_for_spread(tables: Sequence[PublishedTable]) -> bool:
     return any(place.statistic for table in tables for _, _, place in table.places())
 
 
-# -- settings --------------------------------------------------------------------------------
-
-
 def setting(values: Any, key: str) -> Any:
     """A setting of a recipe by its dotted key.
 

@@ -244,9 +244,6 @@ def _line(row: SubsetChoice, best: ChosenSubset, data: Data) -> str:
     return f"{text}, by {data.chosen_on} {row.honest.value:.3f}"
 
 
-# -- the rows --------------------------------------------------------------------------------
-
-
 def read_data(recipe: Recipe, runs: Path) -> Data:
     """Read the members' predictions, and part them into what is scored and what is chosen on.
 
@@ -324,9 +321,6 @@ def problem_of(rows: MemberRows, method: str, by: Sequence[str]) -> SubsetProble
 
 def _truths(rows: pd.DataFrame) -> Floats:
     return values_of(rows, predicted_targets(rows))[0]
-
-
-# -- the searches ----------------------------------------------------------------------------
 
 
 class SearchStates:
@@ -514,9 +508,6 @@ def _random(problem: SubsetProblem, method: str, spec: SubsetsSpec) -> Iterator[
                 number_or_none(known.mean()) if len(known) else None,
                 dict(zip(map(str, QUANTILES), map(number_or_none, quantiles), strict=True)),
             )
-
-
-# -- what the choices are worth --------------------------------------------------------------
 
 
 class Scorer:

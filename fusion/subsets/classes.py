@@ -28,8 +28,6 @@ MACRO_F1 = "macro_f1"
 F1_DIGITS = 12
 """To which macro F1 are compared: more than rounding moves, so that equal means equal."""
 
-# -- classes ---------------------------------------------------------------------------------
-
 
 class Classes(SubsetProblem):
     """Class scores of several models, combined by one method.

@@ -26,8 +26,6 @@ from fusion.subsets.search import NEAR, SubsetProblem, members_of
 
 Score = Callable[[Floats, Floats], float]
 
-# -- shares ----------------------------------------------------------------------------------
-
 
 class Shares(SubsetProblem):
     """Regression values of several models, combined by their mean; Spearman's rho and CCC.
