@@ -26,6 +26,7 @@ from features.recipe.evaluate import EvaluateSpec
 from features.recipe.extract import CorpusSpec, ExtractSpec, ModelSpec
 from features.recipe.fusion import FusionSpec, SubsetsSpec
 from features.recipe.head import HeadSpec
+from features.recipe.known.encoder_families import ENCODER_FAMILIES
 from features.recipe.known.fusion_methods import FUSION_METHODS
 from features.recipe.known.heads import HEADS
 from features.recipe.known.splits import INNER_SPLITS, OUTER_SPLITS
@@ -354,6 +355,7 @@ def test_every_recipe_stands_in_its_page() -> None:
     ("page", "keys"),
     [
         ("models", MODELS),
+        ("models", ENCODER_FAMILIES),
         ("corpora", CORPORA),
         ("fusion", FUSION_METHODS),
         ("protocols", (*OUTER_SPLITS, *INNER_SPLITS)),

@@ -11,8 +11,11 @@ from sklearn.base import is_classifier, is_regressor
 
 from evaluate.metrics import metrics
 from evaluate.metrics.calibration import KINDS
+from extract.encoders.families.table import FAMILIES
 from features.recipe.fusion import FusionSpec
 from features.recipe.head import HeadSpec
+from features.recipe.known.encoder_families import ENCODER_FAMILIES, computed_by
+from features.recipe.known.engines import ENGINES
 from features.recipe.known.fusion_methods import FUSION_METHODS, SUBSET_METHODS
 from features.recipe.known.heads import HEADS
 from features.recipe.known.metrics import METRICS, of_subsets, selections
@@ -160,6 +163,31 @@ def test_every_inner_split_divides(inner: str) -> None:
         for part in inside:
             assert not set(part.train) & set(part.test)
             assert not set(part.test) & set(fold.test)
+
+
+def test_every_family_is_implemented_for_its_engines() -> None:
+    assert tuple(FAMILIES) == computed_by("exact")
+    assert {"auto", *(e for family in ENCODER_FAMILIES.values() for e in family.engines)} == set(
+        ENGINES
+    )
+    for key, family in ENCODER_FAMILIES.items():
+        assert "reference" in family.engines
+        assert bool(family.module) == ("exact" in family.engines)
+        if family.module:
+            assert FAMILIES[key].name == key
+            assert type(FAMILIES[key]).__module__.endswith(f".{family.module}")
+
+
+def test_every_family_is_one_of_transformers() -> None:
+    auto = pytest.importorskip("transformers.models.auto.configuration_auto")
+    assert set(ENCODER_FAMILIES) <= set(auto.CONFIG_MAPPING)
+
+
+def test_families_by_reference_alone_are_those_that_are_tested_so() -> None:
+    pytest.importorskip("transformers")
+    from tests.extract.test_reference import FORMS
+
+    assert set(FORMS) == set(computed_by("reference")) - set(computed_by("exact"))
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

@@ -64,9 +64,6 @@ class Convolutional(Family):
     width = ConfigSetting("hidden_size", 768)
     depth = ConfigSetting("num_hidden_layers", 12)
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-
     def geometry(self, where: str, config: Values, settings: Values) -> Geometry:
         """Frames of the convolutions that config.json lists.
 
@@ -321,3 +318,7 @@ class ConvolutionalForward:
         """The norm behind the last block, where norms stand first."""
         normed: torch.Tensor = self._stack.layer_norm(states) if self._norm_first else states
         return normed
+
+
+FAMILY = Convolutional
+"""What `extract.encoders.families.table` finds here."""

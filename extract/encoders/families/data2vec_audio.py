@@ -13,9 +13,6 @@ from extract.encoders.sizes import Sizes
 class Data2VecAudio(Convolutional):
     """The family; its blocks have their norms behind, whatever its config.json asks for."""
 
-    def __init__(self) -> None:
-        super().__init__("data2vec-audio")
-
     def more_key(self, config: Values) -> dict[str, Any]:
         """`norms`, where config.json asks for what transformers' model does not have.
 
@@ -35,3 +32,7 @@ class Data2VecAudio(Convolutional):
             positional_layers=config.get("num_conv_pos_embeddings", 5),
             group_norm=False,
         )
+
+
+FAMILY = Data2VecAudio
+"""What `extract.encoders.families.table` finds here."""

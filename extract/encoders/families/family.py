@@ -119,14 +119,22 @@ class Forward(Protocol):
 
 
 class Family(ABC):
-    """A family of speech models; see the module."""
+    """A family of speech models; see the module.
 
-    name: str
+    Parameters
+    ----------
+    name : str
+        transformers' `model_type`.
+    """
+
     preparation: Preparation
     width: ConfigSetting
     depth: ConfigSetting
     prefix: str = ""
     """Of the encoder's weights among those of the whole model."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
 
     def key_members(self, config: Values, settings: Values) -> dict[str, Any]:
         """What a store's key says of the family beside its name."""

@@ -1,22 +1,25 @@
-"""The families whose forward is exact here, by transformers' `model_type`."""
+"""The families whose forward is exact here, by transformers' `model_type`.
+
+`features.recipe.known.encoder_families` declares them, each with its module of this folder; a
+module has its class of families as `FAMILY`.
+"""
 
 from __future__ import annotations
 
-from extract.encoders.families.convolutional import Convolutional
-from extract.encoders.families.data2vec_audio import Data2VecAudio
-from extract.encoders.families.family import Family
-from extract.encoders.families.wavlm import WavLM
-from extract.encoders.families.whisper import Whisper
+from importlib import import_module
 
-_ALL: tuple[Family, ...] = (
-    Data2VecAudio(),
-    Convolutional("hubert"),
-    Convolutional("unispeech"),
-    Convolutional("unispeech-sat"),
-    Convolutional("wav2vec2"),
-    WavLM(),
-    Whisper(),
-)
-FAMILIES: dict[str, Family] = {family.name: family for family in _ALL}
-PREPARATIONS = {family.preparation.name: family.preparation for family in _ALL}
+from extract.encoders.families.family import Family
+from features.recipe.known.encoder_families import ENCODER_FAMILIES, computed_by
+from features.recipe.known.engines import EXACT
+
+
+def _made(key: str) -> Family:
+    """A family of the class that its record's module has."""
+    module = import_module(f"{__package__}.{ENCODER_FAMILIES[key].module}")
+    kind: type[Family] = module.FAMILY
+    return kind(key)
+
+
+FAMILIES: dict[str, Family] = {key: _made(key) for key in computed_by(EXACT)}
+PREPARATIONS = {family.preparation.name: family.preparation for family in FAMILIES.values()}
 """The classes that prepare their input, by name."""

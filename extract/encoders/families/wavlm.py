@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 class WavLM(Convolutional):
     """The family; the bias is computed by the first block's attention, the gates by each."""
 
-    def __init__(self) -> None:
-        super().__init__("wavlm")
-
     def sizes(self, config: Values, hidden_size: int, n_layers: int) -> Sizes:
         """Those of wav2vec 2.0; each block holds a bias a pair of frames."""
         return replace(super().sizes(config, hidden_size, n_layers), position_bias=True)
@@ -47,3 +44,7 @@ class WavLMForward(ConvolutionalForward):
     def position_biases(self, layout: Packing) -> list[torch.Tensor]:
         """One a run, shape (n_heads, n_frames, n_frames)."""
         return [self._relative.compute_bias(run.n_frames, run.n_frames) for run in layout.runs]
+
+
+FAMILY = WavLM
+"""What `extract.encoders.families.table` finds here."""

@@ -94,7 +94,6 @@ SPECTRUM = Preparation(
 class Whisper(Family):
     """The family."""
 
-    name = "whisper"
     preparation = SPECTRUM
     width = ConfigSetting("d_model", 384)
     depth = ConfigSetting("encoder_layers", 4)
@@ -280,3 +279,7 @@ class WhisperForward:
         """The norm behind the last block."""
         normed: torch.Tensor = self._stack.layer_norm(states)
         return normed
+
+
+FAMILY = Whisper
+"""What `extract.encoders.families.table` finds here."""

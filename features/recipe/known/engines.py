@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-ENGINES = ("auto", "exact", "reference")
+EXACT, REFERENCE = "exact", "reference"
+ENGINES = ("auto", EXACT, REFERENCE)
 """`exact`: files packed together, of known families; `reference`: transformers' own forward, file
 by file; `auto`: the first where it knows the family, else the second."""
