@@ -33,6 +33,7 @@ from features.corpora import get_corpus, origin
 from features.recipe.extract import model_parts
 from features.recipe.load import load_recipe
 from features.recipe.model import Recipe
+from features.stores.frames import FrameStore
 from features.stores.key import parts_path, store_path
 from features.stores.read import Store
 from features.utterances import Table, key_order, read_table, table_hash
@@ -171,10 +172,11 @@ def load_rows(recipe: Recipe, stores: Path) -> tuple[pd.DataFrame, NDArray[Any],
     selected = [select_rows(recipe, table, labels)[0] for table in tables.values()]
     rows = pd.concat(selected, ignore_index=True)
     rows = rows.iloc[key_order(rows)].reset_index(drop=True)
-    return rows, _truth(recipe, rows), labels
+    return rows, truth_of(recipe, rows), labels
 
 
-def _truth(recipe: Recipe, rows: pd.DataFrame) -> NDArray[Any]:
+def truth_of(recipe: Recipe, rows: pd.DataFrame) -> NDArray[Any]:
+    """The truths of rows: a column a target, or labels."""
     if recipe.target is None:
         return rows[list(recipe.targets)].to_numpy(dtype=np.float64)
     return rows[recipe.target].to_numpy(dtype=object)
@@ -282,7 +284,7 @@ def load_features(
     blocks, found = [], np.ones(len(table), dtype=bool)
     for part in model_parts(model):
         path = store_path(stores, corpus, part)
-        _refuse_unfinished(path, corpus, part)
+        refuse_unfinished(path, corpus, part)
         with Store(path) as store:
             block, there = _rows(store, store.columns_of(layer), statistics, table)
         blocks.append((block, there))
@@ -381,7 +383,7 @@ def _load_single(
 ) -> Matrix:
     """The matrix of one model: the blocks of all corpora, below one another, sorted by key."""
     blocks: dict[str, _Block] = {}
-    notes, findings = _differing_lists(recipe, tables), []
+    notes, findings = differing_lists(recipe, tables), []
     n_lacking = 0
     for corpus, table in tables.items():
         rows, dropped = select_rows(recipe, table, labels)
@@ -389,12 +391,12 @@ def _load_single(
         if dropped:
             notes.append(f"{corpus}: {dropped}")
         path = store_path(stores, corpus, model)
-        _refuse_unfinished(path, corpus, model)
+        refuse_unfinished(path, corpus, model)
         block = _read_block(path, table, rows, layer, recipe.head.statistics)
         notes += block.notes
         n_lacking += len(block.lacking)
         if block.lacking:
-            notes.append(_lacking_note(path, block.lacking, len(rows), n_lacking, allow_failures))
+            notes.append(lacking_note(path, block.lacking, len(rows), n_lacking, allow_failures))
         blocks[corpus] = block
     _refuse_other_columns(model, blocks)
     rows = pd.concat([block.rows for block in blocks.values()], ignore_index=True)
@@ -406,7 +408,7 @@ def _load_single(
     *_, last = blocks.values()
     identity = {corpus: block.identity for corpus, block in blocks.items()}
     return Matrix(
-        X, _truth(recipe, rows), _speaker_groups(rows), rows, labels, identity, last.title,
+        X, truth_of(recipe, rows), speaker_groups(rows), rows, labels, identity, last.title,
         last.layers, findings, notes, n_lacking,
     )  # fmt: skip
 
@@ -435,7 +437,7 @@ def _read_block(
     )
 
 
-def _lacking_note(
+def lacking_note(
     path: Path, lacking: Sequence[str], n_rows: int, n_lacking: int, allow_failures: int
 ) -> str:
     """Say what a store lacks, or raise a StoreError where all stores together lack too much."""
@@ -454,7 +456,7 @@ def _stacked(blocks: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     return np.concatenate(blocks) if len(blocks) > 1 else blocks[0]
 
 
-def _speaker_groups(rows: pd.DataFrame) -> NDArray[np.object_]:
+def speaker_groups(rows: pd.DataFrame) -> NDArray[np.object_]:
     """`corpus/speaker` of each row, empty where it is unknown."""
     speakers = rows["speaker"].to_numpy(object)
     groups = np.where(speakers == "", "", rows["corpus"].to_numpy(object) + "/" + speakers)
@@ -560,7 +562,7 @@ def class_list(recipe: Recipe, tables: dict[str, Table]) -> tuple[str, ...]:
     return tuple(united)
 
 
-def _differing_lists(recipe: Recipe, tables: dict[str, Table]) -> list[str]:
+def differing_lists(recipe: Recipe, tables: dict[str, Table]) -> list[str]:
     """Say where corpora that are pooled name their classes differently."""
     if recipe.target is None or recipe.labels:
         return []
@@ -625,7 +627,8 @@ def select_rows(recipe: Recipe, table: Table, labels: tuple[str, ...]) -> tuple[
     return rows[~other].reset_index(drop=True), dropped if other.any() else ""
 
 
-def _refuse_unfinished(path: Path, corpus: str, model: str) -> None:
+def refuse_unfinished(path: Path, corpus: str, model: str) -> None:
+    """Refuse a store whose extraction is under way; StoreError says how it goes on."""
     parts = parts_path(path)
     if parts.is_dir() and any(parts.glob("plan*.json")):
         raise StoreError(
@@ -638,6 +641,38 @@ def _rows(
     store: Store, layers: list[int | str], statistics: list[str] | None, table: pd.DataFrame
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """The store's rows in the order of the table, and which of the table's rows it has."""
+    rows, found = stored_rows(store, table)
+    parts = [
+        store.read(layer, statistic, check=True)[rows]
+        for layer in layers
+        for statistic in statistics or store.default
+    ]
+    return np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0], found
+
+
+def stored_rows(
+    store: Store | FrameStore, table: pd.DataFrame
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Where a store has the rows of a table.
+
+    Parameters
+    ----------
+    store : Store or FrameStore
+    table : DataFrame
+        Columns utterance and audio_hash; an empty hash says nothing.
+
+    Returns
+    -------
+    rows : int64, shape (n_found,)
+        Row numbers of the store, in the order of the table.
+    found : bool, shape (n_table,)
+        Which of the table's rows it has.
+
+    Raises
+    ------
+    StoreError
+        The audio of a row is another than it was.
+    """
     position = pd.Series(np.arange(len(store.index)), index=store.index["utterance"])
     at = position.reindex(table["utterance"]).to_numpy()
     found = ~np.isnan(at)
@@ -652,12 +687,7 @@ def _rows(
             f"{store.path}: the audio of {counted(stale.sum(), 'utterance')} has changed since "
             f"({named}); {again} again"
         )
-    parts = [
-        store.read(layer, statistic, check=True)[rows]
-        for layer in layers
-        for statistic in statistics or store.default
-    ]
-    return np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0], found
+    return rows, found
 
 
 def _refuse_other_columns(model: str, blocks: dict[str, _Block]) -> None:

@@ -13,15 +13,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from features.common.errors import StoreError
 from features.stores import hdf5
-from features.stores.guard import BLOCK, index_bytes, key_bytes
-from features.stores.key import FORMAT_VERSION, NOT_KEY, anew
+from features.stores.guard import BLOCK, FRAME_BLOCK, index_bytes, key_bytes
+from features.stores.key import FORMAT_VERSION, FRAMES_VERSION, NOT_KEY, anew, frames_anew
 
 MAX_BRACKETS = 10_000
 """In the JSON of an attribute: an empty list takes thirty times its text."""
+
+POOLED_FORMAT, FRAMES_FORMAT = "serfuse", "serfuse-frames"
+"""What the root's attribute `format` says of the two kinds of files."""
+FRAME_DTYPES = {"float16": "<f2", "float32": "<f4"}
+"""What the key's `dtype` says, and the type of the array."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +90,7 @@ def read_contents(path: Path, file: hdf5.File) -> Contents:
     """
     attributes = {name: _decode(value) for name, value in file.attributes().items()}
     _refuse_other_format(path, attributes)
-    key = {name: value for name, value in attributes.items() if name not in NOT_KEY}
-    json.dumps(key, sort_keys=True)  # a name or a value of another type raises here
-    if not isinstance(key["model"], str):
-        raise ValueError(f"attribute model is {key['model']!r}")
+    key = _key(attributes)
     statistics = tuple(_texts("statistics", key["statistics"]))
     default = _texts("statistics_default", attributes["statistics_default"])
     if not set(default) <= set(statistics):
@@ -97,24 +101,130 @@ def read_contents(path: Path, file: hdf5.File) -> Contents:
         for name, array in arrays.items()
         if name.startswith("names/")
     }
-    failed: list[list[str]] = []
-    if "failed" in arrays:
-        failed = [_texts("/failed", _loads(line), 3) for line in file.texts(arrays["failed"])]
+    failed = _failed(file, arrays)
     layers, index = _layers(file, arrays, key), _index(file, arrays)
     found = Contents(key, statistics, default, layers, index, names, failed, arrays)
     _check_sums(path, file, found, attributes)
     return found
 
 
-def _refuse_other_format(path: Path, attributes: Mapping[str, Any]) -> None:
-    version = attributes.get("format_version")
-    if attributes.get("format") != "serfuse" or version is None:
-        raise StoreError(f"{path}: is no store (no attribute format = 'serfuse')")
-    if version != FORMAT_VERSION:
+@dataclass(frozen=True)
+class FrameContents:
+    """All of a file of frames but the frames.
+
+    Attributes
+    ----------
+    key, layers, index, failed, arrays
+        As of `Contents`.
+    offsets : int64, shape (n_utterances + 1,)
+        Where the frames of each utterance begin, and where the last one's end.
+    """
+
+    key: dict[str, Any]
+    layers: list[int]
+    index: pd.DataFrame
+    offsets: NDArray[np.int64]
+    failed: list[list[str]]
+    arrays: dict[str, hdf5.Array]
+
+
+def read_frame_contents(path: Path, file: hdf5.File) -> FrameContents:
+    """Read and check what an open file of frames says of itself.
+
+    Parameters
+    ----------
+    path : Path
+        For errors.
+    file : hdf5.File
+        Stays open.
+
+    Returns
+    -------
+    FrameContents
+
+    Raises
+    ------
+    StoreError
+        It holds no frames, is of another format version, or its checksums do not fit.
+    hdf5.LayoutError
+        An array has a layout that such files do not have.
+    Exception
+        One of `guard.DAMAGE`: the bytes are damaged.
+    """
+    attributes = {name: _decode(value) for name, value in file.attributes().items()}
+    _refuse_other_format(path, attributes, FRAMES_FORMAT, FRAMES_VERSION)
+    key = _key(attributes)
+    if key.get("kind") != "frames" or key.get("dtype") not in FRAME_DTYPES:
+        raise ValueError(f"attribute kind is {key.get('kind')!r}, dtype {key.get('dtype')!r}")
+    arrays = _frame_arrays(file, FRAME_DTYPES[key["dtype"]])
+    layers, index = _layers(file, arrays, key), _index(file, arrays)
+    offsets = np.asarray(file.numbers(arrays["offsets"]), dtype=np.int64)
+    n_frames = arrays["frames"].shape[1]
+    if offsets[0] != 0 or offsets[-1] != n_frames or (np.diff(offsets) < 1).any():
+        raise ValueError("/offsets does not rise from 0 to the number of frames")
+    found = FrameContents(key, layers, index, offsets, _failed(file, arrays), arrays)
+    _check_sums(path, file, found, attributes)
+    return found
+
+
+def _frame_arrays(file: hdf5.File, kind: str) -> dict[str, hdf5.Array]:
+    """All arrays by their names; their shapes and types fit each other and the file's bytes."""
+    n_layers, n_frames, width = _array(file, "frames", (None, None, None), kind).shape
+    (n_offsets,) = _array(file, "offsets", (None,), "<i8").shape
+    n = n_offsets - 1
+    if n < 0 or not width:
+        raise ValueError(f"/offsets has {n_offsets} numbers, /frames {width} columns")
+    wanted: dict[str, tuple[tuple[int | None, ...], str]] = {
+        "frames": ((n_layers, n_frames, width), kind),
+        "offsets": ((n_offsets,), "<i8"),
+        "layers": ((n_layers,), "<i8"),
+        "utterance": ((n,), "text"),
+        "audio_hash": ((n, 16), "|u1"),
+        "size": ((n,), "<i8"),
+        "mtime_ns": ((n,), "<i8"),
+        "crc/frames": ((n_layers, -(-n_frames // FRAME_BLOCK)), "<u4"),
+        "crc/index": ((), "<u4"),
+        "crc/key": ((), "<u4"),
+        "crc/offsets": ((), "<u4"),
+    }
+    if "failed" in file.members():
+        wanted["failed"] = (None,), "text"
+    return {name: _array(file, name, shape, kind) for name, (shape, kind) in wanted.items()}
+
+
+def _refuse_other_format(
+    path: Path,
+    attributes: Mapping[str, Any],
+    wanted: str = POOLED_FORMAT,
+    newest: int = FORMAT_VERSION,
+) -> None:
+    form, version = attributes.get("format"), attributes.get("format_version")
+    if form == FRAMES_FORMAT != wanted:
+        raise StoreError(f"{path}: holds frames (format = {form!r}), no pooled features")
+    if form == POOLED_FORMAT != wanted:
+        raise StoreError(f"{path}: holds pooled features (format = {form!r}), no frames")
+    if form != wanted or version is None:
+        raise StoreError(f"{path}: is no store (no attribute format = {wanted!r})")
+    if version != newest:
         raise StoreError(
-            f"{path}: format version {version}, this program reads {FORMAT_VERSION}; "
+            f"{path}: format version {version}, this program reads {newest}; "
             f"use a newer program, or extract again"
         )
+
+
+def _key(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """What of the attributes changes a number."""
+    key = {name: value for name, value in attributes.items() if name not in NOT_KEY}
+    json.dumps(key, sort_keys=True)  # a name or a value of another type raises here
+    if not isinstance(key["model"], str):
+        raise ValueError(f"attribute model is {key['model']!r}")
+    return key
+
+
+def _failed(file: hdf5.File, arrays: Mapping[str, hdf5.Array]) -> list[list[str]]:
+    if "failed" not in arrays:
+        return []
+    return [_texts("/failed", _loads(line), 3) for line in file.texts(arrays["failed"])]
 
 
 def _layers(file: hdf5.File, arrays: Mapping[str, hdf5.Array], key: Mapping[str, Any]) -> list[int]:
@@ -141,21 +251,24 @@ def _index(file: hdf5.File, arrays: Mapping[str, hdf5.Array]) -> pd.DataFrame:
 
 
 def _check_sums(
-    path: Path, file: hdf5.File, found: Contents, attributes: Mapping[str, Any]
+    path: Path, file: hdf5.File, found: Contents | FrameContents, attributes: Mapping[str, Any]
 ) -> None:
     """Compare what was read with its checksums; a store of before there was one has none."""
+    names, way_out = ({}, frames_anew) if isinstance(found, FrameContents) else (found.names, anew)
     sealed = {
         "index": ("/utterance, /audio_hash, /size, /mtime_ns", index_bytes(found.index)),
         "key": (
             "the attributes, /layers, /names, /failed",
-            key_bytes(attributes, found.layers, found.names, found.failed),
+            key_bytes(attributes, found.layers, names, found.failed),
         ),
     }
+    if isinstance(found, FrameContents):
+        sealed["offsets"] = "/offsets", found.offsets.astype("<i8").tobytes()
     for name, (what, data) in sealed.items():
         if f"crc/{name}" not in found.arrays:
             continue
         if zlib.crc32(data) != int(file.numbers(found.arrays[f"crc/{name}"])[()]):
-            raise StoreError(f"{path}: damaged (checksum of {what}); {anew(path)}")
+            raise StoreError(f"{path}: damaged (checksum of {what}); {way_out(path)}")
 
 
 def _arrays(file: hdf5.File, statistics: Sequence[str]) -> dict[str, hdf5.Array]:

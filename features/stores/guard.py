@@ -16,6 +16,12 @@ from numpy.typing import NDArray
 BLOCK = 64
 """Utterances a checksum covers."""
 
+FRAME_BLOCK = 4096
+"""Frames a checksum covers."""
+
+FRAME_STEP_BYTES = 64_000_000
+"""Most frames that are in memory at a time when they are written or verified."""
+
 STEP_BYTES = 256_000_000
 """Most that is in memory at a time when a store is written or verified."""
 
@@ -84,6 +90,15 @@ def checksums(matrix: Float32) -> NDArray[np.uint32]:
     )
 
 
+def frame_checksums(frames: NDArray[Any]) -> NDArray[np.uint32]:
+    """CRC-32 of each block of 4,096 frames of one layer, little-endian, as they are stored."""
+    contiguous = np.ascontiguousarray(frames)
+    starts = range(0, len(contiguous), FRAME_BLOCK)
+    return np.array(
+        [zlib.crc32(contiguous[i : i + FRAME_BLOCK].data) for i in starts], dtype=np.uint32
+    )
+
+
 def index_bytes(index: pd.DataFrame) -> bytes:
     """The index as the bytes that its checksum is of."""
     rows = zip(*(index[name] for name in INDEX_COLUMNS), strict=True)
@@ -135,5 +150,14 @@ def not_finite(rows: Float32) -> NDArray[np.int64]:
 
 def steps(n: int, width: int) -> list[tuple[int, int]]:
     """Whole blocks of rows of at most `STEP_BYTES`, from (0, ...) to (..., n)."""
-    step = max(1, STEP_BYTES // (4 * width * BLOCK)) * BLOCK
+    return _steps(n, max(1, STEP_BYTES // (4 * width * BLOCK)) * BLOCK)
+
+
+def frame_steps(n: int, frame_bytes: int) -> list[tuple[int, int]]:
+    """Whole blocks of frames of at most `FRAME_STEP_BYTES`, from (0, ...) to (..., n)."""
+    block_bytes = frame_bytes * FRAME_BLOCK
+    return _steps(n, max(1, FRAME_STEP_BYTES // block_bytes) * FRAME_BLOCK)
+
+
+def _steps(n: int, step: int) -> list[tuple[int, int]]:
     return [(start, min(start + step, n)) for start in range(0, n, step)]

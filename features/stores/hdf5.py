@@ -49,6 +49,7 @@ _LATER = {0x2, 0x6, 0x15}
 _CLASSES = ("integer", "float", "time", "text", "bits", "opaque", "compound", "reference", "enum")
 _FILTER_NAMES = {1: "gzip", 2: "shuffle", 3: "fletcher32", 4: "szip", 32000: "lzf"}
 _FLOATS = {
+    2: (struct.pack("<HHBBBBI", 0, 16, 10, 5, 0, 10, 15), 15),
     4: (struct.pack("<HHBBBBI", 0, 32, 23, 8, 0, 23, 127), 31),
     8: (struct.pack("<HHBBBBI", 0, 64, 52, 11, 0, 52, 1023), 63),
 }

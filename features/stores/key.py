@@ -15,6 +15,12 @@ from features.common.files import open_regular
 
 FORMAT_VERSION = 1
 
+FRAMES_VERSION = 1
+"""Of the files that hold frames."""
+
+FRAMES = "frames"
+"""Folder of a corpus's frames, and their kind in their key."""
+
 NUMERICS = 2
 """Raised with every change that moves an extracted number; part of every key."""
 
@@ -25,6 +31,18 @@ NOT_KEY = ("format", "format_version", "statistics_default")
 def store_path(stores: Path, corpus: str, model: str) -> Path:
     """Path of the store of a corpus and model."""
     return stores / corpus / f"{model}.h5"
+
+
+def frames_path(stores: Path, corpus: str, model: str) -> Path:
+    """Path of the frames of a corpus and model."""
+    return stores / corpus / FRAMES / f"{model}.h5"
+
+
+def frames_beside(store: Path) -> Path:
+    """Path of the frames that belong to a store, or to a sealed part."""
+    if is_part(store):
+        return store.with_name(store.name.replace("part-", "frames-", 1))
+    return store.parent / FRAMES / store.name
 
 
 def parts_path(store: Path) -> Path:
@@ -113,6 +131,13 @@ def anew(path: Path) -> str:
         f"make extract MODEL={path.stem} FORCE=1 replaces it (one that was imported: import it "
         f"again with --force)"
     )
+
+
+def frames_anew(path: Path) -> str:
+    """What replaces a file of frames of which nothing can be used."""
+    if is_part(path):
+        return anew(path)
+    return f"delete it, and make extract MODEL={path.stem} makes it again"
 
 
 def is_imported(key: Mapping[str, Any]) -> bool:

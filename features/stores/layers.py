@@ -21,11 +21,14 @@ class LayerAxis:
         Layer index of each position.
     last : int or None
         The model's last layer, where the key says it.
+    setting : str
+        Of `[extract]`, that says which layers are stored.
     """
 
     path: Path
     stored: list[int]
     last: int | None
+    setting: str = "layers"
 
     def positions(self, layer: int | str) -> list[int]:
         """Positions of `"last"`, `"mean"` (1..L) or an index.
@@ -58,7 +61,7 @@ class LayerAxis:
             wanted = [int(layer)]
         lacking = [index for index in wanted if index not in self.stored]
         if lacking:
-            more = ", or extract with other [extract] layers"
+            more = f", or extract with other [extract] {self.setting}"
             if lacking[0] > last and self.last is not None:
                 more = f": {last} is the model's last"
             raise StoreError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,19 +13,24 @@ from typing import Any
 import h5py
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from features.common.errors import StoreError
 from features.common.files import Sink, replacing
 from features.stores import hdf5
+from features.stores.contents import FRAME_DTYPES, FRAMES_FORMAT, POOLED_FORMAT
 from features.stores.guard import (
     BLOCK,
+    FRAME_BLOCK,
     Float32,
     checksums,
+    frame_checksums,
+    frame_steps,
     index_bytes,
     key_bytes,
     steps,
 )
-from features.stores.key import FORMAT_VERSION
+from features.stores.key import FORMAT_VERSION, FRAMES_VERSION
 
 
 def write_store(
@@ -71,7 +77,7 @@ def write_store(
     """
     attributes: dict[str, Any] = {
         **key,
-        "format": "serfuse",
+        "format": POOLED_FORMAT,
         "format_version": FORMAT_VERSION,
         "statistics_default": list(default),
     }
@@ -99,6 +105,80 @@ def write_store(
         for statistic, width in columns.items():
             shape = len(layers), len(index), width
             _write_matrices(file, sink, statistic, shape, matrix)
+
+
+def write_frames(
+    path: Path,
+    key: Mapping[str, Any],
+    index: pd.DataFrame,
+    offsets: NDArray[np.int64],
+    layers: Sequence[int],
+    frames: Callable[[int, int, int], NDArray[Any]],
+    *,
+    width: int,
+    failed: Sequence[Sequence[str]] = (),
+) -> None:
+    """Write a file of frames (or a part of one) as `write_store` writes a store.
+
+    Parameters
+    ----------
+    path : Path
+    key : mapping
+        Complete; `dtype` says what is stored.
+    index : DataFrame
+        Columns utterance, audio_hash (hex), size (bytes), mtime_ns.
+    offsets : int64, shape (n_utterances + 1,)
+        From 0 to the number of all frames; every utterance has at least one.
+    layers : sequence of int
+        Layer index of each position of the first axis.
+    frames : callable
+        `frames(position, start, stop)` gives frames start..stop of a layer, counted over all
+        utterances: shape (stop - start, width), of the key's `dtype`. Called in order, for at most
+        `guard.FRAME_STEP_BYTES` at a time, or one block where that is more.
+    width : int
+        Hidden size.
+    failed : sequence of (utterance, audio_hash, reason)
+        For parts: what could not be computed.
+
+    Raises
+    ------
+    StoreError
+        As `write_store`.
+    """
+    attributes = {**key, "format": FRAMES_FORMAT, "format_version": FRAMES_VERSION}
+    lines = [json.dumps(list(row)) for row in failed]
+    encoded = {name: _encode(value) for name, value in attributes.items()}
+    whole = "".join(value for value in encoded.values() if isinstance(value, str))
+    _refuse_long(path, [whole, *index["utterance"], *lines])
+    offsets = np.asarray(offsets, dtype=np.int64)
+    kind = np.dtype(FRAME_DTYPES[key["dtype"]])
+    shape = len(layers), int(offsets[-1]), width
+    with (
+        replacing(path, StoreError, math.prod(shape) * kind.itemsize) as temporary,
+        Sink(temporary) as sink,
+        h5py.File(sink, "w", libver="earliest", locking=False) as file,
+    ):
+        for name, value in encoded.items():
+            file.attrs[name] = value
+        _write_index(file, index)
+        file["layers"] = np.asarray(layers, dtype=np.int64)
+        file["offsets"] = offsets
+        if failed:
+            file.create_dataset("failed", data=lines, dtype=_text())
+        file["crc/index"] = np.uint32(zlib.crc32(index_bytes(index)))
+        file["crc/key"] = np.uint32(zlib.crc32(key_bytes(attributes, layers, {}, failed)))
+        file["crc/offsets"] = np.uint32(zlib.crc32(offsets.astype("<i8").tobytes()))
+        data = file.create_dataset("frames", shape, dtype=kind)
+        crc = np.zeros((shape[0], -(-shape[1] // FRAME_BLOCK)), dtype=np.uint32)
+        for position in range(shape[0]):
+            for start, stop in frame_steps(shape[1], width * kind.itemsize):
+                values = np.asarray(frames(position, start, stop), dtype=kind)
+                data[position, start:stop] = values
+                sink.check()
+                crc[position, start // FRAME_BLOCK : -(-stop // FRAME_BLOCK)] = frame_checksums(
+                    values
+                )
+        file["crc/frames"] = crc
 
 
 def _refuse_long(path: Path, texts: Iterable[str]) -> None:

@@ -169,7 +169,7 @@ def virtual(file: h5py.File) -> None:
         (compact, "/mean is compact; FORMAT.md wants contiguous"),
         (rewritten("mean", dtype=">f4"), "/mean holds big-endian float32; FORMAT.md wants little-"),
         (rewritten("mean", dtype="<f8"), "/mean holds little-endian float64; FORMAT.md wants"),
-        (rewritten("mean", dtype="<f2"), "/mean holds float of 2 bytes; FORMAT.md wants"),
+        (rewritten("mean", dtype="<f2"), "/mean holds little-endian float16; FORMAT.md wants"),
         (rewritten("size", dtype="<i4"), "/size holds little-endian int32; FORMAT.md wants"),
         (fixed_texts, "/utterance holds fixed text; FORMAT.md wants texts"),
         (soft, "/mean is a link, which is not followed; FORMAT.md"),
