@@ -69,6 +69,11 @@ def read_predicted(recipe: Recipe, system: System, folders: Folders) -> Predicte
         The combination, or the run of a model.
     folders : Folders
 
+    Returns
+    -------
+    Predicted
+        The run's rows with the names of their files, and the targets of the table in its order.
+
     Raises
     ------
     RunError

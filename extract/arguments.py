@@ -39,7 +39,12 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parser() -> argparse.ArgumentParser:
-    """Make the command line."""
+    """Make the command line.
+
+    Returns
+    -------
+    ArgumentParser
+    """
     result = _Parser(
         prog="python -m extract",
         description="Write the features of speech models, all layers, to HDF5 stores. Asking again "

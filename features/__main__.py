@@ -42,13 +42,13 @@ def main(args: argparse.Namespace) -> int:
     return int(args.run(args) or 0)
 
 
-def status(args: argparse.Namespace) -> None:
+def _status(args: argparse.Namespace) -> None:
     """Print how the stores of a recipe stand to its tables."""
     recipe = recipe_of(args)
     print("\n".join(inventory.status(recipe, args.stores)))
 
 
-def lint_splits(args: argparse.Namespace) -> None:
+def _lint_splits(args: argparse.Namespace) -> None:
     """Print what the sides of every fold share; a fault is what would stop a run."""
     recipe = recipe_of(args)
     found = [lint_recipe(protocol, args.stores) for protocol in recipe.protocols()]
@@ -57,17 +57,17 @@ def lint_splits(args: argparse.Namespace) -> None:
         lint.refuse(recipe.path)
 
 
-def corpora(args: argparse.Namespace) -> None:
+def _corpora(args: argparse.Namespace) -> None:
     """Print the records of corpora."""
     print(listing(args.names))
 
 
-def list_stores(args: argparse.Namespace) -> None:
+def _list_stores(args: argparse.Namespace) -> None:
     """Print all stores there are."""
     print("\n".join(inventory.list_stores(args.stores)))
 
 
-def prune(args: argparse.Namespace) -> int:
+def _prune(args: argparse.Namespace) -> int:
     """Print what can go, or remove it; 1 where a process took something meanwhile."""
     recipes = [load_recipe(path) for path in args.recipes]
     steps, kept = plan(recipes, folders_of(args), args.store)
@@ -93,7 +93,7 @@ def prune(args: argparse.Namespace) -> int:
     return 1 if n_refused else 0
 
 
-def diff(args: argparse.Namespace) -> int:
+def _diff(args: argparse.Namespace) -> int:
     """Print how two stores differ, or that they do not."""
     try:
         for path in (args.a, args.b):
@@ -111,7 +111,7 @@ def diff(args: argparse.Namespace) -> int:
         return TROUBLE
 
 
-def export(args: argparse.Namespace) -> None:
+def _export(args: argparse.Namespace) -> None:
     """Write one layer of a store for other programs."""
     first, *model = args.store
     if len(model) > 1:
@@ -120,7 +120,7 @@ def export(args: argparse.Namespace) -> None:
     print(export_features(path, args.to, layer=args.layer, statistics=args.statistic))
 
 
-def import_(args: argparse.Namespace) -> None:
+def _import(args: argparse.Namespace) -> None:
     """Make a store of features of other programs."""
     made = import_features(
         args.files, args.corpus, args.model, stores=args.stores,
@@ -130,7 +130,7 @@ def import_(args: argparse.Namespace) -> None:
     print("\n".join(made.lines()))
 
 
-def table(args: argparse.Namespace) -> None:
+def _table(args: argparse.Namespace) -> None:
     """Read a corpus, print what is in it, and write its table."""
     _refuse_no_folder(args.root)
     if args.recipe is not None:
@@ -176,7 +176,7 @@ def _read_by_name(name: str, root: Path, reader: str | None) -> Table:
         raise CorpusError(f"{error}; {name} has no reader of its own{hint}") from None
 
 
-def verify(args: argparse.Namespace) -> int:
+def _verify(args: argparse.Namespace) -> int:
     """Compare every block of the stores with its checksum; with --audio the audio too."""
     paths = choose(args.stores, args.corpus, args.model)
     n_bad = 0
@@ -218,19 +218,19 @@ def parser() -> argparse.ArgumentParser:
 def _add_status(commands: Commands) -> None:
     parser = commands.add_parser("status", help="which stores of a recipe are complete")
     add_arguments(parser, "recipe", "stores", "model", "corpus")
-    parser.set_defaults(run=status)
+    parser.set_defaults(run=_status)
 
 
 def _add_lint(commands: Commands) -> None:
     parser = commands.add_parser("lint", help="what the sides of a recipe's folds share")
     add_arguments(parser, "recipe", "stores", "corpus")
-    parser.set_defaults(run=lint_splits)
+    parser.set_defaults(run=_lint_splits)
 
 
 def _add_corpora(commands: Commands) -> None:
     parser = commands.add_parser("corpora", help="which corpora are known, and where to get them")
     parser.add_argument("names", nargs="*", metavar="CORPUS", help="(default: all)")
-    parser.set_defaults(run=corpora)
+    parser.set_defaults(run=_corpora)
 
 
 def _add_table(commands: Commands) -> None:
@@ -240,7 +240,7 @@ def _add_table(commands: Commands) -> None:
     parser.add_argument("--reader", help="who reads it (default: its own reader, else manifest)")
     parser.add_argument("--recipe", help="take root, reader and options from this recipe")
     add_arguments(parser, "data", "stores")
-    parser.set_defaults(run=table)
+    parser.set_defaults(run=_table)
 
 
 def _add_verify(commands: Commands) -> None:
@@ -255,13 +255,13 @@ def _add_verify(commands: Commands) -> None:
         "--corpus", type=names_of, metavar="A,B", help="only stores of these corpora"
     )
     add_arguments(parser, "data", "stores")
-    parser.set_defaults(run=verify)
+    parser.set_defaults(run=_verify)
 
 
 def _add_list(commands: Commands) -> None:
     parser = commands.add_parser("list", help="all stores, whether a recipe names them or not")
     add_arguments(parser, "stores")
-    parser.set_defaults(run=list_stores)
+    parser.set_defaults(run=_list_stores)
 
 
 def _add_prune(commands: Commands) -> None:
@@ -277,7 +277,7 @@ def _add_prune(commands: Commands) -> None:
     )  # fmt: skip
     parser.add_argument("--yes", action="store_true", help="do it; else only say what would go")
     add_arguments(parser, "stores", "runs")
-    parser.set_defaults(run=prune)
+    parser.set_defaults(run=_prune)
 
 
 def _add_diff(commands: Commands) -> None:
@@ -286,7 +286,7 @@ def _add_diff(commands: Commands) -> None:
     )
     parser.add_argument("a", type=Path, metavar="A", help="a store, e.g. stores/emodb/mfcc.h5")
     parser.add_argument("b", type=Path, metavar="B", help="another")
-    parser.set_defaults(run=diff)
+    parser.set_defaults(run=_diff)
 
 
 def _add_export(commands: Commands) -> None:
@@ -308,7 +308,7 @@ def _add_export(commands: Commands) -> None:
         "--statistic", type=names_of, metavar="A,B", help="(default: what recipes get, too)"
     )
     add_arguments(parser, "stores")
-    parser.set_defaults(run=export)
+    parser.set_defaults(run=_export)
 
 
 def _add_import(commands: Commands) -> None:
@@ -340,7 +340,7 @@ def _add_import(commands: Commands) -> None:
         "--force", action="store_true", help="replace an imported store of another key"
     )
     add_arguments(parser, "data", "stores")
-    parser.set_defaults(run=import_)
+    parser.set_defaults(run=_import)
 
 
 ADDERS: tuple[Callable[[Commands], None], ...] = (

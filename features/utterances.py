@@ -292,6 +292,10 @@ def differences(old: Table, new: Table) -> list[str]:
 
     `INCIDENTAL` columns do not count, as in `table_hash`.
 
+    Parameters
+    ----------
+    old, new : Table
+
     Returns
     -------
     list of str

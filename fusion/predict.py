@@ -48,7 +48,18 @@ SHOWN = 20
 
 
 def main(args: argparse.Namespace) -> int:
-    """Combine, write the CSV and print the first rows; 1 where more files than allowed lack one."""
+    """Combine, write the CSV and print the first rows; 1 where more files than allowed lack one.
+
+    Parameters
+    ----------
+    args : Namespace
+        Of `parser`.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
     recipe = recipe_of(args)
     system = system_of(recipe, args.fusion, args.member)
     corpus = corpus_name(args.audio)
@@ -254,6 +265,10 @@ def shown(result: pd.DataFrame, labels: Sequence[str], targets: Sequence[str]) -
         As `predictions` gives it.
     labels, targets : sequence of str
         One of them is empty.
+
+    Returns
+    -------
+    str
     """
     first = result.head(SHOWN)
     columns: dict[str, list[str]] = {"": first["utterance"].tolist()}
@@ -289,7 +304,12 @@ def _laid_out(columns: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Of the command line."""
+    """Of the command line.
+
+    Returns
+    -------
+    ArgumentParser
+    """
     description = "Combine what the heads of a recipe say of new audio, and write it as CSV."
     result = argument_parser(
         "python -m fusion predict", description, "recipe", "stores", "runs", "allow-failures"

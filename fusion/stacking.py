@@ -415,6 +415,11 @@ def parts(rows: StackedRows) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int
     Parameters
     ----------
     rows : StackedRows
+
+    Yields
+    ------
+    train, test : int64, shape (n_train,) and (n_test,)
+        Positions of rows.
     """
     known = rows.groups != ""
     # Rows of nobody are groups of their own.

@@ -29,6 +29,10 @@ def warning(problem: Problem, plan: SplitPlan) -> str:
     ----------
     problem : Problem
     plan : SplitPlan
+
+    Returns
+    -------
+    str
     """
     n_fits = count_fits(problem, plan)
     n_rows = 0

@@ -65,6 +65,11 @@ def route(spec: HeadSpec, n_rows: int) -> str:
     n_rows : int
         Rows of the problem.
 
+    Returns
+    -------
+    str
+        The ways of the cells; what is left to scikit-learn, and why, stands last.
+
     Raises
     ------
     RecipeError

@@ -66,6 +66,10 @@ def limited(head: Any, n_rows: int, default: bool = True) -> Iterator[None]:
     n_rows : int
     default : bool
         Whether the limit is not the recipe's own.
+
+    Yields
+    ------
+    None
     """
     endless = default and isinstance(head, HEADS) and head.max_iter == -1
     if endless:
@@ -100,6 +104,10 @@ class UnderWay:
         ----------
         title : str
             What the fit is called where one is slow.
+
+        Yields
+        ------
+        None
         """
         with self._lock:
             number = next(self._numbers)

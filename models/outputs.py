@@ -100,6 +100,10 @@ def summary(choices: Mapping[str, Choice], select: str) -> str:
         Outer fold (or `ALL`) -> its choice.
     select : str
         The metric that chose.
+
+    Returns
+    -------
+    str
     """
     own = [choice for name, choice in choices.items() if name != ALL]
     picked = Counter(str(cell) for choice in own for cell in choice.cells)

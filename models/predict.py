@@ -49,7 +49,13 @@ SHOWN = 60
 
 
 def main(args: argparse.Namespace) -> None:
-    """Apply the head of every run that is asked for; one line each."""
+    """Apply the head of every run that is asked for; one line each.
+
+    Parameters
+    ----------
+    args : Namespace
+        Of `parser`.
+    """
     recipe = recipe_of(args)
     members = system_of(recipe, args.fusion, args.member).members
     records = {member: usable_run(recipe, member, args.runs) for member in members}
@@ -200,7 +206,12 @@ def _shown(value: Any) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Of the command line."""
+    """Of the command line.
+
+    Returns
+    -------
+    ArgumentParser
+    """
     description = "Apply the saved heads of a recipe's runs to new audio, extracted before."
     result = argument_parser("python -m models predict", description, "recipe", "stores", "runs")
     result.add_argument("--audio", nargs="+", required=True, metavar="PATH", help="files, folders")

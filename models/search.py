@@ -211,6 +211,11 @@ def search_each(problem: Problem, inners: Sequence[Inner], fits: Fitting) -> Ite
     fits : callable
         Runs fits.
 
+    Yields
+    ------
+    Choice
+        In the order of `inners`.
+
     Raises
     ------
     RunError

@@ -209,6 +209,10 @@ def over_neighbours(group: Group) -> list[Fitted | None]:
 def refuse_few_rows(fit: Fit) -> None:
     """Refuse more neighbours than a fold has rows.
 
+    Parameters
+    ----------
+    fit : Fit
+
     Raises
     ------
     RunError

@@ -99,6 +99,11 @@ def ccc(truth: ArrayLike, prediction: ArrayLike) -> float:
     ----------
     truth, prediction : float, shape (n,)
 
+    Returns
+    -------
+    float
+        In [-1, 1].
+
     Examples
     --------
     >>> round(ccc([1, 2, 3], [2, 3, 4]), 6)

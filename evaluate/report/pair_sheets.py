@@ -87,6 +87,10 @@ def best_meaning(statistics: Statistics | None) -> str:
     Parameters
     ----------
     statistics : Statistics, optional
+
+    Returns
+    -------
+    str
     """
     for found in statistics.partitions.values() if statistics else ():
         return (
@@ -579,6 +583,10 @@ def calibration_note(found: Calibration) -> str:
     Parameters
     ----------
     found : Calibration
+
+    Returns
+    -------
+    str
     """
     values = [value for value in found.temperatures.values() if value is not None]
     plainly, tempered = found.plain.error or 0.0, found.tempered.error or 0.0

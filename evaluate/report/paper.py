@@ -78,6 +78,10 @@ class Results:
         ----------
         needs : mapping
             Settings of the recipe that the figures were got with.
+
+        Returns
+        -------
+        str
         """
         for corpus in self.recipe.corpora:
             table = self.tables.get(corpus)
@@ -165,6 +169,11 @@ def read_paper(own: Results, folders: Folders) -> Paper:
         Of the recipe.
     folders : Folders
         Where the runs and tables of recipes beside it are, too.
+
+    Returns
+    -------
+    Paper
+        Without sheets where no figure is ours.
     """
     beside: dict[str, Results | None] = {}
 
@@ -215,6 +224,17 @@ def _read_beside(recipe: Recipe, name: str, folders: Folders) -> Results | None:
 
 def read_results(recipe: Recipe, scored: Sequence[Scored], folders: Folders) -> Results:
     """All of a recipe's runs that a table can be filled from.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    scored : sequence of Scored
+        Its finished runs.
+    folders : Folders
+
+    Returns
+    -------
+    Results
 
     Raises
     ------

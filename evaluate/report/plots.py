@@ -73,7 +73,13 @@ class Picture:
     title: str
 
     def inline(self) -> str:
-        """The picture as an `<svg>` element."""
+        """The picture as an `<svg>` element.
+
+        Returns
+        -------
+        str
+            Colours are the page's variables, and ids begin with the picture's prefix.
+        """
         text = self._svg(_STAND_INS)
         text = text[text.index("<svg") :]
         for element in ("metadata", "style"):

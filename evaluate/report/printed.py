@@ -51,6 +51,10 @@ def scores_text(
     chosen : FoundSubsets or None
     width : int
         Columns of the terminal.
+
+    Returns
+    -------
+    str
     """
     titles = {run.name: run.title for run in scored}
     gaps = sheets.gaps(recipe, scored, protocols, {})
@@ -110,6 +114,10 @@ def comparison_text(found: Comparison, width: int) -> str:
     found : Comparison
     width : int
         Columns of the terminal.
+
+    Returns
+    -------
+    str
     """
     tables = []
     for (partition, metric), rows in found.by_metric().items():

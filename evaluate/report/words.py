@@ -134,6 +134,10 @@ def caption(recipe: Recipe, scored: Sequence[Scored]) -> str:
     ----------
     recipe : Recipe
     scored : sequence of Scored
+
+    Returns
+    -------
+    str
     """
     names = " and ".join(NAMES[m] for m in recipe.shown)
     if recipe.task == "regression" and len(recipe.targets) > 1:

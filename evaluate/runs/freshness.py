@@ -79,6 +79,19 @@ def head_settings(recipe: Recipe, model: str, layer: int | str) -> dict[str, Any
 def train_inputs(recipe: Recipe, model: str, layer: int | str, stores: Path) -> dict[str, Any]:
     """What the run of a head depends on: settings, tables and stores.
 
+    Parameters
+    ----------
+    recipe : Recipe
+    model : str
+        One of the recipe's.
+    layer : int or str
+    stores : Path
+
+    Returns
+    -------
+    dict
+        JSON-able.
+
     Raises
     ------
     CorpusError, StoreError
@@ -141,6 +154,15 @@ def fusion_inputs(recipe: Recipe, name: str, folders: Folders) -> dict[str, Any]
 def check_members(recipe: Recipe, members: Sequence[str], what: str, folders: Folders) -> None:
     """Refuse runs that are missing, or were made with other settings, tables or stores.
 
+    Parameters
+    ----------
+    recipe : Recipe
+    members : sequence of str
+        Runs of models, `<model>[@<layer>]`.
+    what : str
+        Who needs them, as the error names it.
+    folders : Folders
+
     Raises
     ------
     RunError
@@ -171,7 +193,23 @@ def fusion_settings(recipe: Recipe, name: str, runs: Path) -> dict[str, Any]:
 
 
 def subsets_settings(recipe: Recipe, runs: Path) -> dict[str, Any]:
-    """What the choice of subsets depends on; a member without a file has null for its hash."""
+    """What the choice of subsets depends on; a member without a file has null for its hash.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    runs : Path
+
+    Returns
+    -------
+    dict
+        JSON-able.
+
+    Raises
+    ------
+    ValueError
+        The recipe has no `[fusion.subsets]`.
+    """
     spec = recipe.subsets
     if spec is None:
         raise ValueError(f"{recipe.path}: no [fusion.subsets]")
@@ -203,6 +241,10 @@ def is_stale(recipe: Recipe, kind: str, member: str, runs: Path, record: Mapping
         The run's folder name.
     record : mapping
         Its `run.json`.
+
+    Returns
+    -------
+    bool
     """
     if kind == "fusion":
         now = fusion_settings(recipe, member, runs)
@@ -228,6 +270,10 @@ def finished_run(recipe: Recipe, kind: str, member: str, runs: Path) -> dict[str
     member : str
         The run's folder name.
 
+    Returns
+    -------
+    dict
+
     Raises
     ------
     RunError
@@ -249,6 +295,20 @@ def finished_run(recipe: Recipe, kind: str, member: str, runs: Path) -> dict[str
 
 def new_inputs(recipe: Recipe, member: str, corpus: str, folders: Folders) -> dict[str, Any]:
     """What the predictions of new audio depend on: the run that predicts, the audio, its features.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    member : str
+        The run that predicts.
+    corpus : str
+        What the new audio is called among the stores.
+    folders : Folders
+
+    Returns
+    -------
+    dict
+        JSON-able.
 
     Raises
     ------

@@ -52,6 +52,10 @@ def chosen_text(chosen: Mapping[str, int]) -> str:
     chosen : mapping
         Fold -> layer.
 
+    Returns
+    -------
+    str
+
     Examples
     --------
     >>> chosen_text({"a": 3, "b": 7, "c": 7, "all": 3})
@@ -117,6 +121,10 @@ def chosen_on_devel(folder: str | Path) -> bool:
     ----------
     folder : path
         Of a run; those of a fusion's members are beside it.
+
+    Returns
+    -------
+    bool
     """
     folder = Path(folder)
     record = read_run(folder) or {}

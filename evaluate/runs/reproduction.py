@@ -197,6 +197,10 @@ def first_difference(first: pd.DataFrame, again: pd.DataFrame) -> str:
     first, again : DataFrame
         Predictions, then and now.
 
+    Returns
+    -------
+    str
+
     Examples
     --------
     >>> rows = {name: ["a", "b"] for name in ROWS}

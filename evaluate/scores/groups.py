@@ -55,7 +55,18 @@ LEAST = 10
 
 
 def read_tables(recipe: Recipe, stores: Path) -> dict[str, Table]:
-    """The recipe's tables; a corpus whose table is not there is left out."""
+    """The recipe's tables; a corpus whose table is not there is left out.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    stores : Path
+
+    Returns
+    -------
+    dict
+        Corpus -> its table.
+    """
     tables = {}
     for corpus in recipe.corpora:
         try:

@@ -98,6 +98,10 @@ def make_statistics(
     scored : sequence of Scored
         What `evaluate.scores.score.score_all` gives.
     runs_folder : Path
+
+    Returns
+    -------
+    Statistics
     """
     path = statistics_path(runs_folder, recipe.name)
     found = FILE.made(

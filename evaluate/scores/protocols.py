@@ -46,7 +46,20 @@ class Protocols:
 
 
 def score_protocols(recipe: Recipe, folders: Folders, *, force: bool = False) -> Protocols:
-    """Score the runs of `[split] also`, and compare them with those of the main protocol."""
+    """Score the runs of `[split] also`, and compare them with those of the main protocol.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    folders : Folders
+    force : bool
+        Score and compare anew in any case.
+
+    Returns
+    -------
+    Protocols
+        Empty where no run of another protocol is finished.
+    """
     scored = by_protocol(
         recipe.beside(),
         folders.runs,
@@ -83,7 +96,17 @@ def _gap_to_main(run: Scored, recipe: Recipe, split: SplitSpec, runs_folder: Pat
 
 
 def read_protocols(recipe: Recipe, runs_folder: Path) -> Protocols:
-    """As `score_protocols`, but computing nothing: what is missing or outdated is a RunError."""
+    """As `score_protocols`, but computing nothing: what is missing or outdated is a RunError.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    runs_folder : Path
+
+    Returns
+    -------
+    Protocols
+    """
     scored = by_protocol(
         recipe.beside(), runs_folder, lambda protocol: read_all(protocol, Folders(runs=runs_folder))
     )
@@ -96,7 +119,21 @@ def read_protocols(recipe: Recipe, runs_folder: Path) -> Protocols:
 def by_protocol(
     protocols: Mapping[K, Recipe], runs_folder: Path, scored: Callable[[Recipe], list[Scored]]
 ) -> dict[K, list[Scored]]:
-    """The finished runs of each protocol that has any, as `scored` gives them."""
+    """The finished runs of each protocol that has any, as `scored` gives them.
+
+    Parameters
+    ----------
+    protocols : mapping
+        Name -> its recipe.
+    runs_folder : Path
+    scored : callable
+        Recipe -> its scored runs; called where one is finished.
+
+    Returns
+    -------
+    dict
+        Name -> its scored runs.
+    """
     found = {}
     for name, protocol in protocols.items():
         folders = run_folders(protocol, runs_folder)

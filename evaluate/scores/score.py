@@ -137,6 +137,11 @@ def score_run(
     force : bool
         Score anew in any case.
 
+    Returns
+    -------
+    RunScores
+        As `scores.json` now has them.
+
     Raises
     ------
     RunError

@@ -547,6 +547,10 @@ def differences(
     above : str
         The key that they stand under.
 
+    Yields
+    ------
+    key, ours, theirs : str
+
     Examples
     --------
     >>> list(differences({"a": {"b": 1, "c": [2]}}, {"a": {"b": 1}, "d": "x"}))

@@ -59,6 +59,19 @@ def make_spread(
     """Sum up the systems, where that was not done for just these predictions.
 
     None where nobody asks, or a system has no run.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    scored : sequence of Scored
+        Its finished runs.
+    runs_folder : Path
+    force : bool
+        Sum up anew in any case.
+
+    Returns
+    -------
+    Spread or None
     """
     systems = _systems(recipe, scored)
     if not systems:

@@ -39,6 +39,15 @@ class FoundSubsets:
 def read_subsets(recipe: Recipe, runs_folder: Path) -> FoundSubsets | None:
     """Read `subsets.json`; None where no search is finished.
 
+    Parameters
+    ----------
+    recipe : Recipe
+    runs_folder : Path
+
+    Returns
+    -------
+    FoundSubsets or None
+
     Raises
     ------
     RunError

@@ -137,7 +137,18 @@ def _selection(record: dict[str, Any]) -> float | None:
 
 
 def single_layers(recipe: Recipe, stores: Path) -> list[str]:
-    """Say which models have no layers to compare; one without a store is passed over."""
+    """Say which models have no layers to compare; one without a store is passed over.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    stores : Path
+
+    Returns
+    -------
+    list of str
+        A line a model.
+    """
     lines = []
     corpus = next(iter(recipe.corpora))
     for model in recipe.models:

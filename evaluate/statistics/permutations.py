@@ -79,7 +79,13 @@ class Swaps:
         return 1 / (self.n if self.exact else self.n + 1)
 
     def blocks(self) -> Iterator[Floats]:
-        """The choices: 1 where swapped, float64, shape (up to 256, n_units)."""
+        """The choices, block by block.
+
+        Yields
+        ------
+        float64, shape (up to 256, n_units)
+            The next choices, 1 where swapped.
+        """
         rng = np.random.default_rng(self.seed)
         for start in range(0, self.n, _BLOCK):
             size = min(_BLOCK, self.n - start)

@@ -55,7 +55,12 @@ class Sizes:
 
     @property
     def n_parameters(self) -> int:
-        """Weights of the encoder, biases and norms left out."""
+        """Weights of the encoder, biases and norms left out.
+
+        Returns
+        -------
+        int
+        """
         inputs = (self.n_inputs, *self.conv_dim)
         convolutions = sum(
             kernel * before * after
@@ -87,6 +92,10 @@ class Sizes:
         ----------
         seconds : float
             Of audio; of no effect where the encoder computes a fixed length.
+
+        Returns
+        -------
+        float
         """
         seconds = self.fixed_s or seconds
         rate = float(self.inputs_hz)

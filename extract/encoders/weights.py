@@ -152,6 +152,10 @@ def snapshot(model: Model) -> Path:
     model : Model
         With a hub id.
 
+    Returns
+    -------
+    Path
+
     Raises
     ------
     ModelError

@@ -172,6 +172,11 @@ def cut(
     items : callable
         Completes the jobs of a batch.
     n_workers : int
+
+    Yields
+    ------
+    Slab
+        With the next batches.
     """
     audio_s = sum(job.seconds for number in numbers for job in plan.batches[number])
     most_s = (audio_s + 1e-3) / (SLABS_A_WORKER * n_workers)

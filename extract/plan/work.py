@@ -419,6 +419,10 @@ def summary(work: Work) -> str:
     ----------
     work : Work
         As `extract.job.run.run` gives it back.
+
+    Returns
+    -------
+    str
     """
     rate = work.computed_s / work.elapsed_s if work.elapsed_s else 0.0
     text = f"{work.corpus}/{work.target.title}: {work.computed} computed, {work.n_cached} cached"

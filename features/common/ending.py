@@ -75,6 +75,15 @@ def ending(prog: str) -> Iterator[Ending]:
     """Let signals end what runs in the body, in bounded time.
 
     A signal that is ignored (`nohup`, a shell's background job) stays so.
+
+    Parameters
+    ----------
+    prog : str
+        What the command is called in messages.
+
+    Yields
+    ------
+    Ending
     """
     command = Ending()
     handlers = {

@@ -327,7 +327,17 @@ class Sink(io.RawIOBase):
             raise self._failure
 
     def write(self, data: Any) -> int:
-        """Write all of `data`, or none of it after a failure."""
+        """Write all of `data`, or none of it after a failure.
+
+        Parameters
+        ----------
+        data : buffer
+
+        Returns
+        -------
+        int
+            Bytes of `data`, also where they were not written (`check` says why).
+        """
         view = memoryview(data).cast("B")
         try:
             done = 0
@@ -340,7 +350,17 @@ class Sink(io.RawIOBase):
         return len(view)
 
     def readinto(self, buffer: Any) -> int:
-        """Read what was written; zeros where nothing was."""
+        """Read what was written; zeros where nothing was.
+
+        Parameters
+        ----------
+        buffer : writable buffer
+
+        Returns
+        -------
+        int
+            Bytes filled, fewer at the end.
+        """
         view = memoryview(buffer).cast("B")
         wanted = max(0, min(len(view), self._size - self._position))
         self._file.seek(self._position)
@@ -360,7 +380,18 @@ class Sink(io.RawIOBase):
         return self._position
 
     def truncate(self, size: int | None = None) -> int:
-        """Cut or lengthen the file."""
+        """Cut or lengthen the file.
+
+        Parameters
+        ----------
+        size : int, optional
+            Bytes; to the position by default.
+
+        Returns
+        -------
+        int
+            Bytes the file has now.
+        """
         self._size = self._position if size is None else size
         try:
             if self._failure is None:
@@ -423,6 +454,11 @@ def reason_of(path: str | Path | None, error: OSError, n_bytes: int | None = Non
     error : OSError
     n_bytes : int, optional
         How much was to be written.
+
+    Returns
+    -------
+    str
+        What cannot be written and why; of a full disk also what is free, in bytes.
     """
     full = _FULL.get(_errno(error) or 0)
     if full is None:
@@ -461,7 +497,16 @@ def _remove_abandoned(path: Path) -> None:
 
 
 def process_lives(pid: int) -> bool:
-    """Whether this machine has a process of that number."""
+    """Whether this machine has a process of that number.
+
+    Parameters
+    ----------
+    pid : int
+
+    Returns
+    -------
+    bool
+    """
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

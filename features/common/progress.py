@@ -112,7 +112,16 @@ class Progress:
             ticking.join()
 
     def line(self, elapsed_s: float) -> str:
-        """The text of the line after `elapsed_s` seconds."""
+        """The text of the line after `elapsed_s` seconds.
+
+        Parameters
+        ----------
+        elapsed_s : float
+
+        Returns
+        -------
+        str
+        """
         rate = self.done / elapsed_s if elapsed_s > 0 else 0.0
         left = f", {duration((self.total - self.done) / rate)} left" if rate > 0 else ""
         now = self._now() if self._now else ""

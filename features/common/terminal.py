@@ -51,6 +51,14 @@ def terminal_width() -> int:
 def width_of(text: str) -> int:
     r"""Columns that a text takes.
 
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    int
+
     Examples
     --------
     >>> width_of("calm"), width_of("\u6012\u308a"), width_of("Zoe\u0308")

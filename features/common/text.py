@@ -109,6 +109,15 @@ def told_apart(texts: Iterable[str]) -> list[str]:
 def one_letter_apart(name: str, other: str) -> bool:
     """Whether one letter less, more or else, or two neighbours swapped, makes one name the other.
 
+    Parameters
+    ----------
+    name, other : str
+
+    Returns
+    -------
+    bool
+        False where they are equal.
+
     Examples
     --------
     >>> one_letter_apart("speakr", "speaker"), one_letter_apart("emotoin", "emotion")

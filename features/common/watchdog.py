@@ -167,7 +167,13 @@ def say(text: str) -> None:
 
 
 def main(argv: list[str]) -> None:
-    """Watch the process that has started this one; arguments as `ending` gives them."""
+    """Watch the process that has started this one; started by `ending`.
+
+    Parameters
+    ----------
+    argv : list of str
+        The process, the pipe to hear, those for orders, then the mark and the name.
+    """
     for number in (*ENDING, signal.SIGPIPE, signal.SIGTSTP):
         signal.signal(number, signal.SIG_IGN)
     pid, heard, *orders = (int(text) for text in argv[:-2])

@@ -124,6 +124,10 @@ class Workers:
     def count(self) -> int:
         """Workers there are now; says so when some were lost.
 
+        Returns
+        -------
+        int
+
         Raises
         ------
         ClusterError
@@ -463,7 +467,13 @@ def _local(n: int) -> Any:
 
 
 def gpus() -> list[str]:
-    """What CUDA_VISIBLE_DEVICES may name, one a GPU; empty where there is none."""
+    """What CUDA_VISIBLE_DEVICES may name, one a GPU; empty where there is none.
+
+    Returns
+    -------
+    list of str
+        Indices or identifiers.
+    """
     said = os.environ.get("CUDA_VISIBLE_DEVICES")
     if said is not None:
         return [name.strip() for name in said.split(",") if name.strip()]
@@ -593,6 +603,11 @@ def n_under_way(key: str) -> int:
 @contextlib.contextmanager
 def task(key: str) -> Iterator[Callable[[], bool]]:
     """Be one task of a worker: alone in its process, and counted under `key`.
+
+    Parameters
+    ----------
+    key : str
+        What the worker does, as it is counted.
 
     Yields
     ------

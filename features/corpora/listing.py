@@ -23,6 +23,15 @@ def listing(names: Iterable[str] = ()) -> str:
 def describe(record: Corpus) -> str:
     """Write a record down, a line a subject; what is not known (or not so) is left out.
 
+    Parameters
+    ----------
+    record : Corpus
+
+    Returns
+    -------
+    str
+        Lines; those behind the first are indented.
+
     Examples
     --------
     >>> print(describe(get_corpus("turev-db")).splitlines()[1])

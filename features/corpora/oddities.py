@@ -143,6 +143,11 @@ def columns_near(names: Iterable[str], asked: Collection[str] = ()) -> list[Find
     asked : collection of str
         Those that the user named, which are no slip.
 
+    Returns
+    -------
+    list of Finding
+        One that names all such columns, or none.
+
     Examples
     --------
     >>> columns_near(["speakr", "emotion"])[0].examples

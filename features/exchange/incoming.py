@@ -79,7 +79,12 @@ class Imported:
     left_out: tuple[str, ...]
 
     def lines(self) -> list[str]:
-        """What was made, and what is not in it, for people."""
+        """What was made, and what is not in it, for people.
+
+        Returns
+        -------
+        list of str
+        """
         n_utterances = counted(self.n_utterances, "utterance")
         lines = [f"{self.path}: {n_utterances} x {counted(self.n_features, 'feature')}, "
                  f"{self.source}"]  # fmt: skip
@@ -235,6 +240,11 @@ def source_hash(files: Sequence[Path]) -> str:
     ----------
     files : sequence of Path
         One at least.
+
+    Returns
+    -------
+    str
+        Hexadecimal.
     """
     hashes = []
     for path in files:

@@ -88,6 +88,10 @@ class HeadSpec(Section):
         Every head has one minimum. The state moves only where a solver of scikit-learn's that
         draws rows stops on its way there: liblinear's dual one, sag and saga, where their work is
         not done by an exact path.
+
+        Returns
+        -------
+        bool
         """
 
         def given(name: str) -> list[GridValue]:

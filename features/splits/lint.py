@@ -85,7 +85,13 @@ class Lint:
                                         *self.faults]))  # fmt: skip
 
     def table(self) -> str:
-        """The parts as lines of text; `2 of 10` names are shared, `-` where none is known."""
+        """The parts as lines of text; `2 of 10` names are shared, `-` where none is known.
+
+        Returns
+        -------
+        str
+            Header, a line a part (at most `MOST_ROWS`), faults and notes.
+        """
         rows = [HEADER]
         for part in self.parts[:MOST_ROWS]:
             shared = [
@@ -109,7 +115,12 @@ class Lint:
         return "\n".join([text, *lines, *found])
 
     def record(self) -> dict[str, Any]:
-        """What a run keeps: JSON-able."""
+        """What a run keeps: JSON-able.
+
+        Returns
+        -------
+        dict
+        """
         return {
             "outer": self.split.outer,
             "inner": self.split.inner,

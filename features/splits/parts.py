@@ -62,7 +62,13 @@ class SplitPart:
 
     @property
     def missing(self) -> list[str]:
-        """Classes without a row on one of the sides."""
+        """Classes without a row on one of the sides.
+
+        Returns
+        -------
+        list of str
+            `<class> (<sides>)`.
+        """
         lines = []
         for name, counts in self.classes.items():
             named = zip(("fitted", "held out"), counts, strict=True)
@@ -161,7 +167,13 @@ class Sides:
         return {name: [int(side[i]) for side in two] for i, name in enumerate(self.labels)}
 
     def unknown(self) -> list[str]:
-        """Say which kinds could not be compared for how many rows."""
+        """Say which kinds could not be compared for how many rows.
+
+        Returns
+        -------
+        list of str
+            Empty where all is known.
+        """
         lines = []
         known = {f"the {kind}": codes >= 0 for kind, codes in self.codes.items()}
         for what, there in {**known, "the content of the audio": self.recordings.known}.items():

@@ -61,6 +61,10 @@ def make_plan(
         Rows with a truth.
     split : SplitSpec
 
+    Returns
+    -------
+    SplitPlan
+
     Raises
     ------
     RunError

@@ -74,7 +74,18 @@ def _lacking(y: NDArray[Any], names: Sequence[str]) -> str:
 
 
 def constant(name: str, values: NDArray[np.float64]) -> str:
-    """Say that the truths of a target, NaN where masked, do not vary; empty where they do."""
+    """Say that the truths of a target, NaN where masked, do not vary; empty where they do.
+
+    Parameters
+    ----------
+    name : str
+        Of the target.
+    values : float64, shape (n,)
+
+    Returns
+    -------
+    str
+    """
     known = values[~np.isnan(values)]
     if not len(known) or (known != known[0]).any():
         return ""

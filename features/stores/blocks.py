@@ -176,7 +176,12 @@ class Blocks:
         return stored
 
     def verify(self) -> list[Damage]:
-        """Read all rows, a few hundred megabytes at a time, and say what is wrong with them."""
+        """Read all rows, a few hundred megabytes at a time, and say what is wrong with them.
+
+        Returns
+        -------
+        list of Damage
+        """
         n, width = self.matrices.shape[1:]
         return [
             damage

@@ -161,6 +161,17 @@ def numerics_note(key: Mapping[str, Any], model: str) -> str:
     """What to know of a key that another version's numbers are of; empty for today's.
 
     An imported one has numbers of its own, which no version of this program computes.
+
+    Parameters
+    ----------
+    key : mapping
+        Of the store.
+    model : str
+        As `make extract` names it.
+
+    Returns
+    -------
+    str
     """
     made = key.get("numerics")
     if is_imported(key) or made == NUMERICS:

@@ -94,6 +94,15 @@ class LayerAxis:
 def ranges(values: Sequence[int]) -> str:
     """Sorted numbers for people, neighbours as ranges.
 
+    Parameters
+    ----------
+    values : sequence of int, not empty
+        Ascending.
+
+    Returns
+    -------
+    str
+
     Examples
     --------
     >>> ranges([0, 1, 2, 5])

@@ -214,6 +214,10 @@ def _leftovers(folder: Path) -> list[Step]:
 def carry_out(step: Step) -> None:
     """Remove or rewrite; the lock is taken first, and what began meanwhile is left alone.
 
+    Parameters
+    ----------
+    step : Step
+
     Raises
     ------
     StoreError
@@ -226,7 +230,7 @@ def carry_out(step: Step) -> None:
         if parts_path(step.guard).is_dir():
             raise StoreError(f"{step.path}: an extraction has begun meanwhile")
         if step.stale:
-            drop_stale(step.path)
+            _drop_stale(step.path)
         else:
             _unlink(step.path)
 
@@ -238,7 +242,7 @@ def _unlink(path: Path) -> None:
         raise StoreError(f"{path}: cannot be removed: {error.strerror}") from None
 
 
-def drop_stale(path: Path) -> None:
+def _drop_stale(path: Path) -> None:
     """Write a store anew without its stale rows; the caller holds its lock.
 
     Raises

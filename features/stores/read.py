@@ -269,7 +269,18 @@ def _contents(path: Path, file: hdf5.File) -> Contents:
 
 
 def sealed_parts(folder: Path) -> Iterator[tuple[Path, Store | None]]:
-    """The parts in a folder, opened one after the other; None for one that is damaged."""
+    """The parts in a folder, opened one after the other; None for one that is damaged.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Yields
+    ------
+    path : Path
+    part : Store or None
+        Closed when the next is asked for.
+    """
     for path in sorted(folder.glob("part-*.h5")):
         try:
             part = Store(path)

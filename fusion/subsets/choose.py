@@ -652,6 +652,10 @@ def mean_over_targets(metric: str, truth: Floats, prediction: Floats) -> float:
     truth : float64, shape (n, n_targets)
         NaN where masked; such a row is left out for that target.
     prediction : float64, shape (n, n_targets)
+
+    Returns
+    -------
+    float
     """
     values = []
     with warnings.catch_warnings():

@@ -45,6 +45,10 @@ def obstacle(estimator: LinearDiscriminantAnalysis, n_rows: int = 0) -> str:
     n_rows : int
         Any number goes.
 
+    Returns
+    -------
+    str
+
     Examples
     --------
     >>> obstacle(LinearDiscriminantAnalysis(solver="lsqr"))

@@ -46,6 +46,10 @@ def obstacle(estimator: Any, n_rows: int) -> str:
     n_rows : int
         Of the problem.
 
+    Returns
+    -------
+    str
+
     Examples
     --------
     >>> obstacle(SVC(kernel="poly"), 100)

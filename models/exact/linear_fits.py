@@ -127,6 +127,10 @@ def obstacle(estimator: Any) -> str:
     ----------
     estimator : instance of one of `HEADS`
 
+    Returns
+    -------
+    str
+
     Examples
     --------
     >>> from sklearn.svm import LinearSVC

@@ -17,6 +17,11 @@ def to_csv(sheet: Sheet) -> str:
     Parameters
     ----------
     sheet : Sheet
+
+    Returns
+    -------
+    str
+        Bounds, marks and bold have columns of their own, where a column has any.
     """
     columns: list[list[str]] = []
     for i, name in enumerate(sheet.header):

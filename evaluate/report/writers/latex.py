@@ -15,6 +15,10 @@ def to_latex(sheet: Sheet) -> str:
     Parameters
     ----------
     sheet : Sheet
+
+    Returns
+    -------
+    str
     """
     columns = "".join("r" if sheet.has_numbers(i) else "l" for i in range(len(sheet.header)))
     lines = [

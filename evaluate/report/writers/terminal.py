@@ -60,6 +60,10 @@ def to_terminal(sheet: Sheet, width: int) -> str:
     sheet : Sheet
     width : int
         Columns of the terminal. A word, number or interval that is wider is not broken.
+
+    Returns
+    -------
+    str
     """
     names, *rest = (_column(sheet, i) for i in range(len(sheet.header)))
     name_width, beside = _layout(names, rest, width)

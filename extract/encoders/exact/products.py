@@ -57,6 +57,10 @@ def has_onednn() -> bool:
     """Whether PyTorch's operator for oneDNN's matrix products is there and right.
 
     It is what `torch.compile` emits for a CPU, not a documented function: hence the look.
+
+    Returns
+    -------
+    bool
     """
     states, weight = torch.linspace(-2, 2, 15).view(3, 5), torch.linspace(-1, 1, 20).view(4, 5)
     bias = torch.linspace(0, 1, 4)

@@ -193,7 +193,17 @@ class ConvolutionalForward:
         self._place_positions()
 
     def block(self, layer: Any) -> torch.nn.Module:
-        """An exact block in the place of a loaded model's."""
+        """An exact block in the place of a loaded model's.
+
+        Parameters
+        ----------
+        layer : Module
+            Of transformers' encoder.
+
+        Returns
+        -------
+        Module
+        """
         from extract.encoders.exact.block import Block, BlockParts
 
         feed = layer.feed_forward

@@ -92,7 +92,17 @@ class View(io.RawIOBase):
         return self._at
 
     def readinto(self, buffer: Any) -> int:
-        """Fill a buffer as far as there are bytes."""
+        """Fill a buffer as far as there are bytes.
+
+        Parameters
+        ----------
+        buffer : writable buffer
+
+        Returns
+        -------
+        int
+            Bytes filled; 0 at the end, and where the system did not read (see `error`).
+        """
         head = self._part.head
         with memoryview(buffer).cast("B") as whole:
             if self._part.tail and self._at >= self._size - _LAST:
@@ -143,7 +153,22 @@ class Bytes:
         self._file.close()
 
     def at(self, start: int, n: int) -> bytes:
-        """`n` bytes from `start`, fewer where the file ends."""
+        """`n` bytes from `start`, fewer where the file ends.
+
+        Parameters
+        ----------
+        start, n : int
+
+        Returns
+        -------
+        bytes
+            At most `n`.
+
+        Raises
+        ------
+        OSError
+            The file cannot be read.
+        """
         if start >= self.size:
             return b""  # headers point anywhere
         offset = start - self._start

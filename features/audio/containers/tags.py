@@ -6,7 +6,19 @@ from features.audio.containers.parts import Bytes
 
 
 def tag_bytes(file: Bytes, at: int) -> int:
-    """Bytes of a tag that begins here; 0 where none does."""
+    """Bytes of a tag that begins here; 0 where none does.
+
+    Parameters
+    ----------
+    file : Bytes
+    at : int
+        Where in the file to look.
+
+    Returns
+    -------
+    int
+        As the tag says; it may reach beyond the file.
+    """
     head = file.at(at, 32)
     if head[:3] == b"TAG":
         return 128
@@ -36,6 +48,11 @@ def before_tags(file: Bytes, start: int, stop: int) -> int:
     file : Bytes
     start, stop : int
         The stretch whose end is looked at.
+
+    Returns
+    -------
+    int
+        Between `start` and `stop`; `stop` where no tag ends there.
     """
     while True:
         before = stop
@@ -54,7 +71,19 @@ def before_tags(file: Bytes, start: int, stop: int) -> int:
 
 
 def zeros(file: Bytes, start: int, stop: int) -> int:
-    """Zero bytes from here on."""
+    """Zero bytes from here on.
+
+    Parameters
+    ----------
+    file : Bytes
+    start, stop : int
+        The stretch that is looked at.
+
+    Returns
+    -------
+    int
+        Bytes before the first that is not 0.
+    """
     at = start
     while at < stop:
         window = file.at(at, min(1 << 16, stop - at))

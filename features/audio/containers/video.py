@@ -27,6 +27,10 @@ def is_video(path: str) -> bool:
 def sound_of_video(path: str) -> Iterator[tuple[int, str, NDArray[np.float32]]]:
     """Decode a video's first sound track, channels averaged.
 
+    Parameters
+    ----------
+    path : str
+
     Yields
     ------
     rate_hz : int

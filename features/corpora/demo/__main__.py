@@ -13,7 +13,18 @@ from features.corpora.demo import is_complete, synthesise
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; 0, or 1 with one line on standard error."""
+    """Run the command; 0, or 1 with one line on standard error.
+
+    Parameters
+    ----------
+    arguments : list of str, optional
+        Those of the process by default.
+
+    Returns
+    -------
+    int
+        The exit code; after a signal the one that it asks for.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m features.corpora.demo",
         description="Synthesise the demo corpus with espeak-ng, in the ComParE layout.",

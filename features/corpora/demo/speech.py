@@ -39,6 +39,11 @@ TREMOLO_HZ = 5.5
 def load_espeak() -> ModuleType:
     """Import the package that brings the espeak-ng library.
 
+    Returns
+    -------
+    module
+        `espeakng_loader`.
+
     Raises
     ------
     UserError
