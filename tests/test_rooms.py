@@ -22,7 +22,7 @@ LADDERS = {
     "features": ("common", "audio", "corpora", "recipe", "stores", "exchange", "splits"),
     "extract": ("encoders", "plan", "job"),
     "evaluate": ("metrics", "statistics", "runs", "scores", "report"),
-    "models": ("exact",),
+    "models": ("exact", "neural"),
     "fusion": ("subsets",),
 }
 """The folders of each room; each imports those before it."""
@@ -106,7 +106,7 @@ def test_nothing_imports_in_a_circle(depth: int) -> None:
 @pytest.mark.parametrize(
     ("package", "allowed"),
     [
-        ("torch", {"extract/encoders", "extract/job"}),
+        ("torch", {"extract/encoders", "extract/job", "models/neural"}),
         ("h5py", {"features/stores/write.py"}),
         ("matplotlib", {"evaluate/report"}),
         ("skops", {"models/outputs.py"}),
@@ -144,6 +144,13 @@ def test_heavy_packages_are_imported_when_they_are_needed(path: str) -> None:
     at_the_top = {name.split(".")[0] for name, top in imports(TOP / path) if top}
     heavy = {"torch", "transformers", "skops", "dask", "distributed", "dask_jobqueue"}
     assert not at_the_top & heavy
+
+
+def test_neural_heads_are_imported_when_they_are_needed() -> None:
+    for path in SOURCES:
+        if not module_of(path).startswith("models.neural"):
+            top = [name for name, top in imports(path) if top and name.startswith("models.neural")]
+            assert not top, f"{path} imports {top} at its top"
 
 
 def test_stores_are_read_without_the_package_that_writes_them() -> None:
