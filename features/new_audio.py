@@ -27,6 +27,7 @@ from features.common.findings import Finding, finding
 from features.common.text import clean, nfc
 from features.common.walk import existing
 from features.corpora.base import AUDIO_SUFFIXES, find_audio, make_ids, refuse_duplicates
+from features.recipe.member import Member
 from features.recipe.model import Recipe
 from features.utterances import (
     KEY,
@@ -68,7 +69,7 @@ class System:
     @property
     def models(self) -> list[str]:
         """The models of the members."""
-        return list(dict.fromkeys(member.partition("@")[0] for member in self.members))
+        return list(dict.fromkeys(Member.parse(member).model for member in self.members))
 
 
 def add_system(parser: argparse.ArgumentParser, *names: str) -> None:
@@ -104,7 +105,7 @@ def system_of(recipe: Recipe, fusion: str | None = None, member: str | None = No
     fusion : str, optional
         Name of a combination, `[fusion.NAME]`.
     member : str, optional
-        Name of a run, `model` or `model@head`.
+        Name of a run, as `features.recipe.member` has it.
 
     Returns
     -------
@@ -126,11 +127,7 @@ def system_of(recipe: Recipe, fusion: str | None = None, member: str | None = No
                 "MODEL= names one run alone"
             )
         return System("fusion", fusion, list(recipe.fusion[fusion].members))
-    runs = [
-        model if layer == "last" else f"{model}@{layer}"
-        for model in recipe.models
-        for layer in recipe.head.layers
-    ]
+    runs = [str(run) for run in recipe.members()]
     if member is None:
         if len(runs) > 1:
             raise RecipeError(
@@ -138,12 +135,20 @@ def system_of(recipe: Recipe, fusion: str | None = None, member: str | None = No
                 "one of them with MODEL="
             )
         (member,) = runs
-    if member.partition("@")[0] not in recipe.models:
+    if not _is_run(recipe, member):
         raise RecipeError(
             f"{recipe.path}: {member} is no run of its models ({', '.join(runs)})"
             f"{nearest(member, runs)}"
         )
     return System("model", member, [member])
+
+
+def _is_run(recipe: Recipe, name: str) -> bool:
+    """Whether a name is of a run that a recipe can have, of a sweep over layers, too."""
+    try:
+        return Member.parse(name).model in recipe.models
+    except ValueError:
+        return False
 
 
 def corpus_name(paths: Sequence[str]) -> str:

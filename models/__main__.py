@@ -11,11 +11,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from evaluate.runs.folders import layer_tag, run_folder
+from evaluate.runs.folders import run_folder
 from features.common import workers as cluster
 from features.common.command import Subcommand, argument_parser, run_subcommand
 from features.common.telling import aloud
 from features.recipe.arguments import folders_of, recipe_of
+from features.recipe.member import Member
 from features.recipe.model import Recipe
 from models import predict, reproduce
 from models.checks import (
@@ -25,7 +26,7 @@ from models.checks import (
     odd_rows,
 )
 from models.cluster import train_on
-from models.layers import BEST, Work, run_layer, work_of
+from models.layers import BEST, run_member, work_of
 from models.train import Training
 
 PROG = "python -m models"
@@ -47,25 +48,25 @@ def main(args: argparse.Namespace) -> None:
     work = work_of(recipe, args.stores, sweep=args.layers)
     check_stores(recipe, work, args.stores)
     for training in trainings:
-        for model, layer in work:
-            check_outputs(run_folder(args.runs, training.recipe.name, layer_tag(model, layer)))
+        for member in work:
+            check_outputs(run_folder(args.runs, training.recipe.name, member))
     elsewhere = []
     for training in trainings:
         if training.recipe is not recipe:
             print(f"protocol {training.recipe.name}:")
         left = _left(training, work) if where else []
         elsewhere += [(training, left)] if left else []
-        for model, layer in work:
-            if (model, layer) not in left and (layer != BEST or not left):
-                run_layer(training, model, layer)
+        for member in work:
+            if member not in left and (member.layer != BEST or not left):
+                run_member(training, member)
     if where and elsewhere:
         with cluster.connect(where) as workers:
             for training, left in elsewhere:
                 train_on(workers, training, left)
         for training, _ in elsewhere:
-            for model, layer in work:
-                if layer == BEST:  # made of what the workers fitted
-                    run_layer(training, model, layer)
+            for member in work:
+                if member.layer == BEST:  # made of what the workers fitted
+                    run_member(training, member)
 
 
 def _training(recipe: Recipe, args: argparse.Namespace) -> Training:
@@ -80,12 +81,12 @@ def _training(recipe: Recipe, args: argparse.Namespace) -> Training:
     )
 
 
-def _left(training: Training, work: Work) -> Work:
+def _left(training: Training, work: Sequence[Member]) -> list[Member]:
     """What workers have to fit: `best` is made here, of what they have fitted."""
     return [
-        (model, layer)
-        for model, layer in work
-        if layer != BEST and (training.force or not training.is_done(model, layer))
+        member
+        for member in work
+        if member.layer != BEST and (training.force or not training.is_done(member))
     ]
 
 

@@ -19,6 +19,7 @@ from features.matrix import (
 )
 from features.recipe.arguments import corpus_root
 from features.recipe.extract import model_parts
+from features.recipe.member import Member
 from features.recipe.model import Recipe
 from features.stores.key import store_path
 from features.stores.seen import seen
@@ -120,13 +121,13 @@ def odd_rows(recipe: Recipe, stores: Path) -> list[str]:
     return lines
 
 
-def check_stores(recipe: Recipe, work: Sequence[tuple[str, int | str]], stores: Path) -> None:
+def check_stores(recipe: Recipe, work: Sequence[Member], stores: Path) -> None:
     """Look for every store, layer and statistic of the work before any of it is begun.
 
     Parameters
     ----------
     recipe : Recipe
-    work : sequence of (model, layer)
+    work : sequence of Member
         As `models.layers.work_of` gives it.
     stores : Path
 
@@ -136,11 +137,11 @@ def check_stores(recipe: Recipe, work: Sequence[tuple[str, int | str]], stores: 
         Naming all that is missing.
     """
     faults: dict[str, None] = {}
-    for model, layer in work:
+    for member in work:
         for corpus in recipe.corpora:
-            for part in model_parts(model):
+            for part in model_parts(member.model):
                 try:
-                    seen(store_path(stores, corpus, part)).columns_of(layer)
+                    seen(store_path(stores, corpus, part)).columns_of(member.layer)
                 except StoreError as error:
                     faults[str(error)] = None
     if faults:

@@ -17,22 +17,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from evaluate.runs.folders import layer_tag
 from features.common.progress import Progress
 from features.common.workers import Workers, task
+from features.recipe.member import Member
 from features.recipe.model import Recipe
 from models.train import Training
 
 
-def train_on(workers: Workers, training: Training, work: Sequence[tuple[str, int | str]]) -> None:
-    """Train models at layers on workers, and tell what each run says as it ends.
+def train_on(workers: Workers, training: Training, work: Sequence[Member]) -> None:
+    """Train members on workers, and tell what each run says as it ends.
 
     Parameters
     ----------
     workers : Workers
     training : Training
         Its `jobs` are threads and processes of each worker; -1 is its share of the cores.
-    work : sequence of (model, layer)
+    work : sequence of Member
 
     Raises
     ------
@@ -53,17 +53,15 @@ def train_on(workers: Workers, training: Training, work: Sequence[tuple[str, int
     }
     group = uuid.uuid4().hex[:8]
     under_way: dict[Any, str] = {}
-    for model, layer in work:
-        tag = layer_tag(model, layer)
+    for member in work:
         future = workers.client.submit(
-            train_one, group, training.recipe, model, layer, settings, key=f"train-{tag}-{group}"
+            train_one, group, training.recipe, member, settings, key=f"train-{member}-{group}"
         )
-        under_way[future] = tag
+        under_way[future] = str(member)
     progress = Progress("train", len(work), "runs")
     try:
         for future in as_completed(list(under_way), loop=workers.client.loop):
-            tag = under_way[future]
-            lines = workers.result(future, tag)
+            lines = workers.result(future, under_way[future])
             del under_way[future]
             for line in lines:
                 training.tell(line)
@@ -77,9 +75,7 @@ def train_on(workers: Workers, training: Training, work: Sequence[tuple[str, int
                 workers.client.cancel(list(under_way))
 
 
-def train_one(
-    group: str, recipe: Recipe, model: str, layer: int | str, settings: dict[str, Any]
-) -> list[str]:
+def train_one(group: str, recipe: Recipe, member: Member, settings: dict[str, Any]) -> list[str]:
     """Train one run in a worker, and give the lines that it says.
 
     Parameters
@@ -87,8 +83,7 @@ def train_one(
     group : str
         The client stops all tasks of it at once.
     recipe : Recipe
-    model : str
-    layer : int or str
+    member : Member
     settings : dict
         Of `Training`, besides `recipe` and `tell`.
 
@@ -102,5 +97,5 @@ def train_one(
         if not cancelled():
             # Progress is shown by the client, a run at a time.
             with contextlib.redirect_stderr(io.StringIO()):
-                Training(recipe, tell=said.append, **settings).train(model, layer)
+                Training(recipe, tell=said.append, **settings).train(member)
     return said

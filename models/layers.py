@@ -13,6 +13,7 @@ Conventions
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,13 @@ import pandas as pd
 
 from evaluate.runs import record as files
 from evaluate.runs.files import read_run, versions
-from evaluate.runs.folders import ALL, INNER, PREDICTIONS, SCORES, SEARCH, layer_tag
+from evaluate.runs.folders import ALL, INNER, PREDICTIONS, SCORES, SEARCH
 from evaluate.runs.freshness import train_inputs
 from evaluate.runs.predictions import read_predictions, write_predictions
 from features.common.errors import RunError
 from features.common.files import read_bytes, read_csv, write_bytes, write_text
 from features.recipe.extract import model_parts
+from features.recipe.member import Member
 from features.recipe.model import Recipe
 from features.stores.key import store_path
 from features.stores.seen import seen
@@ -34,11 +36,10 @@ from models.outputs import HEAD
 from models.train import Training
 
 BEST = "best"
-Work = list[tuple[str, int | str]]
 
 
-def work_of(recipe: Recipe, stores: Path, *, sweep: bool = False) -> Work:
-    """The runs that a recipe asks for: (model, layer), each behind those that it is made of.
+def work_of(recipe: Recipe, stores: Path, *, sweep: bool = False) -> list[Member]:
+    """The runs that a recipe asks for, each behind those that it is made of.
 
     Parameters
     ----------
@@ -49,14 +50,14 @@ def work_of(recipe: Recipe, stores: Path, *, sweep: bool = False) -> Work:
 
     Returns
     -------
-    list of (model, layer)
+    list of Member
 
     Raises
     ------
     StoreError
         Of "best" and of sweeps, where a store is missing.
     """
-    work: dict[tuple[str, int | str], None] = {}
+    work: dict[Member, None] = {}
     for model in recipe.models:
         layers = recipe.head.layers
         swept = BEST in layers or (sweep and len(model_parts(model)) == 1)
@@ -65,7 +66,7 @@ def work_of(recipe: Recipe, stores: Path, *, sweep: bool = False) -> Work:
             layers = [*layers, "mean", "weighted", BEST]
         if BEST in layers:
             layers = [*stored, *(layer for layer in layers if layer != BEST), BEST]
-        work |= dict.fromkeys((model, layer) for layer in layers)
+        work |= dict.fromkeys(Member(model, layer) for layer in layers)
     return list(work)
 
 
@@ -74,19 +75,13 @@ def stored_layers(recipe: Recipe, model: str, stores: Path) -> list[int]:
     return list(seen(store_path(stores, next(iter(recipe.corpora)), model)).layers)
 
 
-def train_layer(recipe: Recipe, model: str, layer: int | str = "last", **settings: Any) -> Path:
-    """One run of `work_of`: `run_layer`, with the settings of `models.train.Training`."""
-    return run_layer(Training(recipe, **settings), model, layer)
-
-
-def run_layer(training: Training, model: str, layer: int | str) -> Path:
+def run_member(training: Training, member: Member) -> Path:
     """One run of `work_of`: as `models.train.Training.train`, of "best", too.
 
     Parameters
     ----------
     training : Training
-    model : str
-    layer : int or str
+    member : Member
 
     Returns
     -------
@@ -98,28 +93,29 @@ def run_layer(training: Training, model: str, layer: int | str) -> Path:
     RunError
         Of "best", where the run of a stored layer is missing or stale.
     """
-    if layer != BEST:
-        return training.train(model, layer)
+    if member.layer != BEST:
+        return training.train(member)
     recipe, stores = training.recipe, training.folders.need_stores()
-    member, folder = layer_tag(model, BEST), training.folder(model, BEST)
-    if not training.force and training.is_done(model, BEST):
+    folder = training.folder(member)
+    if not training.force and training.is_done(member):
         training.tell(f"{member}: nothing to do")
         return folder
     start = time.monotonic()
     folders = {}
-    for stored in stored_layers(recipe, model, stores):
-        folders[stored] = training.folder(model, stored)
-        if not training.is_done(model, stored):
+    for layer in stored_layers(recipe, member.model, stores):
+        stored = replace(member, layer=layer)
+        folders[layer] = training.folder(stored)
+        if not training.is_done(stored):
             raise RunError(
-                f"{member}: the run of {layer_tag(model, stored)} is missing or stale; run make "
-                f"train RECIPE={recipe.path} MODEL={model}"
+                f"{member}: the run of {stored} is missing or stale; run make train "
+                f"RECIPE={recipe.path} MODEL={member.model}"
             )
-    record = assemble(folders, folder)
+    record = assemble(member, folders, folder)
     files.write_run(
         folder,
         {
             **record,
-            "inputs": train_inputs(recipe, model, BEST, stores),
+            "inputs": train_inputs(recipe, member, stores),
             "layer": BEST,
             "recipe": recipe.resolved(),
             "versions": versions(),
@@ -130,11 +126,13 @@ def run_layer(training: Training, model: str, layer: int | str) -> Path:
     return folder
 
 
-def assemble(folders: dict[int, Path], folder: Path) -> dict[str, Any]:
+def assemble(member: Member, folders: dict[int, Path], folder: Path) -> dict[str, Any]:
     """Write the predictions, the inner ones, the search table and the head of the chosen layers.
 
     Parameters
     ----------
+    member : Member
+        The best.
     folders : dict
         Layer -> folder of its finished run, in ascending order.
     folder : Path
@@ -186,9 +184,10 @@ def assemble(folders: dict[int, Path], folder: Path) -> dict[str, Any]:
     final = chosen[ALL if ALL in chosen else next(iter(chosen))]
     write_bytes(folder / HEAD, read_bytes(folders[final] / HEAD), RunError)
     common = records[final]
+    title = common["title"].removesuffix(replace(member, layer=final).tag)
     return {
         **{key: common[key] for key in _COMMON if key in common},
-        "title": common["title"].rpartition("@")[0] + f"@{BEST}",
+        "title": title + member.tag,
         "chosen": {fold: records[layer]["chosen"][fold] for fold, layer in chosen.items()},
         "chosen_layers": chosen,
         "layer_scores": scores,

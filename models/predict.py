@@ -23,7 +23,7 @@ import pandas as pd
 
 from evaluate.runs import record as files
 from evaluate.runs.files import versions
-from evaluate.runs.folders import ALL, PREDICTIONS, new_folder, run_folder, split_member
+from evaluate.runs.folders import ALL, PREDICTIONS, new_folder, run_folder
 from evaluate.runs.freshness import finished_run, new_inputs
 from evaluate.runs.predictions import predicted_labels, read_predictions, write_predictions
 from features.common.command import argument_parser
@@ -35,11 +35,13 @@ from features.matrix import load_features
 from features.new_audio import add_system, corpus_name, system_of
 from features.recipe.arguments import folders_of, recipe_of
 from features.recipe.extract import model_parts
+from features.recipe.member import Member
 from features.recipe.model import Recipe
 from features.stores.failures import named_failures, read_failures
 from features.stores.key import store_path
 from features.stores.read import Store
 from models.layer_weights import mix
+from models.layers import BEST
 from models.outputs import HEAD, load_head
 from models.search import decide
 from models.single import apply
@@ -73,7 +75,7 @@ def usable_run(recipe: Recipe, member: str, runs: Path) -> dict[str, Any]:
     ----------
     recipe : Recipe
     member : str
-        `model` or `model@layer`.
+        Its name.
     runs : Path
 
     Returns
@@ -130,18 +132,18 @@ def predict(
         The features have another key than those of the run, or no file has any; the head cannot be
         loaded.
     """
-    model, layer = split_member(member)
+    run = Member.parse(member)
     stores, runs = folders.need_stores(), folders.runs
     at = run_folder(runs, recipe.name, member)
-    parts = model_parts(model)
+    parts = model_parts(run.model)
     for part in parts:
         trained = {
             name: store["key"] if len(parts) == 1 else store["key"][part]
             for name, store in record["stores"].items()
         }
         _refuse_other_key(at, trained, store_path(stores, corpus, part))
-    wanted = record["layers"][0] if layer == "best" else layer
-    features = load_features(stores, corpus, model, wanted, recipe.head.statistics)
+    wanted = record["layers"][0] if run.layer == BEST else run.layer
+    features = load_features(stores, corpus, run.model, wanted, recipe.head.statistics)
     X = features.X
     if "layer_factors" in record:
         X = mix(X, np.array(record["layer_factors"][ALL])).astype(np.float32)

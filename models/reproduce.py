@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from evaluate.runs.freshness import train_inputs
 from evaluate.runs.reproduction import compare, recorded, refuse_other_inputs
 from features.common.command import argument_parser
 from features.common.folders import Folders
-from models.layers import BEST, stored_layers, train_layer
+from features.recipe.member import Member
+from models.layers import BEST, run_member, stored_layers
+from models.train import Training
 
 
 def main(args: argparse.Namespace) -> int:
@@ -45,19 +48,17 @@ def reproduce(folder: Path, *, stores: Path, jobs: int = -1) -> tuple[list[str],
         A store or table is missing.
     """
     record, recipe = recorded(folder, "train")
-    model, layer = record["model"], record["layer"]
-    inputs = train_inputs(recipe, model, layer, stores)
+    member = Member(record["model"], record["layer"])
+    inputs = train_inputs(recipe, member, stores)
     refuse_other_inputs(folder, record["inputs"], inputs)
-    layers = [layer]
-    if layer == BEST:
-        layers = [*stored_layers(recipe, model, stores), BEST]
+    layers = stored_layers(recipe, member.model, stores) if member.layer == BEST else []
     with tempfile.TemporaryDirectory(prefix="serfuse-") as place:
+        training = Training(
+            recipe, Folders(stores=stores, runs=Path(place)), jobs, allow_failures=record["lacking"]
+        )
         for needed in layers:
-            again = train_layer(
-                recipe, model, needed, folders=Folders(stores=stores, runs=Path(place)), jobs=jobs,
-                allow_failures=record["lacking"],
-            )  # fmt: skip
-        return compare(folder, again)
+            training.train(replace(member, layer=needed))
+        return compare(folder, run_member(training, member))
 
 
 def parser() -> argparse.ArgumentParser:

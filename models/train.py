@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from evaluate.runs import record as files
 from evaluate.runs.files import read_run, versions
-from evaluate.runs.folders import ALL, INNER, PREDICTIONS, SCORES, SEARCH, layer_tag, run_folder
+from evaluate.runs.folders import ALL, INNER, PREDICTIONS, SCORES, SEARCH, run_folder
 from evaluate.runs.freshness import is_fresh, train_inputs
 from features.common.errors import RunError
 from features.common.files import write_text
@@ -41,6 +41,7 @@ from features.common.folders import Folders
 from features.common.progress import Progress, duration
 from features.common.telling import Tell, silent
 from features.matrix import Matrix, has_truth, load_matrix
+from features.recipe.member import Member
 from features.recipe.model import Recipe
 from features.splits.folds import FIRST_S, SplitPlan
 from features.splits.truths import notes as truth_notes
@@ -92,19 +93,19 @@ class Training:
     def _stores(self) -> Path:
         return self.folders.need_stores()
 
-    def folder(self, model: str, layer: int | str) -> Path:
-        """Of the run of a model at a layer.
+    def folder(self, member: Member) -> Path:
+        """Of the run of a member.
 
         Raises
         ------
         RunError
             A folder lies where one of its files is to be.
         """
-        folder = run_folder(self.folders.runs, self.recipe.name, layer_tag(model, layer))
+        folder = run_folder(self.folders.runs, self.recipe.name, member)
         check_outputs(folder)
         return folder
 
-    def is_done(self, model: str, layer: int | str) -> bool:
+    def is_done(self, member: Member) -> bool:
         """Whether a finished run says what `train` would make.
 
         Raises
@@ -112,30 +113,33 @@ class Training:
         StoreError
             The finished run lacks more than `allow_failures` rows of the tables.
         """
-        return self._finished(model, layer, train_inputs(self.recipe, model, layer, self._stores))
+        return self._finished(member, train_inputs(self.recipe, member, self._stores))
 
-    def _finished(self, model: str, layer: int | str, inputs: dict[str, Any]) -> bool:
-        folder = self.folder(model, layer)
+    def _finished(self, member: Member, inputs: dict[str, Any]) -> bool:
+        folder = self.folder(member)
         if not is_fresh(folder, inputs, OUTPUTS):
             return False
         if (read_run(folder) or {}).get("lacking", 0) > self.allow_failures:
-            self._matrix(model, layer)  # refuses
+            self._matrix(member)  # refuses
         return True
 
-    def _matrix(self, model: str, layer: int | str) -> Matrix:
+    def _matrix(self, member: Member) -> Matrix:
         return load_matrix(
-            self.recipe, self._stores, model, layer, allow_failures=self.allow_failures
+            self.recipe,
+            self._stores,
+            member.model,
+            member.layer,
+            allow_failures=self.allow_failures,
         )
 
-    def train(self, model: str, layer: int | str = "last") -> Path:
-        """Fit, choose and predict for one model and layer, unless a finished run says the same.
+    def train(self, member: Member) -> Path:
+        """Fit, choose and predict for one member, unless a finished run says the same.
 
         Parameters
         ----------
-        model : str
-            Model whose stores exist for all corpora of the recipe.
-        layer : int or str
-            As of a recipe, but "best", which `models.layers` assembles.
+        member : Member
+            The stores of its model exist for all corpora of the recipe; its layer is any but
+            "best", which `models.layers` assembles.
 
         Returns
         -------
@@ -147,13 +151,13 @@ class Training:
         StoreError, CorpusError, RecipeError, RunError
             Before anything is fitted, but for a fold that has no score.
         """
-        folder = self.folder(model, layer)
-        inputs = train_inputs(self.recipe, model, layer, self._stores)
-        if not self.force and self._finished(model, layer, inputs):
-            self.tell(f"{layer_tag(model, layer)}: nothing to do")
+        folder = self.folder(member)
+        inputs = train_inputs(self.recipe, member, self._stores)
+        if not self.force and self._finished(member, inputs):
+            self.tell(f"{member}: nothing to do")
             return folder
         start = time.monotonic()
-        task = self._task(model, layer)
+        task = self._task(member)
         with Spool(folder / INNER) as inner:
             result = _fit(task, inner, self.jobs)
             _write_files(task, result, inner, folder)
@@ -164,10 +168,10 @@ class Training:
             self.tell(line)
         return folder
 
-    def _task(self, model: str, layer: int | str) -> Task:
+    def _task(self, member: Member) -> Task:
         """Read and check all that is to be fitted."""
-        recipe, member = self.recipe, layer_tag(model, layer)
-        matrix = self._matrix(model, layer)
+        recipe = self.recipe
+        matrix = self._matrix(member)
         check_grid(recipe.head, matrix.labels)
         engine = route(recipe.head, len(matrix.X))
         names, y = matrix.labels or recipe.targets, truths(matrix.y)
@@ -180,9 +184,7 @@ class Training:
             self.tell(f"{member}: {much}")
         told = [*matrix.notes, *truth_notes(y, names, matrix.rows, known, division.plan.folds)]
         division.found.refuse(recipe.path)
-        return Task(
-            recipe, model, layer, matrix, problem, known, division, engine, told, bool(much)
-        )
+        return Task(recipe, member, matrix, problem, known, division, engine, told, bool(much))
 
 
 def train_model(recipe: Recipe, model: str, layer: int | str = "last", **settings: Any) -> Path:
@@ -191,8 +193,8 @@ def train_model(recipe: Recipe, model: str, layer: int | str = "last", **setting
     Parameters
     ----------
     recipe : Recipe
-    model, layer
-        As of `Training.train`.
+    model : str
+    layer : int or str
     settings
         As of `Training`: `folders`, `jobs`, `force`, `allow_failures`, `tell`.
 
@@ -201,7 +203,7 @@ def train_model(recipe: Recipe, model: str, layer: int | str = "last", **setting
     Path
         The run's folder.
     """
-    return Training(recipe, **settings).train(model, layer)
+    return Training(recipe, **settings).train(Member(model, layer))
 
 
 @dataclass(frozen=True)
@@ -221,8 +223,7 @@ class Task:
     """
 
     recipe: Recipe
-    model: str
-    layer: int | str
+    member: Member
     matrix: Matrix
     problem: Problem
     known: NDArray[np.bool_]
@@ -239,12 +240,12 @@ class Task:
     @property
     def n_layers(self) -> int:
         """How many layers are weighted against each other."""
-        return len(self.matrix.layers) if self.layer == "weighted" else 1
+        return len(self.matrix.layers) if self.member.layer == "weighted" else 1
 
     @property
     def title(self) -> str:
         """The run's name as it is shown."""
-        return self.matrix.title if self.layer == "last" else f"{self.matrix.title}@{self.layer}"
+        return self.matrix.title + self.member.tag
 
 
 @dataclass(frozen=True)
@@ -272,9 +273,8 @@ class Trained:
 def _fit(task: Task, inner: Spool, jobs: int) -> Trained:
     """Search, fit again and predict; what is predicted of inner folds goes to the spool."""
     problem, plan, known = task.problem, task.division.plan, task.known
-    member = layer_tag(task.model, task.layer)
     first_s = FIRST_S if task.long else None
-    progress = Progress(f"train {member}", count_fits(problem, plan), "fits", first_s=first_s)
+    progress = Progress(f"train {task.member}", count_fits(problem, plan), "fits", first_s=first_s)
     n_fits = int(progress.total)
     runner: AbstractContextManager[Fits | WeightedFits]
     if task.n_layers > 1:
@@ -309,8 +309,8 @@ def _record(task: Task, result: Trained) -> dict[str, Any]:
     choices = result.outcome.choices
     return {
         "stage": "train",
-        "model": task.model,
-        "layer": task.layer,
+        "model": task.member.model,
+        "layer": task.member.layer,
         "title": task.title,
         "recipe": recipe.resolved(),
         "chosen": {name: chosen_cells(choice, task.problem) for name, choice in choices.items()},

@@ -555,7 +555,7 @@ class _Predictions:
         others = [
             other
             for other in self._scored
-            if other is not run and other.kind == "model" and "@" not in other.member
+            if other is not run and other.kind == "model" and not other.at_other_layer
         ]
         return [(other.title, self.of(other)) for other in (run, *others)]
 

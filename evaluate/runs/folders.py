@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from features.recipe.member import Member
+
 if TYPE_CHECKING:
     from features.recipe.model import Recipe
 
@@ -18,32 +20,15 @@ ALL = "all"
 SUBSETS = "subsets.json"
 
 
-def layer_tag(model: str, layer: int | str) -> str:
-    """Name the folder of a model at a layer: the default layer, `last`, goes unsaid.
+def run_folder(runs: Path, recipe_name: str, member: Member | str) -> Path:
+    """Folder of a head's run.
 
     Examples
     --------
-    >>> layer_tag("xlsr-1b", "last"), layer_tag("xlsr-1b", 12)
-    ('xlsr-1b', 'xlsr-1b@12')
+    >>> run_folder(Path("runs"), "emodb", "mfcc@last").as_posix()
+    'runs/emodb/mfcc'
     """
-    return model if layer == "last" else f"{model}@{layer}"
-
-
-def split_member(member: str) -> tuple[str, int | str]:
-    """Read a member as (model, layer), the inverse of `layer_tag`.
-
-    Examples
-    --------
-    >>> split_member("xlsr-1b@12"), split_member("mfcc")
-    (('xlsr-1b', 12), ('mfcc', 'last'))
-    """
-    model, _, layer = member.partition("@")
-    return model, int(layer) if layer.isdigit() else layer or "last"
-
-
-def run_folder(runs: Path, recipe_name: str, member: str) -> Path:
-    """Folder of a head's run."""
-    return Path(runs) / recipe_name / layer_tag(*split_member(member))
+    return Path(runs) / recipe_name / _folder_name(member)
 
 
 def fusion_folder(runs: Path, recipe_name: str, name: str) -> Path:
@@ -51,9 +36,13 @@ def fusion_folder(runs: Path, recipe_name: str, name: str) -> Path:
     return Path(runs) / recipe_name / "fusion" / name
 
 
-def new_folder(runs: Path, recipe_name: str, corpus: str, member: str) -> Path:
+def new_folder(runs: Path, recipe_name: str, corpus: str, member: Member | str) -> Path:
     """Folder of what a run says of new audio (`features.new_audio`)."""
-    return Path(runs) / recipe_name / "predict" / corpus / layer_tag(*split_member(member))
+    return Path(runs) / recipe_name / "predict" / corpus / _folder_name(member)
+
+
+def _folder_name(member: Member | str) -> str:
+    return str(Member.parse(member) if isinstance(member, str) else member)
 
 
 def gaps_path(runs: Path, recipe_name: str) -> Path:
@@ -78,9 +67,7 @@ def spread_path(runs: Path, recipe_name: str) -> Path:
 
 def run_folders(recipe: Recipe, runs: Path) -> Iterator[tuple[str, str, Path]]:
     """All runs that a recipe can have: (kind, member, folder), kind "model" or "fusion"."""
-    for model in recipe.models:
-        for layer in recipe.head.layers:
-            member = layer_tag(model, layer)
-            yield "model", member, run_folder(runs, recipe.name, member)
+    for member in recipe.members():
+        yield "model", str(member), run_folder(runs, recipe.name, member)
     for name in recipe.fusion:
         yield "fusion", name, fusion_folder(runs, recipe.name, name)

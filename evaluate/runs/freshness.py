@@ -13,7 +13,6 @@ from evaluate.runs.folders import (
     PREDICTIONS,
     fusion_folder,
     run_folder,
-    split_member,
 )
 from features.common.errors import RunError
 from features.common.files import (
@@ -21,6 +20,7 @@ from features.common.files import (
     file_stamp,
 )
 from features.common.folders import Folders
+from features.recipe.member import Member
 
 if TYPE_CHECKING:
     from features.recipe.model import Recipe
@@ -46,27 +46,24 @@ def is_fresh(folder: str | Path, inputs: Mapping[str, Any], outputs: Sequence[st
     )
 
 
-def head_settings(recipe: Recipe, model: str, layer: int | str) -> dict[str, Any]:
+def head_settings(recipe: Recipe, member: Member) -> dict[str, Any]:
     """What the run of a head depends on in the recipe and the program.
 
     Parameters
     ----------
     recipe : Recipe
-    model : str
-        A speech model, or `a+b`.
-    layer : int or str
-        As `split_member` gives it.
+    member : Member
 
     Returns
     -------
     dict
     """
-    weights = recipe.weights_of(model)
+    weights = recipe.weights_of(member.model)
     return {
         "numerics": HEADS_NUMERICS,
-        "model": model,
+        "model": member.model,
         **({"weights": weights} if weights is not None else {}),
-        "layer": layer,
+        "layer": member.layer,
         "head": recipe.head.model_dump(mode="json", exclude={"layer"}),
         "split": recipe.split.settings(),
         "target": recipe.target,
@@ -76,7 +73,7 @@ def head_settings(recipe: Recipe, model: str, layer: int | str) -> dict[str, Any
     }
 
 
-def train_inputs(recipe: Recipe, model: str, layer: int | str, stores: Path) -> dict[str, Any]:
+def train_inputs(recipe: Recipe, member: Member, stores: Path) -> dict[str, Any]:
     """What the run of a head depends on: settings, tables and stores.
 
     Parameters
@@ -105,13 +102,13 @@ def train_inputs(recipe: Recipe, model: str, layer: int | str, stores: Path) -> 
     corpora = {}
     for corpus in recipe.corpora:
         identities = {}
-        for part in model_parts(model):
+        for part in model_parts(member.model):
             identities[part] = seen(store_path(Path(stores), corpus, part)).identity
         corpora[corpus] = {
             "table": hash_of_table(Path(stores) / corpus),
-            "store": identities if len(identities) > 1 else identities[model],
+            "store": identities if len(identities) > 1 else identities[member.model],
         }
-    inputs = {**head_settings(recipe, model, layer), "corpora": corpora}
+    inputs = {**head_settings(recipe, member), "corpora": corpora}
     if recipe.split.emobox is not None:
         root, names = Path(recipe.split.emobox).expanduser(), recipe.split.emobox_names
         lists = {corpus: emobox_hash(root, corpus, names.get(corpus)) for corpus in recipe.corpora}
@@ -169,15 +166,15 @@ def check_members(recipe: Recipe, members: Sequence[str], what: str, folders: Fo
         Naming the first, and `what` needs it.
     """
     stores = folders.need_stores()
-    for member in members:
-        model, layer = split_member(member)
+    for name in members:
+        member = Member.parse(name)
         folder = run_folder(folders.runs, recipe.name, member)
-        again = f"run make train RECIPE={recipe.path} MODEL={model}"
+        again = f"run make train RECIPE={recipe.path} MODEL={member.model}"
         if read_run(folder) is None:
-            raise RunError(f"{what}: {member} has no finished run in {folder}; {again}")
-        if not is_fresh(folder, train_inputs(recipe, model, layer, stores), (PREDICTIONS, INNER)):
+            raise RunError(f"{what}: {name} has no finished run in {folder}; {again}")
+        if not is_fresh(folder, train_inputs(recipe, member, stores), (PREDICTIONS, INNER)):
             raise RunError(
-                f"{what}: the run of {member} in {folder} is stale: the recipe, the table "
+                f"{what}: the run of {name} in {folder} is stale: the recipe, the table "
                 f"or the store has changed since; {again}"
             )
 
@@ -253,7 +250,7 @@ def is_stale(recipe: Recipe, kind: str, member: str, runs: Path, record: Mapping
             if under is not None and is_stale(recipe, "model", run, runs, under):
                 return True
     else:
-        now = head_settings(recipe, *split_member(member))
+        now = head_settings(recipe, Member.parse(member))
         if set(record["inputs"]["corpora"]) != set(recipe.corpora):
             return True
     apart = ("corpora", "emobox")  # of tables, stores and lists
@@ -322,7 +319,7 @@ def new_inputs(recipe: Recipe, member: str, corpus: str, folders: Folders) -> di
 
     stores = folders.need_stores()
     identities = {}
-    for part in model_parts(split_member(member)[0]):
+    for part in model_parts(Member.parse(member).model):
         with Store(store_path(stores, corpus, part)) as store:
             identities[part] = store.identity
     return {

@@ -41,7 +41,7 @@ from evaluate.metrics import complementarity, metrics
 from evaluate.metrics.calibration import shares
 from evaluate.runs.arrays import count_speakers, has_truth, speakers, truth_of, values_of
 from evaluate.runs.files import file_hash
-from evaluate.runs.folders import PREDICTIONS, layer_tag, statistics_path
+from evaluate.runs.folders import PREDICTIONS, statistics_path
 from evaluate.runs.predictions import predicted_labels, predicted_targets, read_predictions
 from evaluate.scores import version_0
 from evaluate.scores.marks import statistics_marks
@@ -168,7 +168,7 @@ def _systems(scored: Sequence[Scored]) -> tuple[list[tuple[str, Scored]], dict[s
         if run.scores.optimistic
     }
     found = [(run.name, run) for run in scored if run.name not in left_out]
-    first = sorted(found, key=lambda named: "@" in named[0])[:MOST_SYSTEMS]
+    first = sorted(found, key=lambda named: named[1].at_other_layer)[:MOST_SYSTEMS]
     for name, _ in found:
         if name not in dict(first):
             left_out[name] = f"only {MOST_SYSTEMS} runs are compared"
@@ -482,7 +482,7 @@ def _fused_pair(
 def _models(recipe: Recipe) -> list[str]:
     """Those whose fusion is looked at."""
     layers = ["last"] if "last" in recipe.head.layers else recipe.head.layers
-    return [layer_tag(model, layer) for model in recipe.models for layer in layers]
+    return [str(member) for member in recipe.members() if member.layer in layers]
 
 
 def value_of_classes(

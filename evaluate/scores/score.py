@@ -54,6 +54,7 @@ from evaluate.scores.stored import FileKind
 from evaluate.scores.version_0 import run_scores
 from features.common.errors import CorpusError, RunError
 from features.common.folders import Folders
+from features.recipe.member import LAST, Member
 
 if TYPE_CHECKING:
     from features.recipe.model import Recipe
@@ -93,6 +94,11 @@ class Scored:
     def name(self) -> str:
         """The folder below `runs/<recipe>`."""
         return f"fusion/{self.member}" if self.kind == "fusion" else self.member
+
+    @property
+    def at_other_layer(self) -> bool:
+        """Whether it is of a head at another layer than the default one, as those of sweeps are."""
+        return self.kind == "model" and Member.parse(self.member).layer != LAST
 
     @property
     def title(self) -> str:

@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from evaluate.runs.files import read_run
-from evaluate.runs.folders import ALL, split_member
+from evaluate.runs.folders import ALL
 from evaluate.runs.freshness import is_stale
 from evaluate.scores.records import RunScores
 from evaluate.scores.score import Scored, read_scores, score_run
 from features.common.errors import StoreError
 from features.common.folders import Folders
+from features.recipe.member import Member
 from features.stores.key import store_path
 from features.stores.read import Store
 
@@ -108,21 +109,28 @@ def _sweeps(
         others: dict[str, Scored] = {}
         folder = runs_folder / recipe.name
         for at in sorted([folder / model, *folder.glob(f"{model}@*")]):
-            found, layer = split_member(at.name)
             record = read_run(at)
-            if found != model or record is None:
+            if record is None or (member := _member(at.name)) is None or member.head:
                 continue
             stale = is_stale(recipe, "model", at.name, runs_folder, record)
             run = Scored("model", at.name, at, stale, record, scores_of(at))
-            if isinstance(layer, int):
-                layers[layer] = run
+            if isinstance(member.layer, int):
+                layers[member.layer] = run
             else:
-                others[layer] = run
+                others[member.layer] = run
         if len(layers) > 1:
             layers = dict(sorted(layers.items()))
             selection = {layer: _selection(run.record) for layer, run in layers.items()}
             sweeps.append(Sweep(model, layers, others, selection))
     return sweeps
+
+
+def _member(name: str) -> Member | None:
+    """The member that a folder is named by; None of a folder of something else."""
+    try:
+        return Member.parse(name)
+    except ValueError:
+        return None
 
 
 def _selection(record: dict[str, Any]) -> float | None:

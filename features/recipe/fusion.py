@@ -13,6 +13,7 @@ from features.recipe.head import layers_of
 from features.recipe.known.fusion_methods import FUSION_METHODS, SUBSET_METHODS
 from features.recipe.known.metrics import of_subsets, shown
 from features.recipe.known.records import TASKS, of_task
+from features.recipe.member import LAST, Member
 
 SUBSETS = "subsets"
 """The one table of [fusion] that is no combination."""
@@ -130,16 +131,16 @@ def default_members(models: list[str], head: Section | None) -> list[str] | str:
     >>> default_members(["a"], None)
     "a fusion needs two models, got ['a']"
     """
-    layers = layers_of(head) or ["last"]
+    layers = layers_of(head) or [LAST]
     if len(models) < 2:
         return f"a fusion needs two models, got {models}"
-    if "last" not in layers and len(layers) > 1:
+    if LAST not in layers and len(layers) > 1:
         return (
             f"missing; [head] layer is {layers} without 'last': "
-            f'name them, as in ["{models[0]}@{layers[0]}", ...]'
+            f'name them, as in ["{Member(models[0], layers[0])}", ...]'
         )
-    if layers != ["last"] and len(layers) == 1:
-        return [f"{model}@{layers[0]}" for model in models]
+    if layers != [LAST] and len(layers) == 1:
+        return [str(Member(model, layers[0])) for model in models]
     return models
 
 
@@ -240,17 +241,26 @@ def member_faults(name: str, members: Sequence[str], known: Collection[str]) -> 
 
     Examples
     --------
-    >>> member_faults("mean", ["wavlm", "wavlm"], ["wavlm"])
+    >>> member_faults("mean", ["wavlm", "wavlm@last"], ["wavlm"])
     ['[fusion.mean] members: a model is named twice']
     """
+    canonical = [_canonical(member) for member in members]
     faults = [
         f"[fusion.{name}] members: '{member}' is no model of the recipe{nearest(member, known)}"
-        for member in members
+        for member in canonical
         if member not in known
     ]
-    if len(set(members)) != len(members):
+    if len(set(canonical)) != len(canonical):
         faults.append(f"[fusion.{name}] members: a model is named twice")
     return faults
+
+
+def _canonical(member: str) -> str:
+    """The name that a member's folder has: `mfcc` of `mfcc@last`."""
+    try:
+        return str(Member.parse(member))
+    except ValueError:
+        return member
 
 
 def subset_faults(spec: SubsetsSpec, classification: bool) -> list[str]:

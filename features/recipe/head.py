@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -12,27 +11,11 @@ from features.common.sections import Among, Section
 from features.recipe.known.heads import HEADS
 from features.recipe.known.metrics import selections
 from features.recipe.known.records import CLASSIFICATION, REGRESSION, TASKS, of_task
+from features.recipe.member import NAMED_LAYERS, SIDE_BY_SIDE, side_by_side
 
 SELECTIONS = tuple(select for task in TASKS for select in selections(task))
 
 GridValue = bool | int | float | str | dict[str, float]
-
-NAMED_LAYERS = ("last", "mean", "weighted", "best")
-"""Of `[head] layer`: the last one, the plain mean of 1..L, a convex weighting of all stored ones,
-learned by every fold on its training rows, and the one that every fold chooses on them."""
-
-_SIDE_BY_SIDE = re.compile(r"(0|[1-9]\d*)(\+(0|[1-9]\d*))+")
-
-
-def side_by_side(layer: int | str) -> list[int]:
-    """The indices that a layer names: one, or those of `"6+12"`; none of a named layer.
-
-    Examples
-    --------
-    >>> side_by_side("6+12"), side_by_side(3), side_by_side("mean")
-    ([6, 12], [3], [])
-    """
-    return [] if layer in NAMED_LAYERS else [int(index) for index in str(layer).split("+")]
 
 
 class HeadSpec(Section):
@@ -66,7 +49,7 @@ class HeadSpec(Section):
     def _known_layer(cls, value: Any) -> Any:
         for layer in value if isinstance(value, list) and value else [value]:
             index = isinstance(layer, int) and layer >= 0
-            if not index and layer not in NAMED_LAYERS and not _SIDE_BY_SIDE.fullmatch(str(layer)):
+            if not index and layer not in NAMED_LAYERS and not SIDE_BY_SIDE.fullmatch(str(layer)):
                 raise ValueError(
                     f"an index from 0, {', '.join(map(repr, NAMED_LAYERS))}, '6+12' (these layers "
                     "side by side), or a list of these"

@@ -39,7 +39,8 @@ from features.recipe.fusion import (
 from features.recipe.head import HeadSpec, head_choices, head_faults, layers_of
 from features.recipe.known.metrics import showable
 from features.recipe.labels import LabelsSpec, corpus_faults, read_labels
-from features.recipe.members import members_of
+from features.recipe.lists import members_of
+from features.recipe.member import LAST, Member
 from features.recipe.model import Recipe
 from features.recipe.overrides import apply
 from features.recipe.published import Known, PublishedTable, read_published, tables_of
@@ -189,7 +190,8 @@ def _combinations(parts: RecipeParts, top: Top) -> list[str]:
     if isinstance(split, SplitSpec):
         faults += all_split_faults(split, parts.also, head, classification, list(parts.corpora))
     faults += concatenation_faults(parts.models, head)
-    known = {*parts.models, *(f"{m}@{layer}" for m in parts.models for layer in layers_of(head))}
+    layers: list[int | str] = [LAST, *layers_of(head)]
+    known = {str(Member(model, layer)) for model in parts.models for layer in layers}
     for name, spec in parts.fusions.items():
         faults += member_faults(name, spec.members, known)
         faults += fusion_faults(name, spec, classification)
@@ -230,9 +232,9 @@ def _run_names(
     models: Collection[str], head: Section | None, fusions: Collection[str]
 ) -> list[str]:
     """The folders that runs can have below `runs/<recipe>`."""
-    layers = layers_of(head) or ["last"]
-    tagged = [m if layer == "last" else f"{m}@{layer}" for m in models for layer in layers]
-    return [*tagged, *(f"fusion/{name}" for name in fusions)]
+    layers = layers_of(head) or [LAST]
+    runs = [str(Member(model, layer)) for model in models for layer in layers]
+    return [*runs, *(f"fusion/{name}" for name in fusions)]
 
 
 def _restrictions(option: str, given: Collection[str], known: Collection[str]) -> list[str]:

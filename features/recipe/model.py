@@ -22,6 +22,7 @@ from features.recipe.fusion import (
 from features.recipe.head import (
     HeadSpec,
 )
+from features.recipe.member import Member
 from features.recipe.published import PublishedTable
 from features.recipe.split import (
     SplitSpec,
@@ -77,6 +78,10 @@ class Recipe(Section):
     def weights_of(self, model: str) -> list[float] | str | None:
         """The weights of the parts of `a+b`, "size", or None, as of any single model."""
         return self.models.get(model, ModelSpec()).weights
+
+    def members(self) -> list[Member]:
+        """The runs of its heads: every model at every layer."""
+        return [Member(model, layer) for model in self.models for layer in self.head.layers]
 
     @property
     def task(self) -> str:

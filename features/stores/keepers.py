@@ -26,6 +26,7 @@ from features.common.folders import Folders
 from features.common.walk import Identity, identity_of
 from features.recipe.extract import model_parts
 from features.recipe.load import load_recipe
+from features.recipe.member import Member
 from features.recipe.model import Recipe
 
 FOLDER = Path("recipes")
@@ -257,5 +258,5 @@ def _stores_of(path: Path) -> Iterator[tuple[str, str]]:
                 yield corpus, model
     elif record.get("stage") == "predict":
         corpus, member = path.parts[-3:-1]
-        for model in model_parts(member.partition("@")[0]):
+        for model in model_parts(Member.parse(member).model):
             yield corpus, model

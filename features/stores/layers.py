@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from features.common.errors import StoreError
-from features.recipe.head import side_by_side
+from features.recipe.member import side_by_side
 
 
 @dataclass(frozen=True)

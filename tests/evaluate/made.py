@@ -12,12 +12,13 @@ import pandas as pd
 from evaluate.report import sheets
 from evaluate.report.writers.terminal import to_terminal
 from evaluate.runs import record as runs
-from evaluate.runs.folders import INNER, PREDICTIONS, fusion_folder, run_folder, split_member
+from evaluate.runs.folders import INNER, PREDICTIONS, fusion_folder, run_folder
 from evaluate.runs.freshness import fusion_settings, head_settings
 from evaluate.runs.predictions import KEY, write_predictions
 from evaluate.scores.records import Statistics
 from evaluate.scores.score import Scored
 from features.recipe.load import load_recipe
+from features.recipe.member import Member
 from features.recipe.model import Recipe
 
 TARGETS = ("Calmness", "Sadness", "Anger")
@@ -115,7 +116,7 @@ def finish(
         inputs = fusion_settings(recipe, member, folder)
     else:
         where = run_folder(folder, recipe.name, member)
-        settings = head_settings(recipe, *split_member(member))
+        settings = head_settings(recipe, Member.parse(member))
         inputs = {**settings, "corpora": {name: {} for name in recipe.corpora}}
     write_predictions(where / PREDICTIONS, frame)
     write_predictions(where / INNER, frame)

@@ -12,7 +12,7 @@ import pytest
 
 from evaluate.report.paper import Paper, Results, read_paper
 from evaluate.report.tables import Sheet
-from evaluate.runs.folders import INNER, layer_tag
+from evaluate.runs.folders import INNER
 from evaluate.runs.predictions import write_predictions
 from evaluate.scores.records import marked
 from evaluate.scores.score import score_all
@@ -297,7 +297,7 @@ def test_ten_layers_fill_the_tables_of_two_corpora(tmp_path: Path) -> None:
     folder = tmp_path / "runs"
     frame = made.classification(n=100, seed=2, labels=recipe.labels)
     frame["corpus"] = np.where(frame["utterance"] < "u060", "iemocap", "jtes")
-    members = [layer_tag("hubert-large", layer) for layer in recipe.head.layers]
+    members = [str(member) for member in recipe.members()]
     for i, member in enumerate([*members, *recipe.fusion]):
         rng = np.random.default_rng(i)
         scores = frame.filter(like="score_") + 0.5 * rng.normal(size=(len(frame), 4))

@@ -15,16 +15,15 @@ from evaluate.runs.folders import (
     INNER,
     PREDICTIONS,
     fusion_folder,
-    layer_tag,
     run_folder,
     run_folders,
-    split_member,
 )
 from evaluate.runs.freshness import fusion_inputs, is_fresh, is_stale, train_inputs
 from evaluate.runs.predictions import KEY, predicted_labels, read_predictions, write_predictions
 from features.common.errors import RunError, StoreError
 from features.common.folders import Folders
 from features.recipe.load import load_recipe
+from features.recipe.member import Member
 from tests.evaluate import made
 from tests.models import synthetic
 
@@ -156,7 +155,7 @@ def test_a_run_is_fresh_while_inputs_and_outputs_stand(tmp_path: Path) -> None:
 def test_folders_of_members() -> None:
     root = Path("runs")
     for member in ("mfcc", "xlsr-1b@12", "xlsr-1b@mean"):
-        assert layer_tag(*split_member(member)) == member
+        assert str(Member.parse(member)) == member
         assert run_folder(root, "study", member) == root / "study" / member
     assert run_folder(root, "study", "mfcc@last") == root / "study" / "mfcc"
     assert fusion_folder(root, "study", "mean") == root / "study" / "fusion" / "mean"
@@ -188,24 +187,24 @@ def test_train_inputs_change_with_recipe_table_and_store(tmp_path: Path) -> None
     stores = tmp_path / "stores"
     frame = synthetic.classes(stores)
     recipe = made.recipe(tmp_path, "classification", corpora="made")
-    first = train_inputs(recipe, "one", "last", stores)
-    assert first == train_inputs(recipe, "one", "last", stores)
-    assert first != train_inputs(recipe, "two", "last", stores)
-    assert first != train_inputs(recipe, "one", 0, stores)
+    first = train_inputs(recipe, Member("one"), stores)
+    assert first == train_inputs(recipe, Member("one"), stores)
+    assert first != train_inputs(recipe, Member("two"), stores)
+    assert first != train_inputs(recipe, Member("one", 0), stores)
     other = made.recipe(tmp_path, "classification", "[head.grid]\nC = [3.0]", corpora="made")
-    assert train_inputs(other, "one", "last", stores)["head"] != first["head"]
+    assert train_inputs(other, Member("one"), stores)["head"] != first["head"]
     with pytest.raises(StoreError, match=r"three\.h5"):
-        train_inputs(recipe, "three", "last", stores)
+        train_inputs(recipe, Member("three"), stores)
 
     labels = {"emotion": synthetic.LABELS}
     changed = frame.copy()
     changed.loc[0, "emotion"] = "sad" if frame["emotion"][0] != "sad" else "calm"
     synthetic.write(stores, changed, {"one": np.zeros((len(frame), 3))}, labels=labels)
-    second = train_inputs(recipe, "one", "last", stores)["corpora"]["made"]
+    second = train_inputs(recipe, Member("one"), stores)["corpora"]["made"]
     assert second["table"] != first["corpora"]["made"]["table"]
     assert second["store"] == first["corpora"]["made"]["store"]  # same key and audio
     synthetic.write(stores, changed[:-1], {"one": np.zeros((len(frame) - 1, 3))}, labels=labels)
-    third = train_inputs(recipe, "one", "last", stores)["corpora"]["made"]
+    third = train_inputs(recipe, Member("one"), stores)["corpora"]["made"]
     assert third["store"] != second["store"]
 
 
@@ -217,7 +216,7 @@ def test_a_fusion_needs_finished_and_fresh_members(tmp_path: Path) -> None:
         fusion_inputs(recipe, "mean", Folders(stores=stores, runs=folder))
     for member in ("one", "two"):
         where = made.finish(recipe, folder, member, made.classification())
-        inputs = train_inputs(recipe, member, "last", stores)
+        inputs = train_inputs(recipe, Member(member), stores)
         runs.write_run(where, {"inputs": inputs})
     first = fusion_inputs(recipe, "mean", Folders(stores=stores, runs=folder))
     assert first["members"]["one"] == first["members"]["two"]

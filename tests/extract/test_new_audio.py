@@ -19,10 +19,10 @@ from features.stores.read import Store
 from features.stores.write import write_store
 from fusion import predict as fused
 from models import predict as heads
-from models.layers import train_layer
 from models.outputs import load_head
 from models.single import apply
 from tests.extract.test_run import extract  # noqa: F401
+from tests.models import synthetic
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def study(extract, tmp_path: Path, make_corpus) -> Path:  # noqa: F811
     assert extract(models='["mfcc", "log-mel"]', extra=fusion)[0] == 0
     recipe = load_recipe(tmp_path / "tones.toml")
     for model in recipe.models:
-        train_layer(
+        synthetic.train(
             recipe,
             model,
             folders=Folders(stores=tmp_path / "stores", runs=tmp_path / "runs"),

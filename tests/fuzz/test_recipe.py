@@ -16,6 +16,7 @@ from evaluate.runs.folders import run_folders
 from evaluate.runs.freshness import head_settings
 from features.common.errors import RecipeError
 from features.recipe.load import load_recipe
+from features.recipe.member import Member
 from tests.fuzz.tools import ODD_TEXT, damaged, misfit, odd_values, read_or_refused, toml, toml_file
 
 SHIPPED = sorted((Path(__file__).resolve().parents[2] / "recipes").glob("*.toml"))
@@ -52,7 +53,7 @@ def load(path: Path) -> None:
             assert kind in ("model", "fusion")
             assert "\0" not in member
         for model in recipe.models:
-            fingerprint(head_settings(recipe, model, "last"))
+            fingerprint(head_settings(recipe, Member(model)))
         for corpus in recipe.corpora:
             recipe.reader_options(corpus)
 

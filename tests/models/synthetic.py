@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from features.recipe.load import load_recipe
+from features.recipe.member import LAST, Member
 from features.recipe.model import Recipe
 from features.stores.key import full_key
 from features.stores.write import write_store
 from features.utterances import Table, columns_of, write_table
+from models.layers import run_member
+from models.train import Training
 
 TARGETS = ("calm", "sad", "keen")
 LABELS = ("angry", "calm", "sad")
@@ -123,3 +127,8 @@ def awkward(name: str, X: np.ndarray) -> np.ndarray:
     else:
         raise KeyError(name)
     return X
+
+
+def train(recipe: Recipe, model: str, layer: int | str = LAST, **settings: Any) -> Path:
+    """Make the run of a model at a layer, "best", too; settings are those of `Training`."""
+    return run_member(Training(recipe, **settings), Member(model, layer))

@@ -13,11 +13,13 @@ from evaluate.runs.predictions import read_predictions
 from features.common.errors import RunError
 from features.common.folders import Folders
 from features.matrix import load_matrix
+from features.recipe.member import Member
 from features.recipe.model import Recipe
 from models.layer_weights import mix
-from models.layers import train_layer, work_of
+from models.layers import run_member, work_of
 from models.outputs import load_head
 from models.single import apply
+from models.train import Training
 from tests.models import synthetic
 
 SVC = """
@@ -64,9 +66,9 @@ def deep(stores: Path) -> pd.DataFrame:
 def run_all(folder: Path, recipe: Recipe, *, sweep: bool = False) -> dict[int | str, Path]:
     folders = Folders(stores=folder, runs=folder / "runs")
     return {
-        layer: train_layer(recipe, model, layer, folders=folders, jobs=1, tell=print)
-        for model, layer in work_of(recipe, folder, sweep=sweep)
-        if model == "one"
+        member.layer: run_member(Training(recipe, folders, jobs=1, tell=print), member)
+        for member in work_of(recipe, folder, sweep=sweep)
+        if member.model == "one"
     }
 
 
@@ -129,7 +131,7 @@ def test_the_best_needs_the_runs_of_all_layers(tmp_path: Path) -> None:
     folders = run_all(tmp_path, recipe)
     (folders[1] / "run.json").unlink()
     with pytest.raises(RunError, match="one@best: the run of one@1 is missing or stale; run make"):
-        train_layer(
+        synthetic.train(
             recipe,
             "one",
             "best",
@@ -142,11 +144,11 @@ def test_a_sweep_takes_all_layers_of_models_that_have_several(tmp_path: Path) ->
     deep(tmp_path)
     recipe = synthetic.recipe(tmp_path, SVC.format(layer='"last"'))
     work = work_of(recipe, tmp_path, sweep=True)
-    assert [layer for model, layer in work if model == "one"] == [
+    assert [member.layer for member in work if member.model == "one"] == [
         0, 1, 2, 3, "last", "mean", "weighted", "best",
     ]  # fmt: skip
-    assert [layer for model, layer in work if model == "two"] == ["last"]
-    assert work_of(recipe, tmp_path) == [("one", "last"), ("two", "last")]
+    assert work_of(recipe, tmp_path) == [Member("one"), Member("two")]
+    assert [str(member) for member in work if member.model == "two"] == ["two"]
 
 
 def test_weighted_layers(tmp_path: Path) -> None:

@@ -25,7 +25,6 @@ from features.stores.read import Store
 from features.stores.write import write_store
 from features.utterances import AUDIO_HASH
 from models import predict
-from models.layers import train_layer
 from models.outputs import load_head
 from models.single import apply
 from tests.models import synthetic
@@ -76,7 +75,7 @@ def test_the_head_says_of_new_audio_what_it_says_of_the_same_features(
 ) -> None:
     (synthetic.regression if "targets" in text else synthetic.classes)(tmp_path)
     recipe = synthetic.recipe(tmp_path, text)
-    folder = train_layer(
+    folder = synthetic.train(
         recipe, "one", folders=Folders(stores=tmp_path, runs=tmp_path / "runs"), jobs=1
     )
     new_audio(tmp_path, recipe)
@@ -103,7 +102,7 @@ def test_every_kind_of_layer(tmp_path: Path) -> None:
     folders = Folders(stores=tmp_path, runs=tmp_path / "runs")
     records = {}
     for layer in (0, 1, 2, 3, "last", "mean", "1+3", "weighted", "best"):
-        at = train_layer(recipe, "one", layer, jobs=1, folders=folders)
+        at = synthetic.train(recipe, "one", layer, jobs=1, folders=folders)
         records[layer] = (at, json.loads((at / "run.json").read_text()))
     new_audio(tmp_path, recipe)
     with Store(tmp_path / corpus_name([AUDIO]) / "one.h5") as store:
@@ -137,7 +136,7 @@ def side_by_side(folder: Path, model: str = '"one+two"') -> Recipe:
 
 def test_weights_of_models_side_by_side_are_applied(tmp_path: Path) -> None:
     recipe = side_by_side(tmp_path, '{name = "one+two", weights = [1, 3]}')
-    folder = train_layer(
+    folder = synthetic.train(
         recipe, "one+two", folders=Folders(stores=tmp_path, runs=tmp_path / "runs"), jobs=1
     )
     new_audio(tmp_path, recipe)
@@ -155,7 +154,7 @@ def test_weights_of_models_side_by_side_are_applied(tmp_path: Path) -> None:
 
 def test_models_side_by_side_and_what_one_of_them_lacks(tmp_path: Path) -> None:
     recipe = side_by_side(tmp_path)
-    folder = train_layer(
+    folder = synthetic.train(
         recipe, "one+two", folders=Folders(stores=tmp_path, runs=tmp_path / "runs"), jobs=1
     )
     new_audio(tmp_path, recipe, drop=("two",))
@@ -170,7 +169,9 @@ def test_models_side_by_side_and_what_one_of_them_lacks(tmp_path: Path) -> None:
 @pytest.mark.parametrize("part", ["one", "two"])
 def test_features_of_another_key_are_refused_with_both_values(tmp_path: Path, part: str) -> None:
     recipe = side_by_side(tmp_path)
-    train_layer(recipe, "one+two", folders=Folders(stores=tmp_path, runs=tmp_path / "runs"), jobs=1)
+    synthetic.train(
+        recipe, "one+two", folders=Folders(stores=tmp_path, runs=tmp_path / "runs"), jobs=1
+    )
     new_audio(tmp_path, recipe)
     path = tmp_path / corpus_name([AUDIO]) / f"{part}.h5"
     with Store(path) as store:
@@ -193,7 +194,7 @@ def test_runs_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     recipe = synthetic.recipe(tmp_path, ONE_CELL)
     with pytest.raises(RunError, match="no finished run of one; run make train RECIPE="):
         run(tmp_path, recipe, "--member", "one", "--check")
-    train_layer(recipe, "one", folders=Folders(stores=tmp_path, runs=tmp_path / "runs"), jobs=1)
+    synthetic.train(recipe, "one", folders=Folders(stores=tmp_path, runs=tmp_path / "runs"), jobs=1)
     run(tmp_path, recipe, "--member", "one", "--check")
     with pytest.raises(StoreError, match=r"one.h5: no such store"):
         run(tmp_path, recipe, "--member", "one")
@@ -203,7 +204,9 @@ def test_runs_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     standard = synthetic.recipe(
         tmp_path, ONE_CELL.replace("[head.grid]", 'standardise = "speaker"\n[head.grid]')
     )
-    train_layer(standard, "one", folders=Folders(stores=tmp_path, runs=tmp_path / "runs"), jobs=1)
+    synthetic.train(
+        standard, "one", folders=Folders(stores=tmp_path, runs=tmp_path / "runs"), jobs=1
+    )
     with pytest.raises(RunError, match="standardise = 'speaker': the head of one expects rows"):
         run(tmp_path, standard, "--member", "one", "--check")
 
@@ -211,7 +214,7 @@ def test_runs_that_cannot_be_used_are_named(tmp_path: Path) -> None:
 def test_audio_that_changed_since_its_extraction_is_refused(tmp_path: Path) -> None:
     synthetic.classes(tmp_path)
     recipe = synthetic.recipe(tmp_path, ONE_CELL)
-    train_layer(recipe, "one", folders=Folders(stores=tmp_path, runs=tmp_path / "runs"), jobs=1)
+    synthetic.train(recipe, "one", folders=Folders(stores=tmp_path, runs=tmp_path / "runs"), jobs=1)
     new_audio(tmp_path, recipe)
     path = tmp_path / corpus_name([AUDIO]) / "utterances.csv"
     frame = pd.read_csv(path, dtype=str, keep_default_na=False)
@@ -224,7 +227,7 @@ def test_audio_that_changed_since_its_extraction_is_refused(tmp_path: Path) -> N
 def test_a_head_that_is_none_is_refused(tmp_path: Path) -> None:
     synthetic.classes(tmp_path)
     recipe = synthetic.recipe(tmp_path, ONE_CELL)
-    folder = train_layer(
+    folder = synthetic.train(
         recipe, "one", folders=Folders(stores=tmp_path, runs=tmp_path / "runs"), jobs=1
     )
     new_audio(tmp_path, recipe)
@@ -239,7 +242,9 @@ def test_heads_and_fusion_predict_where_torch_cannot_be_imported(tmp_path: Path)
     synthetic.classes(tmp_path)
     recipe = synthetic.recipe(tmp_path, ONE_CELL + '[fusion.nine]\nmethod = "logistic"\n')
     for model in ("one", "two"):
-        train_layer(recipe, model, folders=Folders(stores=tmp_path, runs=tmp_path / "runs"), jobs=1)
+        synthetic.train(
+            recipe, model, folders=Folders(stores=tmp_path, runs=tmp_path / "runs"), jobs=1
+        )
     new_audio(tmp_path, recipe)
     top = Path(__file__).resolve().parents[2]
     words = [recipe.path, "--stores", str(tmp_path), "--audio", AUDIO]

@@ -14,8 +14,9 @@ from features.common.errors import RunError
 from features.common.folders import Folders
 from features.stores.read import Store
 from features.stores.write import write_store
-from models.layers import train_layer, work_of
+from models.layers import run_member, work_of
 from models.reproduce import main, parser, reproduce
+from models.train import Training
 from tests.models import synthetic
 from tests.models.test_layers import deep
 from tests.models.test_train import KNN, LDA, RIDGE, SVC, weighted
@@ -23,7 +24,9 @@ from tests.models.test_train import KNN, LDA, RIDGE, SVC, weighted
 
 def train(folder: Path, text: str) -> Path:
     recipe = synthetic.recipe(folder, text)
-    return train_layer(recipe, "one", folders=Folders(stores=folder, runs=folder / "runs"), jobs=1)
+    return synthetic.train(
+        recipe, "one", folders=Folders(stores=folder, runs=folder / "runs"), jobs=1
+    )
 
 
 @pytest.mark.parametrize("text", [RIDGE, SVC, LDA, KNN])
@@ -45,7 +48,7 @@ def test_a_run_is_the_same_again_without_its_recipe(
 def test_a_run_with_weights_is_the_same_again(tmp_path: Path) -> None:
     synthetic.regression(tmp_path)
     recipe = weighted(tmp_path, RIDGE, "[1, 3]")
-    folder = train_layer(
+    folder = synthetic.train(
         recipe, "one+two", folders=Folders(stores=tmp_path, runs=tmp_path / "runs"), jobs=1
     )
     _, equal = reproduce(folder, stores=tmp_path, jobs=1)
@@ -94,7 +97,7 @@ def test_rows_that_were_allowed_to_lack_are_allowed_again(tmp_path: Path) -> Non
         columns={"mean": X.shape[1]},
     )  # fmt: skip
     recipe = synthetic.recipe(tmp_path, RIDGE)
-    folder = train_layer(
+    folder = synthetic.train(
         recipe,
         "one",
         folders=Folders(stores=tmp_path, runs=tmp_path / "runs"),
@@ -109,15 +112,10 @@ def test_the_best_layer_is_made_of_all_layers_again(tmp_path: Path) -> None:
     deep(tmp_path)
     text = SVC.replace("[head.grid]", 'layer = ["best", "weighted"]\n[head.grid]')
     recipe = synthetic.recipe(tmp_path, text.replace("[0.001, 0.1]", "[0.1]"))
-    for model, layer in work_of(recipe, tmp_path):
-        if model == "one":
-            train_layer(
-                recipe,
-                model,
-                layer,
-                folders=Folders(stores=tmp_path, runs=tmp_path / "runs"),
-                jobs=1,
-            )
+    training = Training(recipe, Folders(stores=tmp_path, runs=tmp_path / "runs"), jobs=1)
+    for member in work_of(recipe, tmp_path):
+        if member.model == "one":
+            run_member(training, member)
     for layer, line in (("best", "chosen layers: equal"), ("weighted", "weights of layers: equal")):
         lines, equal = reproduce(tmp_path / f"runs/study/one@{layer}", stores=tmp_path, jobs=1)
         assert equal

@@ -32,6 +32,7 @@ from features.common.folders import Folders
 from features.corpora import read_corpus
 from features.matrix import load_matrix, standardised
 from features.recipe.load import load_recipe
+from features.recipe.member import Member
 from features.recipe.model import Recipe
 from features.survey import survey
 from features.utterances import Table, read_table, write_table
@@ -120,16 +121,16 @@ def test_models_side_by_side_train_as_one(tmp_path: Path) -> None:
     recipe = synthetic.recipe(tmp_path, RIDGE)
     recipe = recipe.model_copy(update={"models": {"one+two": recipe.models["one"]}})
     folders = Folders(stores=tmp_path, runs=tmp_path / "runs")
-    check_stores(recipe, [("one+two", "last")], tmp_path)
+    check_stores(recipe, [Member("one+two")], tmp_path)
     folder = train_model(recipe, "one+two", jobs=1, folders=folders)
     assert folder.name == "one+two"
     record = read_run(folder)
     assert record["columns"] == 80
     assert record["title"] == "one + two"
     assert sorted(record["inputs"]["corpora"]["made"]["store"]) == ["one", "two"]
-    assert Training(recipe, folders=folders).is_done("one+two", "last")
+    assert Training(recipe, folders=folders).is_done(Member("one+two"))
     with pytest.raises(StoreError, match=r"nothing\.h5"):
-        check_stores(recipe, [("one+nothing", "last")], tmp_path)
+        check_stores(recipe, [Member("one+nothing")], tmp_path)
 
 
 def weighted(folder: Path, text: str, weights: str) -> Recipe:
@@ -183,7 +184,7 @@ def test_other_weights_make_a_run_stale(tmp_path: Path) -> None:
         folder = train_model(weighted(tmp_path, RIDGE, made), "one+two", jobs=1, folders=folders)
         for asked in ways:
             recipe = weighted(tmp_path, RIDGE, asked)
-            assert Training(recipe, folders=folders).is_done("one+two", "last") == (asked == made)
+            assert Training(recipe, folders=folders).is_done(Member("one+two")) == (asked == made)
             stale = is_stale(recipe, "model", "one+two", tmp_path / "runs", read_run(folder))
             assert stale == (asked != made)
 
@@ -601,7 +602,7 @@ def test_missing_stores_and_layers_are_named_together(tmp_path: Path) -> None:
     synthetic.regression(tmp_path)
     recipe = synthetic.recipe(tmp_path, RIDGE)
     with pytest.raises(StoreError) as caught:
-        check_stores(recipe, [("one", "last"), ("three", "last"), ("two", 7)], tmp_path)
+        check_stores(recipe, [Member("one"), Member("three"), Member("two", 7)], tmp_path)
     text = str(caught.value)
     assert "three.h5: no such store: run make extract MODEL=three" in text
     assert "layer 7 needs layer 7, stored are 0" in text
