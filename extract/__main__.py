@@ -405,6 +405,11 @@ def _targets(recipe: Recipe, models: list[tuple[Model, ModelSpec]]) -> list[Targ
     for model, spec in models:
         try:
             if model.kind == "acoustic":
+                if spec.context_s is not None:
+                    raise ModelError(
+                        f"[models.{model.key}] context_s: is of encoders that pad all audio to one "
+                        "length; leave it out"
+                    )
                 targets.append(make_target(model, acoustic.describe(model.key)))
                 continue
             description = describe(
@@ -414,6 +419,7 @@ def _targets(recipe: Recipe, models: list[tuple[Model, ModelSpec]]) -> list[Targ
                 layers=settings.layers,
                 max_seconds=settings.max_seconds,
                 engine=settings.engine,
+                context_s=spec.context_s,
             )
             targets.append(make_target(model, description))
         except ModelError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from extract.audio import SAMPLING_RATE_HZ
@@ -32,7 +33,10 @@ def read_sizes(description: Description) -> Sizes:
     else:
         config = json.loads((description.folder / "config.json").read_text(encoding="utf-8"))
     family = FAMILIES[description.key["family"]]
-    return family.sizes(config, description.hidden_size, description.n_layers)
+    sizes = family.sizes(config, description.hidden_size, description.n_layers)
+    if sizes.fixed_s is None:
+        return sizes
+    return replace(sizes, fixed_s=description.padded_samples / SAMPLING_RATE_HZ)
 
 
 def budget_s(description: Description, free_bytes: float, longest_s: float) -> float:

@@ -153,6 +153,7 @@ def describe(
     layers: str | Sequence[int] = "all",
     max_seconds: float,
     engine: str = "auto",
+    context_s: float | None = None,
 ) -> Description:
     """Find a checkpoint, fetch it where need be, and read what its files say.
 
@@ -170,6 +171,8 @@ def describe(
         Longest piece that one forward takes.
     engine : {"auto", "exact", "reference"}
         Whose forward computes; auto: ours where the family is known, else transformers' own.
+    context_s : float, optional
+        Seconds that audio is padded to in the place of the model's own.
 
     Returns
     -------
@@ -181,7 +184,7 @@ def describe(
     ------
     ModelError
         The checkpoint is missing, incomplete, not what is registered, or of an unknown
-        family where engine is "exact".
+        family where engine is "exact"; or it cannot have such a context.
     """
     if model.kind != "transformers":
         raise ValueError(f"{model.key}: {model.kind} features have no checkpoint to describe")
@@ -191,7 +194,7 @@ def describe(
     where, config = found.where, found.config
     family = _family_of(where, config, engine)
     _refuse_other_forward(found)
-    settings = _settings(model, found, family)
+    settings, context = _with_context(where, _settings(model, found, family), family, context_s)
     widths, depths = ([family.width], [family.depth]) if family else (WIDTHS, DEPTHS)
     hidden_size = _size(where, config, widths, model, "hidden size", model.hidden_size)
     n_layers = _size(where, config, depths, model, "number of layers", model.n_layers)
@@ -206,6 +209,7 @@ def describe(
         "sampling_rate": SAMPLING_RATE_HZ,
         "max_seconds": float(max_seconds),
         **(family or REFERENCE).key_members(config, settings),
+        **context,
     }
     return Description(
         key=key,
@@ -238,6 +242,21 @@ def _settings(model: Model, found: Checkpoint, family: Family | None) -> dict[st
         return complete({}, FAMILIES[found.config["model_type"]].preparation.name)
     read = read_settings if family else read_any_settings
     return read(model.key, found.folder, found.config, mended=found.mended)
+
+
+def _with_context(
+    where: str, settings: dict[str, Any], family: Family | None, context_s: float | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings that pad to another length, and what a key says of it (of its own: nothing)."""
+    if context_s is None:
+        return settings, {}
+    if family is None:
+        raise ModelError(
+            f"{where}: context_s = {context_s:g}: transformers' own forward takes the model's own "
+            'length alone; take [extract] engine = "auto", or leave context_s out'
+        )
+    changed = family.shortened(where, settings, context_s)
+    return changed, {} if changed == settings else {"context_s": float(context_s)}
 
 
 def _find(model: Model, path: str | Path | None) -> Checkpoint:

@@ -102,7 +102,11 @@ def _extractor_of(description: Description) -> Any:
     kind = getattr(transformers, str(name), None)
     if not isinstance(kind, type) or not issubclass(kind, transformers.FeatureExtractionMixin):
         raise ValueError(f"transformers has no feature extractor {name}")
-    return kind(**settings)
+    extractor = kind(**settings)
+    for name in {"n_samples", "nb_max_frames"} & settings.keys():
+        # The class computes them of its own length; a shorter context is said in them alone.
+        setattr(extractor, name, settings[name])
+    return extractor
 
 
 def _read(description: Description, dtype: torch.dtype) -> tuple[Any, Any]:

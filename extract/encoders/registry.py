@@ -58,6 +58,21 @@ def _speech(
     return replace(model, **more)
 
 
+def _whisper(size: str, hidden_size: int, n_layers: int, millions: int) -> Model:
+    """The encoder of one of OpenAI's checkpoints."""
+    languages = ("English",) if size.endswith(".en") else ("99 languages",)
+    return _speech(
+        f"whisper-{size}",
+        f"openai/whisper-{size}",
+        hidden_size,
+        n_layers,
+        millions,
+        licence="MIT",
+        languages=languages,
+        note="the encoder alone",
+    )
+
+
 MODELS = _register(
     _speech(
         "wav2vec",
@@ -182,7 +197,14 @@ MODELS = _register(
     ),
     _speech("unispeech-sat-large", "microsoft/unispeech-sat-large", 1024, 24, 317),
     _speech("data2vec-large", "facebook/data2vec-audio-large", 1024, 24, 313),
-    _speech("whisper-large-v3", "openai/whisper-large-v3", 1280, 32, 637, note="the encoder alone"),
+    _whisper("tiny", 384, 4, 8),
+    _whisper("tiny.en", 384, 4, 8),
+    _whisper("base", 512, 6, 21),
+    _whisper("small", 768, 12, 88),
+    _whisper("medium", 1024, 24, 307),
+    _whisper("large-v2", 1280, 32, 637),
+    _whisper("large-v3", 1280, 32, 637),
+    _whisper("large-v3-turbo", 1280, 32, 637),
     Model(
         "wav2vec2-tiny",
         "transformers",

@@ -19,6 +19,8 @@ from features.stores.key import parts_path
 
 N_MEASURED = 3
 """Batches that the rate is measured on, beside one to warm up."""
+WORTH_SAYING = 2.0
+"""Times the audio that a model computes by its own padding, from which a plan says so."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class JobEstimate:
     n_batches : int
     audio_s, padded_s : float
         Seconds of audio that are left, without and with padding.
+    longest_s : float
+        Of a piece.
     n_tried : int
     measured_s, took_s : float
         Batches that were tried, their padded seconds, and how long they took.
@@ -43,6 +47,7 @@ class JobEstimate:
     n_batches: int
     audio_s: float
     padded_s: float
+    longest_s: float
     n_tried: int
     measured_s: float
     took_s: float
@@ -65,7 +70,18 @@ class JobEstimate:
             f"{head}\n    {counted(self.n_batches, 'batch', 'batches')} on {self.device}, "
             f"{self.padded_s / max(self.audio_s, 1e-9):.2f}x padded; {rate:,.1f} s of audio a "
             f"second on {counted(self.n_tried, 'batch', 'batches')} tried: about "
-            f"{duration(self.time_s)}"
+            f"{duration(self.time_s)}{self._of_padding()}"
+        )
+
+    def _of_padding(self) -> str:
+        """What a model that pads all audio to one length costs, and what shortens it."""
+        least_s = self.work.target.least_s
+        if self.padded_s < WORTH_SAYING * self.audio_s or not least_s:
+            return ""
+        return (
+            f"\n    {self.work.target.name} computes {least_s:g} s for every clip, of "
+            f"{self.longest_s:.1f} s at the most: [models.{self.work.target.name}] context_s = ... "
+            "computes less, and gives somewhat other vectors"
         )
 
 
@@ -93,7 +109,7 @@ def estimate(
     jobs = [job for job in work.jobs if (job.utterance, job.audio_hash) not in done]
     n_sealed = len(work.jobs) - len(jobs)
     if not jobs or extractor is None:
-        return JobEstimate(work, n_sealed, 0, 0.0, 0.0, 0, 0.0, 0.0, "")
+        return JobEstimate(work, n_sealed, 0, 0.0, 0.0, 0.0, 0, 0.0, 0.0, "")
     target = work.target
     device, budget_s = place(machine, target, max(job.seconds for job in jobs))
     batches = make_batches(jobs, budget_s, target.least_s)
@@ -112,5 +128,6 @@ def estimate(
     return JobEstimate(
         work, n_sealed, len(batches),
         sum(job.seconds for job in jobs), padded_seconds(batches, target.least_s),
-        len(chosen), padded_seconds(tried[1:], target.least_s), took_s, device,
+        max(job.seconds for job in jobs), len(chosen),
+        padded_seconds(tried[1:], target.least_s), took_s, device,
     )  # fmt: skip

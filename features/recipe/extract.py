@@ -42,11 +42,17 @@ class ModelSpec(Section):
     part, or "size", the square root of the mean number of columns of the parts over its own. Behind
     a standard scaler all parts then have the same variance, summed over their columns, and that of
     all columns together stays what it is: a grid fits as well as without weights.
+
+    `context_s` is of encoders that pad all audio to one length (Whisper's 30 s): seconds that take
+    its place. At its default, the model's own, it is left out of what a run records.
     """
+
+    left_out: ClassVar[tuple[str, ...]] = ("context_s",)
 
     hub: str | None = None
     revision: str | None = None
     path: str | None = None
+    context_s: Annotated[float, Field(ge=0.1, le=30, strict=False)] | None = None
     weights: Literal["size"] | list[Annotated[float, Field(strict=False)]] | None = None
 
     @field_validator("weights", mode="before")

@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from extract.encoders.costs import read_sizes
 from extract.encoders.description import Description, describe
 from extract.encoders.encoder import Encoder
 from extract.encoders.exact.products import GroupedProducts
@@ -128,6 +129,59 @@ def test_the_spectrum_made_on_a_gpu_is_the_extractors(
     found = encoder.forward.device_mel(audio)
     assert found.shape == expected.shape == (len(seconds), 80, 3000)
     torch.testing.assert_close(found, expected, rtol=0, atol=2e-4)
+
+
+def test_a_shorter_context_is_transformers_encoder_of_that_length(tmp_path: Path) -> None:
+    from transformers import WhisperFeatureExtractor, WhisperModel
+
+    model = save(tmp_path, "whisper")
+    # The same weights with the first 100 positions: two seconds, as transformers has them.
+    short = WhisperModel(
+        type(model.config)(**{**model.config.to_dict(), "max_source_positions": 100})
+    )
+    states = model.encoder.state_dict()
+    states["embed_positions.weight"] = states["embed_positions.weight"][:100]
+    short.encoder.load_state_dict(states)
+    extractor = WhisperFeatureExtractor(chunk_length=2)
+    description = described(tmp_path, context_s=2.0)
+    assert description.key["context_s"] == 2.0
+    assert (description.max_samples, description.padded_samples) == (32_000, 32_000)
+    assert read_sizes(description).fixed_s == 2.0
+    encoder, audio = Encoder(description), speechlike((0.31, 2.0, 1.1))
+    expected = []
+    for samples in audio:
+        inputs = extractor(samples, sampling_rate=16000, return_tensors="pt")["input_features"]
+        with torch.no_grad():
+            last = short.encoder.eval()(inputs).last_hidden_state[0]
+        expected.append(last[: -(-len(samples) // 320)].double().mean(0).numpy())
+    assert worst(encoder.embed(audio)["mean"][-1], np.stack(expected)) <= TOLERANCE
+    whole = Encoder(described(tmp_path)).embed(audio)["mean"]
+    assert worst(encoder.embed(audio)["mean"][-1], whole[-1]) > 100 * TOLERANCE
+    torch.testing.assert_close(
+        encoder.forward.device_mel(audio), encoder.forward.mel(audio), rtol=0, atol=2e-4
+    )
+
+
+def test_the_models_own_context_changes_nothing(tmp_path: Path) -> None:
+    save(tmp_path, "whisper")
+    assert described(tmp_path, context_s=30) == described(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("form", "context_s", "more", "fault"),
+    [
+        ("whisper", 30.02, {}, "context_s = 30.02; expected at most the model's own 30 s"),
+        ("whisper", 2.01, {}, "context_s = 2.01 is no whole number of positions of 0.02 s"),
+        ("whisper", 2.0, {"engine": "reference"}, "context_s = 2: transformers' own forward"),
+        ("wav2vec2-group-plain", 2.0, {}, "wav2vec2 models take audio as long as it is"),
+    ],
+)
+def test_a_context_that_cannot_be_is_refused(
+    form: str, context_s: float, more: dict[str, Any], fault: str, tmp_path: Path
+) -> None:
+    save(tmp_path, form)
+    with pytest.raises(ModelError, match=fault):
+        described(tmp_path, context_s=context_s, **more)
 
 
 @pytest.mark.gpu

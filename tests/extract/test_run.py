@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,7 @@ from features.stores.read import Store
 from features.stores.write import write_store
 from features.survey import survey
 from features.utterances import read_table
+from tests.checkpoints import save
 from tests.extract.test_reference import by_transformers, made
 
 
@@ -773,6 +775,27 @@ def test_odd_names_are_told_whole_every_time(extract, tmp_path: Path) -> None:
         assert "e\\u0301' (1 row)" in odd[0]
         assert odd[1].startswith("odd: tones: 1 group of names differs in case, blanks or")
         assert odd[2].startswith("odd: tones: 1 class of emotion has one row: ")
+
+
+def test_whisper_s_padding_is_said_in_the_plan_and_shortened_by_the_recipe(
+    extract, tmp_path: Path
+) -> None:
+    save(tmp_path / "weights", "whisper")
+    mine = f'name = "mine", path = "{tmp_path / "weights"}"'
+    code, text = extract("--plan", models=f"[{{{mine}}}]")
+    assert code == 0, text
+    assert re.search(r"mine computes 30 s for every clip, of \d\.\d s at the most: \[models.mine\] "
+                     r"context_s = \.\.\. computes less", text)  # fmt: skip
+    code, text = extract("--plan", models=f"[{{{mine}, context_s = 1}}]")
+    assert (code, "for every clip" in text) == (0, False), text
+    code, text = extract(models=f"[{{{mine}, context_s = 1}}]")
+    assert code == 0, text
+    with Store(tmp_path / "stores/tones/mine.h5") as store:
+        assert store.key["context_s"] == 1.0
+    with pytest.raises(StoreError, match="context_s: stored 1.0, asked None"):
+        extract(models=f"[{{{mine}}}]")
+    with pytest.raises(ModelError, match="context_s: is of encoders that pad all audio to one"):
+        extract(models='[{name = "mfcc", context_s = 1}]')
 
 
 @pytest.fixture

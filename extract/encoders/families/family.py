@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from extract.encoders.sizes import Sizes
+from features.common.errors import ModelError
 
 if TYPE_CHECKING:
     import torch
@@ -166,6 +167,13 @@ class Family(ABC):
     def n_frames(self, n_samples: int, geometry: Geometry) -> int:
         """Frames of so many samples."""
         return (n_samples - geometry.min_samples) // geometry.stride + 1
+
+    def shortened(self, where: str, settings: Values, context_s: float) -> dict[str, Any]:
+        """Settings that pad audio to `context_s` seconds; ModelError where a family pads none."""
+        raise ModelError(
+            f"{where}: context_s = {context_s:g} shortens what a model pads all audio to; "
+            f"{self.name} models take audio as long as it is: leave it out"
+        )
 
     def normalised(self, samples: np.ndarray, settings: Values) -> np.ndarray:
         """Scale one utterance, whole and before any padding, as its extractor does."""

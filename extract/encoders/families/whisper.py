@@ -1,6 +1,8 @@
 """Whisper, its encoder alone: two convolutions over 30 s of log-mel spectra, then blocks.
 
-Whatever comes is made 30 s long; only the positions that the audio covers are averaged.
+Whatever comes is made 30 s long; only the positions that the audio covers are averaged. With
+`context_s` it is made as long as that instead, and the first of the learned positions are added:
+the blocks then see less silence behind the audio, which moves what they give.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from extract.audio import SAMPLING_RATE_HZ
 from extract.encoders.families.family import ConfigSetting, Family, Geometry, Preparation, Values
 from extract.encoders.sizes import Sizes
 from extract.encoders.values import as_json, is_count, is_number
+from features.common.errors import ModelError
 
 if TYPE_CHECKING:
     import torch
@@ -104,6 +107,41 @@ class Whisper(Family):
         stride = REDUCTION * settings["hop_length"]
         return Geometry(settings["n_fft"], stride, overlap=0, padded_samples=settings["n_samples"])
 
+    def shortened(self, where: str, settings: Values, context_s: float) -> dict[str, Any]:
+        """Settings of a context of fewer seconds.
+
+        Parameters
+        ----------
+        where : str
+            What errors call the checkpoint.
+        settings : mapping
+            Of the extractor.
+        context_s : float
+
+        Returns
+        -------
+        dict
+            The same with other `n_samples` and `nb_max_frames`.
+
+        Raises
+        ------
+        ModelError
+            It is longer than the model's own or no whole number of positions.
+        """
+        rate, hop = settings["sampling_rate"], settings["hop_length"]
+        n_samples, own = round(context_s * rate), settings["n_samples"]
+        if n_samples > own or abs(n_samples - context_s * rate) > 1e-6 * rate:
+            raise ModelError(
+                f"{where}: context_s = {context_s:g}; expected at most the model's own "
+                f"{own / rate:g} s, in steps of {REDUCTION * hop / rate:g} s"
+            )
+        if n_samples % (REDUCTION * hop):
+            raise ModelError(
+                f"{where}: context_s = {context_s:g} is no whole number of positions of "
+                f"{REDUCTION * hop / rate:g} s each"
+            )
+        return {**settings, "n_samples": n_samples, "nb_max_frames": n_samples // hop}
+
     def n_frames(self, n_samples: int, geometry: Geometry) -> int:
         """Positions that the audio covers, the last perhaps in part."""
         return -(-n_samples // geometry.stride)
@@ -125,7 +163,8 @@ class Whisper(Family):
         Returns
         -------
         Sizes
-            `fixed_s` is 30: the encoder computes as much for every piece.
+            `fixed_s` is 30, the default of all of them: the encoder computes as much for every
+            piece.
         """
         return Sizes(
             hidden_size=hidden_size,
@@ -203,12 +242,12 @@ class WhisperForward:
         file_by_file: bool,
         max_runs: float,
     ) -> tuple[torch.Tensor, Packing]:
-        """What enters the first block: 1,500 positions a piece, however they are batched.
+        """What enters the first block: as many positions for every piece, 1,500 by default.
 
         Parameters
         ----------
         pieces : sequence of float32 arrays, shape (n_samples,)
-            At most 30 s each.
+            At most as long as the extractor makes them.
         n_frames : sequence of int
             Positions of each piece that count for the mean.
         file_by_file : bool
@@ -227,12 +266,12 @@ class WhisperForward:
 
         stack = self._stack
         states = gelu(stack.conv2(gelu(stack.conv1(self.mel(pieces))))).transpose(1, 2)
-        states = states + stack.embed_positions.weight
+        states = states + stack.embed_positions.weight[: states.shape[1]]
         run = EqualRows(0, *states.shape[:2])
         return states.flatten(0, 1), Packing((run,), uploaded(np.array(n_frames), self._device))
 
     def mel(self, pieces: Sequence[np.ndarray]) -> torch.Tensor:
-        """Log-mel input, shape (n_pieces, n_mels, 3000)."""
+        """Log-mel input, shape (n_pieces, n_mels, n_steps): 3,000 steps by default."""
         if self._device.type == "cpu":
             features = self._extractor(
                 list(pieces), sampling_rate=SAMPLING_RATE_HZ, return_tensors="pt"
