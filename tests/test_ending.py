@@ -308,12 +308,19 @@ begin_batch, n = compute.begin_batch, 0
 def stuck(*args):
     global n
     n += 1
-    if n == 3:
-        barrier = ctypes.create_string_buffer(64)
-        ctypes.CDLL(None).pthread_barrier_init(barrier, None, 2)
-        print("stuck", flush=True)
-        ctypes.PyDLL(None).pthread_barrier_wait(barrier)
-    return begin_batch(*args)
+    if n < 3:
+        return begin_batch(*args)
+    barrier = ctypes.create_string_buffer(64)
+    ctypes.CDLL(None).pthread_barrier_init(barrier, None, 2)
+    told = False
+    while True:  # a signal between the word and the call that never returns is lost
+        try:
+            if not told:
+                told = True
+                print("stuck", flush=True)
+            ctypes.PyDLL(None).pthread_barrier_wait(barrier)
+        except BaseException:
+            pass
 compute.begin_batch = stuck
 sys.exit(run_command(command.main, command.parser()))
 """
