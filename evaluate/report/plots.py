@@ -2,7 +2,8 @@
 
 Conventions
 -----------
-- A `Picture` says what is drawn, and is drawn anew for each form, the same each time: no dates.
+- A `Picture` says what is drawn. It is drawn once as SVG and once as PDF, the same each time: no
+  dates.
 - Inside a page it is one `<svg>` element as text, without metadata. Its ids derive from its title,
   so that pictures with titles of their own stand in one page. Ink is the page's text colour, and
   `--accent`, `--second` and `--paper` are the page's: pictures follow a dark or light page.
@@ -12,6 +13,7 @@ Conventions
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import html
 import io
@@ -45,7 +47,7 @@ class Colours:
     paper: str
 
 
-# Stand-ins that matplotlib writes and `Picture.inline` replaces: it knows no CSS.
+# Stand-ins that matplotlib writes, replaced in what it has written: it knows no CSS.
 _STAND_INS = Colours("#123451", "#123452", "#123453", "#123454")
 _CSS = Colours("currentColor", "var(--accent)", "var(--second)", "var(--paper)")
 _PRINT = Colours("#000000", "#1f5fa8", "#b3541e", "#ffffff")
@@ -80,7 +82,7 @@ class Picture:
         str
             Colours are the page's variables, and ids begin with the picture's prefix.
         """
-        text = self._svg(_STAND_INS)
+        text = self._in(_CSS)
         text = text[text.index("<svg") :]
         for element in ("metadata", "style"):
             text = re.sub(rf"<{element}\b.*?</{element}>", "", text, flags=re.DOTALL)
@@ -89,8 +91,6 @@ class Picture:
         text = re.sub(r"\bid=\"", f'id="{prefix}-', text)
         text = re.sub(r"url\(#", f"url(#{prefix}-", text)
         text = re.sub(r"(xlink:href=)\"#", rf'\1"#{prefix}-', text)
-        for stand_in, colour in zip(astuple(_STAND_INS), astuple(_CSS), strict=True):
-            text = text.replace(stand_in, colour)
         box = re.search(r"viewBox=\"[^\"]*\"", text)
         title = html.escape(self.title)
         head = (
@@ -102,7 +102,7 @@ class Picture:
 
     def svg(self) -> str:
         """The picture as an SVG file."""
-        return self._svg(_PRINT)
+        return self._in(_PRINT)
 
     def pdf(self) -> bytes:
         """The picture as a PDF file."""
@@ -117,11 +117,20 @@ class Picture:
     def _prefix(self) -> str:
         return "p" + hashlib.blake2b(self.title.encode(), digest_size=4).hexdigest()
 
-    def _svg(self, colours: Colours) -> str:
+    def _in(self, colours: Colours) -> str:
+        """The SVG in these colours."""
+        text = self._svg
+        for stand_in, colour in zip(astuple(_STAND_INS), astuple(colours), strict=True):
+            text = text.replace(f": {stand_in}", f": {colour}")
+        return text
+
+    @functools.cached_property
+    def _svg(self) -> str:
+        """The SVG in stand-ins for colours."""
         from matplotlib.backends.backend_svg import FigureCanvasSVG
 
         buffer = io.StringIO()
-        with self._figure(colours) as figure:
+        with self._figure(_STAND_INS) as figure:
             FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
         return buffer.getvalue()
 
