@@ -114,38 +114,6 @@ def fuse(
     return folder
 
 
-def combine(
-    predictions: Mapping[str, pd.DataFrame], spec: FusionSpec, where: str = "fusion"
-) -> tuple[pd.DataFrame, int]:
-    """Align the members' predictions and combine them by a method that learns nothing.
-
-    Parameters
-    ----------
-    predictions, where
-        As of `align`.
-    spec : FusionSpec
-
-    Returns
-    -------
-    rows : DataFrame
-        Predictions, in the order of the first member's.
-    n_dropped : int
-        Rows that some member has and another lacks.
-
-    Raises
-    ------
-    RunError
-        As `align`.
-    ValueError
-        The method learns.
-    """
-    aligned = align(predictions, spec.missing, where)
-    method = fixed_method(spec, bool(aligned.labels))
-    if method is None:
-        raise ValueError(f"{spec.method} learns; got predictions to combine alone")
-    return aligned.predicted(method(aligned.stack)), aligned.n_dropped
-
-
 def _by_rule(
     aligned: Mapping[str, Aligned], spec: FusionSpec, where: str
 ) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:

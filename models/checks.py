@@ -148,7 +148,7 @@ def check_stores(recipe: Recipe, work: Sequence[Member], stores: Path) -> None:
         raise StoreError("\n  ".join(faults))
 
 
-def check_outputs(folder: Path, names: Sequence[str] = OUTPUTS) -> None:
+def check_outputs(folder: Path) -> None:
     """Refuse folders where a run is to write its files: the fits would be lost.
 
     Raises
@@ -156,7 +156,7 @@ def check_outputs(folder: Path, names: Sequence[str] = OUTPUTS) -> None:
     RunError
         Naming all of them.
     """
-    paths = [folder / name for name in (*names, SCORES, "run.json")]
+    paths = [folder / name for name in (*OUTPUTS, SCORES, "run.json")]
     faults = [f"{path}: is a folder: remove it" for path in paths if path.is_dir()]
     if faults:
         raise RunError("\n  ".join(faults))

@@ -42,8 +42,6 @@ class Encoder:
     description : Description
         What `extract.encoders.description.describe` found.
     device : str or torch.device
-    precision : {"float32", "bfloat16", "float16"}, optional
-        Of weights and activations; must be the description's, which is the default.
 
     Attributes
     ----------
@@ -72,14 +70,7 @@ class Encoder:
 
     statistics = ("mean",)
 
-    def __init__(
-        self,
-        description: Description,
-        device: str | torch.device = "cpu",
-        precision: str | None = None,
-    ) -> None:
-        if precision not in (None, description.key["precision"]):
-            raise ValueError(f"precision {precision}: described as {description.key['precision']}")
+    def __init__(self, description: Description, device: str | torch.device = "cpu") -> None:
         self.description = description
         self.key = description.key
         self.layers: list[int] = description.key["layers"]

@@ -112,9 +112,7 @@ class Sizes:
         each = self._projection() + self._positional() + self.n_layers * block
         return 2 * (total + n_frames * each)
 
-    def batch_bytes(
-        self, item: int, padded_s: float, longest_s: float, chunk_s: float = CHUNK_S
-    ) -> float:
+    def batch_bytes(self, item: int, padded_s: float, longest_s: float) -> float:
         """Bytes that a batch needs at its peak beside the weights, as the encoder works.
 
         Parameters
@@ -125,8 +123,6 @@ class Sizes:
             Padded seconds of the batch.
         longest_s : float
             Its longest utterance, in seconds.
-        chunk_s : float
-            Padded seconds convolved at once.
 
         Returns
         -------
@@ -140,7 +136,7 @@ class Sizes:
         features = frames * self.conv_dim[-1] * item
         first_hz = self.inputs_hz / self.conv_stride[0]
         windows = 16 * (8 + item + (24 if self.group_norm else 0)) if of_waveforms else 0
-        convolved_s = min(chunk_s, max(padded_s, longest_s)) if of_waveforms else padded_s
+        convolved_s = min(CHUNK_S, max(padded_s, longest_s)) if of_waveforms else padded_s
         samples = 4 * SAMPLING_RATE_HZ
         front = convolved_s * (first_hz * (2 * self.conv_dim[0] * item + windows) + samples)
         block = frames * item * max(7 * hidden, 3 * hidden + self.intermediate_size)

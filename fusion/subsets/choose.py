@@ -353,7 +353,7 @@ class SearchStates:
             self._saved = time.monotonic()
 
 
-def choose(recipe: Recipe, data: Data, checkpoint: SearchStates, jobs: int = -1) -> Subsets:
+def choose(recipe: Recipe, data: Data, checkpoint: SearchStates) -> Subsets:
     """Search, and judge what was found.
 
     Parameters
@@ -362,8 +362,6 @@ def choose(recipe: Recipe, data: Data, checkpoint: SearchStates, jobs: int = -1)
     data : Data
     checkpoint : SearchStates
         Searches go on from its states; it is saved on the way and when this is stopped.
-    jobs : int
-        Threads; they change no number.
 
     Returns
     -------
@@ -380,7 +378,7 @@ def choose(recipe: Recipe, data: Data, checkpoint: SearchStates, jobs: int = -1)
     progress = Progress(f"fusion {SUBSETS}", wanted - done, "subsets", FIRST_LINE_S)
 
     def searched(problem: SubsetProblem, key: str) -> Choices:
-        return _search(problem, spec, key, checkpoint, progress, jobs)
+        return _search(problem, spec, key, checkpoint, progress)
 
     try:
         found = {corpus: _of_part(recipe, part, corpus, searched) for corpus, part in parts.items()}
@@ -443,7 +441,6 @@ def _search(
     key: str,
     checkpoint: SearchStates,
     progress: Progress,
-    jobs: int,
 ) -> Choices:
     """All choices on one set of rows by one method."""
     found: Choices = {}
@@ -457,7 +454,7 @@ def _search(
             progress.add(n_subsets)
             checkpoint.save()
 
-        state = search(problem, k, checkpoint.states.get(name), jobs=jobs, done=done)
+        state = search(problem, k, checkpoint.states.get(name), done=done)
         for metric, best in state.best.items():
             if best.masks:
                 rows = members_of(np.array(best.masks), problem.n_members, k).tolist()

@@ -19,8 +19,8 @@ from features.common.errors import RunError
 from features.common.folders import Folders
 from features.recipe.fusion import FusionSpec
 from features.recipe.model import Recipe
-from fusion.combine import combine
 from tests.evaluate import made
+from tests.fusion.combining import combine
 
 MORE = "[evaluate]\nbootstrap = 200"
 

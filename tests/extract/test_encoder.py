@@ -18,7 +18,7 @@ from extract.encoders.description import Description, describe
 from extract.encoders.encoder import Encoder
 from extract.encoders.exact.products import GroupedProducts
 from extract.encoders.loading import untrained
-from extract.encoders.registry import MODELS, Model, find_model
+from extract.encoders.registry import Model, find_model
 from features.common.errors import ModelError
 from tests.checkpoints import FORMS, alone, save, speechlike
 
@@ -43,7 +43,7 @@ def test_a_padded_batch_equals_each_file_alone(form: str, tmp_path: Path) -> Non
     model = save(tmp_path, form)
     audio = speechlike(SECONDS)
     expected = np.stack([alone(model, tmp_path, samples) for samples in audio], axis=1)
-    encoder = Encoder(described(tmp_path), "cpu", "float32")
+    encoder = Encoder(described(tmp_path))
     # As on a CPU; as on a GPU, run by run without a mask, and padded with one.
     for encoder.file_by_file, encoder.max_runs in WAYS:
         mean = encoder.embed(audio)["mean"]
@@ -370,17 +370,11 @@ def test_half_precision_is_near_float32(
     save(tmp_path, form)
     audio = speechlike((0.5, 1.2))
     mean = Encoder(described(tmp_path)).embed(audio)["mean"]
-    encoder = Encoder(described(tmp_path, precision), "cpu", precision)
+    encoder = Encoder(described(tmp_path, precision))
     for encoder.file_by_file, encoder.max_runs in WAYS:
         half = encoder.embed(audio)["mean"]
         assert half.dtype == np.float32
         assert 1e-6 < worst(half, mean) < near
-
-
-def test_another_precision_than_described_is_an_error(tmp_path: Path) -> None:
-    save(tmp_path, "hubert-group-plain")
-    with pytest.raises(ValueError, match="bfloat16: described as float32"):
-        Encoder(described(tmp_path), "cpu", "bfloat16")
 
 
 def test_long_audio_goes_in_windows_whose_frames_tile_it(tmp_path: Path) -> None:
@@ -446,7 +440,6 @@ def test_audio_that_is_no_frame_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_untrained_model_is_the_same_everywhere() -> None:
-    assert "UNTRAINED" in MODELS["wav2vec2-tiny"].note
     description = describe(find_model("wav2vec2-tiny"), precision="float32", max_seconds=60)
     assert not description.trained
     encoder = Encoder(description)

@@ -14,9 +14,10 @@ from evaluate.runs.predictions import read_predictions, write_predictions
 from features.common.errors import RunError
 from features.common.folders import Folders
 from features.recipe.fusion import FusionSpec
-from fusion.combine import combine, fuse
+from fusion.combine import fuse
 from fusion.methods import logit_sum, mean, mean_probability, vote
 from models.train import train_model
+from tests.fusion.combining import combine
 from tests.models import synthetic
 from tests.models.test_train import RIDGE, SVC
 

@@ -21,10 +21,11 @@ from features.common.folders import Folders
 from features.recipe.fusion import FusionSpec
 from features.recipe.known.fusion_methods import FUSION_METHODS
 from fusion import stacking
-from fusion.combine import combine, fuse
+from fusion.combine import fuse
 from fusion.methods import fixed_method
 from fusion.stacking import STRENGTHS, StackedRows, crossfit, learn, log_probabilities, parts
 from models.train import train_model
+from tests.fusion.combining import combine
 from tests.fusion.test_combine import classes
 from tests.models import synthetic
 from tests.models.test_train import RIDGE, SVC
@@ -260,8 +261,6 @@ def test_given_weights_learn_nothing() -> None:
     fused, _ = combine(frames, spec("weighted", 2, weights=[3, 1]))
     assert fused["score_a"].tolist() == [pytest.approx(0.65)]
     assert fused["pred"].tolist() == ["a"]
-    with pytest.raises(ValueError, match="nnls learns"):
-        combine(frames, spec("nnls", 2))
 
 
 def fused(folder: Path, text: str, method: str, more: str = "") -> tuple[Path, dict[str, Path]]:

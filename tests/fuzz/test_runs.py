@@ -16,8 +16,8 @@ from evaluate.scores.score import read_all, score_all
 from features.common.errors import RunError
 from features.common.folders import Folders
 from features.recipe.model import Recipe
-from fusion.combine import combine
 from tests.evaluate import made
+from tests.fusion.combining import combine
 from tests.fuzz.tools import ODD_TEXT, damaged, misfit, read_or_refused
 
 TASKS = ("regression", "classification")

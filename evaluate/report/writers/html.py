@@ -6,12 +6,8 @@ Whatever comes from data is escaped by the template.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
-from evaluate.report.tables import Sheet
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 
@@ -30,9 +26,3 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-
-
-def to_html(sheet: Sheet) -> Markup:
-    """The table, with links to its files where it has a name."""
-    macros: Any = environment().get_template("macros.html").module
-    return Markup(macros.table(sheet))
