@@ -35,20 +35,22 @@ from tests.evaluate.page import Page, read
 from tests.models.synthetic import rows
 
 NOWHERE = Path("no-such-folder")
+N = 100
 
 
-@pytest.fixture
-def compared(tmp_path: Path) -> tuple[Recipe, Path]:
-    """Two models far apart and their fusion, with speakers of two genders."""
-    recipe = made.recipe(tmp_path, "classification")
-    table = rows(300, "mine", gender=["f" if i % 5 < 3 else "<m>" for i in range(300)])
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Path, Statistics]:
+    """Two models far apart and their fusion, with speakers of two genders; not to be changed."""
+    folder = tmp_path_factory.mktemp("compared")
+    recipe = made.recipe(folder, "classification")
+    table = rows(N, "mine", gender=["f" if i % 5 < 3 else "<m>" for i in range(N)])
     about = {"title": "x", "licence": "", "citation": ""}
-    write_table(tmp_path / "stores" / "mine", Table(table, {}, (), [], about))
+    write_table(folder / "stores" / "mine", Table(table, {}, (), [], about))
     for member, right in (("one", 0.9), ("two", 0.1), ("mean", 0.88)):
-        frame = made.classification(300, right=right).assign(fold="")
+        frame = made.classification(N, right=right).assign(fold="")
         frame["speaker"] = frame["utterance"]  # so many that a difference can be told
-        made.finish(recipe, tmp_path / "runs", member, frame, {"title": f"{member} <b>"})
-    return recipe, tmp_path
+        made.finish(recipe, folder / "runs", member, frame, {"title": f"{member} <b>"})
+    return recipe, folder, statistics_of(recipe, folder)
 
 
 def statistics_of(recipe: Recipe, folder: Path) -> Statistics:
@@ -62,9 +64,9 @@ def cells(sheet: Sheet, *names: str) -> list:
     return list(row[len(names) :])
 
 
-def test_pages_show_what_was_compared(compared: tuple[Recipe, Path]) -> None:
-    recipe, folder = compared
-    found = statistics_of(recipe, folder).partitions["test"]
+def test_pages_show_what_was_compared(compared: tuple[Recipe, Path, Statistics]) -> None:
+    recipe, folder, statistics = compared
+    found = statistics.partitions["test"]
     index = report.make_report(
         recipe, Folders(stores=folder / "stores", runs=folder / "runs", data=NOWHERE)
     )
@@ -94,9 +96,8 @@ def test_pages_show_what_was_compared(compared: tuple[Recipe, Path]) -> None:
     assert "Scores by speaker, test" in pages["model-one.html"].shown
 
 
-def test_tables_have_the_numbers_in_full(compared: tuple[Recipe, Path]) -> None:
-    recipe, folder = compared
-    found = statistics_of(recipe, folder).partitions["test"]
+def test_tables_have_the_numbers_in_full(compared: tuple[Recipe, Path, Statistics]) -> None:
+    found = compared[2].partitions["test"]
     pair = found.metrics["wa"].pairs[0]
     row = cells(contrasts.comparisons(found, "test", "wa", {}), "one", "two")
     assert [cell.value for cell in row] == [
@@ -121,9 +122,10 @@ def test_tables_have_the_numbers_in_full(compared: tuple[Recipe, Path]) -> None:
     assert [cell.value for cell in row] == [each.alone, each.left_out, each.shapley]
 
 
-def test_groups_are_marked_where_they_are_best_and_worst(compared: tuple[Recipe, Path]) -> None:
-    recipe, folder = compared
-    statistics_of(recipe, folder)
+def test_groups_are_marked_where_they_are_best_and_worst(
+    compared: tuple[Recipe, Path, Statistics],
+) -> None:
+    recipe, folder, _ = compared
     one = score.read_all(recipe, Folders(runs=folder / "runs"))[0]
     gender = one.scores.groups["test"]["gender"]
     (sheet, *_) = contrasts.groups(one, "test", "stem")
@@ -167,14 +169,16 @@ def test_a_regression_has_no_classes_to_compare(tmp_path: Path) -> None:
     assert len(read(index.parent)["fusion.html"].all("svg")) == 2  # of devel and of test
 
 
-def test_a_report_without_comparisons_of_todays_runs_is_one_line(compared) -> None:
-    recipe, folder = compared
-    score.score_all(recipe, Folders(runs=folder / "runs"))
+def test_a_report_without_comparisons_of_todays_runs_is_one_line(tmp_path: Path) -> None:
+    recipe = made.recipe(tmp_path, "classification")
+    for member in ("one", "two", "mean"):
+        made.finish(recipe, tmp_path / "runs", member, made.classification())
+    score.score_all(recipe, Folders(runs=tmp_path / "runs"))
     with pytest.raises(
         RunError, match=r"statistics\.json: missing or outdated; run make score RECIPE="
     ):
-        report.make_report(recipe, Folders(stores=NOWHERE, runs=folder / "runs", data=NOWHERE))
-    assert read_json(folder / "runs/study/statistics.json") is None
+        report.make_report(recipe, Folders(stores=NOWHERE, runs=tmp_path / "runs", data=NOWHERE))
+    assert read_json(tmp_path / "runs/study/statistics.json") is None
 
 
 def choice(k: int | str, value: float, honest: float | None) -> SubsetChoice:
