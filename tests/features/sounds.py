@@ -91,3 +91,21 @@ ID3V1 = b"TAG" + b"x" * 125
 ID3V2 = b"ID3\x04\0\0\0\0\0\x10" + bytes(16)
 APE = b"APETAGEX" + struct.pack("<IIII", 2000, 40, 0, 0) + bytes(8)
 """The footer; eight bytes of the tag itself stand before it."""
+
+
+def whole_ape(items: bytes = b"text" * 9) -> bytes:
+    """An APEv2 tag with the header that its size leaves out."""
+    header, footer = (
+        b"APETAGEX" + struct.pack("<IIII", 2000, len(items) + 32, 1, flags << 28) + bytes(8)
+        for flags in (0b1010, 0b1000)
+    )
+    return header + items + footer
+
+
+_LYRICS = b"LYRICSBEGIN" + b"IND00002" + b"10" + b"LYR00005" + b"words"
+WHOLE_TAGS = {
+    "ID3v2 with a footer": ID3V2[:5] + b"\x10" + ID3V2[6:] + b"3DI\x04\0\x10\0\0\0\x10",
+    "APEv2": whole_ape(),
+    "Lyrics3v2": _LYRICS + f"{len(_LYRICS):06}".encode() + b"LYRICS200",
+}
+"""Tags that tell their size at both ends."""

@@ -17,6 +17,7 @@ from tests.features.sounds import (
     ID3V1,
     ID3V2,
     RATE_HZ,
+    WHOLE_TAGS,
     flac_of_length,
     mp3_frames,
     mp3_without_count,
@@ -510,6 +511,14 @@ def test_kinds_that_do_not_tell_where_they_end(tmp_path: Path, kind: str) -> Non
 def test_a_tag_in_front(tmp_path: Path, kind: str) -> None:
     data = written(A, kind)
     samples, _ = heard(tmp_path, ID3V2 + data)
+    np.testing.assert_array_equal(samples, heard(tmp_path, data)[0])
+
+
+@pytest.mark.parametrize("kind", ["FLAC", "OGG", "MP3"])
+@pytest.mark.parametrize("name", WHOLE_TAGS)
+def test_a_tag_on_either_side(tmp_path: Path, kind: str, name: str) -> None:
+    data, tag = written(np.repeat(A, 8), kind), WHOLE_TAGS[name]
+    samples, _ = heard(tmp_path, tag + data + tag)
     np.testing.assert_array_equal(samples, heard(tmp_path, data)[0])
 
 

@@ -173,6 +173,22 @@ def test_all_faults_are_reported_at_once(tmp_path: Path) -> None:
         (('["mfcc", "log-mel"]', '["mfcc", "mfcc+mfcc"]'), "between + stand names of models, each"),
         (("[fusion.mean]", '[fusion."../x"]'), "fusion: '../x' cannot name a folder; no / \\ @"),
         (('[split]', 'split = 3\n[extract]'), "[split] got 3, expected a table"),
+        (('["mfcc", "log-mel"]', '3'), "models: got 3, allowed: a list of keys, or [models.NAME]"),
+        (('"log-mel"]', '4]'), "models: got 4, allowed: a key, or a table with a name"),
+        (('"mean"\n', '"mean"\nmembers = ["mfcc", "mfcc"]\n'), "members: a model is named twice"),
+        (
+            ('target = "emotion"', 'targets = ["natural"]\nlabels = ["a", "b"]'),
+            "labels: goes with target (classification)",
+        ),
+        (
+            ('[split]', 'published = [5]\n[split]'),
+            "published: got 5, allowed: a table [[published]]",
+        ),
+        (
+            ('outer = "leave-one-speaker-out"',
+             'outer = "cross-corpus"\npool = true\nwithin = "speaker-k-fold"'),
+            "within: goes with single corpora that train",
+        ),
     ],
 )  # fmt: skip
 def test_single_faults(tmp_path: Path, change: tuple[str, str], expected: str) -> None:
