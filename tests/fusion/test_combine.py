@@ -10,10 +10,14 @@ import pytest
 from scipy.special import softmax
 
 from evaluate.runs.files import read_run
+from evaluate.runs.folders import INNER, PREDICTIONS, run_folder
+from evaluate.runs.freshness import train_inputs
 from evaluate.runs.predictions import read_predictions, write_predictions
+from evaluate.runs.record import write_run
 from features.common.errors import RunError
 from features.common.folders import Folders
 from features.recipe.fusion import FusionSpec
+from features.recipe.member import Member
 from fusion.combine import fuse
 from fusion.methods import logit_sum, mean, mean_probability, vote
 from models.train import train_model
@@ -176,3 +180,28 @@ def test_missing_and_stale_members_are_named(tmp_path: Path) -> None:
     other = synthetic.recipe(tmp_path, SVC + FUSION)
     with pytest.raises(RunError, match="the run of one in .* is stale"):
         fuse(other, "nine", Folders(stores=tmp_path, runs=tmp_path / "runs"))
+
+
+def test_what_is_dropped_is_told_and_members_that_tell_nothing_are_refused(tmp_path: Path) -> None:
+    more = '[fusion.shared]\nmethod = "mean"\nmissing = "drop"\n[fusion.sure]\nmethod = "nnls"'
+    synthetic.classes(tmp_path)
+    recipe = synthetic.recipe(tmp_path, f"{SVC}\n{more}")
+    folders = Folders(stores=tmp_path, runs=tmp_path / "runs")
+    # Surely wrong: what is true has the probability 0.
+    frame = classes([[-1e4, 0.0]] * 6, fold=["made/s"] * 3 + ["made/t"] * 3, speaker="r")
+
+    def finish(**members: pd.DataFrame) -> None:
+        for member, rows in members.items():
+            folder = run_folder(folders.runs, recipe.name, member)
+            for name in (PREDICTIONS, INNER):
+                write_predictions(folder / name, rows)
+            write_run(folder, {"inputs": train_inputs(recipe, Member(member), tmp_path)})
+
+    told: list[str] = []
+    finish(one=frame, two=frame.iloc[2:])
+    fused = read_predictions(fuse(recipe, "shared", folders, tell=told.append) / PREDICTIONS)
+    assert fused["utterance"].tolist() == ["u2", "u3", "u4", "u5"]
+    assert "fusion shared: predictions.csv: 2 rows dropped that not every member has" in told
+    finish(two=frame)
+    with pytest.raises(RunError, match="fusion sure, fold made/s: nnls: every weight is 0"):
+        fuse(recipe, "sure", folders)
