@@ -4,6 +4,7 @@
 RECIPE ?= recipes/emotion-share.toml
 SET ?=
 MODEL ?=
+HEAD ?=
 CORPUS ?=
 A ?=
 B ?=
@@ -54,6 +55,7 @@ forced := $(if $(filter-out 0,$(FORCE)),--force)
 locking := $(if $(filter-out 0,$(WAIT)),--wait) $(if $(filter-out 0,$(BREAK_LOCK)),--break-lock)
 set := $(if $(strip $(SET)),--set '$(subst ','\'',$(SET))')
 some := $(if $(CORPUS),--corpus "$(CORPUS)") $(set)
+heads := $(if $(MODEL),--model "$(MODEL)") $(if $(HEAD),--head "$(HEAD)")
 cluster := $(if $(CLUSTER),--cluster "$(CLUSTER)")
 # Of several targets on one line, the last that scores prints the tables.
 before = $(if $(filter $(1),$(MAKECMDGOALS)),--quiet)
@@ -73,7 +75,7 @@ where = --stores "$(STORES)" --runs "$(RUNS)"
 .NOTPARALLEL:
 
 help:  ## this list
-	@echo "make TARGET [RECIPE=$(RECIPE)] [MODEL=a,b] [CORPUS=x]"
+	@echo "make TARGET [RECIPE=$(RECIPE)] [MODEL=a,b] [HEAD=a,b] [CORPUS=x]"
 	@echo "     [DATA=$(DATA)] [STORES=$(STORES)] [RUNS=$(RUNS)] [JOBS=n] [FORCE=1] [VERIFY=1]"
 	@echo "     [SET='head.layer=best models.mine.path=/weights/mine': keys of the recipe]"
 	@echo "     [DEVICE=auto|cpu|cuda|cuda:1|mps] [PRECISION=float32|bfloat16|float16]"
@@ -103,13 +105,13 @@ lint-split: $(READY)  ## what the sides of a recipe's folds share; training chec
 
 train: $(READY)  ## stores -> heads and predictions, on the CPU
 	@exec "$(PY)" -m models "$(RECIPE)" --data "$(DATA)" $(where) --jobs $(JOBS) $(some) $(forced) \
-		--allow-failures $(ALLOW_FAILURES) $(cluster) $(if $(MODEL),--model "$(MODEL)")
+		--allow-failures $(ALLOW_FAILURES) $(cluster) $(heads)
 	@exec "$(PY)" -m evaluate score "$(RECIPE)" $(where) $(some) $(call before,fuse score report)
 
 layers: $(READY)  ## heads on every layer of the stores; which layer is best
 	@exec "$(PY)" -m models "$(RECIPE)" --layers --data "$(DATA)" $(where) --jobs $(JOBS) $(some) $(forced) \
-		--allow-failures $(ALLOW_FAILURES) $(cluster) $(if $(MODEL),--model "$(MODEL)")
-	@exec "$(PY)" -m evaluate layers "$(RECIPE)" $(where) $(some) $(if $(MODEL),--model "$(MODEL)")
+		--allow-failures $(ALLOW_FAILURES) $(cluster) $(heads)
+	@exec "$(PY)" -m evaluate layers "$(RECIPE)" $(where) $(some) $(heads)
 
 fuse: $(READY)  ## predictions -> fused predictions and scores
 	@exec "$(PY)" -m fusion "$(RECIPE)" $(where) $(some) $(forced)

@@ -121,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print("\n| model | layer | precision | part | score | difference from float32 |")
             print("|---|---|---|---|---|---|")
         for case, recipe in with_heads:
-            for layer in recipe.head.layers:
+            for layer in recipe.head_of().layers:
                 fit(case.model, layer, recipe, folder)
     print()
     for name, n in lost.items():

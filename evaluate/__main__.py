@@ -153,7 +153,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     for function, extra in (
         (score, ("force",)),
-        (layers, ("model", "force")),
+        (layers, ("model", "head", "force")),
         (report, ("data",)),
         (submission, ()),
     ):

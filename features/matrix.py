@@ -90,6 +90,7 @@ def load(
     *,
     model: str,
     layer: int | str = "last",
+    head: str = "",
     stores: str | Path = "stores",
 ) -> tuple[NDArray[np.float32], NDArray[Any], NDArray[np.object_]]:
     """X, y, groups of one model, rows without a truth left out.
@@ -102,6 +103,8 @@ def load(
     model : str
         Key of a speech model whose stores exist.
     layer : int, "last" or "mean"
+    head : str
+        Of a recipe with several, the one whose `statistics` and `standardise` are meant.
     stores : path
 
     Returns
@@ -112,7 +115,7 @@ def load(
     """
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe)
-    matrix = load_matrix(recipe, Path(stores), clean(model), layer)
+    matrix = load_matrix(recipe.of_head(head), Path(stores), clean(model), layer)
     known = has_truth(matrix.y)
     return matrix.X[known], matrix.y[known], matrix.groups[known]
 
@@ -195,6 +198,7 @@ def load_matrix(
     Parameters
     ----------
     recipe : Recipe
+        Of one head (`Recipe.of_head`).
     stores : Path
         Folder of the tables and stores.
     model : str
@@ -228,9 +232,9 @@ def load_matrix(
     weights = recipe.weights_of(model)
     if weights is not None:
         matrix = _weighted(matrix, weights, singles)
-    if recipe.head.standardise:
-        X, said = standardised(matrix.X, matrix.rows, recipe.head.standardise)
-        title = f"{matrix.title}, standardised by {recipe.head.standardise}"
+    if by := recipe.head_of().standardise:
+        X, said = standardised(matrix.X, matrix.rows, by)
+        title = f"{matrix.title}, standardised by {by}"
         matrix = replace(matrix, X=X, title=title, notes=[*matrix.notes, said])
     return matrix
 
@@ -392,7 +396,7 @@ def _load_single(
             notes.append(f"{corpus}: {dropped}")
         path = store_path(stores, corpus, model)
         refuse_unfinished(path, corpus, model)
-        block = _read_block(path, table, rows, layer, recipe.head.statistics)
+        block = _read_block(path, table, rows, layer, recipe.head_of().statistics)
         notes += block.notes
         n_lacking += len(block.lacking)
         if block.lacking:

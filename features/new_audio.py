@@ -146,9 +146,10 @@ def system_of(recipe: Recipe, fusion: str | None = None, member: str | None = No
 def _is_run(recipe: Recipe, name: str) -> bool:
     """Whether a name is of a run that a recipe can have, of a sweep over layers, too."""
     try:
-        return Member.parse(name).model in recipe.models
+        run = Member.parse(name)
     except ValueError:
         return False
+    return run.model in recipe.models and run.head in recipe.by_head and run.seed is None
 
 
 def corpus_name(paths: Sequence[str]) -> str:

@@ -20,6 +20,7 @@ from features.recipe.member import Member
 from features.recipe.model import Recipe
 from models import predict, reproduce
 from models.checks import (
+    check_heads,
     check_labels,
     check_outputs,
     check_stores,
@@ -47,6 +48,7 @@ def main(args: argparse.Namespace) -> None:
         training.divisions.check(args.stores)
     work = work_of(recipe, args.stores, sweep=args.layers)
     check_stores(recipe, work, args.stores)
+    check_heads(recipe, args.stores)
     for training in trainings:
         for member in work:
             check_outputs(run_folder(args.runs, training.recipe.name, member))
@@ -92,7 +94,18 @@ def _left(training: Training, work: Sequence[Member]) -> list[Member]:
 
 def parser() -> argparse.ArgumentParser:
     """Of the command line without a subcommand."""
-    names = ("recipe", "data", "stores", "runs", "model", "corpus", "jobs", "cluster", "force")
+    names = (
+        "recipe",
+        "data",
+        "stores",
+        "runs",
+        "model",
+        "head",
+        "corpus",
+        "jobs",
+        "cluster",
+        "force",
+    )
     result = argument_parser(PROG, __doc__, *names, "allow-failures")
     result.add_argument("--layers", action="store_true", help="sweep all layers of the stores")
     return result

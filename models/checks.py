@@ -19,11 +19,13 @@ from features.matrix import (
 )
 from features.recipe.arguments import corpus_root
 from features.recipe.extract import model_parts
+from features.recipe.heads import table_of
 from features.recipe.member import Member
 from features.recipe.model import Recipe
 from features.stores.key import store_path
 from features.stores.seen import seen
 from features.utterances import SILENT_AUDIO, SPELLINGS, differences
+from models.heads import check_grid
 from models.outputs import OUTPUTS
 
 
@@ -146,6 +148,27 @@ def check_stores(recipe: Recipe, work: Sequence[Member], stores: Path) -> None:
                     faults[str(error)] = None
     if faults:
         raise StoreError("\n  ".join(faults))
+
+
+def check_heads(recipe: Recipe, stores: Path) -> None:
+    """Refuse what the estimators of several heads do not take before the first of them is fitted.
+
+    That of one head is refused where it is fitted.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    stores : Path
+
+    Raises
+    ------
+    RecipeError
+        Naming every fault of a head.
+    """
+    if recipe.heads:
+        labels = class_list(recipe, recipe_tables(recipe, stores))
+        for name, head in recipe.heads.items():
+            check_grid(head, labels, table_of(name))
 
 
 def check_outputs(folder: Path) -> None:

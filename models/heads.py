@@ -126,7 +126,7 @@ def pipeline(
     )
 
 
-def check_grid(spec: HeadSpec, labels: Sequence[str]) -> None:
+def check_grid(spec: HeadSpec, labels: Sequence[str], table: str = "head") -> None:
     """Refuse parameters that the estimator lacks and values or combinations that it refuses.
 
     Each cell is fitted once to a few made-up rows of the given classes, so that hours of work do
@@ -137,6 +137,8 @@ def check_grid(spec: HeadSpec, labels: Sequence[str]) -> None:
     spec : HeadSpec
     labels : sequence of str
         The classes; empty for regression.
+    table : str
+        What the head's table is called.
 
     Raises
     ------
@@ -145,15 +147,15 @@ def check_grid(spec: HeadSpec, labels: Sequence[str]) -> None:
     """
     known = inspect.signature(ESTIMATORS[spec.kind]).parameters
     faults = [
-        f"[head.{table}] {name}: {spec.kind} has no such parameter{nearest(name, known)}"
-        for table, names in (("grid", spec.grid), ("fixed", spec.fixed))
+        f"[{table}.{part}] {name}: {spec.kind} has no such parameter{nearest(name, known)}"
+        for part, names in (("grid", spec.grid), ("fixed", spec.fixed))
         for name in names
         if name not in known
     ]
-    for table, given in (("grid", spec.grid), ("fixed", spec.fixed)):
+    for part, given in (("grid", spec.grid), ("fixed", spec.fixed)):
         weights = given.get("class_weight", [])
         faults += [
-            f"[head.{table}] class_weight: {label!r} is no class{nearest(label, labels)}"
+            f"[{table}.{part}] class_weight: {label!r} is no class{nearest(label, labels)}"
             for weight in (weights if isinstance(weights, list) else [weights])
             for label in (weight if isinstance(weight, dict) else ())
             if label not in labels
@@ -161,7 +163,7 @@ def check_grid(spec: HeadSpec, labels: Sequence[str]) -> None:
     if not faults:
         faults = [fault for cell in cells(spec) if (fault := _refusal(spec, cell, labels))]
     if faults:
-        raise RecipeError("\n  ".join([f"[head] {spec.kind}:", *faults]))
+        raise RecipeError("\n  ".join([f"[{table}] {spec.kind}:", *faults]))
 
 
 def _refusal(spec: HeadSpec, cell: GridCell, labels: Sequence[str]) -> str:

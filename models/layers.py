@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ import pandas as pd
 from evaluate.runs import record as files
 from evaluate.runs.files import read_run, versions
 from evaluate.runs.folders import ALL, INNER, PREDICTIONS, SCORES, SEARCH
-from evaluate.runs.freshness import train_inputs
+from evaluate.runs.freshness import train_command, train_inputs
 from evaluate.runs.predictions import read_predictions, write_predictions
 from features.common.errors import RunError
 from features.common.files import read_bytes, read_csv, write_bytes, write_text
@@ -58,15 +59,15 @@ def work_of(recipe: Recipe, stores: Path, *, sweep: bool = False) -> list[Member
         Of "best" and of sweeps, where a store is missing.
     """
     work: dict[Member, None] = {}
-    for model in recipe.models:
-        layers = recipe.head.layers
+    for model, (name, head) in product(recipe.models, recipe.by_head.items()):
+        layers = head.layers
         swept = BEST in layers or (sweep and len(model_parts(model)) == 1)
         stored = stored_layers(recipe, model, stores) if swept else []
         if sweep and len(stored) > 1:
             layers = [*layers, "mean", "weighted", BEST]
         if BEST in layers:
             layers = [*stored, *(layer for layer in layers if layer != BEST), BEST]
-        work |= dict.fromkeys(Member(model, layer) for layer in layers)
+        work |= dict.fromkeys(Member(model, layer, name) for layer in layers)
     return list(work)
 
 
@@ -107,8 +108,8 @@ def run_member(training: Training, member: Member) -> Path:
         folders[layer] = training.folder(stored)
         if not training.is_done(stored):
             raise RunError(
-                f"{member}: the run of {stored} is missing or stale; run make train "
-                f"RECIPE={recipe.path} MODEL={member.model}"
+                f"{member}: the run of {stored} is missing or stale; run "
+                f"{train_command(recipe, member)}"
             )
     record = assemble(member, folders, folder)
     files.write_run(
@@ -117,7 +118,7 @@ def run_member(training: Training, member: Member) -> Path:
             **record,
             "inputs": train_inputs(recipe, member, stores),
             "layer": BEST,
-            "recipe": recipe.resolved(),
+            "recipe": recipe.of_head(member.head).resolved(),
             "versions": versions(),
             "seconds": {"all": time.monotonic() - start},
         },
@@ -196,8 +197,8 @@ def assemble(member: Member, folders: dict[int, Path], folder: Path) -> dict[str
     }
 
 
-_COMMON = ("stage", "model", "split", "seeds", "stores", "corpora", "columns", "lacking", "notes",
-           "engine", "fit_warnings")  # fmt: skip
+_COMMON = ("stage", "model", "head", "split", "seeds", "stores", "corpora", "columns", "lacking",
+           "notes", "engine", "fit_warnings")  # fmt: skip
 
 
 def _highest(fold: str, scores: dict[int, float]) -> int:

@@ -35,6 +35,7 @@ from features.matrix import load_features
 from features.new_audio import add_system, corpus_name, system_of
 from features.recipe.arguments import folders_of, recipe_of
 from features.recipe.extract import model_parts
+from features.recipe.heads import table_of
 from features.recipe.member import Member
 from features.recipe.model import Recipe
 from features.stores.failures import named_failures, read_failures
@@ -88,12 +89,12 @@ def usable_run(recipe: Recipe, member: str, runs: Path) -> dict[str, Any]:
         As `evaluate.runs.freshness.finished_run`; or its rows were standardised.
     """
     record = finished_run(recipe, "model", member, runs)
-    if recipe.head.standardise:
-        by = recipe.head.standardise
+    head = Member.parse(member).head
+    if by := recipe.head_of(head).standardise:
         raise RunError(
-            f"{recipe.path}: [head] standardise = {by!r}: the head of {member} expects rows that "
-            f"are centred and scaled by all rows of their {by}, which new audio does not have; "
-            "train without it"
+            f"{recipe.path}: [{table_of(head)}] standardise = {by!r}: the head of {member} expects "
+            f"rows that are centred and scaled by all rows of their {by}, which new audio does not "
+            "have; train without it"
         )
     return record
 
@@ -143,7 +144,7 @@ def predict(
         }
         _refuse_other_key(at, trained, store_path(stores, corpus, part))
     wanted = record["layers"][0] if run.layer == BEST else run.layer
-    features = load_features(stores, corpus, run.model, wanted, recipe.head.statistics)
+    features = load_features(stores, corpus, run.model, wanted, recipe.head_of(run.head).statistics)
     X = features.X
     if "layer_factors" in record:
         X = mix(X, np.array(record["layer_factors"][ALL])).astype(np.float32)

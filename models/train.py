@@ -41,6 +41,7 @@ from features.common.folders import Folders
 from features.common.progress import Progress, duration
 from features.common.telling import Tell, silent
 from features.matrix import Matrix, has_truth, load_matrix
+from features.recipe.heads import table_of
 from features.recipe.member import Member
 from features.recipe.model import Recipe
 from features.splits.folds import FIRST_S, SplitPlan
@@ -125,7 +126,7 @@ class Training:
 
     def _matrix(self, member: Member) -> Matrix:
         return load_matrix(
-            self.recipe,
+            self.recipe.of_head(member.head),
             self._stores,
             member.model,
             member.layer,
@@ -170,12 +171,12 @@ class Training:
 
     def _task(self, member: Member) -> Task:
         """Read and check all that is to be fitted."""
-        recipe = self.recipe
+        recipe, head = self.recipe.of_head(member.head), self.recipe.head_of(member.head)
         matrix = self._matrix(member)
-        check_grid(recipe.head, matrix.labels)
-        engine = route(recipe.head, len(matrix.X))
+        check_grid(head, matrix.labels, table_of(member.head))
+        engine = route(head, len(matrix.X))
         names, y = matrix.labels or recipe.targets, truths(matrix.y)
-        problem = Problem(matrix.X, y, names, recipe.head, matrix.weights)
+        problem = Problem(matrix.X, y, names, head, matrix.weights)
         refuse_infinite(y, names, matrix.rows)
         division = self.divisions.of(matrix.rows, y, matrix.labels)
         known = has_truth(matrix.y)
@@ -212,6 +213,8 @@ class Task:
 
     Attributes
     ----------
+    recipe : Recipe
+        Of its head alone.
     known : bool, shape (n,)
         Rows with a truth.
     engine : str
@@ -311,11 +314,12 @@ def _record(task: Task, result: Trained) -> dict[str, Any]:
         "stage": "train",
         "model": task.member.model,
         "layer": task.member.layer,
+        **({"head": task.member.head} if task.member.head else {}),
         "title": task.title,
         "recipe": recipe.resolved(),
         "chosen": {name: chosen_cells(choice, task.problem) for name, choice in choices.items()},
         "split": found.record(),
-        "seeds": {"split": recipe.split.seed, "head": recipe.head.random_state},
+        "seeds": {"split": recipe.split.seed, "head": task.problem.head.random_state},
         "stores": matrix.identity,
         "corpora": {
             str(name): {"utterances": len(part), "with_truth": int(task.known[part.index].sum())}
@@ -336,7 +340,7 @@ def _record(task: Task, result: Trained) -> dict[str, Any]:
 def _said(task: Task, result: Trained) -> Iterator[str]:
     """The lines about a finished run."""
     found, choices = task.division.found, result.outcome.choices
-    chosen = summary(choices, task.recipe.head.select)
+    chosen = summary(choices, task.problem.head.select)
     yield f"{task.title}: {chosen}, {duration(result.seconds)}, {task.engine}"
     for text, count in result.warned.items():
         yield f"{task.title}: {count} of {result.n_fits} fits: {text}"

@@ -198,6 +198,8 @@ def lost_tests(line: str) -> list[str]:
 def section_of(name: str) -> type[Section] | None:
     """The section that a table is of: `fusion.mean` is a `fusion.NAME`."""
     head, _, rest = name.partition(".")
+    if head == "heads":
+        return HeadSpec if rest and "." not in rest else None
     return SECTIONS.get(name) or (SECTIONS.get(f"{head}.NAME") if rest else None)
 
 
@@ -223,14 +225,14 @@ def _unknown(tables: dict[str, Any], where: str = "") -> list[str]:
         kind = None
     for key, value in tables.items():
         name = f"{where}.{key}" if where else key
-        if name.startswith(FREE):
+        if name.startswith(FREE) or re.fullmatch(r"heads\.\w+\.(grid|fixed)", name):
             continue
         known = kind is not None and (key in kind.model_fields or kind is CorpusSpec)
         if not where and key in ("corpora", "models", "published"):
             known = True
         if isinstance(value, dict):
             wrong += _unknown(value, name) if known or section_of(name) or not where else [name]
-            known = known or bool(section_of(name)) or name in ("fusion", "labels")
+            known = known or bool(section_of(name)) or name in ("fusion", "heads", "labels")
         wrong += [] if known else [name]
     return wrong
 
@@ -440,6 +442,8 @@ def test_a_planted_link_is_found(text: str, lost: list[str]) -> None:
     [
         ("`[split] outr`", ["[split] outr"]),
         ("`[heads] kind`", ["[heads] kind"]),
+        ("`[heads.svm] kind` `[heads.svm] kindly`", ["[heads.svm] kindly"]),
+        ("```toml\n[heads.svm]\nkind = 'svc'\ngrid = {C = [1]}\nc = 1\n```\n", ["heads.svm.c"]),
         ("```toml\n[split]\nouter_fold = 3\n```\n", ["split.outer_fold"]),
         ("```toml\nmodel = ['x']\n```\n", ["model"]),
         ("```toml\n[fusion.mean]\nmetod = 'mean'\n```\n", ["fusion.mean.metod"]),

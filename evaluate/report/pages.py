@@ -441,7 +441,7 @@ class _Book(Book):
     def _layer_page(self) -> None:
         models = []
         for sweep in self.study.sweeps:
-            stem = slug(f"layers-{sweep.model}")
+            stem = slug(f"layers-{sweep.name}")
             sheet = sheets.layers(self.study.recipe, sweep, stem, self._pages)
             models.append((sweep, self._layer_pictures(sweep, stem), self._keep(sheet)))
         self._page("layers.html", "layers.html", "Layers", models=models)
@@ -459,7 +459,7 @@ class _Book(Book):
                 for part in (sweep.layers, sweep.others)
             )
             if points:
-                title = f"{NAMES[metric]} of {sweep.model} by layer, {partition}"
+                title = f"{NAMES[metric]} of {sweep.name} by layer, {partition}"
                 chance = self._chance(metric)
                 picture = plots.by_layer(points, lines, NAMES[metric], title, chance=chance)
                 text = f"{partition}, with {recipe.evaluate.confidence:.0%} intervals."
@@ -523,7 +523,9 @@ class _Book(Book):
 
     def _own_recipe(self, run: Scored) -> list[Sheet]:
         """What a run's recipe has other than the study's."""
-        own, whole = run.record.get("recipe", {}), self.study.recipe.resolved()
+        head = run.record.get("head")
+        recipe = self.study.recipe.of_head(head) if head else self.study.recipe
+        own, whole = run.record.get("recipe", {}), recipe.resolved()
         found = {
             key: value
             for key, value, _ in side_by_side.differences(own, whole)

@@ -689,10 +689,10 @@ def layers(recipe: Recipe, sweep: Sweep, name: str, pages: Pages) -> Sheet:
 
     parts = [[row(*each) for each in part.items()] for part in (sweep.layers, sweep.others)]
     return Sheet(
-        f"Layers of {sweep.model}",
-        f"{NAMES[metric]} of {sweep.model} by layer; below the rule, runs of other kinds. Marked "
+        f"Layers of {sweep.name}",
+        f"{NAMES[metric]} of {sweep.name} by layer; below the rule, runs of other kinds. Marked "
         "is the layer that is highest on the rows that it is scored on",
-        ["layer", f"{recipe.head.select}, to choose by",
+        ["layer", f"{recipe.head_of(sweep.head).select}, to choose by",
          *(f"{p}, {NAMES[metric]}" for p in partitions)],
         [part for part in parts if part],
         name,

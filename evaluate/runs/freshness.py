@@ -64,7 +64,7 @@ def head_settings(recipe: Recipe, member: Member) -> dict[str, Any]:
         "model": member.model,
         **({"weights": weights} if weights is not None else {}),
         "layer": member.layer,
-        "head": recipe.head.model_dump(mode="json", exclude={"layer"}),
+        "head": recipe.head_of(member.head).model_dump(mode="json", exclude={"layer"}),
         "split": recipe.split.settings(),
         "target": recipe.target,
         "targets": list(recipe.targets),
@@ -148,6 +148,12 @@ def fusion_inputs(recipe: Recipe, name: str, folders: Folders) -> dict[str, Any]
     return fusion_settings(recipe, name, folders.runs)
 
 
+def train_command(recipe: Recipe, member: Member) -> str:
+    """The command that makes the run of a member."""
+    head = f" HEAD={member.head}" if member.head else ""
+    return f"make train RECIPE={recipe.path} MODEL={member.model}{head}"
+
+
 def check_members(recipe: Recipe, members: Sequence[str], what: str, folders: Folders) -> None:
     """Refuse runs that are missing, or were made with other settings, tables or stores.
 
@@ -169,7 +175,7 @@ def check_members(recipe: Recipe, members: Sequence[str], what: str, folders: Fo
     for name in members:
         member = Member.parse(name)
         folder = run_folder(folders.runs, recipe.name, member)
-        again = f"run make train RECIPE={recipe.path} MODEL={member.model}"
+        again = f"run {train_command(recipe, member)}"
         if read_run(folder) is None:
             raise RunError(f"{what}: {name} has no finished run in {folder}; {again}")
         if not is_fresh(folder, train_inputs(recipe, member, stores), (PREDICTIONS, INNER)):

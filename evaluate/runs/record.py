@@ -2,8 +2,8 @@
 
 Conventions
 -----------
-- `runs/<recipe>/<model>[@<layer>]/` holds the run of a head, `runs/<recipe>/fusion/<name>/` that
-  of a combination. A *member* is a run's folder name: `mfcc`, `xlsr-1b@12`.
+- `runs/<recipe>/<member>/` holds the run of a head, `runs/<recipe>/fusion/<name>/` that of a
+  combination. A *member* is named as `features.recipe.member` says: `mfcc`, `xlsr-1b@12@svm`.
 - The protocols beside the main one (`[split] also`) have recipes of their own, named
   `<recipe>/protocols/<protocol>`: `runs/<recipe>/protocols/<protocol>/<model>/`. How they compare
   with the main one is in `runs/<recipe>/protocols/gaps.json`.

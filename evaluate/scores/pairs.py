@@ -16,7 +16,8 @@ Conventions
   false where even the least, `smallest_p`, is above `level / n_pairs`, and `can_mark` where it is
   above `level / (n_systems - 1)`.
 - The fusion that models are judged by is the mean of values, or of probabilities, whatever
-  `[fusion]` says. Its models are those at the layer `last`; where the recipe does not list it, all.
+  `[fusion]` says. Its models are those at the layer `last`, with every head; where a head does not
+  list it, all.
 - It lies in the upper half of `evaluate` because it combines: the lower half knows no fusion.
 """
 
@@ -481,8 +482,11 @@ def _fused_pair(
 
 def _models(recipe: Recipe) -> list[str]:
     """Those whose fusion is looked at."""
-    layers = ["last"] if "last" in recipe.head.layers else recipe.head.layers
-    return [str(member) for member in recipe.members() if member.layer in layers]
+    return [
+        str(member)
+        for member in recipe.members()
+        if (layer := recipe.head_of(member.head).default_layer) is None or member.layer == layer
+    ]
 
 
 def value_of_classes(

@@ -114,13 +114,21 @@ class Scored:
         -------
         list of str
         """
-        head = self.record.get("recipe", {}).get("head", {})
         flags = {
             "optimistic": self.scores.optimistic,
-            "uses unlabelled test data": bool(head.get("standardise")),
+            "uses unlabelled test data": any(head.get("standardise") for head in self._heads),
             "stale": self.stale,
         }
         return [name for name, on in flags.items() if on]
+
+    @property
+    def _heads(self) -> list[Mapping[str, Any]]:
+        """The settings of its head, or of the heads of its members."""
+        recipe = self.record.get("recipe", {})
+        if not recipe.get("heads"):
+            return [recipe.get("head", {})]
+        members = map(Member.parse, self.record.get("members", ()))
+        return [recipe["heads"][head] for head in dict.fromkeys(member.head for member in members)]
 
     @property
     def marked_title(self) -> str:

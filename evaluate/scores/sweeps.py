@@ -2,7 +2,8 @@
 
 Conventions
 -----------
-- A sweep is made of the runs `<model>@<layer>` of a recipe, whether or not the recipe lists them.
+- A sweep is made of the runs of a model with a head at its layers, whether or not the recipe lists
+  them.
 - The selection score of a layer is the mean over outer folds of what its chosen cell scored on the
   inner folds, or on devel: no held-out row is in it.
 - The layer that is highest on the rows it is scored on is optimistic, and marked; `best`, where
@@ -14,6 +15,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +43,8 @@ class Sweep:
     Attributes
     ----------
     model : str
+    head : str
+        Of several.
     layers : dict
         Index -> its run, in ascending order.
     others : dict
@@ -50,9 +54,15 @@ class Sweep:
     """
 
     model: str
+    head: str
     layers: dict[int, Scored]
     others: dict[str, Scored]
     selection: dict[int, float | None]
+
+    @property
+    def name(self) -> str:
+        """The model, with the head where there are several."""
+        return str(Member(self.model, head=self.head))
 
     @property
     def runs(self) -> list[Scored]:
@@ -104,13 +114,13 @@ def _sweeps(
     recipe: Recipe, runs_folder: Path, scores_of: Callable[[Path], RunScores]
 ) -> list[Sweep]:
     sweeps = []
-    for model in recipe.models:
+    for model, head in product(recipe.models, recipe.by_head):
         layers: dict[int, Scored] = {}
         others: dict[str, Scored] = {}
         folder = runs_folder / recipe.name
         for at in sorted([folder / model, *folder.glob(f"{model}@*")]):
-            record = read_run(at)
-            if record is None or (member := _member(at.name)) is None or member.head:
+            member, record = _member(at.name), read_run(at)
+            if record is None or member is None or (member.head, member.seed) != (head, None):
                 continue
             stale = is_stale(recipe, "model", at.name, runs_folder, record)
             run = Scored("model", at.name, at, stale, record, scores_of(at))
@@ -121,7 +131,7 @@ def _sweeps(
         if len(layers) > 1:
             layers = dict(sorted(layers.items()))
             selection = {layer: _selection(run.record) for layer, run in layers.items()}
-            sweeps.append(Sweep(model, layers, others, selection))
+            sweeps.append(Sweep(model, head, layers, others, selection))
     return sweeps
 
 

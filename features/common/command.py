@@ -81,6 +81,10 @@ _ARGUMENTS: dict[str, tuple[tuple[str, ...], dict[str, object]]] = {
         ("--model",),
         {"type": names_of, "metavar": "A,B", "help": "only these models of the recipe"},
     ),
+    "head": (
+        ("--head",),
+        {"type": names_of, "metavar": "A,B", "help": "only these heads of the recipe"},
+    ),
     "corpus": (
         ("--corpus",),
         {"type": names_of, "metavar": "A,B", "help": "only these corpora of the recipe"},

@@ -16,6 +16,7 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
     return load_recipe(
         args.recipe,
         models=getattr(args, "model", None),
+        heads=getattr(args, "head", None),
         corpora=getattr(args, "corpus", None),
         settings=getattr(args, "settings", None),
     )

@@ -12,7 +12,8 @@ from pydantic import (
 )
 
 from features.common.sections import Among, Section
-from features.recipe.head import layers_of
+from features.recipe.head import HeadSpec
+from features.recipe.heads import table_of
 from features.recipe.known.engines import ENGINES
 from features.recipe.known.precisions import PRECISIONS
 
@@ -96,15 +97,17 @@ class ExtractSpec(Section):
     workers: Annotated[int, Field(ge=0)] | None = None
 
 
-def concatenation_faults(models: Mapping[str, ModelSpec], head: Section | None) -> list[str]:
+def concatenation_faults(
+    models: Mapping[str, ModelSpec], heads: Mapping[str, HeadSpec]
+) -> list[str]:
     """Faults of models `a+b`.
 
     Parameters
     ----------
     models : mapping
         Name -> its table; names with + are made of the others.
-    head : HeadSpec or None
-        None where its table has faults of its own.
+    heads : mapping
+        As `features.recipe.heads.heads_of` gives them.
 
     Returns
     -------
@@ -127,7 +130,9 @@ def concatenation_faults(models: Mapping[str, ModelSpec], head: Section | None) 
                 f"[models.{name}] weights: got {len(spec.weights)}, one for each of {len(parts)} "
                 "parts"
             )
-        own = [layer for layer in ("weighted", "best") if layer in layers_of(head)]
-        if own:
-            faults.append(f"[head] layer: {own} are of a single model; models has '{name}'")
+        for head, settings in heads.items():
+            own = [layer for layer in ("weighted", "best") if layer in settings.layers]
+            if own:
+                table = table_of(head)
+                faults.append(f"[{table}] layer: {own} are of a single model; models has '{name}'")
     return faults

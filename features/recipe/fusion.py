@@ -9,7 +9,8 @@ from pydantic import Field
 
 from features.common.errors import nearest
 from features.common.sections import Among, S, Section, check_section, names_folder
-from features.recipe.head import layers_of
+from features.recipe.head import HeadSpec
+from features.recipe.heads import ONE, table_of
 from features.recipe.known.fusion_methods import FUSION_METHODS, SUBSET_METHODS
 from features.recipe.known.metrics import of_subsets, shown
 from features.recipe.known.records import TASKS, of_task
@@ -109,15 +110,15 @@ class SubsetsSpec(Section):
         return {**found, "alone": True} if self.alone else found
 
 
-def default_members(models: list[str], head: Section | None) -> list[str] | str:
-    """The models at the recipe's one layer, or why they cannot be the members.
+def default_members(models: list[str], heads: Mapping[str, HeadSpec]) -> list[str] | str:
+    """Every model with every head, each at its one layer, or why they cannot be the members.
 
     Parameters
     ----------
     models : list of str
         Of the recipe.
-    head : HeadSpec or None
-        None where its table has faults of its own.
+    heads : mapping
+        As `features.recipe.heads.heads_of` gives them.
 
     Returns
     -------
@@ -126,22 +127,24 @@ def default_members(models: list[str], head: Section | None) -> list[str] | str:
 
     Examples
     --------
-    >>> default_members(["a", "b"], None)
+    >>> default_members(["a", "b"], {})
     ['a', 'b']
-    >>> default_members(["a"], None)
+    >>> default_members(["a"], {})
     "a fusion needs two models, got ['a']"
     """
-    layers = layers_of(head) or [LAST]
-    if len(models) < 2:
+    layers: dict[str, int | str] = {} if heads else {ONE: LAST}
+    if len(models) * max(len(heads), 1) < 2:
         return f"a fusion needs two models, got {models}"
-    if LAST not in layers and len(layers) > 1:
-        return (
-            f"missing; [head] layer is {layers} without 'last': "
-            f'name them, as in ["{Member(models[0], layers[0])}", ...]'
-        )
-    if layers != [LAST] and len(layers) == 1:
-        return [str(Member(model, layers[0])) for model in models]
-    return models
+    for name, head in heads.items():
+        layer = head.default_layer
+        if layer is None:
+            first = Member(models[0], head.layers[0], name)
+            return (
+                f"missing; [{table_of(name)}] layer is {head.layers} without 'last': "
+                f'name them, as in ["{first}", ...]'
+            )
+        layers[name] = layer
+    return [str(Member(model, layer, name)) for model in models for name, layer in layers.items()]
 
 
 def fusions_of(raw: Any, members: list[str] | str, faults: list[str]) -> dict[str, FusionSpec]:

@@ -11,7 +11,7 @@ from features.common.sections import Among, Section
 from features.recipe.known.heads import HEADS
 from features.recipe.known.metrics import selections
 from features.recipe.known.records import CLASSIFICATION, REGRESSION, TASKS, of_task
-from features.recipe.member import NAMED_LAYERS, SIDE_BY_SIDE, side_by_side
+from features.recipe.member import LAST, NAMED_LAYERS, SIDE_BY_SIDE, side_by_side
 
 SELECTIONS = tuple(select for task in TASKS for select in selections(task))
 
@@ -38,7 +38,7 @@ class HeadSpec(Section):
     fixed: dict[str, GridValue] = {}
     select: Annotated[str, Among(SELECTIONS)]
     per_target: bool = False
-    layer: int | str | list[int | str] = "last"
+    layer: int | str | list[int | str] = LAST
     statistics: Annotated[list[str], Field(min_length=1)] | None = None
     standardise: Literal["speaker", "corpus"] | None = None
     random_state: Annotated[int, Field(ge=0)] = 42
@@ -63,6 +63,13 @@ class HeadSpec(Section):
     def layers(self) -> list[int | str]:
         """The layers to train on, one run each."""
         return list(self.layer) if isinstance(self.layer, list) else [self.layer]
+
+    @property
+    def default_layer(self) -> int | str | None:
+        """The layer of its run that goes into fusions; None where none of several is the last."""
+        if LAST in self.layers:
+            return LAST
+        return self.layers[0] if len(self.layers) == 1 else None
 
     @property
     def uses_random_state(self) -> bool:
@@ -95,12 +102,9 @@ def head_choices(top: Mapping[str, Any]) -> dict[str, Sequence[str]]:
     return {"kind": of_task(HEADS, task), "select": selections(task)}
 
 
-def layers_of(head: Section | None) -> list[int | str]:
-    """The layers of a list; none where the recipe names one."""
-    return head.layers if isinstance(head, HeadSpec) else []
-
-
-def head_faults(head: HeadSpec, task: str, stored: Sequence[int] | None) -> list[str]:
+def head_faults(
+    head: HeadSpec, task: str, stored: Sequence[int] | None, table: str = "head"
+) -> list[str]:
     """Settings of a head that do not go together or with the task.
 
     Parameters
@@ -109,6 +113,8 @@ def head_faults(head: HeadSpec, task: str, stored: Sequence[int] | None) -> list
     task : {"classification", "regression"}
     stored : sequence of int or None
         `[extract] layers` where they are a list.
+    table : str
+        What its table is called.
 
     Returns
     -------
@@ -118,19 +124,19 @@ def head_faults(head: HeadSpec, task: str, stored: Sequence[int] | None) -> list
     faults = []
     kinds, scores = of_task(HEADS, task), selections(task)
     if head.kind not in kinds:
-        faults.append(f"[head] kind: got '{head.kind}', for {task}: {', '.join(kinds)}")
+        faults.append(f"kind: got '{head.kind}', for {task}: {', '.join(kinds)}")
     if head.select not in scores:
-        faults.append(f"[head] select: got '{head.select}', for {task}: {', '.join(scores)}")
+        faults.append(f"select: got '{head.select}', for {task}: {', '.join(scores)}")
     if head.per_target and task == CLASSIFICATION:
-        faults.append("[head] per_target: goes with targets (regression)")
+        faults.append("per_target: goes with targets (regression)")
     both = sorted(set(head.grid) & set(head.fixed))
     if both:
-        faults.append(f"[head] {', '.join(both)}: in grid and in fixed; give it once")
+        faults.append(f"{', '.join(both)}: in grid and in fixed; give it once")
     if len(set(map(str, head.layers))) != len(head.layers):
-        faults.append(f"[head] layer: got {head.layers}, a layer is named twice")
+        faults.append(f"layer: got {head.layers}, a layer is named twice")
     if stored is not None:
         named = [index for layer in head.layers for index in side_by_side(layer)]
         lacking = [index for index in named if index not in stored]
         if lacking:
-            faults.append(f"[head] layer: {lacking} not among [extract] layers = {stored}")
-    return faults
+            faults.append(f"layer: {lacking} not among [extract] layers = {stored}")
+    return [f"[{table}] {fault}" for fault in faults]

@@ -36,7 +36,8 @@ from features.recipe.fusion import (
     subset_faults,
     subsets_of,
 )
-from features.recipe.head import HeadSpec, head_choices, head_faults, layers_of
+from features.recipe.head import HeadSpec, head_faults
+from features.recipe.heads import ONE, heads_of, table_of
 from features.recipe.known.metrics import showable
 from features.recipe.labels import LabelsSpec, corpus_faults, read_labels
 from features.recipe.lists import members_of
@@ -51,10 +52,12 @@ from features.recipe.top import Top, top_faults
 _SECTIONS: dict[str, type[Section]] = {
     "extract": ExtractSpec,
     "split": SplitSpec,
-    "head": HeadSpec,
     "evaluate": EvaluateSpec,
 }
-_KEYS = ("corpora", "models", "fusion", "published", *Top.model_fields, *_SECTIONS)
+_KEYS = (
+    *("corpora", "models", "head", "heads", "fusion", "published"),
+    *(*Top.model_fields, *_SECTIONS),
+)
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,9 @@ class RecipeParts:
     maps : dict
         Corpus -> own label -> label of the common list.
     sections : dict
-        `extract`, `split`, `head`, `evaluate`.
+        `extract`, `split`, `evaluate`.
+    heads : dict
+        As `heads_of` gives them.
     also : dict
         Protocols beside the main one.
     corpora, models, fusions : dict
@@ -81,6 +86,7 @@ class RecipeParts:
     top: Top | None
     maps: dict[str, dict[str, str]]
     sections: dict[str, Section | None]
+    heads: dict[str, HeadSpec]
     also: dict[str, SplitSpec]
     corpora: dict[str, CorpusSpec]
     models: dict[str, ModelSpec]
@@ -97,6 +103,7 @@ def load_recipe(
     path: str | Path,
     *,
     models: Sequence[str] | None = None,
+    heads: Sequence[str] | None = None,
     corpora: Sequence[str] | None = None,
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
     settings: Sequence[str] | None = None,
@@ -107,8 +114,8 @@ def load_recipe(
     ----------
     path : path
         TOML file.
-    models, corpora : sequence of str, optional
-        Restriction to members of the recipe's own lists (`MODEL=`, `CORPUS=`).
+    models, heads, corpora : sequence of str, optional
+        Restriction to members of the recipe's own lists (`MODEL=`, `HEAD=`, `CORPUS=`).
     overrides : mapping of mapping, optional
         Values that win over the file's: `{"extract": {"precision": "bfloat16"}}`.
     settings : sequence of str, optional
@@ -140,12 +147,18 @@ def load_recipe(
         faults += _combinations(parts, parts.top)
     tables = tables_of(raw.get("published", []), path, faults)
     published = read_published(tables, _known_to_tables(parts), faults)
-    models, corpora = ([clean(name) for name in names or ()] for names in (models, corpora))
+    models, heads, corpora = (
+        [clean(name) for name in names or ()] for names in (models, heads, corpora)
+    )
     faults += _restrictions("MODEL", models, parts.models)
     faults += _restrictions("CORPUS", corpora, parts.corpora)
+    if "heads" in raw:
+        faults += _restrictions("HEAD", heads, parts.heads) if parts.heads else []
+    elif heads:
+        faults.append(f"HEAD={','.join(heads)}: the recipe has one head, [head]")
     if faults or parts.top is None:
         raise RecipeError("\n  ".join([f"{path}: {counted(len(faults), 'fault')}", *faults]))
-    return _recipe(path, parts, parts.top, published, models, corpora)
+    return _recipe(path, parts, parts.top, published, models, heads, corpora)
 
 
 def _read(raw: Mapping[str, Any], faults: list[str]) -> RecipeParts:
@@ -157,41 +170,38 @@ def _read(raw: Mapping[str, Any], faults: list[str]) -> RecipeParts:
         mapped = check_section(LabelsSpec, flat.pop("labels"), "[labels] ", faults)
     top = check_section(Top, flat, "", faults)
     sections = {
-        name: check_section(
-            kind,
-            raw.get(name, {}),
-            f"[{name}] ",
-            faults,
-            head_choices(flat) if name == "head" else {},
-        )
+        name: check_section(kind, raw.get(name, {}), f"[{name}] ", faults)
         for name, kind in _SECTIONS.items()
     }
+    heads = heads_of(raw, faults)
     also = protocols_of(sections["split"], faults)
     corpora = members_of(CorpusSpec, raw, "corpora", faults)
     models = members_of(ModelSpec, raw, "models", faults)
     tables = raw.get("fusion", {})
-    members = default_members(list(models), sections["head"])
+    members = default_members(list(models), heads)
     fusions = fusions_of(tables, members, faults)
     subsets = subsets_of(tables, members, flat, faults)
     maps: dict[str, dict[str, str]] = {}
     if top is not None and mapped is not None:
         top, maps = read_labels(mapped, top, corpora, faults)
-    return RecipeParts(flat, top, maps, sections, also, corpora, models, fusions, subsets)
+    return RecipeParts(flat, top, maps, sections, heads, also, corpora, models, fusions, subsets)
 
 
 def _combinations(parts: RecipeParts, top: Top) -> list[str]:
     """Faults that no table shows alone. Tables that are themselves faulty are passed over."""
     faults = top_faults(top)
-    head, split, extract = (parts.sections[name] for name in ("head", "split", "extract"))
-    if isinstance(head, HeadSpec):
-        layers = extract.layers if isinstance(extract, ExtractSpec) else "all"
-        faults += head_faults(head, top.task, None if isinstance(layers, str) else layers)
+    split, extract = (parts.sections[name] for name in ("split", "extract"))
+    layers = extract.layers if isinstance(extract, ExtractSpec) else "all"
+    stored = None if isinstance(layers, str) else layers
+    for name, head in parts.heads.items():
+        faults += head_faults(head, top.task, stored, table_of(name))
     classification = top.target is not None
     if isinstance(split, SplitSpec):
-        faults += all_split_faults(split, parts.also, head, classification, list(parts.corpora))
-    faults += concatenation_faults(parts.models, head)
-    layers: list[int | str] = [LAST, *layers_of(head)]
-    known = {str(Member(model, layer)) for model in parts.models for layer in layers}
+        faults += all_split_faults(
+            split, parts.also, parts.heads, classification, list(parts.corpora)
+        )
+    faults += concatenation_faults(parts.models, parts.heads)
+    known = set(_run_names(parts.models, parts.heads, LAST))
     for name, spec in parts.fusions.items():
         faults += member_faults(name, spec.members, known)
         faults += fusion_faults(name, spec, classification)
@@ -206,10 +216,12 @@ def _combinations(parts: RecipeParts, top: Top) -> list[str]:
 
 def _known_to_tables(parts: RecipeParts) -> Known:
     """What the tables of a paper may name."""
-    faulty = parts.top is None or None in parts.sections.values()
+    faulty = parts.top is None or None in parts.sections.values() or not parts.heads
     settings = {
         "corpora": parts.corpora,
         "models": parts.models,
+        "head": parts.heads.get(ONE),
+        "heads": {name: head for name, head in parts.heads.items() if name},
         **parts.flat,
         "labels": parts.top.labels if parts.top else None,
         "label_maps": parts.maps,
@@ -218,7 +230,7 @@ def _known_to_tables(parts: RecipeParts) -> Known:
         **parts.sections,
     }
     return Known(
-        _run_names(parts.models, parts.sections["head"], parts.fusions),
+        [*_run_names(parts.models, parts.heads), *(f"fusion/{name}" for name in parts.fusions)],
         (parts.top.targets if parts.top else None) or (),
         parts.corpora,
         showable(parts.task),
@@ -229,12 +241,16 @@ def _known_to_tables(parts: RecipeParts) -> Known:
 
 
 def _run_names(
-    models: Collection[str], head: Section | None, fusions: Collection[str]
+    models: Collection[str], heads: Mapping[str, HeadSpec], *more: int | str
 ) -> list[str]:
-    """The folders that runs can have below `runs/<recipe>`."""
-    layers = layers_of(head) or [LAST]
-    runs = [str(Member(model, layer)) for model in models for layer in layers]
-    return [*runs, *(f"fusion/{name}" for name in fusions)]
+    """The folders that runs of heads can have below `runs/<recipe>`, at more layers, too."""
+    of_heads = {name: head.layers for name, head in heads.items()} or {ONE: [LAST]}
+    return [
+        str(Member(model, layer, name))
+        for model in models
+        for name, layers in of_heads.items()
+        for layer in dict.fromkeys([*layers, *more])
+    ]
 
 
 def _restrictions(option: str, given: Collection[str], known: Collection[str]) -> list[str]:
@@ -252,6 +268,7 @@ def _recipe(
     top: Top,
     published: list[PublishedTable],
     models: Collection[str],
+    heads: Collection[str],
     corpora: Collection[str],
 ) -> Recipe:
     """The recipe of parts without a fault, restricted to what is named."""
@@ -265,6 +282,8 @@ def _recipe(
             "targets": tuple(top.targets or ()),
             "labels": tuple(top.labels) if top.labels else None,
             "label_maps": {k: v for k, v in parts.maps.items() if not corpora or k in corpora},
+            "head": parts.heads.get(ONE),
+            "heads": {k: v for k, v in parts.heads.items() if k and (not heads or k in heads)},
             "fusion": parts.fusions,
             "subsets": parts.subsets,
             "also": parts.also,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
+from features.common.errors import RecipeError, nearest
 from features.common.sections import Section
 from features.recipe.evaluate import EvaluateSpec
 from features.recipe.extract import (
@@ -22,6 +23,7 @@ from features.recipe.fusion import (
 from features.recipe.head import (
     HeadSpec,
 )
+from features.recipe.heads import ONE
 from features.recipe.member import Member
 from features.recipe.published import PublishedTable
 from features.recipe.split import (
@@ -45,13 +47,19 @@ class Recipe(Section):
         Corpus -> own label -> label of the list; empty where labels are taken as they are.
     also : dict
         Protocols beside the main one, by name (`[split] also`).
+    head : HeadSpec or None
+        None where there are several; `head_of` gives either.
+    heads : dict
+        Those of `[heads.NAME]`, or the ones named by `HEAD=`, with what they take from `[head]`.
     fusion : dict
-        Combinations; members default to all models of the recipe, whatever `MODEL=` says.
+        Combinations; members default to all models with all heads, whatever `MODEL=` says.
     subsets : SubsetsSpec or None
         `[fusion.subsets]`, with members and metrics filled in.
     published : list of PublishedTable
         Tables of the paper; no number depends on them, and the resolved form goes without.
     """
+
+    left_out: ClassVar[tuple[str, ...]] = ("heads",)
 
     name: str
     path: str
@@ -64,7 +72,8 @@ class Recipe(Section):
     extract: ExtractSpec
     split: SplitSpec
     also: dict[str, SplitSpec] = {}
-    head: HeadSpec
+    head: HeadSpec | None = None
+    heads: dict[str, HeadSpec] = {}
     fusion: dict[str, FusionSpec]
     subsets: SubsetsSpec | None = None
     evaluate: EvaluateSpec
@@ -79,9 +88,50 @@ class Recipe(Section):
         """The weights of the parts of `a+b`, "size", or None, as of any single model."""
         return self.models.get(model, ModelSpec()).weights
 
+    @property
+    def by_head(self) -> dict[str, HeadSpec]:
+        """Its heads by their names; that of `[head]` alone has none."""
+        return self.heads or ({} if self.head is None else {ONE: self.head})
+
+    def head_of(self, name: str = ONE) -> HeadSpec:
+        """One of its heads.
+
+        Parameters
+        ----------
+        name : str
+            Empty for the only one.
+
+        Raises
+        ------
+        RecipeError
+            There is none of this name.
+        """
+        if name not in self.by_head:
+            what = f"no head '{name}'" if name else "several heads, and none is named"
+            raise RecipeError(
+                f"{self.path}: {what}; it has: {', '.join(self.heads) or '[head] alone'}"
+                f"{nearest(name, self.heads)}"
+            )
+        return self.by_head[name]
+
+    def of_head(self, name: str) -> Recipe:
+        """The recipe with one of its heads as `[head]`: what a run of it depends on, and records.
+
+        Raises
+        ------
+        RecipeError
+            There is none of this name.
+        """
+        return self.model_copy(update={"head": self.head_of(name), "heads": {}})
+
     def members(self) -> list[Member]:
-        """The runs of its heads: every model at every layer."""
-        return [Member(model, layer) for model in self.models for layer in self.head.layers]
+        """The runs of its heads: every model with every head, at every layer."""
+        return [
+            Member(model, layer, name)
+            for model in self.models
+            for name, head in self.by_head.items()
+            for layer in head.layers
+        ]
 
     @property
     def task(self) -> str:
@@ -122,7 +172,11 @@ class Recipe(Section):
                     "split": self.split.model_copy(
                         update={"seed": seed, "shuffle": True, "also": [], "seeds": []}
                     ),
-                    "head": self.head.model_copy(update={"random_state": seed}),
+                    "head": self.head and self.head.model_copy(update={"random_state": seed}),
+                    "heads": {
+                        name: head.model_copy(update={"random_state": seed})
+                        for name, head in self.heads.items()
+                    },
                 },
             )
             for seed in self.split.seeds

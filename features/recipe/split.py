@@ -147,14 +147,16 @@ def split_faults(split: SplitSpec, classification: bool, corpora: Sequence[str])
     return faults
 
 
-def seed_faults(split: SplitSpec, head: Section | None, also: Mapping[str, SplitSpec]) -> list[str]:
+def seed_faults(
+    split: SplitSpec, heads: Mapping[str, HeadSpec], also: Mapping[str, SplitSpec]
+) -> list[str]:
     """Seeds that repeat nothing, or whose runs would lie where others do.
 
     Parameters
     ----------
     split : SplitSpec
-    head : HeadSpec or None
-        None where its table has faults of its own.
+    heads : mapping
+        As `features.recipe.heads.heads_of` gives them.
     also : mapping
         Name -> the split of a protocol beside it.
 
@@ -166,7 +168,8 @@ def seed_faults(split: SplitSpec, head: Section | None, also: Mapping[str, Split
     faults = []
     if len(split.seeds) == 1 or len(set(split.seeds)) != len(split.seeds):
         faults.append(f"[split] seeds: got {split.seeds}, allowed: two or more, each once")
-    idle = isinstance(head, HeadSpec) and not (split.uses_seed or head.uses_random_state)
+    drawn = split.uses_seed or any(head.uses_random_state for head in heads.values())
+    idle = bool(heads) and not drawn
     if split.seeds and idle:
         faults.append(
             f"[split] seeds: they change nothing: outer = '{split.outer}' with inner = 'devel' has "
@@ -256,7 +259,7 @@ def protocols_of(split: Section | None, faults: list[str]) -> dict[str, SplitSpe
 def all_split_faults(
     split: SplitSpec,
     also: Mapping[str, SplitSpec],
-    head: Section | None,
+    heads: Mapping[str, HeadSpec],
     classification: bool,
     corpora: Sequence[str],
 ) -> list[str]:
@@ -267,8 +270,8 @@ def all_split_faults(
     split : SplitSpec
     also : mapping
         Name -> the split of a protocol beside it.
-    head : HeadSpec or None
-        None where its table has faults of its own.
+    heads : mapping
+        As `features.recipe.heads.heads_of` gives them.
     classification : bool
     corpora : sequence of str
         Of the recipe.
@@ -282,4 +285,4 @@ def all_split_faults(
     for name, protocol in also.items():
         found = split_faults(protocol, classification, corpora)
         faults += [fault.replace("[split]", f"[split] also, {name}:", 1) for fault in found]
-    return [*faults, *seed_faults(split, head, also), *same_folds(split, also)]
+    return [*faults, *seed_faults(split, heads, also), *same_folds(split, also)]
