@@ -1,0 +1,237 @@
+"""Networks on frames: padded batches and lengths in, logits or values out.
+
+Conventions
+-----------
+- `x` is float (n, longest, n_columns), `lengths` int64 (n,): what is behind an utterance's own
+  frames changes nothing. Whatever looks at neighbours sees zeros there, as it would if the
+  utterance were alone.
+- A pooling is over an utterance's own frames.
+- Modules draw their start and their dropout from torch's generator: seed it by (seed, fold, step).
+
+Sources
+-------
+`emobox`: linear, ReLU, mean, linear, as EmoBox has it. `attention`: attentive statistics (Okabe,
+Koshinaka and Shinoda 2018). `fcn`, `cnn-attention`: the networks of these names in s3prl, behind
+its projection to 256; s3prl pools its FCN over the padding, too, so that its scores depend on the
+batch. `hgfm`: the multilingual XLSR-HGFM paper, eqs. 1 to 7; it has one vector an utterance where
+frames are meant. What is ours: the halves are the last states of both directions, which are the
+queries of their attention, too; the linear output is the mean over frames; widths are 128.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+LEAST_VARIANCE = 1e-6
+"""Below the square root of attentive statistics: its slope is infinite at 0."""
+FCN_FRAMES = 57
+"""The shortest that leaves a frame behind FCN's strides; less is padded with zeros to it."""
+
+
+def own_frames(lengths: Tensor, longest: int) -> Tensor:
+    """Which frames are an utterance's own; bool, shape (n, longest)."""
+    return torch.arange(longest, device=lengths.device) < lengths.unsqueeze(1)
+
+
+def cut(x: Tensor, lengths: Tensor) -> Tensor:
+    """Zeros behind each utterance's own frames; x is (n, n_columns, longest)."""
+    return x.masked_fill(~own_frames(lengths, x.shape[2]).unsqueeze(1), 0.0)
+
+
+def mean_over_frames(x: Tensor, lengths: Tensor) -> Tensor:
+    """The mean over each utterance's own frames.
+
+    Parameters
+    ----------
+    x : float, shape (n, longest, n_columns)
+    lengths : int64, shape (n,)
+
+    Returns
+    -------
+    float, shape (n, n_columns)
+    """
+    own = own_frames(lengths, x.shape[1]).unsqueeze(2)
+    return x.masked_fill(~own, 0.0).sum(1) / lengths.unsqueeze(1)
+
+
+def attention_weights(scores: Tensor, lengths: Tensor) -> Tensor:
+    """A softmax over each utterance's own frames; scores are (n, longest)."""
+    own = own_frames(lengths, scores.shape[1])
+    return torch.softmax(scores.masked_fill(~own, float("-inf")), dim=1)
+
+
+def weighted(x: Tensor, weights: Tensor) -> Tensor:
+    """Weighted sums over frames, whatever is behind an utterance; weights are 0 there."""
+    return (x.masked_fill((weights == 0).unsqueeze(2), 0.0) * weights.unsqueeze(2)).sum(1)
+
+
+class EmoBox(nn.Module):
+    """Linear, ReLU, the mean over frames, linear."""
+
+    def __init__(self, n_columns: int, n_outputs: int, hidden: int = 256) -> None:
+        super().__init__()
+        self.first = nn.Linear(n_columns, hidden)
+        self.out = nn.Linear(hidden, n_outputs)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Outputs, shape (n, n_outputs)."""
+        pooled = mean_over_frames(self.first(x).relu(), lengths)
+        found: Tensor = self.out(pooled)
+        return found
+
+
+class AttentiveStatistics(nn.Module):
+    """Mean and deviation over frames, weighted by what a small network attends to; linear."""
+
+    def __init__(self, n_columns: int, n_outputs: int, hidden: int = 128) -> None:
+        super().__init__()
+        self.first = nn.Linear(n_columns, hidden)
+        self.score = nn.Linear(hidden, 1)
+        self.out = nn.Linear(2 * n_columns, n_outputs)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Outputs, shape (n, n_outputs)."""
+        scores = self.score(torch.tanh(self.first(x))).squeeze(2)
+        weights = attention_weights(scores, lengths)
+        mean = weighted(x, weights)
+        variance = weighted((x - mean.unsqueeze(1)).square(), weights)
+        deviation = variance.clamp_min(LEAST_VARIANCE).sqrt()
+        found: Tensor = self.out(torch.cat([mean, deviation], dim=1))
+        return found
+
+
+class _Pooled(nn.Module):
+    """Attention over what convolutions leave, and two linear layers."""
+
+    def __init__(self, width: int, n_outputs: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(width, 1)
+        self.hidden = nn.Linear(width, width)
+        self.out = nn.Linear(width, n_outputs)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        x = x.transpose(1, 2)
+        pooled = weighted(x, attention_weights(self.score(x).squeeze(2), lengths))
+        found: Tensor = self.out(self.hidden(pooled).relu())
+        return found
+
+
+class CnnAttention(nn.Module):
+    """Means of five frames, three convolutions, attention, two linear layers."""
+
+    def __init__(
+        self, n_columns: int, n_outputs: int, projection: int = 256, hidden: int = 80,
+        dropout: float = 0.4,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.projection = nn.Linear(n_columns, projection)
+        widths = [projection, hidden, hidden, hidden]
+        self.convolutions = nn.ModuleList(
+            nn.Conv1d(a, b, 5, padding=2) for a, b in zip(widths, widths[1:], strict=False)
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.pooled = _Pooled(hidden, n_outputs)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Outputs, shape (n, n_outputs)."""
+        x = cut(self.projection(x).transpose(1, 2), lengths)
+        lengths, x = (lengths + 4) // 5, functional.avg_pool1d(x, 5, 5, 2)
+        x = cut(x, lengths)
+        for i, convolution in enumerate(self.convolutions):
+            x = self.dropout(x)
+            x = cut(convolution(x), lengths)
+            x = x.relu() if i < len(self.convolutions) - 1 else x
+        found: Tensor = self.pooled(x, lengths)
+        return found
+
+
+class Fcn(nn.Module):
+    """Five convolutions with normalisation over channels, attention, two linear layers."""
+
+    def __init__(
+        self, n_columns: int, n_outputs: int, projection: int = 256, dropout: float = 0.4
+    ) -> None:
+        super().__init__()
+        self.projection = nn.Linear(n_columns, projection)
+        self.convolutions = nn.ModuleList(
+            [
+                nn.Conv1d(projection, 96, 11, stride=4, padding=5),
+                nn.Conv1d(96, 256, 5, padding=2),
+                nn.Conv1d(256, 384, 3, padding=1),
+                nn.Conv1d(384, 384, 3, padding=1),
+                nn.Conv1d(384, 256, 3, padding=1),
+            ]
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.pooled = _Pooled(256, n_outputs)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Outputs, shape (n, n_outputs)."""
+        x = cut(self.projection(x).transpose(1, 2), lengths)
+        x = functional.pad(x, (0, max(0, FCN_FRAMES - x.shape[2])))
+        lengths = lengths.clamp_min(FCN_FRAMES)
+        for i, convolution in enumerate(self.convolutions):
+            x = convolution(x)
+            if i == 0:
+                lengths = (lengths - 1) // 4 + 1
+            x = functional.local_response_norm(x, x.shape[1])
+            if i < 4:
+                x = x.relu()
+            if i in (0, 1, 4):
+                x = functional.max_pool1d(x, 3, 2)
+                lengths = (lengths - 3) // 2 + 1
+            if i < 3:
+                x = self.dropout(x)
+            x = cut(x, lengths)
+        found: Tensor = self.pooled(x, lengths)
+        return found
+
+
+class Hgfm(nn.Module):
+    """Linear, a recurrent layer both ways, attention on each half, linear on all side by side."""
+
+    def __init__(
+        self, n_columns: int, n_outputs: int, projection: int = 128, hidden: int = 128
+    ) -> None:
+        super().__init__()
+        self.projection = nn.Linear(n_columns, projection)
+        self.recurrent = nn.GRU(projection, hidden, batch_first=True, bidirectional=True)
+        self.first = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(2))
+        self.query = nn.ModuleList(nn.Linear(hidden, hidden, bias=False) for _ in range(2))
+        self.score = nn.ModuleList(nn.Linear(hidden, 1) for _ in range(2))
+        self.out = nn.Linear(4 * hidden + projection, n_outputs)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Outputs, shape (n, n_outputs)."""
+        features = self.projection(x)
+        packed = pack_padded_sequence(
+            features, lengths.cpu(), batch_first=True, enforce_sorted=False
+        )
+        states, last = self.recurrent(packed)
+        padded, _ = pad_packed_sequence(states, batch_first=True, total_length=x.shape[1])
+        attended = []
+        for i, half in enumerate(padded.chunk(2, dim=2)):
+            asked = self.query[i](last[i]).unsqueeze(1)
+            scores = self.score[i](torch.tanh(self.first[i](half) + asked)).squeeze(2)
+            attended.append(weighted(half, attention_weights(scores, lengths)))
+        parts: Sequence[Tensor] = [*last, *attended, mean_over_frames(features, lengths)]
+        found: Tensor = self.out(torch.cat(list(parts), dim=1))
+        return found
+
+
+FRAME_HEADS: Mapping[str, Callable[[int, int], nn.Module]] = MappingProxyType(
+    {
+        "emobox": EmoBox,
+        "attention": AttentiveStatistics,
+        "fcn": Fcn,
+        "cnn-attention": CnnAttention,
+        "hgfm": Hgfm,
+    }
+)
+"""By the names of recipes; each takes columns and outputs."""
