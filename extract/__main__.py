@@ -9,6 +9,7 @@ import textwrap
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from extract import acoustic
 from extract.arguments import parser
@@ -136,8 +137,8 @@ def _works(
             work = plan_work(
                 corpus, target, seen, args.stores, force=args.force, verify=args.verify
             )
-            for damage in work.damages:
-                print(f"{work.path}: damaged: {damage}")
+            for path, damage in work.damages:
+                print(f"{path}: damaged: {damage}")
             works.append(work)
         for model in imported:
             print(_describe_import(corpus, model, table, args.stores))
@@ -401,6 +402,7 @@ def _is_to_fetch(model: Model, spec: ModelSpec) -> bool:
 def _targets(recipe: Recipe, models: list[tuple[Model, ModelSpec]]) -> list[Target]:
     """Find the checkpoints, fetching those that are not in the Hub's cache."""
     settings = recipe.extract
+    frames: dict[str, Any] = {"frames": settings.frames, "frames_dtype": settings.frames_dtype}
     targets, faults = [], []
     for model, spec in models:
         try:
@@ -410,7 +412,7 @@ def _targets(recipe: Recipe, models: list[tuple[Model, ModelSpec]]) -> list[Targ
                         f"[models.{model.key}] context_s: is of encoders that pad all audio to one "
                         "length; leave it out"
                     )
-                targets.append(make_target(model, acoustic.describe(model.key)))
+                targets.append(make_target(model, acoustic.describe(model.key, **frames)))
                 continue
             description = describe(
                 model,
@@ -420,6 +422,7 @@ def _targets(recipe: Recipe, models: list[tuple[Model, ModelSpec]]) -> list[Targ
                 max_seconds=settings.max_seconds,
                 engine=settings.engine,
                 context_s=spec.context_s,
+                **frames,
             )
             targets.append(make_target(model, description))
         except ModelError as error:

@@ -4,7 +4,8 @@ Conventions
 -----------
 - `log-mel`: 80 mel bands (HTK scale, 20 Hz to 8 kHz), 25 ms Hamming windows every 10 ms, natural
   logarithm of the power; `mfcc`: the first 13 coefficients of the orthonormal DCT-II of the same.
-  Both are stored as mean and standard deviation over frames.
+  Both are stored as mean and standard deviation over frames; the frames themselves where
+  `[extract] frames` asks for layer 0, their only one.
 - `egemaps` (eGeMAPSv02, 88) and `compare` (ComParE 2016, 6,373) are openSMILE's functionals. The
   package `opensmile` is an extra, since its licence allows research use only.
 - Pre-emphasis and dither are off. Windows are not padded at the ends.
@@ -17,6 +18,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.audio import SAMPLING_RATE_HZ, Audio
+from extract.frames import FrameOutput, UtteranceFrames, frame_layers, frames_hz, rounded
 from features.common.errors import AudioError, ModelError
 
 N_MELS = 80
@@ -53,6 +56,7 @@ class AcousticDescription:
     layers: list[int]
     default: list[str]
     min_samples: int
+    frames: FrameOutput | None = None
     trained: bool = True
 
     n_layers: ClassVar[int] = 0
@@ -76,12 +80,17 @@ class AcousticDescription:
         return self
 
 
-def describe(name: str) -> AcousticDescription:
+def describe(
+    name: str, frames: Sequence[int | str] = (), frames_dtype: str = "float16"
+) -> AcousticDescription:
     """Key and shape of a feature set, without computing anything.
 
     Parameters
     ----------
     name : {"mfcc", "log-mel", "egemaps", "compare"}
+    frames : sequence of int or "last"
+        Layers whose frames are wanted: 0, the only one, or none.
+    frames_dtype : {"float16", "float32"}
 
     Returns
     -------
@@ -91,7 +100,7 @@ def describe(name: str) -> AcousticDescription:
     Raises
     ------
     ModelError
-        openSMILE is asked for and not installed.
+        openSMILE is asked for and not installed; frames are wanted of a set that has none.
     """
     key: dict[str, Any] = {
         "model": name,
@@ -111,7 +120,16 @@ def describe(name: str) -> AcousticDescription:
         width = _FRAMEWISE[name]
         key |= {"source": "serfuse", "parameters": parameters, "statistics": ["mean", "std"]}
         columns = {"mean": width, "std": width}
-        return AcousticDescription(key, columns, [0], ["mean", "std"], WINDOW)
+        output = None
+        if frames:
+            layers = frame_layers(name, frames, 0)
+            output = FrameOutput(layers, frames_dtype, width, frames_hz(HOP))
+        return AcousticDescription(key, columns, [0], ["mean", "std"], WINDOW, output)
+    if frames:
+        raise ModelError(
+            f"{name}: functionals have no frames; leave it out with MODEL=..., or set [extract] "
+            f"frames in a recipe without it"
+        )
     feature_set, width = _OPENSMILE[name]
     try:
         version = importlib.metadata.version("opensmile")
@@ -164,11 +182,42 @@ def compute(name: str, audio: Audio) -> Features:
         if missing:
             raise AudioError(f"openSMILE gives no value for {missing} of {len(values)} features")
         return {"functionals": values}
+    return _pooled(_frames(name, audio))
+
+
+def compute_frames(name: str, audio: Audio, dtype: str) -> tuple[Features, UtteranceFrames]:
+    """Features of one utterance, and its frames before they are pooled.
+
+    Parameters
+    ----------
+    name : {"mfcc", "log-mel"}
+    audio : float32, shape (n_samples,)
+        As of `compute`.
+    dtype : {"float16", "float32"}
+        Of the frames.
+
+    Returns
+    -------
+    features : dict
+        As `compute` gives them.
+    frames : UtteranceFrames
+        One layer.
+    """
+    frames = _frames(name, audio)
+    return _pooled(frames), rounded(frames[None], dtype)
+
+
+def _frames(name: str, audio: Audio) -> NDArray[np.float64]:
+    """Frames of a frame-wise set, float64, shape (n_frames, n_columns)."""
     frames = log_mel(audio)
     if name == "mfcc":
         from scipy.fft import dct
 
         frames = dct(frames, type=2, norm="ortho", axis=1)[:, :N_MFCC]
+    return frames
+
+
+def _pooled(frames: NDArray[np.float64]) -> Features:
     return {
         "mean": frames.mean(axis=0, dtype=np.float64).astype(np.float32),
         "std": frames.std(axis=0, dtype=np.float64).astype(np.float32),

@@ -17,16 +17,16 @@ from features.corpora import CORPORA, read_corpus
 from features.corpora.listing import listing
 from features.description import describe_table, not_audio
 from features.exchange.incoming import import_features
-from features.exchange.outgoing import FORMATS, export_features
+from features.exchange.outgoing import FORMATS, export_features, export_frames
 from features.recipe.arguments import corpus_root, folders_of, recipe_of
 from features.recipe.load import load_recipe
 from features.splits.lint import lint_recipe
 from features.stores import inventory
 from features.stores.difference import differences as store_differences
 from features.stores.difference import extent
-from features.stores.key import store_path
+from features.stores.key import frames_beside, store_path
+from features.stores.kinds import corpus_folder, opened
 from features.stores.prune import carry_out, plan
-from features.stores.read import Store
 from features.survey import survey
 from features.utterances import Table, differences, read_table
 from features.verification import changed_audio, choose, damage_of
@@ -98,7 +98,7 @@ def _diff(args: argparse.Namespace) -> int:
     try:
         for path in (args.a, args.b):
             inventory.require_store(path)
-        with Store(args.a) as first, Store(args.b) as second:
+        with opened(args.a) as first, opened(args.b) as second:
             n_lines = 0
             for line in store_differences(first, second):
                 print(line)
@@ -117,6 +117,10 @@ def _export(args: argparse.Namespace) -> None:
     if len(model) > 1:
         raise UserError("export takes a store, or a corpus and a model")
     path = store_path(args.stores, clean(first), clean(model[0])) if model else Path(first)
+    if args.frames:
+        path = frames_beside(path) if model else path
+        print(export_frames(path, args.to, layer=args.layer))
+        return
     print(export_features(path, args.to, layer=args.layer, statistics=args.statistic))
 
 
@@ -183,7 +187,7 @@ def _verify(args: argparse.Namespace) -> int:
     for path in paths:
         faults, heard = damage_of(path, names=args.names), ""
         if args.audio and not faults and path.parent.suffix != ".parts":
-            faults, n_files = changed_audio(path, _audio_root(path.parent.name, args))
+            faults, n_files = changed_audio(path, _audio_root(corpus_folder(path).name, args))
             heard = f", {n_files} audio files hashed"
         n_bad += bool(faults)
         print(f"{path}: {'not as it should be' if faults else 'ok'}{heard}")
@@ -306,6 +310,9 @@ def _add_export(commands: Commands) -> None:
     )
     parser.add_argument(
         "--statistic", type=names_of, metavar="A,B", help="(default: what recipes get, too)"
+    )
+    parser.add_argument(
+        "--frames", action="store_true", help="the frames of the layer, as npz: X and offsets"
     )
     add_arguments(parser, "stores")
     parser.set_defaults(run=_export)

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from features.common.errors import StoreError, UserError, nearest
-from features.stores.guard import BLOCK
-from features.stores.key import file_digest
-from features.stores.read import Store
+from features.stores.key import FRAMES, file_digest
+from features.stores.kinds import corpus_folder, opened
 from features.survey import forget, is_hash_of
 from features.utterances import read_table
 
@@ -27,7 +26,7 @@ def choose(stores: Path, corpora: Sequence[str] | None, models: Sequence[str] | 
     Returns
     -------
     list of Path
-        Stores first, then parts, each sorted by path.
+        Stores first, then frames, then parts of each, sorted by path.
 
     Raises
     ------
@@ -35,8 +34,11 @@ def choose(stores: Path, corpora: Sequence[str] | None, models: Sequence[str] | 
         There is none, or none of a name that was asked for.
     """
     of = {path: (path.parent.name, path.stem) for path in sorted(stores.glob("*/[!.]*.h5"))}
-    for path in sorted(stores.glob("*/*.parts/part-*.h5")):
-        of[path] = path.parents[1].name, path.parent.stem
+    for path in sorted(stores.glob(f"*/{FRAMES}/[!.]*.h5")):
+        of[path] = path.parents[1].name, path.stem
+    for pattern in ("part", "frames"):
+        for path in sorted(stores.glob(f"*/*.parts/{pattern}-*.h5")):
+            of[path] = path.parents[1].name, path.parent.stem
     if not of:
         raise UserError(f"{stores}: no store there; name the folder with --stores")
     for position, (what, asked) in enumerate((("corpus", corpora), ("model", models))):
@@ -71,9 +73,12 @@ def damage_of(path: Path, *, names: bool = False) -> list[str]:
     list of str
     """
     try:
-        with Store(path) as store:
+        with opened(path) as store:
             found = store.verify()
-            lines = [f"damaged: {damage.naming(BLOCK if names else 3)}" for damage in found]
+            lines = [
+                f"damaged: {damage.naming(len(damage.utterances) if names else 3)}"
+                for damage in found
+            ]
             return [*lines, store.mending] if found else []
     except StoreError as error:
         return [str(error)]
@@ -101,11 +106,12 @@ def changed_audio(path: Path, root: Path) -> tuple[list[str], int]:
     if not root.is_dir():
         text = f"{root}: no such folder to compare the audio of; name it with --data or --recipe"
         return [text], 0
-    table = read_table(path.parent).rows.set_index("utterance")
+    folder = corpus_folder(path)
+    table = read_table(folder).rows.set_index("utterance")
     faults: list[str] = []
     changed: list[Path] = []
     digests: dict[Path, hashlib.blake2b] = {}
-    with Store(path) as store:
+    with opened(path) as store:
         index = store.index
     for utterance, stored in zip(index["utterance"], index["audio_hash"], strict=True):
         if utterance not in table.index:
@@ -121,5 +127,5 @@ def changed_audio(path: Path, root: Path) -> tuple[list[str], int]:
         if not is_hash_of(stored, digest, row["start"], row["end"]):
             faults.append(f"{utterance}: {file}: its audio has changed; run make extract")
             changed.append(file)
-    forget(path.parent, changed)
+    forget(folder, changed)
     return faults, len(digests)

@@ -130,9 +130,15 @@ def speechlike(seconds: tuple[float, ...], seed: int = 0) -> list[np.ndarray]:
 
 
 def alone(model: Any, folder: Path, samples: np.ndarray) -> np.ndarray:
-    """Mean of every layer by transformers' own forward on one file, shape (n_layers + 1, hidden).
+    """Means of `frames_alone`, shape (n_layers + 1, hidden)."""
+    return frames_alone(model, folder, samples).mean(axis=1)
 
-    Layers 0..L-1 are `hidden_states[0..L-1]`, layer L is `last_hidden_state`.
+
+def frames_alone(model: Any, folder: Path, samples: np.ndarray) -> np.ndarray:
+    """States of every layer and frame by transformers' own forward on one file.
+
+    float64, shape (n_layers + 1, n_frames, hidden). Layers 0..L-1 are `hidden_states[0..L-1]`,
+    layer L is `last_hidden_state`; of Whisper the positions that the audio covers.
     """
     import torch
     from transformers import AutoFeatureExtractor
@@ -151,4 +157,4 @@ def alone(model: Any, folder: Path, samples: np.ndarray) -> np.ndarray:
     if len(states) != n_layers + 1:
         raise RuntimeError(f"{len(states)} layers, expected {n_layers + 1}")
     covered = math.ceil(math.ceil(len(samples) / 160) / 2) if whisper else None
-    return np.stack([state[0, :covered].double().mean(0).numpy() for state in states])
+    return np.stack([state[0, :covered].double().numpy() for state in states])

@@ -19,6 +19,7 @@ from extract.encoders.preprocessor import complete, read_any_settings, read_sett
 from extract.encoders.registry import Model
 from extract.encoders.values import checked_size, read_json
 from extract.encoders.weights import CONFIG, checkpoint_files, refuse_config, sha256, snapshot
+from extract.frames import FrameOutput, frame_layers, frames_hz
 from features.common.errors import ModelError
 from features.common.walk import existing
 from features.recipe.known.engines import ENGINES
@@ -60,6 +61,8 @@ class Description:
         What of the folder is read.
     engine : {"exact", "reference"}
         Whose forward computes: ours, many files at once, or transformers' own, file by file.
+    frames : FrameOutput or None
+        What of every frame is given beside the means.
     """
 
     key: dict[str, Any]
@@ -73,6 +76,7 @@ class Description:
     preprocessor: dict[str, Any]
     files: tuple[str, ...]
     engine: Literal["exact", "reference"] = "exact"
+    frames: FrameOutput | None = None
 
     feature_set: ClassVar[str | None] = None
     """No set that decoders compute."""
@@ -154,6 +158,8 @@ def describe(
     max_seconds: float,
     engine: str = "auto",
     context_s: float | None = None,
+    frames: Sequence[int | str] = (),
+    frames_dtype: str = "float16",
 ) -> Description:
     """Find a checkpoint, fetch it where need be, and read what its files say.
 
@@ -173,6 +179,9 @@ def describe(
         Whose forward computes; auto: ours where the family is known, else transformers' own.
     context_s : float, optional
         Seconds that audio is padded to in the place of the model's own.
+    frames : sequence of int or "last"
+        Layers whose states of every frame are wanted.
+    frames_dtype : {"float16", "float32"}
 
     Returns
     -------
@@ -223,6 +232,14 @@ def describe(
         preprocessor=settings,
         files=found.files,
         engine="exact" if family else "reference",
+        frames=FrameOutput(
+            frame_layers(where, frames, n_layers),
+            frames_dtype,
+            hidden_size,
+            frames_hz(geometry.stride),
+        )
+        if frames
+        else None,
     )
 
 

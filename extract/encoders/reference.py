@@ -28,6 +28,7 @@ import torch
 from extract.audio import SAMPLING_RATE_HZ
 from extract.encoders.description import Description
 from extract.encoders.loading import load_any
+from extract.frames import Computed, UtteranceFrames
 from features.common.errors import AudioError, ModelError
 
 AUDIO_INPUTS = ("input_values", "input_features")
@@ -101,14 +102,36 @@ class ReferenceEncoder:
         mean = np.stack(vectors, axis=1).astype(np.float32)
         return lambda: {"mean": mean}
 
-    def _vectors(self, samples: np.ndarray) -> np.ndarray:
-        """Means of one utterance, float64, shape (n_layers_stored, hidden_size)."""
+    def begin_frames(self, audio: Sequence[np.ndarray]) -> Callable[[], Computed]:
+        """Embed as `begin` does, and give the valid frames beside the means: of one forward."""
+        frames: list[UtteranceFrames] = []
+        vectors = []
+        for samples in audio:
+            pieces: list[torch.Tensor] = []
+            vectors.append(self._vectors(samples, pieces))
+            frames.append(self._rounded(torch.cat(pieces, dim=1)))
+        mean = np.stack(vectors, axis=1).astype(np.float32)
+        return lambda: Computed({"mean": mean}, frames)
+
+    def _rounded(self, states: torch.Tensor) -> UtteranceFrames:
+        """Frames of one utterance as they are stored, of states (n_layers, n_frames, width)."""
+        if self.description.frames is None:
+            raise ValueError("the model was described without frames")
+        dtype: torch.dtype = getattr(torch, self.description.frames.dtype)
+        peaks = torch.maximum(states.amax(dim=(1, 2)), -states.amin(dim=(1, 2)))
+        return UtteranceFrames(states.to(dtype).cpu().numpy(), peaks.float().cpu().numpy())
+
+    def _vectors(self, samples: np.ndarray, frames: list[torch.Tensor] | None = None) -> np.ndarray:
+        """Means of one utterance, float64, shape (n_layers_stored, hidden_size).
+
+        To `frames` are added those of each piece, (n_frame_layers, n_frames, hidden_size).
+        """
         n_pieces = math.ceil(len(samples) / self.description.max_samples)
         total = np.zeros((len(self.layers), self.description.hidden_size))
         count = np.zeros((len(self.layers), 1))
         for piece in np.array_split(samples, n_pieces):
             try:
-                sums, n_frames = self._sums(piece)
+                sums, n_frames = self._sums(piece, frames)
             except torch.OutOfMemoryError:
                 raise
             except (RuntimeError, ValueError, IndexError) as error:
@@ -118,14 +141,18 @@ class ReferenceEncoder:
                     f"samples: {reason}"
                 ) from error
             total, count = total + sums, count + n_frames
-        if not count.all():
+        if not count.all() or (frames is not None and not sum(one.shape[1] for one in frames)):
             raise AudioError(f"no frame of {len(samples)} samples is valid by the model's own mask")
         return np.asarray(total / count)
 
     @torch.inference_mode()
-    def _sums(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _sums(
+        self, samples: np.ndarray, frames: list[torch.Tensor] | None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Sums over valid frames, (n_layers_stored, hidden_size), and counts, (..., 1)."""
         states, masks = self._states(samples)
+        if frames is not None:
+            frames.append(self._own(states, masks))
         sums, counts = [], []
         for layer in self.layers:
             # In float64; not all devices have it.
@@ -134,6 +161,18 @@ class ReferenceEncoder:
             sums.append(kept.sum(dim=0).cpu().numpy())
             counts.append([len(kept)])
         return np.stack(sums), np.array(counts)
+
+    def _own(self, states: list[torch.Tensor], masks: list[torch.Tensor]) -> torch.Tensor:
+        """Valid frames of the layers whose frames are wanted, (n_layers, n_frames, width)."""
+        layers = self.description.frames.layers if self.description.frames else ()
+        own = [states[layer][masks[layer].to(states[layer].device)] for layer in layers]
+        counts = [len(one) for one in own]
+        if len(set(counts)) > 1:
+            raise ModelError(
+                f"{self._where}: [extract] frames: layers {', '.join(map(str, layers))} have "
+                f"{', '.join(map(str, counts))} frames of one file; store one of them"
+            )
+        return torch.stack(own)
 
     def _states(self, samples: np.ndarray) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """States of every layer, (n_frames, hidden_size), and which of their frames are valid."""

@@ -22,12 +22,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.audio import Clip, load
+from extract.frames import UtteranceFrames
 from features.common.errors import AudioError
 
 BATCHES_AHEAD_A_WORKER = 3
 
-Loaded = NDArray[np.float32] | dict[str, NDArray[np.float32]] | str
-"""Audio, or the features of an acoustic set, or the reason why there is neither."""
+Loaded = (
+    NDArray[np.float32]
+    | dict[str, NDArray[np.float32]]
+    | tuple[dict[str, NDArray[np.float32]], UtteranceFrames]
+    | str
+)
+"""Audio, or the features of an acoustic set, alone or with frames, or why there is neither."""
 
 
 def load_ahead(
@@ -37,6 +43,7 @@ def load_ahead(
     feature_set: str | None,
     workers: int,
     pool: Executor | None = None,
+    frames_dtype: str | None = None,
 ) -> Generator[list[Loaded], None, None]:
     """Decode batches in order, a few ahead of the one that is asked for.
 
@@ -51,6 +58,8 @@ def load_ahead(
         Threads or processes; 0 decodes in the caller's.
     pool : Executor, optional
         As `decoders` gives it, to be used and left running.
+    frames_dtype : str, optional
+        Of the set's frames, where they are wanted.
 
     Yields
     ------
@@ -62,17 +71,18 @@ def load_ahead(
     AudioError
         A decoding process was killed; that of a clip is given in its place instead.
     """
+    what = min_samples, feature_set, frames_dtype
     # One batch here costs less than starting others.
     if workers == 0 or len(batches) == 1:
         for batch in batches:
-            yield [load_one(clip, min_samples, feature_set) for clip in batch]
+            yield [load_one(clip, *what) for clip in batch]
         return
     executor = pool or decoders(workers, feature_set)
     ahead: deque[list[Future[Loaded]]] = deque()
     remaining = iter(batches)
     try:
         for batch in remaining:
-            ahead.append([executor.submit(load_one, c, min_samples, feature_set) for c in batch])
+            ahead.append([executor.submit(load_one, clip, *what) for clip in batch])
             if len(ahead) > workers * BATCHES_AHEAD_A_WORKER:
                 yield [future.result() for future in ahead.popleft()]
         while ahead:
@@ -99,7 +109,9 @@ def decoders(workers: int, feature_set: str | None) -> Executor:
     return ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare_worker)
 
 
-def load_one(clip: Clip, min_samples: int, feature_set: str | None) -> Loaded:
+def load_one(
+    clip: Clip, min_samples: int, feature_set: str | None, frames_dtype: str | None = None
+) -> Loaded:
     """Load a clip, or compute its features; a reason instead of an `AudioError`.
 
     Parameters
@@ -109,10 +121,12 @@ def load_one(clip: Clip, min_samples: int, feature_set: str | None) -> Loaded:
         At 16 kHz; a shorter clip is refused.
     feature_set : str or None
         Acoustic set to compute; None gives the audio.
+    frames_dtype : str, optional
+        Of the set's frames, where they are wanted.
 
     Returns
     -------
-    float32 array, shape (n_samples,), dict of arrays, or str
+    float32 array, shape (n_samples,), dict of arrays, the same and frames, or str
         The audio, the set's statistics by name, or why there is neither.
     """
     try:
@@ -121,6 +135,8 @@ def load_one(clip: Clip, min_samples: int, feature_set: str | None) -> Loaded:
             return audio
         from extract import acoustic
 
+        if frames_dtype is not None:
+            return acoustic.compute_frames(feature_set, audio, frames_dtype)
         return acoustic.compute(feature_set, audio)
     except AudioError as error:
         return str(error)

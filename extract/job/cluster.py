@@ -135,7 +135,8 @@ def compute(
             break
         slabs = cut(whole, plan, left, items, workers.n)
         _run(workers, slabs, (machine, device, workers.threads), lock, progress)
-        computed, outcome.failed = sealed_of(whole.folder, plan.name)
+        framed = whole.target.frames is not None
+        computed, outcome.failed = sealed_of(whole.folder, plan.name, frames=framed)
         progress = _nothing
     lacking = plan.left(settled | computed | set(outcome.failed))
     if lacking:
@@ -180,13 +181,15 @@ def cut(
     """
     audio_s = sum(job.seconds for number in numbers for job in plan.batches[number])
     most_s = (audio_s + 1e-3) / (SLABS_A_WORKER * n_workers)
-    most = min(SLAB_UTTERANCES, max(1, SEAL_AFTER_BYTES // whole.target.row_bytes))
+    target = whole.target
     batches: list[tuple[int, list[Item]]] = []
     n, seconds = 0, 0.0
     for number in numbers:
         batch = plan.batches[number]
         batch_s = sum(job.seconds for job in batch)
-        if batches and (n + len(batch) > most or seconds + batch_s > most_s):
+        n_bytes = (n + len(batch)) * target.row_bytes + target.frame_bytes(seconds + batch_s)
+        full = n + len(batch) > SLAB_UTTERANCES or n_bytes > SEAL_AFTER_BYTES
+        if batches and (full or seconds + batch_s > most_s):
             yield replace(whole, batches=batches)
             batches, n, seconds = [], 0, 0.0
         batches.append((number, items(batch)))
@@ -324,7 +327,7 @@ def _check_seen(path: Path) -> None:
 def _extractor(target: Target, device: str, threads: int) -> Extractor:
     """The model of the last slab, or another in its place."""
     folder = target.description.folder
-    identity = json.dumps([target.key, str(folder), device, threads], sort_keys=True)
+    identity = json.dumps([target.plan_key, str(folder), device, threads], sort_keys=True)
     if identity not in _extractors:
         _extractors.clear()
         _close_pools()

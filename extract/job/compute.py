@@ -19,9 +19,11 @@ from concurrent.futures import Executor
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from extract.audio import SAMPLING_RATE_HZ
 from extract.encoders.description import Description
+from extract.frames import NOT_FINITE, Computed, FrameOutput, fault_of
 from extract.job.ahead import Loaded, load_ahead
 from extract.job.device import Machine
 from extract.job.parts import Embedded, Features, Outcome, Slab, _Part
@@ -52,6 +54,9 @@ class Extractor(Protocol):
     def begin(self, audio: list[Any]) -> Callable[[], Features]:
         """Begin a batch; what is given waits for its features."""
 
+    def begin_frames(self, audio: list[Any]) -> Callable[[], Computed]:
+        """The same, and the frames of each utterance, where the model was described with them."""
+
 
 class _Stack:
     """The extractor of the acoustic sets: workers have computed, here is only stacked."""
@@ -62,6 +67,10 @@ class _Stack:
         return lambda: {
             name: np.stack([features[name] for features in audio])[None] for name in audio[0]
         }
+
+    def begin_frames(self, audio: list[Any]) -> Callable[[], Computed]:
+        features = self.begin([features for features, _ in audio])
+        return lambda: Computed(features(), [frames for _, frames in audio])
 
 
 def compute(
@@ -111,10 +120,11 @@ def compute(
     workers = machine.n_workers(device != "cpu", target.in_decoders)
     loaded = load_items(target, [batch for _, batch in slab.batches], workers, pool)
     under_way: deque[tuple[int, list[Item], Callable[[], Embedded]]] = deque()
+    framed = {"frames": target.frames} if target.frames else {}
 
     def finish() -> None:
         number, batch, wait = under_way.popleft()
-        part.add(number, *wait())
+        part.add(number, wait())
         if part.full:
             part.seal()
         progress(sum(item.job.seconds for item in batch))
@@ -122,7 +132,7 @@ def compute(
     with contextlib.closing(loaded):
         try:
             for (number, batch), results in zip(slab.batches, loaded, strict=True):
-                begun = begin_batch(extractor, batch, results, warn)
+                begun = begin_batch(extractor, batch, results, warn, **framed)
                 under_way.append((number, batch, begun))
                 # One batch lies queued behind the one that is waited for: the device never idles.
                 if len(under_way) > extractor.asynchronous:
@@ -161,6 +171,7 @@ def load_items(
         feature_set=target.description.feature_set,
         workers=workers,
         pool=pool,
+        frames_dtype=target.frames.dtype if target.frames and target.in_decoders else None,
     )
 
 
@@ -197,7 +208,11 @@ def load_extractor(target: Target, device: str, threads: int | None = None) -> E
 
 
 def begin_batch(
-    extractor: Extractor, batch: list[Item], results: list[Loaded], warn: Tell = silent
+    extractor: Extractor,
+    batch: list[Item],
+    results: list[Loaded],
+    warn: Tell = silent,
+    frames: FrameOutput | None = None,
 ) -> Callable[[], Embedded]:
     """Begin a batch; what is given waits for it.
 
@@ -211,6 +226,8 @@ def begin_batch(
         One an item: its audio, or why there is none. Items whose file has changed are bad, too.
     warn : callable
         Gets a line on a batch that was too large.
+    frames : FrameOutput, optional
+        What of every frame is wanted, too.
 
     Returns
     -------
@@ -226,36 +243,51 @@ def begin_batch(
     good = [(item, r) for item, r in zip(batch, results, strict=True) if not isinstance(r, str)]
     bad = [(item, r) for item, r in zip(batch, results, strict=True) if isinstance(r, str)]
     if not good:
-        return lambda: ({}, [], bad)
+        return lambda: Embedded({}, [], bad, [])
     audio = [loaded for _, loaded in good]
-    begun: Callable[[], Features] | None = None
+    begun: Callable[[], Computed] | None = None
     try:
         with _without_memory():
-            begun = extractor.begin(audio)
+            begun = _begin(extractor, audio, frames)
     except AudioError as error:  # of an engine that takes file by file
         if len(good) > 1:
             raise
         reason = str(error)
-        return lambda: ({}, [], [*bad, (good[0][0], reason)])
+        return lambda: Embedded({}, [], [*bad, (good[0][0], reason)], [])
 
     def wait() -> Embedded:
-        features: Features | None = None
+        computed: Computed | None = None
         if begun is not None:
             with _without_memory():
-                features = begun()
-        if features is None:
-            features = _halved(extractor, audio, warn)
+                computed = begun()
+        if computed is None:
+            computed = _halved(extractor, audio, warn, frames)
+        features = computed.features
         keep = np.ones(len(good), dtype=bool)
         for values in features.values():
             keep &= np.isfinite(values).all(axis=(0, 2))
         fine = [item for (item, _), kept in zip(good, keep, strict=True) if kept]
+        stored: list[NDArray[Any] | str] = []
+        if frames is not None and computed.frames is not None:
+            own = [one for one, kept in zip(computed.frames, keep, strict=True) if kept]
+            stored = [fault_of(one, frames) or one.values for one in own]
         if len(fine) == len(good):
-            return features, fine, bad
-        reason = "the model gives values that are not finite (PRECISION=float32 may help)"
-        odd = [(item, reason) for (item, _), kept in zip(good, keep, strict=True) if not kept]
-        return {name: values[:, keep] for name, values in features.items()}, fine, bad + odd
+            return Embedded(features, fine, bad, stored)
+        odd = [(item, NOT_FINITE) for (item, _), kept in zip(good, keep, strict=True) if not kept]
+        kept_features = {name: values[:, keep] for name, values in features.items()}
+        return Embedded(kept_features, fine, bad + odd, stored)
 
     return wait
+
+
+def _begin(
+    extractor: Extractor, audio: list[Any], frames: FrameOutput | None
+) -> Callable[[], Computed]:
+    """Begin a batch, with frames where they are wanted."""
+    if frames is not None:
+        return extractor.begin_frames(audio)
+    wait = extractor.begin(audio)
+    return lambda: Computed(wait(), None)
 
 
 @contextlib.contextmanager
@@ -268,7 +300,9 @@ def _without_memory() -> Iterator[None]:
             raise
 
 
-def _halved(extractor: Extractor, audio: list[Any], warn: Tell) -> Features:
+def _halved(
+    extractor: Extractor, audio: list[Any], warn: Tell, frames: FrameOutput | None
+) -> Computed:
     """Embed a batch that was too large, in halves."""
     if len(audio) == 1:
         raise ModelError(
@@ -286,8 +320,13 @@ def _halved(extractor: Extractor, audio: list[Any], warn: Tell) -> Features:
     )
     parts = []
     for piece in (audio[:half], audio[half:]):
-        features: Features | None = None
+        computed: Computed | None = None
         with _without_memory():
-            features = extractor.begin(piece)()
-        parts.append(_halved(extractor, piece, warn) if features is None else features)
-    return {name: np.concatenate([part[name] for part in parts], axis=1) for name in parts[0]}
+            computed = _begin(extractor, piece, frames)()
+        parts.append(computed or _halved(extractor, piece, warn, frames))
+    first, second = parts
+    features = {
+        name: np.concatenate([values, second.features[name]], axis=1)
+        for name, values in first.features.items()
+    }
+    return Computed(features, [*(first.frames or ()), *(second.frames or ())])

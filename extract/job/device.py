@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from extract.encoders.costs import budget_s
 from extract.encoders.description import Description
+from extract.job.parts import SEAL_AFTER_BYTES
 from extract.plan.work import Target
 from features.common.errors import ModelError
 
@@ -53,7 +54,8 @@ def place(machine: Machine, target: Target, longest_s: float) -> tuple[str, floa
     -------
     device : str
     budget_s : float
-        Padded seconds a batch: as asked for, else, on CUDA, by the free memory.
+        Padded seconds a batch: as asked for, else, on CUDA, by the free memory, and such that the
+        frames of a batch, where they are asked for, fill a part.
     """
     device = device_of(machine.device, target)
     kind = device.split(":")[0]
@@ -67,7 +69,11 @@ def place(machine: Machine, target: Target, longest_s: float) -> tuple[str, floa
     import torch
 
     free_bytes, _ = torch.cuda.mem_get_info(device)
-    return device, budget_s(speech, free_bytes, longest_s)
+    fitting_s = budget_s(speech, free_bytes, longest_s)
+    if target.frames is not None:
+        # Frames of a batch are in memory together, and a part holds whole batches.
+        fitting_s = min(fitting_s, SEAL_AFTER_BYTES / target.frame_bytes(1.0))
+    return device, fitting_s
 
 
 def device_of(asked: str, target: Target) -> str:

@@ -104,7 +104,8 @@ def estimate(
     JobEstimate
         The rate is that of the shortest, the median and the longest batch together.
     """
-    computed, failed = sealed_of(parts_path(work.path))
+    framed = work.target.frames is not None
+    computed, failed = sealed_of(parts_path(work.path), frames=framed)
     done = computed | set(failed)
     jobs = [job for job in work.jobs if (job.utterance, job.audio_hash) not in done]
     n_sealed = len(work.jobs) - len(jobs)
@@ -121,7 +122,7 @@ def estimate(
     loaded = load_items(target, items, 0 if target.in_decoders else workers)
     began = 0.0
     for number, (batch, results) in enumerate(zip(items, loaded, strict=True)):
-        begin_batch(extractor, batch, results, warn)()
+        begin_batch(extractor, batch, results, warn, target.frames)()
         if number == 0:
             began = time.perf_counter()
     took_s = (time.perf_counter() - began) / (max(1, workers) if target.in_decoders else 1)

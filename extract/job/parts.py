@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,8 +17,10 @@ from extract.plan.work import Item, Target
 from features.common.ending import in_full
 from features.common.errors import StoreError
 from features.common.files import Stamp, file_stamp
+from features.stores.frames import gathered
+from features.stores.key import frames_beside
 from features.stores.read import Store
-from features.stores.write import write_store
+from features.stores.write import write_frames, write_store
 
 SEAL_AFTER_S = 60.0
 
@@ -26,8 +29,30 @@ SEAL_AFTER_BYTES = 256_000_000
 Features = dict[str, NDArray[np.float32]]
 """Statistic -> shape (n_layers, n_utterances, n_columns)."""
 
-Embedded = tuple[Features, list[Item], list[tuple[Item, str]]]
-"""Features of the good utterances of a batch, those utterances, and the others' reasons."""
+
+class Embedded(NamedTuple):
+    """A finished batch.
+
+    Attributes
+    ----------
+    features : dict
+        Of the good utterances.
+    good : list of Item
+    bad : list of (Item, reason)
+    frames : list of arrays (n_layers, n_frames, width), or reasons why they cannot be stored
+        One each of the good utterances; empty where frames are not asked for.
+    """
+
+    features: Features
+    good: list[Item]
+    bad: list[tuple[Item, str]]
+    frames: list[NDArray[Any] | str]
+
+    def n_bytes(self, row_bytes: int) -> int:
+        """Bytes that it takes in a part."""
+        framewise = sum(one.nbytes for one in self.frames if not isinstance(one, str))
+        return len(self.good) * row_bytes + framewise
+
 
 Failed = dict[tuple[str, str], str]
 """(utterance, audio hash) -> reason."""
@@ -75,7 +100,12 @@ class Slab:
         Slab
             A batch stays whole where one of its utterances is neither computed nor failed.
         """
-        computed, failed = sealed_of(self.folder, self.plan, (n for n, _ in self.batches))
+        computed, failed = sealed_of(
+            self.folder,
+            self.plan,
+            (n for n, _ in self.batches),
+            frames=self.target.frames is not None,
+        )
         done = computed | set(failed)
         left = [
             (number, batch)
@@ -86,7 +116,11 @@ class Slab:
 
 
 def sealed_of(
-    folder: Path, plan: str = "*", numbers: Iterable[int] | None = None
+    folder: Path,
+    plan: str = "*",
+    numbers: Iterable[int] | None = None,
+    *,
+    frames: bool = False,
 ) -> tuple[set[tuple[str, str]], Failed]:
     """What the parts of a plan (of all) hold, and what failed in them, as their indices say.
 
@@ -96,6 +130,8 @@ def sealed_of(
     plan : str
     numbers : iterable of int, optional
         Only the parts that begin with one of these batches; no other is looked for.
+    frames : bool
+        Only parts that have frames beside them.
 
     Returns
     -------
@@ -110,6 +146,8 @@ def sealed_of(
     done: set[tuple[str, str]] = set()
     failed: Failed = {}
     for path in paths:
+        if frames and not frames_beside(path).exists():
+            continue
         # A damaged part holds nothing: its batches are computed again, and replace it.
         with contextlib.suppress(StoreError), Store(path) as part:
             done.update(zip(part.index["utterance"], part.index["audio_hash"], strict=True))
@@ -145,23 +183,21 @@ class _Part:
 
     def _clear(self) -> None:
         self._since = time.monotonic()
-        self._batches: list[tuple[int, Features, list[Item], list[tuple[Item, str]]]] = []
+        self._batches: list[tuple[int, Embedded]] = []
         self._before: Stamp | None = None
 
     @property
     def full(self) -> bool:
         """Whether it is time to seal."""
-        n_items = sum(len(good) for _, _, good, _ in self._batches)
-        n_bytes = n_items * self._slab.target.row_bytes
+        row_bytes = self._slab.target.row_bytes
+        n_bytes = sum(batch.n_bytes(row_bytes) for _, batch in self._batches)
         return n_bytes >= SEAL_AFTER_BYTES or time.monotonic() - self._since >= SEAL_AFTER_S
 
-    def add(
-        self, number: int, features: Features, good: list[Item], bad: list[tuple[Item, str]]
-    ) -> None:
+    def add(self, number: int, batch: Embedded) -> None:
         """Take a finished batch; whole or not at all, should a signal come now."""
         if not self._batches:
             self._before = file_stamp(_part_path(self._slab.folder, self._slab.plan, number))
-        self._batches.append((number, features, good, bad))
+        self._batches.append((number, batch))
 
     def seal(self) -> None:
         """Write what is there as a part that is never touched again.
@@ -179,38 +215,71 @@ class _Part:
             except StoreError:
                 self._clear()  # it fails once: whoever catches it finds nothing left to seal
                 raise
-        items = [item for _, _, good, _ in self._batches for item in good]
+        items = [item for _, batch in self._batches for item in batch.good]
         self._outcome.computed += len(items)
         self._outcome.computed_s += sum(item.job.seconds for item in items)
         self._outcome.failed |= {
             (item.job.utterance, item.job.audio_hash): reason
-            for _, _, _, bad in self._batches
-            for item, reason in bad
+            for _, batch in self._batches
+            for item, reason in batch.bad
         }
         self._clear()
 
     def _write(self, path: Path) -> None:
         target = self._slab.target
-        items = [item for _, _, good, _ in self._batches for item in good]
-        blocks = [features for _, features, good, _ in self._batches if good]
-        index = pd.DataFrame(
-            {
-                "utterance": [item.job.utterance for item in items],
-                "audio_hash": [item.job.audio_hash for item in items],
-                "size": np.array([item.size for item in items], np.int64),
-                "mtime_ns": np.array([item.mtime_ns for item in items], np.int64),
-            }
-        )
+        batches = [batch for _, batch in self._batches]
+        items = [item for batch in batches for item in batch.good]
+        blocks = [batch.features for batch in batches if batch.good]
+        failed = [pair for batch in batches for pair in batch.bad]
+        if target.frames is not None:
+            # First: the part of the store says that both are there.
+            _write_frames(frames_beside(path), target, items, batches, failed)
 
         def matrix(statistic: str, position: int, start: int, stop: int) -> NDArray[np.float32]:
             return np.concatenate([block[statistic][position] for block in blocks])[start:stop]
 
         write_store(
-            path, target.key, index, target.layers, matrix,
-            default=target.default, columns=target.columns,
-            failed=[
-                (item.job.utterance, item.job.audio_hash, reason)
-                for _, _, _, bad in self._batches
-                for item, reason in bad
-            ],
+            path, target.key, _index(items), target.layers, matrix,
+            default=target.default, columns=target.columns, failed=_failed_rows(failed),
         )  # fmt: skip
+
+
+def _index(items: Sequence[Item]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "utterance": [item.job.utterance for item in items],
+            "audio_hash": [item.job.audio_hash for item in items],
+            "size": np.array([item.size for item in items], np.int64),
+            "mtime_ns": np.array([item.mtime_ns for item in items], np.int64),
+        }
+    )
+
+
+def _failed_rows(failed: Sequence[tuple[Item, str]]) -> list[tuple[str, str, str]]:
+    return [(item.job.utterance, item.job.audio_hash, reason) for item, reason in failed]
+
+
+def _write_frames(
+    path: Path,
+    target: Target,
+    items: Sequence[Item],
+    batches: Sequence[Embedded],
+    failed: Sequence[tuple[Item, str]],
+) -> None:
+    """Seal the frames of finished batches."""
+    output, key = target.frames, target.frames_key
+    if output is None or key is None:
+        raise ValueError("no frames are asked for")
+    each = list(zip(items, (one for batch in batches for one in batch.frames), strict=True))
+    kept = [(item, one) for item, one in each if not isinstance(one, str)]
+    failed = [*failed, *((item, one) for item, one in each if isinstance(one, str))]
+    values = [one for _, one in kept]
+    offsets = np.append(0, np.cumsum([one.shape[1] for one in values], dtype=np.int64))
+
+    def frames(position: int, start: int, stop: int) -> NDArray[Any]:
+        return gathered(offsets, start, stop, lambda row, a, b: values[row][position, a:b])
+
+    write_frames(
+        path, key, _index([item for item, _ in kept]), offsets, output.layers, frames,
+        width=output.width, failed=_failed_rows(failed),
+    )  # fmt: skip

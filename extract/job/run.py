@@ -1,5 +1,8 @@
 """The extraction of one model for one corpus: lock, plan, compute, merge.
 
+Where frames are asked for, one plan covers what either file lacks, one forward gives both, and a
+file that lacks nothing is left as it is.
+
 Conventions
 -----------
 - Killing the process at any moment loses at most the unsealed part; the same command goes on with
@@ -14,7 +17,6 @@ import contextlib
 import functools
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,8 +29,14 @@ from extract.job import cluster
 from extract.job.compute import compute
 from extract.job.device import Machine, place
 from extract.job.parts import Failed, Slab
-from extract.plan.batches import Pending, current_plan, padded_seconds
-from extract.plan.work import Work, items_of
+from extract.plan.batches import (
+    Pending,
+    current_plan,
+    padded_seconds,
+    read_plan,
+    refuse_other_key,
+)
+from extract.plan.work import FileState, Target, Work, items_of
 from features.common.errors import StoreError
 from features.common.lock import WriterLock
 from features.common.progress import Progress
@@ -36,9 +44,10 @@ from features.common.telling import Tell, silent
 from features.common.words import counted
 from features.common.workers import Workers
 from features.stores.failures import write_failures
-from features.stores.key import key_difference, key_hash, parts_path
+from features.stores.frames import FrameStore, gathered
+from features.stores.key import frames_beside, key_difference, key_hash, parts_path
 from features.stores.read import Store, sealed_parts
-from features.stores.write import write_store
+from features.stores.write import write_frames, write_store
 
 OPEN_PARTS = 200
 """Parts that are kept open during the merge; systems allow a process about a thousand files."""
@@ -90,14 +99,16 @@ def run(
         folder = parts_path(work.path)
         if work.jobs:
             failed = _compute_missing(work, folder, machine, lock, workers, (tell, warn))
-            for job in work.jobs:
-                reason = failed.get((job.utterance, job.audio_hash))
-                if reason is not None:
-                    work.failures[job.utterance] = (reason, job.audio_hash)
+            work.pooled.failed(failed)
+            if work.framewise is not None:
+                work.framewise.failed(failed | _frames_failed(folder))
         lock.check()
-        if not work.idle:
+        if work.framewise is not None and not work.framewise.idle:
+            merge_frames(work, folder, tell)
+            lock.check()
+        if not work.pooled.idle:
             _merge(work, folder, tell)
-        write_failures(work.path, work.failure_rows, key_hash(work.target.key))
+        _write_failures(work)
         shutil.rmtree(folder, ignore_errors=True)
         work.elapsed_s = time.monotonic() - began
     return work
@@ -113,7 +124,7 @@ def _compute_missing(
 ) -> Failed:
     """Compute what neither the store nor sealed parts hold; return what failed, then or before."""
     tell, warn = tells
-    done, failed = _sealed(folder, work.target.key, tell)
+    done, failed = _sealed(folder, work.target, tell)
     settled = done | set(failed)
     work.sealed_before = len(done & {(j.utterance, j.audio_hash) for j in work.jobs})
     longest_s = max(job.seconds for job in work.jobs)
@@ -121,7 +132,8 @@ def _compute_missing(
         device, budget_s = place(machine, work.target, longest_s)
     else:
         device, budget_s = cluster.place(workers, machine, work.target, longest_s)
-    plan = current_plan(folder, work.target.key, work.jobs, settled, budget_s, work.target.least_s)
+    key, least_s = work.target.plan_key, work.target.least_s
+    plan = current_plan(folder, key, work.jobs, settled, budget_s, least_s)
     left = plan.left(settled)
     if not left:
         return failed
@@ -166,7 +178,15 @@ def _begun(work: Work, batches: list[list[Pending]], audio_s: float, device: str
     return f"{name}: {batches_on}, {audio_s:,.0f} s of audio, {padded}{sealed}"
 
 
-def _sealed(folder: Path, key: dict[str, Any], tell: Tell) -> tuple[set[tuple[str, str]], Failed]:
+def _write_failures(work: Work) -> None:
+    """Write what could not be computed beside each file."""
+    write_failures(work.path, work.failure_rows(work.pooled), key_hash(work.target.key))
+    key, framewise = work.target.frames_key, work.framewise
+    if key is not None and framewise is not None:
+        write_failures(framewise.path, work.failure_rows(framewise), key_hash(key))
+
+
+def _sealed(folder: Path, target: Target, tell: Tell) -> tuple[set[tuple[str, str]], Failed]:
     """What the parts hold, and what failed in them; damaged parts are removed.
 
     Raises
@@ -174,37 +194,59 @@ def _sealed(folder: Path, key: dict[str, Any], tell: Tell) -> tuple[set[tuple[st
     StoreError
         A part was made under another key.
     """
+    plan = read_plan(folder)
+    if plan is not None:
+        refuse_other_key(folder, target.plan_key, plan.key)
     done: set[tuple[str, str]] = set()
     failed: Failed = {}
     for path, part in sealed_parts(folder):
-        if part is None or part.verify():
-            tell(f"{path}: damaged; its batches are computed again")
+        damaged = [] if part is not None and not part.verify() else [path]
+        beside = frames_beside(path)
+        if target.frames_key is not None and not _is_sound(beside, target.frames_key):
+            damaged.append(beside)
+        if part is None or damaged:
+            tell(f"{damaged[0]}: damaged; its batches are computed again")
             path.unlink()
+            beside.unlink(missing_ok=True)
             continue
-        difference = key_difference(key, part.key)
-        if difference:
-            raise StoreError(
-                f"{folder}: an extraction with other settings is under way ({difference}); finish "
-                f"it with those settings, or delete the folder"
-            )
+        refuse_other_key(folder, target.key, part.key)
         done.update(zip(part.index["utterance"], part.index["audio_hash"], strict=True))
         failed.update({(u, h): reason for u, h, reason in part.failed})
     return done, failed
 
 
+def _is_sound(path: Path, key: dict[str, Any]) -> bool:
+    """Whether a part of frames is there whole, and of that key."""
+    try:
+        with FrameStore(path) as part:
+            return key_difference(key, part.key) is None and not part.verify()
+    except StoreError:
+        return False
+
+
+def _frames_failed(folder: Path) -> Failed:
+    """Why frames could not be stored, as the sealed parts say."""
+    failed: Failed = {}
+    for path in sorted(folder.glob("part-*.h5")):
+        with FrameStore(frames_beside(path)) as part:
+            failed.update({(u, h): reason for u, h, reason in part.failed})
+    return failed
+
+
+def wanted_rows(side: FileState) -> pd.DataFrame:
+    """The rows of the finished file, sorted: those that could be computed."""
+    wanted = side.wanted[~side.wanted["utterance"].isin(list(side.failures))]
+    return wanted.sort_values("utterance").reset_index(drop=True)
+
+
 def _merge(work: Work, folder: Path, tell: Tell) -> None:
     """Write the finished store from the old one and the parts, a layer at a time."""
     target = work.target
-    failed = set(work.failures)
-    wanted = work.wanted[~work.wanted["utterance"].isin(list(failed))]
-    wanted = wanted.sort_values("utterance").reset_index(drop=True)
+    wanted = wanted_rows(work.pooled)
     if wanted.empty:
         tell(f"{work.corpus}/{target.title}: no utterance could be computed; no store is written")
         return
-    paths = [*sorted(folder.glob("part-*.h5"))]
-    if work.n_cached:
-        paths.append(work.path)
-    sources = _sources(paths, wanted, folder)
+    sources = sources_of(work.pooled, sorted(folder.glob("part-*.h5")), wanted, folder, Store)
     with contextlib.ExitStack() as stack:
         first = [source.path for source in sources[:OPEN_PARTS]]
         kept = {path: stack.enter_context(Store(path)) for path in first}
@@ -231,9 +273,52 @@ def _merge(work: Work, folder: Path, tell: Tell) -> None:
         )  # fmt: skip
 
 
+def merge_frames(work: Work, folder: Path, tell: Tell) -> None:
+    """Write the finished frames from the old ones and the parts, a layer at a time.
+
+    At most `guard.FRAME_STEP_BYTES` of frames are in memory, however many there are.
+    """
+    target, side = work.target, work.framewise
+    if side is None or target.frames is None or target.frames_key is None:
+        return
+    wanted = wanted_rows(side)
+    if wanted.empty:
+        tell(f"{work.corpus}/{target.title}: no frames could be computed; none are written")
+        return
+    parts = [frames_beside(path) for path in sorted(folder.glob("part-*.h5"))]
+    sources = sources_of(side, parts, wanted, folder, FrameStore)
+    lengths = np.zeros(len(wanted), np.int64)
+    source_of, first_of = np.zeros((2, len(wanted)), np.int64)
+    with contextlib.ExitStack() as stack:
+        stores: list[FrameStore] = []
+        for number, source in enumerate(sources):
+            store = FrameStore(source.path)
+            stores.append(store)
+            if number < OPEN_PARTS:
+                stack.enter_context(store)
+            else:
+                store.close()  # each read opens it again
+            source_of[source.to] = number
+            first_of[source.to] = store.offsets[source.rows]
+            lengths[source.to] = store.lengths[source.rows]
+        offsets = np.append(0, np.cumsum(lengths))
+
+        def frames(position: int, start: int, stop: int) -> NDArray[Any]:
+            def part_of(row: int, first: int, last: int) -> NDArray[Any]:
+                begin = int(first_of[row])
+                return stores[source_of[row]].read(position, begin + first, begin + last)
+
+            return gathered(offsets, start, stop, part_of)
+
+        write_frames(
+            side.path, target.frames_key, wanted[["utterance", "audio_hash", "size", "mtime_ns"]],
+            offsets, target.frames.layers, frames, width=target.frames.width,
+        )  # fmt: skip
+
+
 @dataclass(frozen=True)
-class _Source:
-    """Rows of a part or of the old store that the finished store takes.
+class Source:
+    """Rows of a part or of the old file that the finished file takes.
 
     Attributes
     ----------
@@ -241,7 +326,7 @@ class _Source:
     rows : int64, shape (n,)
         Their positions there.
     to : int64, shape (n,)
-        Their positions in the finished store.
+        Their positions in the finished file.
     """
 
     path: Path
@@ -249,26 +334,36 @@ class _Source:
     to: NDArray[np.int64]
 
 
-def _sources(paths: list[Path], wanted: pd.DataFrame, folder: Path) -> list[_Source]:
-    """Where every wanted row is read: in the first file that has it.
+def sources_of(
+    side: FileState,
+    parts: list[Path],
+    wanted: pd.DataFrame,
+    folder: Path,
+    kind: type[Store] | type[FrameStore],
+) -> list[Source]:
+    """Where every wanted row is read: in the old file if it is whole there, else in the first part.
 
     Raises
     ------
     StoreError
         None has it.
     """
+    paths = [side.path, *parts] if side.have else parts
     pairs = zip(wanted["utterance"], wanted["audio_hash"], strict=True)
     row_of = {pair: row for row, pair in enumerate(pairs)}
     sources = []
     filled: set[int] = set()
     for path in paths:
-        with Store(path) as store:
+        with kind(path) as store:
             stored = list(zip(store.index["utterance"], store.index["audio_hash"], strict=True))
-        places = [(i, row_of[pair]) for i, pair in enumerate(stored) if pair in row_of]
+        usable = side.have if path == side.path else row_of
+        places = [
+            (i, row_of[pair]) for i, pair in enumerate(stored) if pair in row_of and pair in usable
+        ]
         places = [(i, row) for i, row in places if row not in filled]
         filled.update(row for _, row in places)
         if places:
-            sources.append(_Source(path, *np.array(places, dtype=np.int64).T))
+            sources.append(Source(path, *np.array(places, dtype=np.int64).T))
     if len(filled) != len(wanted):
         lacking = wanted["utterance"][[i for i in range(len(wanted)) if i not in filled]].tolist()
         raise StoreError(
@@ -280,7 +375,11 @@ def _sources(paths: list[Path], wanted: pd.DataFrame, folder: Path) -> list[_Sou
 def _remove_leftovers(path: Path) -> None:
     """Remove what a kill in the middle of a write has left; the lock is held."""
     folder = parts_path(path)
-    leftovers: Iterator[Path] = path.parent.glob(f".{path.name}.*.tmp")
-    for leftover in [*leftovers, *folder.glob(".*.tmp")]:
+    leftovers = [
+        *path.parent.glob(f".{path.name}.*.tmp"),
+        *frames_beside(path).parent.glob(f".{path.name}.*.tmp"),
+        *folder.glob(".*.tmp"),
+    ]
+    for leftover in leftovers:
         with contextlib.suppress(FileNotFoundError):
             leftover.unlink()

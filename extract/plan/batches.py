@@ -152,6 +152,29 @@ def _job(utterance: str, audio_hash: str, seconds: float) -> Pending:
     return Pending(utterance, audio_hash, seconds)
 
 
+def refuse_other_key(folder: Path, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
+    """Refuse to go on with an extraction of other settings.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the parts.
+    ours, theirs : mapping
+        The key that is asked for, and that of the plan or a part.
+
+    Raises
+    ------
+    StoreError
+        Naming what differs, with both values.
+    """
+    difference = key_difference(ours, theirs)
+    if difference:
+        raise StoreError(
+            f"{folder}: an extraction with other settings is under way ({difference}); finish "
+            f"it with those settings, or delete the folder"
+        )
+
+
 def current_plan(
     folder: Path,
     key: Mapping[str, Any],
@@ -188,12 +211,7 @@ def current_plan(
     plan = read_plan(folder)
     wanted = {(job.utterance, job.audio_hash) for job in jobs}
     if plan is not None:
-        difference = key_difference(key, plan.key)
-        if difference:
-            raise StoreError(
-                f"{folder}: an extraction with other settings is under way ({difference}); finish "
-                f"it with those settings, or delete the folder"
-            )
+        refuse_other_key(folder, key, plan.key)
         if plan.jobs() | done >= wanted and plan.jobs() <= wanted:
             return plan
     left = [job for job in jobs if (job.utterance, job.audio_hash) not in done]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,14 +21,17 @@ import pandas as pd
 
 from extract.audio import SAMPLING_RATE_HZ, Clip
 from extract.encoders.registry import Model
+from extract.frames import FrameOutput
 from extract.plan.batches import Pending
 from features.audio_memory import time_of
 from features.common.errors import StoreError
 from features.common.files import Stamp, file_stamp
 from features.common.progress import duration, size
 from features.stores.failures import failures_path, read_failures
+from features.stores.frames import FrameStore
 from features.stores.inventory import shown_source
 from features.stores.key import (
+    frames_path,
     full_key,
     key_difference,
     key_hash,
@@ -84,6 +87,10 @@ class Described(Protocol):
     def remark(self) -> str:
         """What is said when an extraction starts; "" for nothing."""
 
+    @property
+    def frames(self) -> FrameOutput | None:
+        """What of every frame is stored beside the statistics."""
+
     def column_names(self) -> dict[str, list[str]]:
         """Names of the columns of each statistic, where they have any."""
 
@@ -130,6 +137,24 @@ class Target:
         return [int(layer) for layer in self.key["layers"]]
 
     @property
+    def frames(self) -> FrameOutput | None:
+        """What of every frame is stored beside the statistics."""
+        return self.description.frames
+
+    @property
+    def frames_key(self) -> dict[str, Any] | None:
+        """What the frames are keyed by, where they are asked for."""
+        return self.frames.key(self.key) if self.frames else None
+
+    @property
+    def plan_key(self) -> dict[str, Any]:
+        """What a plan of batches and its parts are keyed by."""
+        if self.frames is None:
+            return self.key
+        asked = {"layers": list(self.frames.layers), "dtype": self.frames.dtype}
+        return {**self.key, "frames": asked}
+
+    @property
     def least_s(self) -> float:
         """Seconds that an utterance costs, however short it is."""
         return self.description.padded_samples / SAMPLING_RATE_HZ
@@ -138,6 +163,10 @@ class Target:
     def row_bytes(self) -> int:
         """Bytes of one utterance in the store."""
         return 4 * len(self.layers) * sum(self.columns.values())
+
+    def frame_bytes(self, seconds: float) -> int:
+        """About how many bytes the frames of so much audio take; 0 where none are asked for."""
+        return self.frames.bytes_of(seconds) if self.frames else 0
 
     def names(self) -> dict[str, list[str]]:
         """Names of the columns, where they have any."""
@@ -180,51 +209,135 @@ def items_of(seen: Survey, batch: Sequence[Pending]) -> list[Item]:
 
 
 @dataclass
+class FileState:
+    """What one of the two files of a model and corpus has, and what it lacks.
+
+    Attributes
+    ----------
+    path : Path
+    wanted : DataFrame
+        Rows that the finished file has: utterance, audio_hash, size, mtime_ns, seconds.
+    have : set of (utterance, audio hash)
+        Rows that it has now, whole.
+    lacking : list of Pending
+        Those of the wanted rows that it has not.
+    failures : dict
+        Utterance -> (reason, audio_hash), of those that are not tried (again).
+    leaving : int
+        Rows that leave it.
+    n_damaged : int
+        Rows among the lacking that it has, but damaged.
+    damages : list of str
+        What is damaged, a line a block.
+    stamp : tuple or None
+        Tells the file that this was planned with from a later one.
+    """
+
+    path: Path
+    wanted: pd.DataFrame
+    have: set[tuple[str, str]]
+    lacking: list[Pending]
+    failures: dict[str, tuple[str, str]]
+    leaving: int
+    n_damaged: int
+    damages: list[str]
+    stamp: Stamp | None
+
+    @property
+    def n_cached(self) -> int:
+        """Wanted rows that it has."""
+        return len(self.wanted) - len(self.lacking)
+
+    @property
+    def idle(self) -> bool:
+        """Whether it is as it should be."""
+        return not self.lacking and not self.leaving and self.path.exists()
+
+    @property
+    def audio_s(self) -> float:
+        """Seconds of audio that it lacks."""
+        return sum(job.seconds for job in self.lacking)
+
+    def describe(self, n: int, n_bytes: int) -> str:
+        """What is there and what is to do, of `n` rows of the table."""
+        head = f"{self.n_cached} of {n} cached"
+        if self.failures:
+            listed = failures_path(self.path)
+            where = f"see {listed}" if listed.exists() else "unreadable"
+            head += f", {len(self.failures)} without features ({where})"
+        if self.idle:
+            return f"{head}, nothing to do"
+        damaged = f", {self.n_damaged} damaged" if self.n_damaged else ""
+        leaving = f", {self.leaving} to be removed" if self.leaving else ""
+        to_do = (
+            f"{len(self.lacking)} to do ({self.audio_s:,.0f} s of audio, {size(n_bytes)} of disk)"
+        )
+        anew = len(self.lacking) == n and not (damaged or leaving)
+        return to_do if anew else f"{head}{damaged}{leaving}, {to_do}"
+
+    def failed(self, failed: Mapping[tuple[str, str], str]) -> None:
+        """Take over why rows that it lacks could not be computed."""
+        for job in self.lacking:
+            reason = failed.get((job.utterance, job.audio_hash))
+            if reason is not None:
+                self.failures[job.utterance] = (reason, job.audio_hash)
+
+
+@dataclass
 class Work:
     """What an extraction of one model for one corpus has to do.
 
     Attributes
     ----------
-    wanted : DataFrame
-        Rows that the finished store has: utterance, audio_hash, size, mtime_ns, seconds.
+    pooled : FileState
+        The store.
+    framewise : FileState or None
+        The frames beside it, where they are asked for.
     jobs : list of Pending
-        Those that the store lacks.
-    failures : dict
-        Utterance -> (reason, audio_hash), of those that are not tried (again).
-    leaving : int
-        Rows that leave the store.
-    n_cached : int
-    n_damaged : int
-        Rows among the jobs that the store has, but damaged.
-    damages : list of str
-        What is damaged of the store, a line a block.
+        What either lacks: one forward gives both.
     force : bool
         Whether everything is computed anew.
-    stamp : tuple or None
-        Tells the store's file that this was planned with from a later one.
     """
 
     corpus: str
     target: Target
     survey: Survey
-    path: Path
-    wanted: pd.DataFrame
-    jobs: list[Pending]
-    failures: dict[str, tuple[str, str]]
-    leaving: int
-    n_cached: int
-    n_damaged: int
+    pooled: FileState
+    framewise: FileState | None
     force: bool
-    stamp: Stamp | None
-    damages: list[str] = field(default_factory=list)
     computed: int = 0
     computed_s: float = 0.0
     sealed_before: int = 0
     elapsed_s: float = 0.0
+    jobs: list[Pending] = field(init=False)
+
+    def __post_init__(self) -> None:
+        lacking = {job.utterance: job for side in self.sides for job in side.lacking}
+        self.jobs = list(lacking.values())
+
+    @property
+    def sides(self) -> list[FileState]:
+        """The store, and the frames where they are asked for."""
+        return [self.pooled] if self.framewise is None else [self.pooled, self.framewise]
+
+    @property
+    def path(self) -> Path:
+        """The store's file."""
+        return self.pooled.path
+
+    @property
+    def failures(self) -> dict[str, tuple[str, str]]:
+        """Utterance -> (reason, audio_hash), of those that either file goes without."""
+        return {u: why for side in reversed(self.sides) for u, why in side.failures.items()}
+
+    @property
+    def damages(self) -> list[tuple[Path, str]]:
+        """What is damaged of which file, a line a block."""
+        return [(side.path, damage) for side in self.sides for damage in side.damages]
 
     def renewed(self) -> Work:
-        """The same, or planned again where the store was replaced since."""
-        if file_stamp(self.path) == self.stamp:
+        """The same, or planned again where a file was replaced since."""
+        if all(file_stamp(side.path) == side.stamp for side in self.sides):
             return self
         return plan_work(
             self.corpus, self.target, self.survey, self.path.parents[1], force=self.force
@@ -237,42 +350,50 @@ class Work:
 
     @property
     def idle(self) -> bool:
-        """Whether the store is as it should be."""
-        return not self.jobs and not self.leaving and self.path.exists()
+        """Whether both files are as they should be."""
+        return all(side.idle for side in self.sides)
 
-    @property
-    def failure_rows(self) -> list[tuple[str, str, str, str, str]]:
-        """What the failures file holds."""
+    def failure_rows(self, side: FileState) -> list[tuple[str, str, str, str, str]]:
+        """What a failures file holds."""
         return [
             (self.corpus, utterance, self.survey.clip(utterance).path, reason, hashed)
-            for utterance, (reason, hashed) in sorted(self.failures.items())
+            for utterance, (reason, hashed) in sorted(side.failures.items())
         ]
 
     @property
-    def bytes_needed(self) -> int:
-        """Bytes on disk at the peak: the new parts, and the finished file beside the old one."""
-        if self.idle:
+    def part_bytes(self) -> int:
+        """Bytes of the new parts."""
+        return self.target.row_bytes * len(self.jobs) + self.target.frame_bytes(self.audio_s)
+
+    @property
+    def pooled_bytes(self) -> int:
+        """Bytes of the finished store, where it is written."""
+        return 0 if self.pooled.idle else self.target.row_bytes * len(self.pooled.wanted)
+
+    @property
+    def framewise_bytes(self) -> int:
+        """About the bytes of the finished frames, where they are written."""
+        if self.framewise is None or self.framewise.idle:
             return 0
-        return self.target.row_bytes * (len(self.jobs) + len(self.wanted))
+        return self.target.frame_bytes(float(self.framewise.wanted["seconds"].sum()))
+
+    @property
+    def bytes_needed(self) -> int:
+        """Bytes on disk at the peak: the new parts, and the finished files beside the old ones."""
+        return 0 if self.idle else self.part_bytes + self.pooled_bytes + self.framewise_bytes
 
     def __str__(self) -> str:
-        n = len(self.survey.rows)
+        n, row_bytes = len(self.survey.rows), self.target.row_bytes
         name = f"{self.corpus}/{self.target.title}"
-        head = f"{name}: {self.n_cached} of {n} cached"
-        if self.failures:
-            listed = failures_path(self.path)
-            where = f"see {listed}" if listed.exists() else "unreadable"
-            head += f", {len(self.failures)} without features ({where})"
-        if self.idle:
-            return f"{head}, nothing to do"
-        damaged = f", {self.n_damaged} damaged" if self.n_damaged else ""
-        leaving = f", {self.leaving} to be removed" if self.leaving else ""
-        to_do = (
-            f"{len(self.jobs)} to do ({self.audio_s:,.0f} s of audio, "
-            f"{size(self.bytes_needed)} of disk)"
+        pooled = self.pooled.describe(
+            n, row_bytes * len(self.pooled.lacking) + row_bytes * len(self.pooled.wanted)
         )
-        anew = len(self.jobs) == n and not (damaged or leaving)
-        return f"{name}: {to_do}" if anew else f"{head}{damaged}{leaving}, {to_do}"
+        if self.framewise is None:
+            return f"{name}: {pooled}"
+        framewise = self.framewise.describe(
+            n, self.target.frame_bytes(self.framewise.audio_s) + self.framewise_bytes
+        )
+        return f"{name}: {pooled}; {self.target.frames}: {framewise}"
 
 
 def plan_work(
@@ -303,24 +424,40 @@ def plan_work(
         The store was made under another key: both values are named, and the way out.
     """
     path = store_path(stores, corpus, target.name)
+    pooled = _side(path, Store, target.key, seen, force=force, verify=verify)
+    framewise = None
+    if target.frames_key is not None:
+        beside = frames_path(stores, corpus, target.name)
+        framewise = _side(beside, FrameStore, target.frames_key, seen, force=force, verify=verify)
+    return Work(corpus, target, seen, pooled, framewise, force)
+
+
+def _side(
+    path: Path,
+    kind: type[Store] | type[FrameStore],
+    key: dict[str, Any],
+    seen: Survey,
+    *,
+    force: bool,
+    verify: bool,
+) -> FileState:
+    """Compare one file with the table and the audio."""
     stamp = file_stamp(path)
-    stored = _stored(path, target, verify=verify) if stamp and not force else _Stored()
+    stored = _stored(path, kind, key, verify=verify) if stamp and not force else _Stored()
     failures = {u: (reason, "") for u, reason in seen.failures.items()}
     if not force:
-        failures |= _failed_before(path, target, seen.rows, stored.have)
+        failures |= _failed_before(path, key, seen.rows, stored.have)
     wanted = seen.rows[~seen.rows["utterance"].isin(list(failures))].reset_index(drop=True)
     pairs = list(zip(wanted["utterance"], wanted["audio_hash"], strict=True))
-    jobs = [
+    lacking = [
         Pending(*pair, float(length))
         for pair, length in zip(pairs, wanted["seconds"], strict=True)
         if pair not in stored.have
     ]
     leaving = {utterance for utterance, _ in stored.have} - set(wanted["utterance"])
-    return Work(
-        corpus, target, seen, path, wanted, jobs, failures,
-        leaving=len(leaving), n_cached=len(pairs) - len(jobs),
-        n_damaged=len(stored.damaged & set(wanted["utterance"])), force=force, stamp=stamp,
-        damages=stored.damages,
+    return FileState(
+        path, wanted, stored.have, lacking, failures, len(leaving),
+        len(stored.damaged & set(wanted["utterance"])), stored.damages, stamp,
     )  # fmt: skip
 
 
@@ -343,12 +480,14 @@ class _Stored:
     damages: list[str] = field(default_factory=list)
 
 
-def _stored(path: Path, target: Target, *, verify: bool) -> _Stored:
-    """Look into a store, which has to be of the target's key."""
+def _stored(
+    path: Path, kind: type[Store] | type[FrameStore], key: dict[str, Any], *, verify: bool
+) -> _Stored:
+    """Look into a file, which has to be of that key."""
     damaged: set[str] = set()
     damages: list[str] = []
-    with Store(path) as store:
-        difference = key_difference(target.key, store.key)
+    with kind(path) as store:
+        difference = key_difference(key, store.key)
         if store.imported:
             raise StoreError(
                 f"{path}: was imported ({shown_source(store.key)}) under the name of a model "
@@ -356,9 +495,10 @@ def _stored(path: Path, target: Target, *, verify: bool) -> _Stored:
                 f"FORCE=1"
             )
         if difference:
+            replaced = "replace it" if kind is Store else "delete it, or replace it and the store"
             raise StoreError(
                 f"{path}: made with other settings: {difference}; ask for the same settings, "
-                f"choose another folder with STORES=, or replace it with FORCE=1"
+                f"choose another folder with STORES=, or {replaced} with FORCE=1"
             )
         for damage in store.verify() if verify else []:
             damages.append(str(damage))
@@ -369,12 +509,12 @@ def _stored(path: Path, target: Target, *, verify: bool) -> _Stored:
 
 
 def _failed_before(
-    path: Path, target: Target, rows: pd.DataFrame, have: set[tuple[str, str]]
+    path: Path, key: dict[str, Any], rows: pd.DataFrame, have: set[tuple[str, str]]
 ) -> dict[str, tuple[str, str]]:
     """Failures of the same key and audio that are not tried again: utterance -> (reason, hash)."""
     by_hash = {u: h for u, h in zip(rows["utterance"], rows["audio_hash"], strict=True) if h}
     before = read_failures(path)
-    before = before[before["key"] == key_hash(target.key)]
+    before = before[before["key"] == key_hash(key)]
     failed = {}
     for utterance, hashed, reason in zip(
         before["utterance"], before["audio_hash"], before["reason"], strict=True
@@ -387,8 +527,8 @@ def _failed_before(
 
 def disk_needed(works: Sequence[Work]) -> int:
     """Bytes at the peak: all finished files and the largest parts, which go with their store."""
-    parts = max((work.target.row_bytes * len(work.jobs) for work in works), default=0)
-    return parts + sum(w.target.row_bytes * len(w.wanted) for w in works if not w.idle)
+    parts = max((work.part_bytes for work in works), default=0)
+    return parts + sum(work.pooled_bytes + work.framewise_bytes for work in works)
 
 
 def disk_free(stores: Path) -> int:
@@ -409,6 +549,7 @@ def check_disk(works: Sequence[Work], stores: Path) -> None:
         raise StoreError(
             f"{stores}: the stores need {size(needed)}, the disk has {size(free)} free; "
             f"make room, extract fewer models at once, or store fewer layers with [extract] layers"
+            f"{' and frames' if any(work.framewise for work in works) else ''}"
         )
 
 
@@ -425,13 +566,17 @@ def summary(work: Work) -> str:
     str
     """
     rate = work.computed_s / work.elapsed_s if work.elapsed_s else 0.0
-    text = f"{work.corpus}/{work.target.title}: {work.computed} computed, {work.n_cached} cached"
+    pooled, framewise = work.pooled, work.framewise
+    text = f"{work.corpus}/{work.target.title}: {work.computed} computed, {pooled.n_cached} cached"
+    if framewise is not None:
+        text += f", frames of {framewise.n_cached} cached"
     if work.sealed_before:
         text += f", {work.sealed_before} sealed before"
-    if work.leaving:
-        text += f", {work.leaving} removed"
-    if work.failures:
-        text += f", {len(work.failures)} failed (see {failures_path(work.path)})"
+    for side, what in zip(work.sides, ("", "frames of "), strict=False):
+        if side.leaving:
+            text += f", {what}{side.leaving} removed"
+        if side.failures:
+            text += f", {what}{len(side.failures)} failed (see {failures_path(side.path)})"
     if work.computed:
         text += f", in {duration(work.elapsed_s)} ({rate:.{0 if rate >= 10 else 1}f}x real time)"
     return text

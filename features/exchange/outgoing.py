@@ -14,6 +14,7 @@ from features.common.errors import UserError
 from features.common.files import replacing
 from features.common.words import counted
 from features.exchange.feature_files import PARQUET, require_parquet
+from features.stores.frames import FrameStore
 from features.stores.guard import Float32
 from features.stores.inventory import require_store
 from features.stores.read import Store
@@ -65,6 +66,43 @@ def export_features(
     with replacing(to) as temporary:
         _write(temporary, suffix, utterances, X, names)
     shape = f"{counted(X.shape[0], 'utterance')} x {counted(X.shape[1], 'column')}"
+    return f"{to}: {shape}, layer {layer} of {path}"
+
+
+def export_frames(path: Path, to: Path, *, layer: int | str = "last") -> str:
+    """Write the frames of one layer as npz.
+
+    `utterance` (unicode), `offsets` (int64, shape (n_utterances + 1,)) and `X` (as stored, shape
+    (n_frames, hidden size)): frames of utterance i are `X[offsets[i]:offsets[i + 1]]`.
+
+    Parameters
+    ----------
+    path, to : Path
+        The file of frames, and the file to be written.
+    layer : int or "last"
+
+    Returns
+    -------
+    str
+        What was written, in a line.
+
+    Raises
+    ------
+    UserError
+        The suffix is another.
+    StoreError
+        The frames are missing or damaged, or of other layers.
+    """
+    if to.suffix.lower() != ".npz":
+        raise UserError(f"--to {to}: frames go out as .npz")
+    with FrameStore(path) as store:
+        position = store.position(layer)
+        store.check(position)
+        X, offsets = store.mapped()[position], store.offsets
+        utterances = store.index["utterance"].to_numpy(str)
+    with replacing(to) as temporary, temporary.open("wb") as file:
+        np.savez(file, utterance=utterances, offsets=offsets, X=X)
+    shape = f"{counted(len(utterances), 'utterance')}, {len(X):,} frames x {X.shape[1]} columns"
     return f"{to}: {shape}, layer {layer} of {path}"
 
 

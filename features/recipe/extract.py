@@ -15,7 +15,7 @@ from features.common.sections import Among, Section
 from features.recipe.head import HeadSpec
 from features.recipe.heads import table_of
 from features.recipe.known.engines import ENGINES
-from features.recipe.known.precisions import PRECISIONS
+from features.recipe.known.precisions import FRAME_DTYPES, PRECISIONS
 
 
 class CorpusSpec(Section):
@@ -82,16 +82,19 @@ def model_parts(model: str) -> list[str]:
 class ExtractSpec(Section):
     """`[extract]`: what is computed and stored. `batch_seconds` and `workers` change no number.
 
-    `engine` says whose forward computes; at its default it is left out of what a run records.
+    `engine` says whose forward computes, `frames` of which layers the states of every frame are
+    stored, too; at their defaults they are left out of what a run records.
     """
 
-    left_out: ClassVar[tuple[str, ...]] = ("engine",)
+    left_out: ClassVar[tuple[str, ...]] = ("engine", "frames", "frames_dtype")
 
     layers: Literal["all"] | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = (
         "all"
     )
     precision: Annotated[str, Among(PRECISIONS)] = "float32"
     engine: Annotated[str, Among(ENGINES)] = "auto"
+    frames: list[Literal["last"] | Annotated[int, Field(ge=0)]] = []
+    frames_dtype: Annotated[str, Among(FRAME_DTYPES)] = "float16"
     max_seconds: Annotated[float, Field(ge=1, le=3600, strict=False)] = 60.0
     batch_seconds: Annotated[float, Field(gt=0, strict=False)] | None = None
     workers: Annotated[int, Field(ge=0)] | None = None

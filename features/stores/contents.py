@@ -31,6 +31,10 @@ FRAME_DTYPES = {"float16": "<f2", "float32": "<f4"}
 """What the key's `dtype` says, and the type of the array."""
 
 
+class OtherKindError(StoreError):
+    """A file of the other kind."""
+
+
 @dataclass(frozen=True)
 class Contents:
     """All of a store but its matrices.
@@ -200,9 +204,9 @@ def _refuse_other_format(
 ) -> None:
     form, version = attributes.get("format"), attributes.get("format_version")
     if form == FRAMES_FORMAT != wanted:
-        raise StoreError(f"{path}: holds frames (format = {form!r}), no pooled features")
+        raise OtherKindError(f"{path}: holds frames (format = {form!r}), no pooled features")
     if form == POOLED_FORMAT != wanted:
-        raise StoreError(f"{path}: holds pooled features (format = {form!r}), no frames")
+        raise OtherKindError(f"{path}: holds pooled features (format = {form!r}), no frames")
     if form != wanted or version is None:
         raise StoreError(f"{path}: is no store (no attribute format = {wanted!r})")
     if version != newest:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.common.errors import StoreError, first_line, nearest
-from features.common.files import IrregularFileError
+from features.common.files import IrregularFileError, open_regular
 from features.stores import hdf5
 from features.stores.blocks import MAX_READERS
 from features.stores.contents import FrameContents, read_frame_contents
@@ -96,7 +96,7 @@ class FrameStore:
         self.close()
 
     def close(self) -> None:
-        """Close the file; what was mapped stays readable."""
+        """Close the file; what was mapped stays, and what is read later opens it each time."""
         self._file.close()
 
     @property
@@ -236,7 +236,11 @@ class FrameStore:
         frames = np.empty((stop - start, self.width), self.dtype)
         at = self._array.start + (position * self.n_frames + start) * self.width * frames.itemsize
         try:
-            read_into(frames, self._file.handle, at)
+            if self._file.closed:
+                with open_regular(self.path, "rb", buffering=0) as file:
+                    read_into(frames, file.fileno(), at)
+            else:
+                read_into(frames, self._file.handle, at)
         except OSError as error:
             raise StoreError(
                 f"{self.path}: /frames, layer {self.layers[position]}: cannot be read "

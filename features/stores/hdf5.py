@@ -132,6 +132,11 @@ class File:
         """The descriptor, for reads past this class."""
         return self._file.fileno()
 
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return bool(self._file.closed)
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()

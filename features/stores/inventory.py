@@ -23,7 +23,9 @@ from features.common.lock import live_holder
 from features.common.progress import size
 from features.common.words import counted
 from features.recipe.model import Recipe
-from features.stores.key import parts_path, store_path
+from features.stores.frames import FrameStore
+from features.stores.key import FRAMES, frames_beside, parts_path, store_path
+from features.stores.kinds import opened
 from features.stores.read import Store, sealed_parts
 from features.utterances import read_table
 
@@ -152,30 +154,38 @@ def status(recipe: Recipe, stores: Path) -> list[str]:
             if any((stores / corpus / f"utterances.{kind}").exists() for kind in ("csv", "json")):
                 notes.append(str(error))
         for model in recipe.single_models:
-            row, n_bytes = _status_row(stores, corpus, model, table, notes)
-            rows.append(row)
-            kinds[re.split(r"[:(,]", row[2])[0].strip()] += 1
-            total += n_bytes
+            path = store_path(stores, corpus, model)
+            framed = bool(recipe.extract.frames) or frames_beside(path).exists()
+            for file in [path, *([frames_beside(path)] if framed else [])]:
+                row, n_bytes = _status_row(file, path, corpus, table, notes)
+                rows.append(row)
+                kinds[re.split(r"[:(,]", row[2])[0].strip()] += 1
+                total += n_bytes
     counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
     in_all = f"{counted(kinds.total(), 'store')}: {counts}; {size(total)}"
     return [*_columns(rows), *notes, in_all]
 
 
 def _status_row(
-    stores: Path, corpus: str, model: str, table: pd.DataFrame | None, notes: list[str]
+    path: Path, pooled: Path, corpus: str, table: pd.DataFrame | None, notes: list[str]
 ) -> tuple[tuple[str, ...], int]:
-    """The line of a store and its bytes; what to know beyond the line is added to `notes`."""
-    path = store_path(stores, corpus, model)
+    """The line of a store, or of the frames beside it, and its bytes.
+
+    What to know beyond the line is added to `notes`.
+    """
+    model = pooled.stem if path == pooled else f"{pooled.stem} (frames)"
     of = f" of {len(table)}" if table is not None else ""
     n_bytes = path.stat().st_size if path.exists() else 0
-    if under_way(path):
-        sealed, in_parts = _sealed(path)
+    if under_way(pooled):
+        sealed, in_parts = _sealed(pooled) if path == pooled else (0, 0)
+        if path != pooled:
+            return (corpus, model, "under way", "", "", "", size(n_bytes)), n_bytes
         text = f"{sealed}{of} sealed"
         return (corpus, model, "under way", text, "", "", size(n_bytes + in_parts)), (
             n_bytes + in_parts
         )
     try:
-        with Store(path) as store:
+        with opened(path) as store:
             if table is None:
                 state, n = "no table", len(store.index)
             else:
@@ -186,8 +196,9 @@ def _status_row(
             if store.other_numerics:
                 state += ", of a version with other numbers"
                 notes.append(f"{path}: {store.other_numerics}")
-            layers, precision = str(len(store.layers)), str(store.key.get("precision"))
-            shown = (corpus, store.title, state, f"{n}{of}", layers, precision, size(n_bytes))
+            layers, precision = str(len(store.layers)), stored_precision(store)
+            title = shown_title(store)
+            shown = (corpus, title, state, f"{n}{of}", layers, precision, size(n_bytes))
             return shown, n_bytes
     except StoreError:
         state = "damaged: see verify" if path.exists() else "missing"
@@ -202,10 +213,23 @@ def _sealed(store: Path) -> tuple[int, int]:
 
 
 def models_of(folder: Path) -> list[str]:
-    """Models of which a corpus's folder holds a store, parts, or a failures file."""
+    """Models of which a corpus's folder holds a store, frames, parts, or a failures file."""
     found = {path.stem for suffix in (".h5", ".parts") for path in folder.glob(f"[!.]*{suffix}")}
-    found |= {path.name.removesuffix(".failures.csv") for path in folder.glob("*.failures.csv")}
+    found |= {path.stem for path in folder.glob(f"{FRAMES}/[!.]*.h5")}
+    for pattern in ("*.failures.csv", f"{FRAMES}/*.failures.csv"):
+        found |= {path.name.removesuffix(".failures.csv") for path in folder.glob(pattern)}
     return sorted(found)
+
+
+def shown_title(store: Store | FrameStore) -> str:
+    """The model's key as it is shown; of frames that it is these."""
+    return f"{store.title} (frames)" if isinstance(store, FrameStore) else store.title
+
+
+def stored_precision(store: Store | FrameStore) -> str:
+    """Of the model, and of its frames as they are stored."""
+    precision = str(store.key.get("precision"))
+    return f"{precision}, {store.dtype.name}" if isinstance(store, FrameStore) else precision
 
 
 def corpus_folders(stores: Path) -> list[Path]:
@@ -245,7 +269,8 @@ def list_stores(stores: Path) -> list[str]:
     for folder in corpus_folders(stores):
         for model in models_of(folder):
             path = store_path(stores, folder.name, model)
-            for row, n_bytes in (*_listed(path), *_listed_parts(path)):
+            files = (*_listed(path), *_listed(frames_beside(path)), *_listed_parts(path))
+            for row, n_bytes in files:
                 rows.append((folder.name, *row))
                 total += n_bytes
     if len(rows) == 1:
@@ -260,11 +285,16 @@ def _listed(path: Path) -> list[tuple[tuple[str, ...], int]]:
     status = path.stat()
     date = time.strftime("%Y-%m-%d %H:%M", time.localtime(status.st_mtime))
     try:
-        with Store(path) as store:
+        with opened(path) as store:
+            statistics = (
+                f"{store.n_frames:,} frames"
+                if isinstance(store, FrameStore)
+                else ", ".join(store.statistics)
+            )
             row: tuple[str, ...] = (
-                store.title, shown_source(store.key), str(store.key.get("precision")),
+                shown_title(store), shown_source(store.key), stored_precision(store),
                 str(len(store.layers)), str(len(store.index)), size(status.st_size),
-                ", ".join(store.statistics), date,
+                statistics, date,
             )  # fmt: skip
     except StoreError:
         what = "(cannot be read: see verify)"

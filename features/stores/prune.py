@@ -28,6 +28,7 @@ from features.common.lock import WriterLock
 from features.common.progress import size
 from features.common.words import counted
 from features.recipe.model import Recipe
+from features.stores.frames import Frames, FrameStore, gathered
 from features.stores.guard import Float32
 from features.stores.inventory import (
     compare_rows,
@@ -38,9 +39,10 @@ from features.stores.inventory import (
     under_way,
 )
 from features.stores.keepers import find_keepers
-from features.stores.key import parts_path, store_path
+from features.stores.key import FRAMES, frames_beside, parts_path, store_path
+from features.stores.kinds import corpus_folder, opened
 from features.stores.read import Store
-from features.stores.write import write_store
+from features.stores.write import write_frames, write_store
 from features.utterances import read_table
 
 LEFT_AFTER_S = 3600.0
@@ -110,20 +112,23 @@ def plan(
     ]
     for folder in corpus_folders(stores):
         for model in models_of(folder):
-            path = store_path(stores, folder.name, model)
+            pooled = store_path(stores, folder.name, model)
             given, keeper = (folder.name, model) in named, keepers.why(folder.name, model)
-            if under_way(path):
-                kept.append(f"{path}: under way")
-            elif path in asked:
-                who = "a given recipe names it" if given else keeper or nobody
-                steps += _unnamed(path, kept, f"asked for, {who}")
-            elif given:
-                steps += _stale(path, kept)
-            elif keeper:
-                kept.append(f"{path}: {keeper}; --store {path} takes it all the same")
-            elif not keepers.unread:
-                steps += _unnamed(path, kept, nobody)
-        steps += _leftovers(folder)
+            if under_way(pooled):
+                kept.append(f"{pooled}: under way")
+                continue
+            for path in (pooled, frames_beside(pooled)):
+                if path in asked:
+                    who = "a given recipe names it" if given else keeper or nobody
+                    steps += _unnamed(path, pooled, kept, f"asked for, {who}")
+                elif given:
+                    steps += _stale(path, pooled, kept)
+                elif keeper and (path == pooled or path.exists()):
+                    kept.append(f"{path}: {keeper}; --store {path} takes it all the same")
+                elif not keeper and not keepers.unread:
+                    steps += _unnamed(path, pooled, kept, nobody)
+        steps += _leftovers(folder, folder)
+        steps += _leftovers(folder / FRAMES, folder)
     return steps, kept
 
 
@@ -139,6 +144,8 @@ def _asked(wanted: Sequence[Path], stores: Path) -> list[Path]:
     for given in wanted:
         require_store(given)
         path = stores / given.parent.name / given.name
+        if given.parent.name == FRAMES and not path.exists():
+            path = stores / given.parents[1].name / FRAMES / given.name
         if given.suffix != ".h5" or not path.exists() or not path.samefile(given):
             raise StoreError(
                 f"{given}: no store of a corpus below {stores}; --stores names another"
@@ -147,34 +154,34 @@ def _asked(wanted: Sequence[Path], stores: Path) -> list[Path]:
     return found
 
 
-def _unnamed(path: Path, kept: list[str], reason: str) -> list[Step]:
-    """A store that goes for a reason, and its failures file."""
+def _unnamed(path: Path, pooled: Path, kept: list[str], reason: str) -> list[Step]:
+    """A store, or frames, that go for a reason, and their failures file."""
     steps = []
     failures = path.with_suffix(".failures.csv")
     if path.exists():
         try:
-            with Store(path) as store:
+            with opened(path) as store:
                 again = ", only an import brings it back" if store.imported else ""
                 why = f"{reason} (source {shown_source(store.key)}{again})"
         except StoreError as error:
             kept.append(f"{error} ({reason})")
             return []
-        steps.append(Step(path, path, why, path.stat().st_size))
+        steps.append(Step(path, pooled, why, path.stat().st_size))
     if failures.exists():
         why = f"beside a store that goes: {reason}" if path.exists() else "its store is gone"
-        steps.append(Step(failures, path, why, failures.stat().st_size))
+        steps.append(Step(failures, pooled, why, failures.stat().st_size))
     return steps
 
 
-def _stale(path: Path, kept: list[str]) -> list[Step]:
+def _stale(path: Path, pooled: Path, kept: list[str]) -> list[Step]:
     """The rows of a store that are of no more use: all of them is the file."""
     if not path.exists():
         return []
     try:
-        table = read_table(path.parent).rows
-        with Store(path) as store:
+        table = read_table(pooled.parent).rows
+        with opened(path) as store:
             stale = compare_rows(store.index, table)
-            n, row_bytes = len(store.index), _row_bytes(store)
+            n, freed = len(store.index), _bytes_of(store, stale.stale)
     except (CorpusError, StoreError) as error:
         kept.append(str(error))
         return []
@@ -183,24 +190,29 @@ def _stale(path: Path, kept: list[str]) -> list[Step]:
     gone = counted(len(stale.gone), "row")
     why = f"{gone} that the table has no more, {len(stale.changed)} of other audio"
     if len(stale.stale) == n:
-        return [Step(path, path, f"{why}: all of its rows", path.stat().st_size)]
+        return [Step(path, pooled, f"{why}: all of its rows", path.stat().st_size)]
     why += f", of {n}"
-    return [Step(path, path, why, len(stale.stale) * row_bytes, stale=True)]
+    return [Step(path, pooled, why, freed, stale=True)]
 
 
-def _row_bytes(store: Store) -> int:
-    return 4 * len(store.layers) * sum(map(store.columns, store.statistics))
+def _bytes_of(store: Store | FrameStore, utterances: Sequence[str]) -> int:
+    """What the values of some rows take."""
+    if isinstance(store, FrameStore):
+        of_rows = store.index["utterance"].isin(list(utterances)).to_numpy(dtype=bool)
+        n_frames = int(store.lengths[of_rows].sum())
+        return n_frames * len(store.layers) * store.width * store.dtype.itemsize
+    return 4 * len(utterances) * len(store.layers) * sum(map(store.columns, store.statistics))
 
 
-def _leftovers(folder: Path) -> list[Step]:
-    """Temporary files that a kill in the middle of a write has left."""
+def _leftovers(folder: Path, guarded: Path) -> list[Step]:
+    """Temporary files that a kill in the middle of a write has left; locks lie in `guarded`."""
     steps = []
     for path in sorted(folder.glob(".*.tmp")):
         match = _TEMPORARY.fullmatch(path.name)
         if match is None or not path.is_file():
             continue
         model = re.fullmatch(r"(.+)\.(h5|failures\.csv|lock)", match["target"])
-        guard = folder / f"{model[1]}.h5" if model else None
+        guard = guarded / f"{model[1]}.h5" if model else None
         status = path.stat()
         if guard is None:
             left = time.time() - status.st_mtime > LEFT_AFTER_S
@@ -250,8 +262,11 @@ def _drop_stale(path: Path) -> None:
     StoreError
         A block that is read is damaged (the old store stays), or the disk is full.
     """
-    table = read_table(path.parent).rows
-    with Store(path) as store:
+    with opened(path) as store:
+        if isinstance(store, FrameStore):
+            _drop_frames(path, store)
+            return
+        table = read_table(path.parent).rows
         gone = set(compare_rows(store.index, table).stale)
         keep = np.flatnonzero(~store.index["utterance"].isin(gone).to_numpy(dtype=bool))
 
@@ -263,3 +278,22 @@ def _drop_stale(path: Path) -> None:
             default=store.default, columns={name: store.columns(name) for name in store.statistics},
             names=store.names,
         )  # fmt: skip
+
+
+def _drop_frames(path: Path, store: FrameStore) -> None:
+    """Write frames anew without their stale rows."""
+    table = read_table(corpus_folder(path)).rows
+    gone = set(compare_rows(store.index, table).stale)
+    keep = np.flatnonzero(~store.index["utterance"].isin(gone).to_numpy(dtype=bool))
+    offsets = np.append(0, np.cumsum(store.lengths[keep]))
+
+    def frames(position: int, start: int, stop: int) -> Frames:
+        def part_of(row: int, first: int, last: int) -> Frames:
+            begin = int(store.offsets[keep[row]])
+            return store.read(position, begin + first, begin + last)
+
+        return gathered(offsets, start, stop, part_of)
+
+    write_frames(
+        path, store.key, store.index.iloc[keep], offsets, store.layers, frames, width=store.width
+    )

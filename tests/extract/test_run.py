@@ -460,7 +460,7 @@ def test_out_of_memory_halves_the_batch_and_warns(late: bool) -> None:
     told: list[str] = []
     audio = [np.full(10, i, dtype=np.float32) for i in range(7)]
     extractor = Small(2, late)
-    features, good, bad = compute_module.begin_batch(
+    features, good, bad, _ = compute_module.begin_batch(
         extractor, items("abcdefg"), audio, told.append
     )()
     warnings = "\n".join(told)
@@ -490,7 +490,7 @@ def test_rows_that_are_not_finite_fail() -> None:
             return lambda: {"mean": values}
 
     audio = [np.ones(5, np.float32)] * 2
-    features, good, bad = compute_module.begin_batch(Overflows(), items("ab"), audio)()
+    features, good, bad, _ = compute_module.begin_batch(Overflows(), items("ab"), audio)()
     assert [item.job.utterance for item in good] == ["b"]
     assert features["mean"].shape == (2, 1, 3)
     assert bad[0][0].job.utterance == "a"
