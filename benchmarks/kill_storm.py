@@ -13,6 +13,8 @@ What has to hold, or the exit code is 1:
 - a sealed part is never touched again, and no row is sealed twice;
 - a store is there whole or not at all, at every moment;
 - the last line of a run that goes on counts what was sealed before;
+- with `--frames`, which stores the states of every frame as well: no part of the store is sealed
+  without its frames, and the finished frames equal the undisturbed ones;
 - nothing is left over at the end: no temporary file, no lock, no part, no process;
 - `python -m features verify` passes.
 
@@ -81,6 +83,7 @@ reader = "manifest"
 [extract]
 batch_seconds = 1.5
 workers = {workers}
+frames = {frames}
 [split]
 outer = "leave-one-speaker-out"
 inner = "speaker-k-fold"
@@ -299,7 +302,7 @@ def import_packages(chosen: Sequence[str]) -> None:
 # -- extraction ------------------------------------------------------------------------------
 
 
-def make_corpora(folder: Path, n: int, rng: np.random.Generator) -> None:
+def make_corpora(folder: Path, n: int, rng: np.random.Generator, frames: bool) -> None:
     """Write `n` tones with noise as each corpus; one has files that cannot be used beside them."""
     for corpus, bad in CORPORA.items():
         root = folder / "data" / corpus
@@ -316,7 +319,12 @@ def make_corpora(folder: Path, n: int, rng: np.random.Generator) -> None:
             lines.append(f"u{i:03}.wav,s{i % 4},{'high' if i >= n // 2 else 'low'}")
         (root / "manifest.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     for corpus, workers in {*VARIANTS}:
-        text = RECIPE.format(models=json.dumps(MODELS), corpus=corpus, workers=workers)
+        text = RECIPE.format(
+            models=json.dumps(MODELS),
+            corpus=corpus,
+            workers=workers,
+            frames='["last"]' if frames else "[]",
+        )
         (folder / f"{corpus}-{workers}.toml").write_text(text, encoding="utf-8")
 
 
@@ -351,15 +359,20 @@ class Job:
         return self.folder / f"{self.model}.h5"
 
     @property
+    def frames(self) -> Path:
+        """The finished frames, where they are asked for."""
+        return self.folder / "frames" / f"{self.model}.h5"
+
+    @property
     def parts(self) -> Path:
         """The folder of sealed parts."""
         return self.folder / f"{self.model}.parts"
 
     def finished(self) -> dict[str, bytes]:
-        """Everything in the folder, by its name."""
+        """Everything in the folder and below, by its name."""
         return {
-            one.name: one.read_bytes() if one.is_file() else b"a folder"
-            for one in sorted(self.folder.iterdir())
+            str(one.relative_to(self.folder)): one.read_bytes() if one.is_file() else b"a folder"
+            for one in sorted(self.folder.rglob("*"))
         }
 
 
@@ -371,6 +384,33 @@ class Reference:
     rows: dict[tuple[str, str], bytes]
     seconds: dict[bool, float]
     """Of a whole run: started as a user does, or forked."""
+    frames: dict[str, bytes]
+    """Utterance -> its frames, where they are asked for."""
+
+
+def frames_of(path: Path) -> dict[str, bytes]:
+    """Utterance -> all its frames; checksums compared.
+
+    Raises
+    ------
+    Violation
+        The file is damaged, or not there.
+    """
+    from features.common.errors import StoreError
+    from features.stores.frames import FrameStore
+
+    try:
+        with FrameStore(path) as store:
+            if damaged := store.verify():
+                raise Violation(f"{path}: {damaged[0]}")
+            whole = store.mapped()
+            bounds = zip(store.offsets[:-1], store.offsets[1:], strict=True)
+            return {
+                name: whole[:, first:last].tobytes()
+                for name, (first, last) in zip(store.index["utterance"], bounds, strict=True)
+            }
+    except StoreError as error:
+        raise Violation(f"half a file, or none: {error}") from None
 
 
 def rows_of(path: Path) -> tuple[dict[tuple[str, str], bytes], set[tuple[str, str]]]:
@@ -416,9 +456,14 @@ def reference(storm: Storm, model: str, corpus: str) -> Reference:
     mine = {
         name: data
         for name, data in first.finished().items()
-        if name.startswith((f"{model}.", "utterances.", "files."))
+        if name.startswith((f"{model}.", "utterances.", "files.", f"frames/{model}."))
+        or name == "frames"
     }
-    return Reference(mine, rows_of(first.store)[0], took)
+    if first.frames.exists():
+        if first.frames.read_bytes() != second.frames.read_bytes():
+            raise Violation(f"{model}, {corpus}: a forked run gives other frames than one started")
+        return Reference(mine, rows_of(first.store)[0], took, frames_of(first.frames))
+    return Reference(mine, rows_of(first.store)[0], took, {})
 
 
 class Watch:
@@ -451,11 +496,21 @@ class Watch:
             raise Violation(f"{job.store}: differs from the undisturbed store")
         if self.was_stored and not stored:
             raise Violation(f"{job.store}: gone")
+        if self.expected.frames and job.frames.exists():
+            if job.frames.read_bytes() != self.expected.files[f"frames/{job.frames.name}"]:
+                raise Violation(f"{job.frames}: differs from the undisturbed frames")
+        elif self.expected.frames and stored:
+            raise Violation(f"{job.frames}: not there, and the store is")
         for name, mark in self._parts.items():
             if marks.get(name, mark if stored else None) != mark:
                 raise Violation(f"{job.parts / name}: a sealed part was touched or removed")
         for name in sorted(now.keys() - self._parts.keys()):
             rows, failed = rows_of(job.parts / name)
+            if self.expected.frames:
+                beside = frames_of(job.parts / name.replace("part-", "frames-", 1))
+                expected = {key[0]: self.expected.frames[key[0]] for key in rows}
+                if beside != expected:
+                    raise Violation(f"{job.parts / name}: its frames differ from the undisturbed")
             for key, values in rows.items():
                 if self.expected.rows.get(key) != values:
                     raise Violation(f"{job.parts / name}: {key[0]} differs from the undisturbed")
@@ -478,9 +533,9 @@ class Watch:
         ours = lock.exists() and re.search(rf'"pid": {run.pid}\b', lock.read_text())
         if not ours:
             return "start"
-        if job.store.exists() or list(job.folder.glob(f".{job.store.name}.*.tmp")):
+        if job.store.exists() or list(job.folder.rglob(f".{job.store.name}.*.tmp")):
             return "merge"
-        if list(job.parts.glob(".part-*.tmp")):
+        if list(job.parts.glob(".*-*.tmp")):
             return "seal"
         if self.n_sealed() == len(self.expected.rows):
             return "merge"
@@ -494,7 +549,10 @@ class Watch:
         Violation
         """
         job, n = self.job, len(self.expected.rows)
-        counts = re.search(r"(\d+) computed, (\d+) cached(?:, (\d+) sealed before)?", run.text)
+        counts = re.search(
+            r"(\d+) computed, (\d+) cached(?:, frames of \d+ cached)?(?:, (\d+) sealed before)?",
+            run.text,
+        )
         found = tuple(int(one or 0) for one in counts.groups()) if counts else None
         nothing = re.search(rf"\b{n} of \d+ cached", run.text) is not None
         # After a kill between the store and the failures file, the failed ones are looked up anew.
@@ -505,7 +563,7 @@ class Watch:
             left = sorted(job.finished().keys() ^ self.expected.files.keys())
             raise Violation(f"{job.folder}: left over or missing: {left or 'other bytes'}")
         text, _ = job.storm.undisturbed(["features", "verify", "--stores", job.stores])
-        if f"{job.store.name}: ok" not in text:
+        if text.count(f"{job.store.name}: ok") != 1 + bool(self.expected.frames):
             raise Violation(f"verify: {text}")
         job.storm.tally.stores += 1
 
@@ -710,6 +768,7 @@ def main() -> int:
     parser.add_argument("--model", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--seed", type=int, default=0, help="of the moments (%(default)s)")
     parser.add_argument("--utterances", type=int, default=40, help="(%(default)s)")
+    parser.add_argument("--frames", action="store_true", help="store frames, too")
     parser.add_argument("--small", action="store_true", help="12 kills on 16 utterances, mfcc")
     args = parser.parse_args()
     if args.small:
@@ -720,7 +779,7 @@ def main() -> int:
     storm = Storm(folder, rng, args.n)
     failures: list[str] = []
     try:
-        make_corpora(folder, args.utterances, rng)
+        make_corpora(folder, args.utterances, rng, args.frames)
         import_packages(args.model)
         merges, training = (max(2, round(args.n * share)) for share in SHARES.values())
         extractions = args.n - merges - training

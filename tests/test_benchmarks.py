@@ -48,6 +48,14 @@ def test_store(how: list[str]) -> None:
 
 
 @pytest.mark.process
+def test_frames() -> None:
+    text = short("-m", "benchmarks.frames")
+    ours, files = (rows_of(text, way)[0] for way in ("serfuse", "npy"))
+    assert float(ours[-1].rstrip("x")) < float(files[-1].rstrip("x"))
+    assert "Both ways give what was written." in text
+
+
+@pytest.mark.process
 def test_audio() -> None:
     text = short("-m", "benchmarks.audio")
     cells = [row for kind, _ in audio.SMALL_KINDS for row in rows_of(text, kind)]

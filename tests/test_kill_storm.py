@@ -16,8 +16,9 @@ TOP = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.process
 
 
-def test_a_storm_of_kills_loses_nothing() -> None:
-    command = [sys.executable, "benchmarks/kill_storm.py", "--small"]
+@pytest.mark.parametrize("more", [[], ["--frames"]])
+def test_a_storm_of_kills_loses_nothing(more: list[str]) -> None:
+    command = [sys.executable, "benchmarks/kill_storm.py", "--small", *more]
     done = subprocess.run(command, cwd=TOP, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "kills 12: " in done.stdout
