@@ -74,11 +74,12 @@ class Book:
         self._environment.filters |= {"pretty": _pretty, "duration": duration}
         self._environment.globals |= {"study": study, "nav": nav, **known}
 
-    def _page(self, name: str, template: str, title: str, **context: Any) -> None:
+    def page(self, name: str, template: str, title: str, **context: Any) -> None:
+        """Put a page into a file: what the template makes of the context."""
         found = self._environment.get_template(template)
         self._files[name] = shown(found.render(page=name, title=title, **context))
 
-    def _keep(self, *found: Sheet | None) -> list[Sheet]:
+    def keep(self, *found: Sheet | None) -> list[Sheet]:
         """Put tables that have a name into files; what is there is given back."""
         there = [sheet for sheet in found if sheet is not None]
         for sheet in there:
@@ -87,11 +88,13 @@ class Book:
                 self._files[f"tables/{sheet.name}.tex"] = to_latex(sheet)
         return there
 
-    def _draw(self, stem: str, picture: plots.Picture, text: str) -> Shown:
-        self._picture_files(stem, picture)
+    def draw(self, stem: str, picture: plots.Picture, text: str) -> Shown:
+        """Put a picture into files, and give it back for a page."""
+        self.picture_files(stem, picture)
         return Shown(Markup(picture.inline()), stem, text)
 
-    def _picture_files(self, stem: str, picture: plots.Picture) -> None:
+    def picture_files(self, stem: str, picture: plots.Picture) -> None:
+        """Put a picture into files: as SVG and as PDF."""
         self._files[f"figures/{stem}.svg"] = shown(picture.svg())
         self._files[f"figures/{stem}.pdf"] = picture.pdf()
 

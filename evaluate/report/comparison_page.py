@@ -55,17 +55,17 @@ class _Book(Book):
                     found.marked(partition),
                     found.optimism(partition),
                     self._picture(partition, rows),
-                    self._keep(*(differences(found, partition, *of) for of in rows.items())),
+                    self.keep(*(differences(found, partition, *of) for of in rows.items())),
                     list(dict.fromkeys(filter(None, map(cannot_tell, rows.values())))),
-                    self._keep(*self._details(partition, beside)),
+                    self.keep(*self._details(partition, beside)),
                 )
             )
-        self._page(
+        self.page(
             "index.html",
             "side-by-side.html",
             "Side by side",
             found=found,
-            settings=self._keep(settings(found)),
+            settings=self.keep(settings(found)),
             parts=parts,
             best=best_note(found),
             lacking=lacking,
@@ -87,7 +87,7 @@ class _Book(Book):
             line_at=0,
         )
         text = f"{partition}: right of the line A has the higher score, left of it B."
-        return self._draw(slug(f"differences-{partition}"), picture, text)
+        return self.draw(slug(f"differences-{partition}"), picture, text)
 
     def _details(self, partition: str, beside: Sequence[DetailRow]) -> list[Sheet]:
         here = [row for row in beside if row.partition == partition]

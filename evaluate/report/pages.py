@@ -10,47 +10,33 @@ Conventions
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
-
-from evaluate.report import (
-    examples,
-    plots,
-    sheets,
-    tables,
-)
-from evaluate.report import (
-    pair_sheets as contrasts,
-)
+from evaluate.report import pair_sheets as contrasts
+from evaluate.report import plots, sheets, tables
 from evaluate.report.book import Book, Shown, slug
 from evaluate.report.examples import Audio
 from evaluate.report.paper import Paper
+from evaluate.report.run_pages import RunPages, notes
 from evaluate.report.tables import Sheet
 from evaluate.report.words import caption, marked_partition
 from evaluate.runs.files import fingerprint
-from evaluate.runs.folders import PREDICTIONS, run_folders
-from evaluate.runs.predictions import read_predictions
+from evaluate.runs.folders import run_folders
 from evaluate.scores import side_by_side
 from evaluate.scores.names import NAMES
 from evaluate.scores.protocols import Protocols
-from evaluate.scores.records import Estimate, PartitionScores, RowScores, Seeds, Statistics
+from evaluate.scores.records import Estimate, Seeds, Statistics
 from evaluate.scores.score import Scored, optimism
 from evaluate.scores.subsets import FoundSubsets, by_corpus
 from evaluate.scores.sweeps import Sweep
 from features.common.kept import Kept
 from features.common.progress import duration
-from features.common.terminal import shown
 from features.recipe.model import Recipe
 from features.utterances import Table
 
 UTTERANCES = "utterances.js"
-HARDEST = 20
-"""Utterances in a table of the hardest."""
 
 
 @dataclass(frozen=True)
@@ -117,13 +103,8 @@ class _Book(Book):
 
     def __init__(self, study: Study) -> None:
         self.study = study
-        self._utterances: dict[tuple[str, str], int] = {}
-        self._stems: dict[Path, str] = {}
-        for _, protocol, scored in study.by_protocol():
-            for run in scored:
-                whole = "-".join([run.kind, run.member, *([protocol] if protocol else [])])
-                self._stems[run.folder] = slug(whole)
-        self._pages = {folder: f"{stem}.html" for folder, stem in self._stems.items()}
+        self._runs = RunPages(self, study.by_protocol(), study.audio)
+        self._pages = self._runs.files
         self._fused = [run for run in study.scored if run.kind == "fusion"]
         self._compared = study.statistics.partitions
         self._complementary = {
@@ -139,9 +120,7 @@ class _Book(Book):
         """Make every page."""
         self._index()
         for recipe, protocol, scored in self.study.by_protocol():
-            predictions = _Predictions(scored)
-            for run in scored:
-                self._run(recipe, protocol, run, predictions)
+            self._runs.make(recipe, protocol, scored)
         if self._has_fusion:
             self._fusion()
         if self._compared:
@@ -152,7 +131,7 @@ class _Book(Book):
             self._layer_page()
         self._data()
         self._provenance()
-        self._files[UTTERANCES] = self._utterance_script()
+        self._files[UTTERANCES] = self._runs.utterance_script()
         return self._files
 
     def _nav(self) -> list[tuple[str, str]]:
@@ -171,9 +150,9 @@ class _Book(Book):
         recipe, scored = study.recipe, study.scored
         done = {(run.kind, run.member) for run in scored}
         others = study.by_protocol()[1:]
-        main = self._keep(sheets.overview(recipe, scored, self._pages, study.statistics))
+        main = self.keep(sheets.overview(recipe, scored, self._pages, study.statistics))
         said = {note for sheet in main for note in sheet.notes}
-        self._page(
+        self.page(
             "index.html",
             "index.html",
             "Scores",
@@ -191,16 +170,16 @@ class _Book(Book):
                 for found in (study.subsets,)
                 if found
             ],
-            others=self._keep(
+            others=self.keep(
                 *(sheets.overview(other, more, self._pages) for other, _, more in others),
                 sheets.gaps(recipe, scored, study.protocols, self._pages),
                 *sheets.seeds(recipe, study.repeats, self._titles),
                 *(
-                    sheets.transfer(run, recipe.shown[0], f"pairs-{self._stems[run.folder]}")
+                    sheets.transfer(run, recipe.shown[0], f"pairs-{self._runs.stems[run.folder]}")
                     for run in scored
                 ),
                 *(
-                    sheets.grid(run, recipe.shown[0], f"grid-{self._stems[run.folder]}")
+                    sheets.grid(run, recipe.shown[0], f"grid-{self._runs.stems[run.folder]}")
                     for run in scored
                 ),
                 sheets.targets(recipe, scored, self._pages),
@@ -233,129 +212,7 @@ class _Book(Book):
             chance=self._chance(metric),
         )
         filled = "; the last partition is drawn filled" if len(shown) > 1 else ""
-        return [self._draw("scores", picture, f"Scores with their intervals{filled}.")]
-
-    def _run(self, recipe: Recipe, protocol: str, run: Scored, predictions: _Predictions) -> None:
-        predicted = predictions.of(run)
-        parts, cells = [], {}
-        for partition, result in run.scores.partitions.items():
-            rows = predicted[predicted.index.get_level_values("partition") == partition]
-            part: dict[str, Any] = {
-                "name": marked_partition(partition, [run]),
-                "optimism": optimism(partition, [run]),
-                "masked": not result.metrics,
-            }
-            parts.append(part)
-            if part["masked"]:
-                continue
-            part["scores"], part["confusion"] = self._score_tables(run, partition, result)
-            if part["confusion"]:
-                cells[partition] = self._cells(rows, run.scores.labels)
-            part["calibration"] = self._calibration(run, partition)
-            worst = rows["difficulty"].dropna()
-            worst = worst.sort_values(ascending=False, kind="stable").head(HARDEST)
-            part["more"] = self._keep(
-                *contrasts.groups(run, partition, f"{self._stems[run.folder]}-{partition}"),
-                sheets.hardest(run, predictions.beside(run), worst, self.study.audio, partition),
-            )
-        self._page(
-            self._pages[run.folder],
-            "run.html",
-            run.title,
-            run=run,
-            protocol=protocol or recipe.split.outer,
-            parts=parts,
-            cells=cells,
-            chosen=self._keep(sheets.chosen(run), *sheets.learned(run)),
-            notes=_notes(run),
-            silent=list(self.study.audio.missing.values()),
-            neighbours=self._neighbours(run),
-        )
-
-    def _calibration(
-        self, run: Scored, partition: str
-    ) -> tuple[list[Sheet], list[Shown], list[str]]:
-        """Table, picture, and what they show; nothing of each where scores have no calibration."""
-        found = contrasts.calibration(run, partition)
-        if found is None:
-            return [], [], []
-        stem = f"{self._stems[run.folder]}-{partition}"
-        picture = contrasts.reliability(
-            found, f"Accuracy of {run.marked_title} by its confidence, {partition}"
-        )
-        text = "Accuracy by confidence; on the line a run is as sure of itself as it is right."
-        return (
-            self._keep(contrasts.calibration_errors(found, partition, stem)),
-            [self._draw(f"calibration-{stem}", picture, text)],
-            [contrasts.calibration_note(found)],
-        )
-
-    def _score_tables(
-        self, run: Scored, partition: str, result: PartitionScores
-    ) -> tuple[list[Sheet], list[dict[str, Any]]]:
-        """Tables of scores of a partition and of its corpora alone, and confusion matrices."""
-        found, matrices = [], []
-        whole: dict[str, RowScores] = {partition: result}
-        alone = {f"{partition}, {c} alone": part for c, part in result.corpora.items()}
-        for where, part in {**whole, **alone}.items():
-            if not part.metrics:
-                continue
-            told = where.replace(partition, marked_partition(partition, [run]), 1)
-            regression = run.scores.task == "regression"
-            folds = isinstance(part, PartitionScores) and part.folds
-            if folds or not regression:  # else the table of targets ends with its means
-                found += self._keep(sheets.summary(part, told))
-            stem = slug(f"{self._stems[run.folder]}-{where.replace(', ', '-').replace(' ', '-')}")
-            if regression:
-                found += self._keep(sheets.of_targets(part, told, f"targets-{stem}"))
-                continue
-            labels = run.scores.labels
-            found += self._keep(sheets.of_classes(part, told, f"classes-{stem}"))
-            matrix = sheets.confusion(part, labels, told, f"confusion-{stem}")
-            self._keep(matrix)
-            title = f"Confusion matrix of {run.marked_title}, {where}"
-            self._picture_files(f"confusion-{stem}", plots.confusion(part.confusion, labels, title))
-            totals = [sum(row) for row in part.confusion]
-            matrices.append(
-                {
-                    "sheet": matrix,
-                    "shares": [
-                        [n / total if total else 0 for n in row]
-                        for row, total in zip(part.confusion, totals, strict=True)
-                    ],
-                    "partition": partition if where in whole else None,
-                }
-            )
-        return found, matrices
-
-    def _cells(self, rows: pd.DataFrame, labels: Sequence[str]) -> dict[str, list[int]]:
-        """Cell of a confusion matrix -> places of its utterances in `utterances.js`."""
-        return {
-            cell: [self._utterances.setdefault(key, len(self._utterances)) for key in keys]
-            for cell, keys in examples.confused(rows.reset_index(), labels).items()
-        }
-
-    def _utterance_script(self) -> str:
-        several = len({corpus for corpus, _ in self._utterances}) > 1
-        listed = [
-            [
-                shown(f"{corpus}/{name}" if several else name),
-                self.study.audio.links.get((corpus, name)),
-            ]
-            for corpus, name in self._utterances
-        ]
-        return f"const utterances = {json.dumps(listed)};\n"
-
-    def _neighbours(self, run: Scored) -> dict[str, tuple[str, str]]:
-        """The pages before and after a run's, in the order of the recipe."""
-        whole = [other for _, _, scored in self.study.by_protocol() for other in scored]
-        at = [other.folder for other in whole].index(run.folder)
-        around = {"prev": whole[:at][-1:], "next": whole[at + 1 :][:1]}
-        return {
-            way: (self._pages[other.folder], other.title)
-            for way, found in around.items()
-            for other in found
-        }
+        return [self.draw("scores", picture, f"Scores with their intervals{filled}.")]
 
     def _comparisons(self) -> None:
         metrics = self.study.recipe.shown
@@ -363,7 +220,7 @@ class _Book(Book):
             (
                 marked_partition(partition, self.study.scored),
                 optimism(partition, self.study.scored),
-                self._keep(
+                self.keep(
                     *(contrasts.comparisons(found, partition, m, self._titles) for m in metrics),
                     contrasts.mcnemar(found, partition, self._titles),
                 ),
@@ -371,7 +228,7 @@ class _Book(Book):
             )
             for partition, found in self._compared.items()
         ]
-        self._page("comparisons.html", "comparisons.html", "Comparisons", parts=parts)
+        self.page("comparisons.html", "comparisons.html", "Comparisons", parts=parts)
 
     def _fusion(self) -> None:
         study = self.study
@@ -382,12 +239,12 @@ class _Book(Book):
         parts = []
         for partition, found in self._complementary.items():
             wanted = (found, partition, metric, self._titles)
-            picture = self._draw(
+            picture = self.draw(
                 f"gains-{partition}",
                 contrasts.gains(*wanted),
                 "A point is a pair of models; above the line their mean is better than either.",
             )
-            tables_of = self._keep(
+            tables_of = self.keep(
                 contrasts.contributions(*wanted),
                 contrasts.pair_gains(*wanted),
                 *contrasts.matrices(found, partition, self._titles),
@@ -396,7 +253,7 @@ class _Book(Book):
             marked = marked_partition(partition, study.scored)
             why = optimism(partition, study.scored)
             parts.append((marked, why, picture, tables_of, meanings))
-        self._page(
+        self.page(
             "fusion.html",
             "fusion.html",
             "Fusion",
@@ -406,7 +263,7 @@ class _Book(Book):
             subsets=study.subsets,
             own_choices=bool(study.subsets and contrasts.chosen_by_folds(study.subsets.record)),
             curves=[picture for m in study.recipe.shown for picture in self._subset_pictures(m)],
-            choices=self._keep(*self._subset_tables()),
+            choices=self.keep(*self._subset_tables()),
         )
 
     def _subset_tables(self) -> list[Sheet]:
@@ -425,7 +282,7 @@ class _Book(Book):
             return []
         chance = self._chance(metric)
         return [
-            self._draw(
+            self.draw(
                 slug(f"subsets-{metric}-{kind.replace(', ', '-').replace(' ', '-')}"),
                 picture,
                 f"{NAMES[metric]}, {kind}.",
@@ -443,8 +300,8 @@ class _Book(Book):
         for sweep in self.study.sweeps:
             stem = slug(f"layers-{sweep.name}")
             sheet = sheets.layers(self.study.recipe, sweep, stem, self._pages)
-            models.append((sweep, self._layer_pictures(sweep, stem), self._keep(sheet)))
-        self._page("layers.html", "layers.html", "Layers", models=models)
+            models.append((sweep, self._layer_pictures(sweep, stem), self.keep(sheet)))
+        self.page("layers.html", "layers.html", "Layers", models=models)
 
     def _layer_pictures(self, sweep: Sweep, stem: str) -> list[Shown]:
         recipe, pictures = self.study.recipe, []
@@ -463,13 +320,13 @@ class _Book(Book):
                 chance = self._chance(metric)
                 picture = plots.by_layer(points, lines, NAMES[metric], title, chance=chance)
                 text = f"{partition}, with {recipe.evaluate.confidence:.0%} intervals."
-                pictures.append(self._draw(f"{stem}-{partition}", picture, text))
+                pictures.append(self.draw(f"{stem}-{partition}", picture, text))
         return pictures
 
     def _paper(self) -> None:
         paper = self.study.paper
-        found = self._keep(*paper.sheets)
-        self._page("paper.html", "paper.html", "Paper", sheets=found, left_out=paper.left_out)
+        found = self.keep(*paper.sheets)
+        self.page("paper.html", "paper.html", "Paper", sheets=found, left_out=paper.left_out)
 
     def _data(self) -> None:
         study = self.study
@@ -478,14 +335,14 @@ class _Book(Book):
                 "name": corpus,
                 "about": table.corpus,
                 "findings": table.findings,
-                "sheets": self._keep(
+                "sheets": self.keep(
                     sheets.counts(corpus, table), sheets.truths(study.recipe, corpus, table)
                 ),
             }
             for corpus, table in study.tables.items()
         ]
         everyone = [run for _, _, scored in study.by_protocol() for run in scored]
-        self._page(
+        self.page(
             "data.html",
             "data.html",
             "Data",
@@ -511,7 +368,7 @@ class _Book(Book):
             for run in everyone
             if (found := run.record.get("versions"))
         }
-        self._page(
+        self.page(
             "provenance.html",
             "provenance.html",
             "Provenance",
@@ -535,33 +392,6 @@ class _Book(Book):
         return [sheets.pairs(found, title, ["setting", "value"])] if found else []
 
 
-class _Predictions:
-    """Predictions of the runs of a protocol, read once, with how far off each is."""
-
-    def __init__(self, scored: Sequence[Scored]) -> None:
-        self._scored = scored
-        self._read: dict[Path, pd.DataFrame] = {}
-
-    def of(self, run: Scored) -> pd.DataFrame:
-        """Rows indexed by `examples.ROW`, with the column `difficulty`, NaN without a truth."""
-        if run.folder not in self._read:
-            rows = read_predictions(run.folder / PREDICTIONS)
-            index = pd.MultiIndex.from_frame(rows[examples.ROW])
-            rows = rows.drop(columns=examples.ROW).set_index(index)
-            rows["difficulty"] = examples.difficulty(rows)
-            self._read[run.folder] = rows
-        return self._read[run.folder]
-
-    def beside(self, run: Scored) -> list[tuple[str, pd.DataFrame]]:
-        """The run's own predictions, then those of the other models; not of a sweep's layers."""
-        others = [
-            other
-            for other in self._scored
-            if other is not run and other.kind == "model" and not other.at_other_layer
-        ]
-        return [(other.title, self.of(other)) for other in (run, *others)]
-
-
 def _by_partition(run: Scored, metric: str) -> dict[str, Estimate]:
     """Score and bounds of every partition that has any."""
     return {
@@ -576,21 +406,10 @@ def _seconds(run: Scored, what: str) -> tables.Cell:
     return tables.Cell(tables.NONE) if value is None else tables.Cell(duration(value), value)
 
 
-def _notes(run: Scored) -> list[str]:
-    """What a run has to say beside its scores."""
-    fits = run.record.get("fit_warnings", {})
-    return [
-        *([sheets.STALE] * run.stale),
-        *run.scores.warnings,
-        *run.record.get("notes", []),
-        *(f"{count} of {run.record.get('fits', '?')} fits: {text}" for text, count in fits.items()),
-    ]
-
-
 def _gathered(scored: Sequence[Scored]) -> list[tuple[str, list[str]]]:
     """Every note once, with the runs that have it."""
     found: dict[str, list[str]] = {}
     for run in scored:
-        for note in dict.fromkeys(_notes(run)):
+        for note in dict.fromkeys(notes(run)):
             found.setdefault(note, []).append(run.title)
     return list(found.items())

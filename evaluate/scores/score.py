@@ -21,6 +21,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -338,18 +339,14 @@ def score_all(recipe: Recipe, folders: Folders, *, force: bool = False) -> list[
     RunError
         Where no run is finished.
     """
-    return _finished(
-        recipe,
-        folders.runs,
-        lambda folder: score_run(folder, recipe, stores=folders.stores, force=force),
-    )
+    scores_of = partial(score_run, recipe=recipe, stores=folders.stores, force=force)
+    return _finished(recipe, folders.runs, scores_of)
 
 
 def read_all(recipe: Recipe, folders: Folders) -> list[Scored]:
     """As `score_all`, but computing nothing: a run without up-to-date scores is a RunError."""
-    return _finished(
-        recipe, folders.runs, lambda folder: read_scores(folder, recipe, stores=folders.stores)
-    )
+    scores_of = partial(read_scores, recipe=recipe, stores=folders.stores)
+    return _finished(recipe, folders.runs, scores_of)
 
 
 def _finished(

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,16 +99,13 @@ class Sweep:
 
 def score_sweeps(recipe: Recipe, folders: Folders, *, force: bool = False) -> list[Sweep]:
     """Score the sweeps of a recipe's models: those with runs at two or more layers."""
-    return _sweeps(
-        recipe,
-        folders.runs,
-        lambda folder: score_run(folder, recipe, stores=folders.stores, force=force),
-    )
+    scores_of = partial(score_run, recipe=recipe, stores=folders.stores, force=force)
+    return _sweeps(recipe, folders.runs, scores_of)
 
 
 def read_sweeps(recipe: Recipe, runs_folder: Path) -> list[Sweep]:
     """As `score_sweeps`, but computing nothing: a run without up-to-date scores is a RunError."""
-    return _sweeps(recipe, runs_folder, lambda folder: read_scores(folder, recipe))
+    return _sweeps(recipe, runs_folder, partial(read_scores, recipe=recipe))
 
 
 def _sweeps(

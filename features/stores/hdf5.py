@@ -105,6 +105,38 @@ class Array:
         return math.prod(self.shape) * self.kind.size
 
 
+class _Bytes:
+    """The bytes of a file, each read a few times at most: a file that asks for more is damaged."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = open_regular(path, "rb", buffering=0)
+        self.n = os.fstat(self.file.fileno()).st_size
+        self._left = READS * self.n + CONSTANT_BYTES
+
+    def read(self, start: int, n: int, most: int = MAX_BLOCK) -> bytes:
+        """`n` bytes of the file; ValueError where there are fewer, or `n` is more than `most`."""
+        if start + n > self.n or n > most:
+            raise ValueError(f"{n} bytes at byte {start}, of {self.n}")
+        self._left -= n
+        if self._left < 0:
+            raise ValueError("the same bytes stand for many things")
+        parts = []
+        while n:
+            part = os.pread(self.file.fileno(), n, start)
+            if not part:
+                raise ValueError(f"the file ends at byte {start}")
+            parts.append(part)
+            start, n = start + len(part), n - len(part)
+        return b"".join(parts)
+
+    def signed(self, start: int, n: int, signature: bytes) -> bytes:
+        """As `read`; ValueError where the bytes do not begin with a signature."""
+        data = self.read(start, n)
+        if not data.startswith(signature):
+            raise ValueError(f"no {signature.decode()} at byte {start}")
+        return data
+
+
 class File:
     """An HDF5 file opened for reading.
 
@@ -117,12 +149,10 @@ class File:
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = open_regular(path, "rb", buffering=0)
+        self._bytes = _Bytes(path)
+        self._groups: dict[str, dict[str, int]] = {}
         try:
-            self.n_bytes = os.fstat(self.handle).st_size
-            self._left = READS * self.n_bytes + CONSTANT_BYTES
-            self._root = self._messages("", self._superblock())
-            self._groups: dict[str, dict[str, int]] = {}
+            self._root = _messages(self._bytes, "", _superblock(self._bytes))
         except BaseException:
             self.close()
             raise
@@ -130,7 +160,7 @@ class File:
     @property
     def handle(self) -> int:
         """The descriptor, for reads past this class."""
-        return self._file.fileno()
+        return self._bytes.file.fileno()
 
     @property
     def closed(self) -> bool:
@@ -139,7 +169,7 @@ class File:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        self._bytes.file.close()
 
     def attributes(self) -> dict[str, str | int | float]:
         """The root's attributes: texts and numbers.
@@ -168,7 +198,7 @@ class File:
                 found[name] = value.partition(b"\0")[0].decode()
             else:
                 found[name] = np.frombuffer(value, kind.name)[0].item()
-        texts = self._resolved(np.frombuffer(b"".join(references.values()), _REFERENCE))
+        texts = _texts(self._bytes, np.frombuffer(b"".join(references.values()), _REFERENCE))
         if sum(map(len, texts)) > MAX_TEXT:
             raise ValueError(f"the attributes have more than {MAX_TEXT} bytes")
         return {**found, **dict(zip(references, texts, strict=True))}
@@ -199,7 +229,7 @@ class File:
             It lies in other files, in chunks, or compressed.
         """
         messages: dict[int, bytes] = {}
-        for number, data in self._messages(name, self._address(name)):
+        for number, data in _messages(self._bytes, name, self._address(name)):
             messages.setdefault(number, data)
         if not {_DATASPACE, _DATATYPE, _LAYOUT} <= set(messages):
             raise ValueError(f"/{name} is no array")
@@ -218,86 +248,18 @@ class File:
 
     def texts(self, array: Array) -> list[str]:
         """All of a one-dimensional array of texts."""
-        return self._resolved(np.frombuffer(self._filling(array), _REFERENCE))
+        return _texts(self._bytes, np.frombuffer(self._filling(array), _REFERENCE))
 
     def check_filled(self, array: Array) -> None:
         """Raise ValueError where the file's bytes do not fill an array."""
-        if array.n_bytes > self.n_bytes:
+        if array.n_bytes > self._bytes.n:
             raise ValueError(f"/{array.name} has shape {array.shape}, more than the file's bytes")
-        if array.n_bytes and array.start + array.n_bytes > self.n_bytes:
+        if array.n_bytes and array.start + array.n_bytes > self._bytes.n:
             raise ValueError(f"/{array.name} has shape {array.shape}, which no bytes fill")
 
     def _filling(self, array: Array) -> bytes:
         self.check_filled(array)
-        return self._bytes(array.start, array.n_bytes, self.n_bytes) if array.n_bytes else b""
-
-    def _bytes(self, start: int, n: int, most: int = MAX_BLOCK) -> bytes:
-        """Bytes of the file; all together are few, however often they are asked for."""
-        if start + n > self.n_bytes or n > most:
-            raise ValueError(f"{n} bytes at byte {start}, of {self.n_bytes}")
-        self._left -= n
-        if self._left < 0:
-            raise ValueError("the same bytes stand for many things")
-        parts = []
-        while n:
-            part = os.pread(self.handle, n, start)
-            if not part:
-                raise ValueError(f"the file ends at byte {start}")
-            parts.append(part)
-            start, n = start + len(part), n - len(part)
-        return b"".join(parts)
-
-    def _signed(self, start: int, n: int, signature: bytes) -> bytes:
-        data = self._bytes(start, n)
-        if not data.startswith(signature):
-            raise ValueError(f"no {signature.decode()} at byte {start}")
-        return data
-
-    def _superblock(self) -> int:
-        """The address of the root's object header (II.A)."""
-        data = self._bytes(0, min(96, self.n_bytes))
-        if not data.startswith(SIGNATURE):
-            raise ValueError("file signature not found")
-        if len(data) < 96:
-            raise ValueError(f"truncated: {len(data)} bytes")
-        if data[8] in (1, 2, 3):
-            raise LayoutError(f"is of a later file format (superblock {data[8]}); {_WANTED}")
-        base, _, end, _, _, root = struct.unpack_from("<6Q", data, 24)
-        if data[8] or data[13:15] != b"\x08\x08" or base:
-            raise ValueError("superblock")
-        if end > self.n_bytes:
-            raise ValueError(f"truncated: {self.n_bytes} of {end} bytes")
-        return root
-
-    def _messages(self, name: str, address: int) -> list[tuple[int, bytes]]:
-        """Type and data of an object header's messages (IV.A.1.a)."""
-        head = self._bytes(address, 16)
-        if head.startswith(b"OHDR"):
-            raise LayoutError(f"/{name} is of a later file format; {_WANTED}")
-        if head[0] != 1:
-            raise ValueError(f"the header of /{name}")
-        blocks, found = [(address + 16, struct.unpack_from("<I", head, 8)[0])], []
-        for start, n in blocks:  # it grows on the way
-            data = self._bytes(start, n)
-            place = 0
-            while place + 8 <= len(data):
-                number, size, flags = struct.unpack_from("<HHB", data, place)
-                body = data[place + 8 : place + 8 + size]
-                if len(body) < size:
-                    raise ValueError(f"the header of /{name}")
-                if number in _LATER:
-                    raise LayoutError(
-                        f"/{name} is a group of a later file format (links out of the file and "
-                        f"an order of creation make one); {_WANTED}"
-                    )
-                if flags & 2:
-                    raise LayoutError(f"/{name} shares its type with others; {_WANTED}")
-                if number == _CONTINUED and len(blocks) < MAX_MEMBERS:
-                    blocks.append(_unpack("<QQ", body, 0))
-                elif number:
-                    found.append((number, body))
-                place += 8 + size
-        return found
+        return self._bytes.read(array.start, array.n_bytes, self._bytes.n) if array.n_bytes else b""
 
     def _address(self, name: str) -> int:
         group, _, last = name.rpartition("/")
@@ -311,15 +273,17 @@ class File:
     def _members(self, group: str) -> dict[str, int]:
         """Addresses of a group's members by their names; `_NOWHERE` for links."""
         if group not in self._groups:
-            messages = self._messages(group, self._address(group)) if group else self._root
+            messages = _messages(self._bytes, group, self._address(group)) if group else self._root
             table = dict(messages).get(_TABLE)
             if table is None:
                 raise ValueError(f"/{group} is no group")
             tree, heap = _unpack("<QQ", table, 0)
-            head = self._signed(heap, 32, b"HEAP")  # III.D
-            names = self._bytes(struct.unpack_from("<Q", head, 24)[0], _unpack("<Q", head, 8)[0])
+            head = self._bytes.signed(heap, 32, b"HEAP")  # III.D
+            names = self._bytes.read(
+                struct.unpack_from("<Q", head, 24)[0], _unpack("<Q", head, 8)[0]
+            )
             found: dict[str, int] = {}
-            for place, address, cached in self._entries(tree):
+            for place, address, cached in _entries(self._bytes, tree):
                 end = names.find(b"\0", place, place + MAX_NAME)
                 name = names[place : max(end, place)].decode()
                 if not name or name in found or len(found) == MAX_MEMBERS:
@@ -327,67 +291,6 @@ class File:
                 found[name] = _NOWHERE if cached == 2 else address
             self._groups[group] = found
         return self._groups[group]
-
-    def _entries(self, tree: int) -> Iterator[tuple[int, int, int]]:
-        """Place of the name, address and kind of each symbol below a tree (III.A to III.C)."""
-        nodes = [tree]
-        for address in nodes:  # it grows on the way
-            head = self._bytes(address, 24)
-            if head.startswith(b"SNOD"):
-                n = struct.unpack_from("<H", head, 6)[0]
-                for entry in struct.iter_unpack("<QQII16x", self._bytes(address + 8, 40 * n)):
-                    yield entry[:3]
-                continue
-            n = struct.unpack_from("<H", head, 6)[0]
-            if head[:5] != b"TREE\0" or len(nodes) + n > MAX_MEMBERS:
-                raise ValueError(f"no TREE at byte {address}")
-            nodes += struct.unpack(f"<{2 * n}Q", self._bytes(address + 24, 16 * n))[1::2]
-
-    def _resolved(self, references: NDArray[np.void]) -> list[str]:
-        """The texts that references point to (III.E, and IV.B on variable-length data)."""
-        lengths = references["length"].astype(np.int64)
-        total = int(lengths.sum())
-        if total > self.n_bytes or (total and lengths.max() > MAX_TEXT):
-            raise ValueError(f"texts of {total} bytes, the longest of {lengths.max()}")
-        texts = [""] * len(references)
-        rows = np.flatnonzero(lengths)
-        rows = rows[np.argsort(references["heap"][rows], kind="stable")]
-        heaps = references["heap"][rows]
-        firsts = np.flatnonzero(np.diff(heaps, prepend=heaps[:1] ^ np.uint64(1)))
-        end = 0
-        for run, heap in zip(np.split(rows, firsts[1:]), heaps[firsts].tolist(), strict=False):
-            if heap < end:
-                raise ValueError("heaps of texts that overlap")
-            objects, data = self._heap(heap)
-            end = heap + len(data)
-            wanted = zip(
-                run.tolist(), references["object"][run].tolist(), lengths[run].tolist(), strict=True
-            )
-            for row, number, length in wanted:
-                start, size = objects.get(number, (0, 0))
-                if length > size:
-                    raise ValueError("a text that is in no heap")
-                texts[row] = data[start : start + length].partition(b"\0")[0].decode()
-        return texts
-
-    def _heap(self, address: int) -> tuple[dict[int, tuple[int, int]], bytes]:
-        """A collection of the global heap: places and sizes of its objects, and its bytes.
-
-        An object is its number, its size and its bytes, padded to 8; number 0 is the space left.
-        """
-        size = _unpack("<Q", self._signed(address, 16, b"GCOL"), 8)[0]
-        data = self._bytes(address, size)
-        objects: dict[int, tuple[int, int]] = {}
-        place = 16
-        while place + 16 <= len(data):
-            number, length = struct.unpack_from("<H6xQ", data, place)
-            if number == 0:
-                break
-            if number in objects or place + 16 + length > len(data):
-                raise ValueError("a heap of texts")
-            objects[number] = (place + 16, length)
-            place += 16 + -(-length // 8) * 8
-        return objects, data
 
 
 _REFERENCE = np.dtype(
@@ -398,6 +301,118 @@ _REFERENCE = np.dtype(
         "itemsize": 16,
     }
 )
+
+
+def _superblock(file: _Bytes) -> int:
+    """The address of the root's object header (II.A)."""
+    data = file.read(0, min(96, file.n))
+    if not data.startswith(SIGNATURE):
+        raise ValueError("file signature not found")
+    if len(data) < 96:
+        raise ValueError(f"truncated: {len(data)} bytes")
+    if data[8] in (1, 2, 3):
+        raise LayoutError(f"is of a later file format (superblock {data[8]}); {_WANTED}")
+    base, _, end, _, _, root = struct.unpack_from("<6Q", data, 24)
+    if data[8] or data[13:15] != b"\x08\x08" or base:
+        raise ValueError("superblock")
+    if end > file.n:
+        raise ValueError(f"truncated: {file.n} of {end} bytes")
+    return root
+
+
+def _messages(file: _Bytes, name: str, address: int) -> list[tuple[int, bytes]]:
+    """Type and data of an object header's messages (IV.A.1.a)."""
+    head = file.read(address, 16)
+    if head.startswith(b"OHDR"):
+        raise LayoutError(f"/{name} is of a later file format; {_WANTED}")
+    if head[0] != 1:
+        raise ValueError(f"the header of /{name}")
+    blocks, found = [(address + 16, struct.unpack_from("<I", head, 8)[0])], []
+    for start, n in blocks:  # it grows on the way
+        data = file.read(start, n)
+        place = 0
+        while place + 8 <= len(data):
+            number, size, flags = struct.unpack_from("<HHB", data, place)
+            body = data[place + 8 : place + 8 + size]
+            if len(body) < size:
+                raise ValueError(f"the header of /{name}")
+            if number in _LATER:
+                raise LayoutError(
+                    f"/{name} is a group of a later file format (links out of the file and "
+                    f"an order of creation make one); {_WANTED}"
+                )
+            if flags & 2:
+                raise LayoutError(f"/{name} shares its type with others; {_WANTED}")
+            if number == _CONTINUED and len(blocks) < MAX_MEMBERS:
+                blocks.append(_unpack("<QQ", body, 0))
+            elif number:
+                found.append((number, body))
+            place += 8 + size
+    return found
+
+
+def _entries(file: _Bytes, tree: int) -> Iterator[tuple[int, int, int]]:
+    """Place of the name, address and kind of each symbol below a tree (III.A to III.C)."""
+    nodes = [tree]
+    for address in nodes:  # it grows on the way
+        head = file.read(address, 24)
+        if head.startswith(b"SNOD"):
+            n = struct.unpack_from("<H", head, 6)[0]
+            for entry in struct.iter_unpack("<QQII16x", file.read(address + 8, 40 * n)):
+                yield entry[:3]
+            continue
+        n = struct.unpack_from("<H", head, 6)[0]
+        if head[:5] != b"TREE\0" or len(nodes) + n > MAX_MEMBERS:
+            raise ValueError(f"no TREE at byte {address}")
+        nodes += struct.unpack(f"<{2 * n}Q", file.read(address + 24, 16 * n))[1::2]
+
+
+def _texts(file: _Bytes, references: NDArray[np.void]) -> list[str]:
+    """The texts that references point to (III.E, and IV.B on variable-length data)."""
+    lengths = references["length"].astype(np.int64)
+    total = int(lengths.sum())
+    if total > file.n or (total and lengths.max() > MAX_TEXT):
+        raise ValueError(f"texts of {total} bytes, the longest of {lengths.max()}")
+    texts = [""] * len(references)
+    rows = np.flatnonzero(lengths)
+    rows = rows[np.argsort(references["heap"][rows], kind="stable")]
+    heaps = references["heap"][rows]
+    firsts = np.flatnonzero(np.diff(heaps, prepend=heaps[:1] ^ np.uint64(1)))
+    end = 0
+    for run, heap in zip(np.split(rows, firsts[1:]), heaps[firsts].tolist(), strict=False):
+        if heap < end:
+            raise ValueError("heaps of texts that overlap")
+        objects, data = _heap(file, heap)
+        end = heap + len(data)
+        wanted = zip(
+            run.tolist(), references["object"][run].tolist(), lengths[run].tolist(), strict=True
+        )
+        for row, number, length in wanted:
+            start, size = objects.get(number, (0, 0))
+            if length > size:
+                raise ValueError("a text that is in no heap")
+            texts[row] = data[start : start + length].partition(b"\0")[0].decode()
+    return texts
+
+
+def _heap(file: _Bytes, address: int) -> tuple[dict[int, tuple[int, int]], bytes]:
+    """A collection of the global heap: places and sizes of its objects, and its bytes.
+
+    An object is its number, its size and its bytes, padded to 8; number 0 is the space left.
+    """
+    size = _unpack("<Q", file.signed(address, 16, b"GCOL"), 8)[0]
+    data = file.read(address, size)
+    objects: dict[int, tuple[int, int]] = {}
+    place = 16
+    while place + 16 <= len(data):
+        number, length = struct.unpack_from("<H6xQ", data, place)
+        if number == 0:
+            break
+        if number in objects or place + 16 + length > len(data):
+            raise ValueError("a heap of texts")
+        objects[number] = (place + 16, length)
+        place += 16 + -(-length // 8) * 8
+    return objects, data
 
 
 def _unpack(form: str, data: bytes, place: int) -> tuple[Any, ...]:
