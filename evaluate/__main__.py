@@ -129,6 +129,10 @@ def submission(args: argparse.Namespace) -> None:
 def main(args: argparse.Namespace) -> None:
     """Run the sub-command; what says how to score again says it with the folders that were given.
 
+    Parameters
+    ----------
+    args : Namespace
+
     Raises
     ------
     RunError

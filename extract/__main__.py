@@ -58,7 +58,17 @@ REMARK = 72
 
 
 def main(args: argparse.Namespace) -> int:
-    """Plan everything, then extract corpus by corpus and model by model."""
+    """Plan everything, then extract corpus by corpus and model by model.
+
+    Parameters
+    ----------
+    args : Namespace
+
+    Returns
+    -------
+    int
+        The exit code: 1 where more utterances failed than are allowed.
+    """
     where = cluster.parse(args.cluster) if args.cluster else None
     overrides = {"extract": {"precision": args.precision}} if args.precision else None
     recipe = _recipe(args, overrides)

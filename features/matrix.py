@@ -444,7 +444,25 @@ def _read_block(
 def lacking_note(
     path: Path, lacking: Sequence[str], n_rows: int, n_lacking: int, allow_failures: int
 ) -> str:
-    """Say what a store lacks, or raise a StoreError where all stores together lack too much."""
+    """Say what a store lacks, or raise a StoreError where all stores together lack too much.
+
+    Parameters
+    ----------
+    path : Path
+        Of the store.
+    lacking : sequence of str
+        Its utterances, one at least.
+    n_rows : int
+        Rows of the table.
+    n_lacking : int
+        What all stores lack.
+    allow_failures : int
+        How many may lack.
+
+    Returns
+    -------
+    str
+    """
     named = ", ".join(lacking[:3]) + (" ..." if len(lacking) > 3 else "")
     text = (
         f"{path}: lacks {len(lacking)} of the table's {n_rows} utterances ({named}); "
@@ -567,7 +585,19 @@ def class_list(recipe: Recipe, tables: dict[str, Table]) -> tuple[str, ...]:
 
 
 def differing_lists(recipe: Recipe, tables: dict[str, Table]) -> list[str]:
-    """Say where corpora that are pooled name their classes differently."""
+    """Say where corpora that are pooled name their classes differently.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    tables : dict
+        Corpus -> its table.
+
+    Returns
+    -------
+    list of str
+        One line; empty where they do not, or the recipe has a list of its own.
+    """
     if recipe.target is None or recipe.labels:
         return []
     lists = {corpus: table.labels[recipe.target] for corpus, table in tables.items()}

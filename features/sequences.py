@@ -123,7 +123,17 @@ class Sequences:
         return self._maps[self._map_of[row]][start : start + self.lengths[row]]
 
     def padded(self, rows: NDArray[np.int64] | Sequence[int]) -> Padded:
-        """Rows as one batch, in the order given; at least one."""
+        """Rows as one batch, in the order given; at least one.
+
+        Parameters
+        ----------
+        rows : int, shape (n,)
+            Positions.
+
+        Returns
+        -------
+        Padded
+        """
         rows = np.asarray(rows, dtype=np.int64)
         lengths = self.lengths[rows]
         X = np.empty((len(rows), int(lengths.max()), self.n_columns), dtype=np.float32)

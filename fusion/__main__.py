@@ -21,7 +21,12 @@ PROG = "python -m fusion"
 
 
 def main(args: argparse.Namespace) -> None:
-    """Make every combination of the recipe; one line each."""
+    """Make every combination of the recipe; one line each.
+
+    Parameters
+    ----------
+    args : Namespace
+    """
     recipe = recipe_of(args)
     if not recipe.fusion and recipe.subsets is None:
         print(f"{args.recipe}: no [fusion.NAME], nothing to do")

@@ -34,7 +34,12 @@ PROG = "python -m models"
 
 
 def main(args: argparse.Namespace) -> None:
-    """Train every model at every layer of the recipe, by each of its protocols; one line each."""
+    """Train every model at every layer of the recipe, by each of its protocols; one line each.
+
+    Parameters
+    ----------
+    args : Namespace
+    """
     where = cluster.parse(args.cluster) if args.cluster else None
     recipe = recipe_of(args)
     for note in check_labels(recipe, folders_of(args)):

@@ -157,6 +157,11 @@ class FrameStore:
         """All frames as they lie in the file, by a memory map, shape (n_layers, n_frames, width).
 
         The map is of the file that is open, and outlives it.
+
+        Returns
+        -------
+        float16 or float32, shape (n_layers, n_frames, width)
+            Read-only.
         """
         if not self._array.n_bytes:
             return np.empty(self._array.shape, self.dtype)
