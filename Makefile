@@ -63,7 +63,7 @@ compare = exec "$(PY)" -m evaluate compare $(or $(COMPARE),$(if $(A),"$(A)") $(i
 both = test -n "$(or $(word 2,$(COMPARE)),$(and $(A),$(B)))" || { echo 'two folders of runs are compared:' \
 	'make compare A=runs/a B=runs/b [TO=table.csv], make report COMPARE="runs/a runs/b"; got' \
 	'A=$(A) B=$(B) COMPARE=$(COMPARE)'; exit 1; };
-system := $(set) $(if $(FUSION),--fusion "$(FUSION)") $(if $(MODEL),--member "$(MODEL)")
+system := $(set) $(if $(FUSION),--fusion "$(FUSION)") $(if $(MODEL),--model "$(MODEL)")
 demonstrated = $(if $(filter command,$(firstword $(origin RECIPE))),$(RECIPE),recipes/demo.toml)
 submitted = $(or $(OUT),$(RUNS)/$(basename $(notdir $(RECIPE)))/submission/test.csv)
 where = --stores "$(STORES)" --runs "$(RUNS)"
@@ -104,17 +104,17 @@ lint-split: $(READY)  ## what the sides of a recipe's folds share; training chec
 	@exec "$(PY)" -m features lint "$(RECIPE)" --stores "$(STORES)" $(some)
 
 train: $(READY)  ## stores -> heads and predictions, on the CPU
-	@exec "$(PY)" -m models "$(RECIPE)" --data "$(DATA)" $(where) --jobs $(JOBS) $(some) $(forced) \
+	@exec "$(PY)" -m models train "$(RECIPE)" --data "$(DATA)" $(where) --jobs $(JOBS) $(some) $(forced) \
 		--allow-failures $(ALLOW_FAILURES) $(cluster) $(heads)
 	@exec "$(PY)" -m evaluate score "$(RECIPE)" $(where) $(some) $(call before,fuse score report)
 
 layers: $(READY)  ## heads on every layer of the stores; which layer is best
-	@exec "$(PY)" -m models "$(RECIPE)" --layers --data "$(DATA)" $(where) --jobs $(JOBS) $(some) $(forced) \
+	@exec "$(PY)" -m models train "$(RECIPE)" --layers --data "$(DATA)" $(where) --jobs $(JOBS) $(some) $(forced) \
 		--allow-failures $(ALLOW_FAILURES) $(cluster) $(heads)
 	@exec "$(PY)" -m evaluate layers "$(RECIPE)" $(where) $(some) $(heads)
 
 fuse: $(READY)  ## predictions -> fused predictions and scores
-	@exec "$(PY)" -m fusion "$(RECIPE)" $(where) $(some) $(forced)
+	@exec "$(PY)" -m fusion fuse "$(RECIPE)" $(where) $(some) $(forced)
 	@exec "$(PY)" -m evaluate score "$(RECIPE)" $(where) $(some) $(call before,score report)
 
 score: $(READY)  ## score finished runs again (new statistics need no new training)

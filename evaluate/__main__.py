@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evaluate.runs import record as runs
-from features.common.command import add_arguments, run_command
+from features.common.command import Subcommand, room_parser, run_chosen, run_command
 from features.common.errors import OutdatedError, RunError
 from features.common.findings import some
 from features.common.terminal import folded, terminal_width
@@ -138,7 +138,7 @@ def main(args: argparse.Namespace) -> None:
     RunError
     """
     try:
-        args.command(args)
+        run_chosen(args)
     except OutdatedError as error:
         given = {
             "STORES": (args.stores, Path("stores")),
@@ -150,41 +150,46 @@ def main(args: argparse.Namespace) -> None:
         raise RunError(f"{error}{more}") from None
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m evaluate", description=__doc__)
-    commands = parser.add_subparsers(
-        required=True, metavar="score|layers|report|submission|compare"
-    )
-    for function, extra in (
-        (score, ("force",)),
-        (layers, ("model", "head", "force")),
-        (report, ("data",)),
-        (submission, ()),
-    ):
-        text = function.__doc__ or ""
-        command = commands.add_parser(function.__name__, help=text, description=text)
-        add_arguments(command, "recipe", "stores", "runs", "corpus", *extra)
-        if function is score:
-            text = "score, but do not print the tables: a later command does"
-            command.add_argument("--quiet", action="store_true", help=text)
-        command.set_defaults(command=function)
-    add_system(command)
-    command.add_argument("--to", type=Path, required=True, metavar="FILE", help="the submission")
-    command.add_argument("--template", type=Path, metavar="FILE", help="as lab/test.csv: compare")
-    command.add_argument(
+def _add_quiet(parser: argparse.ArgumentParser) -> None:
+    text = "score, but do not print the tables: a later command does"
+    parser.add_argument("--quiet", action="store_true", help=text)
+
+
+def _add_submission(parser: argparse.ArgumentParser) -> None:
+    add_system(parser)
+    parser.add_argument("--to", type=Path, required=True, metavar="FILE", help="the submission")
+    parser.add_argument("--template", type=Path, metavar="FILE", help="as lab/test.csv: compare")
+    parser.add_argument(
         "--predictions", type=Path, metavar="FOLDER", help="also what the challenge's scripts write"
     )
-    text = compare.__doc__ or ""
-    command = commands.add_parser("compare", help=text, description=text)
-    command.add_argument("a", type=Path, help="folder of a recipe's runs")
-    command.add_argument("b", type=Path, help="folder that is taken from it")
-    command.add_argument("--to", type=Path, metavar="CSV", help="write the table to this file")
-    command.add_argument(
+
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("a", type=Path, help="folder of a recipe's runs")
+    parser.add_argument("b", type=Path, help="folder that is taken from it")
+    parser.add_argument("--to", type=Path, metavar="CSV", help="write the table to this file")
+    parser.add_argument(
         "--report", action="store_true", help="also write a page: A/report/against-<B>/index.html"
     )
-    command.set_defaults(command=compare)
-    return parser
+
+
+RUNS = ("recipe", "stores", "runs", "corpus")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Make the command line; what a sub-command does is what its function says."""
+    commands = [
+        Subcommand(function.__name__, function, function.__doc__ or "", shared, add)
+        for function, shared, add in (
+            (score, (*RUNS, "force"), _add_quiet),
+            (layers, (*RUNS, "model", "head", "force"), None),
+            (report, (*RUNS, "data"), None),
+            (submission, RUNS, _add_submission),
+            (compare, (), _add_compare),
+        )
+    ]
+    return room_parser("python -m evaluate", "Score and show finished runs.", commands)
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main, _parser()))
+    sys.exit(run_command(main, parser()))

@@ -7,12 +7,13 @@ import contextlib
 import sys
 import textwrap
 from dataclasses import replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from extract import acoustic
-from extract.arguments import parser
+from extract.arguments import COMMANDS, SHARED, add_options, models_of
 from extract.encoders.description import describe
 from extract.encoders.fetch import fetch
 from extract.encoders.registry import MODELS, Model, find_model
@@ -32,7 +33,7 @@ from extract.plan.work import (
     summary,
 )
 from features.common import workers as cluster
-from features.common.command import run_command
+from features.common.command import Subcommand, room_parser, run_chosen, run_command
 from features.common.errors import CorpusError, ModelError, RecipeError, StoreError, UserError
 from features.common.findings import Finding
 from features.common.folders import Folders
@@ -76,7 +77,7 @@ def main(args: argparse.Namespace) -> int:
         recipe = _of_system(recipe, args)
     elif args.fusion or args.member:
         raise UserError("--fusion and --member go with --audio; --model names models")
-    wanted = (None if args.listed else args.model) or recipe.single_models
+    wanted = ([] if _listed(args) or args.audio else models_of(args)) or recipe.single_models
     imported = _imported(recipe, wanted, args.stores)
     models = _models(recipe, [key for key in wanted if key not in imported])
     if args.fetch:
@@ -168,14 +169,14 @@ def _recipe(args: argparse.Namespace, overrides: dict[str, dict[str, str]] | Non
     try:
         return load_recipe(
             args.recipe,
-            models=args.model if args.listed else None,
+            models=models_of(args) if _listed(args) else None,
             corpora=args.corpus,
             overrides=overrides,
             settings=args.settings,
         )
     except RecipeError as error:
         others = [
-            key for key in args.model or () if key in MODELS and f"MODEL={key}: not" in str(error)
+            key for key in models_of(args) if key in MODELS and f"MODEL={key}: not" in str(error)
         ]
         if not others:
             raise
@@ -186,9 +187,13 @@ def _recipe(args: argparse.Namespace, overrides: dict[str, dict[str, str]] | Non
         ) from None
 
 
+def _listed(args: argparse.Namespace) -> bool:
+    return bool(args.listed or args.members)
+
+
 def _of_system(recipe: Recipe, args: argparse.Namespace) -> Recipe:
-    """The recipe with the models alone that predict: those of a combination, or one."""
-    models = system_of(recipe, args.fusion, args.member).models
+    """The recipe with the models alone that predict: those named, or those of a combination."""
+    models = models_of(args) or system_of(recipe, args.fusion).models
     return recipe.model_copy(
         update={"models": {model: recipe.models.get(model, ModelSpec()) for model in models}}
     )
@@ -451,5 +456,19 @@ def _survey(recipe: Recipe, corpus: str, table: Table, folders: Folders) -> Surv
     return seen
 
 
+def parser() -> argparse.ArgumentParser:
+    """Make the command line."""
+    return room_parser(
+        "python -m extract",
+        "Write the features of speech models, all layers, to HDF5 stores. Asking again computes "
+        "only what is new or whose audio has changed.",
+        [
+            Subcommand(name, main, about, SHARED, partial(add_options, name))
+            for name, about in COMMANDS.items()
+        ],
+        bare="extract",
+    )
+
+
 if __name__ == "__main__":
-    raise SystemExit(run_command(main, parser()))
+    raise SystemExit(run_command(run_chosen, parser()))

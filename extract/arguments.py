@@ -7,60 +7,55 @@ in their place, the line means what it always did.
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Sequence
-from typing import Any
 
-from features.common.command import add_arguments, names_of
-from features.new_audio import add_system
+from features.common.command import names_of
+from features.common.errors import UserError
+from features.common.text import clean
 from features.recipe.known.precisions import PRECISIONS
+from features.recipe.member import Member
 
 COMMANDS = {
-    "extract": "audio -> stores; what a line without a command does",
+    "extract": "audio -> stores, all layers of each model",
     "plan": "say what an extraction would take; a few batches are timed",
     "fetch": "fetch the weights and record their hashes",
 }
 SHARED = ("recipe", "data", "stores", "corpus", "jobs", "cluster", "force", "allow-failures")
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser that takes a line without a command for `extract`."""
-
-    def parse_known_args(  # type: ignore[override]
-        self, args: Sequence[str] | None = None, namespace: Any = None
-    ) -> tuple[argparse.Namespace, list[str]]:
-        words = list(sys.argv[1:] if args is None else args)
-        if not words or words[0] not in (*COMMANDS, "-h", "--help"):
-            words.insert(0, "extract")
-        found, rest = super().parse_known_args(words, namespace)
-        if found.members:
-            found.model, found.listed = found.members, True
-        return found, rest
+def add_options(name: str, command: argparse.ArgumentParser) -> None:
+    """Add all that is not shared with other rooms to the parser of the command of this name."""
+    _add_models(command)
+    _add_former(name, command)
+    _add_machine(command)
 
 
-def parser() -> argparse.ArgumentParser:
-    """Make the command line.
+def models_of(args: argparse.Namespace) -> list[str]:
+    """The models that a line names, with `--audio` also by their runs; empty for all.
+
+    Parameters
+    ----------
+    args : Namespace
 
     Returns
     -------
-    ArgumentParser
+    list of str
+
+    Raises
+    ------
+    UserError
+        A name is of no run.
+
+    Examples
+    --------
+    >>> given = {"model": ["mfcc@0", "xlsr-1b"], "members": None, "member": None}
+    >>> models_of(argparse.Namespace(audio=["a.wav"], **given))
+    ['mfcc', 'xlsr-1b']
     """
-    result = _Parser(
-        prog="python -m extract",
-        description="Write the features of speech models, all layers, to HDF5 stores. Asking again "
-        "computes only what is new or whose audio has changed.",
-    )
-    commands = result.add_subparsers(
-        required=True, metavar="COMMAND", parser_class=argparse.ArgumentParser
-    )
-    for name, text in COMMANDS.items():
-        command = commands.add_parser(name, help=text, description=text)
-        add_arguments(command, *SHARED)
-        _add_models(command)
-        _add_audio(command)
-        _add_former(command, name)
-        _add_machine(command)
-    return result
+    names: list[str] = [args.member] if args.member else args.model or args.members or []
+    try:
+        return [Member.parse(name).model for name in names] if args.audio else names
+    except ValueError as error:
+        raise UserError(f"--model: {error}") from None
 
 
 def _add_models(command: argparse.ArgumentParser) -> None:
@@ -69,16 +64,22 @@ def _add_models(command: argparse.ArgumentParser) -> None:
         "--model",
         type=names_of,
         metavar="A,B",
-        help="these models, of the recipe or registered (default: all of the recipe)",
+        help="these models, of the recipe or registered (default: all of the recipe); with "
+        "--audio also a run, by its folder's name: xlsr-1b@12",
     )
-    which.add_argument("--members", type=names_of, metavar="A,B", help=argparse.SUPPRESS)
+    # As `--model A,B --listed` and, of new audio, `--model NAME` were called.
+    which.add_argument("--members", type=names_of, help=argparse.SUPPRESS)
+    which.add_argument("--member", type=clean, help=argparse.SUPPRESS)
+    which.add_argument(
+        "--fusion",
+        type=clean,
+        metavar="NAME",
+        help="with --audio: the models of this [fusion.NAME] (default: of the recipe's first)",
+    )
     command.add_argument(
         "--listed", action="store_true", help="refuse models that the recipe does not list"
     )
     command.add_argument("--precision", choices=PRECISIONS)
-
-
-def _add_audio(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--audio",
         nargs="+",
@@ -86,10 +87,9 @@ def _add_audio(command: argparse.ArgumentParser) -> None:
         help="files and folders in the place of the corpora, for `python -m models predict`; "
         "what cannot be read is left out",
     )
-    add_system(command, "--member")
 
 
-def _add_former(command: argparse.ArgumentParser, name: str) -> None:
+def _add_former(name: str, command: argparse.ArgumentParser) -> None:
     """The flags that stood for commands, where there is no other."""
     command.set_defaults(plan=name == "plan", fetch=name == "fetch")
     if name == "extract":

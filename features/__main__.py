@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
-from features.common.command import add_arguments, count, names_of, run_command
+from features.common.command import (
+    Subcommand,
+    count,
+    names_of,
+    room_parser,
+    run_chosen,
+    run_command,
+)
 from features.common.errors import CorpusError, StoreError, UserError, nearest
 from features.common.progress import size
 from features.common.text import clean
@@ -31,15 +37,8 @@ from features.survey import survey
 from features.utterances import Table, differences, read_table
 from features.verification import changed_audio, choose, damage_of
 
-Commands = argparse._SubParsersAction
-
 EQUAL, DIFFERENT, TROUBLE = 0, 1, 2
 """Exit codes of `diff`, as of diff(1)."""
-
-
-def main(args: argparse.Namespace) -> int:
-    """Dispatch to the asked sub-command."""
-    return int(args.run(args) or 0)
 
 
 def _status(args: argparse.Namespace) -> None:
@@ -107,7 +106,7 @@ def _diff(args: argparse.Namespace) -> int:
                 print(f"equal: {extent(first)}, bit for bit")
             return DIFFERENT if n_lines else EQUAL
     except UserError as error:
-        print(f"python -m features: {error}", file=sys.stderr)
+        print(f"{args.prog}: {error}", file=sys.stderr)
         return TROUBLE
 
 
@@ -208,47 +207,18 @@ def _audio_root(corpus: str, args: argparse.Namespace) -> Path:
     return Path(args.data / corpus)
 
 
-def parser() -> argparse.ArgumentParser:
-    """Make the command line."""
-    result = argparse.ArgumentParser(
-        prog="python -m features", description="Look at tables and stores."
-    )
-    commands = result.add_subparsers(required=True, metavar="COMMAND")
-    for add in ADDERS:
-        add(commands)
-    return result
-
-
-def _add_status(commands: Commands) -> None:
-    parser = commands.add_parser("status", help="which stores of a recipe are complete")
-    add_arguments(parser, "recipe", "stores", "model", "corpus")
-    parser.set_defaults(run=_status)
-
-
-def _add_lint(commands: Commands) -> None:
-    parser = commands.add_parser("lint", help="what the sides of a recipe's folds share")
-    add_arguments(parser, "recipe", "stores", "corpus")
-    parser.set_defaults(run=_lint_splits)
-
-
-def _add_corpora(commands: Commands) -> None:
-    parser = commands.add_parser("corpora", help="which corpora are known, and where to get them")
+def _add_corpora(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="*", metavar="CORPUS", help="(default: all)")
-    parser.set_defaults(run=_corpora)
 
 
-def _add_table(commands: Commands) -> None:
-    parser = commands.add_parser("table", help="read a corpus and print and write its table")
+def _add_table(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", type=clean, help="corpus, or a name of your own for a manifest")
     parser.add_argument("--root", type=Path, help="its folder (default: DATA/<name>)")
     parser.add_argument("--reader", help="who reads it (default: its own reader, else manifest)")
     parser.add_argument("--recipe", help="take root, reader and options from this recipe")
-    add_arguments(parser, "data", "stores")
-    parser.set_defaults(run=_table)
 
 
-def _add_verify(commands: Commands) -> None:
-    parser = commands.add_parser("verify", help="compare stores with their checksums")
+def _add_verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--audio", action="store_true", help="hash the audio again, too")
     parser.add_argument("--recipe", help="where --audio finds the corpora's folders")
     parser.add_argument(
@@ -258,52 +228,28 @@ def _add_verify(commands: Commands) -> None:
     parser.add_argument(
         "--corpus", type=names_of, metavar="A,B", help="only stores of these corpora"
     )
-    add_arguments(parser, "data", "stores")
-    parser.set_defaults(run=_verify)
 
 
-def _add_list(commands: Commands) -> None:
-    parser = commands.add_parser("list", help="all stores, whether a recipe names them or not")
-    add_arguments(parser, "stores")
-    parser.set_defaults(run=_list_stores)
-
-
-def _add_prune(commands: Commands) -> None:
-    parser = commands.add_parser(
-        "prune", help="remove stores that no recipe names, stale rows, left temporary files",
-        description="What the given recipes, those in or below their folders and recipes/ name "
-        "stays, and what finished runs were made from; the lines `stays:` say who keeps it.",
-    )  # fmt: skip
+def _add_prune(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipes", nargs="+", metavar="RECIPE", help="what these name stays")
     parser.add_argument(
         "--store", type=Path, action="append", default=[], metavar="FILE",
         help="a store that goes whoever names it, e.g. stores/emodb/egemaps.h5; may be repeated",
     )  # fmt: skip
     parser.add_argument("--yes", action="store_true", help="do it; else only say what would go")
-    add_arguments(parser, "stores", "runs")
-    parser.set_defaults(run=_prune)
 
 
-def _add_diff(commands: Commands) -> None:
-    parser = commands.add_parser(
-        "diff", help="how two stores differ; exit code 0: equal, 1: different, 2: trouble"
-    )
+def _add_diff(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("a", type=Path, metavar="A", help="a store, e.g. stores/emodb/mfcc.h5")
     parser.add_argument("b", type=Path, metavar="B", help="another")
-    parser.set_defaults(run=_diff)
 
 
-def _add_export(commands: Commands) -> None:
-    parser = commands.add_parser("export", help="one layer of a store as npz, Parquet or CSV")
+def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "store", nargs="+", metavar="STORE", help="a store's file, or a corpus and a model"
     )
     parser.add_argument(
-        "--to",
-        type=Path,
-        required=True,
-        metavar="FILE",
-        help=f"ends in {', '.join(FORMATS)}",
+        "--to", type=Path, required=True, metavar="FILE", help=f"ends in {', '.join(FORMATS)}"
     )
     parser.add_argument(
         "--layer", type=_layer, default="last", help="last, mean or an index (%(default)s)"
@@ -314,12 +260,9 @@ def _add_export(commands: Commands) -> None:
     parser.add_argument(
         "--frames", action="store_true", help="the frames of the layer, as npz: X and offsets"
     )
-    add_arguments(parser, "stores")
-    parser.set_defaults(run=_export)
 
 
-def _add_import(commands: Commands) -> None:
-    parser = commands.add_parser("import", help="a store from features of other programs")
+def _add_import(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "files", nargs="+", type=Path, metavar="FILE",
         help="CSV (; or ,) or Parquet: the name of the utterance, then a column a feature; "
@@ -327,13 +270,7 @@ def _add_import(commands: Commands) -> None:
     )  # fmt: skip
     parser.add_argument("--corpus", type=clean, required=True, help="whose utterances they are")
     parser.add_argument(
-        "--model",
-        "--as",
-        type=clean,
-        required=True,
-        dest="model",
-        metavar="MODEL",
-        help="name in recipes",
+        "--model", "--as", type=clean, required=True, metavar="MODEL", help="name in recipes"
     )
     parser.add_argument(
         "--drop", type=names_of, default=[], metavar="A,B", help="columns that are no features"
@@ -346,23 +283,6 @@ def _add_import(commands: Commands) -> None:
     parser.add_argument(
         "--force", action="store_true", help="replace an imported store of another key"
     )
-    add_arguments(parser, "data", "stores")
-    parser.set_defaults(run=_import)
-
-
-ADDERS: tuple[Callable[[Commands], None], ...] = (
-    _add_status,
-    _add_lint,
-    _add_corpora,
-    _add_table,
-    _add_verify,
-    _add_list,
-    _add_prune,
-    _add_diff,
-    _add_export,
-    _add_import,
-)
-"""The commands, in the order of the help."""
 
 
 def _layer(text: str) -> int | str:
@@ -371,5 +291,43 @@ def _layer(text: str) -> int | str:
     return int(text) if text.isdecimal() else text
 
 
+STATUS, LINT = ("recipe", "stores", "model", "corpus"), ("recipe", "stores", "corpus")
+DATA = ("data", "stores")
+COMMANDS = (
+    Subcommand("status", _status, "which stores of a recipe are complete", STATUS),
+    Subcommand("lint", _lint_splits, "what the sides of a recipe's folds share", LINT),
+    Subcommand(
+        "corpora", _corpora, "which corpora are known, and where to get them", (), _add_corpora
+    ),
+    Subcommand("table", _table, "read a corpus and print and write its table", DATA, _add_table),
+    Subcommand("verify", _verify, "compare stores with their checksums", DATA, _add_verify),
+    Subcommand("list", _list_stores, "all stores, whether a recipe names them or not", ("stores",)),
+    Subcommand(
+        "prune",
+        _prune,
+        "remove stores that no recipe names, stale rows, left temporary files",
+        ("stores", "runs"),
+        _add_prune,
+        "What the given recipes, those in or below their folders and recipes/ name stays, and what "
+        "finished runs were made from; the lines `stays:` say who keeps it.",
+    ),
+    Subcommand(
+        "diff",
+        _diff,
+        "how two stores differ; exit code 0: equal, 1: different, 2: trouble",
+        add=_add_diff,
+    ),
+    Subcommand(
+        "export", _export, "one layer of a store as npz, Parquet or CSV", ("stores",), _add_export
+    ),
+    Subcommand("import", _import, "a store from features of other programs", DATA, _add_import),
+)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Make the command line."""
+    return room_parser("python -m features", "Look at tables and stores.", COMMANDS)
+
+
 if __name__ == "__main__":
-    raise SystemExit(run_command(main, parser()))
+    raise SystemExit(run_command(run_chosen, parser()))

@@ -72,14 +72,8 @@ class System:
         return list(dict.fromkeys(Member.parse(member).model for member in self.members))
 
 
-def add_system(parser: argparse.ArgumentParser, *names: str) -> None:
-    """Add `--fusion NAME | --model NAME` to a parser.
-
-    Parameters
-    ----------
-    names : str
-        Options that name one run, in the place of `--model` and, as it was called, `--member`.
-    """
+def add_system(parser: argparse.ArgumentParser) -> None:
+    """Add `--fusion NAME | --model NAME` to a parser; `--member` is `--model` as it was called."""
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
         "--fusion",
@@ -88,12 +82,19 @@ def add_system(parser: argparse.ArgumentParser, *names: str) -> None:
         help="[fusion.NAME] of the recipe (default: its first)",
     )
     which.add_argument(
-        *(names or ("--model", "--member")),
+        "--model",
+        "--member",
         dest="member",
         metavar="NAME",
         type=clean,
         help="one run alone, by its folder's name: mfcc, xlsr-1b@12",
     )
+
+
+def add_audio(parser: argparse.ArgumentParser) -> None:
+    """Add what predicts and, as `--audio`, what it is to predict."""
+    parser.add_argument("--audio", nargs="+", required=True, metavar="PATH", help="files, folders")
+    add_system(parser)
 
 
 def system_of(recipe: Recipe, fusion: str | None = None, member: str | None = None) -> System:

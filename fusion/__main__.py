@@ -1,23 +1,16 @@
-"""`python -m fusion RECIPE`: combine the finished runs of a recipe as its [fusion.NAME] say.
-
-`python -m fusion predict` combines what the heads say of new audio, `python -m fusion reproduce`
-makes a combination again and compares.
-"""
+"""`python -m fusion fuse|predict|reproduce`: what finished runs say, as one."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 
-from features.common.command import Subcommand, argument_parser, run_subcommand
+from features.common.command import Subcommand, room_parser, run_chosen, run_command
 from features.common.telling import aloud
 from features.recipe.arguments import folders_of, recipe_of
 from fusion import predict, reproduce
 from fusion.combine import fuse
 from fusion.subsets.choose import make_subsets
-
-PROG = "python -m fusion"
 
 
 def main(args: argparse.Namespace) -> None:
@@ -40,24 +33,22 @@ def main(args: argparse.Namespace) -> None:
         make_subsets(recipe, folders, force=args.force, tell=aloud)
 
 
+COMMANDS = (
+    Subcommand(
+        "fuse",
+        main,
+        "combine the finished runs of a recipe as its [fusion.NAME] say",
+        ("recipe", "stores", "runs", "corpus", "force"),
+    ),
+    predict.COMMAND,
+    reproduce.COMMAND,
+)
+
+
 def parser() -> argparse.ArgumentParser:
-    """Of the command line without a subcommand."""
-    return argument_parser(PROG, __doc__, "recipe", "stores", "runs", "corpus", "force")
-
-
-def commands() -> list[Subcommand]:
-    """The subcommands; the first is meant where none is named."""
-    return [
-        Subcommand("fuse", main, parser(), "combine the finished runs of a recipe"),
-        Subcommand("predict", predict.main, predict.parser(), "combine what is said of new audio"),
-        Subcommand("reproduce", reproduce.main, reproduce.parser(), "make it again, compare"),
-    ]
-
-
-def run(argv: Sequence[str]) -> int:
-    """Run the command line."""
-    return run_subcommand(PROG, commands(), argv)
+    """Make the command line."""
+    return room_parser("python -m fusion", "Combine finished runs.", COMMANDS, bare="fuse")
 
 
 if __name__ == "__main__":
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(run_command(run_chosen, parser()))

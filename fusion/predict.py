@@ -26,12 +26,12 @@ from evaluate.metrics.calibration import probabilities
 from evaluate.runs.folders import INNER, PREDICTIONS, new_folder, run_folder
 from evaluate.runs.freshness import finished_run, is_fresh, new_inputs
 from evaluate.runs.predictions import read_predictions
-from features.common.command import argument_parser
+from features.common.command import Subcommand
 from features.common.errors import RunError
 from features.common.files import write_text
 from features.common.folders import Folders
 from features.common.words import counted
-from features.new_audio import System, add_system, corpus_name, system_of
+from features.new_audio import System, add_audio, corpus_name, system_of
 from features.recipe.arguments import folders_of, recipe_of
 from features.recipe.extract import model_parts
 from features.recipe.fusion import FusionSpec
@@ -303,18 +303,15 @@ def _laid_out(columns: Mapping[str, Sequence[str]]) -> list[str]:
     ]
 
 
-def parser() -> argparse.ArgumentParser:
-    """Of the command line.
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    add_audio(parser)
+    parser.add_argument("--to", type=Path, metavar="FILE", help="the CSV (default: below RUNS)")
 
-    Returns
-    -------
-    ArgumentParser
-    """
-    description = "Combine what the heads of a recipe say of new audio, and write it as CSV."
-    result = argument_parser(
-        "python -m fusion predict", description, "recipe", "stores", "runs", "allow-failures"
-    )
-    result.add_argument("--audio", nargs="+", required=True, metavar="PATH", help="files, folders")
-    result.add_argument("--to", type=Path, metavar="FILE", help="the CSV (default: below RUNS)")
-    add_system(result)
-    return result
+
+COMMAND = Subcommand(
+    "predict",
+    main,
+    "combine what the heads of a recipe say of new audio, and write it as CSV",
+    ("recipe", "stores", "runs", "allow-failures"),
+    _arguments,
+)

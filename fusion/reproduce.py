@@ -17,7 +17,7 @@ from evaluate.runs.freshness import fusion_settings, subsets_settings
 from evaluate.runs.reproduction import compare, compare_subsets, recorded, refuse_other_inputs
 from evaluate.scores.stored import simplified
 from evaluate.scores.subsets import FILE
-from features.common.command import argument_parser
+from features.common.command import Subcommand
 from features.common.folders import Folders
 from features.recipe.fusion import SUBSETS, FusionSpec
 from fusion.combine import fuse
@@ -83,9 +83,14 @@ def _content(path: Path) -> Any:
     return simplified(found.record) if found else None
 
 
-def parser() -> argparse.ArgumentParser:
-    """Of the command line."""
-    description = "Make a combination again, as its run.json says, and compare the numbers."
-    result = argument_parser("python -m fusion reproduce", description, "stores")
-    result.add_argument("run", type=Path, help="its folder: runs/<recipe>/fusion/<name>")
-    return result
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, help="its folder: runs/<recipe>/fusion/<name>")
+
+
+COMMAND = Subcommand(
+    "reproduce",
+    main,
+    "make a combination again, as its run.json says, and compare the numbers",
+    ("stores",),
+    _arguments,
+)

@@ -1,9 +1,4 @@
-"""`python -m models RECIPE`: fit the heads of a recipe from the stores alone.
-
-With `--layers` on every stored layer, their mean, a weighting of them, and the layer that each fold
-chooses on its training rows. `python -m models predict` applies finished heads to new audio,
-`python -m models reproduce` makes a run again and compares.
-"""
+"""`python -m models train|predict|reproduce`: heads from the stores alone, and what they say."""
 
 from __future__ import annotations
 
@@ -13,7 +8,7 @@ from collections.abc import Sequence
 
 from evaluate.runs.folders import run_folder
 from features.common import workers as cluster
-from features.common.command import Subcommand, argument_parser, run_subcommand
+from features.common.command import Subcommand, room_parser, run_chosen, run_command
 from features.common.telling import aloud
 from features.recipe.arguments import folders_of, recipe_of
 from features.recipe.member import Member
@@ -29,8 +24,6 @@ from models.checks import (
 from models.cluster import train_on
 from models.layers import BEST, run_member, work_of
 from models.train import Training
-
-PROG = "python -m models"
 
 
 def main(args: argparse.Namespace) -> None:
@@ -97,38 +90,31 @@ def _left(training: Training, work: Sequence[Member]) -> list[Member]:
     ]
 
 
+def _add_layers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--layers", action="store_true", help="sweep all layers of the stores")
+
+
+RUNS = ("recipe", "data", "stores", "runs", "model", "head", "corpus", "jobs", "cluster", "force")
+COMMANDS = (
+    Subcommand(
+        "train",
+        main,
+        "fit the heads of a recipe from the stores alone",
+        (*RUNS, "allow-failures"),
+        _add_layers,
+        "Fit the heads of a recipe from the stores alone; with --layers on every stored layer, "
+        "their mean, a weighting of them, and the layer that each fold chooses on its training "
+        "rows.",
+    ),
+    predict.COMMAND,
+    reproduce.COMMAND,
+)
+
+
 def parser() -> argparse.ArgumentParser:
-    """Of the command line without a subcommand."""
-    names = (
-        "recipe",
-        "data",
-        "stores",
-        "runs",
-        "model",
-        "head",
-        "corpus",
-        "jobs",
-        "cluster",
-        "force",
-    )
-    result = argument_parser(PROG, __doc__, *names, "allow-failures")
-    result.add_argument("--layers", action="store_true", help="sweep all layers of the stores")
-    return result
-
-
-def commands() -> list[Subcommand]:
-    """The subcommands; the first is meant where none is named."""
-    return [
-        Subcommand("train", main, parser(), "fit the heads of a recipe"),
-        Subcommand("predict", predict.main, predict.parser(), "apply saved heads to new audio"),
-        Subcommand("reproduce", reproduce.main, reproduce.parser(), "make a run again, compare"),
-    ]
-
-
-def run(argv: Sequence[str]) -> int:
-    """Run the command line."""
-    return run_subcommand(PROG, commands(), argv)
+    """Make the command line."""
+    return room_parser("python -m models", "Fit heads, and use them.", COMMANDS, bare="train")
 
 
 if __name__ == "__main__":
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(run_command(run_chosen, parser()))

@@ -26,13 +26,13 @@ from evaluate.runs.files import versions
 from evaluate.runs.folders import ALL, PREDICTIONS, new_folder, run_folder
 from evaluate.runs.freshness import finished_run, new_inputs
 from evaluate.runs.predictions import predicted_labels, read_predictions, write_predictions
-from features.common.command import argument_parser
+from features.common.command import Subcommand
 from features.common.errors import RunError
 from features.common.folders import Folders
 from features.common.telling import Tell, aloud, silent
 from features.common.words import counted
 from features.matrix import load_features
-from features.new_audio import add_system, corpus_name, system_of
+from features.new_audio import add_audio, corpus_name, system_of
 from features.recipe.arguments import folders_of, recipe_of
 from features.recipe.extract import model_parts
 from features.recipe.heads import table_of
@@ -208,18 +208,17 @@ def _shown(value: Any) -> str:
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 4]} ..."
 
 
-def parser() -> argparse.ArgumentParser:
-    """Of the command line.
-
-    Returns
-    -------
-    ArgumentParser
-    """
-    description = "Apply the saved heads of a recipe's runs to new audio, extracted before."
-    result = argument_parser("python -m models predict", description, "recipe", "stores", "runs")
-    result.add_argument("--audio", nargs="+", required=True, metavar="PATH", help="files, folders")
-    result.add_argument(
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    add_audio(parser)
+    parser.add_argument(
         "--check", action="store_true", help="look for the runs alone; predict nothing"
     )
-    add_system(result)
-    return result
+
+
+COMMAND = Subcommand(
+    "predict",
+    main,
+    "apply the saved heads of a recipe's runs to new audio, extracted before",
+    ("recipe", "stores", "runs"),
+    _arguments,
+)

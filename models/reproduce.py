@@ -9,7 +9,7 @@ from pathlib import Path
 
 from evaluate.runs.freshness import train_inputs
 from evaluate.runs.reproduction import compare, recorded, refuse_other_inputs
-from features.common.command import argument_parser
+from features.common.command import Subcommand
 from features.common.folders import Folders
 from features.recipe.member import Member
 from models.layers import BEST, run_member, stored_layers
@@ -61,9 +61,14 @@ def reproduce(folder: Path, *, stores: Path, jobs: int = -1) -> tuple[list[str],
         return compare(folder, run_member(training, member))
 
 
-def parser() -> argparse.ArgumentParser:
-    """Of the command line."""
-    description = "Make the run of a head again, as its run.json says, and compare the numbers."
-    result = argument_parser("python -m models reproduce", description, "stores", "jobs")
-    result.add_argument("run", type=Path, help="its folder: runs/<recipe>/<member>")
-    return result
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, help="its folder: runs/<recipe>/<member>")
+
+
+COMMAND = Subcommand(
+    "reproduce",
+    main,
+    "make the run of a head again, as its run.json says, and compare the numbers",
+    ("stores", "jobs"),
+    _arguments,
+)

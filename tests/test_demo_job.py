@@ -143,7 +143,7 @@ def test_the_demo_takes_the_recipe_of_the_command_line(
 ) -> None:
     commands = make(tmp_path, "--dry-run", "demo", *words).stdout
     assert f'features.corpora.demo "{tmp_path / "data"}/demo"' in commands
-    rooms = ("extract extract", "models", "fusion", "evaluate report")
+    rooms = ("extract extract", "models train", "fusion fuse", "evaluate report")
     assert all(f'-m {room} "{recipe}"' in commands for room in rooms)
 
 

@@ -128,20 +128,11 @@ def wrong_make(line: str) -> list[str]:
 
 
 @functools.cache
-def parsers(room: str) -> tuple[argparse.ArgumentParser, ...]:
-    """The parsers of a room's command: its own and those of what it hands over to."""
-    found = []
-    for name in ("__main__", "predict", "reproduce"):
-        if (TOP / room / f"{name}.py").is_file():
-            module = importlib.import_module(f"{room}.{name}")
-            make = getattr(module, "parser", None) or getattr(module, "_parser", None)
-            found += [make()] if make else []
-    return tuple(found)
-
-
-def _subparsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    actions = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
-    return {name: sub for action in actions for name, sub in action.choices.items()}
+def commands_of(room: str) -> dict[str, argparse.ArgumentParser]:
+    """The parsers of a room's sub-commands; under "" what a line without one is of."""
+    parser = importlib.import_module(f"{room}.__main__").parser()
+    bare = {"": parser.commands[parser.bare]} if parser.bare else {}
+    return {**parser.commands, **bare}
 
 
 def wrong_command(line: str) -> list[str]:
@@ -152,26 +143,16 @@ def wrong_command(line: str) -> list[str]:
     room, words = found[1], shlex.split(found[2], comments=True)
     if room not in ROOMS:
         return [f"package {room}"]
-    known = parsers(room)
-    commands = {
-        name: sub
-        for one in known
-        for name, sub in (_subparsers(one) or {one.prog.split()[-1]: one}).items()
-    }
-    if room == "extract" and (not words or words[0] not in commands):
-        words = ["extract", *words]  # a line without a command
-    inside = any(_subparsers(one) for one in known)
-    chosen = [commands[words[0]]] if words and words[0] in commands else list(known)
-    wrong = []
-    if inside and words and not words[0].startswith("-") and words[0] not in commands:
-        wrong.append(f"command {words[0]}")
-    options = {o for parser in chosen for action in parser._actions for o in action.option_strings}
-    wrong += [
+    commands = commands_of(room)
+    name = words[0] if words and words[0] in commands else ""
+    if words and name not in commands:
+        return [f"command {words[0]}"]
+    options = commands[name]._option_string_actions if words else ["--help"]
+    return [
         f"option {word}"
         for word in words
         if word.startswith("--") and word.split("=")[0] not in options
     ]
-    return wrong
 
 
 def lost_paths(line: str) -> list[str]:

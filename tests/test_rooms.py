@@ -171,7 +171,7 @@ def test_no_assert_outside_the_tests() -> None:
             assert not isinstance(node, ast.Assert), f"{path}:{node.lineno}: assert"
 
 
-PRINTING = ("main", "run")
+PRINTING = ("main",)
 """Functions of a command: they may print. All others tell (`features.common.telling`)."""
 
 

@@ -218,13 +218,3 @@ def current_plan(
     plan = BatchPlan(dict(key), make_batches(left, budget_s, least_s))
     plan.write(folder)
     return plan
-
-
-def refuse_other_key(folder: Path, key: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    """Raise StoreError where what lies in a folder of parts was made under another key."""
-    difference = key_difference(key, found)
-    if difference:
-        raise StoreError(
-            f"{folder}: an extraction with other settings is under way ({difference}); finish it "
-            "with those settings, or delete the folder"
-        )

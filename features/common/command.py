@@ -15,9 +15,10 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from features.common.ending import Ending, Terminated, ending
 from features.common.errors import UserError
@@ -138,47 +139,98 @@ def add_arguments(parser: argparse.ArgumentParser, *names: str) -> None:
 
 @dataclass(frozen=True)
 class Subcommand:
-    """One of the things that a command does.
+    """One of the things that a room's command does.
 
     Attributes
     ----------
     name : str
     main : callable
         As of `run_command`.
-    parser : ArgumentParser
-        Of its arguments; its `prog` names it in errors.
     about : str
         What the help says of it.
+    shared : tuple of str
+        Names of the shared arguments that it takes.
+    add : callable, optional
+        Adds its own to its parser.
+    description : str
+        What its own help says of it, where that is more.
     """
 
     name: str
     main: Callable[[argparse.Namespace], int | None]
-    parser: argparse.ArgumentParser
     about: str
+    shared: tuple[str, ...] = ()
+    add: Callable[[argparse.ArgumentParser], object] | None = None
+    description: str = ""
 
 
-def run_subcommand(prog: str, commands: Sequence[Subcommand], argv: Sequence[str]) -> int:
-    """Run the subcommand that the arguments name, the first of all where they name none.
+class _RoomParser(argparse.ArgumentParser):
+    """The parser of a room's command.
+
+    A line without a word shows the help. One that does not begin with a sub-command is of `bare`,
+    where the room has one.
+    """
+
+    bare: str = ""
+    commands: Mapping[str, argparse.ArgumentParser]
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        words = list(sys.argv[1:] if args is None else args)
+        if not words:
+            self.print_help(sys.stderr)
+            self.exit(2)
+        unnamed = self.bare and words[0] not in (*self.commands, "-h", "--help")
+        found, rest = super().parse_known_args([self.bare] * bool(unnamed) + words, namespace)
+        if rest:
+            chosen = next(sub for sub in self.commands.values() if sub.prog == found.prog)
+            chosen.error(f"unrecognized arguments: {' '.join(rest)}")
+        if unnamed:
+            found.prog = self.prog
+        return found, rest
+
+
+def room_parser(
+    prog: str, description: str, commands: Sequence[Subcommand], bare: str = ""
+) -> argparse.ArgumentParser:
+    """A parser of the sub-commands of a room; `run_chosen` runs the one that a line names.
 
     Parameters
     ----------
     prog : str
+    description : str
     commands : sequence of Subcommand
-        The help of the first is that of the command; it ends with a list of all.
-    argv : sequence of str
+        In the order of the help.
+    bare : str
+        The sub-command that is meant where a line begins with none.
 
     Returns
     -------
-    int
-        The exit code.
+    ArgumentParser
     """
-    first = commands[0]
-    listed = (f"  {command.name:10} {command.about}" for command in commands)
-    first.parser.epilog = "\n".join([f"{prog} COMMAND, of which each has a --help:", *listed])
-    first.parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    named = next((command for command in commands if list(argv[:1]) == [command.name]), None)
-    chosen, words = (named, argv[1:]) if named else (first, argv)
-    return run_command(chosen.main, chosen.parser, words)
+    result = _RoomParser(prog=prog, description=description)
+    if bare:
+        result.bare, result.epilog = bare, f"A line without a COMMAND means `{bare}`."
+    listed = result.add_subparsers(
+        required=True, metavar="COMMAND", parser_class=argparse.ArgumentParser
+    )
+    for command in commands:
+        sub = listed.add_parser(
+            command.name, help=command.about, description=command.description or command.about
+        )
+        add_arguments(sub, *command.shared)
+        if command.add:
+            command.add(sub)
+        sub.set_defaults(main=command.main, prog=sub.prog)
+    result.commands = listed.choices
+    return result
+
+
+def run_chosen(args: argparse.Namespace) -> int | None:
+    """Run the sub-command that a line of a `room_parser` names."""
+    code: int | None = args.main(args)
+    return code
 
 
 @shown_streams()
@@ -207,18 +259,19 @@ def run_command(
         As the top of this module says.
     """
     args = parser.parse_args(argv)
-    with ending(parser.prog) as command:
+    prog = getattr(args, "prog", parser.prog)
+    with ending(prog) as command:
         try:
             code: int | None = None
             with contextlib.suppress(KeyboardInterrupt, Terminated):  # told a second time
-                code = _code_of(main, args, parser.prog, command)
+                code = _code_of(main, args, prog, command)
             while code is None:
                 with contextlib.suppress(KeyboardInterrupt, Terminated):
                     # Out here nothing holds what the traceback held: generators close their pools.
                     command.settle()
                     _say(
-                        f"\n{parser.prog}: stopped; what is finished is kept. The same command "
-                        f"goes on from here."
+                        f"\n{prog}: stopped; what is finished is kept. The same command goes on "
+                        f"from here."
                     )
                     code = command.code
             return code

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evaluate.__main__ import _parser
+from evaluate.__main__ import parser
 from evaluate.report import write as report
 from evaluate.report.printed import comparison_text
 from evaluate.scores import names, score, side_by_side
@@ -144,8 +144,8 @@ def test_a_regression_by_target(tmp_path: Path) -> None:
 
 
 def command(*given: str | Path) -> None:
-    args: argparse.Namespace = _parser().parse_args(["compare", *map(str, given)])
-    args.command(args)
+    args: argparse.Namespace = parser().parse_args(["compare", *map(str, given)])
+    args.main(args)
 
 
 def test_the_command_ends_with_the_path(

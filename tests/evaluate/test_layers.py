@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluate.__main__ import _parser, layers
+from evaluate.__main__ import layers, parser
 from evaluate.report.printed import layers_text
 from evaluate.scores.score import read_scores
 from evaluate.scores.sweeps import read_sweeps, score_sweeps
@@ -102,5 +102,5 @@ def test_a_model_of_one_layer_has_nothing_to_compare(
         recipe, tmp_path / "runs", "one", made.classification(), {"chosen": chosen(1, 1, 1)}
     )
     where = ["--stores", str(tmp_path), "--runs", str(tmp_path / "runs")]
-    layers(_parser().parse_args(["layers", recipe.path, *where]))
+    layers(parser().parse_args(["layers", recipe.path, *where]))
     assert capsys.readouterr().out == "one has one layer in its store; nothing to compare\n"

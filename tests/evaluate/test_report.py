@@ -444,7 +444,7 @@ def test_a_report_opens_each_file_of_the_runs_and_tables_once(
     open_file = builtins.open
     monkeypatch.setattr(builtins, "open", counting)
     where = ["--runs", str(folder), "--stores", str(stores), "--data", str(tmp_path)]
-    assert run_command(command.main, command._parser(), ["report", recipe.path, *where]) == 0
+    assert run_command(command.main, command.parser(), ["report", recipe.path, *where]) == 0
     runs_of = [f"runs/study/{run}" for run in ("one", "two", "fusion/mean")]
     for name in ("run.json", "predictions.csv", "inner.csv", "scores.json"):
         assert {opened[f"{run}/{name}"] for run in runs_of} == {1}, name
@@ -458,10 +458,10 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     where = [recipe.path, "--runs", str(tmp_path / "runs")]
 
     def run(*argv: str) -> int:
-        return run_command(command.main, command._parser(), argv)
+        return run_command(command.main, command.parser(), argv)
 
     assert run("report", *where, "--stores", str(tmp_path)) == 1
-    assert "python -m evaluate: " in capsys.readouterr().err
+    assert "python -m evaluate report: " in capsys.readouterr().err
     for member in ("one", "mean"):
         made.finish(recipe, tmp_path / "runs", member, made.regression())
     assert run("score", *where) == 0
@@ -481,7 +481,7 @@ def test_outdated_scores_are_mended_with_the_folders_that_were_given(
     where = ["--runs", str(tmp_path / "runs"), "--stores", str(tmp_path)]
     for more, said in (([], ""), (["--corpus", "mine"], " CORPUS=mine")):
         argv = ["report", recipe.path, *where, *more]
-        assert run_command(command.main, command._parser(), argv) == 1
+        assert run_command(command.main, command.parser(), argv) == 1
         again = f"RECIPE={recipe.path} STORES={tmp_path} RUNS={tmp_path / 'runs'}{said}\n"
         assert capsys.readouterr().err.endswith(f"outdated; run make score {again}")
 
@@ -501,7 +501,7 @@ def test_predictions_that_somebody_changed_are_named(
         ["report", *where, str(tmp_path / "a"), "--data", str(tmp_path)],
         ["compare", str(at[1].parent), str(at[0].parent)],
     ):
-        assert run_command(command.main, command._parser(), argv) == 0
+        assert run_command(command.main, command.parser(), argv) == 0
         assert capsys.readouterr().err.startswith(said)
-    assert run_command(command.main, command._parser(), ["score", *where, str(tmp_path / "b")]) == 0
+    assert run_command(command.main, command.parser(), ["score", *where, str(tmp_path / "b")]) == 0
     assert capsys.readouterr().err == ""

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
-from evaluate.__main__ import _parser as score_parser
+from evaluate.__main__ import parser as score_parser
 from evaluate.report import sheets
 from evaluate.report.writers.terminal import to_terminal
 from evaluate.runs.files import read_run
@@ -268,7 +268,7 @@ def test_the_whole_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     out = capsys.readouterr().out
     assert out.count("protocol study/protocols/seed-5:") == 2  # trained, fused
     args = score_parser().parse_args(["score", recipe.path, *where])
-    args.command(args)
+    args.main(args)
     out = capsys.readouterr().out
     assert "by protocol" not in out
     lines = out[out.index("UAR on test over seeds 1, 5") :].splitlines()

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, recall_score
 
-from evaluate.__main__ import _parser
+from evaluate.__main__ import parser
 from evaluate.report.printed import comparison_text
 from evaluate.runs import record as runs
 from evaluate.runs.files import read_run
@@ -242,8 +242,8 @@ def test_the_command_writes_the_table(
             pred=np.random.default_rng(seed).choice(made.LABELS, 60)))  # fmt: skip
     to = folder / "table.csv"
     given = ["compare", str(folder / "a"), str(folder / "b"), "--to", str(to)]
-    args: argparse.Namespace = _parser().parse_args(given)
-    args.command(args)
+    args: argparse.Namespace = parser().parse_args(given)
+    args.main(args)
     assert "UAR of A and B, test" in capsys.readouterr().out
     table = pd.read_csv(to)
     assert list(table.columns) == list(side_by_side.COLUMNS)

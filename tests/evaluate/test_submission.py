@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evaluate.__main__ import _parser
+from evaluate.__main__ import parser
 from evaluate.runs.predictions import read_predictions
 from evaluate.submission import as_authors, read_predicted, submission
 from features.common.command import run_command
@@ -122,7 +122,7 @@ def test_the_command_writes_all(
         "submission", study.path, "--stores", str(tmp_path), "--runs", str(tmp_path / "runs"),
         "--member", "two", "--to", str(out / "test.csv"), "--predictions", str(out),
     ]  # fmt: skip
-    assert run_command(lambda args: args.command(args), _parser(), argv) == 0
+    assert run_command(lambda args: args.main(args), parser(), argv) == 0
     first, *others = capsys.readouterr().out.splitlines()
     assert first == f"{out / 'test.csv'}: 30 files, 3 targets, not compared with a template"
     assert others == [str(out / f"predictions.{one}.csv") for one in ("devel", "test")]

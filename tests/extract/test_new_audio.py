@@ -10,6 +10,7 @@ import pytest
 import soundfile as sf
 
 from extract.__main__ import main, parser
+from features.common.command import run_chosen
 from features.common.errors import ModelError, UserError
 from features.common.folders import Folders
 from features.matrix import load_matrix
@@ -17,8 +18,8 @@ from features.new_audio import corpus_name
 from features.recipe.load import load_recipe
 from features.stores.read import Store
 from features.stores.write import write_store
-from fusion import predict as fused
-from models import predict as heads
+from fusion.__main__ import parser as fused
+from models.__main__ import parser as heads
 from models.outputs import load_head
 from models.single import apply
 from tests.extract.test_run import extract  # noqa: F401
@@ -62,15 +63,15 @@ def test_from_audio_to_the_table(
         assert f"{corpus}/{model}: 2 computed, 0 cached" in text
     words = [str(study), "--stores", str(tmp_path / "stores"), "--runs", str(tmp_path / "runs")]
     audio = ["--audio", str(tmp_path / "new")]
-    heads.main(heads.parser().parse_args([*words, *audio]))
-    assert fused.main(fused.parser().parse_args([*words, *audio])) == 0
+    run_chosen(heads().parse_args(["predict", *words, *audio]))
+    assert run_chosen(fused().parse_args(["predict", *words, *audio])) == 0
     found = pd.read_csv(tmp_path / "runs/tones/predict" / corpus / "both.csv")
     assert found["path"].tolist() == [str(tmp_path / f"new/as-u{i}.wav") for i in ("01", "07")]
     # The same audio under its name in the corpus has the same features, and so the same scores.
     matrix = load_matrix(load_recipe(study), tmp_path / "stores", "mfcc")
     X = matrix.X[matrix.rows["utterance"].isin(["u01", "u07"])]
-    alone = [*words, "--member", "mfcc", "--to", str(tmp_path / "one.csv"), *audio]
-    fused.main(fused.parser().parse_args(alone))
+    alone = ["predict", *words, "--model", "mfcc", "--to", str(tmp_path / "one.csv"), *audio]
+    run_chosen(fused().parse_args(alone))
     scores = pd.read_csv(tmp_path / "one.csv").filter(like="score_").to_numpy()
     head = load_head(tmp_path / "runs/tones/mfcc/head.skops")
     np.testing.assert_allclose(scores, apply(head, X, ("high", "low")), rtol=1e-4, atol=1e-5)
@@ -94,9 +95,14 @@ def test_asked_again_only_what_changed_is_computed(
 def test_only_the_models_that_predict_are_extracted(
     study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _, text = take(study, capsys, "--member", "mfcc")
-    assert "log-mel" not in text
-    assert not (tmp_path / "stores" / corpus_name([str(tmp_path / "new")]) / "log-mel.h5").exists()
+    stores = tmp_path / "stores" / corpus_name([str(tmp_path / "new")])
+    for option in (["--member", "mfcc"], ["--model", "mfcc@0"], ["--model", "mfcc", "--listed"]):
+        _, text = take(study, capsys, *option)
+        assert "mfcc: 2 " in text, option
+        assert "log-mel" not in text, option
+        assert not (stores / "log-mel.h5").exists()
+    with pytest.raises(SystemExit, match="2"):
+        take(study, capsys, "--model", "mfcc", "--fusion", "both")
 
 
 def test_what_cannot_be_read_is_named_and_the_rest_is_predicted(
@@ -104,22 +110,22 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_predicted(
 ) -> None:
     (tmp_path / "new/bad.wav").write_bytes(b"no audio at all")
     words = [str(study), "--stores", str(tmp_path / "stores"), "--runs", str(tmp_path / "runs")]
-    audio = ["--member", "mfcc", "--audio", str(tmp_path / "new")]
-    assert take(study, capsys, "--member", "mfcc")[0] == 0
-    heads.main(heads.parser().parse_args([*words, *audio]))
-    assert fused.main(fused.parser().parse_args([*words, *audio])) == 1
+    audio = ["--model", "mfcc", "--audio", str(tmp_path / "new")]
+    assert take(study, capsys, "--model", "mfcc")[0] == 0
+    run_chosen(heads().parse_args(["predict", *words, *audio]))
+    assert run_chosen(fused().parse_args(["predict", *words, *audio])) == 1
     bad = f"\n  {tmp_path / 'new/bad.wav'}: cannot be read as audio: "
     text = capsys.readouterr().out
     assert "\nas-u01  " in text
     assert f"1 of 3 files has no prediction:{bad}" in text
     allowed = ["--allow-failures", "1", *audio]
-    assert fused.main(fused.parser().parse_args([*words, *allowed])) == 0
+    assert run_chosen(fused().parse_args(["predict", *words, *allowed])) == 0
     for name in ("as-u01.wav", "as-u07.wav"):
         (tmp_path / "new" / name).unlink()
     (tmp_path / "stores" / corpus_name([str(tmp_path / "new")]) / "mfcc.h5").unlink()
-    take(study, capsys, "--member", "mfcc")
+    take(study, capsys, "--model", "mfcc")
     with pytest.raises(UserError, match=f"mfcc.h5: no file could be read:{bad}"):
-        heads.main(heads.parser().parse_args([*words, *audio]))
+        run_chosen(heads().parse_args(["predict", *words, *audio]))
 
 
 def test_imported_features_cannot_be_made_of_new_audio(
@@ -136,7 +142,7 @@ def test_imported_features_cannot_be_made_of_new_audio(
     study.write_text(study.read_text().replace('["mfcc", "log-mel"]', '["mfcc", "other"]'))
     with pytest.raises(ModelError, match="other: imported features of another program, which new"):
         take(study, capsys)
-    assert take(study, capsys, "--member", "mfcc")[0] == 0
+    assert take(study, capsys, "--model", "mfcc")[0] == 0
 
 
 def test_what_predicts_goes_with_audio_alone(study: Path) -> None:
@@ -149,7 +155,7 @@ def test_what_a_folder_passes_over_is_said(
 ) -> None:
     (tmp_path / "new/self").symlink_to(".")
     (tmp_path / "new/gone.wav").symlink_to("nowhere.wav")
-    _, text = take(study, capsys, "--member", "mfcc")
+    _, text = take(study, capsys, "--model", "mfcc")
     lines = text.splitlines()
     assert lines[0] == (
         "1 link or folder leads to what is listed already and is passed over: self (is .)"

@@ -8,8 +8,8 @@ import pytest
 
 from extract.__main__ import main as extract
 from extract.__main__ import parser as extract_parser
-from features.__main__ import main, parser
-from features.common.command import run_command
+from features.__main__ import parser
+from features.common.command import run_chosen, run_command
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def features(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     def call(*argv: str, stores: str = "stores") -> tuple[int, str]:
         capsys.readouterr()
         where = [] if argv[0] == "diff" else ["--stores", str(tmp_path / stores)]
-        code = run_command(main, parser(), [*argv, *where])
+        code = run_command(run_chosen, parser(), [*argv, *where])
         return code, "".join(capsys.readouterr())
 
     return call

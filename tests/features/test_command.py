@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
+import re
 import signal
 import threading
 from pathlib import Path
 
 import pytest
 
-from features.common.command import argument_parser, names_of, run_command
+from features.common.command import (
+    Subcommand,
+    argument_parser,
+    names_of,
+    room_parser,
+    run_chosen,
+    run_command,
+)
 from features.common.errors import UserError, nearest
 from features.common.progress import Progress
 from features.recipe.arguments import corpus_root
@@ -50,6 +59,64 @@ def test_a_fault_of_the_program_keeps_its_traceback() -> None:
 
     with pytest.raises(ZeroDivisionError):
         run(fail)
+
+
+COMMANDS = {
+    "extract": ("extract", "plan", "fetch"),
+    "features": (
+        *("status", "lint", "corpora", "table", "verify", "list", "prune", "diff", "export"),
+        "import",
+    ),
+    "models": ("train", "predict", "reproduce"),
+    "fusion": ("fuse", "predict", "reproduce"),
+    "evaluate": ("score", "layers", "report", "submission", "compare"),
+}
+
+
+@pytest.mark.parametrize("room", COMMANDS)
+def test_a_room_shows_its_commands_and_each_of_them_its_usage(
+    room: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parser = importlib.import_module(f"{room}.__main__").parser()
+    with pytest.raises(SystemExit, match="2"):
+        parser.parse_args([])
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"usage: python -m {room} [-h] COMMAND ...")
+    assert tuple(re.findall(r"^    ([a-z]+)(?: |$)", shown, re.MULTILINE)) == COMMANDS[room]
+    with pytest.raises(SystemExit, match="0"):
+        parser.parse_args(["--help"])
+    assert capsys.readouterr().out == shown
+    for name in COMMANDS[room]:
+        with pytest.raises(SystemExit, match="0"):
+            parser.parse_args([name, "--help"])
+        assert capsys.readouterr().out.startswith(f"usage: python -m {room} {name} [-h]")
+
+
+def test_an_error_names_the_command_that_was_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    def refuse(args: argparse.Namespace) -> None:
+        raise UserError(f"{args.recipe}: broken")
+
+    toys = [Subcommand(name, refuse, name, ("recipe", "jobs")) for name in ("wind", "play")]
+    parser = room_parser("toys", "Toys.", toys, bare="play")
+    for argv, prog, recipe in (
+        (["wind", "a.toml"], "toys wind", "a.toml"),
+        (["play", "a.toml"], "toys play", "a.toml"),
+        (["a.toml"], "toys", "a.toml"),
+        (["--jobs", "2", "wind"], "toys", "wind"),
+    ):
+        assert run_command(run_chosen, parser, argv) == 1
+        assert capsys.readouterr().err == f"{prog}: {recipe}: broken\n"
+    for argv, fault in (
+        (["wind", "--bad"], "toys wind: error: unrecognized arguments: --bad"),
+        (["--bad"], "toys play: error: unrecognized arguments: --bad"),
+        (["wind", "--jobs", "0"], "toys wind: error: argument --jobs"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            run_command(run_chosen, parser, argv)
+        assert fault in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        room_parser("toys", "Toys.", toys).parse_args(["a.toml"])
+    assert "argument COMMAND: invalid choice: 'a.toml'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("argv", [("--jobs", "0"), ("--jobs", "x"), ("--nonsense",)])

@@ -106,7 +106,7 @@ def test_trouble_is_2(tmp_path: Path, data: np.ndarray, features) -> None:
     readme = tmp_path / "README.md"
     readme.write_text("# Toys\n")
     code, text = features("diff", a, str(readme))
-    assert (code, text) == (2, f"python -m features: {readme}: is no store (no HDF5 file)\n")
+    assert (code, text) == (2, f"python -m features diff: {readme}: is no store (no HDF5 file)\n")
 
 
 def test_layers_and_statistics_are_counted_apart(extracted: Path, tmp_path: Path, features) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from features.__main__ import main, parser
-from features.common.command import run_command
+from features.__main__ import parser
+from features.common.command import run_chosen, run_command
 from features.common.words import counted
 from features.corpora import CORPORA
 from features.corpora.listing import describe
@@ -17,7 +17,7 @@ from tests.trees import write_evaluations
 
 def run(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str]:
     capsys.readouterr()
-    code = run_command(main, parser(), [*argv])
+    code = run_command(run_chosen, parser(), [*argv])
     return code, "".join(capsys.readouterr())
 
 
@@ -43,7 +43,9 @@ def test_some_corpora_and_an_unknown_one(capsys: pytest.CaptureFixture[str]) -> 
     )  # fmt: skip
     code, text = run(capsys, "corpora", "tess", "emvo")
     assert code == 1
-    assert text.startswith("python -m features: no corpus is called 'emvo'; did you mean 'emovo'")
+    assert text.startswith(
+        "python -m features corpora: no corpus is called 'emvo'; did you mean 'emovo'"
+    )
 
 
 def table(capsys, root: Path, *argv: str) -> list[str]:

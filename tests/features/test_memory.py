@@ -71,11 +71,11 @@ def test_a_command_under_a_limit_ends_in_one_line(tmp_path: Path) -> None:
     recipe = synthetic.recipe(tmp_path, f'{text}select = "uar"\n')
     script = """
 import resource, sys
-from features.__main__ import main, parser
-from features.common.command import run_command
+from features.__main__ import parser
+from features.common.command import run_chosen, run_command
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 30_000_000, used + 30_000_000))
-sys.exit(run_command(main, parser(), sys.argv[1:]))
+sys.exit(run_command(run_chosen, parser(), sys.argv[1:]))
 """
     single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     done = subprocess.run(
@@ -84,5 +84,5 @@ sys.exit(run_command(main, parser(), sys.argv[1:]))
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
     (line,) = done.stderr.splitlines()
-    assert line.startswith("python -m features: out of memory")
+    assert line.startswith("python -m features lint: out of memory")
     assert "the process may take 0." in line or "the process may take 1." in line

@@ -13,13 +13,14 @@ from sklearn.linear_model import RidgeCV
 from evaluate.metrics.calibration import temperature
 from evaluate.runs.folders import new_folder, run_folder
 from evaluate.runs.predictions import read_predictions
+from features.common.command import run_chosen
 from features.common.errors import RunError
 from features.common.files import read_csv
 from features.common.folders import Folders
 from features.new_audio import corpus_name
 from features.recipe.model import Recipe
 from features.stores.failures import write_failures
-from fusion import predict
+from fusion.__main__ import parser
 from fusion.stacking import ALPHAS
 from models.train import train_model
 from tests.models import synthetic
@@ -43,8 +44,8 @@ def prepared(folder: Path, text: str, fusion: str, n: int = 9) -> Recipe:
 def run(folder: Path, recipe: Recipe, *more: str) -> tuple[int, pd.DataFrame]:
     to = folder / "out.csv"
     words = [recipe.path, "--stores", str(folder), "--runs", str(folder / "runs"), *more]
-    args = predict.parser().parse_args([*words, "--to", str(to), "--audio", heads.AUDIO])
-    code, found = predict.main(args), read_csv(to)
+    args = parser().parse_args(["predict", *words, "--to", str(to), "--audio", heads.AUDIO])
+    code, found = run_chosen(args), read_csv(to)
     numbers = [name for name in found if name not in ("path", "utterance", "pred")]
     return code, found.assign(**{one: found[one].map(float).astype(float) for one in numbers})
 

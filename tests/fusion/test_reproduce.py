@@ -9,11 +9,12 @@ import pytest
 
 from evaluate.runs.files import read_json, write_json
 from evaluate.runs.predictions import read_predictions, write_predictions
-from features.common.command import run_command
+from features.common.command import run_chosen, run_command
 from features.common.errors import RunError
 from features.common.folders import Folders
+from fusion.__main__ import parser
 from fusion.combine import fuse
-from fusion.reproduce import main, parser, reproduce
+from fusion.reproduce import reproduce
 from fusion.subsets.choose import make_subsets
 from models.train import train_model
 from tests.models import synthetic
@@ -54,8 +55,8 @@ def test_a_combination_is_the_same_again(
 ) -> None:
     (tmp_path / "study.toml").unlink()
     monkeypatch.chdir(tmp_path)  # the run is named by a relative path
-    argv = [str(folder.relative_to(tmp_path)), "--stores", str(tmp_path)]
-    assert run_command(main, parser(), argv) == 0
+    argv = ["reproduce", str(folder.relative_to(tmp_path)), "--stores", str(tmp_path)]
+    assert run_command(run_chosen, parser(), argv) == 0
     out = capsys.readouterr().out
     assert "predictions.csv: 160 rows, equal" in out
     assert "what was learned: equal" in out
@@ -68,7 +69,10 @@ def test_a_number_that_was_changed_is_found(
     frame = read_predictions(folder / "inner.csv")
     frame.loc[2, "score_calm"] += 0.5
     write_predictions(folder / "inner.csv", frame)
-    assert run_command(main, parser(), [str(folder), "--stores", str(tmp_path)]) == 1
+    assert (
+        run_command(run_chosen, parser(), ["reproduce", str(folder), "--stores", str(tmp_path)])
+        == 1
+    )
     out = capsys.readouterr().out
     row = frame.loc[2]
     assert f"inner.csv: made/{row['utterance']}, partition inner, fold {row['fold']}: " in out
@@ -110,8 +114,8 @@ def test_subsets_are_searched_again(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     subsets = folder.with_name("subsets")
-    argv = [str(subsets), "--stores", str(tmp_path)]
-    assert run_command(main, parser(), argv) == 0
+    argv = ["reproduce", str(subsets), "--stores", str(tmp_path)]
+    assert run_command(run_chosen, parser(), argv) == 0
     out = capsys.readouterr().out
     assert " values, equal\nversions: equal\n" in out
     assert out.endswith("fusion/subsets: the same again\n")
@@ -119,7 +123,7 @@ def test_subsets_are_searched_again(
     was = result["choices"][0]["best"]["value"]
     result["choices"][0]["best"]["value"] = was + 0.25
     write_json(subsets / "subsets.json", result)
-    assert run_command(main, parser(), argv) == 1
+    assert run_command(run_chosen, parser(), argv) == 1
     out = capsys.readouterr().out
     assert f"subsets.json: choices 0 best value: {was + 0.25} then, {was} now (1 value dif" in out
     assert out.endswith("fusion/subsets: NOT the same\n")

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from features.common.command import run_chosen, run_command
 from features.common.errors import RunError
 from features.stores.read import Store
 from features.utterances import Table, read_table, table_hash, write_table
 from models import folds
-from models.__main__ import commands, main, parser, run
+from models.__main__ import main, parser
 from models.checks import odd_rows
 from tests.models import synthetic
 from tests.models.test_train import RIDGE
@@ -132,11 +133,11 @@ def test_a_store_is_looked_at_once_and_read_once_and_folds_are_planned_once(
     counted(folds, "lint", "lint")
     where = ["--stores", str(tmp_path / "stores"), "--runs", str(tmp_path / "runs")]
     words = [recipe.path, *where, "--data", str(tmp_path / "nowhere"), "--jobs", "1"]
-    assert run(words) == 0
+    assert run_command(run_chosen, parser(), words) == 0
     assert calls == {"one.h5": 2, "two.h5": 2, "plan": 1, "lint": 1}
     assert capsys.readouterr().out.count("exact path") == 2
     calls.clear()
-    assert run(["train", *words]) == 0  # nothing is read where nothing is to do
+    assert run_command(run_chosen, parser(), ["train", *words]) == 0  # nothing is read again
     assert capsys.readouterr().out == "one: nothing to do\ntwo: nothing to do\n"
     assert calls == {"plan": 1, "lint": 1}
 
@@ -156,20 +157,7 @@ def test_other_rows_have_folds_of_their_own(tmp_path: Path) -> None:
     assert divisions.of(moved, masked, ()) is not other
 
 
-def test_subcommands_and_the_form_without_one(capsys: pytest.CaptureFixture[str]) -> None:
-    for words, shown in (
-        (["--help"], "python -m models COMMAND"),
-        (["train", "--help"], "usage: python -m models [-h]"),
-        (["predict", "--help"], "usage: python -m models predict [-h]"),
-        (["reproduce", "--help"], "usage: python -m models reproduce [-h]"),
-    ):
-        with pytest.raises(SystemExit):
-            run(words)
-        assert shown in capsys.readouterr().out
-    assert [command.name for command in commands()] == ["train", "predict", "reproduce"]
-
-
 @pytest.mark.parametrize("option", ["--model", "--member"])
 def test_a_run_is_named_by_model_and_as_it_was(option: str) -> None:
-    (predicting,) = (command.parser for command in commands() if command.name == "predict")
-    assert predicting.parse_args(["--audio", "a.wav", option, "mfcc"]).member == "mfcc"
+    args = parser().parse_args(["predict", "--audio", "a.wav", option, "mfcc"])
+    assert args.member == "mfcc"

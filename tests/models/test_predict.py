@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 from evaluate.runs.folders import new_folder, run_folder
 from evaluate.runs.predictions import read_predictions
+from features.common.command import run_chosen
 from features.common.errors import RunError, StoreError
 from features.common.folders import Folders
 from features.matrix import load_matrix
@@ -24,7 +25,7 @@ from features.recipe.model import Recipe
 from features.stores.read import Store
 from features.stores.write import write_store
 from features.utterances import AUDIO_HASH
-from models import predict
+from models.__main__ import parser
 from models.outputs import load_head
 from models.single import apply
 from tests.models import synthetic
@@ -61,7 +62,7 @@ def lose_last_row(stores: Path, corpus: str, model: str) -> None:
 
 def run(folder: Path, recipe: Recipe, *more: str) -> None:
     words = [recipe.path, "--stores", str(folder), "--runs", str(folder / "runs")]
-    predict.main(predict.parser().parse_args([*words, *more, "--audio", AUDIO]))
+    run_chosen(parser().parse_args(["predict", *words, *more, "--audio", AUDIO]))
 
 
 def said(folder: Path, member: str) -> pd.DataFrame:
@@ -262,7 +263,7 @@ def test_heads_and_fusion_predict_where_torch_cannot_be_imported(tmp_path: Path)
 
 def test_the_command_line_wants_audio() -> None:
     with pytest.raises(SystemExit):
-        predict.parser().parse_args(["recipes/demo.toml"])
-    args = predict.parser().parse_args(["recipes/demo.toml", "--audio", "a", "b"])
+        parser().parse_args(["predict", "recipes/demo.toml"])
+    args = parser().parse_args(["predict", "recipes/demo.toml", "--audio", "a", "b"])
     assert isinstance(args, argparse.Namespace)
     assert args.audio == ["a", "b"]

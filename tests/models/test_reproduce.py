@@ -9,13 +9,14 @@ import pytest
 
 from evaluate.runs.files import read_run
 from evaluate.runs.predictions import read_predictions, write_predictions
-from features.common.command import run_command
+from features.common.command import run_chosen, run_command
 from features.common.errors import RunError
 from features.common.folders import Folders
 from features.stores.read import Store
 from features.stores.write import write_store
+from models.__main__ import parser
 from models.layers import run_member, work_of
-from models.reproduce import main, parser, reproduce
+from models.reproduce import reproduce
 from models.train import Training
 from tests.models import synthetic
 from tests.models.test_layers import deep
@@ -37,8 +38,8 @@ def test_a_run_is_the_same_again_without_its_recipe(
     folder = train(tmp_path, text)
     (tmp_path / "study.toml").unlink()
     before = (folder / "run.json").read_bytes()
-    argv = [str(folder), "--stores", str(tmp_path), "--jobs", "1"]
-    assert run_command(main, parser(), argv) == 0
+    argv = ["reproduce", str(folder), "--stores", str(tmp_path), "--jobs", "1"]
+    assert run_command(run_chosen, parser(), argv) == 0
     out = capsys.readouterr().out
     assert "chosen cells: equal\nversions: equal\n" in out
     assert out.endswith(f"{folder}: the same again\n")
@@ -64,8 +65,8 @@ def test_a_number_that_was_changed_is_found(
     was = float(frame.loc[5, "sad_pred"])
     frame.loc[5, "sad_pred"] = np.nextafter(was, 2)
     write_predictions(folder / "predictions.csv", frame)
-    argv = [str(folder), "--stores", str(tmp_path), "--jobs", "1"]
-    assert run_command(main, parser(), argv) == 1
+    argv = ["reproduce", str(folder), "--stores", str(tmp_path), "--jobs", "1"]
+    assert run_command(run_chosen, parser(), argv) == 1
     out = capsys.readouterr().out
     assert f"made/{frame['utterance'][5]}, partition devel: sad_pred" in out
     assert f"then, {was} now (1 of 150 rows differ)" in out

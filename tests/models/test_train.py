@@ -24,9 +24,8 @@ from evaluate.runs.files import read_run
 from evaluate.runs.freshness import is_stale
 from evaluate.runs.predictions import read_predictions
 from evaluate.scores.score import score_all, score_run
-from features.__main__ import main as features
 from features.__main__ import parser as features_parser
-from features.common.command import run_command
+from features.common.command import run_chosen, run_command
 from features.common.errors import CorpusError, RecipeError, RunError, StoreError
 from features.common.folders import Folders
 from features.corpora import read_corpus
@@ -398,7 +397,7 @@ def test_planted_leaks_are_caught_by_the_linter_and_before_training(
     planted(tmp_path, leak)
     recipe = synthetic.recipe(tmp_path, PREDEFINED)
     code = run_command(
-        features, features_parser(), ["lint", recipe.path, "--stores", str(tmp_path)]
+        run_chosen, features_parser(), ["lint", recipe.path, "--stores", str(tmp_path)]
     )
     out = capsys.readouterr().out
     assert code == int(stops)
