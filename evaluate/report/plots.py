@@ -9,6 +9,8 @@ Conventions
   `--accent`, `--second` and `--paper` are the page's: pictures follow a dark or light page.
 - In a file, ink is black on nothing.
 - Labels are shown as they are: no mathematics in them, and escaped.
+- `axis` labels the axis of scores; `title` says what is shown to those who do not see it; at
+  `chance`, a score that guessing has, there is a line where the axis comes near to it.
 """
 
 from __future__ import annotations
@@ -182,56 +184,33 @@ def scores(
     partitions : sequence of str
         One or two; the last is drawn filled.
     axis, title : str
-        Label of the axis of scores; what the picture shows, for those who do not see it.
     rule_after : int
         Draw a line below so many rows; 0 for none.
     line_at : float, optional
         Draw an upright line at this score.
     chance : float, optional
-        A score that guessing has; a line where the axis comes near to it.
 
     Returns
     -------
     Picture
     """
     names = [_wrap(name) for name, _ in rows]
-    # A name of many lines takes the room of several rows.
-    rooms = [max(1.0, 0.5 * (1 + name.count("\n"))) for name in names]
-    ends = np.cumsum(rooms)
-    places = ends - np.array(rooms) / 2
+    ends, middles = _rooms(names)
 
     def draw(figure: Figure, colours: Colours) -> None:
         ax = figure.subplots()
-        styles = [
-            (colours.second, colours.paper, "s"),
-            (colours.accent, colours.accent, "o"),
-        ][-len(partitions) :]
-        gap = 0.32 if len(partitions) > 1 else 0.0
-        for i, (partition, (colour, face, marker)) in enumerate(
-            zip(partitions, styles, strict=True)
-        ):
-            known = [
-                (y + gap * (i - (len(partitions) - 1) / 2), found[partition])
-                for y, (_, found) in zip(places, rows, strict=True)
-                if partition in found and found[partition].value is not None
-            ]
-            _bars_across(ax, known, colour)
-            ax.plot(
-                _floats(score.value for _, score in known), [y for y, _ in known],
-                linestyle="none", marker=marker, markersize=5, color=colour, markerfacecolor=face,
-                label=partition,
-            )  # fmt: skip
+        shifts = (-0.16, 0.16) if len(partitions) > 1 else (0.0,)
+        styles = _styles(len(partitions), colours)
+        for partition, shift, style in zip(partitions, shifts, styles, strict=True):
+            placed = zip(middles + shift, (found for _, found in rows), strict=True)
+            at = [(y, found[partition]) for y, found in placed if partition in found]
+            _points(ax, at, across=True, linestyle="none", markersize=5, label=partition, **style)
         if line_at is not None:
             ax.axvline(line_at, color=colours.ink, linewidth=0.6)
             ax.locator_params(axis="x", nbins=6)  # numbers with signs need more room
         _mark_chance(ax, "x", chance, colours)
-        if rule_after:
-            ax.axhline(ends[rule_after - 1], color=colours.ink, linewidth=0.6)
-        ax.set_ylim(ends[-1], 0)
-        ax.set_yticks(places, names)
-        ax.tick_params(axis="y", length=0)
-        _grid(ax, "x", colours)
-        ax.set_xlabel(axis)
+        _name_rows(ax, names, rule_after, colours)
+        _frame(ax, "x", colours, axis)
         if len(partitions) > 1:
             figure.legend(loc="outside upper right", ncols=2, frameon=False)
 
@@ -247,7 +226,6 @@ def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str], title: str
         Rows are the truth.
     labels : sequence of str
     title : str
-        What the picture shows, for those who do not see it.
 
     Returns
     -------
@@ -260,16 +238,9 @@ def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str], title: str
     longest = max(len(line) for name in names for line in name.split("\n"))
 
     def draw(figure: Figure, colours: Colours) -> None:
-        from matplotlib.patches import Rectangle
-
         ax = figure.subplots()
         for (i, j), count in np.ndenumerate(counts):
-            shade = _STRONGEST_SHADE * shares[i, j]
-            ax.add_patch(
-                Rectangle(
-                    (j - 0.5, i - 0.5), 1, 1, facecolor=colours.accent, alpha=shade, linewidth=0
-                )
-            )
+            _shade(ax, i, j, _STRONGEST_SHADE * shares[i, j], colours)
             share = f"{100 * shares[i, j]:.0f}" if totals[i, 0] else "-"
             ax.text(j, i - 0.12, share, ha="center", va="center", fontsize=9)
             ax.text(j, i + 0.27, f"{count}", ha="center", va="center", fontsize=6.5)
@@ -311,9 +282,7 @@ def by_layer(
     lines : sequence of (name, Estimate)
         Runs of no single layer, drawn across, named at the right.
     axis, title : str
-        Label of the axis of scores; what the picture shows, for those who do not see it.
     chance : float, optional
-        A score that guessing has; a line where the axis comes near to it.
 
     Returns
     -------
@@ -322,23 +291,8 @@ def by_layer(
 
     def draw(figure: Figure, colours: Colours) -> None:
         ax = figure.subplots()
-        known = [(x, score) for x, (_, score) in enumerate(points) if score.value is not None]
-        bars = [(x, score) for x, score in known if score.low is not None]
-        ax.vlines(
-            [x for x, _ in bars],
-            _floats(score.low for _, score in bars),
-            _floats(score.high for _, score in bars),
-            color=colours.accent,
-            linewidth=1.5,
-        )
-        ax.plot(
-            [x for x, _ in known],
-            _floats(score.value for _, score in known),
-            color=colours.accent,
-            marker="o",
-            markersize=4,
-            linewidth=0.8,
-        )
+        at = [(x, score) for x, (_, score) in enumerate(points)]
+        _points(ax, at, color=colours.accent, marker="o", markersize=4, linewidth=0.8)
         _mark_chance(ax, "y", chance, colours)
         drawn = [(score.value, name) for name, score in lines if score.value is not None]
         for value, _ in drawn:
@@ -347,9 +301,7 @@ def by_layer(
         step = max(1, math.ceil(len(points) / 13))
         ax.set_xticks(range(0, len(points), step), [name for name, _ in points[::step]])
         ax.set_xlim(-0.5, len(points) - 0.5)
-        _grid(ax, "y", colours)
-        ax.set_xlabel("layer")
-        ax.set_ylabel(axis)
+        _frame(ax, "y", colours, "layer", axis)
 
     return Picture(draw, (4.6, 2.8), title)
 
@@ -365,7 +317,6 @@ def scatter(
     ----------
     points : sequence of (x, y, name)
     x_axis, y_axis, title : str
-        Labels of the axes; what the picture shows, for those who do not see it.
 
     Returns
     -------
@@ -386,9 +337,7 @@ def scatter(
             color=colours.accent,
         )
         ax.margins(0.1)
-        _grid(ax, "both", colours)
-        ax.set_xlabel(x_axis)
-        ax.set_ylabel(y_axis)
+        _frame(ax, "both", colours, x_axis, y_axis)
         figure.draw_without_rendering()  # so that places on the paper are known
         taken = [_around(*ax.transData.transform((x, y))) for x, y, _ in points]
         for point in named:
@@ -417,9 +366,7 @@ def by_size(
     drawn : {size: (low, mean, high)}
         Of random subsets.
     axis, title : str
-        Label of the axis of scores; what the picture shows, for those who do not see it.
     chance : float, optional
-        A score that guessing has; a line where the axis comes near to it.
 
     Returns
     -------
@@ -439,22 +386,12 @@ def by_size(
             list(best), _floats(best.values()), color=colours.second, linestyle="--", marker="s",
             markersize=4, markerfacecolor=colours.paper, label="best (optimistic)",
         )  # fmt: skip
-        known = {k: score for k, score in honest.items() if score.value is not None}
-        bars = {k: score for k, score in known.items() if score.low is not None}
-        ax.vlines(
-            list(bars), _floats(score.low for score in bars.values()),
-            _floats(score.high for score in bars.values()), color=colours.accent, linewidth=1.5,
-        )  # fmt: skip
-        if known:
-            ax.plot(
-                list(known), _floats(score.value for score in known.values()), color=colours.accent,
-                marker="o", markersize=4, label="chosen without these rows",
-            )  # fmt: skip
+        if any(score.value is not None for score in honest.values()):
+            label = "chosen without these rows"
+            _points(ax, honest.items(), color=colours.accent, marker="o", markersize=4, label=label)
         _mark_chance(ax, "y", chance, colours)
         ax.locator_params(axis="x", integer=True)
-        _grid(ax, "y", colours)
-        ax.set_xlabel("models in the subset")
-        ax.set_ylabel(axis)
+        _frame(ax, "y", colours, "models in the subset", axis)
         figure.legend(loc="outside upper left", ncols=2, frameon=False)
 
     return Picture(draw, (4.6, 3.4), title)
@@ -468,7 +405,6 @@ def reliability(curves: Mapping[str, Sequence[tuple[float, float, int]]], title:
     curves : {name: sequence of (confidence, accuracy, rows)}
         One or two; the last is drawn filled. The area of a marker is its share of the rows.
     title : str
-        What the picture shows, for those who do not see it.
 
     Returns
     -------
@@ -478,22 +414,16 @@ def reliability(curves: Mapping[str, Sequence[tuple[float, float, int]]], title:
     def draw(figure: Figure, colours: Colours) -> None:
         ax = figure.subplots()
         ax.plot([0, 1], [0, 1], color=colours.ink, linewidth=0.6)
-        styles = [
-            (colours.second, colours.paper, "s"),
-            (colours.accent, colours.accent, "o"),
-        ][-len(curves) :]
-        for (name, points), (colour, face, marker) in zip(curves.items(), styles, strict=True):
+        styles = _styles(len(curves), colours)
+        for (name, points), style in zip(curves.items(), styles, strict=True):
             x, y, n = zip(*points, strict=True)
             # Markers at 0 and 1 are not cut off at the axes.
-            ax.plot(x, y, color=colour, linewidth=0.8, clip_on=False)
+            ax.plot(x, y, color=style["color"], linewidth=0.8, clip_on=False)
             ax.scatter(
-                x, y, [4 + _LARGEST_MARKER * size / sum(n) for size in n], color=face,
-                edgecolor=colour, marker=marker, clip_on=False, zorder=3,
+                x, y, [4 + _LARGEST_MARKER * size / sum(n) for size in n], clip_on=False, zorder=3,
+                color=style["markerfacecolor"], edgecolor=style["color"], marker=style["marker"],
             )  # fmt: skip
-            ax.plot(
-                [], [], color=colour, marker=marker, markersize=5, markerfacecolor=face,
-                linewidth=0.8, label=name,
-            )  # fmt: skip
+            ax.plot([], [], markersize=5, linewidth=0.8, label=name, **style)
         ax.set_xlim(0, 1)
         ax.set_ylim(0, 1)
         ax.set_aspect("equal")
@@ -504,22 +434,65 @@ def reliability(curves: Mapping[str, Sequence[tuple[float, float, int]]], title:
     return Picture(draw, (3.2, 3.4), title)
 
 
-def _grid(ax: Axes, axis: Literal["x", "y", "both"], colours: Colours) -> None:
-    """Thin lines behind what is drawn."""
-    ax.grid(axis=axis, color=colours.ink, alpha=0.15, linewidth=0.6)
+def _frame(
+    ax: Axes, grid: Literal["x", "y", "both"], colours: Colours, x_axis: str, y_axis: str = ""
+) -> None:
+    """Thin lines behind what is drawn, and the labels of the axes."""
+    ax.grid(axis=grid, color=colours.ink, alpha=0.15, linewidth=0.6)
     ax.set_axisbelow(True)
+    ax.set_xlabel(x_axis)
+    ax.set_ylabel(y_axis)
 
 
-def _bars_across(ax: Axes, known: Sequence[tuple[float, Estimate]], colour: str) -> None:
-    """The intervals of scores at these heights; of one without bounds there is none."""
-    bars = [(y, score) for y, score in known if score.low is not None]
-    ax.hlines(
-        [y for y, _ in bars],
+def _styles(n: int, colours: Colours) -> list[dict[str, Any]]:
+    """How the points of one or two are drawn; those of the last are filled."""
+    hollow = {"color": colours.second, "markerfacecolor": colours.paper, "marker": "s"}
+    filled = {"color": colours.accent, "markerfacecolor": colours.accent, "marker": "o"}
+    return [hollow, filled][-n:]
+
+
+def _points(
+    ax: Axes, at: Iterable[tuple[float, Estimate]], *, color: str, across: bool = False, **line: Any
+) -> None:
+    """Draw scores at these places with their intervals: upwards, or across, to the right.
+
+    One that is undefined is left blank; one without bounds has no interval.
+    """
+    known = [(place, score) for place, score in at if score.value is not None]
+    bars = [(place, score) for place, score in known if score.low is not None]
+    (ax.hlines if across else ax.vlines)(
+        [place for place, _ in bars],
         _floats(score.low for _, score in bars),
         _floats(score.high for _, score in bars),
-        color=colour,
+        color=color,
         linewidth=1.5,
     )
+    places, values = [place for place, _ in known], _floats(score.value for _, score in known)
+    ax.plot(*((values, places) if across else (places, values)), color=color, **line)
+
+
+def _rooms(names: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Where each row ends and has its middle; a name of many lines takes the room of several."""
+    rooms = np.array([max(1.0, 0.5 * (1 + name.count("\n"))) for name in names])
+    ends = np.cumsum(rooms)
+    return ends, ends - rooms / 2
+
+
+def _name_rows(ax: Axes, names: Sequence[str], rule_after: int, colours: Colours) -> None:
+    ends, middles = _rooms(names)
+    if rule_after:
+        ax.axhline(ends[rule_after - 1], color=colours.ink, linewidth=0.6)
+    ax.set_ylim(ends[-1], 0)
+    ax.set_yticks(middles, names)
+    ax.tick_params(axis="y", length=0)
+
+
+def _shade(ax: Axes, row: int, column: int, opacity: float, colours: Colours) -> None:
+    """Shade a cell of a matrix."""
+    from matplotlib.patches import Rectangle
+
+    corner = (column - 0.5, row - 0.5)
+    ax.add_patch(Rectangle(corner, 1, 1, facecolor=colours.accent, alpha=opacity, linewidth=0))
 
 
 def _name_at_the_right(ax: Axes, lines: Sequence[tuple[float, str]], colours: Colours) -> None:
