@@ -50,10 +50,11 @@ from features.common.folders import Folders
 from features.corpora.demo import synthesise
 from features.corpora.demo.plan import PARTITIONS
 from features.recipe.load import load_recipe
+from features.recipe.member import Member
 from features.recipe.model import Recipe
 from features.stores.key import store_path
 from features.stores.read import Store
-from models.train import train_model
+from models.train import Training
 
 TOP = Path(__file__).resolve().parents[1]
 DEMO = TOP / "recipes" / "demo.toml"
@@ -210,7 +211,7 @@ def fit(model: str, layer: int | str, recipe: Recipe, folder: Path) -> None:
         with contextlib.redirect_stdout(sys.stderr):
             stores = folder / precision / model
             folders = Folders(stores=stores, runs=stores / "runs")
-            run = train_model(recipe, model, layer, folders=folders, allow_failures=ANY)
+            run = Training(recipe, folders, allow_failures=ANY).train(Member(model, layer))
             scores[precision] = score_run(run, recipe).partitions
         predictions[precision] = read_predictions(run / PREDICTIONS)
     metric = recipe.shown[0]

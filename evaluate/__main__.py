@@ -68,11 +68,10 @@ def layers(args: argparse.Namespace) -> None:
 def report(args: argparse.Namespace) -> None:
     """Write the pages, print the table of the recipe's runs, and say what to open."""
     from evaluate.report.printed import scores_text
-    from evaluate.report.write import read_study, write_report
+    from evaluate.report.write import make_report
 
     recipe = recipe_of(args)
-    study = read_study(recipe, folders_of(args))
-    page = write_report(study, args.runs)
+    page, study = make_report(recipe, folders_of(args))
     found = (study.scored, study.statistics, study.protocols, study.repeats, study.subsets)
     print(scores_text(recipe, *found, terminal_width()))
     for line in study.paper.left_out:

@@ -188,25 +188,6 @@ class Training:
         return Task(recipe, member, matrix, problem, known, division, engine, told, bool(much))
 
 
-def train_model(recipe: Recipe, model: str, layer: int | str = "last", **settings: Any) -> Path:
-    """Fit, choose and predict for one model and layer: `Training.train`.
-
-    Parameters
-    ----------
-    recipe : Recipe
-    model : str
-    layer : int or str
-    settings
-        As of `Training`: `folders`, `jobs`, `force`, `allow_failures`, `tell`.
-
-    Returns
-    -------
-    Path
-        The run's folder.
-    """
-    return Training(recipe, **settings).train(Member(model, layer))
-
-
 @dataclass(frozen=True)
 class Task:
     """One run: what is to be fitted, on which folds, and by whom.

@@ -12,7 +12,7 @@ from evaluate.runs.predictions import read_predictions
 from features.common.folders import Folders
 from features.recipe.load import load_recipe
 from features.recipe.model import Recipe
-from models.train import train_model
+from tests.models import synthetic
 
 SPREAD = 1e-5
 """Largest difference of a prediction, in standard deviations of its column."""
@@ -41,7 +41,7 @@ def agree(text: str, model: str, stores: Path, folder: Path) -> pd.DataFrame:
     """
     found = {}
     for engine in ("sklearn", "exact-path"):
-        run = train_model(
+        run = synthetic.train(
             recipe_of(text, folder, engine),
             model,
             folders=Folders(stores=stores, runs=folder / "runs"),

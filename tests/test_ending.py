@@ -29,10 +29,10 @@ BOUND_S = 60.0
 PATIENCE_S = 240.0
 """For a line that comes after half a minute on a quiet machine."""
 COMMAND = """
-import ctypes, multiprocessing, sys, time
+import argparse, ctypes, multiprocessing, sys, time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
-from features.common.command import argument_parser, run_command
+from features.common.command import run_command
 from features.common.ending import in_full
 from features.common.watchdog import GRACE_S
 
@@ -104,7 +104,7 @@ def main(args):
                 print("whole", flush=True)
 
 if __name__ == "__main__":
-    sys.exit(run_command(main, argument_parser("toy", "A toy."), []))
+    sys.exit(run_command(main, argparse.ArgumentParser("toy"), []))
 """
 ORDERLY, HARD = "toy: stopped; what is finished is kept", "toy: stopped hard, 5 s after the signal"
 CASES = {

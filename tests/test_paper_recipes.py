@@ -30,7 +30,6 @@ from features.splits.plan import make_plan
 from features.utterances import read_table, write_table
 from fusion.combine import fuse
 from models.checks import check_labels
-from models.train import train_model
 from tests.checkpoints import save
 from tests.evaluate.page import read
 from tests.features.test_named_corpora import ravdess_names, touch
@@ -202,11 +201,11 @@ def test_published_figures_stand_beside_a_corpus_of_the_published_counts(
     synthetic.write(stores, table.rows, features, labels=table.labels)
     write_tables(recipe, data, stores)
     for model in three:
-        train_model(recipe, model, folders=Folders(stores=stores, runs=runs), jobs=1)
+        synthetic.train(recipe, model, folders=Folders(stores=stores, runs=runs), jobs=1)
     fuse(recipe, "vote-of-three", Folders(stores=stores, runs=runs))
     scored = score_all(recipe, Folders(stores=stores, runs=runs))
     make_statistics(recipe, scored, runs)
-    folder = make_report(recipe, Folders(stores=stores, runs=runs, data=data)).parent
+    folder = make_report(recipe, Folders(stores=stores, runs=runs, data=data))[0].parent
     page = read(folder)["paper.html"].shown
     assert "Table 3: accuracy of the votes" in page
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import socket
@@ -16,7 +17,7 @@ from evaluate.runs.files import file_hash, read_json
 from evaluate.runs.predictions import read_predictions
 from extract.plan.batches import read_plan
 from features.common import files
-from features.common.command import argument_parser, run_command
+from features.common.command import run_command
 from features.common.errors import StoreError, UserError
 from features.common.folders import Folders
 from features.common.lock import WriterLock, check_held, live_holder
@@ -205,7 +206,7 @@ def test_regular_files_are_read_as_open_reads_them(tmp_path: Path) -> None:
 def test_a_command_says_it_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pipe(tmp_path / "a.csv")
     main = lambda args: print(source_hash([tmp_path / "a.csv"]))  # noqa: E731
-    assert run_command(main, argument_parser("toy", "A toy."), []) == 1
+    assert run_command(main, argparse.ArgumentParser("toy"), []) == 1
     told = f"toy: {tmp_path / 'a.csv'}: is a pipe: remove it or put the file there\n"
     assert capsys.readouterr().err == told
 

@@ -87,32 +87,30 @@ def report_folder(recipe: Recipe, runs_folder: Path) -> Path:
     return runs_folder / recipe.name / "report"
 
 
-def write_report(study: Study, runs_folder: Path) -> Path:
-    """Write `runs/<recipe>/report/`.
+def make_report(recipe: Recipe, folders: Folders) -> tuple[Path, Study]:
+    """Read what a recipe's report shows, and write it as `runs/<recipe>/report/`.
 
     Runs that are not finished are named on the first page. Pages, figures and tables of an earlier
     report that this one lacks are removed.
 
     Returns
     -------
-    Path
+    page : Path
         The first page.
+    study : Study
+        What it was made of.
 
     Raises
     ------
     RunError
-        Where a file cannot be written, or a run's predictions cannot be read.
+        As `read_study`; or a file cannot be written, or a run's predictions cannot be read.
     """
-    folder = report_folder(study.recipe, runs_folder)
+    study = read_study(recipe, folders)
+    folder = report_folder(recipe, folders.runs)
     with study.kept.held():
         files = render(study)
     _write(folder, files)
-    return folder / FIRST
-
-
-def make_report(recipe: Recipe, folders: Folders) -> Path:
-    """Read and write the report on the finished runs of a recipe; its first page."""
-    return write_report(read_study(recipe, folders), folders.runs)
+    return folder / FIRST, study
 
 
 def make_comparison(found: Comparison) -> Path:

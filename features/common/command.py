@@ -115,21 +115,15 @@ _ARGUMENTS: dict[str, tuple[tuple[str, ...], dict[str, object]]] = {
 }
 
 
-def argument_parser(prog: str, description: str, *names: str) -> argparse.ArgumentParser:
-    """A parser with the shared arguments of the given names.
+def add_arguments(parser: argparse.ArgumentParser, *names: str) -> None:
+    """Add shared arguments to a parser; `--set` goes with a recipe.
 
     Parameters
     ----------
+    parser : ArgumentParser
     names : str
         Of `recipe data stores runs model corpus jobs cluster force allow-failures`.
     """
-    parser = argparse.ArgumentParser(prog=prog, description=description)
-    add_arguments(parser, *names)
-    return parser
-
-
-def add_arguments(parser: argparse.ArgumentParser, *names: str) -> None:
-    """Add the shared arguments of the given names to a parser; `--set` goes with a recipe."""
     for name in names:
         flags, settings = _ARGUMENTS[name]
         parser.add_argument(*flags, **settings)  # type: ignore[arg-type]

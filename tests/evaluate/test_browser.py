@@ -78,7 +78,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_statistics(recipe, scored, made_runs)
     return report.make_report(
         recipe, Folders(stores=top / "stores", runs=made_runs, data=top / "data")
-    ).parent
+    )[0].parent
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def nine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_statistics(recipe, score.score_all(recipe, Folders(runs=top / "runs")), top / "runs")
     return report.make_report(
         recipe, Folders(stores=top / "stores", runs=top / "runs", data=top / "data")
-    ).parent
+    )[0].parent
 
 
 @pytest.fixture

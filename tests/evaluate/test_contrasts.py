@@ -67,7 +67,7 @@ def cells(sheet: Sheet, *names: str) -> list:
 def test_pages_show_what_was_compared(compared: tuple[Recipe, Path, Statistics]) -> None:
     recipe, folder, statistics = compared
     found = statistics.partitions["test"]
-    index = report.make_report(
+    index, _ = report.make_report(
         recipe, Folders(stores=folder / "stores", runs=folder / "runs", data=NOWHERE)
     )
     pages = read(index.parent)
@@ -163,7 +163,7 @@ def test_a_regression_has_no_classes_to_compare(tmp_path: Path) -> None:
     ((name, meaning),) = contrasts.meanings(found.complementarity, "regression")
     assert name == "Correlation of errors"
     assert "prediction minus truth" in meaning
-    index = report.make_report(
+    index, _ = report.make_report(
         recipe, Folders(stores=NOWHERE, runs=tmp_path / "runs", data=NOWHERE)
     )
     assert len(read(index.parent)["fusion.html"].all("svg")) == 2  # of devel and of test
@@ -249,7 +249,7 @@ def test_the_page_of_fusion_shows_subsets(tmp_path: Path, subsets: Subsets) -> N
     folder = fusion_folder(tmp_path / "runs", recipe.name, "subsets")
     FILE.write(folder / SUBSETS, replace(subsets, **both))
     runs.write_run(folder, {"inputs": {"other": "members"}})
-    index = report.make_report(
+    index, _ = report.make_report(
         recipe, Folders(stores=NOWHERE, runs=tmp_path / "runs", data=NOWHERE)
     )
     first = read(index.parent)["index.html"]
@@ -277,7 +277,7 @@ def test_votes_have_no_calibration_and_a_line_why(tmp_path: Path) -> None:
                             record if member == "mean" else None)  # fmt: skip
         write_predictions(where / INNER, frame.assign(partition="inner"))
     statistics_of(recipe, tmp_path)
-    index = report.make_report(
+    index, _ = report.make_report(
         recipe, Folders(stores=NOWHERE, runs=tmp_path / "runs", data=NOWHERE)
     )
     pages = read(index.parent)
@@ -307,7 +307,7 @@ def test_calibration_is_shown_with_and_without_temperatures(tmp_path: Path) -> N
         plain, other = replace(found.plain, error=plainly), replace(found.tempered, error=tempered)
         note = contrasts.calibration_note(replace(found, plain=plain, tempered=other))
         assert note.endswith(ends) == (tempered > plainly)
-    index = report.make_report(
+    index, _ = report.make_report(
         recipe, Folders(stores=NOWHERE, runs=tmp_path / "runs", data=NOWHERE)
     )
     page = read(index.parent)["model-one.html"]

@@ -87,7 +87,7 @@ def test_runs_lie_beside_and_compare_on_shared_rows(trained: Recipe, tmp_path: P
     seen = f"{words.gap_text(gap, 'uar')} ({ours:.3f} -> {theirs:.3f} there, n = 32, 8 speakers)"
     assert seen in line
     make_statistics(trained, main_runs, folder)
-    index = report.make_report(
+    index, _ = report.make_report(
         trained, Folders(stores=tmp_path / "none", runs=folder, data=tmp_path / "none")
     )
     pages = page.read(index.parent)

@@ -41,7 +41,7 @@ NOWHERE = Path("no-such-folder")
 def render(recipe: Recipe, folder: Path, stores: Path = NOWHERE, data: Path = NOWHERE):
     """The pages of a report, each checked."""
     make_statistics(recipe, score.score_all(recipe, Folders(runs=folder)), folder)
-    index = report.make_report(recipe, Folders(stores=stores, runs=folder, data=data))
+    index, _ = report.make_report(recipe, Folders(stores=stores, runs=folder, data=data))
     assert index == folder / recipe.name / "report" / "index.html"
     return read(index.parent)
 

@@ -332,7 +332,7 @@ def test_the_grid_is_shown_with_its_gaps(tmp_path: Path) -> None:
     make_statistics(
         recipe, score.read_all(recipe, Folders(runs=tmp_path / "runs")), tmp_path / "runs"
     )
-    index = report.make_report(
+    index, _ = report.make_report(
         recipe, Folders(stores=tmp_path / "none", runs=tmp_path / "runs", data=tmp_path / "none")
     )
     assert f"{gap.value:+.3f} [" in index.read_text(encoding="utf-8")
@@ -428,7 +428,7 @@ def test_devel_is_marked_where_cells_were_chosen_on_it(tmp_path: Path) -> None:
     assert "\n".join(lines[1:4]).count("(optimistic)") == 1
     assert lines.count(note) == 1
     make_statistics(recipe, scored, tmp_path / "runs")
-    index = report.make_report(
+    index, _ = report.make_report(
         recipe, Folders(stores=tmp_path / "none", runs=tmp_path / "runs", data=tmp_path / "none")
     )
     pages = read(index.parent)

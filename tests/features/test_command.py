@@ -14,7 +14,7 @@ import pytest
 
 from features.common.command import (
     Subcommand,
-    argument_parser,
+    add_arguments,
     names_of,
     room_parser,
     run_chosen,
@@ -26,8 +26,14 @@ from features.recipe.arguments import corpus_root
 from features.recipe.load import load_recipe
 
 
+def toy(*names: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("toy")
+    add_arguments(parser, *names)
+    return parser
+
+
 def run(main: object, *argv: str) -> int:
-    return run_command(main, argument_parser("toy", "A toy.", "recipe", "model", "jobs"), argv)
+    return run_command(main, toy("recipe", "model", "jobs"), argv)
 
 
 def test_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -194,10 +200,10 @@ def test_a_count_of_processes_is_asked_for_in_words(
     text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
-        argument_parser("x", "y", "jobs").parse_args([f"--jobs={text}"])
+        toy("jobs").parse_args([f"--jobs={text}"])
     expected = f"got {text!r}, expected a count of processes, or -1 for all cores"
     assert expected in capsys.readouterr().err
-    assert argument_parser("x", "y", "jobs").parse_args(["--jobs=-1"]).jobs == -1
+    assert toy("jobs").parse_args(["--jobs=-1"]).jobs == -1
 
 
 def test_names_are_read_in_one_form() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 import unicodedata
 
 import pytest
 
-from features.common.command import argument_parser, run_command
+from features.common.command import run_command
 from features.common.errors import UserError
 from features.common.terminal import shown, shown_streams
 
@@ -46,7 +47,7 @@ def test_what_a_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
         sys.stderr.write("\n\x1b[A\r")
         raise UserError(f"{RIGHT_TO_LEFT}: \x1b]0;title\x07 broken")
 
-    assert run_command(main, argument_parser("toy", "A toy."), []) == 1
+    assert run_command(main, argparse.ArgumentParser("toy"), []) == 1
     found = capsys.readouterr()
     assert found.out == "ok: anger\\u202egnp.wav \\rnone \\x1b[A \\x9b2J\n\\x07"
     moved = "\ranger\\u202egnp.wav\\rb\r\n\x1b[A\r"

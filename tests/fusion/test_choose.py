@@ -27,7 +27,6 @@ from features.common.folders import Folders
 from features.recipe.model import Recipe
 from fusion.methods import mean
 from fusion.subsets.choose import SearchStates, choose, make_subsets, read_data
-from models.train import train_model
 from tests.evaluate import made
 from tests.models import synthetic
 from tests.models.test_train import RIDGE, SVC
@@ -302,7 +301,7 @@ def test_the_stage_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture
     folders = Folders(stores=tmp_path, runs=tmp_path / "runs")
     assert read_subsets(recipe, folders.runs) is None
     for model in recipe.models:
-        train_model(recipe, model, jobs=1, folders=folders)
+        synthetic.train(recipe, model, jobs=1, folders=folders)
     capsys.readouterr()
     folder = make_subsets(recipe, folders, tell=print)
     assert folder == tmp_path / "runs" / "study" / "fusion" / "subsets"
@@ -335,7 +334,7 @@ def test_regression_from_end_to_end(tmp_path: Path) -> None:
     recipe = synthetic.recipe(tmp_path, RIDGE + "\n[fusion.subsets]\n")
     folders = Folders(stores=tmp_path, runs=tmp_path / "runs")
     for model in recipe.models:
-        train_model(recipe, model, jobs=1, folders=folders)
+        synthetic.train(recipe, model, jobs=1, folders=folders)
     make_subsets(recipe, folders)
     text = printed(recipe, folders.runs)
     assert "chosen on devel" in text
@@ -343,9 +342,9 @@ def test_regression_from_end_to_end(tmp_path: Path) -> None:
 
 
 SEARCH = """
-import sys
+import argparse, sys
 import numpy as np
-from features.common.command import argument_parser, run_command
+from features.common.command import run_command
 from fusion.subsets.classes import Classes
 from fusion.subsets.search import search
 
@@ -355,7 +354,7 @@ def main(args):
     problem = Classes(truth, rng.normal(size=(25, 4000, 4)), "logit-sum", ["uar"])
     search(problem, 12, done=lambda state, n_subsets: print(state.n_blocks, flush=True))
 
-sys.exit(run_command(main, argument_parser("search", "")))
+sys.exit(run_command(main, argparse.ArgumentParser("search")))
 """
 
 

@@ -20,7 +20,6 @@ from features.recipe.fusion import FusionSpec
 from features.recipe.member import Member
 from fusion.combine import fuse
 from fusion.methods import logit_sum, mean, mean_probability, vote
-from models.train import train_model
 from tests.fusion.combining import combine
 from tests.models import synthetic
 from tests.models.test_train import RIDGE, SVC
@@ -134,7 +133,7 @@ FUSION = '\n[fusion.nine]\nmethod = "mean"\n'
 def trained(folder: Path, text: str):
     recipe = synthetic.recipe(folder, text + FUSION)
     for model in recipe.models:
-        train_model(recipe, model, folders=Folders(stores=folder, runs=folder / "runs"), jobs=1)
+        synthetic.train(recipe, model, folders=Folders(stores=folder, runs=folder / "runs"), jobs=1)
     return recipe
 
 

@@ -22,7 +22,6 @@ from features.recipe.model import Recipe
 from features.stores.failures import write_failures
 from fusion.__main__ import parser
 from fusion.stacking import ALPHAS
-from models.train import train_model
 from tests.models import synthetic
 from tests.models import test_predict as heads
 from tests.models.test_train import RIDGE, SVC
@@ -35,7 +34,7 @@ def prepared(folder: Path, text: str, fusion: str, n: int = 9) -> Recipe:
     (synthetic.regression if "targets" in text else synthetic.classes)(folder)
     recipe = synthetic.recipe(folder, f"{text}\n[fusion.both]\n{fusion}\n")
     for model in recipe.models:
-        train_model(recipe, model, folders=Folders(stores=folder, runs=folder / "runs"), jobs=1)
+        synthetic.train(recipe, model, folders=Folders(stores=folder, runs=folder / "runs"), jobs=1)
     heads.new_audio(folder, recipe, n)
     heads.run(folder, recipe)
     return recipe
@@ -177,7 +176,7 @@ def test_files_without_a_prediction_are_counted(
 def test_predictions_of_another_run_or_other_audio_are_refused(tmp_path: Path) -> None:
     recipe = prepared(tmp_path, ONE_CELL, 'method = "mean"')
     corpus = corpus_name([heads.AUDIO])
-    train_model(
+    synthetic.train(
         recipe, "two", folders=Folders(stores=tmp_path, runs=tmp_path / "runs"), jobs=1, force=True
     )
     with pytest.raises(RunError, match="no predictions of two by the run and the audio as they"):

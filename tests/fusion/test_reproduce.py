@@ -16,7 +16,6 @@ from fusion.__main__ import parser
 from fusion.combine import fuse
 from fusion.reproduce import reproduce
 from fusion.subsets.choose import make_subsets
-from models.train import train_model
 from tests.models import synthetic
 from tests.models.test_train import SVC
 
@@ -35,7 +34,7 @@ def fused(tmp_path_factory: pytest.TempPathFactory) -> Path:
     synthetic.classes(top)
     recipe = synthetic.recipe(top, SVC.replace("[0.001, 0.1]", "[0.1]") + FUSION)
     for model in recipe.models:
-        train_model(recipe, model, folders=Folders(stores=top, runs=top / "runs"), jobs=1)
+        synthetic.train(recipe, model, folders=Folders(stores=top, runs=top / "runs"), jobs=1)
     fuse(recipe, "learned", Folders(stores=top, runs=top / "runs"))
     make_subsets(recipe, Folders(stores=top, runs=top / "runs"))
     return top

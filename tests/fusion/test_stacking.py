@@ -24,7 +24,6 @@ from fusion import stacking
 from fusion.combine import fuse
 from fusion.methods import fixed_method
 from fusion.stacking import STRENGTHS, StackedRows, crossfit, learn, log_probabilities, parts
-from models.train import train_model
 from tests.fusion.combining import combine
 from tests.fusion.test_combine import classes
 from tests.models import synthetic
@@ -266,7 +265,7 @@ def test_given_weights_learn_nothing() -> None:
 def fused(folder: Path, text: str, method: str, more: str = "") -> tuple[Path, dict[str, Path]]:
     recipe = synthetic.recipe(folder, f'{text}\n[fusion.x]\nmethod = "{method}"\n{more}')
     members = {
-        model: train_model(
+        model: synthetic.train(
             recipe, model, folders=Folders(stores=folder, runs=folder / "runs"), jobs=1
         )
         for model in recipe.models

@@ -25,7 +25,6 @@ from evaluate.runs.predictions import read_predictions
 from features.common.folders import Folders
 from features.matrix import load_matrix
 from models.outputs import load_head
-from models.train import train_model
 from tests.models import synthetic
 
 AUTHORS = """
@@ -52,7 +51,7 @@ def test_emotion_share_procedure(tmp_path: Path, masked: bool, select: str, engi
     frame = synthetic.regression(tmp_path, masked_test=masked)
     text = AUTHORS.replace('"nmse"', f'"{select}"\nengine = "{engine}"')
     recipe = synthetic.recipe(tmp_path, text)
-    folder = train_model(
+    folder = synthetic.train(
         recipe, "one", folders=Folders(stores=tmp_path, runs=tmp_path / "runs"), jobs=1
     )
 
@@ -144,7 +143,7 @@ def by_hand(X, y, outer, inner, estimators):
 def test_leave_one_speaker_out_of_svc(tmp_path: Path) -> None:
     frame = synthetic.classes(tmp_path)
     recipe = synthetic.recipe(tmp_path, CLASSES)
-    folder = train_model(
+    folder = synthetic.train(
         recipe, "one", folders=Folders(stores=tmp_path, runs=tmp_path / "runs"), jobs=1
     )
     matrix = load_matrix(recipe, tmp_path, "one")
@@ -178,7 +177,7 @@ def test_stratified_holdout_of_linear_svc_with_speaker_folds(tmp_path: Path) -> 
     text = text.replace('expect_overlap = ["session"]', 'expect_overlap = ["speaker"]')
     text = text.replace('"stratified-k-fold"', '"speaker-k-fold"').replace('"svc"', '"linear-svc"')
     recipe = synthetic.recipe(tmp_path, text.replace('kernel = ["linear", "rbf"]\n', ""))
-    folder = train_model(
+    folder = synthetic.train(
         recipe, "two", folders=Folders(stores=tmp_path, runs=tmp_path / "runs"), jobs=1
     )
     matrix = load_matrix(recipe, tmp_path, "two")

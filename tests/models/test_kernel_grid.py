@@ -27,7 +27,6 @@ from models.search import (
     refit,
     search,
 )
-from models.train import train_model
 from tests.models import synthetic
 
 LABELS = ("sad", "angry", "keen", "calm")
@@ -245,7 +244,7 @@ kernel = ["linear", "rbf"]
     for engine, words in said.items():
         recipe = synthetic.recipe(tmp_path, text.format(engine))
         runs = tmp_path / engine
-        folder = train_model(
+        folder = synthetic.train(
             recipe, "one", folders=Folders(stores=tmp_path, runs=runs), jobs=1, tell=print
         )
         assert capsys.readouterr().out.endswith(f", {words}\n")

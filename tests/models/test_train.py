@@ -39,7 +39,7 @@ from models.checks import check_labels, check_stores, odd_rows
 from models.outputs import OUTPUTS, load_head
 from models.search import decide
 from models.single import apply
-from models.train import Training, train_model
+from models.train import Training
 from tests.features.test_matrix import make_store
 from tests.models import synthetic
 
@@ -73,7 +73,7 @@ KNN = SVC.replace("linear-svc", "knn").replace("C = [0.001, 0.1]", "n_neighbors 
 
 def train(folder: Path, recipe, runs: Path | None = None, **values) -> Path:
     folders = Folders(stores=folder, runs=runs or folder / "runs")
-    return train_model(recipe, "one", folders=folders, **{"jobs": 1, "tell": print, **values})
+    return synthetic.train(recipe, "one", folders=folders, **{"jobs": 1, "tell": print, **values})
 
 
 def retable(stores: Path, frame: pd.DataFrame, labels=None, targets=()) -> None:
@@ -121,7 +121,7 @@ def test_models_side_by_side_train_as_one(tmp_path: Path) -> None:
     recipe = recipe.model_copy(update={"models": {"one+two": recipe.models["one"]}})
     folders = Folders(stores=tmp_path, runs=tmp_path / "runs")
     check_stores(recipe, [Member("one+two")], tmp_path)
-    folder = train_model(recipe, "one+two", jobs=1, folders=folders)
+    folder = synthetic.train(recipe, "one+two", jobs=1, folders=folders)
     assert folder.name == "one+two"
     record = read_run(folder)
     assert record["columns"] == 80
@@ -150,7 +150,7 @@ def test_weights_of_models_side_by_side(
     synthetic.regression(tmp_path)
     folders = Folders(stores=tmp_path, runs=tmp_path / "runs")
     recipe = weighted(tmp_path, RIDGE.replace("[1.0, 100.0]", "[1.0]"), weights)
-    folder = train_model(recipe, "one+two", jobs=1, tell=print, folders=folders)
+    folder = synthetic.train(recipe, "one+two", jobs=1, tell=print, folders=folders)
     said = "weighted 1 : 5" if weights == "[1, 5]" else "weighted by size"
     assert (
         f"one + two, {said}: behind the scaler columns are multiplied: " in capsys.readouterr().out
@@ -180,7 +180,9 @@ def test_other_weights_make_a_run_stale(tmp_path: Path) -> None:
     folders = Folders(stores=tmp_path, runs=tmp_path / "runs")
     ways = ["", "[1, 2]", "[2, 1]", '"size"']
     for made in ways:
-        folder = train_model(weighted(tmp_path, RIDGE, made), "one+two", jobs=1, folders=folders)
+        folder = synthetic.train(
+            weighted(tmp_path, RIDGE, made), "one+two", jobs=1, folders=folders
+        )
         for asked in ways:
             recipe = weighted(tmp_path, RIDGE, asked)
             assert Training(recipe, folders=folders).is_done(Member("one+two")) == (asked == made)
@@ -436,7 +438,7 @@ def test_refusals_before_any_fit(tmp_path: Path) -> None:
         train(tmp_path, synthetic.recipe(tmp_path, RIDGE.replace("alpha", "alhpa")))
     recipe = synthetic.recipe(tmp_path, RIDGE)
     with pytest.raises(StoreError, match=r"three\.h5: no such store"):
-        train_model(recipe, "three", folders=Folders(stores=tmp_path, runs=tmp_path / "runs"))
+        synthetic.train(recipe, "three", folders=Folders(stores=tmp_path, runs=tmp_path / "runs"))
     frame["partition"] = "train"
     retable(tmp_path, frame, targets=synthetic.TARGETS)
     with pytest.raises(RunError, match="no row is of the partition devel"):

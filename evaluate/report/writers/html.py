@@ -1,7 +1,4 @@
-"""A table as HTML: as pages have it, by the same template.
-
-Whatever comes from data is escaped by the template.
-"""
+"""Pages as HTML, from templates; `macros.html` has that of a table."""
 
 from __future__ import annotations
 
