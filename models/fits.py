@@ -7,7 +7,6 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from types import TracebackType
 from typing import Any, Protocol
 
 import joblib
@@ -168,13 +167,8 @@ class Fits:
         self._stack.enter_context(parallel)
         return parallel
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
+    def __exit__(self, *reason: Any) -> None:
+        self._stack.__exit__(*reason)
 
     def __call__(self, fits: Sequence[Fit]) -> list[Fitted]:
         """Run fits; results in their order."""

@@ -19,7 +19,6 @@ import threading
 import time
 import uuid
 from pathlib import Path
-from types import TracebackType
 
 from features.common.errors import StoreError
 from features.common.files import IrregularFileError, process_lives, read_bytes, reason_of
@@ -90,12 +89,7 @@ class WriterLock:
         self._heart.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._released.set()
         if self._heart is not None:
             self._heart.join()

@@ -83,8 +83,6 @@ class Corpus:
     key: str
     title: str
     labels: Mapping[str, tuple[str, ...]]
-    targets: tuple[str, ...]
-    shares: bool
     languages: tuple[str, ...]
     licence: str
     homepage: str
@@ -95,6 +93,8 @@ class Corpus:
     expected: Mapping[str, int]
     published: bool
     read: Callable[[Path, Mapping[str, Any]], Reading]
+    targets: tuple[str, ...] = ()
+    shares: bool = False
     options: tuple[str, ...] = ()
     speakers: tuple[str, ...] = ()
     label_maps: Mapping[str, Mapping[str, str]] = field(default_factory=dict)

@@ -206,7 +206,6 @@ CREMA_D = Corpus(
     labels={"emotion": tuple(EMOTIONS.values()), "intensity": ("low", "medium", "high")},
     targets=(*SHARES, "age"),
     # Shares are made here from counts; ages are no shares.
-    shares=False,
     languages=("en",),
     licence="Open Database License 1.0, contents under the Database Contents License 1.0",
     homepage="https://github.com/CheyneyComputerScience/CREMA-D",

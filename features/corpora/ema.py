@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from features.corpora.base import Corpus, Reading
-from features.corpora.named import drop_copies, match_names, name_utterances
+from features.corpora.named import drop_copies, match_names
 
 EMOTIONS = {"angry": "anger", "happy": "happiness", "neutral": "neutral", "sad": "sadness"}
 GENDERS = {"ab": "male", "jn": "female", "ls": "female"}
@@ -40,7 +40,6 @@ def read_ema(root: Path, options: Mapping[str, Any]) -> Reading:
     table, findings = match_names(root, EMA, NAME, form)
     table["speaker"], table["emotion"] = table["speaker"].str.lower(), table["emotion"].str.lower()
     table, copies = drop_copies(root, table, ["speaker", "emotion", "number"])
-    table["utterance"] = name_utterances(table["path"].tolist())
     table["sentence"] = [
         sentence(*place) for place in zip(table["speaker"], table["number"], strict=True)
     ]
@@ -67,8 +66,6 @@ EMA = Corpus(
     key="ema",
     title="Electromagnetic articulography database of emotional speech, its audio",
     labels={"emotion": tuple(EMOTIONS.values())},
-    targets=(),
-    shares=False,
     languages=("en",),
     licence="unknown; released to the research community by USC's SAIL",
     homepage="http://sail.usc.edu/ema_web/",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from features.corpora.base import Corpus, Reading
-from features.corpora.named import drop_copies, match_names, name_utterances
+from features.corpora.named import drop_copies, match_names
 
 # From the Italian words: disgusto, gioia, neutro, paura, rabbia, sorpresa, tristezza.
 EMOTIONS = {
@@ -37,7 +37,6 @@ def read_emovo(root: Path, options: Mapping[str, Any]) -> Reading:
     columns = ["emotion", "speaker", "sentence"]
     table[columns] = table[columns].apply(lambda column: column.str.lower())
     table, copies = drop_copies(root, table, columns)
-    table["utterance"] = name_utterances(table["path"].tolist())
     table["emotion"] = table["emotion"].map(EMOTIONS)
     table["gender"] = table["speaker"].str[0].map({"f": "female", "m": "male"})
     table["language"] = "it"
@@ -48,8 +47,6 @@ EMOVO = Corpus(
     key="emovo",
     title="EMOVO, Italian emotional speech",
     labels={"emotion": tuple(EMOTIONS.values())},
-    targets=(),
-    shares=False,
     languages=("it",),
     licence="CC BY-NC-SA 4.0, as others state it",
     homepage="http://voice.fub.it/activities/corpora/emovo/index.html",

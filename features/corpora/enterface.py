@@ -17,7 +17,7 @@ from typing import Any
 from features.common.errors import CorpusError
 from features.common.findings import finding
 from features.corpora.base import AUDIO_SUFFIXES, Corpus, Reading
-from features.corpora.named import drop_copies, match_names, name_utterances
+from features.corpora.named import drop_copies, match_names
 
 EMOTIONS = {
     "an": "anger",
@@ -71,7 +71,6 @@ def read_enterface(root: Path, options: Mapping[str, Any]) -> Reading:
     if table.empty:
         raise CorpusError(f"{root}: no recording of a sentence; expected {ENTERFACE.layout}")
     table, copies = drop_copies(root, table, ["speaker", "emotion", "sentence"])
-    table["utterance"] = name_utterances(table["path"].tolist())
     table["sentence"] = table["emotion"] + "-" + table["sentence"]
     table["language"] = "en"
     return Reading(table, findings + copies)
@@ -81,8 +80,6 @@ ENTERFACE = Corpus(
     key="enterface",
     title="eNTERFACE'05 audio-visual emotion database, its sound",
     labels={"emotion": tuple(EMOTIONS.values())},
-    targets=(),
-    shares=False,
     languages=("en",),
     licence="MIT, as its page is quoted",
     homepage="https://enterface.net/enterface05/emotion.html",

@@ -222,7 +222,6 @@ IEMOCAP = Corpus(
     title="Interactive Emotional Dyadic Motion Capture database (IEMOCAP)",
     labels={"emotion": tuple(CODES.values()), "style": tuple(STYLES.values())},
     targets=TARGETS,
-    shares=False,
     languages=("en",),
     licence="on request from the authors, for academic use",
     homepage="https://sail.usc.edu/iemocap/",

@@ -15,7 +15,7 @@ from typing import Any
 from features.common.errors import CorpusError
 from features.common.findings import finding
 from features.corpora.base import Corpus, Reading
-from features.corpora.named import drop_copies, match_names, name_utterances
+from features.corpora.named import drop_copies, match_names
 
 EMOTIONS = {"ang": "anger", "joy": "joy", "neu": "neutral", "sad": "sadness"}
 N_SPEAKERS = 50
@@ -50,7 +50,6 @@ def read_jtes(root: Path, options: Mapping[str, Any]) -> Reading:
     table["speaker"], table["emotion"] = table["speaker"].str.lower(), table["emotion"].str.lower()
     table["sentence"] = table["emotion"] + "-" + table["number"]
     table, copies = drop_copies(root, table, ["speaker", "sentence"])
-    table["utterance"] = name_utterances(table["path"].tolist())
     table["emotion"] = table["emotion"].map(EMOTIONS)
     table["gender"] = table["speaker"].str[0].map({"f": "female", "m": "male"})
     table["language"] = "ja"
@@ -68,8 +67,6 @@ JTES = Corpus(
     key="jtes",
     title="Japanese Twitter-based emotional speech",
     labels={"emotion": tuple(EMOTIONS.values())},
-    targets=(),
-    shares=False,
     languages=("ja",),
     licence="on request from its authors (Tohoku University)",
     homepage="https://tohoku.pure.elsevier.com/ja/publications/"

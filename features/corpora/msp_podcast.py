@@ -243,7 +243,6 @@ MSP_PODCAST = Corpus(
     title="MSP-Podcast corpus",
     labels={"emotion": tuple(CLASSES.values())},
     targets=tuple(TARGETS.values()),
-    shares=False,
     languages=("en",),
     licence="on request from the authors, academic or commercial",
     homepage="https://ecs.utdallas.edu/research/researchlabs/msp-lab/MSP-Podcast.html",

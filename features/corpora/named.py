@@ -79,7 +79,7 @@ def match_names(
 def drop_copies(
     root: Path, table: pd.DataFrame, columns: Sequence[str]
 ) -> tuple[pd.DataFrame, list[Finding]]:
-    """Keep one file of each recording, sound before video, then the nearest to the root.
+    """Keep and name one file of each recording, sound before video, then the nearest to the root.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def drop_copies(
     Returns
     -------
     table : pandas.DataFrame
-        Without the copies, sorted by path.
+        Without the copies, sorted by path, with `utterance` (`name_utterances`).
     findings : list of Finding
         Copies; those of the same kind but of another size apart, since somebody should look.
     """
@@ -109,7 +109,8 @@ def drop_copies(
         original, copy = root / first[tuple(key)], root / path
         alike = original.suffix.lower() != copy.suffix.lower() or _size(original) == _size(copy)
         (same if alike else other).append(path)
-    return kept.drop(columns=["video", "depth"]).sort_values("path", ignore_index=True), [
+    kept = kept.drop(columns=["video", "depth"]).sort_values("path", ignore_index=True)
+    return kept.assign(utterance=name_utterances(kept["path"].tolist())), [
         *finding("copies", same, "files are copies of one that is kept, and are left out",
                  "file is a copy of one that is kept, and is left out"),
         *finding(

@@ -13,7 +13,7 @@ from typing import Any
 
 from features.common.findings import finding
 from features.corpora.base import AUDIO_SUFFIXES, Corpus, Reading, no_audio
-from features.corpora.named import drop_copies, match_names, name_utterances
+from features.corpora.named import drop_copies, match_names
 
 EMOTIONS = {
     "01": "neutral",
@@ -57,7 +57,6 @@ def read_ravdess(root: Path, options: Mapping[str, Any]) -> Reading:
     if table.empty:
         raise no_audio(root, root, RAVDESS)
     table, copies = drop_copies(root, table, list(NAME.groupindex))
-    table["utterance"] = name_utterances(table["path"].tolist())
     table["speaker"] = table["actor"]
     table["gender"] = ["male" if int(actor) % 2 else "female" for actor in table["actor"]]
     table["language"] = "en"
@@ -71,8 +70,6 @@ RAVDESS = Corpus(
     key="ravdess",
     title="Ryerson Audio-Visual Database of Emotional Speech and Song, its speech",
     labels={"emotion": tuple(EMOTIONS.values()), "intensity": tuple(INTENSITIES.values())},
-    targets=(),
-    shares=False,
     languages=("en",),
     licence="CC BY-NC-SA 4.0; commercial licences on request from its authors",
     homepage="https://zenodo.org/records/1188976",

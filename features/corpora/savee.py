@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from features.corpora.base import Corpus, Reading
-from features.corpora.named import drop_copies, match_names, name_utterances
+from features.corpora.named import drop_copies, match_names
 
 EMOTIONS = {
     "a": "anger",
@@ -37,7 +37,6 @@ def read_savee(root: Path, options: Mapping[str, Any]) -> Reading:
     table["sentence"] = (table["emotion"] + table["number"]).str.lower()
     table["emotion"] = table["emotion"].str.lower().map(EMOTIONS)
     table, copies = drop_copies(root, table, ["speaker", "sentence"])
-    table["utterance"] = name_utterances(table["path"].tolist())
     table["gender"] = "male"
     table["language"] = "en"
     return Reading(table, findings + copies)
@@ -47,8 +46,6 @@ SAVEE = Corpus(
     key="savee",
     title="Surrey Audio-Visual Expressed Emotion database, its audio",
     labels={"emotion": tuple(EMOTIONS.values())},
-    targets=(),
-    shares=False,
     languages=("en",),
     licence="after registration, research use",
     homepage="http://personal.ee.surrey.ac.uk/Personal/P.Jackson/SAVEE/",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from features.corpora.base import Corpus, Reading
-from features.corpora.named import drop_copies, match_names, name_utterances
+from features.corpora.named import drop_copies, match_names
 
 EMOTIONS = {
     "angry": "anger",
@@ -35,7 +35,6 @@ def read_tess(root: Path, options: Mapping[str, Any]) -> Reading:
     table["sentence"] = table["word"].str.lower()
     table["emotion"] = table["emotion"].str.lower().map(EMOTIONS)
     table, copies = drop_copies(root, table, ["speaker", "sentence", "emotion"])
-    table["utterance"] = name_utterances(table["path"].tolist())
     table["gender"] = "female"
     table["language"] = "en"
     return Reading(table, findings + copies)
@@ -45,8 +44,6 @@ TESS = Corpus(
     key="tess",
     title="Toronto emotional speech set",
     labels={"emotion": tuple(EMOTIONS.values())},
-    targets=(),
-    shares=False,
     languages=("en",),
     licence="CC BY-NC-ND 4.0",
     homepage="https://doi.org/10.5683/SP2/E8H2MF",
