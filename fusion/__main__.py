@@ -21,6 +21,8 @@ def main(args: argparse.Namespace) -> None:
     args : Namespace
     """
     recipe = recipe_of(args)
+    for note in recipe.notes:
+        print(note)
     if not recipe.fusion and recipe.subsets is None:
         print(f"{args.recipe}: no [fusion.NAME], nothing to do")
     folders = folders_of(args)

@@ -35,7 +35,7 @@ def main(args: argparse.Namespace) -> None:
     """
     where = cluster.parse(args.cluster) if args.cluster else None
     recipe = recipe_of(args)
-    for note in check_labels(recipe, folders_of(args)):
+    for note in [*recipe.notes, *check_labels(recipe, folders_of(args))]:
         print(note)
     for line in odd_rows(recipe, args.stores):
         print(f"odd: {line}")

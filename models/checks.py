@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evaluate.runs.folders import SCORES
-from features.common.errors import CorpusError, RunError, StoreError
+from features.common.errors import CorpusError, RecipeError, RunError, StoreError
 from features.common.findings import some
 from features.common.folders import Folders
 from features.common.words import counted
@@ -19,13 +19,16 @@ from features.matrix import (
 )
 from features.recipe.arguments import corpus_root
 from features.recipe.extract import model_parts
+from features.recipe.head import HeadSpec
 from features.recipe.heads import table_of
+from features.recipe.known.heads import HEADS
 from features.recipe.member import Member
 from features.recipe.model import Recipe
+from features.splits.folds import SplitPlan
 from features.stores.key import store_path
 from features.stores.seen import seen
 from features.utterances import SILENT_AUDIO, SPELLINGS, differences
-from models.heads import check_grid
+from models.heads import cells, check_grid
 from models.outputs import OUTPUTS
 
 
@@ -183,3 +186,42 @@ def check_outputs(folder: Path) -> None:
     faults = [f"{path}: is a folder: remove it" for path in paths if path.is_dir()]
     if faults:
         raise RunError("\n  ".join(faults))
+
+
+def check_sizes(head: HeadSpec, plan: SplitPlan, table: str = "head") -> None:
+    """Refuse a head that asks for more rows than a training side has, before the first fit.
+
+    Parameters
+    ----------
+    head : HeadSpec
+    plan : SplitPlan
+        Its folds have rows with a truth alone to fit on, the inner ones, too.
+    table : str
+        What the head's table is called.
+
+    Raises
+    ------
+    RecipeError
+        With the key, the smallest training side, and the largest value that works.
+    """
+    key = HEADS[head.kind].asks_rows
+    asked = sorted({{**head.fixed, **cell.params}[key] for cell in cells(head)}) if key else []
+    if not asked:
+        return
+    sides = [(len(fold.train), f"outer fold {fold.name}") for fold in plan.folds]
+    for fold, inside in zip(plan.folds, plan.inner, strict=True):
+        sides += [
+            (len(part.train), f"outer fold {fold.name}, inner fold {part.name}") for part in inside
+        ]
+    sides += [(len(part.train), f"all rows, inner fold {part.name}") for part in plan.final]
+    n_rows, where = min(sides, key=lambda side: side[0])
+    if asked[-1] <= n_rows:
+        return
+    part = "fixed" if key in head.fixed else "grid"
+    whose = "" if key in head.fixed or head.grid else f", by default of {head.kind}"
+    fit = [value for value in asked if value <= n_rows]
+    raise RecipeError(
+        f"[{table}.{part}] {key}: got {asked[-1]}{whose}, with {counted(n_rows, 'row')} to fit on "
+        f"({where}): the largest that works is {n_rows}"
+        + (f"; as in [{table}.grid] {key} = {fit}" if fit and part == "grid" else "")
+    )

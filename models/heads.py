@@ -185,8 +185,8 @@ def _refusal(spec: HeadSpec, cell: GridCell, labels: Sequence[str]) -> str:
 
 
 def _neighbours(spec: HeadSpec, cell: GridCell) -> int:
-    """How many rows a cell asks for, within reason: how many a fold has is known when it is."""
-    asked = {**spec.fixed, **cell.params}.get("n_neighbors", 0)
+    """How many rows a cell asks for, within reason; `models.checks` compares it with the folds."""
+    asked = {**spec.fixed, **cell.params}.get(HEADS[spec.kind].asks_rows, 0)
     return min(asked, MOST_MADE_UP) if isinstance(asked, int) else 0
 
 

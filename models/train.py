@@ -47,7 +47,7 @@ from features.recipe.model import Recipe
 from features.splits.folds import FIRST_S, SplitPlan
 from features.splits.truths import notes as truth_notes
 from features.splits.truths import refuse_infinite
-from models.checks import check_outputs
+from models.checks import check_outputs, check_sizes
 from models.effort import count_fits, warning
 from models.fits import Fits, route
 from models.folds import DividedRows, Divisions, truths
@@ -185,6 +185,7 @@ class Training:
             self.tell(f"{member}: {much}")
         told = [*matrix.notes, *truth_notes(y, names, matrix.rows, known, division.plan.folds)]
         division.found.refuse(recipe.path)
+        check_sizes(head, division.plan, table_of(member.head))
         return Task(recipe, member, matrix, problem, known, division, engine, told, bool(much))
 
 
@@ -310,7 +311,7 @@ def _record(task: Task, result: Trained) -> dict[str, Any]:
         **({"layer_factors": result.weights} if result.weights else {}),
         "columns": matrix.X.shape[1] // task.n_layers,
         "lacking": matrix.n_lacking,
-        "notes": [*matrix.findings, *task.told, *result.outcome.notes, *found.notes],
+        "notes": [*recipe.notes, *matrix.findings, *task.told, *result.outcome.notes, *found.notes],
         "engine": task.engine,
         "fits": result.n_fits,
         "fit_warnings": result.warned,

@@ -47,7 +47,7 @@ class ClusterError(UserError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Suggest known names for a misspelt one.
+    """Suggest known names for one that is misspelt, or is a part of theirs between hyphens.
 
     Returns
     -------
@@ -58,11 +58,15 @@ def nearest(name: str, known: Iterable[str]) -> str:
     --------
     >>> nearest("xlsr-1B", ["xlsr-1b", "mfcc"])
     "; did you mean 'xlsr-1b'?"
+    >>> nearest("f1", ["uar", "macro-f1"])
+    "; did you mean 'macro-f1'?"
     >>> nearest("zzz", ["xlsr-1b", "mfcc"])
     ''
     """
     folded = {name.lower(): name for name in known}
     found = difflib.get_close_matches(name.lower(), folded, n=2, cutoff=0.6)
+    if not found:
+        found = [whole for whole in folded if name.lower() in whole.split("-")][:2]
     if not found:
         return ""
     return "; did you mean " + " or ".join(f"'{folded[match]}'" for match in found) + "?"

@@ -72,7 +72,7 @@ def check_section(
 ) -> S | None:
     """Validate one table; add a line to `faults` for each fault.
 
-    `choices` has what may stand for a missing key, where that is less than its type allows.
+    `choices` has what may stand for a key, where that is less than its type allows.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def check_section(
     faults : list of str
         Is added to.
     choices : mapping
-        Key -> what may stand for it.
+        Key -> what may stand for it, or among its members.
 
     Returns
     -------
@@ -128,6 +128,9 @@ def _fault(kind: type[Section], key: str, error: Any, choices: Mapping[str, Sequ
         return f"got {error['input']!r}, expected a table"
     near = ""
     if error["type"] == "literal_error" and isinstance(error["input"], str):
+        if key in choices:
+            near = nearest(error["input"], choices[key])
+            return f"{key}: got {error['input']!r}, allowed: {', '.join(choices[key])}{near}"
         near = nearest(error["input"], str(error["ctx"]["expected"]).replace("'", " ").split())
     return f"{key}: got {error['input']!r}, allowed: {_allowed(error)}{near}"
 

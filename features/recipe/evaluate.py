@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
 from features.common.sections import Among, Section
 from features.recipe.known.metrics import METRICS, showable, shown
-from features.recipe.known.records import TASKS
+from features.recipe.known.records import TASKS, task_of
 
 SHOWABLE = tuple(metric for task in TASKS for metric in showable(task))
 
@@ -30,6 +31,12 @@ class EvaluateSpec(Section):
     def shown(self, task: str) -> tuple[str, ...]:
         """The fields of the metrics that are shown of a task."""
         return tuple(METRICS[key].field for key in self.show or shown(task))
+
+
+def show_choices(top: Mapping[str, Any]) -> dict[str, Sequence[str]]:
+    """What `show` may hold by the recipe's task, where it says which."""
+    task = task_of(top)
+    return {"show": showable(task)} if task else {}
 
 
 def evaluate_faults(evaluate: EvaluateSpec, task: str) -> list[str]:

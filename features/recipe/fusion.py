@@ -130,11 +130,11 @@ def default_members(models: list[str], heads: Mapping[str, HeadSpec]) -> list[st
     >>> default_members(["a", "b"], {})
     ['a', 'b']
     >>> default_members(["a"], {})
-    "a fusion needs two models, got ['a']"
+    ['a']
     """
+    if not models:
+        return []
     layers: dict[str, int | str] = {} if heads else {ONE: LAST}
-    if len(models) * max(len(heads), 1) < 2:
-        return f"a fusion needs two models, got {models}"
     for name, head in heads.items():
         layer = head.default_layer
         if layer is None:
@@ -147,7 +147,9 @@ def default_members(models: list[str], heads: Mapping[str, HeadSpec]) -> list[st
     return [str(Member(model, layer, name)) for model in models for name, layer in layers.items()]
 
 
-def fusions_of(raw: Any, members: list[str] | str, faults: list[str]) -> dict[str, FusionSpec]:
+def fusions_of(
+    raw: Any, members: list[str] | str, faults: list[str], notes: list[str]
+) -> dict[str, FusionSpec]:
     """Read the `[fusion.NAME]` tables that are combinations.
 
     Parameters
@@ -156,13 +158,14 @@ def fusions_of(raw: Any, members: list[str] | str, faults: list[str]) -> dict[st
         The table `fusion` as TOML gives it.
     members : list of str or str
         Those of a table that names none, or why there are none.
-    faults : list of str
-        Is added to.
+    faults, notes : list of str
+        Are added to.
 
     Returns
     -------
     dict
-        Name -> FusionSpec; a table with faults is left out.
+        Name -> FusionSpec; a table with faults is left out, and so is one without members in a
+        recipe of one model, which is noted.
     """
     if not isinstance(raw, dict):
         faults.append(f"fusion: got {raw!r}, allowed: [fusion.NAME] tables")
@@ -173,7 +176,7 @@ def fusions_of(raw: Any, members: list[str] | str, faults: list[str]) -> dict[st
         if not names_folder(name)
     ]
     found = {
-        name: _fusion(FusionSpec, name, values, members, faults)
+        name: _fusion(FusionSpec, name, values, members, faults, notes)
         for name, values in raw.items()
         if name != SUBSETS
     }
@@ -181,7 +184,11 @@ def fusions_of(raw: Any, members: list[str] | str, faults: list[str]) -> dict[st
 
 
 def subsets_of(
-    raw: Any, members: list[str] | str, flat: Mapping[str, Any], faults: list[str]
+    raw: Any,
+    members: list[str] | str,
+    flat: Mapping[str, Any],
+    faults: list[str],
+    notes: list[str],
 ) -> SubsetsSpec | None:
     """Read `[fusion.subsets]`.
 
@@ -193,18 +200,18 @@ def subsets_of(
         Those of a table that names none, or why there are none.
     flat : mapping
         Keys at the top of the recipe: with `target` it has classes.
-    faults : list of str
-        Is added to.
+    faults, notes : list of str
+        Are added to.
 
     Returns
     -------
     SubsetsSpec or None
-        Metrics that it does not name are those that are shown. None where there is no such table or
-        it has faults.
+        Metrics that it does not name are those that are shown. None where there is no such table,
+        it has faults, or the recipe has one model, which is noted.
     """
     if not isinstance(raw, dict) or SUBSETS not in raw:
         return None
-    spec = _fusion(SubsetsSpec, SUBSETS, raw[SUBSETS], members, faults)
+    spec = _fusion(SubsetsSpec, SUBSETS, raw[SUBSETS], members, faults, notes)
     if spec is None or spec.metrics:
         return spec
     task = "classification" if "target" in flat else "regression"
@@ -214,7 +221,12 @@ def subsets_of(
 
 
 def _fusion(
-    kind: type[S], name: str, values: Any, members: list[str] | str, faults: list[str]
+    kind: type[S],
+    name: str,
+    values: Any,
+    members: list[str] | str,
+    faults: list[str],
+    notes: list[str],
 ) -> S | None:
     """Read one table of [fusion], with the default members where it has none."""
     if not isinstance(values, dict):
@@ -222,6 +234,15 @@ def _fusion(
         return None
     if "members" not in values and isinstance(members, str):
         faults.append(f"[fusion.{name}] members: {members}")
+        return None
+    if "members" not in values and len(members) < 2:
+        # Left out; its other keys are looked at all the same.
+        check_section(kind, {"members": ["a", "b"], **values}, f"[fusion.{name}] ", faults)
+        if members:
+            notes.append(
+                f"[fusion.{name}] is left out: the recipe has one model, {members[0]}, and a "
+                "fusion takes two or more"
+            )
         return None
     return check_section(kind, {"members": members, **values}, f"[fusion.{name}] ", faults)
 

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 from features.common.sections import Among, Section
 from features.recipe.known.heads import HEADS
 from features.recipe.known.metrics import selections
-from features.recipe.known.records import CLASSIFICATION, REGRESSION, TASKS, of_task
+from features.recipe.known.records import CLASSIFICATION, TASKS, of_task, task_of
 from features.recipe.member import LAST, NAMED_LAYERS, SIDE_BY_SIDE, side_by_side
 
 SELECTIONS = tuple(select for task in TASKS for select in selections(task))
@@ -96,10 +96,8 @@ class HeadSpec(Section):
 
 def head_choices(top: Mapping[str, Any]) -> dict[str, Sequence[str]]:
     """What `[head]` may hold by the recipe's task, where it says which."""
-    if ("target" in top) == ("targets" in top):
-        return {}
-    task = CLASSIFICATION if "target" in top else REGRESSION
-    return {"kind": of_task(HEADS, task), "select": selections(task)}
+    task = task_of(top)
+    return {"kind": of_task(HEADS, task), "select": selections(task)} if task else {}
 
 
 def head_faults(

@@ -23,7 +23,7 @@ from features.common.sections import Section, check_section
 from features.common.text import clean, nfc
 from features.common.walk import existing
 from features.common.words import counted
-from features.recipe.evaluate import EvaluateSpec, evaluate_faults
+from features.recipe.evaluate import EvaluateSpec, evaluate_faults, show_choices
 from features.recipe.extract import CorpusSpec, ExtractSpec, ModelSpec, concatenation_faults
 from features.recipe.fusion import (
     SUBSETS,
@@ -138,11 +138,12 @@ def load_recipe(
         f"'{key}' stands twice, in spellings that differ in accents, blanks or what is invisible"
         for key in twice
     ]
-    faults += apply(raw, settings or (), _KEYS)
+    notes: list[str] = []
+    faults += apply(raw, settings or (), _KEYS, notes)
     for section, values in (overrides or {}).items():
         if isinstance(raw.setdefault(section, {}), dict):
             raw[section].update(values)
-    parts = _read(raw, faults)
+    parts = _read(raw, faults, notes)
     if parts.top is not None:
         faults += _combinations(parts, parts.top)
     tables = tables_of(raw.get("published", []), path, faults)
@@ -158,11 +159,12 @@ def load_recipe(
         faults.append(f"HEAD={','.join(heads)}: the recipe has one head, [head]")
     if faults or parts.top is None:
         raise RecipeError("\n  ".join([f"{path}: {counted(len(faults), 'fault')}", *faults]))
-    return _recipe(path, parts, parts.top, published, models, heads, corpora)
+    recipe = _recipe(path, parts, parts.top, published, models, heads, corpora)
+    return recipe.model_copy(update={"notes": notes})
 
 
-def _read(raw: Mapping[str, Any], faults: list[str]) -> RecipeParts:
-    """Read every table by itself; a line is added for each fault."""
+def _read(raw: Mapping[str, Any], faults: list[str], notes: list[str]) -> RecipeParts:
+    """Read every table by itself; a line is added for each fault, and what is to be said."""
     faults += [f"{key}: no such key{nearest(key, _KEYS)}" for key in raw if key not in _KEYS]
     flat = {key: raw[key] for key in Top.model_fields if key in raw}
     mapped = None
@@ -170,7 +172,13 @@ def _read(raw: Mapping[str, Any], faults: list[str]) -> RecipeParts:
         mapped = check_section(LabelsSpec, flat.pop("labels"), "[labels] ", faults)
     top = check_section(Top, flat, "", faults)
     sections = {
-        name: check_section(kind, raw.get(name, {}), f"[{name}] ", faults)
+        name: check_section(
+            kind,
+            raw.get(name, {}),
+            f"[{name}] ",
+            faults,
+            show_choices(flat) if name == "evaluate" else {},
+        )
         for name, kind in _SECTIONS.items()
     }
     heads = heads_of(raw, faults)
@@ -179,8 +187,8 @@ def _read(raw: Mapping[str, Any], faults: list[str]) -> RecipeParts:
     models = members_of(ModelSpec, raw, "models", faults)
     tables = raw.get("fusion", {})
     members = default_members(list(models), heads)
-    fusions = fusions_of(tables, members, faults)
-    subsets = subsets_of(tables, members, flat, faults)
+    fusions = fusions_of(tables, members, faults, notes)
+    subsets = subsets_of(tables, members, flat, faults, notes)
     maps: dict[str, dict[str, str]] = {}
     if top is not None and mapped is not None:
         top, maps = read_labels(mapped, top, corpora, faults)

@@ -57,6 +57,8 @@ class Recipe(Section):
         `[fusion.subsets]`, with members and metrics filled in.
     published : list of PublishedTable
         Tables of the paper; no number depends on them, and the resolved form goes without.
+    notes : list of str
+        What was left out of the file when it was read, a line each; not of the resolved form.
     """
 
     left_out: ClassVar[tuple[str, ...]] = ("heads",)
@@ -78,6 +80,7 @@ class Recipe(Section):
     subsets: SubsetsSpec | None = None
     evaluate: EvaluateSpec
     published: Annotated[list[PublishedTable], Field(exclude=True)] = []
+    notes: Annotated[list[str], Field(exclude=True)] = []
 
     @property
     def single_models(self) -> list[str]:

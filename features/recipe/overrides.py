@@ -4,16 +4,20 @@ Conventions
 -----------
 - Assignments stand between blanks; blanks inside quotes and brackets belong to a value.
 - A key is dotted, as in TOML; a part that holds a dot or a blank is quoted. Of `corpora` and
-  `models` that are lists, the second part is the name of a member, which is added where it is new.
+  `models` that are lists, the second part is the name of a member, which is added where it is new;
+  one that is nearly the name of another is a slip, unless it stands in the list.
+- A kind of head that is set goes with its own default grid, unless a grid is set, too: that of the
+  file is of another kind.
 - A value is TOML's. What TOML does not know is a text as it stands, in a list, too: `[uar, wa]`.
 - A value takes the place of the whole one that it sets, and is checked as if it stood in the file.
 """
 
 from __future__ import annotations
 
+import difflib
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date, datetime, time
 from typing import Any
 
@@ -24,9 +28,14 @@ from features.recipe.reading import PATHS
 _OPEN, _CLOSED = "[{", "]}"
 _KEY = re.compile(r"""(?:"[^"]*"|'[^']*'|[^\s."'=\[\]{}]+)""")
 _NAMED = ("corpora", "models")
+_GRID = ["head", "grid"]
+_NEAR = 0.8
+"""From here on (`difflib`'s ratio) a new name is taken for a slip: `egemap`, `wavml-large`."""
 
 
-def apply(raw: dict[str, Any], given: Sequence[str], keys: Sequence[str]) -> list[str]:
+def apply(
+    raw: dict[str, Any], given: Sequence[str], keys: Sequence[str], notes: list[str]
+) -> list[str]:
     """Set keys of a recipe's tables in place.
 
     Parameters
@@ -37,6 +46,8 @@ def apply(raw: dict[str, Any], given: Sequence[str], keys: Sequence[str]) -> lis
         Each one or several assignments.
     keys : sequence of str
         What may stand at the top of a recipe.
+    notes : list of str
+        Is added to: what else changed by what is set.
 
     Returns
     -------
@@ -46,12 +57,14 @@ def apply(raw: dict[str, Any], given: Sequence[str], keys: Sequence[str]) -> lis
     Examples
     --------
     >>> tables = {"models": ["a", "b"], "head": {"layer": "last"}}
-    >>> apply(tables, ["head.layer=best models.b.path=/w"], ["models", "head"])
+    >>> apply(tables, ["head.layer=best models.b.path=/w"], ["models", "head"], [])
     []
     >>> tables
     {'models': {'a': {}, 'b': {'path': '/w'}}, 'head': {'layer': 'best'}}
     """
     faults: list[str] = []
+    former = _kind_of(raw)
+    done: list[list[str]] = []
     for text in given:
         for assignment in _divided(text, None):
             try:
@@ -59,9 +72,30 @@ def apply(raw: dict[str, Any], given: Sequence[str], keys: Sequence[str]) -> lis
                 if key[0] not in keys:
                     raise ValueError(f"'{key[0]}' is no key of a recipe{nearest(key[0], keys)}")
                 _set(raw, key, value)
+                done.append(key)
             except ValueError as error:
                 faults.append(f"SET={assignment}: {error}")
+    if ["head", "kind"] in done and not any(key[:2] in (["head"], _GRID) for key in done):
+        notes += _without_grid(raw, former)
     return faults
+
+
+def _kind_of(raw: Mapping[str, Any]) -> Any:
+    """What `[head] kind` is, of a recipe that may be faulty."""
+    head = raw.get("head")
+    return head.get("kind") if isinstance(head, dict) else None
+
+
+def _without_grid(raw: dict[str, Any], former: Any) -> list[str]:
+    """Leave out the grid of the kind before, and say so; nothing where the kind is the same."""
+    kind = _kind_of(raw)
+    if kind == former or not raw["head"].get("grid"):
+        return []
+    del raw["head"]["grid"]
+    return [
+        f"[head] kind is set to {kind}: the recipe's grid, of {former}, is left out, and the "
+        f"default grid of {kind} taken; SET='head.grid={{...}}' gives another"
+    ]
 
 
 def _parsed(assignment: str) -> tuple[list[str], Any]:
@@ -122,7 +156,7 @@ def _set(raw: dict[str, Any], key: Sequence[str], value: Any) -> None:
     Raises
     ------
     ValueError
-        What lies on the way is no table.
+        What lies on the way is no table, or a new member is nearly named as another.
     """
     table = raw
     for depth, part in enumerate(key[:-1], 1):
@@ -131,8 +165,27 @@ def _set(raw: dict[str, Any], key: Sequence[str], value: Any) -> None:
             below = table[part] = _by_name(below, part)
         if not isinstance(below, dict):
             raise ValueError(f"{'.'.join(key[:depth])} is {below!r}, no table")
+        if depth == 1 and part in _NAMED and len(key) > 2:
+            _refuse_slip(key[1], below, part)
         table = below
     table[key[-1]] = value
+
+
+def _refuse_slip(name: str, members: Collection[str], key: str) -> None:
+    """Refuse a new member that is nearly named as one of the list.
+
+    Raises
+    ------
+    ValueError
+        Naming the nearest, and how one of such a name is added.
+    """
+    near = difflib.get_close_matches(name, members, n=2, cutoff=_NEAR)
+    if name not in members and near:
+        raise ValueError(
+            f"'{name}' is not among {key} ({', '.join(members)}); did you mean "
+            f"{' or '.join(map(repr, near))}? To add it, name it first: "
+            f'"{key}=[{", ".join([*members, name])}] {key}.{name}...="'
+        )
 
 
 def _by_name(members: list[Any], key: str) -> dict[str, Any]:

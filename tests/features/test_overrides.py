@@ -14,6 +14,7 @@ import pytest
 
 from features.common.errors import RecipeError
 from features.recipe.load import load_recipe
+from models.heads import cells
 
 TOP = Path(__file__).resolve().parents[2]
 RECIPE = """
@@ -73,10 +74,14 @@ def test_a_key_is_set(recipe: Path, given: str, where: tuple[str, ...], value: A
 
 def test_what_is_set_is_as_if_it_stood_in_the_file(recipe: Path, tmp_path: Path) -> None:
     text = RECIPE.replace('kind = "svc"', 'kind = "logistic"').replace("inner_folds = 3", "")
+    text = text.replace("C = [0.1, 1.0]", "C = [2.0]")
     other = tmp_path / "other" / "small.toml"
     other.parent.mkdir()
     other.write_text(text.replace('"egemaps"', '"compare"'), encoding="utf-8")
-    settings = ["head.kind=logistic split.inner_folds=5", "models=[mfcc, compare]"]
+    settings = [
+        "head.kind=logistic split.inner_folds=5",
+        "models=[mfcc, compare] head.grid.C=[2.0]",
+    ]
     found, wanted = load_recipe(recipe, settings=settings), load_recipe(other)
     assert found.name == "small"
     assert {**found.resolved(), "path": ""} == {**wanted.resolved(), "path": ""}
@@ -93,9 +98,52 @@ def test_the_members_of_a_list_stay_and_keep_their_order(recipe: Path) -> None:
     assert found.models["egemaps"].path == "/x"
 
 
+def test_a_kind_that_is_set_takes_its_own_grid_and_says_so(recipe: Path) -> None:
+    found = load_recipe(recipe, settings=["head.kind=knn"])
+    assert found.head.grid == {}
+    assert [dict(cell.params) for cell in cells(found.head)][-1] == {"n_neighbors": 25}
+    (note,) = found.notes
+    assert note.startswith("[head] kind is set to knn: the recipe's grid, of svc, is left out")
+    assert "notes" not in found.resolved()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "head.kind=logistic head.grid.C=[2.0]",
+        "head.grid={C=[2.0]} head.kind=logistic",
+        "head={kind='logistic',select='uar',grid={C=[2.0]}} head.kind=logistic",
+    ],
+)
+def test_a_grid_that_is_set_beside_a_kind_stays(recipe: Path, given: str) -> None:
+    found = load_recipe(recipe, settings=[given])
+    assert (found.head.kind, found.head.grid, found.notes) == ("logistic", {"C": [2.0]}, [])
+
+
+def test_the_kind_that_is_there_keeps_its_grid(recipe: Path) -> None:
+    found = load_recipe(recipe, settings=["head.kind=svc"])
+    assert found == load_recipe(recipe)
+    assert found.head.grid == {"C": [0.1, 1.0]}
+
+
+def test_a_model_of_nearly_the_name_of_another_is_added_where_the_list_has_it(
+    recipe: Path,
+) -> None:
+    found = load_recipe(recipe, settings=["models=[mfcc, egemaps, egemap] models.egemap.path=/x"])
+    assert found.models["egemap"].path == "/x"
+
+
 @pytest.mark.parametrize(
     ("given", "fault"),
     [
+        (
+            "models.egemap.path=/x",
+            "'egemap' is not among models (mfcc, egemaps); did you mean 'egemaps'? To add it, name "
+            'it first: "models=[mfcc, egemaps, egemap] models.egemap...="',
+        ),
+        ("corpora.emdob.root=/x", "'emdob' is not among corpora (emodb); did you mean 'emodb'?"),
+        ("evaluate.show=[f1]", "got 'f1', allowed: uar, wa, macro-f1; did you mean 'macro-f1'?"),
+        ("evaluate.show=[uar, wb]", "got 'wb', allowed: uar, wa, macro-f1"),
         ("head.laye=3", "[head] laye: no such key; did you mean 'layer'"),
         ("heda.layer=3", "SET=heda.layer=3: 'heda' is no key of a recipe; did you mean 'head'"),
         ("head.select=uat", "[head] select: got 'uat', allowed: "),

@@ -161,7 +161,6 @@ def test_all_faults_are_reported_at_once(tmp_path: Path) -> None:
         (('[head]', '[head]\nlayer = "1+1"'), "got '1+1', allowed: '6+12' (each layer once)"),
         (('kind = "svc"\n', ''), "kind: missing; allowed: linear-svc, svc, logistic"),
         (('["mfcc", "log-mel"]', '["a/b", "log-mel"]'), "'a/b' cannot name a folder"),
-        (('["mfcc", "log-mel"]', '["mfcc"]'), "a fusion needs two models"),
         (('["mfcc", "log-mel"]', '["report", "log-mel"]'), "'report' is a folder beside the runs"),
         (('models = ["mfcc", "log-mel"]', ''), "models: missing; give a list"),
         (('"mean"\n', '"trimmed"\n'), "'trimmed' leaves out 1 of 2 members at each end: none"),
@@ -578,7 +577,7 @@ def test_what_is_shown_goes_with_the_task(tmp_path: Path) -> None:
     assert other.resolved()["evaluate"]["show"] == ["macro-f1", "wa"]
     for given, fault in (
         ("[ccc]", r"\[evaluate\] show: got 'ccc', for classification: uar, wa, macro-f1"),
-        ("[mse]", r"\[evaluate\] show: got 'mse', allowed: 'spearman', "),
+        ("[mse]", r"\[evaluate\] show: got 'mse', allowed: uar, wa, macro-f1"),
         ("[uar, uar]", r"\[evaluate\] show: got .*, one is named twice"),
     ):
         with pytest.raises(RecipeError, match=fault):
@@ -589,3 +588,27 @@ def test_the_default_metrics_of_subsets_stay_what_they_were(tmp_path: Path) -> N
     recipe = load_recipe(write(tmp_path, GOOD + "\n[fusion.subsets]\n"))
     assert recipe.subsets is not None
     assert recipe.subsets.metrics == ["uar", "wa"]
+
+
+def test_a_recipe_cut_to_one_model_goes_without_its_fusions(tmp_path: Path) -> None:
+    text = GOOD.replace('["mfcc", "log-mel"]', '["mfcc"]') + "\n[fusion.subsets]\nk = [1]\n"
+    recipe = load_recipe(write(tmp_path, text))
+    assert (recipe.fusion, recipe.subsets) == ({}, None)
+    assert recipe.notes == [
+        f"[fusion.{name}] is left out: the recipe has one model, mfcc, and a fusion takes two or "
+        "more"
+        for name in ("mean", "subsets")
+    ]
+
+
+def test_a_fusion_that_is_left_out_is_read_all_the_same(tmp_path: Path) -> None:
+    text = GOOD.replace('["mfcc", "log-mel"]', '["mfcc"]').replace('"mean"\n', '"mode"\n')
+    with pytest.raises(RecipeError, match=r"1 fault\n  \[fusion.mean\] method: got 'mode'"):
+        load_recipe(write(tmp_path, text))
+
+
+def test_members_that_are_named_are_not_left_out(tmp_path: Path) -> None:
+    text = GOOD.replace('["mfcc", "log-mel"]', '["mfcc"]')
+    text = text.replace("[fusion.mean]", '[fusion.mean]\nmembers = ["mfcc", "log-mel"]')
+    with pytest.raises(RecipeError, match="'log-mel' is no model of the recipe"):
+        load_recipe(write(tmp_path, text))

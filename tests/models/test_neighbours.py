@@ -13,7 +13,10 @@ from skops import io
 
 from features.common.errors import RecipeError, RunError
 from features.recipe.head import HeadSpec
-from features.splits.plan import Fold
+from features.recipe.split import SplitSpec
+from features.splits.folds import SplitPlan
+from features.splits.plan import Fold, make_plan
+from models.checks import check_sizes
 from models.exact import neighbours
 from models.exact.neighbours import CosineNeighbours, directions, nearest, votes
 from models.fits import Fits, route
@@ -179,3 +182,40 @@ def test_the_way_is_said_and_class_weights_are_refused() -> None:
     weighted = given.head.model_copy(update={"fixed": {"class_weight": "balanced"}})
     with pytest.raises(RecipeError, match=r"\[head.fixed\] class_weight: knn has no such"):
         check_grid(weighted, LABELS)
+
+
+def divided(grid: dict[str, list[int]], fixed: dict[str, int]) -> tuple[HeadSpec, SplitPlan]:
+    """A head, and a plan of 10 speakers with 6 rows each, of which one speaker has no truth."""
+    rows = pd.DataFrame({"corpus": "made", "utterance": [f"{i:02}" for i in range(60)]})
+    rows["speaker"] = [str(i % 10) for i in range(60)]
+    y = np.array(LABELS)[np.arange(60) % 3]
+    split = SplitSpec(outer="leave-one-speaker-out", inner="speaker-k-fold", inner_folds=2)
+    head = HeadSpec(kind="knn", select="uar", grid=grid, fixed=fixed)
+    return head, make_plan(rows, y, (rows["speaker"] != "3").to_numpy(), split)
+
+
+def test_more_neighbours_than_the_smallest_inner_fold_are_refused_before_any_fit() -> None:
+    head, plan = divided({}, {})
+    n_rows = min(len(part.train) for inside in plan.inner for part in inside)
+    assert n_rows == 24  # of 9 speakers with a truth 8 remain, and half of these
+    expected = (
+        r"^\[head.grid\] n_neighbors: got 25, by default of knn, with 24 rows to fit on \(outer "
+        r"fold .*, inner fold .*\): the largest that works is 24; as in \[head.grid\] n_neighbors "
+        r"= \[1, 3, 5, 9, 15\]$"
+    )
+    with pytest.raises(RecipeError, match=expected):
+        check_sizes(head, plan)
+
+
+@pytest.mark.parametrize(("table", "refused"), [("grid", [25]), ("fixed", 25)])
+def test_the_table_that_asks_for_too_many_neighbours_is_named(table: str, refused: Any) -> None:
+    given = {"grid": {}, "fixed": {}, table: {"n_neighbors": refused}}
+    expected = rf"^\[head.{table}\] n_neighbors: got 25, with 24 rows to .* works is 24$"
+    with pytest.raises(RecipeError, match=expected):
+        check_sizes(*divided(**given))
+
+
+def test_as_many_neighbours_as_rows_are_taken_and_other_heads_ask_for_none() -> None:
+    head, plan = divided({"n_neighbors": [24]}, {})
+    check_sizes(head, plan)
+    check_sizes(HeadSpec(kind="svc", select="uar", grid={"C": [1000]}), plan)

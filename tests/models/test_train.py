@@ -858,3 +858,23 @@ def test_a_folder_where_a_file_is_to_be_written_is_said_before_the_fits(
             train(tmp_path, recipe, force=force)
     assert [one.name for one in folder.iterdir()] == [name]
     assert "fit" not in "".join(capsys.readouterr())
+
+
+def test_neighbours_that_an_inner_fold_lacks_are_refused_before_the_first_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synthetic.classes(tmp_path)
+    recipe = synthetic.recipe(tmp_path, KNN.replace("8]", "800]"))
+    monkeypatch.setattr("models.train._fit", None)
+    with pytest.raises(RecipeError, match=r"\[head.grid\] n_neighbors: got 800, with .* rows"):
+        train(tmp_path, recipe)
+
+
+def test_what_was_left_out_of_the_recipe_is_recorded(tmp_path: Path) -> None:
+    synthetic.classes(tmp_path)
+    recipe = synthetic.recipe(tmp_path, SVC)
+    settings = ["head.kind=lda head.fixed={shrinkage = 0.5}"]
+    found = load_recipe(recipe.path, settings=settings)
+    folder = train(tmp_path, found)
+    assert found.notes[0].startswith("[head] kind is set to lda: the recipe's grid, of linear-svc")
+    assert read_run(folder)["notes"][: len(found.notes)] == found.notes

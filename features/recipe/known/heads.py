@@ -31,6 +31,8 @@ class Head:
         Whether an exact path may do the work of its solver (`[head] engine`).
     draws_rows : bool
         Whether its own solver draws rows by `random_state` unless `dual = false`.
+    asks_rows : str
+        The parameter that asks for so many rows to fit on; empty where none does.
     """
 
     key: str
@@ -40,6 +42,7 @@ class Head:
     several: bool = False
     exact: bool = False
     draws_rows: bool = False
+    asks_rows: str = ""
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -88,6 +91,9 @@ HEADS = by_key(
             {"solver": "lsqr"},
             exact=True,
         ),
-        Head("knn", CLASSIFICATION, {"n_neighbors": (1, 3, 5, 9, 15, 25)}, exact=True),
+        Head(
+            "knn", CLASSIFICATION, {"n_neighbors": (1, 3, 5, 9, 15, 25)}, exact=True,
+            asks_rows="n_neighbors",
+        ),
     ]
 )  # fmt: skip

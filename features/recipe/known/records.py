@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 CLASSIFICATION, REGRESSION = "classification", "regression"
 TASKS = (REGRESSION, CLASSIFICATION)
@@ -56,3 +56,16 @@ def by_key(records: Iterable[R]) -> Mapping[str, R]:
 def of_task(records: Mapping[str, R], task: str) -> tuple[str, ...]:
     """The keys of the records that go with a task, in their order."""
     return tuple(key for key, record in records.items() if task in record.tasks)
+
+
+def task_of(top: Mapping[str, Any]) -> str:
+    """The task by the keys at the top of a recipe; empty where they do not say it.
+
+    Examples
+    --------
+    >>> task_of({"target": "emotion"}), task_of({"targets": ["joy"]}), task_of({})
+    ('classification', 'regression', '')
+    """
+    if ("target" in top) == ("targets" in top):
+        return ""
+    return CLASSIFICATION if "target" in top else REGRESSION
