@@ -244,10 +244,11 @@ class _Book(Book):
                 contrasts.gains(*wanted),
                 "A point is a pair of models; above the line their mean is better than either.",
             )
+            whole = (self._compared[partition], partition)
             tables_of = self.keep(
-                contrasts.contributions(*wanted),
-                contrasts.pair_gains(*wanted),
-                *contrasts.matrices(found, partition, self._titles),
+                contrasts.contributions(*whole, metric, self._titles),
+                contrasts.pair_gains(*whole, metric, self._titles),
+                *contrasts.matrices(*whole, self._titles),
             )
             meanings = contrasts.meanings(found, study.recipe.task)
             marked = marked_partition(partition, study.scored)

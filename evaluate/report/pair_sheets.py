@@ -132,7 +132,7 @@ def comparisons(
             difference(pair.difference),
             p_value(pair.p),
             p_value(pair.p_holm, found.test.level),
-            plain(pair.detectable),
+            plain(pair.detectable, found.marks),
         ]
         for pair in compared.pairs
     ]
@@ -189,16 +189,16 @@ def mcnemar(found: PartitionStatistics, partition: str, titles: Mapping[str, str
         ["first", "second", "first alone right", "second alone right", "p", "p, Holm"],
         [rows],
         f"mcnemar-{partition}",
+        marks=found.marks,
     )
 
 
-def matrices(found: Complementarity, partition: str, titles: Mapping[str, str]) -> list[Sheet]:
+def matrices(whole: PartitionStatistics, partition: str, titles: Mapping[str, str]) -> list[Sheet]:
     """How alike the models err, a table each.
 
     Parameters
     ----------
-    found : Complementarity
-        Of the partition.
+    whole : PartitionStatistics
     partition : str
     titles : mapping
         System -> how it is shown.
@@ -206,7 +206,11 @@ def matrices(found: Complementarity, partition: str, titles: Mapping[str, str]) 
     Returns
     -------
     list of Sheet
+        Empty with fewer than two models.
     """
+    found = whole.complementarity
+    if found is None:
+        return []
     names = [titles.get(name, name) for name in found.models]
     return [
         Sheet(
@@ -216,6 +220,7 @@ def matrices(found: Complementarity, partition: str, titles: Mapping[str, str]) 
             [[[text(name), *map(plain, row)]
               for name, row in zip(names, matrix, strict=True)]],
             f"{key.replace('_', '-')}-{partition}",
+            marks=whole.marks,
         )
         for key, title in MATRICES.items()
         if (matrix := getattr(found, key)) is not None
@@ -223,14 +228,13 @@ def matrices(found: Complementarity, partition: str, titles: Mapping[str, str]) 
 
 
 def contributions(
-    found: Complementarity, partition: str, metric: str, titles: Mapping[str, str]
-) -> Sheet:
+    whole: PartitionStatistics, partition: str, metric: str, titles: Mapping[str, str]
+) -> Sheet | None:
     """What each model adds to the mean of all.
 
     Parameters
     ----------
-    found : Complementarity
-        Of the partition.
+    whole : PartitionStatistics
     partition : str
     metric : str
     titles : mapping
@@ -238,8 +242,12 @@ def contributions(
 
     Returns
     -------
-    Sheet
+    Sheet or None
+        None with fewer than two models.
     """
+    found = whole.complementarity
+    if found is None:
+        return None
     shares = found.contributions[metric]
     rows = [
         [
@@ -266,6 +274,7 @@ def contributions(
         ["model", "alone", "lost without it", "Shapley value"],
         [rows, ends],
         f"contributions-{partition}-{metric}",
+        marks=whole.marks,
     )
 
 
@@ -307,14 +316,13 @@ def gains(
 
 
 def pair_gains(
-    found: Complementarity, partition: str, metric: str, titles: Mapping[str, str]
-) -> Sheet:
+    whole: PartitionStatistics, partition: str, metric: str, titles: Mapping[str, str]
+) -> Sheet | None:
     """The numbers of `gains`.
 
     Parameters
     ----------
-    found : Complementarity
-        Of the partition.
+    whole : PartitionStatistics
     partition : str
     metric : str
     titles : mapping
@@ -322,8 +330,12 @@ def pair_gains(
 
     Returns
     -------
-    Sheet
+    Sheet or None
+        None with fewer than two models.
     """
+    found = whole.complementarity
+    if found is None:
+        return None
     rows = [
         [
             text(titles.get(pair.a, pair.a)),
@@ -339,6 +351,7 @@ def pair_gains(
         ["first", "second", "correlation of errors", "first alone", "second alone", "mean", "gain"],
         [rows],
         f"pairs-{partition}-{metric}",
+        marks=whole.marks,
     )
 
 
@@ -553,20 +566,25 @@ def calibration(run: Scored, partition: str) -> Calibration | None:
     return run.scores.calibration.get(partition)
 
 
-def calibration_errors(found: Calibration, partition: str, stem: str) -> Sheet:
+def calibration_errors(run: Scored, partition: str, stem: str) -> Sheet | None:
     """The expected calibration error with and without temperatures.
 
     Parameters
     ----------
-    found : Calibration
+    run : Scored
     partition : str
     stem : str
         Of the table's files.
 
     Returns
     -------
-    Sheet
+    Sheet or None
+        None where its scores have no calibration.
     """
+    found = calibration(run, partition)
+    if found is None:
+        return None
+    scores = run.scores.partitions.get(partition)
     rows = [[text(name), plain(getattr(found, key).error)] for key, name in CALIBRATED.items()]
     return Sheet(
         f"Expected calibration error, {partition}",
@@ -574,6 +592,7 @@ def calibration_errors(found: Calibration, partition: str, stem: str) -> Sheet:
         ["class scores", "error"],
         [rows],
         f"calibration-{stem}",
+        marks=list(dict.fromkeys([*(scores.marks if scores else ()), *run.marks])),
     )
 
 

@@ -131,7 +131,7 @@ class RunPages:
         )
         text = "Accuracy by confidence; on the line a run is as sure of itself as it is right."
         return (
-            self._book.keep(contrasts.calibration_errors(found, partition, stem)),
+            self._book.keep(contrasts.calibration_errors(run, partition, stem)),
             [self._book.draw(f"calibration-{stem}", picture, text)],
             [contrasts.calibration_note(found)],
         )
@@ -156,8 +156,8 @@ class RunPages:
                 found += self._book.keep(sheets.of_targets(part, told, f"targets-{stem}"))
                 continue
             labels = run.scores.labels
-            found += self._book.keep(sheets.of_classes(part, told, f"classes-{stem}"))
-            matrix = sheets.confusion(part, labels, told, f"confusion-{stem}")
+            found += self._book.keep(sheets.of_classes(part, told, f"classes-{stem}", run.marks))
+            matrix = sheets.confusion(part, labels, told, f"confusion-{stem}", run.marks)
             self._book.keep(matrix)
             title = f"Confusion matrix of {run.marked_title}, {where}"
             self._book.picture_files(

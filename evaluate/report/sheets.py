@@ -360,7 +360,7 @@ def of_targets(result: RowScores, where: str, name: str) -> Sheet:
     )
 
 
-def of_classes(result: RowScores, where: str, name: str) -> Sheet:
+def of_classes(result: RowScores, where: str, name: str, marks: Sequence[str] = ()) -> Sheet:
     """Precision, recall and F1 of every class.
 
     Parameters
@@ -370,6 +370,8 @@ def of_classes(result: RowScores, where: str, name: str) -> Sheet:
         What rows these are, for the caption.
     name : str
         Stem of the table's files.
+    marks : sequence of str
+        Of the run, beside those of the scores.
 
     Returns
     -------
@@ -389,10 +391,13 @@ def of_classes(result: RowScores, where: str, name: str) -> Sheet:
         ["class", "precision", "recall", "F1", "support"],
         [rows],
         name,
+        marks=_all_marks(result, marks),
     )
 
 
-def confusion(result: RowScores, labels: Sequence[str], where: str, name: str) -> Sheet:
+def confusion(
+    result: RowScores, labels: Sequence[str], where: str, name: str, marks: Sequence[str] = ()
+) -> Sheet:
     """Counts, with per cent of the row behind them on the page.
 
     Parameters
@@ -403,6 +408,8 @@ def confusion(result: RowScores, labels: Sequence[str], where: str, name: str) -
         What rows these are, for the caption.
     name : str
         Stem of the table's files.
+    marks : sequence of str
+        Of the run, beside those of the scores.
 
     Returns
     -------
@@ -421,7 +428,13 @@ def confusion(result: RowScores, labels: Sequence[str], where: str, name: str) -
         ["true \\ predicted", *labels],
         [rows],
         name,
+        marks=_all_marks(result, marks),
     )
+
+
+def _all_marks(result: RowScores, marks: Sequence[str]) -> list[str]:
+    """The marks of scores and of their run, each once."""
+    return list(dict.fromkeys([*result.marks, *marks]))
 
 
 def summary(result: RowScores, where: str) -> Sheet:
@@ -443,7 +456,7 @@ def summary(result: RowScores, where: str) -> Sheet:
         [
             text(NAMES[metric]),
             entry(pooled),
-            *((plain(of[metric]) for of in (found.mean, found.std)) if found else ()),
+            *((plain(of[metric], pooled.marks) for of in (found.mean, found.std)) if found else ()),
         ]
         for metric, pooled in result.metrics.items()
     ]

@@ -87,6 +87,8 @@ class Sheet:
         What bold print means.
     notes : sequence of str
         Stand under it, wherever there is room for sentences: not in CSV.
+    marks : sequence of str
+        Of all its numbers: they stand in the header of the first column, in every medium.
     """
 
     title: str
@@ -96,13 +98,19 @@ class Sheet:
     name: str = ""
     strong: str = ""
     notes: Sequence[str] = ()
+    marks: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        """Marks that the row's name has, or all numbers of a column, are said there alone."""
+        """Marks of the table, a row's name or all numbers of a column are said there alone."""
         columns = [_shared_marks([row[i] for row in self.rows]) for i in range(len(self.header))]
-        names = [self.header[0], *map(_with_marks, self.header[1:], columns[1:])]
+        others = [[mark for mark in marks if mark not in self.marks] for marks in columns[1:]]
+        names = [
+            _with_marks(self.header[0], self.marks),
+            *map(_with_marks, self.header[1:], others),
+        ]
         object.__setattr__(self, "header", names)
-        blocks = [[_said_once(row, columns) for row in rows] for rows in self.blocks]
+        said = [[*marks, *self.marks] for marks in columns]
+        blocks = [[_said_once(row, said) for row in rows] for rows in self.blocks]
         object.__setattr__(self, "blocks", blocks)
 
     @property
@@ -165,9 +173,9 @@ def count(value: int) -> Cell:
     return Cell(str(value), value)
 
 
-def plain(value: float | None) -> Cell:
-    """A cell with a score of three decimals."""
-    return Cell(number(value), value)
+def plain(value: float | None, marks: Sequence[str] = ()) -> Cell:
+    """A cell with a score of three decimals, and the marks of what it was computed of."""
+    return Cell(number(value), value, marks=marks)
 
 
 def entry(found: Estimate, note: str = "") -> Cell:

@@ -180,6 +180,12 @@ class RowScores(Record):
     per_class: dict[str, ClassScore] = field(default_factory=dict)
     confusion: tuple[tuple[Count, ...], ...] = ()
 
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """What all its estimates are marked with, for its numbers that are none."""
+        first, *others = [estimate.marks for estimate in self.metrics.values()] or [()]
+        return tuple(mark for mark in first if all(mark in marks for marks in others))
+
 
 @dataclass(frozen=True)
 class Folds(Record):
@@ -580,6 +586,11 @@ class PartitionStatistics(Record):
     mcnemar: tuple[McNemar, ...] | None = None
     complementarity: Complementarity | None = None
     optimistic: str = ""
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """What its numbers are marked with, those that are no estimates, too."""
+        return (OPTIMISTIC,) if self.optimistic else ()
 
 
 @dataclass(frozen=True)

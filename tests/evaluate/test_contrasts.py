@@ -8,8 +8,13 @@ from pathlib import Path
 import pytest
 
 from evaluate.report import pair_sheets as contrasts
+from evaluate.report import sheets
 from evaluate.report import write as report
 from evaluate.report.tables import Sheet
+from evaluate.report.writers.csv import to_csv
+from evaluate.report.writers.html import to_html
+from evaluate.report.writers.latex import to_latex
+from evaluate.report.writers.terminal import to_terminal
 from evaluate.runs import record as runs
 from evaluate.runs.files import read_json
 from evaluate.runs.folders import INNER, SUBSETS, fusion_folder
@@ -17,6 +22,7 @@ from evaluate.runs.predictions import write_predictions
 from evaluate.scores import score
 from evaluate.scores.pairs import make_statistics
 from evaluate.scores.records import (
+    OPTIMISTIC,
     ChosenSubset,
     Estimate,
     HonestChoice,
@@ -24,6 +30,7 @@ from evaluate.scores.records import (
     Statistics,
     SubsetChoice,
     Subsets,
+    marked,
 )
 from evaluate.scores.subsets import FILE
 from features.common.errors import RunError
@@ -112,13 +119,13 @@ def test_tables_have_the_numbers_in_full(compared: tuple[Recipe, Path, Statistic
     assert [cell.value for cell in row] == [only.only_a, only.only_b, only.p, only.p_holm]
     assert row[3].text == "<0.0001"
     together = found.complementarity
-    matrix = contrasts.matrices(together, "test", {})
+    matrix = contrasts.matrices(found, "test", {})
     assert [one.name for one in matrix] == [
         "correlation-test", "disagreement-test", "q-test", "double-fault-test",
     ]  # fmt: skip
     assert cells(matrix[3], "two")[0].value == together.double_fault[1][0]
     each = together.contributions["uar"].models["two"]
-    row = cells(contrasts.contributions(together, "test", "uar", {}), "two")
+    row = cells(contrasts.contributions(found, "test", "uar", {}), "two")
     assert [cell.value for cell in row] == [each.alone, each.left_out, each.shapley]
 
 
@@ -158,7 +165,7 @@ def test_a_regression_has_no_classes_to_compare(tmp_path: Path) -> None:
         made.finish(recipe, tmp_path / "runs", member, made.regression(noise=noise))
     found = statistics_of(recipe, tmp_path).partitions["test"]
     assert contrasts.mcnemar(found, "test", {}) is None
-    names = [one.name for one in contrasts.matrices(found.complementarity, "test", {})]
+    names = [one.name for one in contrasts.matrices(found, "test", {})]
     assert names == ["correlation-test"]
     ((name, meaning),) = contrasts.meanings(found.complementarity, "regression")
     assert name == "Correlation of errors"
@@ -297,7 +304,7 @@ def test_calibration_is_shown_with_and_without_temperatures(tmp_path: Path) -> N
     one = score.read_all(recipe, Folders(runs=tmp_path / "runs"))[0]
     found = contrasts.calibration(one, "test")
     assert contrasts.calibration(one, "devel") is None
-    sheet = contrasts.calibration_errors(found, "test", "stem")
+    sheet = contrasts.calibration_errors(one, "test", "stem")
     assert [row[1].value for row in sheet.rows] == [
         found.plain.error,
         found.tempered.error,
@@ -315,3 +322,41 @@ def test_calibration_is_shown_with_and_without_temperatures(tmp_path: Path) -> N
     assert page.shown.count("with temperatures") == 2  # in the table and in the picture
     assert "Rows lie in 15 bins of confidence of one width" in page.shown
     assert len(page.all("svg")) == 1
+
+
+def test_numbers_that_are_no_estimates_carry_the_mark_of_their_record(
+    compared: tuple[Recipe, Path],
+) -> None:
+    recipe, folder = compared
+    honest = statistics_of(recipe, folder).partitions["test"]
+    chosen = replace(honest, optimistic="chosen on these rows")
+    for found, mark in ((honest, ""), (chosen, " (optimistic)")):
+        tables = [
+            contrasts.mcnemar(found, "test", {}),
+            contrasts.contributions(found, "test", "uar", {}),
+            contrasts.pair_gains(found, "test", "uar", {}),
+            *contrasts.matrices(found, "test", {}),
+        ]
+        assert len(tables) == 7
+        for table in tables:
+            assert table.header[0] in (f"model{mark}", f"first{mark}")
+            for write in (to_csv, to_latex, to_html, lambda sheet: to_terminal(sheet, 200)):
+                assert ("optimistic" in str(write(table))) == bool(mark)
+    differences = contrasts.comparisons(chosen, "test", "uar", {})
+    assert differences.header[-1] == "detectable (optimistic)"
+
+
+def test_scores_of_classes_carry_the_marks_of_their_run(compared: tuple[Recipe, Path]) -> None:
+    recipe, folder = compared
+    statistics_of(recipe, folder)
+    run = score.read_all(recipe, Folders(runs=folder / "runs"))[0]
+    honest, labels = run.scores.partitions["test"], run.scores.labels
+    chosen = replace(honest, metrics=marked(honest.metrics, [OPTIMISTIC]))
+    assert (honest.marks, chosen.marks) == ((), (OPTIMISTIC,))
+    for result, mark in ((honest, " (stale)"), (chosen, " (optimistic, stale)")):
+        assert sheets.of_classes(result, "test", "x", ["stale"]).header[0] == f"class{mark}"
+        matrix = sheets.confusion(result, labels, "test", "x", ["stale"])
+        assert matrix.header == [f"true \\ predicted{mark}", *labels]
+    folds = sheets.summary(chosen, "test").header[1:]
+    assert folds
+    assert all(name.endswith(" (optimistic)") for name in folds)

@@ -204,3 +204,14 @@ def test_of_columns_as_wide_as_each_other_the_first_stays() -> None:
     lines = to_terminal(Sheet("", "", ["run", "UAR", "WA"], [[cells]]), 60).splitlines()
     assert [line.split()[0] for line in lines[-2:]] == ["mfcc", "WA:"]
     assert "0.600" not in lines[-2]
+
+
+def test_marks_of_a_table_stand_in_its_first_header_in_every_medium() -> None:
+    row = [text("a"), Cell("0.500", 0.5, marks=["optimistic", "stale"]), Cell("3", 3)]
+    sheet = Sheet("", "", ["class", "recall", "n"], [[row]], "classes", marks=["optimistic"])
+    assert sheet.header == ["class (optimistic)", "recall (stale)", "n"]
+    assert sheet.rows[0][1].marks == []
+    assert to_csv(sheet) == "class (optimistic),recall (stale),n\na,0.5,3\n"
+    for write in (to_latex, to_html, lambda table: to_terminal(table, 80)):
+        written = str(write(sheet))
+        assert written.count("class (optimistic)") == written.count("optimistic") == 1
