@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from evaluate.report.tables import Sheet
+from evaluate.report.writers.html import environment
 
 VOID = {"meta", "br", "link", "input"}
 LINKS = ("src", "href", "xlink:href", "srcset", "data", "action")
@@ -84,3 +88,9 @@ def check(path: Path, text: str, page: Page) -> None:
     assert len(page.all("caption")) == len(page.all("table"))
     assert len(page.all("title")) == 1 + len(page.all("svg"))
     assert len(page.all("h1")) == len(page.all("main")) == 1
+
+
+def to_html(sheet: Sheet) -> str:
+    """A table as pages have it."""
+    macros: Any = environment().get_template("macros.html").module
+    return str(macros.table(sheet))

@@ -12,7 +12,6 @@ from evaluate.report import sheets
 from evaluate.report import write as report
 from evaluate.report.tables import Sheet
 from evaluate.report.writers.csv import to_csv
-from evaluate.report.writers.html import to_html
 from evaluate.report.writers.latex import to_latex
 from evaluate.report.writers.terminal import to_terminal
 from evaluate.runs import record as runs
@@ -38,7 +37,7 @@ from features.common.folders import Folders
 from features.recipe.model import Recipe
 from features.utterances import Table, write_table
 from tests.evaluate import made
-from tests.evaluate.page import Page, read
+from tests.evaluate.page import Page, read, to_html
 from tests.models.synthetic import rows
 
 NOWHERE = Path("no-such-folder")
@@ -325,9 +324,9 @@ def test_calibration_is_shown_with_and_without_temperatures(tmp_path: Path) -> N
 
 
 def test_numbers_that_are_no_estimates_carry_the_mark_of_their_record(
-    compared: tuple[Recipe, Path],
+    compared: tuple[Recipe, Path, Statistics],
 ) -> None:
-    recipe, folder = compared
+    recipe, folder, _ = compared
     honest = statistics_of(recipe, folder).partitions["test"]
     chosen = replace(honest, optimistic="chosen on these rows")
     for found, mark in ((honest, ""), (chosen, " (optimistic)")):
@@ -346,8 +345,10 @@ def test_numbers_that_are_no_estimates_carry_the_mark_of_their_record(
     assert differences.header[-1] == "detectable (optimistic)"
 
 
-def test_scores_of_classes_carry_the_marks_of_their_run(compared: tuple[Recipe, Path]) -> None:
-    recipe, folder = compared
+def test_scores_of_classes_carry_the_marks_of_their_run(
+    compared: tuple[Recipe, Path, Statistics],
+) -> None:
+    recipe, folder, _ = compared
     statistics_of(recipe, folder)
     run = score.read_all(recipe, Folders(runs=folder / "runs"))[0]
     honest, labels = run.scores.partitions["test"], run.scores.labels

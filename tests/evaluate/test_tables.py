@@ -12,12 +12,12 @@ import pytest
 from evaluate.report import tables
 from evaluate.report.tables import NONE, Cell, Sheet, text
 from evaluate.report.writers.csv import to_csv
-from evaluate.report.writers.html import environment
 from evaluate.report.writers.latex import latex, to_latex
 from evaluate.report.writers.terminal import to_terminal
 from evaluate.scores.records import Estimate
 from features.common.terminal import width_of
 from tests.evaluate import made
+from tests.evaluate.page import to_html
 
 
 @pytest.fixture
@@ -154,12 +154,6 @@ def test_no_line_is_wider_than_the_terminal_and_no_interval_is_broken(width: int
     assert "\x1b" not in written
     for i in range(5):
         assert written.count(score(0.1 * i).bounds) == 3
-
-
-def to_html(sheet: Sheet) -> str:
-    """The table as every page has it."""
-    macros: Any = environment().get_template("macros.html").module
-    return str(macros.table(sheet))
 
 
 def test_every_medium_has_every_mark_and_note() -> None:
