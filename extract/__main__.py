@@ -79,6 +79,11 @@ def main(args: argparse.Namespace) -> int:
         raise UserError("--fusion and --member go with --audio; --model names models")
     wanted = ([] if _listed(args) or args.audio else models_of(args)) or recipe.single_models
     imported = _imported(recipe, wanted, args.stores)
+    if imported and recipe.extract.frames:
+        raise ModelError(
+            f"{', '.join(imported)}: imported features have no frames; name the others with "
+            "MODEL=..., or set [extract] frames in a recipe without it"
+        )
     models = _models(recipe, [key for key in wanted if key not in imported])
     if args.fetch:
         chosen = [replace(m, hub=None) if spec.path else m for m, spec in models]

@@ -15,6 +15,7 @@ numpy reads all of it: torch is never imported.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -44,6 +45,13 @@ from features.utterances import key_order, read_table, table_hash
 
 POOL_BATCHES = 64
 """Batches whose utterances are drawn together and sorted by length."""
+
+WIDEN_VALUES = 1 << 16
+"""Values that are widened at a time: they stay in the core's cache."""
+_SIGN_AND_HALF = np.int32(-0x70002000)
+"""Bits 31, and 27 to 13: the sign that a shift has copied between them is cut out."""
+_TO_ITS_VALUE = np.float32(2.0**112)
+"""What the other bias of the exponent takes: 2^(127 - 15)."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +124,10 @@ class Sequences:
 
     def frames(self, row: int) -> NDArray[np.float32]:
         """Frames of one row, float32, shape (n_frames, n_columns)."""
-        return np.asarray(self._stored(row), dtype=np.float32)
+        stored = self._stored(row)
+        frames = np.empty(stored.shape, dtype=np.float32)
+        widen(stored, frames)
+        return frames
 
     def _stored(self, row: int) -> Frames:
         start = self._starts[row]
@@ -138,7 +149,7 @@ class Sequences:
         lengths = self.lengths[rows]
         X = np.empty((len(rows), int(lengths.max()), self.n_columns), dtype=np.float32)
         for values, row, n in zip(X, rows.tolist(), lengths.tolist(), strict=True):
-            values[:n] = self._stored(row)
+            widen(self._stored(row), values[:n])
             values[n:] = 0
         return Padded(rows, X, lengths)
 
@@ -170,6 +181,39 @@ class Sequences:
         rows = np.arange(len(self)) if rows is None else np.asarray(rows, dtype=np.int64)
         for batch in plan_batches(self.lengths[rows], size, seed=seed, epoch=epoch):
             yield self.padded(rows[batch])
+
+
+def widen(stored: Frames, out: NDArray[np.float32]) -> None:
+    """Write stored frames as float32, exactly; float16 twice as fast as numpy's own conversion.
+
+    A half's exponent and fraction, moved to where a float32 has them, are its value by 2^-112.
+
+    Parameters
+    ----------
+    stored : float16 or float32, shape (n_frames, n_columns)
+        Finite, contiguous.
+    out : float32, the same shape
+        Contiguous; is written to.
+
+    Examples
+    --------
+    >>> halves = np.array([[1.5, -0.0, 6e-8, -65504]], dtype=np.float16)
+    >>> found = np.empty((1, 4), dtype=np.float32)
+    >>> widen(halves, found)
+    >>> np.array_equal(found, halves.astype(np.float32))
+    True
+    """
+    if stored.dtype != np.float16 or sys.byteorder != "little":
+        out[...] = stored
+        return
+    step = max(1, WIDEN_VALUES // max(1, stored.shape[1]))
+    for first in range(0, len(stored), step):
+        values = out[first : first + step]
+        bits = values.view(np.int32)
+        halves = stored[first : first + step].view(np.int16)
+        np.left_shift(halves, 13, out=bits, dtype=np.int32, casting="unsafe")
+        np.bitwise_and(bits, _SIGN_AND_HALF, out=bits)
+        np.multiply(values, _TO_ITS_VALUE, out=values)
 
 
 def plan_batches(

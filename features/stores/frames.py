@@ -37,6 +37,9 @@ from features.stores.key import frames_anew, identity, is_part, numerics_note
 from features.stores.key import title as title_of
 from features.stores.layers import LayerAxis
 
+_INFINITE = 0x7C00
+"""The exponent of halves that are infinite or no numbers."""
+
 Frames = NDArray[Any]
 """float16 or float32, shape (n_frames, hidden size)."""
 
@@ -219,7 +222,7 @@ class FrameStore:
             )
             if frame_checksums(frames)[0] != self._sums[position, block]:
                 return self._damage(position, block, np.arange(len(frames)), finite=True)
-            odd = not_finite(frames)
+            odd = _not_finite(frames)
             return self._damage(position, block, odd, finite=False) if len(odd) else None
 
         if len(blocks) < 2:
@@ -282,6 +285,15 @@ def gathered(
         pieces.append(part_of(row, first, first + last - start))
         start, row = last, row + 1
     return np.concatenate(pieces)
+
+
+def _not_finite(frames: Frames) -> NDArray[np.int64]:
+    """Numbers of the frames with a value that is not finite."""
+    if frames.dtype.itemsize != 2:
+        return not_finite(frames)
+    # By their bits: numpy widens halves to ask them, which takes three times as long.
+    exponents = frames.view("<u2") & np.uint16(_INFINITE)
+    return np.flatnonzero((exponents == _INFINITE).any(axis=1))
 
 
 def _open(path: Path) -> hdf5.File:

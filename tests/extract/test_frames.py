@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +33,7 @@ from tests.extract.test_encoder import WAYS
 from tests.extract.test_reference import made
 from tests.extract.test_run import extract, overwrite, stop_after  # noqa: F401  (a fixture)
 
+TOP = Path(__file__).resolve().parents[2]
 SECONDS = (0.31, 1.9, 1.1, 0.0255)  # the last gives a single frame
 POOLED = "[extract]\nbatch_seconds = 2.0\nworkers = 0\n"
 FRAMES = POOLED + 'frames = ["last"]\n'
@@ -311,6 +314,50 @@ def test_the_merge_reads_more_parts_than_it_keeps_open_in_little_memory(
     monkeypatch.setattr(run_module, "OPEN_PARTS", 1)
     extract(extra=FRAMES)
     assert frames_bytes(tmp_path) == undisturbed
+
+
+@pytest.mark.process
+def test_workers_seal_both_and_give_the_same_bytes(extract, tmp_path: Path) -> None:  # noqa: F811
+    pytest.importorskip("distributed")
+    extract(extra=FRAMES)
+    undisturbed = pooled(tmp_path), frames_bytes(tmp_path)
+    shutil.rmtree(tmp_path / "stores")
+    code, text = extract("--cluster", "local:2", extra=FRAMES)
+    assert (code, "12 computed, 0 cached, frames of 0 cached" in text) == (0, True)
+    assert (pooled(tmp_path), frames_bytes(tmp_path)) == undisturbed
+
+
+@pytest.mark.process
+def test_a_full_disk_keeps_what_is_sealed(
+    extract,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    """No file may be larger than the parts are: the merge of the frames fails."""
+    extract(extra=FRAMES)
+    undisturbed = pooled(tmp_path), frames_bytes(tmp_path)
+    shutil.rmtree(tmp_path / "stores")
+    code = (
+        "import resource, signal, sys\n"
+        "from extract.job import parts\n"
+        "parts.SEAL_AFTER_BYTES = 1\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({len(undisturbed[1]) - 1},) * 2)\n"
+        "from extract.__main__ import main, parser\n"
+        "from features.common.command import run_command\n"
+        "sys.exit(run_command(main, parser()))\n"
+    )
+    where = ["--data", str(tmp_path / "data"), "--stores", str(tmp_path / "stores")]
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "tones.toml"), *where],
+        capture_output=True, text=True, check=False, cwd=TOP,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "frames/mfcc.h5: no file may be so large here" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert os.listdir(tmp_path / "stores/tones/frames") == []
+    _, text = extract(extra=FRAMES)
+    assert "0 computed" in text
+    assert (pooled(tmp_path), frames_bytes(tmp_path)) == undisturbed
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from features.common.errors import StoreError
 from features.matrix import load_matrix
 from features.recipe.load import load_recipe
 from features.recipe.model import Recipe
-from features.sequences import POOL_BATCHES, load_frames, load_sequences, plan_batches
+from features.sequences import POOL_BATCHES, load_frames, load_sequences, plan_batches, widen
 from features.stores.key import frames_path, full_key, parts_path, store_path
 from features.stores.write import write_frames
 from tests.features.test_matrix import hash_of, make_store, make_table, write_recipe
@@ -118,6 +118,16 @@ def test_batches_depend_on_seed_and_epoch_alone() -> None:
     assert padded / lengths.sum() < 1.05
     with pytest.raises(ValueError, match="size 0"):
         plan_batches(lengths, 0)
+
+
+def test_every_finite_half_is_widened_to_its_value() -> None:
+    halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    halves = halves[np.isfinite(halves)].reshape(-1, 64)
+    for stored in (halves, halves.astype(np.float32)):
+        found = np.full(halves.shape, np.nan, np.float32)
+        widen(stored, found)
+        expected = halves.astype(np.float32)
+        np.testing.assert_array_equal(found.view(np.uint32), expected.view(np.uint32))
 
 
 def test_rows_without_frames_are_an_error_or_left_out(tmp_path: Path, made, recipe: Recipe) -> None:
