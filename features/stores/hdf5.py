@@ -165,7 +165,7 @@ class File:
     @property
     def closed(self) -> bool:
         """Whether it was closed."""
-        return bool(self._file.closed)
+        return bool(self._bytes.file.closed)
 
     def close(self) -> None:
         """Close the file."""
