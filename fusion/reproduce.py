@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from evaluate.runs.folders import run_folder
 from evaluate.runs.freshness import fusion_settings, subsets_settings
 from evaluate.runs.reproduction import compare, compare_subsets, recorded, refuse_other_inputs
 from evaluate.scores.stored import simplified
@@ -70,7 +71,8 @@ def reproduce(folder: Path, *, stores: Path) -> tuple[list[str], bool]:
         there = Path(place)
         folders = Folders(stores=stores, runs=there)
         for member in record["members"]:
-            shutil.copytree(beside / member, there / recipe.name / member)
+            source = run_folder(beside.parent, recipe.name, member)
+            shutil.copytree(source, run_folder(there, recipe.name, member))
         if record["stage"] == "fuse":
             return compare(folder, fuse(recipe, name, folders))
         again = make_subsets(recipe, folders)

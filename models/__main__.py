@@ -46,8 +46,8 @@ def main(args: argparse.Namespace) -> None:
         training.divisions.check(args.stores)
     work = work_of(recipe, args.stores, sweep=args.layers)
     check_stores(recipe, work, args.stores)
-    check_heads(recipe, args.stores)
     for training in trainings:
+        check_heads(training.recipe, training.divisions, args.stores)
         for member in work:
             check_outputs(run_folder(args.runs, training.recipe.name, member))
     elsewhere = []

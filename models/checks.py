@@ -14,6 +14,7 @@ from features.corpora import read_corpus
 from features.corpora.oddities import columns_near, oddities
 from features.matrix import (
     class_list,
+    load_rows,
     recipe_tables,
     select_rows,
 )
@@ -28,6 +29,7 @@ from features.splits.folds import SplitPlan
 from features.stores.key import store_path
 from features.stores.seen import seen
 from features.utterances import SILENT_AUDIO, SPELLINGS, differences
+from models.folds import Divisions, truths
 from models.heads import cells, check_grid
 from models.outputs import OUTPUTS
 
@@ -153,7 +155,7 @@ def check_stores(recipe: Recipe, work: Sequence[Member], stores: Path) -> None:
         raise StoreError("\n  ".join(faults))
 
 
-def check_heads(recipe: Recipe, stores: Path) -> None:
+def check_heads(recipe: Recipe, divisions: Divisions, stores: Path) -> None:
     """Refuse what the estimators of several heads do not take before the first of them is fitted.
 
     That of one head is refused where it is fitted.
@@ -161,6 +163,7 @@ def check_heads(recipe: Recipe, stores: Path) -> None:
     Parameters
     ----------
     recipe : Recipe
+    divisions : Divisions
     stores : Path
 
     Raises
@@ -169,9 +172,11 @@ def check_heads(recipe: Recipe, stores: Path) -> None:
         Naming every fault of a head.
     """
     if recipe.heads:
-        labels = class_list(recipe, recipe_tables(recipe, stores))
+        rows, truth, labels = load_rows(recipe, stores)
+        plan = divisions.of(rows, truths(truth), labels).plan
         for name, head in recipe.heads.items():
             check_grid(head, labels, table_of(name))
+            check_sizes(head, plan, table_of(name))
 
 
 def check_outputs(folder: Path) -> None:

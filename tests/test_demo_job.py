@@ -154,6 +154,47 @@ def test_runs_are_the_same_again(demo: Path) -> None:
         assert "predictions.csv: 240 rows, equal" in done.stdout
 
 
+HEADS = """
+corpora = ["demo"]
+models = ["mfcc", "log-mel"]
+targets = ["Anger", "Boredom", "Calmness", "Concentration", "Determination", "Excitement",
+           "Interest", "Sadness", "Tiredness"]
+[split]
+outer = "predefined"
+inner = "devel"
+[head]
+select = "nmse"
+[heads.svr]
+kind = "linear-svr"
+grid = { C = [1e-2, 1.0] }
+[heads.ridge]
+kind = "ridge"
+grid = { alpha = [1.0, 100.0] }
+[fusion.mean]
+method = "mean"
+"""
+
+
+def test_two_heads_side_by_side(demo: Path, tmp_path: Path) -> None:
+    (tmp_path / "heads.toml").write_text(HEADS, encoding="utf-8")
+    recipe, runs = f"RECIPE={tmp_path / 'heads.toml'}", demo / "runs/heads"
+    done = make(demo, "train", recipe, "MODEL=mfcc", "HEAD=ridge")
+    assert done.returncode == 0, done.stdout
+    assert [path.name for path in runs.glob("*@*")] == ["mfcc@ridge"]
+    done = make(demo, "train", "fuse", "report", recipe)
+    assert done.returncode == 0, done.stdout
+    assert "mfcc@ridge: nothing to do" in done.stdout
+    assert "fused: mean (mean of 4)" in done.stdout
+    pages = read(runs / "report")
+    for name in ("mfcc@svr", "mfcc@ridge", "log-mel@svr", "log-mel@ridge"):
+        assert f"model-{name}.html" in pages
+        assert f"\n{name} " in done.stdout
+    done = make(demo, "reproduce", f"RUN={runs / 'mfcc@svr'}")
+    assert done.returncode == 0, done.stdout
+    done = make(demo, "submission", recipe, "MODEL=log-mel@ridge")
+    assert done.returncode == 0, done.stdout
+
+
 def test_a_submission_has_the_files_of_the_label_file(demo: Path) -> None:
     lab = demo / "data/demo/lab"
     more = ["RECIPE=recipes/demo.toml", f"TEMPLATE={lab / 'test.csv'}"]

@@ -258,4 +258,7 @@ def test_parameters_of_all_heads_are_looked_at_before_the_first_fit(tmp_path: Pa
     recipe = synthetic.recipe(tmp_path, HEADS.replace("n_neighbors", "n_neighbours"))
     with pytest.raises(RecipeError, match=r"\[heads.near.grid\] n_neighbours: knn has no such"):
         command(tmp_path, recipe)
+    recipe = synthetic.recipe(tmp_path, HEADS.replace("[1, 9]", "[1, 99]"))
+    with pytest.raises(RecipeError, match=r"\[heads.near.grid\] n_neighbors: got 99, with"):
+        command(tmp_path, recipe)
     assert not (tmp_path / "runs").exists()

@@ -248,7 +248,7 @@ def _fusion(
 
 
 def member_faults(name: str, members: Sequence[str], known: Collection[str]) -> list[str]:
-    """Members that are no model of the recipe, or are named twice.
+    """Members that are no run of the recipe, or are named twice.
 
     Parameters
     ----------
@@ -266,16 +266,16 @@ def member_faults(name: str, members: Sequence[str], known: Collection[str]) -> 
     Examples
     --------
     >>> member_faults("mean", ["wavlm", "wavlm@last"], ["wavlm"])
-    ['[fusion.mean] members: a model is named twice']
+    ['[fusion.mean] members: a run is named twice']
     """
-    canonical = [_canonical(member) for member in members]
+    runs = {member: _canonical(member) for member in members}
     faults = [
-        f"[fusion.{name}] members: '{member}' is no model of the recipe{nearest(member, known)}"
-        for member in canonical
-        if member not in known
+        f"[fusion.{name}] members: '{member}' is no run of the recipe{nearest(member, known)}"
+        for member, run in runs.items()
+        if run not in known
     ]
-    if len(set(canonical)) != len(canonical):
-        faults.append(f"[fusion.{name}] members: a model is named twice")
+    if len(set(runs.values())) != len(members):
+        faults.append(f"[fusion.{name}] members: a run is named twice")
     return faults
 
 

@@ -61,10 +61,10 @@ def heads_of(raw: Mapping[str, Any], faults: list[str]) -> dict[str, HeadSpec]:
     if not isinstance(tables, dict) or not tables:
         faults.append(f"heads: got {tables!r}, allowed: [heads.NAME] tables")
         return {}
-    filled = _filled(common, choices)
-    check_section(HeadSpec, filled, "[head] ", faults, choices)
-    idle = [key for key in _OF_A_KIND if key in filled and "kind" not in common]
-    if idle:
+    check_section(HeadSpec, _filled(common, choices), "[head] ", faults, choices)
+    of_kind = isinstance(common, dict) and "kind" in common
+    idle = [key for key in _OF_A_KIND if isinstance(common, dict) and key in common]
+    if idle and not of_kind:
         faults.append(
             f"[head] {', '.join(idle)}: of a kind, which [head] has not; give it to the "
             "[heads.NAME] that it is of"

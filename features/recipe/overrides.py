@@ -17,7 +17,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from datetime import date, datetime, time
 from typing import Any
 
@@ -28,7 +28,8 @@ from features.recipe.reading import PATHS
 _OPEN, _CLOSED = "[{", "]}"
 _KEY = re.compile(r"""(?:"[^"]*"|'[^']*'|[^\s."'=\[\]{}]+)""")
 _NAMED = ("corpora", "models")
-_GRID = ["head", "grid"]
+_HEADS = {2: "head", 3: "heads"}
+"""What the key of a kind begins with, by its number of parts: `head.kind`, `heads.svm.kind`."""
 _NEAR = 0.8
 """From here on (`difflib`'s ratio) a new name is taken for a slip: `egemap`, `wavml-large`."""
 
@@ -63,7 +64,7 @@ def apply(
     {'models': {'a': {}, 'b': {'path': '/w'}}, 'head': {'layer': 'best'}}
     """
     faults: list[str] = []
-    former = _kind_of(raw)
+    former: dict[tuple[str, ...], Any] = {}
     done: list[list[str]] = []
     for text in given:
         for assignment in _divided(text, None):
@@ -71,30 +72,36 @@ def apply(
                 key, value = _parsed(assignment)
                 if key[0] not in keys:
                     raise ValueError(f"'{key[0]}' is no key of a recipe{nearest(key[0], keys)}")
+                if key[-1] == "kind" and key[0] == _HEADS.get(len(key)):
+                    former.setdefault(tuple(key[:-1]), _table(raw, key[:-1]).get("kind"))
                 _set(raw, key, value)
                 done.append(key)
             except ValueError as error:
                 faults.append(f"SET={assignment}: {error}")
-    if ["head", "kind"] in done and not any(key[:2] in (["head"], _GRID) for key in done):
-        notes += _without_grid(raw, former)
+    for table, kind in former.items():
+        grid = [*table, "grid"]
+        if not any(key == list(table) or key[: len(grid)] == grid for key in done):
+            notes += _without_grid(raw, table, kind)
     return faults
 
 
-def _kind_of(raw: Mapping[str, Any]) -> Any:
-    """What `[head] kind` is, of a recipe that may be faulty."""
-    head = raw.get("head")
-    return head.get("kind") if isinstance(head, dict) else None
+def _table(raw: Any, table: Sequence[str]) -> dict[str, Any]:
+    """A table of a recipe that may be faulty; empty where it is not there."""
+    for name in table:
+        raw = raw.get(name) if isinstance(raw, dict) else None
+    return raw if isinstance(raw, dict) else {}
 
 
-def _without_grid(raw: dict[str, Any], former: Any) -> list[str]:
+def _without_grid(raw: dict[str, Any], table: Sequence[str], former: Any) -> list[str]:
     """Leave out the grid of the kind before, and say so; nothing where the kind is the same."""
-    kind = _kind_of(raw)
-    if kind == former or not raw["head"].get("grid"):
+    head, name = _table(raw, table), ".".join(table)
+    kind = head.get("kind")
+    if kind == former or not head.get("grid"):
         return []
-    del raw["head"]["grid"]
+    del head["grid"]
     return [
-        f"[head] kind is set to {kind}: the recipe's grid, of {former}, is left out, and the "
-        f"default grid of {kind} taken; SET='head.grid={{...}}' gives another"
+        f"[{name}] kind is set to {kind}: the recipe's grid, of {former}, is left out, and the "
+        f"default grid of {kind} taken; SET='{name}.grid={{...}}' gives another"
     ]
 
 

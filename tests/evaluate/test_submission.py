@@ -160,3 +160,17 @@ def test_what_cannot_be_submitted(study: Recipe, tmp_path: Path) -> None:
             System("model", "one", ["one"]),
             Folders(stores=tmp_path, runs=tmp_path / "runs"),
         )
+
+
+def test_a_head_of_several_is_submitted_by_its_name(tmp_path: Path) -> None:
+    recipe = made.recipe(tmp_path, more='[heads.svr]\n[heads.ridge]\nkind = "ridge"')
+    frame = made.regression(seed=4)
+    made.finish(recipe, tmp_path / "runs", "one@ridge", frame)
+    table(tmp_path, frame)
+    system = system_of(recipe, member="one@ridge")
+    folders = Folders(stores=tmp_path, runs=tmp_path / "runs")
+    found = submission(read_predicted(recipe, system, folders))
+    wanted = frame[frame["partition"] == "test"]["Anger_pred"]
+    assert found["Anger"].tolist() == wanted.tolist()
+    with pytest.raises(RunError, match=r"one@svr: no finished run of one@svr; run make train"):
+        read_predicted(recipe, system_of(recipe, member="one@svr"), folders)

@@ -22,6 +22,7 @@ from fusion.__main__ import parser as fused
 from models.__main__ import parser as heads
 from models.outputs import load_head
 from models.single import apply
+from models.train import Training
 from tests.extract.test_run import extract  # noqa: F401
 from tests.models import synthetic
 
@@ -162,3 +163,44 @@ def test_what_a_folder_passes_over_is_said(
     )
     assert lines[1].startswith("1 link leads to nothing that is there (datalad get, ")
     assert any("/mfcc: 2 computed, 0 cached" in line for line in lines)
+
+
+HEADS = """
+[heads.svm]
+[heads.near]
+kind = "knn"
+grid = {n_neighbors = [1, 3]}
+[fusion.both]
+method = "mean"
+"""
+
+
+def test_every_head_predicts_new_audio(
+    extract,  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert extract(extra=HEADS)[0] == 0
+    recipe = load_recipe(tmp_path / "tones.toml")
+    training = Training(recipe, Folders(stores=tmp_path / "stores", runs=tmp_path / "runs"), jobs=1)
+    for member in recipe.members():
+        training.train(member)
+    (tmp_path / "new").mkdir()
+    source = tmp_path / "data/tones/u03.wav"
+    (tmp_path / "new/same.wav").write_bytes(source.read_bytes())
+    text = take(Path(recipe.path), capsys)[1]
+    assert text.count("/mfcc: 1 computed") == 1  # both heads are of one store
+    where = ["--stores", str(tmp_path / "stores"), "--runs", str(tmp_path / "runs")]
+    words = ["predict", recipe.path, *where, "--audio", str(tmp_path / "new")]
+    run_chosen(heads().parse_args(words))
+    assert run_chosen(fused().parse_args(words)) == 0
+    assert "both (mean: mfcc@svm, mfcc@near)" in capsys.readouterr().out
+    folder = tmp_path / "runs/tones/predict" / corpus_name([str(tmp_path / "new")])
+    assert {path.name for path in folder.iterdir()} == {"mfcc@svm", "mfcc@near", "both.csv"}
+    X = load_matrix(recipe.of_head("near"), tmp_path / "stores", "mfcc").X[3:4]
+    for name in ("svm", "near"):
+        alone = [*words, "--model", f"mfcc@{name}", "--to", str(tmp_path / f"{name}.csv")]
+        assert run_chosen(fused().parse_args(alone)) == 0
+        found = pd.read_csv(tmp_path / f"{name}.csv").filter(like="score_").to_numpy()
+        head = load_head(tmp_path / f"runs/tones/mfcc@{name}/head.skops")
+        np.testing.assert_allclose(found, apply(head, X, ("high", "low")), rtol=1e-4, atol=1e-5)

@@ -73,6 +73,12 @@ def test_one_head_by_its_name_and_by_itself(tmp_path: Path) -> None:
 def test_settings_of_all_heads_and_of_one(tmp_path: Path) -> None:
     recipe = read(tmp_path, settings=["head.layer=best heads.near.layer=3"])
     assert [head.layer for head in recipe.heads.values()] == ["best", 3]
+    text = THREE.replace('kind = "linear-svc"', 'kind = "linear-svc"\ngrid = {C = [1.0]}')
+    other = read(tmp_path, text, settings=["heads.svm.kind=lda"])
+    assert (other.heads["svm"].kind, other.heads["svm"].grid) == ("lda", {})
+    assert "[heads.svm] kind is set to lda: the recipe's grid, of linear-svc" in other.notes[0]
+    kept = read(tmp_path, text, settings=["heads.svm.kind=svc heads.svm.grid.C=[2.0]"])
+    assert kept.heads["svm"].grid == {"C": [2.0]}
     seeded = read(tmp_path, THREE.replace("[head]", "seeds = [1, 2]\n[head]"))
     repeat = seeded.repeats()[2]
     assert [head.random_state for head in repeat.heads.values()] == [2, 2]

@@ -364,7 +364,7 @@ def test_features_of_new_audio_stay_while_their_predictions_do(
 ) -> None:
     (stores / "b").rename(stores / "predict-0123456789")
     runs = tmp_path / "runs"
-    for name in ("toy@2", "fusion"):
+    for name in ("toy@2@svm", "fusion"):
         run_of(runs, f"study/predict/predict-0123456789/{name}", {"stage": "predict", "inputs": {}})
     features("prune", recipe, "--yes", "--runs", str(runs))
     assert store_path(stores, "predict-0123456789", "toy").exists()

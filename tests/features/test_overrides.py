@@ -154,7 +154,7 @@ def test_a_model_of_nearly_the_name_of_another_is_added_where_the_list_has_it(
         ("=3", "SET==3: expected key=value"),
         ("head..layer=3", "SET=head..layer=3: expected key=value"),
         ("head.grid={C=", "SET=head.grid={C=: not a value of TOML"),
-        ("fusion.mean.members=[mfcc, egemap]", "'egemap' is no model of the recipe; did you mean"),
+        ("fusion.mean.members=[mfcc, egemap]", "'egemap' is no run of the recipe; did you mean"),
         ("split.seed=2020-01-01", "[split] seed: got '2020-01-01', allowed: integer"),
     ],
 )

@@ -133,7 +133,7 @@ def test_all_faults_are_reported_at_once(tmp_path: Path) -> None:
         "[split] seed: got '0', allowed: integer",
         "[head] kind: got 'svcc'",
         "[head] scaler: no such key; did you mean 'scalers'?",
-        "[fusion.mean] members: 'mfccs' is no model of the recipe; did you mean 'mfcc'?",
+        "[fusion.mean] members: 'mfccs' is no run of the recipe; did you mean 'mfcc'?",
     ):
         assert expected in str(caught.value)
 
@@ -174,7 +174,7 @@ def test_all_faults_are_reported_at_once(tmp_path: Path) -> None:
         (('[split]', 'split = 3\n[extract]'), "[split] got 3, expected a table"),
         (('["mfcc", "log-mel"]', '3'), "models: got 3, allowed: a list of keys, or [models.NAME]"),
         (('"log-mel"]', '4]'), "models: got 4, allowed: a key, or a table with a name"),
-        (('"mean"\n', '"mean"\nmembers = ["mfcc", "mfcc"]\n'), "members: a model is named twice"),
+        (('"mean"\n', '"mean"\nmembers = ["mfcc", "mfcc"]\n'), "members: a run is named twice"),
         (
             ('target = "emotion"', 'targets = ["natural"]\nlabels = ["a", "b"]'),
             "labels: goes with target (classification)",
@@ -512,7 +512,7 @@ def test_faults_of_subsets_are_reported_together(tmp_path: Path) -> None:
         r"[fusion.subsets] k: got 3, there are 2 members",
         r"[fusion.subsets] methods: got ['mean', 'mean'], one is named twice",
         r"[fusion.subsets] metrics: got 'spearman', for classification: uar, wa",
-        r"[fusion.subsets] members: 'log-mell' is no model of the recipe; did you mean 'log-mel'",
+        r"[fusion.subsets] members: 'log-mell' is no run of the recipe; did you mean 'log-mel'",
     ):
         assert fault in str(caught.value)
     for table, fault in (

@@ -23,6 +23,7 @@ FUSION = """
 [fusion.learned]
 method = "nnls"
 calibrate = true
+members = ["one@last", "two"]
 [fusion.subsets]
 random = 10
 """

@@ -38,7 +38,19 @@ TREES = [tomllib.loads(path.read_text("utf-8")) for path in SHIPPED] + [
         [head.grid]
         alpha = [1, 2.5]
         """
-    )
+    ),
+    tomllib.loads(
+        """
+        models = ["mfcc", "log-mel"]
+        target = "emotion"
+        corpora = ["emodb"]
+        split = {outer = "leave-one-speaker-out"}
+        fusion.mean = {method = "mean", members = ["mfcc@svm", "mfcc@3@lda"]}
+        head = {select = "uar", scalers = ["minmax"]}
+        heads.svm = {kind = "svc", grid = {C = [1.0]}, fixed = {kernel = "rbf"}}
+        heads.lda = {kind = "lda", layer = [0, 3, "last"]}
+        """
+    ),
 ]
 
 
@@ -48,12 +60,13 @@ def load(path: Path) -> None:
         recipe = load_recipe(path)
         text = json.dumps(recipe.resolved(), allow_nan=False)
         assert json.loads(text) == recipe.resolved()
-        for kind, member, folder in run_folders(recipe, Path("runs")):
+        for kind, name, folder in run_folders(recipe, Path("runs")):
             assert folder.resolve().is_relative_to(Path("runs").resolve()), folder
             assert kind in ("model", "fusion")
-            assert "\0" not in member
-        for model in recipe.models:
-            fingerprint(head_settings(recipe, Member(model)))
+            assert "\0" not in name
+        for member in recipe.members():
+            assert Member.parse(str(member)) == member
+            fingerprint(head_settings(recipe, member))
         for corpus in recipe.corpora:
             recipe.reader_options(corpus)
 
@@ -66,12 +79,16 @@ def test_a_misfit(folder: Path, tree: Any) -> None:
     load(path)
 
 
-@given(name=ODD_TEXT, kind=st.sampled_from(["models", "corpora", "fusion"]), more=odd_values())
+NAMED = st.sampled_from(["models", "corpora", "heads", "fusion"])
+
+
+@given(name=ODD_TEXT, kind=NAMED, more=odd_values())
 def test_any_name(folder: Path, name: str, kind: str, more: Any) -> None:
-    tree: dict[str, Any] = json.loads(json.dumps(TREES[-1]))
+    tree: dict[str, Any] = json.loads(json.dumps(TREES[-1 if kind == "heads" else -2]))
     values = {
         "models": {},
         "corpora": {"reader": "manifest", "x": more},
+        "heads": {"kind": "knn"},
         "fusion": {"method": "mean"},
     }
     tree[kind] = {
@@ -95,7 +112,7 @@ def test_any_text(folder: Path, text: str, bom: bool) -> None:
 
 
 @pytest.mark.parametrize("depth", [50, 240, 260, 400, 470, 480, 490, 990, 100_000])
-@pytest.mark.parametrize("key", ["x", "corpora", "models", "head"])
+@pytest.mark.parametrize("key", ["x", "corpora", "models", "head", "heads"])
 def test_deep_nesting(folder: Path, depth: int, key: str) -> None:
     deep = {"head": "{grid = ", "corpora": "{own = {reader = 'manifest', x = "}.get(key, "")
     value = deep + "[" * depth + "]" * depth + "}" * deep.count("{")
