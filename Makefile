@@ -70,7 +70,7 @@ where = --stores "$(STORES)" --runs "$(RUNS)"
 
 # `exec` in recipes: a command is make's own child, and a SIGTERM to make reaches it.
 .DEFAULT_GOAL := help
-.PHONY: help demo plan fetch extract lint-split train layers fuse score report compare predict reproduce \
+.PHONY: help demo demo-neural plan fetch extract lint-split train layers fuse score report compare predict reproduce \
 	submission status test test-all lint bench fuzz clean
 .NOTPARALLEL:
 
@@ -83,6 +83,10 @@ help:  ## this list
 	@echo "     [ALLOW_FAILURES=n] [PYTHON=/your/python] [EXTRAS=$(EXTRAS)]"
 	@echo
 	@sed -n 's/^\([a-z-]*\):[^#]*## */  \1|/p' Makefile | awk -F'|' '{printf "%-14s%s\n", $$1, $$2}'
+
+demo-neural: RECIPE := recipes/demo-neural.toml
+demo-neural: demonstrated := recipes/demo-neural.toml
+demo-neural: demo  ## networks beside a linear SVM on the same corpus
 
 demo: $(READY)  ## the whole job on a synthesised corpus: nothing to fetch, no GPU
 	@exec "$(PY)" -m features.corpora.demo "$(DATA)/demo"

@@ -31,7 +31,7 @@ from features.stores.seen import seen
 from features.utterances import SILENT_AUDIO, SPELLINGS, differences
 from models.folds import Divisions, truths
 from models.heads import cells, check_grid
-from models.outputs import OUTPUTS
+from models.outputs import CURVES, NEURAL_HEAD, OUTPUTS
 
 
 def check_labels(recipe: Recipe, folders: Folders) -> list[str]:
@@ -187,7 +187,7 @@ def check_outputs(folder: Path) -> None:
     RunError
         Naming all of them.
     """
-    paths = [folder / name for name in (*OUTPUTS, SCORES, "run.json")]
+    paths = [folder / name for name in (*OUTPUTS, NEURAL_HEAD, CURVES, SCORES, "run.json")]
     faults = [f"{path}: is a folder: remove it" for path in paths if path.is_dir()]
     if faults:
         raise RunError("\n  ".join(faults))

@@ -17,7 +17,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -33,6 +33,9 @@ from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR
 from features.common.errors import RecipeError, nearest
 from features.recipe.head import HeadSpec
 from features.recipe.known.heads import HEADS
+from features.recipe.known.metrics import selections
+from features.recipe.known.records import CLASSIFICATION
+from features.recipe.training import TrainingSpec
 from models.column_weights import ColumnWeights
 from models.exact.neighbours import CosineNeighbours
 from models.limits import limited
@@ -52,7 +55,7 @@ ESTIMATORS: Mapping[str, type] = MappingProxyType(
         "knn": CosineNeighbours,
     }
 )
-"""Of the heads that `features.recipe.known.heads` declares."""
+"""Of the heads that `features.recipe.known.heads` declares, but for networks (`estimator_of`)."""
 MOST_MADE_UP = 1024
 """Rows of a class that a cell is tried with."""
 
@@ -67,6 +70,31 @@ class GridCell:
 
     def __str__(self) -> str:
         return ", ".join([self.scaler, *(f"{name} {value}" for name, value in self.params.items())])
+
+
+def estimator_of(spec: HeadSpec) -> type:
+    """The class of a head's estimator; no torch is imported before it is fitted."""
+    if not HEADS[spec.kind].neural:
+        return ESTIMATORS[spec.kind]
+    from models.neural.estimator import NeuralClassifier, NeuralRegressor
+
+    return NeuralClassifier if spec.select in selections(CLASSIFICATION) else NeuralRegressor
+
+
+def layer_of(spec: HeadSpec, layer: int | str) -> int | str:
+    """The layer of the matrix for a head: all of them, where it weighs them itself."""
+    return "weighted" if HEADS[spec.kind].all_layers else layer
+
+
+def parameters_of(spec: HeadSpec, cell: GridCell) -> dict[str, Any]:
+    """What an estimator is made with, by its own names."""
+    record = HEADS[spec.kind]
+    said = spec.training.given() if spec.training else {}
+    given = {**record.fixed, **spec.fixed, **said, **cell.params}
+    params = {name: None if value == "none" else value for name, value in given.items()}
+    if "random_state" in inspect.signature(estimator_of(spec)).parameters:
+        params.setdefault("random_state", spec.random_state)
+    return {**params, "network": spec.kind} if record.neural else params
 
 
 def cells(spec: HeadSpec) -> list[GridCell]:
@@ -110,18 +138,13 @@ def pipeline(
     Pipeline
         Steps `scaler`, `weights` where there are some, and `head`.
     """
-    estimator = ESTIMATORS[spec.kind]
-    given = {**HEADS[spec.kind].fixed, **spec.fixed, **cell.params}
-    params = {name: None if value == "none" else value for name, value in given.items()}
-    if "random_state" in inspect.signature(estimator).parameters:
-        params.setdefault("random_state", spec.random_state)
     scaler = SCALERS[cell.scaler]
     weighting = [] if weights is None else [("weights", ColumnWeights(weights))]
     return Pipeline(
         [
             ("scaler", scaler() if scaler else "passthrough"),
             *weighting,
-            ("head", estimator(**params)),
+            ("head", estimator_of(spec)(**parameters_of(spec, cell))),
         ]
     )
 
@@ -145,14 +168,15 @@ def check_grid(spec: HeadSpec, labels: Sequence[str], table: str = "head") -> No
     RecipeError
         Naming every fault.
     """
-    known = inspect.signature(ESTIMATORS[spec.kind]).parameters
+    known = _searchable(spec)
     faults = [
         f"[{table}.{part}] {name}: {spec.kind} has no such parameter{nearest(name, known)}"
         for part, names in (("grid", spec.grid), ("fixed", spec.fixed))
         for name in names
         if name not in known
     ]
-    for part, given in (("grid", spec.grid), ("fixed", spec.fixed)):
+    said = spec.training.given() if spec.training else {}
+    for part, given in (("grid", spec.grid), ("fixed", spec.fixed), ("training", said)):
         weights = given.get("class_weight", [])
         faults += [
             f"[{table}.{part}] class_weight: {label!r} is no class{nearest(label, labels)}"
@@ -166,8 +190,21 @@ def check_grid(spec: HeadSpec, labels: Sequence[str], table: str = "head") -> No
         raise RecipeError("\n  ".join([f"[{table}] {spec.kind}:", *faults]))
 
 
+def _searchable(spec: HeadSpec) -> Collection[str]:
+    """Parameters that a grid may name."""
+    if HEADS[spec.kind].neural:
+        return TrainingSpec.model_fields
+    return inspect.signature(ESTIMATORS[spec.kind]).parameters
+
+
 def _refusal(spec: HeadSpec, cell: GridCell, labels: Sequence[str]) -> str:
-    """What scikit-learn says against a cell, or an empty text."""
+    """What the estimator says against a cell, or an empty text."""
+    if HEADS[spec.kind].neural:
+        try:
+            pipeline(spec, cell)["head"].settings()
+        except (ValueError, TypeError) as error:
+            return f"{cell}: {error}"
+        return ""
     each = max(4, _neighbours(spec, cell))  # rows of a class
     X = np.random.default_rng(0).normal(size=(each * max(len(labels), 2), 2))
     y = np.repeat(list(labels), each) if labels else np.linspace(0, 1, len(X))

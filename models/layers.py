@@ -27,13 +27,14 @@ from evaluate.runs.folders import ALL, INNER, PREDICTIONS, SCORES, SEARCH
 from evaluate.runs.freshness import train_command, train_inputs
 from evaluate.runs.predictions import read_predictions, write_predictions
 from features.common.errors import RunError
-from features.common.files import read_bytes, read_csv, write_bytes, write_text
+from features.common.files import read_csv, write_text
 from features.recipe.extract import model_parts
+from features.recipe.known.heads import HEADS
 from features.recipe.member import Member
 from features.recipe.model import Recipe
 from features.stores.key import store_path
 from features.stores.seen import seen
-from models.outputs import HEAD
+from models.outputs import copy_head
 from models.train import Training
 
 BEST = "best"
@@ -61,7 +62,8 @@ def work_of(recipe: Recipe, stores: Path, *, sweep: bool = False) -> list[Member
     work: dict[Member, None] = {}
     for model, (name, head) in product(recipe.models, recipe.by_head.items()):
         layers = head.layers
-        swept = BEST in layers or (sweep and len(model_parts(model)) == 1)
+        single = len(model_parts(model)) == 1 and not HEADS[head.kind].all_layers
+        swept = BEST in layers or (sweep and single)
         stored = stored_layers(recipe, model, stores) if swept else []
         if sweep and len(stored) > 1:
             layers = [*layers, "mean", "weighted", BEST]
@@ -183,7 +185,7 @@ def assemble(member: Member, folders: dict[int, Path], folder: Path) -> dict[str
     table = pd.concat(tables).sort_values("fold", kind="stable")
     write_text(folder / SEARCH, table.to_csv(index=False, lineterminator="\n"), RunError)
     final = chosen[ALL if ALL in chosen else next(iter(chosen))]
-    write_bytes(folder / HEAD, read_bytes(folders[final] / HEAD), RunError)
+    copy_head(folders[final], folder)
     common = records[final]
     title = common["title"].removesuffix(replace(member, layer=final).tag)
     return {

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from evaluate.runs.folders import ALL, INNER, PREDICTIONS, SEARCH
 from evaluate.runs.predictions import write_predictions
 from features.common.errors import RunError
-from features.common.files import IrregularFileError, open_regular, write_bytes
+from features.common.files import IrregularFileError, open_regular, read_bytes, write_bytes
+from features.recipe.known.heads import HEADS
 from models.problem import Positions, Problem
 from models.search import (
     Choice,
@@ -25,10 +26,63 @@ from models.search import (
 
 HEAD = "head.skops"
 
+NEURAL_HEAD = "head.safetensors"
+"""Of a network."""
+
+CURVES = "curves.csv"
+"""Learning curves of a network's fits."""
+
 OURS = ["models.column_weights.ColumnWeights", "models.exact.neighbours.CosineNeighbours"]
 """Types of this project that a saved head may hold: of models with weights, and of `knn`."""
 
 OUTPUTS = (PREDICTIONS, INNER, SEARCH, HEAD)
+
+
+def outputs_of(kind: str) -> tuple[str, ...]:
+    """The files of a finished run of a kind of head.
+
+    Examples
+    --------
+    >>> outputs_of("svc")[-1], outputs_of("mlp")[-2:]
+    ('head.skops', ('head.safetensors', 'curves.csv'))
+    """
+    own = (NEURAL_HEAD, CURVES) if HEADS[kind].neural else (HEAD,)
+    return (PREDICTIONS, INNER, SEARCH, *own)
+
+
+def write_head(folder: Path, kind: str, head: Any) -> None:
+    """Write a fitted head, and take away one of the other sort that lies there."""
+    if not HEADS[kind].neural:
+        for name in (NEURAL_HEAD, CURVES):
+            (folder / name).unlink(missing_ok=True)
+        return save_head(folder / HEAD, head)
+    from models.neural.estimator import save_neural
+
+    (folder / HEAD).unlink(missing_ok=True)
+    save_neural(folder / NEURAL_HEAD, head)
+
+
+def copy_head(source: Path, folder: Path) -> None:
+    """Copy the head of a run, of whichever sort, into another run's folder."""
+    for name in (HEAD, NEURAL_HEAD, CURVES):
+        (folder / name).unlink(missing_ok=True)
+        if (source / name).exists():
+            write_bytes(folder / name, read_bytes(source / name), RunError)
+
+
+def read_head(folder: Path, kind: str) -> Any:
+    """The head of a run: as `load_head`, or a network.
+
+    Raises
+    ------
+    RunError
+        It is missing or damaged.
+    """
+    if not HEADS[kind].neural:
+        return load_head(folder / HEAD)
+    from models.neural.estimator import load_neural
+
+    return load_neural(folder / NEURAL_HEAD)
 
 
 def prediction_rows(

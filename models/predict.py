@@ -41,9 +41,10 @@ from features.recipe.model import Recipe
 from features.stores.failures import named_failures, read_failures
 from features.stores.key import store_path
 from features.stores.read import Store
+from models.heads import layer_of
 from models.layer_weights import mix
 from models.layers import BEST
-from models.outputs import HEAD, load_head
+from models.outputs import read_head
 from models.search import decide
 from models.single import apply
 
@@ -143,13 +144,14 @@ def predict(
             for name, store in record["stores"].items()
         }
         _refuse_other_key(at, trained, store_path(stores, corpus, part))
-    wanted = record["layers"][0] if run.layer == BEST else run.layer
-    features = load_features(stores, corpus, run.model, wanted, recipe.head_of(run.head).statistics)
+    spec = recipe.head_of(run.head)
+    wanted = record["layers"][0] if run.layer == BEST else layer_of(spec, run.layer)
+    features = load_features(stores, corpus, run.model, wanted, spec.statistics)
     X = features.X
     if "layer_factors" in record:
         X = mix(X, np.array(record["layer_factors"][ALL])).astype(np.float32)
     labels = predicted_labels(read_predictions(at / PREDICTIONS))
-    values = apply(load_head(at / HEAD), X, labels)
+    values = apply(read_head(at, spec.kind), X, labels)
     columns: dict[str, Any] = {"partition": "", "fold": "", "speaker": ""}
     if labels:
         columns |= {"true": "", "pred": decide(values, labels)}

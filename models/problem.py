@@ -63,6 +63,8 @@ class Problem:
         tests: tuple[Positions, ...],
         where: str,
         keep: bool = False,
+        search: str = "",
+        inner: bool = False,
     ) -> Fit:
         """One fit of a cell.
 
@@ -79,6 +81,10 @@ class Problem:
             What its title begins with.
         keep : bool
             Whether the fitted pipeline is wanted.
+        search : str
+            The search that the cell is of.
+        inner : bool
+            Whether `tests` are the inner rows of that search, by which the cell is chosen.
 
         Returns
         -------
@@ -88,7 +94,10 @@ class Problem:
         target = f", {self.names[columns[0]]}" if len(columns) == 1 < len(self.names) else ""
         limited = "max_iter" not in {**self.head.fixed, **self.head.grid}
         title = f"{where}{target}: {cell}"
-        return Fit(self.pipeline(cell), columns, train, tests, keep, title, limited)
+        return Fit(
+            self.pipeline(cell), columns, train, tests, keep, title, limited,
+            (search, cell.index), inner,
+        )  # fmt: skip
 
 
 Result = TypeVar("Result")
@@ -99,7 +108,8 @@ class Fit:
     """One fit: a pipeline on `columns` of y at `train`, applied at each array of `tests`.
 
     `title` is what the line of progress calls it; `limited` says whether a solver without a limit
-    of iterations gets the default one.
+    of iterations gets the default one. `cell` is a search with the number of the cell in it, and
+    `inner` says that `tests` are the inner rows of that search.
     """
 
     pipeline: Pipeline
@@ -109,3 +119,5 @@ class Fit:
     keep: bool = False
     title: str = ""
     limited: bool = True
+    cell: tuple[str, int] = ("", 0)
+    inner: bool = False

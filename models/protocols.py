@@ -66,8 +66,9 @@ def one_fold(
     everything = np.flatnonzero(known)
     both = np.sort(np.concatenate([learn, devel[known[devel]]]))
     wanted: dict[str, Refit] = {}
+    searched = "train" if plan.final else "devel"
     if not plan.final:
-        choice = last = search(problem, plan.inner[0], fits, "devel", known)
+        choice = last = search(problem, plan.inner[0], fits, searched, known)
         # The chosen cell was fitted on train and applied to devel already: no fit to repeat.
         outcome.predictions.append(
             prediction_rows(problem, rows, devel, "devel", fold.name, choice.values)
@@ -75,7 +76,7 @@ def one_fold(
         inner.add(fold.name, outcome.predictions[0])
         outcome.choices = {fold.name: choice}
     else:
-        inners = [Inner(plan.inner[0], "train"), Inner(plan.final, ALL)]
+        inners = [Inner(plan.inner[0], searched), Inner(plan.final, ALL)]
         choice, last = searches(problem, inners, fits)
         predictions = prediction_rows(
             problem, rows, choice.positions, "inner", fold.name, choice.values
@@ -83,13 +84,14 @@ def one_fold(
         inner.add(fold.name, predictions)
         outcome.choices = {fold.name: choice, ALL: last}
         if len(devel):
-            wanted["devel"] = Refit(choice.cells, learn, (devel,), "train")
+            wanted["devel"] = Refit(choice.cells, learn, (devel,), "train", search="train")
     if len(test):
-        wanted["test"] = Refit(choice.cells, both, (test,), "train + devel")
+        wanted["test"] = Refit(choice.cells, both, (test,), "train + devel", search=searched)
     if len(test) and last.cells == choice.cells and np.array_equal(both, everything):
         wanted["test"] = replace(wanted["test"], keep=True)  # masked test: it is the head itself
     else:
-        wanted[ALL] = Refit(last.cells, everything, (), "all rows", keep=True)
+        of_all = ALL if plan.final else searched
+        wanted[ALL] = Refit(last.cells, everything, (), "all rows", keep=True, search=of_all)
     fitted = refit(problem, list(wanted.values()), fits)
     for (name, refitted), (values, head) in zip(wanted.items(), fitted, strict=True):
         outcome.head = head if head is not None else outcome.head
@@ -154,8 +156,11 @@ def cross_validation(
     def wanted() -> Iterator[Refit]:
         for fold, searched in zip(plan.folds, inners[:-1], strict=True):
             outcome.notes.extend(_unseen(problem, fold))
-            yield Refit(outcome.choices[fold.name].cells, fold.train, (fold.test,), searched.where)
-        yield Refit(outcome.choices[ALL].cells, everything, (), "all rows", keep=True)
+            yield Refit(
+                outcome.choices[fold.name].cells, fold.train, (fold.test,), searched.where,
+                search=searched.where,
+            )  # fmt: skip
+        yield Refit(outcome.choices[ALL].cells, everything, (), "all rows", keep=True, search=ALL)
 
     *fitted, (_, outcome.head) = refit(problem, wanted(), fits)
     for fold, (values, _) in zip(plan.folds, fitted, strict=True):

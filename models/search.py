@@ -253,7 +253,7 @@ def _plan(problem: Problem, inner: Inner, sides: Sequence[Sides]) -> list[Fit]:
         for fold, (train, test) in zip(inner.folds, sides, strict=True)
     ]
     return [
-        problem.fit(cell, column, train, tests, where)
+        problem.fit(cell, column, train, tests, where, search=inner.where, inner=True)
         for cell in cells(problem.head)
         for train, tests, where in parts
         for column in problem.columns
@@ -357,6 +357,8 @@ class Refit:
     tests: tuple[Positions, ...] = ()
     where: str = ""
     keep: bool = False
+    search: str = ""
+    """What chose the cells, as `Inner.where` has it."""
 
 
 def refit(
@@ -406,6 +408,7 @@ def _refit(
                     wanted.tests,
                     f"{wanted.where}, chosen",
                     wanted.keep,
+                    wanted.search,
                 )
                 for column in columns
             ]

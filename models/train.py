@@ -21,11 +21,11 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -42,6 +42,7 @@ from features.common.progress import Progress, duration
 from features.common.telling import Tell, silent
 from features.matrix import Matrix, has_truth, load_matrix
 from features.recipe.heads import table_of
+from features.recipe.known.heads import HEADS
 from features.recipe.member import Member
 from features.recipe.model import Recipe
 from features.splits.folds import FIRST_S, SplitPlan
@@ -51,12 +52,25 @@ from models.checks import check_outputs, check_sizes
 from models.effort import count_fits, warning
 from models.fits import Fits, route
 from models.folds import DividedRows, Divisions, truths
-from models.heads import check_grid
+from models.heads import check_grid, layer_of
 from models.layer_weights import WeightedFits
-from models.outputs import HEAD, OUTPUTS, chosen_cells, save_head, summary, write_sorted
+from models.outputs import (
+    CURVES,
+    chosen_cells,
+    outputs_of,
+    summary,
+    write_head,
+    write_sorted,
+)
 from models.problem import Positions, Problem
 from models.protocols import ProtocolResult, cross_validation, one_fold
 from models.spool import Spool
+
+if TYPE_CHECKING:
+    from models.network_fits import NeuralFits
+
+STATES = "training"
+"""Folder of a run with the states of its networks, while they are trained."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +132,8 @@ class Training:
 
     def _finished(self, member: Member, inputs: dict[str, Any]) -> bool:
         folder = self.folder(member)
-        if not is_fresh(folder, inputs, OUTPUTS):
+        kind = self.recipe.head_of(member.head).kind
+        if not is_fresh(folder, inputs, outputs_of(kind)):
             return False
         if (read_run(folder) or {}).get("lacking", 0) > self.allow_failures:
             self._matrix(member)  # refuses
@@ -129,7 +144,7 @@ class Training:
             self.recipe.of_head(member.head),
             self._stores,
             member.model,
-            member.layer,
+            layer_of(self.recipe.head_of(member.head), member.layer),
             allow_failures=self.allow_failures,
         )
 
@@ -160,11 +175,13 @@ class Training:
         start = time.monotonic()
         task = self._task(member)
         with Spool(folder / INNER) as inner:
-            result = _fit(task, inner, self.jobs)
+            result = _fit(task, inner, self.jobs, folder / STATES)
             _write_files(task, result, inner, folder)
         record = {"inputs": inputs, **_record(task, result)}
         record["seconds"] = {"fits": result.seconds, "all": time.monotonic() - start}
         files.write_run(folder, record)
+        if result.network:
+            result.network.forget(folder / STATES)
         for line in _said(task, result):
             self.tell(line)
         return folder
@@ -184,6 +201,11 @@ class Training:
         if much:
             self.tell(f"{member}: {much}")
         told = [*matrix.notes, *truth_notes(y, names, matrix.rows, known, division.plan.folds)]
+        if head.training and head.training.patience:
+            told.append(
+                "patience: on inner rows a network is kept as it was at its best score on those "
+                "rows; a refit goes on for the median of that"
+            )
         division.found.refuse(recipe.path)
         check_sizes(head, division.plan, table_of(member.head))
         return Task(recipe, member, matrix, problem, known, division, engine, told, bool(much))
@@ -225,7 +247,8 @@ class Task:
     @property
     def n_layers(self) -> int:
         """How many layers are weighted against each other."""
-        return len(self.matrix.layers) if self.member.layer == "weighted" else 1
+        weighted = layer_of(self.problem.head, self.member.layer) == "weighted"
+        return len(self.matrix.layers) if weighted else 1
 
     @property
     def title(self) -> str:
@@ -241,6 +264,8 @@ class Trained:
     ----------
     weights : dict or None
         Of a weighting of layers, its factors by fold.
+    network : NetworkOutcome or None
+        What a network leaves beside predictions.
     n_fits : int
     warned : dict
         How often scikit-learn warned of what.
@@ -250,19 +275,43 @@ class Trained:
 
     outcome: ProtocolResult
     weights: dict[str, list[float]] | None
+    network: NetworkOutcome | None
     n_fits: int
     warned: dict[str, int]
     seconds: float
 
 
-def _fit(task: Task, inner: Spool, jobs: int) -> Trained:
+@dataclass(frozen=True)
+class NetworkOutcome:
+    """What a network leaves beside predictions.
+
+    Attributes
+    ----------
+    curves : DataFrame
+        A row a point of a learning curve: fit, step, epoch, loss, score.
+    layer_weights : dict
+        Outer fold -> weight of each layer; empty where it weighs none.
+    forget : callable
+        Takes away the states of a training that is finished.
+    """
+
+    curves: pd.DataFrame
+    layer_weights: dict[str, list[float]]
+    forget: Callable[[Path], None]
+
+
+def _fit(task: Task, inner: Spool, jobs: int, states: Path) -> Trained:
     """Search, fit again and predict; what is predicted of inner folds goes to the spool."""
     problem, plan, known = task.problem, task.division.plan, task.known
     first_s = FIRST_S if task.long else None
     progress = Progress(f"train {task.member}", count_fits(problem, plan), "fits", first_s=first_s)
     n_fits = int(progress.total)
-    runner: AbstractContextManager[Fits | WeightedFits]
-    if task.n_layers > 1:
+    runner: AbstractContextManager[Fits | WeightedFits | NeuralFits]
+    if HEADS[problem.head.kind].neural:
+        from models.network_fits import NeuralFits as Networks
+
+        runner = Networks(problem, jobs, progress, task.n_layers, states)
+    elif task.n_layers > 1:
         runner = nullcontext(WeightedFits(problem, task.n_layers, jobs, n_fits, progress))
     else:
         parts = [part[known[part]] for part in _parts(plan, len(known))]
@@ -271,7 +320,19 @@ def _fit(task: Task, inner: Spool, jobs: int) -> Trained:
         protocol = one_fold if task.one_fold else cross_validation
         outcome = protocol(problem, task.matrix, plan, known, fits, inner)
     weights = _weights(fits, plan, known) if isinstance(fits, WeightedFits) else None
-    return Trained(outcome, weights, fits.done, dict(fits.warned), progress.close())
+    network = None
+    if not isinstance(fits, Fits | WeightedFits):
+        network = _network(fits, plan, known)
+    return Trained(outcome, weights, network, fits.done, dict(fits.warned), progress.close())
+
+
+def _network(fits: NeuralFits, plan: SplitPlan, known: NDArray[np.bool_]) -> NetworkOutcome:
+    """What networks leave, by outer fold and of the saved head (`ALL`)."""
+    from models.neural.engine import forget
+
+    rows = {fold.name: fold.train for fold in plan.folds} | {ALL: np.flatnonzero(known)}
+    found = {name: fits.layer_weights(train) for name, train in rows.items()}
+    return NetworkOutcome(fits.curve_table(), {k: v for k, v in found.items() if v}, forget)
 
 
 def _write_files(task: Task, result: Trained, inner: Spool, folder: Path) -> None:
@@ -285,7 +346,10 @@ def _write_files(task: Task, result: Trained, inner: Spool, folder: Path) -> Non
     table = pd.concat([choice.table.assign(fold=name) for name, choice in outcome.choices.items()])
     table = table[["fold", *table.columns.drop("fold")]]
     write_text(folder / SEARCH, table.to_csv(index=False, lineterminator="\n"), RunError)
-    save_head(folder / HEAD, outcome.head)
+    write_head(folder, task.problem.head.kind, outcome.head)
+    if result.network:
+        curves = result.network.curves.to_csv(index=False, lineterminator="\n")
+        write_text(folder / CURVES, curves, RunError)
 
 
 def _record(task: Task, result: Trained) -> dict[str, Any]:
@@ -309,6 +373,7 @@ def _record(task: Task, result: Trained) -> dict[str, Any]:
         },
         "layers": matrix.layers,
         **({"layer_factors": result.weights} if result.weights else {}),
+        **_of_layers(result.network),
         "columns": matrix.X.shape[1] // task.n_layers,
         "lacking": matrix.n_lacking,
         "notes": [*recipe.notes, *matrix.findings, *task.told, *result.outcome.notes, *found.notes],
@@ -317,6 +382,11 @@ def _record(task: Task, result: Trained) -> dict[str, Any]:
         "fit_warnings": result.warned,
         "versions": versions(),
     }
+
+
+def _of_layers(network: NetworkOutcome | None) -> dict[str, Any]:
+    """The weights of layers that a network learned."""
+    return {"layer_weights": network.layer_weights} if network and network.layer_weights else {}
 
 
 def _said(task: Task, result: Trained) -> Iterator[str]:

@@ -35,6 +35,7 @@ from features.recipe.load import load_recipe
 from features.recipe.published import Place, PublishedColumn, PublishedRow, PublishedTable
 from features.recipe.split import SplitSpec
 from features.recipe.top import Top
+from features.recipe.training import TrainingSpec
 from tests.test_rooms import LADDERS
 
 TOP = Path(__file__).resolve().parents[1]
@@ -48,6 +49,7 @@ SECTIONS: dict[str, type[Section]] = {
     "extract": ExtractSpec,
     "split": SplitSpec,
     "head": HeadSpec,
+    "head.training": TrainingSpec,
     "fusion.NAME": FusionSpec,
     "fusion.subsets": SubsetsSpec,
     "evaluate": EvaluateSpec,
@@ -179,6 +181,8 @@ def lost_tests(line: str) -> list[str]:
 def section_of(name: str) -> type[Section] | None:
     """The section that a table is of: `fusion.mean` is a `fusion.NAME`."""
     head, _, rest = name.partition(".")
+    if re.fullmatch(r"heads\.\w+\.training", name):
+        return TrainingSpec
     if head == "heads":
         return HeadSpec if rest and "." not in rest else None
     return SECTIONS.get(name) or (SECTIONS.get(f"{head}.NAME") if rest else None)

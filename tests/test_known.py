@@ -26,7 +26,8 @@ from features.recipe.split import SplitSpec
 from features.splits.plan import OUTER, make_plan
 from fusion.methods import METHODS, VALUE_METHODS, WITH_SETTINGS, fixed_method
 from fusion.stacking import LEARNED
-from models.heads import ESTIMATORS
+from models.heads import ESTIMATORS, cells, pipeline
+from models.neural.settings import DEFAULTS
 from models.search import SELECTION
 
 
@@ -61,10 +62,13 @@ def test_a_record_that_is_there_twice_or_has_no_task_is_refused(
 
 
 def test_every_head_has_an_estimator_that_takes_its_parameters() -> None:
-    assert set(HEADS) == set(ESTIMATORS)
+    assert {key for key, head in HEADS.items() if not head.neural} == set(ESTIMATORS)
+    assert {key for key, head in HEADS.items() if head.neural} == set(DEFAULTS)
+    of_task = {"classification": (is_classifier, "uar"), "regression": (is_regressor, "nmse")}
     for key, head in HEADS.items():
-        estimator = ESTIMATORS[key](**{**head.fixed, **{k: v[0] for k, v in head.grid.items()}})
-        assert {"classification": is_classifier, "regression": is_regressor}[head.task](estimator)
+        for is_one, select in (of_task[task] for task in head.tasks):
+            spec = HeadSpec(kind=key, select=select)
+            assert is_one(pipeline(spec, cells(spec)[0])["head"])
 
 
 def test_every_metric_is_computed_of_its_task_and_no_other() -> None:

@@ -112,7 +112,9 @@ class RunPages:
             protocol=protocol or recipe.split.outer,
             parts=parts,
             cells=cells,
-            chosen=self._book.keep(sheets.chosen(run), *sheets.learned(run)),
+            chosen=self._book.keep(
+                sheets.chosen(run), *sheets.learned(run), *sheets.layer_weights(run)
+            ),
             notes=notes(run),
             silent=list(self._audio.missing.values()),
             neighbours=self._neighbours(run),

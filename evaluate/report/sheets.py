@@ -666,6 +666,20 @@ def learned(run: Scored) -> list[Sheet]:
     return found
 
 
+def layer_weights(run: Scored) -> list[Sheet]:
+    """What each layer weighs in a network that learned it, a row a fold; empty of other runs."""
+    found = run.record.get("layer_weights", {})
+    if not found:
+        return []
+    rows = [
+        [text(fold or NONE), *(plain(weight) for weight in weights)]
+        for fold, weights in found.items()
+    ]
+    header = ["fold", *(str(layer) for layer in run.record["layers"])]
+    note = "They sum to 1; a layer whose states are large needs less weight for the same effect."
+    return [Sheet("Layer weights", "Layer weights learned", header, [rows], notes=[note])]
+
+
 def layers(recipe: Recipe, sweep: Sweep, name: str, pages: Pages) -> Sheet:
     """The scores of a model by its layer, beside what each would be chosen by.
 

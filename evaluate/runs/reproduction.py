@@ -127,6 +127,7 @@ def compare(folder: Path, again: Path) -> tuple[list[str], bool]:
         ("chosen", "chosen cells"),
         ("chosen_layers", "chosen layers"),
         ("layer_factors", "weights of layers"),
+        ("layer_weights", "weights of layers"),
         ("learned", "what was learned"),
     ):
         if what not in first and what not in then:

@@ -97,7 +97,9 @@ def check_section(
     except ValidationError as error:
         found: dict[str, str] = {}
         for details in error.errors():
-            depth = 2 if details["loc"] and details["loc"][0] in ("grid", "fixed") else 1
+            depth = (
+                2 if details["loc"] and details["loc"][0] in ("grid", "fixed", "training") else 1
+            )
             key = ".".join(str(part) for part in details["loc"][:depth])
             text = _fault(kind, key, details, choices)
             # A union reports a fault a member.

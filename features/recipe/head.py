@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from features.common.sections import Among, Section
 from features.recipe.known.heads import HEADS
 from features.recipe.known.metrics import selections
 from features.recipe.known.records import CLASSIFICATION, TASKS, of_task, task_of
 from features.recipe.member import LAST, NAMED_LAYERS, SIDE_BY_SIDE, side_by_side
+from features.recipe.training import TrainingSpec
 
 SELECTIONS = tuple(select for task in TASKS for select in selections(task))
 
@@ -27,8 +28,11 @@ class HeadSpec(Section):
     `models/exact/kernel_grid.py`): "auto" does wherever it can, "exact-path" refuses a grid where
     it cannot, "sklearn" never does. `standardise` centres and scales the columns a speaker, or a
     corpus, over all its rows, those that are held out, too: it uses their features, not their
-    truths, and is said wherever a score is shown.
+    truths, and is said wherever a score is shown. `training` is of networks alone, and at its
+    default left out of what a run records.
     """
+
+    left_out: ClassVar[tuple[str, ...]] = ("training",)
 
     kind: Annotated[str, Among(tuple(HEADS))]
     scalers: Annotated[
@@ -43,6 +47,15 @@ class HeadSpec(Section):
     standardise: Literal["speaker", "corpus"] | None = None
     random_state: Annotated[int, Field(ge=0)] = 42
     engine: Literal["auto", "exact-path", "sklearn"] = "auto"
+    training: TrainingSpec | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _scalers_of_its_kind(cls, given: Any) -> Any:
+        kind = HEADS.get(str(given.get("kind"))) if isinstance(given, dict) else None
+        if kind is None or "scalers" in given:
+            return given
+        return {**given, "scalers": list(kind.scalers)}
 
     @field_validator("layer")
     @classmethod
@@ -75,9 +88,9 @@ class HeadSpec(Section):
     def uses_random_state(self) -> bool:
         """Whether predictions depend on `random_state`.
 
-        Every head has one minimum. The state moves only where a solver of scikit-learn's that
-        draws rows stops on its way there: liblinear's dual one, sag and saga, where their work is
-        not done by an exact path.
+        A network begins and is fed by it. Every other head has one minimum; the state moves only
+        where a solver of scikit-learn's that draws rows stops on its way there: liblinear's dual
+        one, sag and saga, where their work is not done by an exact path.
 
         Returns
         -------
@@ -88,6 +101,8 @@ class HeadSpec(Section):
             return [*self.grid.get(name, []), *([self.fixed[name]] if name in self.fixed else [])]
 
         head = HEADS[self.kind]
+        if head.neural:
+            return True
         if head.draws_rows:
             return self.engine == "sklearn" and given("dual") != [False]
         solvers = {"sag", "saga", "liblinear"} & set(map(str, given("solver")))
@@ -130,6 +145,7 @@ def head_faults(
     both = sorted(set(head.grid) & set(head.fixed))
     if both:
         faults.append(f"{', '.join(both)}: in grid and in fixed; give it once")
+    faults += _training_faults(head)
     if len(set(map(str, head.layers))) != len(head.layers):
         faults.append(f"layer: got {head.layers}, a layer is named twice")
     if stored is not None:
@@ -138,3 +154,25 @@ def head_faults(
         if lacking:
             faults.append(f"layer: {lacking} not among [extract] layers = {stored}")
     return [f"[{table}] {fault}" for fault in faults]
+
+
+def _training_faults(head: HeadSpec) -> list[str]:
+    """Settings that are of networks alone, or of other heads alone."""
+    record = HEADS.get(head.kind)
+    if record is None or not record.neural:
+        neural = ", ".join(key for key, each in HEADS.items() if each.neural)
+        return [f"training: goes with {neural}; kind is '{head.kind}'"] if head.training else []
+    faults = []
+    if head.fixed:
+        faults.append(f"fixed: settings of a network stand in training (kind is '{head.kind}')")
+    if head.per_target:
+        faults.append(f"per_target: '{head.kind}' gives all targets at once")
+    if head.engine != "auto":
+        faults.append(f"engine: got '{head.engine}', which is not for '{head.kind}'")
+    said = head.training.given() if head.training else {}
+    both = sorted(set(head.grid) & set(said))
+    if both:
+        faults.append(f"{', '.join(both)}: in grid and in training; give it once")
+    if record.all_layers and head.layers != [LAST]:
+        faults.append(f"layer: '{head.kind}' weighs all stored layers itself; leave it out")
+    return faults

@@ -3,7 +3,8 @@
 Conventions
 -----------
 - A `[heads.NAME]` has the keys of `[head]`; what it leaves out is as in `[head]`, where there is
-  one. One that names a `kind` takes `grid` and `fixed` from itself alone: they are of a kind.
+  one. One that names a `kind` takes `grid`, `fixed` and `training` from itself alone: they are of
+  a kind.
 - Heads are kept by their names. That of a recipe with `[head]` alone has none, `ONE`.
 """
 
@@ -18,7 +19,7 @@ from features.recipe.known.heads import HEADS
 from features.recipe.member import why_no_head
 
 ONE = ""
-_OF_A_KIND = ("grid", "fixed")
+_OF_A_KIND = ("grid", "fixed", "training")
 
 
 def table_of(name: str) -> str:

@@ -9,10 +9,8 @@ from types import MappingProxyType
 from typing import Any
 
 from features.common.errors import nearest
+from features.recipe.known.training import CLASS_LOSSES, OPTIMISERS, VALUE_LOSSES
 
-CLASS_LOSSES = ("cross-entropy", "focal", "kl")
-VALUE_LOSSES = ("mse", "ccc")
-OPTIMISERS = ("adam", "adamw", "sgd")
 PRECISIONS = ("float32", "bfloat16")
 
 # mlp: the base model on CREMA-D; its rate of dropout is not stated, 0.2 is ours. superb: s3prl's

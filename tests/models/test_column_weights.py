@@ -22,7 +22,7 @@ from features.recipe.known.heads import HEADS
 from features.splits.plan import Fold
 from models.column_weights import ColumnWeights
 from models.fits import Fits
-from models.heads import cells
+from models.heads import ESTIMATORS, cells
 from models.outputs import OURS
 from models.problem import Problem
 from models.search import Refit, refit, search
@@ -54,7 +54,7 @@ SEARCHED = {
 SCALERS: dict[str, Any] = {
     "standard": StandardScaler, "minmax": MinMaxScaler, "robust": RobustScaler, "none": None,
 }  # fmt: skip
-EXACT = sorted(set(HEADS) - {"logistic"})
+EXACT = sorted(set(ESTIMATORS) - {"logistic"})
 SHAPES = [(90, 12), (40, 60)]
 IDS = ["n > D", "n < D"]
 
@@ -78,7 +78,7 @@ def problem_of(
 ) -> tuple[Problem, list[Fold]]:
     """Overlapping classes, or two targets, with three folds; the last third of columns x 4."""
     (n, d), rng = shape, np.random.default_rng(sum(shape))
-    select = "uar" if HEADS[kind].task == "classification" else "nmse"
+    select = "uar" if HEADS[kind].tasks[0] == "classification" else "nmse"
     values = {**SEARCHED[kind], **more}
     head = HeadSpec.model_validate(
         {"kind": kind, "select": select, "scalers": [scaler], "engine": engine, **values}
@@ -116,7 +116,7 @@ def by_hand(problem: Problem, scaler: str, train: np.ndarray, test: np.ndarray) 
 @pytest.mark.parametrize("scaler", SCALERS)
 @pytest.mark.parametrize(
     ("kind", "engine"),
-    [*((one, "exact-path") for one in EXACT), *((one, "sklearn") for one in HEADS)],
+    [*((one, "exact-path") for one in EXACT), *((one, "sklearn") for one in ESTIMATORS)],
 )  # fmt: skip
 def test_predictions_are_those_of_scikit_learn_by_hand(
     kind: str, engine: str, scaler: str, shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
@@ -139,7 +139,7 @@ def test_predictions_are_those_of_scikit_learn_by_hand(
 
 @pytest.mark.parametrize("shape", SHAPES, ids=IDS)
 @pytest.mark.parametrize("engine", ["auto", "sklearn"])
-@pytest.mark.parametrize("kind", HEADS)
+@pytest.mark.parametrize("kind", ESTIMATORS)
 def test_a_saved_head_weights_new_rows_and_holds_types_of_ours_alone(
     kind: str, engine: str, shape: tuple[int, int]
 ) -> None:

@@ -15,7 +15,7 @@ SELECT = {"regression": "nmse", "classification": "uar"}
 
 
 def spec(kind: str, **values: object) -> HeadSpec:
-    return HeadSpec.model_validate({"kind": kind, "select": SELECT[HEADS[kind].task], **values})
+    return HeadSpec.model_validate({"kind": kind, "select": SELECT[HEADS[kind].tasks[0]], **values})
 
 
 def test_cells_come_scalers_first_then_in_the_order_of_the_recipe() -> None:
@@ -34,7 +34,7 @@ def test_cells_come_scalers_first_then_in_the_order_of_the_recipe() -> None:
 @pytest.mark.parametrize("kind", HEADS)
 def test_default_grids_and_fixed_parameters_are_accepted(kind: str) -> None:
     scalers = ["standard", "minmax", "robust", "none"]
-    labels = LABELS if HEADS[kind].task == "classification" else ()
+    labels = LABELS if HEADS[kind].tasks[0] == "classification" else ()
     check_grid(spec(kind, scalers=scalers), labels)
 
 
@@ -87,7 +87,7 @@ def test_class_weights_and_gammas_reach_the_estimator() -> None:
 def test_parameters_that_cannot_be_are_refused(
     kind: str, values: dict[str, object], message: str
 ) -> None:
-    labels = LABELS if HEADS[kind].task == "classification" else ()
+    labels = LABELS if HEADS[kind].tasks[0] == "classification" else ()
     with pytest.raises(RecipeError, match=message):
         check_grid(spec(kind, **values), labels)
 

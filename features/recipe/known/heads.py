@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from features.recipe.known.records import CLASSIFICATION, REGRESSION, by_key
+from features.recipe.known.records import CLASSIFICATION, REGRESSION, TASKS, by_key
 
+_CLASSES, _VALUES = (CLASSIFICATION,), (REGRESSION,)
 _DECADES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
 
@@ -19,8 +20,7 @@ class Head:
     ----------
     key : str
         What a recipe calls it.
-    task : str
-        `"classification"` or `"regression"`.
+    tasks : tuple of str
     grid : mapping
         Parameters that are searched where the recipe gives no grid, by scikit-learn's names.
     fixed : mapping
@@ -33,21 +33,25 @@ class Head:
         Whether its own solver draws rows by `random_state` unless `dual = false`.
     asks_rows : str
         The parameter that asks for so many rows to fit on; empty where none does.
+    neural : bool
+        Whether it is a network: settings stand in `[head.training]`, a grid has their names.
+    all_layers : bool
+        Whether it takes all stored layers, and weighs them itself.
+    scalers : tuple of str
+        Where the recipe names none.
     """
 
     key: str
-    task: str
+    tasks: tuple[str, ...]
     grid: Mapping[str, tuple[Any, ...]]
     fixed: Mapping[str, Any] = field(default_factory=dict)
     several: bool = False
     exact: bool = False
     draws_rows: bool = False
     asks_rows: str = ""
-
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        """The one task."""
-        return (self.task,)
+    neural: bool = False
+    all_layers: bool = False
+    scalers: tuple[str, ...] = ("standard",)
 
 
 # The grid of linear-svr is that of the emotion-share paper. With its squared loss, primal and dual
@@ -56,7 +60,7 @@ HEADS = by_key(
     [
         Head(
             "linear-svr",
-            REGRESSION,
+            _VALUES,
             {"C": (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)},
             {
                 "loss": "squared_epsilon_insensitive",
@@ -67,33 +71,38 @@ HEADS = by_key(
             exact=True,
             draws_rows=True,
         ),
-        Head("svr", REGRESSION, {"kernel": ("linear", "rbf"), "C": (1e-2, 1e-1, 1.0)}, exact=True),
+        Head("svr", _VALUES, {"kernel": ("linear", "rbf"), "C": (1e-2, 1e-1, 1.0)}, exact=True),
         Head(
-            "ridge", REGRESSION, {"alpha": tuple(10.0**i for i in range(6))}, several=True,
+            "ridge", _VALUES, {"alpha": tuple(10.0**i for i in range(6))}, several=True,
             exact=True,
         ),
         Head(
-            "linear-svc", CLASSIFICATION, {"C": _DECADES}, {"max_iter": 50000}, exact=True,
+            "linear-svc", _CLASSES, {"C": _DECADES}, {"max_iter": 50000}, exact=True,
             draws_rows=True,
         ),
         Head(
             "svc",
-            CLASSIFICATION,
+            _CLASSES,
             {"kernel": ("linear", "rbf"), "C": (1e-2, 1e-1, 1.0, 10.0)},
             {"decision_function_shape": "ovr", "break_ties": True},
             exact=True,
         ),
-        Head("logistic", CLASSIFICATION, {"C": _DECADES}, {"max_iter": 5000}),
+        Head("logistic", _CLASSES, {"C": _DECADES}, {"max_iter": 5000}),
         Head(
             "lda",
-            CLASSIFICATION,
+            _CLASSES,
             {"shrinkage": ("auto", 1e-3, 1e-2, 0.1, 0.3, 0.6, 0.9)},
             {"solver": "lsqr"},
             exact=True,
         ),
         Head(
-            "knn", CLASSIFICATION, {"n_neighbors": (1, 3, 5, 9, 15, 25)}, exact=True,
+            "knn", _CLASSES, {"n_neighbors": (1, 3, 5, 9, 15, 25)}, exact=True,
             asks_rows="n_neighbors",
+        ),
+        Head("mlp", TASKS, {}, several=True, neural=True),
+        # As published, layers go in as they are.
+        Head(
+            "superb", TASKS, {}, several=True, neural=True, all_layers=True, scalers=("none",)
         ),
     ]
 )  # fmt: skip
