@@ -74,6 +74,7 @@ def test_frames_are_those_of_the_file_alone(form: str, tmp_path: Path) -> None:
         np.testing.assert_array_equal(one.peaks, other.peaks)
 
 
+@pytest.mark.slow
 def test_frames_of_windows_stand_behind_one_another(tmp_path: Path) -> None:
     model = save(tmp_path, "hubert-layer-stable")
     (audio,) = speechlike((3.0,))
@@ -89,6 +90,7 @@ def test_frames_of_windows_stand_behind_one_another(tmp_path: Path) -> None:
     np.testing.assert_allclose(other.values[0], alone, rtol=1e-2, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_layers_of_frames_need_not_be_those_of_the_means(tmp_path: Path) -> None:
     save(tmp_path, "wav2vec2-layer-stable")
     audio = speechlike((0.4, 0.9))
@@ -122,6 +124,7 @@ def test_the_reference_path_gives_them_too(tmp_path: Path) -> None:
     np.testing.assert_array_equal(long.values, expected)
 
 
+@pytest.mark.slow
 def test_layers_with_other_numbers_of_frames_do_not_go_together(tmp_path: Path) -> None:
     made(tmp_path, "qwen2_audio_encoder")
     encoder = ReferenceEncoder(described(tmp_path, engine="reference", frames=[1, 2]))
@@ -411,6 +414,7 @@ def test_frames_of_other_settings_are_not_mixed(extract, tmp_path: Path) -> None
     assert next(iter(frames_of(tmp_path).values())).dtype == np.float32
 
 
+@pytest.mark.slow
 def test_a_disk_that_has_less_refuses(
     extract,  # noqa: F811
     tmp_path: Path,
@@ -422,6 +426,7 @@ def test_a_disk_that_has_less_refuses(
         extract(extra=FRAMES)
 
 
+@pytest.mark.slow
 def test_extracted_frames_become_batches(extract, tmp_path: Path, tones_recipe) -> None:  # noqa: F811
     extract(extra=FRAMES)
     recipe = load_recipe(tones_recipe('["mfcc"]', FRAMES))
