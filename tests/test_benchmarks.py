@@ -97,6 +97,19 @@ def test_resampling(how: list[str]) -> None:
 
 
 @pytest.mark.process
+def test_neural() -> None:
+    text = short("-m", "benchmarks.neural", "--only", "mlp")
+    ((_, base, *_),) = rows_of(text, "torch, DataLoader")
+    for way in ("torch, rows by an index", "engine, one after the other", "engine, stacked"):
+        ((_, seconds, _, ratio, _),) = rows_of(text, way)
+        assert float(ratio) == pytest.approx(float(base) / float(seconds), rel=0.15)
+    # One after the other and stacked, the engine gives the same bits.
+    alone, stacked = (rows_of(text, f"engine, {how}")[0][-1] for how in ("one", "stacked"))
+    assert alone == stacked
+    assert "Goal 2 x DataLoader: short form." in text
+
+
+@pytest.mark.process
 def test_memory() -> None:
     text = short("benchmarks/memory.py")
     for model in memory.MODELS:
