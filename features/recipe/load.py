@@ -209,7 +209,7 @@ def _combinations(parts: RecipeParts, top: Top) -> list[str]:
             split, parts.also, parts.heads, classification, list(parts.corpora)
         )
     faults += concatenation_faults(parts.models, parts.heads)
-    known = set(_run_names(parts.models, parts.heads, LAST))
+    known = set(_run_names(parts.models, parts.heads))
     for name, spec in parts.fusions.items():
         faults += member_faults(name, spec.members, known)
         faults += fusion_faults(name, spec, classification)

@@ -610,5 +610,5 @@ def test_a_fusion_that_is_left_out_is_read_all_the_same(tmp_path: Path) -> None:
 def test_members_that_are_named_are_not_left_out(tmp_path: Path) -> None:
     text = GOOD.replace('["mfcc", "log-mel"]', '["mfcc"]')
     text = text.replace("[fusion.mean]", '[fusion.mean]\nmembers = ["mfcc", "log-mel"]')
-    with pytest.raises(RecipeError, match="'log-mel' is no model of the recipe"):
+    with pytest.raises(RecipeError, match="'log-mel' is no run of the recipe"):
         load_recipe(write(tmp_path, text))
