@@ -256,7 +256,7 @@ def test_make_passes_a_signal_on(endless: Path) -> None:
     process = begin(argv, endless)
     wait_for(process, "; fitting outer fold")
     _, text = ended(process, signal.SIGTERM)
-    assert "python -m models: stopped" in text
+    assert "python -m models train: stopped" in text
     assert "Error 143" in text
 
 
