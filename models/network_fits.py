@@ -21,7 +21,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import joblib
@@ -42,6 +41,10 @@ from models.single import Fitted, by_label, truth_of
 
 SERIAL_WORK = 1e11
 """Multiplications of all steps below which no processes are started: some twenty seconds."""
+WIDTH = 256
+"""Of the first layer of most networks: for the rule of `SERIAL_WORK`."""
+LAYERS = "layers"
+"""The parameter of `superb` whose softmax weighs the layers."""
 
 
 @dataclass(frozen=True)
@@ -175,12 +178,7 @@ class NeuralFits:
     def __enter__(self) -> NeuralFits:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Nothing is held."""
 
     def __call__(self, fits: Sequence[Fit]) -> list[Fitted]:
@@ -346,12 +344,6 @@ class NeuralFits:
         self.done += n_fits
         if self.progress:
             self.progress.add(n_fits)
-
-
-LAYERS = "layers"
-"""The parameter of `superb` whose softmax weighs the layers."""
-WIDTH = 256
-"""Of the first layer of most networks: for the rule of `SERIAL_WORK`."""
 
 
 def rows_hash(rows: Positions) -> str:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,7 +181,9 @@ class Training:
         record["seconds"] = {"fits": result.seconds, "all": time.monotonic() - start}
         files.write_run(folder, record)
         if result.network:
-            result.network.forget(folder / STATES)
+            from models.neural.engine import forget
+
+            forget(folder / STATES)
         for line in _said(task, result):
             self.tell(line)
         return folder
@@ -291,13 +293,10 @@ class NetworkOutcome:
         A row a point of a learning curve: fit, step, epoch, loss, score.
     layer_weights : dict
         Outer fold -> weight of each layer; empty where it weighs none.
-    forget : callable
-        Takes away the states of a training that is finished.
     """
 
     curves: pd.DataFrame
     layer_weights: dict[str, list[float]]
-    forget: Callable[[Path], None]
 
 
 def _fit(task: Task, inner: Spool, jobs: int, states: Path) -> Trained:
@@ -328,11 +327,9 @@ def _fit(task: Task, inner: Spool, jobs: int, states: Path) -> Trained:
 
 def _network(fits: NeuralFits, plan: SplitPlan, known: NDArray[np.bool_]) -> NetworkOutcome:
     """What networks leave, by outer fold and of the saved head (`ALL`)."""
-    from models.neural.engine import forget
-
     rows = {fold.name: fold.train for fold in plan.folds} | {ALL: np.flatnonzero(known)}
     found = {name: fits.layer_weights(train) for name, train in rows.items()}
-    return NetworkOutcome(fits.curve_table(), {k: v for k, v in found.items() if v}, forget)
+    return NetworkOutcome(fits.curve_table(), {k: v for k, v in found.items() if v})
 
 
 def _write_files(task: Task, result: Trained, inner: Spool, folder: Path) -> None:

@@ -274,7 +274,7 @@ class _Stack:
             ]
         begun = [course.tensors or self._begin(course.fit) for course in courses]
         self._place(
-            {name: torch.tensor(np.stack([one[name] for one in begun])) for name in begun[0]}
+            {name: torch.tensor(np.stack([each[name] for each in begun])) for name in begun[0]}
         )
 
     def _begin(self, fit: NeuralFit) -> dict[str, NDArray[Any]]:
@@ -441,7 +441,7 @@ class _Stack:
             left = [self.tensors_of(k) for k in alive]
             self.courses = [self.courses[k] for k in alive]
             if left:
-                self._place({name: torch.tensor(np.stack([one[name] for one in left]))
+                self._place({name: torch.tensor(np.stack([each[name] for each in left]))
                              for name in left[0]})  # fmt: skip
         return ended
 
