@@ -66,7 +66,8 @@ def work_of(recipe: Recipe, stores: Path, *, sweep: bool = False) -> list[Member
         swept = BEST in layers or (sweep and single)
         stored = stored_layers(recipe, model, stores) if swept else []
         if sweep and len(stored) > 1:
-            layers = [*layers, "mean", "weighted", BEST]
+            weighted = [] if HEADS[head.kind].neural else ["weighted"]
+            layers = [*layers, "mean", *weighted, BEST]
         if BEST in layers:
             layers = [*stored, *(layer for layer in layers if layer != BEST), BEST]
         work |= dict.fromkeys(Member(model, layer, name) for layer in layers)

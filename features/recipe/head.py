@@ -173,6 +173,8 @@ def _training_faults(head: HeadSpec) -> list[str]:
     both = sorted(set(head.grid) & set(said))
     if both:
         faults.append(f"{', '.join(both)}: in grid and in training; give it once")
+    if not record.all_layers and "weighted" in head.layers:
+        faults.append(f"layer: '{head.kind}' learns no weighting of layers; 'superb' does")
     if record.all_layers and head.layers != [LAST]:
         faults.append(f"layer: '{head.kind}' weighs all stored layers itself; leave it out")
     return faults

@@ -17,6 +17,7 @@ from features.recipe.head import HeadSpec
 from features.recipe.model import Recipe
 from models import network_fits
 from models.heads import cells, pipeline
+from models.layers import work_of
 from models.outputs import read_head
 from models.problem import Problem
 from models.reproduce import reproduce
@@ -245,6 +246,17 @@ def test_superb_weighs_all_layers_of_the_pooled_store(tmp_path: Path) -> None:
     assert head.decision_function(X).shape == (len(X), 3)
 
 
+def test_a_sweep_has_no_weighting_of_layers_for_a_network(tmp_path: Path) -> None:
+    frame = synthetic.classes(tmp_path)
+    X = load_matrix(synthetic.recipe(tmp_path, MLP), tmp_path, "one").X
+    synthetic.write(tmp_path, frame, {"one": np.stack([X, X]), "two": X},
+                    labels={"emotion": synthetic.LABELS})  # fmt: skip
+    swept = work_of(synthetic.recipe(tmp_path, MLP), tmp_path, sweep=True)
+    assert [member.layer for member in swept if member.model == "one"] == [
+        0, 1, "last", "mean", "best"
+    ]  # fmt: skip
+
+
 def test_a_network_of_values_gives_all_targets_at_once(tmp_path: Path) -> None:
     synthetic.regression(tmp_path, masked_test=False)
     text = f"""
@@ -287,6 +299,7 @@ learning_rate = 0.01
         ),
         ('"balanced"', "{angri = 2.0}", "'angri' is no class.*angry"),
         ("class_weight", "steps = 5\nclass_weight", "epochs, steps: give one of both"),
+        ('kind = "mlp"', 'kind = "mlp"\nlayer = "weighted"', "'mlp' learns no weighting of layers"),
         ('kind = "mlp"', 'kind = "superb"\nlayer = 1', "superb' weighs all stored layers itself"),
     ],
 )
