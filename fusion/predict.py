@@ -95,7 +95,8 @@ def read_members(recipe: Recipe, system: System, corpus: str, folders: Folders) 
     system : System
     corpus : str
         Name of the new audio, as `corpus_name` gives it.
-    stores, runs : Path
+    folders : Folders
+        Stores and runs.
 
     Returns
     -------

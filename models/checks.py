@@ -43,7 +43,8 @@ def check_labels(recipe: Recipe, folders: Folders) -> list[str]:
     Parameters
     ----------
     recipe : Recipe
-    stores, data : Path
+    folders : Folders
+        Stores and data.
 
     Returns
     -------

@@ -79,9 +79,8 @@ def train_inputs(recipe: Recipe, member: Member, stores: Path) -> dict[str, Any]
     Parameters
     ----------
     recipe : Recipe
-    model : str
-        One of the recipe's.
-    layer : int or str
+    member : Member
+        Its model is one of the recipe's.
     stores : Path
 
     Returns
