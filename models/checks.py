@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from evaluate.runs.folders import SCORES
+from evaluate.runs.folders import CURVES, SCORES
 from features.common.errors import CorpusError, RecipeError, RunError, StoreError
 from features.common.findings import some
 from features.common.folders import Folders
@@ -31,7 +31,7 @@ from features.stores.seen import seen
 from features.utterances import SILENT_AUDIO, SPELLINGS, differences
 from models.folds import Divisions, truths
 from models.heads import cells, check_grid
-from models.outputs import CURVES, NEURAL_HEAD, OUTPUTS
+from models.outputs import NEURAL_HEAD, OUTPUTS
 
 
 def check_labels(recipe: Recipe, folders: Folders) -> list[str]:

@@ -29,6 +29,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.utils.class_weight import compute_class_weight
 
+from evaluate.runs.curves import COLUMNS
 from features.common.errors import RunError
 from models.fits import Counting
 from models.neural.engine import STACK_MOST, CurveRow, NeuralFit, NeuralRows, Scoring, train
@@ -122,9 +123,12 @@ def train_piece(
 
 @dataclass(frozen=True)
 class FitCurve:
-    """The learning curve of one fit."""
+    """The learning curve of one fit: `search`, `cell` and `inner` are those of `Fit`."""
 
     title: str
+    search: str
+    cell: int
+    inner: bool
     rows: tuple[CurveRow, ...]
 
 
@@ -207,7 +211,7 @@ class NeuralFits:
                         self._lasted.setdefault(fit.cell, []).append(trained)
                     else:
                         self.nets[rows_hash(fit.train)] = trained.net
-                    curves[i] = FitCurve(fit.title, trained.curve)
+                    curves[i] = FitCurve(fit.title, *fit.cell, fit.inner, trained.curve)
                     found[i] = self._fitted(fit, heads[i], classes, trained)
                 self._finish(len(results))
         self.curves += [curves[i] for i in sorted(curves)]
@@ -328,9 +332,13 @@ class NeuralFits:
         return Fitted(outputs, head, Counter())
 
     def curve_table(self) -> pd.DataFrame:
-        """The learning curves: fit, step, epoch, loss and score of each point."""
-        rows = [{"fit": each.title, **vars(row)} for each in self.curves for row in each.rows]
-        return pd.DataFrame(rows, columns=["fit", "step", "epoch", "loss", "score"])
+        """The learning curves, a row a point; columns as of `evaluate.runs.curves`."""
+        rows = [
+            (each.title, each.search, each.cell, each.inner, *vars(row).values())
+            for each in self.curves
+            for row in each.rows
+        ]
+        return pd.DataFrame(rows, columns=list(COLUMNS))
 
     def layer_weights(self, train: Positions) -> list[float]:
         """The weight of each layer in the network that was fitted on some rows; none elsewhere."""

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evaluate.runs.folders import ALL, INNER, PREDICTIONS, SEARCH
+from evaluate.runs.folders import ALL, CURVES, INNER, PREDICTIONS, SEARCH
 from evaluate.runs.predictions import write_predictions
 from features.common.errors import RunError
 from features.common.files import IrregularFileError, open_regular, read_bytes, write_bytes
@@ -28,9 +28,6 @@ HEAD = "head.skops"
 
 NEURAL_HEAD = "head.safetensors"
 """Of a network."""
-
-CURVES = "curves.csv"
-"""Learning curves of a network's fits."""
 
 OURS = ["models.column_weights.ColumnWeights", "models.exact.neighbours.CosineNeighbours"]
 """Types of this project that a saved head may hold: of models with weights, and of `knn`."""

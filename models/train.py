@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from evaluate.runs import record as files
 from evaluate.runs.files import read_run, versions
-from evaluate.runs.folders import ALL, INNER, PREDICTIONS, SCORES, SEARCH, run_folder
+from evaluate.runs.folders import ALL, CURVES, INNER, PREDICTIONS, SCORES, SEARCH, run_folder
 from evaluate.runs.freshness import is_fresh, train_inputs
 from features.common.errors import RunError
 from features.common.files import write_text
@@ -55,7 +55,6 @@ from models.folds import DividedRows, Divisions, truths
 from models.heads import check_grid, layer_of
 from models.layer_weights import WeightedFits
 from models.outputs import (
-    CURVES,
     chosen_cells,
     outputs_of,
     summary,
@@ -290,7 +289,7 @@ class NetworkOutcome:
     Attributes
     ----------
     curves : DataFrame
-        A row a point of a learning curve: fit, step, epoch, loss, score.
+        A row a point of a learning curve (`NeuralFits.curve_table`).
     layer_weights : dict
         Outer fold -> weight of each layer; empty where it weighs none.
     """

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.transforms import Bbox
 
+    from evaluate.runs.curves import LearningCurve
+
 
 @dataclass(frozen=True)
 class Colours:
@@ -432,6 +434,67 @@ def reliability(curves: Mapping[str, Sequence[tuple[float, float, int]]], title:
         figure.legend(loc="outside upper left", ncols=2, frameon=False)
 
     return Picture(draw, (3.2, 3.4), title)
+
+
+def learning_curve(
+    curve: LearningCurve, axis: str, title: str, *, chance: float | None = None
+) -> Picture:
+    """Draw the mean loss and the mean score of fits against the epoch, one above the other.
+
+    A band is one deviation to either side. The upright line is at the median of the epochs that
+    were kept; where these differ, each has a mark at the foot.
+
+    Parameters
+    ----------
+    curve : LearningCurve
+    axis, title : str
+    chance : float, optional
+
+    Returns
+    -------
+    Picture
+    """
+
+    def draw(figure: Figure, colours: Colours) -> None:
+        upper, lower = figure.subplots(2, 1, sharex=True)
+        parts = ((upper, curve.loss, "training loss"), (lower, curve.score, axis))
+        for ax, (mean, deviation), label in parts:
+            ax.fill_between(
+                curve.epochs, mean - deviation, mean + deviation, color=colours.accent, alpha=0.2,
+                linewidth=0,
+            )  # fmt: skip
+            alone = "o" if len(curve.epochs) == 1 else None
+            ax.plot(curve.epochs, mean, color=colours.accent, linewidth=1.2, marker=alone)
+            if curve.kept:
+                ax.axvline(curve.median_kept, color=colours.second, linewidth=1, linestyle="--")
+            _frame(ax, "y", colours, "", label)
+        lower.set_xlabel("epoch")
+        lower.locator_params(axis="x", integer=curve.epochs[-1] > 4)
+        _mark_chance(lower, "y", chance, colours)
+        if curve.kept:
+            _name_kept(upper, curve.median_kept, colours)
+        if len(set(curve.kept)) > 1:
+            lower.plot(
+                curve.kept, [0.03] * len(curve.kept), transform=lower.get_xaxis_transform(),
+                linestyle="none", marker="|", markersize=6, color=colours.second, clip_on=False,
+            )  # fmt: skip
+
+    return Picture(draw, (4.6, 3.8), title)
+
+
+def _name_kept(ax: Axes, epoch: float, colours: Colours) -> None:
+    """Say above an axis which epoch was kept."""
+    ax.annotate(
+        f"kept: {epoch:.4g}",
+        (epoch, 1),
+        xytext=(0, 2),
+        xycoords=ax.get_xaxis_transform(),
+        textcoords="offset points",
+        ha="center",
+        va="bottom",
+        fontsize=8,
+        color=colours.second,
+    )
 
 
 def _frame(

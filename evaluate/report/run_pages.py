@@ -19,9 +19,11 @@ from evaluate.report import pair_sheets as contrasts
 from evaluate.report.book import Book, Shown, slug
 from evaluate.report.examples import Audio
 from evaluate.report.tables import Sheet
-from evaluate.report.words import marked_partition
-from evaluate.runs.folders import PREDICTIONS
+from evaluate.report.words import curve_caption, curve_text, marked_partition
+from evaluate.runs.curves import read_curve
+from evaluate.runs.folders import CURVES, PREDICTIONS
 from evaluate.runs.predictions import read_predictions
+from evaluate.scores.names import select_name
 from evaluate.scores.records import PartitionScores, RowScores
 from evaluate.scores.score import Scored, optimism
 from features.common.terminal import shown
@@ -29,6 +31,11 @@ from features.recipe.model import Recipe
 
 HARDEST = 20
 """Utterances in a table of the hardest."""
+NO_CURVE = (
+    "No learning curve is shown: curves.csv of this run does not say which fits are of chosen "
+    "cells; make train FORCE=1 writes it anew."
+)
+"""Of a run whose file is of an early version."""
 
 
 class RunPages:
@@ -115,6 +122,7 @@ class RunPages:
             chosen=self._book.keep(
                 sheets.chosen(run), *sheets.learned(run), *sheets.layer_weights(run)
             ),
+            **self._curves(run),
             notes=notes(run),
             silent=list(self._audio.missing.values()),
             neighbours=self._neighbours(run),
@@ -137,6 +145,22 @@ class RunPages:
             [self._book.draw(f"calibration-{stem}", picture, text)],
             [contrasts.calibration_note(found)],
         )
+
+    def _curves(self, run: Scored) -> dict[str, Any]:
+        """The picture of a network's training, or why there is none; neither of other heads."""
+        if not (run.folder / CURVES).exists():
+            return {"curves": [], "no_curve": ""}
+        found = read_curve(run.folder / CURVES)
+        if found is None:
+            return {"curves": [], "no_curve": NO_CURVE}
+        select = run.record["recipe"]["head"]["select"]
+        name = select_name(select)
+        title = f"Learning curve of {run.marked_title}: {curve_text(found, name)}"
+        chance = 1 / len(run.scores.labels) if select == "uar" else None
+        picture = plots.learning_curve(found, f"{name}, inner rows", title, chance=chance)
+        caption = curve_caption(found, name, run.record)
+        shown = self._book.draw(f"curve-{self.stems[run.folder]}", picture, caption)
+        return {"curves": [shown], "no_curve": ""}
 
     def _score_tables(
         self, run: Scored, partition: str, result: PartitionScores

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from evaluate.scores.names import FEW_SPEAKERS, NAMES, PARTITIONS, SMALL_P, number
 from evaluate.scores.partition import absent_classes, lacking_notes
@@ -18,6 +18,7 @@ from evaluate.scores.score import Scored, optimism
 from features.common.words import counted
 
 if TYPE_CHECKING:
+    from evaluate.runs.curves import LearningCurve
     from features.recipe.model import Recipe
 
 
@@ -125,6 +126,57 @@ def gap_size(n: int, n_speakers: int | None, lacking: str = "") -> str:
     """
     few = counted(n_speakers, "speaker") if n_speakers and n_speakers < FEW_SPEAKERS else ""
     return ", ".join(filter(None, [f"n = {n}", few, lacking]))
+
+
+def curve_text(curve: LearningCurve, score: str) -> str:
+    """A learning curve for those who do not see it.
+
+    Parameters
+    ----------
+    curve : LearningCurve
+    score : str
+        What the score is called.
+
+    Returns
+    -------
+    str
+    """
+    ends = [[number(float(mean[i])) for i in (0, -1)] for mean in (curve.loss[0], curve.score[0])]
+    (loss, last_loss), (first, last) = ends
+    kept = f"; kept after epoch {curve.median_kept:.4g}" if curve.kept else ""
+    return (
+        f"from epoch {curve.epochs[0]:.3g} to {curve.epochs[-1]:.4g} the mean training loss goes "
+        f"from {loss} to {last_loss}, {score} on the inner rows from {first} to {last}{kept}"
+    )
+
+
+def curve_caption(curve: LearningCurve, score: str, record: Mapping[str, Any]) -> str:
+    """What the picture of a learning curve is of.
+
+    Parameters
+    ----------
+    curve : LearningCurve
+    score : str
+        What the score is called.
+    record : mapping
+        `run.json`.
+
+    Returns
+    -------
+    str
+    """
+    fits = counted(curve.n_fits, "inner fit")
+    of = f"{fits} of the chosen settings"
+    if "chosen_layers" in record:
+        of += f" at layer {record['layers'][0]}, which the head for new audio is of"
+    kept = ""
+    if curve.kept:
+        each = "; a mark is that of one choice" if len(set(curve.kept)) > 1 else ""
+        kept = f" Dashed: the epoch that was kept, {curve.median_kept:.4g}{each}."
+    return (
+        f"Training loss, and {score} on the inner rows: mean of {of}, with one deviation.{kept} "
+        "All fits: curves.csv of the run."
+    )
 
 
 def caption(recipe: Recipe, scored: Sequence[Scored]) -> str:

@@ -17,6 +17,9 @@ PREDICTIONS, INNER, SEARCH, SCORES = "predictions.csv", "inner.csv", "search.csv
 ALL = "all"
 """The fold of the choice made over all rows, in `search.csv` and `run.json`."""
 
+CURVES = "curves.csv"
+"""Learning curves of a network's fits."""
+
 SUBSETS = "subsets.json"
 
 

@@ -29,3 +29,15 @@ def number(value: float | None) -> str:
     ('0.123', 'undefined')
     """
     return "undefined" if value is None else f"{value:.3f}"
+
+
+def select_name(select: str) -> str:
+    """What a reader calls a score that `[head] select` names.
+
+    Examples
+    --------
+    >>> select_name("uar"), select_name("nmse")
+    ('UAR', 'negated MSE')
+    """
+    metric = next(each for each in METRICS.values() if each.select == select)
+    return metric.name if metric.higher_is_better else f"negated {metric.name}"
