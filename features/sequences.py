@@ -15,6 +15,8 @@ numpy reads all of it: torch is never imported.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -121,6 +123,15 @@ class Sequences:
     def n_lacking(self) -> int:
         """Rows of the tables whose frames are not stored."""
         return len(self.lacking)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of which frames they are: stores, tables, layer, rows in their order."""
+        found = hashlib.blake2b(digest_size=16)
+        found.update(json.dumps([self.identity, self.layer, len(self)], sort_keys=True).encode())
+        names = self.rows["corpus"].astype(str) + "\t" + self.rows["utterance"].astype(str)
+        found.update("\n".join(names).encode())
+        return found.hexdigest()
 
     def frames(self, row: int) -> NDArray[np.float32]:
         """Frames of one row, float32, shape (n_frames, n_columns)."""

@@ -36,14 +36,18 @@ from features.common.errors import RunError
 from models.neural import losses, optimisers
 from models.neural.draws import beta, order
 from models.neural.files import read_tensors, write_tensors
-from models.neural.nets import Affine, FittedNet, apply, network_of
+from models.neural.nets import FittedNet, network_of, outputs_of
 from models.neural.networks import Pass, initial, layout
+from models.neural.scales import Affine
 from models.neural.settings import CLASS_LOSSES, PRECISIONS, NeuralSettings
 from models.neural.stacks import aligned, padded
 from models.neural.threads import one_thread
+from models.neural.utterances import FrameBatch, FrameSource, drawn_batches, frame_batch
 
 Positions = NDArray[np.int64]
 
+STACKED = ("hgfm",)
+"""Networks on frames that are faster in a stack; the others are trained one after the other."""
 STATE = "serfuse-training"
 STATE_VERSION = 1
 EVERY_S = 60.0
@@ -61,13 +65,29 @@ class NeuralRows:
 
     Attributes
     ----------
-    X : float32, shape (n, n_columns)
+    X : float32, shape (n, n_columns), or FrameSource
+        Pooled rows, or what gives the frames of n utterances.
     targets : float32, shape (n, n_outputs)
         Shares of the classes, or values.
     """
 
-    X: NDArray[np.float32]
+    X: NDArray[np.float32] | FrameSource
     targets: NDArray[np.float32]
+
+    @property
+    def n_columns(self) -> int:
+        """Columns of a row, or of a frame."""
+        return self.X.shape[1] if isinstance(self.X, np.ndarray) else self.X.n_columns
+
+    def batches(self, fit: NeuralFit, epoch: int) -> list[Positions]:
+        """The rows of each step of an epoch: those of a fit, in an order of their own."""
+        key = (fit.seed, fit.fold, "order")
+        if not isinstance(self.X, np.ndarray):
+            lengths, size = self.X.lengths[fit.train], fit.settings.batch_size
+            return [fit.train[batch] for batch in drawn_batches(lengths, size, epoch, *key)]
+        drawn = fit.train[order(len(fit.train), *key, epoch)]
+        steps = range(fit.steps_an_epoch)
+        return [drawn[slice(*fit.batch(step))] for step in steps]
 
 
 @dataclass(frozen=True)
@@ -262,13 +282,14 @@ class _Stack:
         self.device, self.precision = torch.device(device), precision
         settings = courses[0].fit.settings
         self.network = network_of(settings)
-        self.size = padded(settings.batch_size)
-        n_columns, n_outputs = rows.X.shape[1], rows.targets.shape[1]
+        size = settings.batch_size
+        self.size = size if settings.on_frames else padded(size)
+        n_columns, n_outputs = rows.n_columns, rows.targets.shape[1]
         self.specs = self.network.parameters(n_columns, n_outputs)
         self.running_specs = self.network.running()
         self.layout = layout(self.specs)
         self.on_device = None
-        if self.device.type != "cpu":
+        if self.device.type != "cpu" and isinstance(rows.X, np.ndarray):
             self.on_device = [
                 torch.tensor(array, device=device) for array in (rows.X, rows.targets)
             ]
@@ -307,8 +328,8 @@ class _Stack:
         self.slots = self.layout.views(self.grad)
         views = self.layout.views(self.flat)
         self.leaves = {name: view.detach().requires_grad_() for name, view in views.items()}
-        self.orders = [(-1, np.empty(0, dtype=np.int64))] * len(self.fits)
-        n, width = self.rows.X.shape[1], self.rows.targets.shape[1]
+        self.orders: list[tuple[int, list[Positions]]] = [(-1, [])] * len(self.fits)
+        n, width = self.rows.n_columns, self.rows.targets.shape[1]
         like = self.flat
         self.x = aligned(len(self.fits), self.size, n, like)
         self.y = aligned(len(self.fits), self.size, width, like)
@@ -341,37 +362,49 @@ class _Stack:
         named |= {f"best.{name}": t for name, t in self.best.items()}
         return {name: t[k].cpu().numpy().copy() for name, t in named.items()}
 
-    def _gather(self) -> tuple[Tensor, Tensor, list[int], Tensor]:
+    def _gather(self) -> tuple[Tensor | FrameBatch, Tensor, list[int], Tensor]:
         """The batch of every model: rows, targets, how many count, and their weights."""
-        counts, positions = [], np.zeros((len(self.courses), self.size), dtype=np.int64)
+        chosen = []
         for k, course in enumerate(self.courses):
-            epoch = course.step // course.fit.steps_an_epoch
+            epoch, step = divmod(course.step, course.fit.steps_an_epoch)
             if self.orders[k][0] != epoch:
-                fit = course.fit
-                drawn = order(len(fit.train), fit.seed, fit.fold, "order", epoch)
-                self.orders[k] = epoch, fit.train[drawn]
-            start, stop = course.fit.batch(course.step)
-            chosen = self.orders[k][1][start:stop]
-            counts.append(len(chosen))
-            positions[k, : len(chosen)] = chosen
-        if self.on_device is None:
-            for part, out in ((self.rows.X, self.x), (self.rows.targets, self.y)):
-                for k, chosen in enumerate(positions):
-                    np.take(part, chosen, axis=0, out=out[k].numpy(), mode="clip")
-            x, y = self.x, self.y
-        else:
+                self.orders[k] = epoch, self.rows.batches(course.fit, epoch)
+            chosen.append(self.orders[k][1][step])
+        counts = [len(rows) for rows in chosen]
+        positions = np.zeros((len(chosen), self.size), dtype=np.int64)
+        for row, part in zip(positions, chosen, strict=True):
+            row[: len(part)] = part
+        x: Tensor | FrameBatch
+        if self.on_device is not None:
             at = torch.tensor(positions, device=self.device)
             x, y = (part[at] for part in self.on_device)
-        if self.inputs:
+        else:
+            y = self._taken(self.rows.targets, positions, self.y)
+            if isinstance(self.rows.X, np.ndarray):
+                x = self._taken(self.rows.X, positions, self.x)
+            else:
+                inputs = [fit.inputs for fit in self.fits]
+                x = frame_batch(self.rows.X, chosen, inputs, self.size, self.device)
+        if self.inputs and isinstance(x, Tensor):
             x.sub_(self.inputs[0]).div_(self.inputs[1])
         if self.targets:
             y.sub_(self.targets[0]).div_(self.targets[1])
         weight = (np.arange(self.size) < np.array(counts)[:, None]).astype(np.float32)
         return x, y, counts, torch.tensor(weight, device=self.device)
 
-    def _mix(self, x: Tensor, y: Tensor, counts: Sequence[int]) -> tuple[Tensor, Tensor]:
+    def _taken(self, array: NDArray[np.float32], positions: Positions, out: Tensor) -> Tensor:
+        """Rows of an array, shape (n_models, size, n_columns): `out` where that is on the CPU."""
+        if out.device.type != "cpu":
+            return torch.from_numpy(array[positions]).to(out.device)
+        for part, chosen in zip(out, positions, strict=True):
+            np.take(array, chosen, axis=0, out=part.numpy(), mode="clip")
+        return out
+
+    def _mix(
+        self, x: Tensor | FrameBatch, y: Tensor, counts: Sequence[int]
+    ) -> tuple[Tensor | FrameBatch, Tensor]:
         """Mixup, where settings ask for it: of all models of a stack or of none."""
-        if not self.settings[0].mixup_alpha:
+        if not self.settings[0].mixup_alpha or not isinstance(x, Tensor):
             return x, y
         partners, shares = [], []
         for course, n in zip(self.courses, counts, strict=True):
@@ -398,7 +431,7 @@ class _Stack:
         keys = [(c.fit.seed, c.fit.fold, "dropout", c.step) for c in self.courses]
         run = Pass(self.running, weight, list(keys), self.rates)
         with self._cast():
-            outputs = self.network.forward(self.leaves, x, run)
+            outputs = self.network.forward(self.leaves, x, run)  # type: ignore[arg-type]
         loss = self._loss(outputs.float(), y, weight)
         grads = torch.autograd.grad(loss.sum(), list(self.leaves.values()))
         with torch.no_grad():
@@ -455,14 +488,11 @@ class _Stack:
         fit = self.courses[k].fit
         if fit.inner is None or self.scoring is None:
             return math.nan
-        X = self.rows.X[fit.inner]
-        if fit.inputs is not None:
-            X = (X - fit.inputs.centre) / fit.inputs.scale
         p = {name: view[k : k + 1] for name, view in self.layout.views(self.flat).items()}
         running = {name: value[k : k + 1] for name, value in self.running.items()}
-        outputs = apply(self.network, p, running, X)
+        outputs = outputs_of(self.network, p, running, self.rows.X, fit.inner, fit.inputs)
         if fit.targets is not None:
-            outputs = outputs * fit.targets.scale + fit.targets.centre
+            outputs = fit.targets.undone(outputs)
         return float(self.scoring.function(outputs, fit.inner))
 
 
@@ -510,7 +540,9 @@ def stacks(
     for group in by_shape.values():
         settings = group[0].fit.settings
         size = most
-        if size is None and torch.device(device).type == "cpu":
+        if size is None and settings.on_frames:
+            size = STACK_MOST if settings.network in STACKED else 1
+        elif size is None and torch.device(device).type == "cpu":
             specs = network_of(settings).parameters(n_columns, n_outputs)
             size = min(max(STACK_NUMBERS // layout(specs).size, STACK_LEAST), STACK_MOST)
         size = size or len(group)
@@ -534,10 +566,13 @@ def _faults(rows: NeuralRows, fits: Sequence[NeuralFit], device: str, precision:
             faults.append(f"{fit.title}: n_samples = {len(fit.train)}: 2 training rows are needed")
         if fit.settings.patience is not None and (fit.inner is None or not len(fit.inner)):
             faults.append(f"{fit.title}: patience needs inner rows")
-        if fit.settings.network == "superb" and rows.X.shape[1] % fit.settings.n_layers:
+        if fit.settings.network == "superb" and rows.n_columns % fit.settings.n_layers:
             faults.append(
-                f"{fit.title}: {rows.X.shape[1]} columns are no {fit.settings.n_layers} layers"
+                f"{fit.title}: {rows.n_columns} columns are no {fit.settings.n_layers} layers"
             )
+        if fit.settings.on_frames == isinstance(rows.X, np.ndarray):
+            sort = "frames of utterances" if fit.settings.on_frames else "pooled rows"
+            faults.append(f"{fit.title}: {fit.settings.network} takes {sort}")
     return list(dict.fromkeys(faults))
 
 
@@ -547,8 +582,11 @@ def _keys(
     """What each training depends on, hashed."""
     shared = hashlib.blake2b(digest_size=16)
     for array in (rows.X, rows.targets):
-        shared.update(str(array.shape).encode())
-        shared.update(np.ascontiguousarray(array).view(np.uint8).data)
+        if isinstance(array, np.ndarray):
+            shared.update(str(array.shape).encode())
+            shared.update(np.ascontiguousarray(array).view(np.uint8).data)
+        else:
+            shared.update(array.fingerprint.encode())
     keys = []
     for fit in fits:
         key = shared.copy()
@@ -624,7 +662,7 @@ def train(
                 tensors, record = read_tensors(path, STATE, STATE_VERSION)
                 course.restore(record, tensors)
     todo = [course for course in courses if not course.done]
-    n_columns, n_outputs = rows.X.shape[1], rows.targets.shape[1]
+    n_columns, n_outputs = rows.n_columns, rows.targets.shape[1]
     with one_thread():
         for group in stacks(todo, n_columns, n_outputs, device, most):
             _run(_Stack(rows, group, scoring, device, precision), folder, every_s)

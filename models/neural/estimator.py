@@ -2,7 +2,8 @@
 
 Conventions
 -----------
-- X is rows by columns; `superb` takes `n_layers` layers side by side in the columns.
+- X is rows by columns; `superb` takes `n_layers` layers side by side in the columns. Networks on
+  frames take a sequence of arrays, each (n_frames, n_columns), or `features.sequences.Sequences`.
 - `decision_function` gives one logit a class, of two classes, too: (n, 2), where scikit-learn's own
   estimators give (n,). Scores made of logits need both.
 - A fitted estimator is saved as safetensors with JSON, and gives the same bits when it is loaded.
@@ -23,7 +24,13 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import (
+    check_array,
+    check_consistent_length,
+    check_is_fitted,
+    column_or_1d,
+    validate_data,
+)
 
 from features.common.errors import RunError
 from models.neural.files import read_tensors, write_tensors
@@ -32,6 +39,7 @@ from models.neural.settings import CLASS_LOSSES, VALUE_LOSSES, NeuralSettings, s
 if TYPE_CHECKING:
     from models.neural.engine import NeuralFit, NeuralResult, NeuralRows, Scoring
     from models.neural.nets import FittedNet
+    from models.neural.utterances import FrameSource
 
 HEAD = "serfuse-neural-head"
 HEAD_VERSION = 1
@@ -54,10 +62,10 @@ class _NeuralHead(BaseEstimator):
         network: str = "mlp",
         loss: str = "mse",
         *,
-        hidden: tuple[int, ...] = (256, 64),
+        hidden: tuple[int, ...] | None = None,
         batch_norm: bool = True,
         n_layers: int = 1,
-        projection: int = 256,
+        projection: int | None = None,
         dropout: float | None = None,
         optimiser: str | None = None,
         learning_rate: float | None = None,
@@ -113,7 +121,8 @@ class _NeuralHead(BaseEstimator):
         if self.loss not in self._allowed:
             raise ValueError(f"loss: got {self.loss!r}, allowed: {', '.join(self._allowed)}")
         given = {name: getattr(self, name) for name in SETTINGS if hasattr(self, name)}
-        return settings_for(self.network, self.loss, hidden=tuple(self.hidden), **given)
+        hidden = None if self.hidden is None else tuple(self.hidden)
+        return settings_for(self.network, self.loss, hidden=hidden, **given)
 
     def _split(self, inner: Any, n: int) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
         """Positions of the rows to fit, and of the inner ones."""
@@ -159,9 +168,25 @@ class _NeuralHead(BaseEstimator):
 
     def _outputs(self, X: Any) -> NDArray[np.float64]:
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float32, reset=False)
-        found: NDArray[np.float64] = self.net_.outputs(X)
-        return found
+        if not self.net_.settings.on_frames:
+            X = validate_data(self, X, dtype=np.float32, reset=False)
+            return self.net_.outputs(X)
+        frames = _frames(X)
+        if frames.n_columns != self.n_features_in_:
+            raise ValueError(
+                f"X has frames of {frames.n_columns} columns, fitted were {self.n_features_in_}"
+            )
+        return self.net_.outputs(frames)
+
+    def _checked(self, settings: NeuralSettings, X: Any, y: Any, **how: Any) -> tuple[Any, Any]:
+        """Rows and truths as they are fitted; frames as a source of them."""
+        if not settings.on_frames:
+            return validate_data(self, X, y, dtype=np.float32, **how)
+        frames = _frames(X)
+        y = check_array(y, ensure_2d=False, dtype=np.float64) if how else column_or_1d(y)
+        check_consistent_length(frames.lengths, y)
+        self.n_features_in_ = frames.n_columns
+        return frames, y
 
     net_: FittedNet
 
@@ -171,7 +196,8 @@ class NeuralClassifier(ClassifierMixin, _NeuralHead):
 
     Parameters
     ----------
-    network : {"mlp", "superb"}
+    network : {"mlp", "superb", "emobox", "attention", "fcn", "cnn-attention", "hgfm"}
+        The last five take frames of utterances.
     loss : {"cross-entropy", "focal", "kl"}
     hidden, batch_norm, n_layers, projection, dropout, focal_gamma, optimiser, learning_rate, \
 weight_decay, momentum, batch_size, epochs, steps, evaluate_every, patience, clip_norm, mixup_alpha
@@ -214,10 +240,10 @@ weight_decay, momentum, batch_size, epochs, steps, evaluate_every, patience, cli
         network: str = "mlp",
         loss: str = "cross-entropy",
         *,
-        hidden: tuple[int, ...] = (256, 64),
+        hidden: tuple[int, ...] | None = None,
         batch_norm: bool = True,
         n_layers: int = 1,
-        projection: int = 256,
+        projection: int | None = None,
         dropout: float | None = None,
         focal_gamma: float = 2.0,
         class_weight: str | Mapping[Any, float] | None = None,
@@ -273,7 +299,7 @@ weight_decay, momentum, batch_size, epochs, steps, evaluate_every, patience, cli
 
         Parameters
         ----------
-        X : float, shape (n, n_columns)
+        X : float, shape (n, n_columns); or n arrays, each of shape (n_frames, n_columns)
         y : shape (n,)
             Classes.
         inner : bool, shape (n,), or None
@@ -293,9 +319,9 @@ weight_decay, momentum, batch_size, epochs, steps, evaluate_every, patience, cli
             In one line: what is wrong with settings or rows, or that the training diverged.
         """
         settings = self.settings()
-        X, y = validate_data(self, X, y, dtype=np.float32)
+        X, y = self._checked(settings, X, y)
         check_classification_targets(y)
-        train, held = self._split(inner, len(X))
+        train, held = self._split(inner, len(y))
         classes, member = np.unique(y, return_inverse=True)
         if len(classes) < 2:
             raise ValueError(f"y has one class ({classes[0]}), 2 or more are needed")
@@ -344,7 +370,8 @@ class NeuralRegressor(RegressorMixin, _NeuralHead):
 
     Parameters
     ----------
-    network : {"mlp", "superb"}
+    network : str
+        As of `NeuralClassifier`.
     loss : {"mse", "ccc"}
         `ccc` is that of a batch.
     hidden, batch_norm, n_layers, projection, dropout, optimiser, learning_rate, weight_decay, \
@@ -366,7 +393,7 @@ momentum, batch_size, epochs, steps, evaluate_every, patience, clip_norm, mixup_
 
         Parameters
         ----------
-        X : float, shape (n, n_columns)
+        X : float, shape (n, n_columns); or n arrays, each of shape (n_frames, n_columns)
         y : float, shape (n,) or (n, n_targets)
         inner : bool, shape (n,), or None
             As of `NeuralClassifier.fit`.
@@ -381,12 +408,12 @@ momentum, batch_size, epochs, steps, evaluate_every, patience, clip_norm, mixup_
             As of `NeuralClassifier.fit`.
         """
         settings = self.settings()
-        X, y = validate_data(self, X, y, dtype=np.float32, multi_output=True, y_numeric=True)
-        train, held = self._split(inner, len(X))
+        X, y = self._checked(settings, X, y, multi_output=True, y_numeric=True)
+        train, held = self._split(inner, len(y))
         self.one_target_ = np.ndim(y) == 1
-        values = np.asarray(y, dtype=np.float64).reshape(len(X), -1)
+        values = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
         from models.neural.engine import NeuralFit, NeuralRows, Scoring
-        from models.neural.nets import Affine
+        from models.neural.scales import Affine
 
         scale = Affine.of(values[train]) if len(train) else None
         fit = NeuralFit(settings, train, self._seed(), self.fold, held, targets=scale)
@@ -407,6 +434,13 @@ momentum, batch_size, epochs, steps, evaluate_every, patience, clip_norm, mixup_
         """Values; shape (n,) or (n, n_targets), as of the targets that were fitted."""
         values = self._outputs(X)
         return values[:, 0] if self.one_target_ else values
+
+
+def _frames(X: Any) -> FrameSource:
+    """What gives the frames of X."""
+    from models.neural.utterances import FrameSource, HeldFrames
+
+    return X if isinstance(X, FrameSource) else HeldFrames(X)
 
 
 def _value_loss(
@@ -523,7 +557,8 @@ def load_neural(path: str | Path) -> NeuralClassifier | NeuralRegressor:
 def _restored(
     tensors: dict[str, NDArray[Any]], record: dict[str, Any]
 ) -> NeuralClassifier | NeuralRegressor:
-    from models.neural.nets import Affine, FittedNet, network_of
+    from models.neural.nets import FittedNet, network_of
+    from models.neural.scales import Affine
 
     values = {**record["settings"], "hidden": tuple(record["settings"]["hidden"])}
     settings = NeuralSettings(**values)
@@ -555,7 +590,7 @@ def _restored(
         n_outputs = len(head.classes_)
     else:
         head.one_target_ = bool(record["one_target"])
-        n_outputs = len(net.parameters["out.bias"])
+        n_outputs = next(len(v) for n, v in net.parameters.items() if n.endswith("out.bias"))
     network = network_of(settings)
     own_specs = network.parameters(head.n_features_in_, n_outputs)
     for expected, found in ((own_specs, net.parameters), (network.running(), net.running)):

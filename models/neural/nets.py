@@ -10,8 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.neural.networks import Mlp, Network, Pass, Superb
+from models.neural.on_frames import OnFrames, apply_to_frames
+from models.neural.scales import Affine
 from models.neural.settings import NeuralSettings
 from models.neural.threads import one_thread
+from models.neural.utterances import FrameSource
 
 Vector = NDArray[np.float32]
 
@@ -20,24 +23,10 @@ BLOCK_ROWS = 256
 that on a CPU a prediction does not depend on which rows stand beside it."""
 
 
-@dataclass(frozen=True)
-class Affine:
-    """Columns as (x - centre) / scale; both float32, shape (n_columns,)."""
-
-    centre: Vector
-    scale: Vector
-
-    @classmethod
-    def of(cls, rows: NDArray[np.floating]) -> Affine:
-        """Mean 0 and deviation 1 (with n) over rows; a constant column is centred alone."""
-        scale = np.asarray(np.std(rows, axis=0, dtype=np.float64))
-        scale[scale == 0] = 1
-        centre = np.asarray(np.mean(rows, axis=0, dtype=np.float64))
-        return cls(centre.astype(np.float32), scale.astype(np.float32))
-
-
-def network_of(settings: NeuralSettings) -> Network:
+def network_of(settings: NeuralSettings) -> Network | OnFrames:
     """The network that settings name."""
+    if settings.on_frames:
+        return OnFrames(settings.network, settings.hidden[0], settings.projection)
     if settings.network == "superb":
         return Superb(settings.n_layers, settings.projection)
     return Mlp(settings.hidden, settings.batch_norm)
@@ -71,6 +60,26 @@ def apply(
     return np.concatenate(found)
 
 
+def outputs_of(
+    network: Network | OnFrames,
+    p: dict[str, Tensor],
+    running: dict[str, Tensor],
+    X: Vector | FrameSource,
+    rows: NDArray[np.int64] | None,
+    inputs: Affine | None,
+) -> NDArray[np.float64]:
+    """Outputs of one model for some rows of either sort; None is all of them."""
+    if isinstance(network, OnFrames):
+        if isinstance(X, np.ndarray):
+            raise ValueError(f"{network.name} takes frames of utterances, not pooled rows")
+        every = np.arange(len(X.lengths)) if rows is None else rows
+        return apply_to_frames(network, p, X, every, inputs)
+    if not isinstance(X, np.ndarray):
+        raise ValueError("frames of utterances were given; this network takes pooled rows")
+    part = X if rows is None else X[rows]
+    return apply(network, p, running, part if inputs is None else inputs.applied(part))
+
+
 @dataclass(frozen=True)
 class FittedNet:
     """A network with its parameters, on the CPU.
@@ -92,23 +101,26 @@ class FittedNet:
     inputs: Affine | None = None
     targets: Affine | None = None
 
-    def outputs(self, X: Vector) -> NDArray[np.float64]:
+    def outputs(
+        self, X: Vector | FrameSource, rows: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float64]:
         """Logits, or values on the scale of the targets.
 
         Parameters
         ----------
-        X : float32, shape (n, n_columns)
+        X : float32, shape (n_all, n_columns), or FrameSource
+        rows : int64, shape (n,), or None
+            Which of them; None is all. On frames the last bits depend on which are asked for
+            together.
 
         Returns
         -------
         float64, shape (n, n_outputs)
         """
-        if self.inputs is not None:
-            X = (X - self.inputs.centre) / self.inputs.scale
         p = {name: torch.tensor(value).unsqueeze(0) for name, value in self.parameters.items()}
         running = {name: torch.tensor(value).unsqueeze(0) for name, value in self.running.items()}
         with one_thread():
-            found = apply(network_of(self.settings), p, running, X)
+            found = outputs_of(network_of(self.settings), p, running, X, rows, self.inputs)
         if self.targets is not None:
-            found = found * self.targets.scale + self.targets.centre
+            found = self.targets.undone(found)
         return found

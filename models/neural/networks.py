@@ -66,6 +66,12 @@ class Pass:
     keys: list[tuple[Part, ...]] | None = None
     dropout: Tensor | None = None
 
+    def rate(self, k: int) -> float:
+        """The rate of dropout of a model; 0 where a network is applied."""
+        if self.dropout is None or self.weight is None:
+            return 0.0
+        return float(self.dropout[k])
+
     def drop(self, x: Tensor, name: str) -> Tensor:
         """Dropout, where a network is fitted."""
         if self.dropout is None or self.weight is None:

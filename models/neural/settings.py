@@ -9,38 +9,64 @@ from types import MappingProxyType
 from typing import Any
 
 from features.common.errors import nearest
-from features.recipe.known.training import CLASS_LOSSES, OPTIMISERS, VALUE_LOSSES
+from features.recipe.known.training import (
+    CLASS_LOSSES,
+    NETWORK_SETTINGS,
+    ON_FRAMES,
+    OPTIMISERS,
+    VALUE_LOSSES,
+)
 
 PRECISIONS = ("float32", "bfloat16")
 
 # mlp: the base model on CREMA-D; its rate of dropout is not stated, 0.2 is ours. superb: s3prl's
 # configuration: batches of 4 gathered to 32, the norm of the gradient at most 1, scored every 1,000
-# steps.
+# steps. hgfm: AdamW from 2e-4 is the paper's. fcn, cnn-attention: widths, dropout and Adam's rate
+# are s3prl's. Everything else of networks on frames is ours.
+_MLP: dict[str, Any] = {
+    "hidden": (256, 64),
+    "optimiser": "adam",
+    "learning_rate": 1.1e-3,
+    "batch_size": 150,
+    "epochs": 20,
+    "dropout": 0.2,
+    "clip_norm": 0.0,
+}
+_SUPERB: dict[str, Any] = {
+    "projection": 256,
+    "optimiser": "adam",
+    "learning_rate": 1e-4,
+    "batch_size": 32,
+    "steps": 30_000,
+    "evaluate_every": 1_000,
+    "dropout": 0.0,
+    "clip_norm": 1.0,
+}
+_FRAMES: dict[str, Any] = {
+    "optimiser": "adamw",
+    "learning_rate": 1e-3,
+    "batch_size": 32,
+    "epochs": 20,
+    "dropout": 0.0,
+    "clip_norm": 1.0,
+}
 DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
-        "mlp": MappingProxyType(
-            {
-                "optimiser": "adam",
-                "learning_rate": 1.1e-3,
-                "batch_size": 150,
-                "epochs": 20,
-                "dropout": 0.2,
-                "clip_norm": 0.0,
-            }
-        ),
-        "superb": MappingProxyType(
-            {
-                "optimiser": "adam",
-                "learning_rate": 1e-4,
-                "batch_size": 32,
-                "steps": 30_000,
-                "evaluate_every": 1_000,
-                "dropout": 0.0,
-                "clip_norm": 1.0,
-            }
-        ),
+        "mlp": _MLP,
+        "superb": _SUPERB,
+        "emobox": {**_FRAMES, "hidden": (256,)},
+        "attention": {**_FRAMES, "hidden": (128,)},
+        "fcn": {
+            **_FRAMES, "projection": 256, "optimiser": "adam", "learning_rate": 1e-4,
+            "dropout": 0.4,
+        },
+        "cnn-attention": {
+            **_FRAMES, "projection": 256, "hidden": (80,), "optimiser": "adam",
+            "learning_rate": 1e-4, "dropout": 0.4,
+        },
+        "hgfm": {**_FRAMES, "projection": 128, "hidden": (128,), "learning_rate": 2e-4},
     }
-)
+)  # fmt: skip
 """What each network is trained by where nothing is said."""
 
 
@@ -50,17 +76,19 @@ class NeuralSettings:
 
     Attributes
     ----------
-    network : {"mlp", "superb"}
+    network : str
+        A key of `DEFAULTS`.
     loss : str
         Of `CLASS_LOSSES` or `VALUE_LOSSES`.
     hidden : tuple of int
-        Widths of the hidden layers of an `mlp`.
+        Widths of the hidden layers of an `mlp`; of networks on frames that have it, the one of
+        what is behind the projection.
     batch_norm : bool
         Of an `mlp`.
     n_layers : int
         Of `superb`: how many layers lie side by side in the columns.
     projection : int
-        Of `superb`: the width of the projection.
+        The width of the first linear layer, of networks that have one.
     dropout : float
         Its rate, in [0, 1).
     focal_gamma : float
@@ -102,6 +130,11 @@ class NeuralSettings:
     patience: int | None = None
     clip_norm: float = 0.0
     mixup_alpha: float = 0.0
+
+    @property
+    def on_frames(self) -> bool:
+        """Whether its rows are frames of utterances."""
+        return self.network in ON_FRAMES
 
     @property
     def shape(self) -> tuple[Any, ...]:
@@ -152,6 +185,11 @@ class NeuralSettings:
                 faults.append(f"{name}: got {value!r}, allowed: whole numbers from {least}")
         if not all(_whole(width) and width >= 1 for width in self.hidden):
             faults.append(f"hidden: got {self.hidden}, allowed: whole numbers from 1")
+        has_width = self.on_frames and "hidden" in NETWORK_SETTINGS[self.network]
+        if has_width and len(self.hidden) != 1:
+            faults.append(f"hidden: got {self.hidden}, of {self.network} one width")
+        if self.on_frames and self.mixup_alpha:
+            faults.append("mixup_alpha: frames of two utterances are not mixed; leave it out")
         for name in ("weight_decay", "focal_gamma", "clip_norm", "mixup_alpha"):
             if not 0 <= getattr(self, name) < float("inf"):
                 faults.append(f"{name}: got {getattr(self, name)}, allowed: 0 or more")
@@ -174,7 +212,7 @@ def settings_for(network: str, loss: str, **given: Any) -> NeuralSettings:
 
     Parameters
     ----------
-    network : {"mlp", "superb"}
+    network : str
     loss : str
     given
         Fields of `NeuralSettings`.

@@ -16,9 +16,9 @@ from features.common.errors import RunError
 from models.neural import engine
 from models.neural.draws import beta, hashed, order
 from models.neural.engine import NeuralFit, NeuralResult, NeuralRows, Scoring, forget, train
-from models.neural.nets import Affine
 from models.neural.networks import Mlp, initial, layout
 from models.neural.optimisers import clip, moments, update
+from models.neural.scales import Affine
 from models.neural.settings import NeuralSettings, settings_for
 from models.neural.stacks import kept
 
