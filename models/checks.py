@@ -14,13 +14,15 @@ from features.corpora import read_corpus
 from features.corpora.oddities import columns_near, oddities
 from features.matrix import (
     class_list,
+    has_truth,
     load_rows,
     recipe_tables,
     select_rows,
+    speaker_groups,
 )
 from features.recipe.arguments import corpus_root
 from features.recipe.extract import model_parts
-from features.recipe.head import HeadSpec
+from features.recipe.head import HeadSpec, speaker_model
 from features.recipe.heads import table_of
 from features.recipe.known.heads import HEADS
 from features.recipe.member import Member
@@ -32,6 +34,7 @@ from features.utterances import SILENT_AUDIO, SPELLINGS, differences
 from models.folds import Divisions, truths
 from models.heads import cells, check_grid
 from models.outputs import NEURAL_HEAD, OUTPUTS
+from models.speakers import check_speakers
 
 
 def check_labels(recipe: Recipe, folders: Folders) -> list[str]:
@@ -152,6 +155,11 @@ def check_stores(recipe: Recipe, work: Sequence[Member], stores: Path) -> None:
                     seen(store_path(stores, corpus, part)).columns_of(member.layer)
                 except StoreError as error:
                     faults[str(error)] = None
+            if model := speaker_model(recipe.head_of(member.head)):
+                try:
+                    seen(store_path(stores, corpus, model))
+                except StoreError as error:
+                    faults[f"{error} ([{table_of(member.head)}] speaker needs it)"] = None
     if faults:
         raise StoreError("\n  ".join(faults))
 
@@ -178,6 +186,7 @@ def check_heads(recipe: Recipe, divisions: Divisions, stores: Path) -> None:
         for name, head in recipe.heads.items():
             check_grid(head, labels, table_of(name))
             check_sizes(head, plan, table_of(name))
+            check_speakers(head, speaker_groups(rows), plan, has_truth(truth), table_of(name))
 
 
 def check_outputs(folder: Path) -> None:

@@ -94,7 +94,10 @@ def parameters_of(spec: HeadSpec, cell: GridCell) -> dict[str, Any]:
     params = {name: None if value == "none" else value for name, value in given.items()}
     if "random_state" in inspect.signature(estimator_of(spec)).parameters:
         params.setdefault("random_state", spec.random_state)
-    return {**params, "network": spec.kind} if record.neural else params
+    if not record.neural:
+        return params
+    of_speakers = {"speaker": spec.speaker, "unseen": spec.unseen} if spec.speaker else {}
+    return {**params, **of_speakers, "network": spec.kind}
 
 
 def cells(spec: HeadSpec) -> list[GridCell]:

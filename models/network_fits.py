@@ -227,6 +227,10 @@ class NeuralFits:
         head: NeuralClassifier | NeuralRegressor = fit.pipeline["head"]
         if self.n_layers > 1:
             head.set_params(n_layers=self.n_layers)
+        if (speakers := self.problem.speakers) is not None:
+            head.set_params(n_speakers=len(speakers.names))
+            if speakers.n_means:
+                head.set_params(speaker_width=speakers.n_means)
         return head
 
     def _fit(self, fit: Fit, head: NeuralClassifier | NeuralRegressor) -> NeuralFit:
@@ -263,16 +267,19 @@ class NeuralFits:
 
     def _inputs(self, fit: Fit) -> Affine | None:
         """What the scaler does to the columns, and their weights behind it, as one step."""
-        scaler = fit.pipeline["scaler"]
-        n = self.problem.X.shape[1]
+        scaler, speakers = fit.pipeline["scaler"], self.problem.speakers
+        n = self.problem.X.shape[1] - (speakers.n_columns if speakers else 0)
         centre, scale = np.zeros(n), np.ones(n)
         if scaler != "passthrough":
-            scaler.fit(self.problem.X[fit.train].astype(np.float64))
+            scaler.fit(self.problem.X[fit.train, :n].astype(np.float64))
             centre, scale = _affine_of(scaler)
         if self.problem.weights is not None:
             scale = scale / self.problem.weights
         elif scaler == "passthrough":
             return None
+        if speakers:
+            centre = np.append(centre, np.zeros(speakers.n_columns))
+            scale = np.append(scale, np.ones(speakers.n_columns))
         return Affine(centre.astype(np.float32), scale.astype(np.float32))
 
     def _pieces(self, todo: dict[int, NeuralFit], fits: Sequence[Fit]) -> list[Piece]:
@@ -329,6 +336,8 @@ class NeuralFits:
         head.net_ = trained.net
         head.curve_ = [dict(vars(row)) for row in trained.curve]
         head.n_steps_, head.n_epochs_ = trained.step, trained.epoch
+        if self.problem.speakers:
+            head.speakers_ = self.problem.speakers.names
         return Fitted(outputs, head, Counter())
 
     def curve_table(self) -> pd.DataFrame:

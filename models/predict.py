@@ -47,6 +47,7 @@ from models.layers import BEST
 from models.outputs import read_head
 from models.search import decide
 from models.single import apply
+from models.speakers import new_speakers
 
 SHOWN = 60
 """Characters of a value of a key that are shown."""
@@ -87,7 +88,8 @@ def usable_run(recipe: Recipe, member: str, runs: Path) -> dict[str, Any]:
     Raises
     ------
     RunError
-        As `evaluate.runs.freshness.finished_run`; or its rows were standardised.
+        As `evaluate.runs.freshness.finished_run`; or its rows were standardised, or means of
+        speakers are needed.
     """
     record = finished_run(recipe, "model", member, runs)
     head = Member.parse(member).head
@@ -96,6 +98,12 @@ def usable_run(recipe: Recipe, member: str, runs: Path) -> dict[str, Any]:
             f"{recipe.path}: [{table_of(head)}] standardise = {by!r}: the head of {member} expects "
             f"rows that are centred and scaled by all rows of their {by}, which new audio does not "
             "have; train without it"
+        )
+    if recipe.head_of(head).speaker == "mean-mfcc":
+        raise RunError(
+            f"{recipe.path}: [{table_of(head)}] speaker = 'mean-mfcc': the head of {member} takes "
+            "MFCC means of known speakers, and whose speech new audio is, is not known; "
+            "speaker = 'embedding' gives it the mean row"
         )
     return record
 
@@ -151,6 +159,8 @@ def predict(
     if "layer_factors" in record:
         X = mix(X, np.array(record["layer_factors"][ALL])).astype(np.float32)
     labels = predicted_labels(read_predictions(at / PREDICTIONS))
+    if spec.speaker:
+        X = new_speakers(X)
     values = apply(read_head(at, spec.kind), X, labels)
     columns: dict[str, Any] = {"partition": "", "fold": "", "speaker": ""}
     if labels:
@@ -171,7 +181,8 @@ def predict(
     write_predictions(folder / PREDICTIONS, rows)
     inputs = new_inputs(recipe, member, corpus, folders)
     files.write_run(folder, {"inputs": inputs, "stage": "predict", "versions": versions()})
-    tell(f"{member}: {counted(len(rows), 'file')}")
+    unseen = ", their speakers taken as unseen: the mean row of the fitted ones"
+    tell(f"{member}: {counted(len(rows), 'file')}{unseen if spec.speaker else ''}")
     return folder
 
 

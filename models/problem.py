@@ -17,6 +17,27 @@ Positions = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
+class SpeakerColumns:
+    """The columns of speakers behind those of a matrix.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Speakers in the order of their codes.
+    n_means : int
+        Columns of MFCC means; 0 of a table.
+    """
+
+    names: tuple[str, ...]
+    n_means: int = 0
+
+    @property
+    def n_columns(self) -> int:
+        """All of them."""
+        return self.n_means + 1
+
+
+@dataclass(frozen=True)
 class Problem:
     """What heads are fitted on.
 
@@ -30,6 +51,8 @@ class Problem:
         `[head]` of the recipe.
     weights : float64, shape (n_columns,), or None
         What each column is multiplied by behind the scaler.
+    speakers : SpeakerColumns or None
+        The last columns of `X`, where the head takes any of speakers.
     """
 
     X: NDArray[np.float32]
@@ -37,6 +60,7 @@ class Problem:
     names: tuple[str, ...]
     head: HeadSpec
     weights: NDArray[np.float64] | None = None
+    speakers: SpeakerColumns | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -63,6 +63,7 @@ from models.outputs import (
 )
 from models.problem import Positions, Problem
 from models.protocols import ProtocolResult, cross_validation, one_fold
+from models.speakers import check_speakers, with_speakers
 from models.spool import Spool
 
 if TYPE_CHECKING:
@@ -194,7 +195,9 @@ class Training:
         check_grid(head, matrix.labels, table_of(member.head))
         engine = route(head, len(matrix.X))
         names, y = matrix.labels or recipe.targets, truths(matrix.y)
-        problem = Problem(matrix.X, y, names, head, matrix.weights)
+        table = table_of(member.head)
+        X, speakers = with_speakers(matrix, head, self._stores, table)
+        problem = Problem(X, y, names, head, matrix.weights, speakers)
         refuse_infinite(y, names, matrix.rows)
         division = self.divisions.of(matrix.rows, y, matrix.labels)
         known = has_truth(matrix.y)
@@ -208,7 +211,8 @@ class Training:
                 "rows; a refit goes on for the median of that"
             )
         division.found.refuse(recipe.path)
-        check_sizes(head, division.plan, table_of(member.head))
+        check_sizes(head, division.plan, table)
+        told += check_speakers(head, matrix.groups, division.plan, known, table)
         return Task(recipe, member, matrix, problem, known, division, engine, told, bool(much))
 
 

@@ -94,11 +94,13 @@ def train_inputs(recipe: Recipe, member: Member, stores: Path) -> dict[str, Any]
         Where a table or a store is missing.
     """
     from features.recipe.extract import model_parts
+    from features.recipe.head import speaker_model
     from features.splits.emobox import emobox_hash
     from features.stores.key import store_path
     from features.stores.seen import seen
 
-    corpora = {}
+    corpora: dict[str, dict[str, Any]] = {}
+    of_speakers = speaker_model(recipe.head_of(member.head))
     for corpus in recipe.corpora:
         identities = {}
         for part in model_parts(member.model):
@@ -107,6 +109,9 @@ def train_inputs(recipe: Recipe, member: Member, stores: Path) -> dict[str, Any]
             "table": hash_of_table(Path(stores) / corpus),
             "store": identities if len(identities) > 1 else identities[member.model],
         }
+        if of_speakers:
+            store = seen(store_path(Path(stores), corpus, of_speakers))
+            corpora[corpus]["speakers"] = store.identity
     inputs = {**head_settings(recipe, member), "corpora": corpora}
     if recipe.split.emobox is not None:
         root, names = Path(recipe.split.emobox).expanduser(), recipe.split.emobox_names

@@ -55,6 +55,7 @@ from evaluate.scores.stored import FileKind
 from evaluate.scores.version_0 import run_scores
 from features.common.errors import CorpusError, RunError
 from features.common.folders import Folders
+from features.recipe.head import uses_test_features
 from features.recipe.member import LAST, Member
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class Scored:
         """
         flags = {
             "optimistic": self.scores.optimistic,
-            "uses unlabelled test data": any(head.get("standardise") for head in self._heads),
+            "uses unlabelled test data": any(map(uses_test_features, self._heads)),
             "stale": self.stale,
         }
         return [name for name, on in flags.items() if on]

@@ -11,6 +11,7 @@ from features.common.sections import Among, Section
 from features.recipe.known.heads import HEADS
 from features.recipe.known.metrics import selections
 from features.recipe.known.records import CLASSIFICATION, TASKS, of_task, task_of
+from features.recipe.known.training import OWN_ROWS, SPEAKERS, SPEAKERS_OF, UNSEEN
 from features.recipe.member import LAST, NAMED_LAYERS, SIDE_BY_SIDE, side_by_side
 from features.recipe.training import TrainingSpec
 
@@ -28,11 +29,12 @@ class HeadSpec(Section):
     `models/exact/kernel_grid.py`): "auto" does wherever it can, "exact-path" refuses a grid where
     it cannot, "sklearn" never does. `standardise` centres and scales the columns a speaker, or a
     corpus, over all its rows, those that are held out, too: it uses their features, not their
-    truths, and is said wherever a score is shown. `training` is of networks alone, and at its
-    default left out of what a run records.
+    truths, and is said wherever a score is shown. `speaker` adds a vector of the speaker to the
+    embedding of an `mlp`; `unseen` says what one without a fitted row gets. `training` is of
+    networks alone. What came later is at its default left out of what a run records.
     """
 
-    left_out: ClassVar[tuple[str, ...]] = ("training",)
+    left_out: ClassVar[tuple[str, ...]] = ("training", "speaker", "unseen")
 
     kind: Annotated[str, Among(tuple(HEADS))]
     scalers: Annotated[
@@ -48,6 +50,8 @@ class HeadSpec(Section):
     random_state: Annotated[int, Field(ge=0)] = 42
     engine: Literal["auto", "exact-path", "sklearn"] = "auto"
     training: TrainingSpec | None = None
+    speaker: Annotated[str, Among(SPEAKERS)] | None = None
+    unseen: Annotated[str, Among(UNSEEN)] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -145,7 +149,7 @@ def head_faults(
     both = sorted(set(head.grid) & set(head.fixed))
     if both:
         faults.append(f"{', '.join(both)}: in grid and in fixed; give it once")
-    faults += _training_faults(head)
+    faults += _training_faults(head) + _speaker_faults(head)
     if len(set(map(str, head.layers))) != len(head.layers):
         faults.append(f"layer: got {head.layers}, a layer is named twice")
     if stored is not None:
@@ -154,6 +158,41 @@ def head_faults(
         if lacking:
             faults.append(f"layer: {lacking} not among [extract] layers = {stored}")
     return [f"[{table}] {fault}" for fault in faults]
+
+
+def _speaker_faults(head: HeadSpec) -> list[str]:
+    """What is said of speakers and does not go together."""
+    said = {*head.grid, *(head.training.given() if head.training else {})}
+    faults = []
+    if head.speaker is None:
+        if head.unseen is not None:
+            faults.append(f"unseen: goes with speaker = {' or '.join(map(repr, SPEAKERS))}")
+    elif head.kind != "mlp":
+        faults.append(f"speaker: goes with 'mlp'; kind is '{head.kind}'")
+    elif head.speaker == "embedding" and head.unseen == OWN_ROWS:
+        faults.append(
+            "unseen: 'own' goes with speaker = 'mean-mfcc'; a table has no row of an unseen "
+            "speaker; 'mean' gives the mean row"
+        )
+    if head.speaker != "embedding" and "speaker_width" in said:
+        faults.append("speaker_width: goes with speaker = 'embedding'")
+    return faults
+
+
+def speaker_model(head: HeadSpec) -> str | None:
+    """The model whose stores a head takes its speakers' means of; None of most."""
+    return SPEAKERS_OF if head.speaker == "mean-mfcc" else None
+
+
+def uses_test_features(head: Mapping[str, Any]) -> bool:
+    """Whether unlabelled features of held-out rows enter predictions.
+
+    Parameters
+    ----------
+    head : mapping
+        `[head]` as a run records it.
+    """
+    return bool(head.get("standardise")) or head.get("unseen") == OWN_ROWS
 
 
 def _training_faults(head: HeadSpec) -> list[str]:

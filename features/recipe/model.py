@@ -20,9 +20,7 @@ from features.recipe.fusion import (
     FusionSpec,
     SubsetsSpec,
 )
-from features.recipe.head import (
-    HeadSpec,
-)
+from features.recipe.head import HeadSpec, speaker_model
 from features.recipe.heads import ONE
 from features.recipe.member import Member
 from features.recipe.published import PublishedTable
@@ -84,8 +82,13 @@ class Recipe(Section):
 
     @property
     def single_models(self) -> list[str]:
-        """The models that stores are needed of: those of the recipe, and what `a+b` is made of."""
-        return list(dict.fromkeys(part for name in self.models for part in model_parts(name)))
+        """The models that stores are needed of.
+
+        Those of the recipe, what `a+b` is made of, and what heads take of speakers.
+        """
+        parts = [part for name in self.models for part in model_parts(name)]
+        of_speakers = [model for head in self.by_head.values() if (model := speaker_model(head))]
+        return list(dict.fromkeys([*parts, *of_speakers]))
 
     def weights_of(self, model: str) -> list[float] | str | None:
         """The weights of the parts of `a+b`, "size", or None, as of any single model."""

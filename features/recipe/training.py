@@ -40,6 +40,7 @@ class TrainingSpec(Section):
     patience: Count | None = None
     clip_norm: Amount | None = None
     mixup_alpha: Amount | None = None
+    speaker_width: Count | None = None
 
     def given(self) -> dict[str, Any]:
         """What is said, by the estimators' names."""

@@ -25,6 +25,7 @@ from features.common.findings import some
 from features.common.folders import Folders
 from features.common.walk import Identity, identity_of
 from features.recipe.extract import model_parts
+from features.recipe.known.training import SPEAKERS_OF
 from features.recipe.load import load_recipe
 from features.recipe.member import Member
 from features.recipe.model import Recipe
@@ -253,9 +254,11 @@ def _stores_of(path: Path) -> Iterator[tuple[str, str]]:
     """(corpus, model) of the stores that a run was made from; none of a fusion."""
     record = parse_json(read_text(path))
     if "model" in record:
-        for corpus in record["inputs"]["corpora"]:
+        for corpus, made_of in record["inputs"]["corpora"].items():
             for model in model_parts(record["model"]):
                 yield corpus, model
+            if "speakers" in made_of:  # the means that a head takes of them
+                yield corpus, SPEAKERS_OF
     elif record.get("stage") == "predict":
         corpus, member = path.parts[-3:-1]
         for model in model_parts(Member.parse(member).model):

@@ -40,6 +40,7 @@ from models.neural.nets import FittedNet, network_of, outputs_of
 from models.neural.networks import Pass, initial, layout
 from models.neural.scales import Affine
 from models.neural.settings import CLASS_LOSSES, PRECISIONS, NeuralSettings
+from models.neural.speakers import speaker_faults, speaker_statistics
 from models.neural.stacks import aligned, padded
 from models.neural.threads import one_thread
 from models.neural.utterances import FrameBatch, FrameSource, drawn_batches, frame_batch
@@ -306,6 +307,8 @@ class _Stack:
             found[f"moment.{name}"] = np.zeros_like(flat)
         for name, spec in self.running_specs.items():
             found[f"running.{name}"] = np.full(spec.shape, spec.middle, dtype=np.float32)
+        of_speakers = speaker_statistics(fit.settings, self.rows.X, fit.train)
+        found |= {f"running.{name}": array for name, array in of_speakers.items()}
         found["loss"] = np.zeros(2)  # the sum since the last row of the curve, and its rows
         if fit.settings.patience is not None:
             found |= {f"best.{name}": array for name, array in self._kept(found).items()}
@@ -562,6 +565,7 @@ def _faults(rows: NeuralRows, fits: Sequence[NeuralFit], device: str, precision:
         faults.append(f"precision: {precision} is for CUDA, the device is {device}")
     for fit in fits:
         faults += [f"{fit.title}: {fault}" for fault in fit.settings.faults()]
+        faults += [f"{fit.title}: {fault}" for fault in speaker_faults(fit.settings, rows.X)]
         if len(fit.train) < 2:
             faults.append(f"{fit.title}: n_samples = {len(fit.train)}: 2 training rows are needed")
         if fit.settings.patience is not None and (fit.inner is None or not len(fit.inner)):

@@ -2,8 +2,9 @@
 
 Conventions
 -----------
-- X is rows by columns; `superb` takes `n_layers` layers side by side in the columns. Networks on
-  frames take a sequence of arrays, each (n_frames, n_columns), or `features.sequences.Sequences`.
+- X is rows by columns; `superb` takes `n_layers` layers side by side in the columns, and with a
+  `speaker` the last columns are of speakers (`models.neural.speakers`). Networks on frames take a
+  sequence of arrays, each (n_frames, n_columns), or `features.sequences.Sequences`.
 - `decision_function` gives one logit a class, of two classes, too: (n, 2), where scikit-learn's own
   estimators give (n,). Scores made of logits need both.
 - A fitted estimator is saved as safetensors with JSON, and gives the same bits when it is loaded.
@@ -78,6 +79,10 @@ class _NeuralHead(BaseEstimator):
         patience: int | None = None,
         clip_norm: float | None = None,
         mixup_alpha: float = 0.0,
+        speaker: str | None = None,
+        speaker_width: int = 32,
+        n_speakers: int = 1,
+        unseen: str | None = None,
         random_state: Any = 42,
         fold: str = "",
         device: str = "cpu",
@@ -103,6 +108,10 @@ class _NeuralHead(BaseEstimator):
         self.patience = patience
         self.clip_norm = clip_norm
         self.mixup_alpha = mixup_alpha
+        self.speaker = speaker
+        self.speaker_width = speaker_width
+        self.n_speakers = n_speakers
+        self.unseen = unseen
         self.random_state = random_state
         self.fold = fold
         self.device = device
@@ -200,7 +209,8 @@ class NeuralClassifier(ClassifierMixin, _NeuralHead):
         The last five take frames of utterances.
     loss : {"cross-entropy", "focal", "kl"}
     hidden, batch_norm, n_layers, projection, dropout, focal_gamma, optimiser, learning_rate, \
-weight_decay, momentum, batch_size, epochs, steps, evaluate_every, patience, clip_norm, mixup_alpha
+weight_decay, momentum, batch_size, epochs, steps, evaluate_every, patience, clip_norm, \
+mixup_alpha, speaker, speaker_width, n_speakers, unseen
         As of `models.neural.settings.NeuralSettings`; None is the network's default.
     class_weight : {"balanced"}, dict or None
         As of scikit-learn's estimators.
@@ -258,6 +268,10 @@ weight_decay, momentum, batch_size, epochs, steps, evaluate_every, patience, cli
         patience: int | None = None,
         clip_norm: float | None = None,
         mixup_alpha: float = 0.0,
+        speaker: str | None = None,
+        speaker_width: int = 32,
+        n_speakers: int = 1,
+        unseen: str | None = None,
         random_state: Any = 42,
         fold: str = "",
         device: str = "cpu",
@@ -284,6 +298,10 @@ weight_decay, momentum, batch_size, epochs, steps, evaluate_every, patience, cli
             patience=patience,
             clip_norm=clip_norm,
             mixup_alpha=mixup_alpha,
+            speaker=speaker,
+            speaker_width=speaker_width,
+            n_speakers=n_speakers,
+            unseen=unseen,
             random_state=random_state,
             fold=fold,
             device=device,
@@ -375,7 +393,8 @@ class NeuralRegressor(RegressorMixin, _NeuralHead):
     loss : {"mse", "ccc"}
         `ccc` is that of a batch.
     hidden, batch_norm, n_layers, projection, dropout, optimiser, learning_rate, weight_decay, \
-momentum, batch_size, epochs, steps, evaluate_every, patience, clip_norm, mixup_alpha
+momentum, batch_size, epochs, steps, evaluate_every, patience, clip_norm, mixup_alpha, speaker, \
+speaker_width, n_speakers, unseen
         As of `models.neural.settings.NeuralSettings`; None is the network's default.
     random_state, fold, device, precision, checkpoint, checkpoint_every_s
         As of `NeuralClassifier`.
@@ -525,6 +544,8 @@ def save_neural(path: str | Path, head: NeuralClassifier | NeuralRegressor) -> N
         record["classes"] = {"dtype": classes.dtype.str, "values": classes.tolist()}
     else:
         record["one_target"] = bool(head.one_target_)
+    if hasattr(head, "speakers_"):
+        record["speakers"] = list(head.speakers_)
     if hasattr(head, "feature_names_in_"):
         record["names"] = head.feature_names_in_.tolist()
     write_tensors(Path(path), HEAD, HEAD_VERSION, tensors, record)
@@ -580,6 +601,8 @@ def _restored(
     head.n_features_in_ = int(record["columns"])
     if "names" in record:
         head.feature_names_in_ = np.array(record["names"], dtype=object)
+    if "speakers" in record:
+        head.speakers_ = tuple(map(str, record["speakers"]))
     head.curve_, head.n_steps_ = record["curve"], int(record["steps"])
     head.n_epochs_ = float(record["epochs"])
     if isinstance(head, NeuralClassifier):

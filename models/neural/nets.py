@@ -13,6 +13,7 @@ from models.neural.networks import Mlp, Network, Pass, Superb
 from models.neural.on_frames import OnFrames, apply_to_frames
 from models.neural.scales import Affine
 from models.neural.settings import NeuralSettings
+from models.neural.speakers import with_speakers
 from models.neural.threads import one_thread
 from models.neural.utterances import FrameSource
 
@@ -29,7 +30,8 @@ def network_of(settings: NeuralSettings) -> Network | OnFrames:
         return OnFrames(settings.network, settings.hidden[0], settings.projection)
     if settings.network == "superb":
         return Superb(settings.n_layers, settings.projection)
-    return Mlp(settings.hidden, settings.batch_norm)
+    mlp = Mlp(settings.hidden, settings.batch_norm)
+    return with_speakers(mlp, settings) if settings.speaker else mlp
 
 
 def apply(

@@ -14,6 +14,9 @@ from features.recipe.known.training import (
     NETWORK_SETTINGS,
     ON_FRAMES,
     OPTIMISERS,
+    OWN_ROWS,
+    SPEAKERS,
+    UNSEEN,
     VALUE_LOSSES,
 )
 
@@ -109,6 +112,14 @@ class NeuralSettings:
         Longest gradient, over all parameters; 0 is any.
     mixup_alpha : float
         Of the beta distribution of mixup; 0 is without.
+    speaker : {"embedding", "mean-mfcc"} or None
+        Of an `mlp`: what of the speaker is added to the embedding (`models.neural.speakers`).
+    speaker_width : int
+        Of the vector of a speaker; of `mean-mfcc`, columns of its means.
+    n_speakers : int
+        Whose codes stand in the last column.
+    unseen : {"mean", "own"} or None
+        What a speaker without a fitted row gets: the mean row, or the mean of its own rows.
     """
 
     network: str
@@ -130,6 +141,10 @@ class NeuralSettings:
     patience: int | None = None
     clip_norm: float = 0.0
     mixup_alpha: float = 0.0
+    speaker: str | None = None
+    speaker_width: int = 32
+    n_speakers: int = 1
+    unseen: str | None = None
 
     @property
     def on_frames(self) -> bool:
@@ -141,7 +156,8 @@ class NeuralSettings:
         """What models that are trained in one stack share; the rest each may have of its own."""
         network = (self.network, self.hidden, self.batch_norm, self.n_layers, self.projection)
         mixes = self.mixup_alpha > 0
-        return (*network, self.loss, self.optimiser, self.batch_size, mixes)
+        speaker = (self.speaker, self.speaker_width, self.n_speakers, self.unseen)
+        return (*network, *speaker, self.loss, self.optimiser, self.batch_size, mixes)
 
     def record(self) -> dict[str, Any]:
         """As JSON-able values."""
@@ -174,6 +190,8 @@ class NeuralSettings:
         for name, least in (
             ("n_layers", 1),
             ("projection", 1),
+            ("speaker_width", 1),
+            ("n_speakers", 1),
             ("batch_size", 2),
             ("epochs", 1),
             ("steps", 1),
@@ -200,6 +218,24 @@ class NeuralSettings:
             faults.append(f"learning_rate: got {self.learning_rate}, allowed: more than 0")
         if (self.epochs is None) == (self.steps is None):
             faults.append("epochs, steps: give one of both")
+        return faults + self._speaker_faults()
+
+    def _speaker_faults(self) -> list[str]:
+        """What is wrong with what is known of speakers."""
+        faults = []
+        for name, allowed in (("speaker", SPEAKERS), ("unseen", UNSEEN)):
+            value = getattr(self, name)
+            if value is not None and value not in allowed:
+                near = nearest(str(value), allowed)
+                faults.append(f"{name}: got {value!r}, allowed: {', '.join(allowed)}{near}")
+        if self.speaker is None:
+            return faults
+        if self.network != "mlp":
+            faults.append(f"speaker: goes with mlp, the network is {self.network}")
+        if self.mixup_alpha > 0:
+            faults.append("mixup_alpha: a mixture of rows has no speaker; leave mixup or speaker")
+        if self.unseen == OWN_ROWS and self.speaker == "embedding":
+            faults.append("unseen: 'own' goes with mean-mfcc; the table has no row of others")
         return faults
 
 

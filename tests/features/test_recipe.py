@@ -132,7 +132,7 @@ def test_all_faults_are_reported_at_once(tmp_path: Path) -> None:
         "did you mean 'leave-one-speaker-out'",
         "[split] seed: got '0', allowed: integer",
         "[head] kind: got 'svcc'",
-        "[head] scaler: no such key; did you mean 'scalers'?",
+        "[head] scaler: no such key; did you mean 'scalers'",
         "[fusion.mean] members: 'mfccs' is no run of the recipe; did you mean 'mfcc'?",
     ):
         assert expected in str(caught.value)

@@ -129,6 +129,8 @@ def awkward(name: str, X: np.ndarray) -> np.ndarray:
     return X
 
 
-def train(recipe: Recipe, model: str, layer: int | str = LAST, **settings: Any) -> Path:
+def train(
+    recipe: Recipe, model: str, layer: int | str = LAST, head: str = "", **settings: Any
+) -> Path:
     """Make the run of a model at a layer, "best", too; settings are those of `Training`."""
-    return run_member(Training(recipe, **settings), Member(model, layer))
+    return run_member(Training(recipe, **settings), Member(model, layer, head))
