@@ -45,7 +45,7 @@ from features.corpora.demo import DEMO
 from features.corpora.oddities import ODD
 from features.new_audio import audio_table, corpus_name, system_of
 from features.recipe.arguments import corpus_root, folders_of
-from features.recipe.extract import CorpusSpec, ModelSpec
+from features.recipe.extract import CorpusSpec, ModelSpec, stored_frames
 from features.recipe.load import load_recipe
 from features.recipe.model import Recipe
 from features.stores.inventory import compare_rows, shown_source
@@ -79,10 +79,11 @@ def main(args: argparse.Namespace) -> int:
         raise UserError("--fusion and --member go with --audio; --model names models")
     wanted = ([] if _listed(args) or args.audio else models_of(args)) or recipe.single_models
     imported = _imported(recipe, wanted, args.stores)
-    if imported and recipe.extract.frames:
+    without = [key for key in imported if recipe.frames_of(key)]
+    if without:
         raise ModelError(
-            f"{', '.join(imported)}: imported features have no frames; name the others with "
-            "MODEL=..., or set [extract] frames in a recipe without it"
+            f"{', '.join(without)}: imported features have no frames: set frames = [] in "
+            f"[models.{without[0]}], or name the others with MODEL=..."
         )
     models = _models(recipe, [key for key in wanted if key not in imported])
     if args.fetch:
@@ -307,7 +308,8 @@ def _imported(recipe: Recipe, keys: list[str], stores: Path) -> list[str]:
     """
     found, faults = [], []
     for key in keys:
-        if key in MODELS or recipe.models.get(key, ModelSpec()) != ModelSpec():
+        spec = recipe.models.get(key, ModelSpec()).model_copy(update={"frames": None})
+        if key in MODELS or spec != ModelSpec():
             continue
         there = []
         for corpus in recipe.corpora:
@@ -422,9 +424,12 @@ def _is_to_fetch(model: Model, spec: ModelSpec) -> bool:
 def _targets(recipe: Recipe, models: list[tuple[Model, ModelSpec]]) -> list[Target]:
     """Find the checkpoints, fetching those that are not in the Hub's cache."""
     settings = recipe.extract
-    frames: dict[str, Any] = {"frames": settings.frames, "frames_dtype": settings.frames_dtype}
     targets, faults = [], []
     for model, spec in models:
+        frames: dict[str, Any] = {
+            "frames": stored_frames(model.key, spec, settings),
+            "frames_dtype": settings.frames_dtype,
+        }
         try:
             if model.kind == "acoustic":
                 if spec.context_s is not None:

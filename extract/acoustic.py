@@ -127,8 +127,8 @@ def describe(
         return AcousticDescription(key, columns, [0], ["mean", "std"], WINDOW, output)
     if frames:
         raise ModelError(
-            f"{name}: functionals have no frames; leave it out with MODEL=..., or set [extract] "
-            f"frames in a recipe without it"
+            f"{name}: functionals have no frames: set frames = [] in [models.{name}], or leave it "
+            "out with MODEL=..."
         )
     feature_set, width = _OPENSMILE[name]
     try:

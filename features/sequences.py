@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from features.common.errors import StoreError
 from features.matrix import (
+    Matrix,
     class_list,
     differing_lists,
     lacking_note,
@@ -112,12 +113,22 @@ class Sequences:
     findings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     lacking: list[str] = field(default_factory=list)
+    _places: tuple[tuple[Path, str, int], ...] = ()
+    """Of each corpus: file, its identity, position of the layer."""
     _maps: tuple[Frames, ...] = ()
     _map_of: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     _starts: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process: where the frames lie, not the frames."""
+        return {**vars(self), "_maps": ()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        maps = tuple(_mapped(*place) for place in state["_places"])
+        vars(self).update(state, _maps=maps)
 
     @property
     def n_lacking(self) -> int:
@@ -132,6 +143,14 @@ class Sequences:
         names = self.rows["corpus"].astype(str) + "\t" + self.rows["utterance"].astype(str)
         found.update("\n".join(names).encode())
         return found.hexdigest()
+
+    def matrix(self) -> Matrix:
+        """What is known of the rows beside their frames: a matrix without columns."""
+        return Matrix(
+            np.empty((len(self), 0), dtype=np.float32), self.y, self.groups, self.rows,
+            self.labels, self.identity, self.title, [self.layer], self.findings, self.notes,
+            self.n_lacking,
+        )  # fmt: skip
 
     def frames(self, row: int) -> NDArray[np.float32]:
         """Frames of one row, float32, shape (n_frames, n_columns)."""
@@ -273,6 +292,14 @@ def plan_batches(
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
+def _mapped(path: Path, identity: str, position: int) -> Frames:
+    """The frames of a layer, again."""
+    with FrameStore(path) as store:
+        if store.identity != identity:
+            raise StoreError(f"{path}: was replaced while it was read; run the command again")
+        return store.mapped()[position]
+
+
 @dataclass(frozen=True)
 class _Opened:
     """Frames of one corpus for rows of its table.
@@ -287,6 +314,7 @@ class _Opened:
     """
 
     frames: Frames
+    place: tuple[Path, str, int]
     layer: int
     found: NDArray[np.bool_]
     starts: NDArray[np.int64]
@@ -305,7 +333,8 @@ def _opened(path: Path, table: pd.DataFrame, layer: int | str, *, check: bool = 
             store.check(position)
         note = f"{path}: {store.other_numerics}" if store.other_numerics else ""
         return _Opened(
-            store.mapped()[position], store.layers[position], found, store.offsets[rows],
+            store.mapped()[position], (path, store.identity, position),
+            store.layers[position], found, store.offsets[rows],
             store.lengths[rows], store.title, store.key, store.identity, note,
         )  # fmt: skip
 
@@ -436,6 +465,7 @@ def _united(
         rows, lengths, each[-1].layer, widths.pop(),
         y=np.empty(0, object), groups=np.empty(0, object), labels=(), identity={},
         title=each[-1].title,
+        _places=tuple(found.place for found in each),
         _maps=tuple(found.frames for found in each),
         _map_of=map_of[order].astype(np.int64),
         _starts=np.concatenate([found.starts for found in each])[order],

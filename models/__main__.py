@@ -11,7 +11,7 @@ from features.common import workers as cluster
 from features.common.command import Subcommand, room_parser, run_chosen, run_command
 from features.common.telling import aloud
 from features.recipe.arguments import folders_of, recipe_of
-from features.recipe.member import Member
+from features.recipe.member import BEST, Member
 from features.recipe.model import Recipe
 from models import predict, reproduce
 from models.checks import (
@@ -22,7 +22,7 @@ from models.checks import (
     odd_rows,
 )
 from models.cluster import train_on
-from models.layers import BEST, run_member, work_of
+from models.layers import run_member, work_of
 from models.train import Training
 
 

@@ -230,14 +230,14 @@ def _neighbours(spec: HeadSpec, cell: GridCell) -> int:
     return min(asked, MOST_MADE_UP) if isinstance(asked, int) else 0
 
 
-def class_scores(head: Any, X: NDArray[np.float64]) -> NDArray[np.float64]:
+def class_scores(head: Any, X: Any) -> NDArray[np.float64]:
     """The score of each class that a fitted head knows; higher is likelier.
 
     Parameters
     ----------
     head : estimator
         With `decision_function`, else with `predict_log_proba`.
-    X : float64, shape (n, n_columns)
+    X : float64, shape (n, n_columns), or what else it takes
 
     Returns
     -------

@@ -29,15 +29,13 @@ from evaluate.runs.predictions import read_predictions, write_predictions
 from features.common.errors import RunError
 from features.common.files import read_csv, write_text
 from features.recipe.extract import model_parts
+from features.recipe.head import HeadSpec
 from features.recipe.known.heads import HEADS
-from features.recipe.member import Member
+from features.recipe.member import BEST, Member
 from features.recipe.model import Recipe
-from features.stores.key import store_path
-from features.stores.seen import seen
+from features.stores.seen import source_of
 from models.outputs import copy_head
 from models.train import Training
-
-BEST = "best"
 
 
 def work_of(recipe: Recipe, stores: Path, *, sweep: bool = False) -> list[Member]:
@@ -61,22 +59,26 @@ def work_of(recipe: Recipe, stores: Path, *, sweep: bool = False) -> list[Member
     """
     work: dict[Member, None] = {}
     for model, (name, head) in product(recipe.models, recipe.by_head.items()):
+        if not head.takes(model):
+            continue
         layers = head.layers
         single = len(model_parts(model)) == 1 and not HEADS[head.kind].all_layers
         swept = BEST in layers or (sweep and single)
-        stored = stored_layers(recipe, model, stores) if swept else []
+        stored = stored_layers(recipe, model, stores, head) if swept else []
         if sweep and len(stored) > 1:
+            mean = [] if head.on_frames else ["mean"]
             weighted = [] if HEADS[head.kind].neural else ["weighted"]
-            layers = [*layers, "mean", *weighted, BEST]
+            layers = [*layers, *mean, *weighted, BEST]
         if BEST in layers:
             layers = [*stored, *(layer for layer in layers if layer != BEST), BEST]
         work |= dict.fromkeys(Member(model, layer, name) for layer in layers)
     return list(work)
 
 
-def stored_layers(recipe: Recipe, model: str, stores: Path) -> list[int]:
-    """The layers that the model's store of the recipe's first corpus has."""
-    return list(seen(store_path(stores, next(iter(recipe.corpora)), model)).layers)
+def stored_layers(recipe: Recipe, model: str, stores: Path, head: HeadSpec) -> list[int]:
+    """The layers that a head can be fitted on, by the recipe's first corpus."""
+    first = next(iter(recipe.corpora))
+    return list(source_of(stores, first, model, frames=head.on_frames).layers)
 
 
 def run_member(training: Training, member: Member) -> Path:
@@ -106,7 +108,8 @@ def run_member(training: Training, member: Member) -> Path:
         return folder
     start = time.monotonic()
     folders = {}
-    for layer in stored_layers(recipe, member.model, stores):
+    head = recipe.head_of(member.head)
+    for layer in stored_layers(recipe, member.model, stores, head):
         stored = replace(member, layer=layer)
         folders[layer] = training.folder(stored)
         if not training.is_done(stored):

@@ -31,11 +31,14 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from evaluate.runs.curves import COLUMNS
 from features.common.errors import RunError
+from features.sequences import Sequences
 from models.fits import Counting
 from models.neural.engine import STACK_MOST, CurveRow, NeuralFit, NeuralRows, Scoring, train
 from models.neural.estimator import NeuralClassifier, NeuralRegressor
-from models.neural.nets import Affine, FittedNet
+from models.neural.nets import FittedNet
+from models.neural.scales import Affine
 from models.neural.settings import NeuralSettings
+from models.neural.utterances import moments, scale_of
 from models.problem import Fit, Positions, Problem
 from models.search import selection_scores
 from models.single import Fitted, by_label, truth_of
@@ -114,7 +117,7 @@ def train_piece(
     results = train(rows, piece.fits, scoring, folder=folder)
     return [
         TrainedNet(
-            [] if result.failure else [result.net.outputs(rows.X[test]) for test in tests],
+            [] if result.failure else [result.net.outputs(rows.X, test) for test in tests],
             result.net, result.curve, result.step, result.epoch, result.failure,
         )
         for result, tests in zip(results, piece.tests, strict=True)
@@ -177,6 +180,7 @@ class NeuralFits:
         self.warned: Counter[str] = Counter()
         self.curves: list[FitCurve] = []
         self.nets: dict[str, FittedNet] = {}
+        self._moments: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
         self._lasted: dict[tuple[str, int], list[TrainedNet]] = {}
 
     def __enter__(self) -> NeuralFits:
@@ -265,9 +269,19 @@ class NeuralFits:
         epochs = round(float(np.median([each.epoch for each in lasted])))
         return replace(settings, patience=None, epochs=max(epochs, 1))
 
+    def _frame_scale(self, frames: Sequences, train: Positions) -> Affine:
+        """Of all frames of some rows; the sums of each row are kept."""
+        if self._moments is None:
+            self._moments = moments(frames)
+        sums, squares = (part[train].sum(0) for part in self._moments)
+        return scale_of(sums, squares, int(frames.lengths[train].sum()))
+
     def _inputs(self, fit: Fit) -> Affine | None:
         """What the scaler does to the columns, and their weights behind it, as one step."""
         scaler, speakers = fit.pipeline["scaler"], self.problem.speakers
+        if self.problem.frames is not None:
+            plain = scaler == "passthrough"
+            return None if plain else self._frame_scale(self.problem.frames, fit.train)
         n = self.problem.X.shape[1] - (speakers.n_columns if speakers else 0)
         centre, scale = np.zeros(n), np.ones(n)
         if scaler != "passthrough":
@@ -304,12 +318,15 @@ class NeuralFits:
             targets = (problem.y[:, None] == np.array(classes, dtype=object)).astype(np.float32)
         else:
             targets = np.asarray(problem.y, dtype=np.float32)
-        rows = NeuralRows(np.ascontiguousarray(problem.X, dtype=np.float32), targets)
+        pooled = np.ascontiguousarray(problem.X, dtype=np.float32)
+        rows = NeuralRows(pooled if problem.frames is None else problem.frames, targets)
         select = problem.head.select
         score = InnerScore(select, problem.y, problem.labels, classes)
         scoring = Scoring(select, score)
         work = sum(fit.n_steps * fit.settings.batch_size for piece in pieces for fit in piece.fits)
-        jobs = 1 if work * rows.X.shape[1] * WIDTH < SERIAL_WORK else min(self.jobs, len(pieces))
+        if problem.frames is not None:
+            work *= max(round(float(problem.frames.lengths.mean())), 1)
+        jobs = 1 if work * rows.n_columns * WIDTH < SERIAL_WORK else min(self.jobs, len(pieces))
         parallel = joblib.Parallel(jobs, return_as="generator")
         results = parallel(
             joblib.delayed(train_piece)(rows, piece, scoring, self.folder) for piece in pieces
@@ -328,7 +345,8 @@ class NeuralFits:
         outputs = [by_label(out, classes, labels) if labels else out for out in trained.outputs]
         if not fit.keep:
             return Fitted(outputs, None, Counter())
-        head.n_features_in_ = self.problem.X.shape[1]
+        frames = self.problem.frames
+        head.n_features_in_ = self.problem.X.shape[1] if frames is None else frames.n_columns
         if isinstance(head, NeuralClassifier):
             head.classes_ = np.array(classes, dtype=object)
         else:

@@ -31,19 +31,19 @@ from features.common.errors import RunError
 from features.common.folders import Folders
 from features.common.telling import Tell, aloud, silent
 from features.common.words import counted
-from features.matrix import load_features
+from features.matrix import Features, load_features
 from features.new_audio import add_audio, corpus_name, system_of
 from features.recipe.arguments import folders_of, recipe_of
 from features.recipe.extract import model_parts
 from features.recipe.heads import table_of
-from features.recipe.member import Member
+from features.recipe.member import BEST, Member
 from features.recipe.model import Recipe
+from features.sequences import Sequences, load_frames
 from features.stores.failures import named_failures, read_failures
 from features.stores.key import store_path
-from features.stores.read import Store
+from features.stores.seen import source_of
 from models.heads import layer_of
 from models.layer_weights import mix
-from models.layers import BEST
 from models.outputs import read_head
 from models.search import decide
 from models.single import apply
@@ -145,17 +145,20 @@ def predict(
     run = Member.parse(member)
     stores, runs = folders.need_stores(), folders.runs
     at = run_folder(runs, recipe.name, member)
-    parts = model_parts(run.model)
+    parts, spec = model_parts(run.model), recipe.head_of(run.head)
     for part in parts:
         trained = {
             name: store["key"] if len(parts) == 1 else store["key"][part]
             for name, store in record["stores"].items()
         }
-        _refuse_other_key(at, trained, store_path(stores, corpus, part))
-    spec = recipe.head_of(run.head)
+        _refuse_other_key(at, trained, stores, corpus, part, frames=spec.on_frames)
     wanted = record["layers"][0] if run.layer == BEST else layer_of(spec, run.layer)
-    features = load_features(stores, corpus, run.model, wanted, spec.statistics)
-    X = features.X
+    features: Features | Sequences
+    if spec.on_frames:
+        X = features = load_frames(stores, corpus, run.model, wanted)
+    else:
+        features = load_features(stores, corpus, run.model, wanted, spec.statistics)
+        X = features.X
     if "layer_factors" in record:
         X = mix(X, np.array(record["layer_factors"][ALL])).astype(np.float32)
     labels = predicted_labels(read_predictions(at / PREDICTIONS))
@@ -186,7 +189,15 @@ def predict(
     return folder
 
 
-def _refuse_other_key(at: Path, trained: Mapping[str, dict[str, Any]], path: Path) -> None:
+def _refuse_other_key(
+    at: Path,
+    trained: Mapping[str, dict[str, Any]],
+    stores: Path,
+    corpus: str,
+    model: str,
+    *,
+    frames: bool,
+) -> None:
     """Refuse features that were not computed as those that the head was fitted on.
 
     Parameters
@@ -194,14 +205,18 @@ def _refuse_other_key(at: Path, trained: Mapping[str, dict[str, Any]], path: Pat
     at : Path
         The run's folder.
     trained : mapping
-        Corpus -> the key of the store that the run was trained on.
-    path : Path
-        The store of the new audio.
+        Corpus -> the key of the store, or of the frames, that the run was trained on.
+    stores : Path
+    corpus, model : str
+        Of the new audio.
+    frames : bool
+        Whether the head takes frames.
     """
+    path = store_path(stores, corpus, model)
     if not path.exists() and len(read_failures(path)):
         raise RunError("\n  ".join([f"{path}: no file could be read:", *named_failures([path])]))
-    with Store(path) as store:
-        now = store.key
+    source = source_of(stores, corpus, model, frames=frames)
+    path, now = source.path, source.key
     for corpus, key in trained.items():
         other = [
             f"{name} was {_shown(key.get(name))}, is {_shown(now.get(name))}"

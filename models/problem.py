@@ -11,6 +11,7 @@ from sklearn.pipeline import Pipeline
 
 from features.recipe.head import HeadSpec
 from features.recipe.known.heads import HEADS
+from features.sequences import Sequences
 from models.heads import GridCell, pipeline
 
 Positions = NDArray[np.int64]
@@ -53,6 +54,8 @@ class Problem:
         What each column is multiplied by behind the scaler.
     speakers : SpeakerColumns or None
         The last columns of `X`, where the head takes any of speakers.
+    frames : Sequences or None
+        The frames of the rows, of a head that takes them; `X` then has no columns.
     """
 
     X: NDArray[np.float32]
@@ -61,6 +64,7 @@ class Problem:
     head: HeadSpec
     weights: NDArray[np.float64] | None = None
     speakers: SpeakerColumns | None = None
+    frames: Sequences | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:

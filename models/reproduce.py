@@ -11,8 +11,8 @@ from evaluate.runs.freshness import train_inputs
 from evaluate.runs.reproduction import compare, recorded, refuse_other_inputs
 from features.common.command import Subcommand
 from features.common.folders import Folders
-from features.recipe.member import Member
-from models.layers import BEST, run_member, stored_layers
+from features.recipe.member import BEST, Member
+from models.layers import run_member, stored_layers
 from models.train import Training
 
 
@@ -51,7 +51,9 @@ def reproduce(folder: Path, *, stores: Path, jobs: int = -1) -> tuple[list[str],
     member = Member(record["model"], record["layer"])
     inputs = train_inputs(recipe, member, stores)
     refuse_other_inputs(folder, record["inputs"], inputs)
-    layers = stored_layers(recipe, member.model, stores) if member.layer == BEST else []
+    layers = []
+    if member.layer == BEST:
+        layers = stored_layers(recipe, member.model, stores, recipe.head_of())
     with tempfile.TemporaryDirectory(prefix="serfuse-") as place:
         training = Training(
             recipe, Folders(stores=stores, runs=Path(place)), jobs, allow_failures=record["lacking"]

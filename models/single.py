@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
+from features.sequences import Sequences
 from models import limits
 from models.exact.linear_fits import threads
 from models.heads import class_scores
@@ -81,14 +82,16 @@ def counted(caught: Sequence[warnings.WarningMessage]) -> Counter[str]:
     )
 
 
-def apply(head: Any, X: NDArray[Any], labels: tuple[str, ...] = ()) -> NDArray[np.float64]:
+def apply(
+    head: Any, X: NDArray[Any] | Sequences, labels: tuple[str, ...] = ()
+) -> NDArray[np.float64]:
     """Predictions of a fitted head.
 
     Parameters
     ----------
     head : estimator
         As `models.heads.class_scores` takes it where `labels` are given, else with `predict`.
-    X : float, shape (n, n_columns)
+    X : float, shape (n, n_columns), or Sequences
     labels : tuple of str
         The ordered label list; empty for regression.
 
@@ -100,7 +103,8 @@ def apply(head: Any, X: NDArray[Any], labels: tuple[str, ...] = ()) -> NDArray[n
     width = len(labels) or 1
     if not len(X):
         return np.empty((0, width))
-    X = np.asarray(X, dtype=np.float64)
+    if not isinstance(X, Sequences):
+        X = np.asarray(X, dtype=np.float64)
     if not labels:
         values = np.asarray(head.predict(X), dtype=np.float64)
         return values.reshape(len(X), -1)

@@ -45,6 +45,7 @@ from features.recipe.heads import table_of
 from features.recipe.known.heads import HEADS
 from features.recipe.member import Member
 from features.recipe.model import Recipe
+from features.sequences import Sequences, load_sequences
 from features.splits.folds import FIRST_S, SplitPlan
 from features.splits.truths import notes as truth_notes
 from features.splits.truths import refuse_infinite
@@ -136,17 +137,19 @@ class Training:
         if not is_fresh(folder, inputs, outputs_of(kind)):
             return False
         if (read_run(folder) or {}).get("lacking", 0) > self.allow_failures:
-            self._matrix(member)  # refuses
+            self._rows(member)  # refuses
         return True
 
-    def _matrix(self, member: Member) -> Matrix:
-        return load_matrix(
-            self.recipe.of_head(member.head),
-            self._stores,
-            member.model,
-            layer_of(self.recipe.head_of(member.head), member.layer),
-            allow_failures=self.allow_failures,
-        )
+    def _rows(self, member: Member) -> tuple[Matrix, Sequences | None]:
+        """What a head is fitted on; of one on frames a matrix without columns, and the frames."""
+        recipe, head = self.recipe.of_head(member.head), self.recipe.head_of(member.head)
+        layer = layer_of(head, member.layer)
+        allowed = self.allow_failures
+        if not head.on_frames:
+            found = load_matrix(recipe, self._stores, member.model, layer, allow_failures=allowed)
+            return found, None
+        frames = load_sequences(recipe, self._stores, member.model, layer, allow_failures=allowed)
+        return frames.matrix(), frames
 
     def train(self, member: Member) -> Path:
         """Fit, choose and predict for one member, unless a finished run says the same.
@@ -191,13 +194,13 @@ class Training:
     def _task(self, member: Member) -> Task:
         """Read and check all that is to be fitted."""
         recipe, head = self.recipe.of_head(member.head), self.recipe.head_of(member.head)
-        matrix = self._matrix(member)
+        matrix, frames = self._rows(member)
         check_grid(head, matrix.labels, table_of(member.head))
         engine = route(head, len(matrix.X))
         names, y = matrix.labels or recipe.targets, truths(matrix.y)
         table = table_of(member.head)
         X, speakers = with_speakers(matrix, head, self._stores, table)
-        problem = Problem(X, y, names, head, matrix.weights, speakers)
+        problem = Problem(X, y, names, head, matrix.weights, speakers, frames)
         refuse_infinite(y, names, matrix.rows)
         division = self.divisions.of(matrix.rows, y, matrix.labels)
         known = has_truth(matrix.y)
@@ -254,6 +257,14 @@ class Task:
         """How many layers are weighted against each other."""
         weighted = layer_of(self.problem.head, self.member.layer) == "weighted"
         return len(self.matrix.layers) if weighted else 1
+
+    @property
+    def n_columns(self) -> int:
+        """Columns of a row, or of a frame."""
+        frames = self.problem.frames
+        if frames is not None:
+            return frames.n_columns
+        return self.matrix.X.shape[1] // self.n_layers
 
     @property
     def title(self) -> str:
@@ -374,7 +385,7 @@ def _record(task: Task, result: Trained) -> dict[str, Any]:
         "layers": matrix.layers,
         **({"layer_factors": result.weights} if result.weights else {}),
         **_of_layers(result.network),
-        "columns": matrix.X.shape[1] // task.n_layers,
+        "columns": task.n_columns,
         "lacking": matrix.n_lacking,
         "notes": [*recipe.notes, *matrix.findings, *task.told, *result.outcome.notes, *found.notes],
         "engine": task.engine,

@@ -64,7 +64,7 @@ def head_settings(recipe: Recipe, member: Member) -> dict[str, Any]:
         "model": member.model,
         **({"weights": weights} if weights is not None else {}),
         "layer": member.layer,
-        "head": recipe.head_of(member.head).model_dump(mode="json", exclude={"layer"}),
+        "head": recipe.head_of(member.head).model_dump(mode="json", exclude={"layer", "models"}),
         "split": recipe.split.settings(),
         "target": recipe.target,
         "targets": list(recipe.targets),
@@ -96,22 +96,22 @@ def train_inputs(recipe: Recipe, member: Member, stores: Path) -> dict[str, Any]
     from features.recipe.extract import model_parts
     from features.recipe.head import speaker_model
     from features.splits.emobox import emobox_hash
-    from features.stores.key import store_path
-    from features.stores.seen import seen
+    from features.stores.seen import source_of
 
+    head = recipe.head_of(member.head)
+    of_speakers, frames = speaker_model(head), head.on_frames
     corpora: dict[str, dict[str, Any]] = {}
-    of_speakers = speaker_model(recipe.head_of(member.head))
     for corpus in recipe.corpora:
         identities = {}
         for part in model_parts(member.model):
-            identities[part] = seen(store_path(Path(stores), corpus, part)).identity
+            identities[part] = source_of(Path(stores), corpus, part, frames=frames).identity
         corpora[corpus] = {
             "table": hash_of_table(Path(stores) / corpus),
             "store": identities if len(identities) > 1 else identities[member.model],
         }
         if of_speakers:
-            store = seen(store_path(Path(stores), corpus, of_speakers))
-            corpora[corpus]["speakers"] = store.identity
+            means = source_of(Path(stores), corpus, of_speakers, frames=False)
+            corpora[corpus]["speakers"] = means.identity
     inputs = {**head_settings(recipe, member), "corpora": corpora}
     if recipe.split.emobox is not None:
         root, names = Path(recipe.split.emobox).expanduser(), recipe.split.emobox_names
@@ -323,15 +323,15 @@ def new_inputs(recipe: Recipe, member: str, corpus: str, folders: Folders) -> di
         There is no table of the audio, or no store.
     """
     from features.recipe.extract import model_parts
-    from features.stores.key import store_path
-    from features.stores.read import Store
+    from features.stores.seen import source_of
     from features.utterances import read_table, table_hash
 
-    stores = folders.need_stores()
-    identities = {}
-    for part in model_parts(Member.parse(member).model):
-        with Store(store_path(stores, corpus, part)) as store:
-            identities[part] = store.identity
+    stores, run = folders.need_stores(), Member.parse(member)
+    frames = recipe.head_of(run.head).on_frames
+    identities = {
+        part: source_of(stores, corpus, part, frames=frames).identity
+        for part in model_parts(run.model)
+    }
     return {
         "run": file_hash(run_folder(folders.runs, recipe.name, member) / "run.json"),
         "audio": table_hash(read_table(stores / corpus), ["path", "audio_hash"]),

@@ -45,15 +45,17 @@ class ModelSpec(Section):
     all columns together stays what it is: a grid fits as well as without weights.
 
     `context_s` is of encoders that pad all audio to one length (Whisper's 30 s): seconds that take
-    its place. At its default, the model's own, it is left out of what a run records.
+    its place. `frames` are those of `[extract]` for this model alone. At their defaults both are
+    left out of what a run records.
     """
 
-    left_out: ClassVar[tuple[str, ...]] = ("context_s",)
+    left_out: ClassVar[tuple[str, ...]] = ("context_s", "frames")
 
     hub: str | None = None
     revision: str | None = None
     path: str | None = None
     context_s: Annotated[float, Field(ge=0.1, le=30, strict=False)] | None = None
+    frames: list[Literal["last"] | Annotated[int, Field(ge=0)]] | None = None
     weights: Literal["size"] | list[Annotated[float, Field(strict=False)]] | None = None
 
     @field_validator("weights", mode="before")
@@ -100,6 +102,13 @@ class ExtractSpec(Section):
     workers: Annotated[int, Field(ge=0)] | None = None
 
 
+def stored_frames(model: str, spec: ModelSpec, extract: ExtractSpec) -> list[int | str]:
+    """The layers of a model whose frames are stored; none of `a+b`."""
+    if len(model_parts(model)) > 1:
+        return []
+    return list(extract.frames if spec.frames is None else spec.frames)
+
+
 def concatenation_faults(
     models: Mapping[str, ModelSpec], heads: Mapping[str, HeadSpec]
 ) -> list[str]:
@@ -134,6 +143,8 @@ def concatenation_faults(
                 "parts"
             )
         for head, settings in heads.items():
+            if not settings.takes(name):
+                continue
             own = [layer for layer in ("weighted", "best") if layer in settings.layers]
             if own:
                 table = table_of(head)

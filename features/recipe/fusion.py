@@ -111,7 +111,7 @@ class SubsetsSpec(Section):
 
 
 def default_members(models: list[str], heads: Mapping[str, HeadSpec]) -> list[str] | str:
-    """Every model with every head, each at its one layer, or why they cannot be the members.
+    """Every model with every head that takes it, each at its one layer; or why there are none.
 
     Parameters
     ----------
@@ -144,7 +144,12 @@ def default_members(models: list[str], heads: Mapping[str, HeadSpec]) -> list[st
                 f'name them, as in ["{first}", ...]'
             )
         layers[name] = layer
-    return [str(Member(model, layer, name)) for model in models for name, layer in layers.items()]
+    return [
+        str(Member(model, layer, name))
+        for model in models
+        for name, layer in layers.items()
+        if name not in heads or heads[name].takes(model)
+    ]
 
 
 def fusions_of(

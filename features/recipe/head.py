@@ -7,15 +7,26 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from features.common.errors import nearest
 from features.common.sections import Among, Section
 from features.recipe.known.heads import HEADS
 from features.recipe.known.metrics import selections
 from features.recipe.known.records import CLASSIFICATION, TASKS, of_task, task_of
-from features.recipe.known.training import OWN_ROWS, SPEAKERS, SPEAKERS_OF, UNSEEN
-from features.recipe.member import LAST, NAMED_LAYERS, SIDE_BY_SIDE, side_by_side
+from features.recipe.known.training import (
+    NETWORK_SETTINGS,
+    OWN_ROWS,
+    SHAPE_SETTINGS,
+    SPEAKERS,
+    SPEAKERS_OF,
+    UNSEEN,
+)
+from features.recipe.member import BEST, LAST, NAMED_LAYERS, SIDE_BY_SIDE, side_by_side
 from features.recipe.training import TrainingSpec
 
 SELECTIONS = tuple(select for task in TASKS for select in selections(task))
+
+FRAME_SCALERS = ("standard", "none")
+"""Of heads on frames: over all frames of the rows that are fitted."""
 
 GridValue = bool | int | float | str | dict[str, float]
 
@@ -31,10 +42,11 @@ class HeadSpec(Section):
     corpus, over all its rows, those that are held out, too: it uses their features, not their
     truths, and is said wherever a score is shown. `speaker` adds a vector of the speaker to the
     embedding of an `mlp`; `unseen` says what one without a fitted row gets. `training` is of
-    networks alone. What came later is at its default left out of what a run records.
+    networks alone; `models` are those of the recipe's that it is fitted on. What came later is at
+    its default left out of what a run records.
     """
 
-    left_out: ClassVar[tuple[str, ...]] = ("training", "speaker", "unseen")
+    left_out: ClassVar[tuple[str, ...]] = ("training", "models", "speaker", "unseen")
 
     kind: Annotated[str, Among(tuple(HEADS))]
     scalers: Annotated[
@@ -50,6 +62,7 @@ class HeadSpec(Section):
     random_state: Annotated[int, Field(ge=0)] = 42
     engine: Literal["auto", "exact-path", "sklearn"] = "auto"
     training: TrainingSpec | None = None
+    models: Annotated[list[str], Field(min_length=1)] | None = None
     speaker: Annotated[str, Among(SPEAKERS)] | None = None
     unseen: Annotated[str, Among(UNSEEN)] | None = None
 
@@ -75,6 +88,15 @@ class HeadSpec(Section):
             if len(set(indices)) != len(indices):
                 raise ValueError("'6+12' (each layer once)")
         return value
+
+    @property
+    def on_frames(self) -> bool:
+        """Whether it is fitted on frames, not on pooled rows."""
+        return HEADS[self.kind].frames
+
+    def takes(self, model: str) -> bool:
+        """Whether it is fitted on a model of the recipe."""
+        return self.models is None or model in self.models
 
     @property
     def layers(self) -> list[int | str]:
@@ -216,4 +238,69 @@ def _training_faults(head: HeadSpec) -> list[str]:
         faults.append(f"layer: '{head.kind}' learns no weighting of layers; 'superb' does")
     if record.all_layers and head.layers != [LAST]:
         faults.append(f"layer: '{head.kind}' weighs all stored layers itself; leave it out")
+    own = NETWORK_SETTINGS[head.kind]
+    for key in [*said, *head.grid]:
+        if key in SHAPE_SETTINGS and key not in own:
+            faults.append(f"{key}: '{head.kind}' has none; it has {', '.join(own)}")
+    return [*faults, *(_frame_faults(head) if record.frames else [])]
+
+
+def _frame_faults(head: HeadSpec) -> list[str]:
+    """Settings that frames do not have."""
+    faults = []
+    scalers = [scaler for scaler in head.scalers if scaler not in FRAME_SCALERS]
+    if scalers:
+        allowed = ", ".join(FRAME_SCALERS)
+        faults.append(f"scalers: got {scalers}, on frames allowed: {allowed}")
+    if head.statistics is not None:
+        faults.append(f"statistics: '{head.kind}' takes frames, which have none")
+    if head.standardise is not None:
+        faults.append(f"standardise: '{head.kind}' takes frames, which are not standardised")
+    other = [layer for layer in head.layers if not isinstance(layer, int)]
+    other = [layer for layer in other if layer not in (LAST, BEST)]
+    if other:
+        faults.append(f"layer: got {other}, on frames allowed: an index, 'last', 'best'")
+    return faults
+
+
+def model_faults(
+    heads: Mapping[str, HeadSpec], frames: Mapping[str, Sequence[int | str]]
+) -> list[str]:
+    """Faults of the models that heads are fitted on.
+
+    Parameters
+    ----------
+    heads : mapping
+        Name of its table -> head.
+    frames : mapping
+        Model of the recipe -> layers whose frames are stored; none of `a+b`.
+
+    Returns
+    -------
+    list of str
+        Faults for people, a line each.
+    """
+    faults = []
+    for table, head in heads.items():
+        lacking = [name for name in head.models or () if name not in frames]
+        faults += [
+            f"[{table}] models: '{name}' is none of the recipe's{nearest(name, frames)}"
+            for name in lacking
+        ]
+        if not head.on_frames:
+            continue
+        taken = [model for model in frames if head.takes(model)]
+        without = [model for model in taken if not frames[model]]
+        if without:
+            faults.append(
+                f"[{table}] kind: '{head.kind}' takes frames, and none are stored of "
+                f"{', '.join(without)}: set [extract] frames, or [models.NAME] frames; or name "
+                f"the models that have them in [{table}] models"
+            )
+        for model in taken:
+            indices = [layer for layer in head.layers if isinstance(layer, int)]
+            known = frames[model]
+            other = [layer for layer in indices if known and layer not in known]
+            if other and LAST not in known:
+                faults.append(f"[{table}] layer: {other} not among the frames of {model}: {known}")
     return faults

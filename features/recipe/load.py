@@ -24,7 +24,13 @@ from features.common.text import clean, nfc
 from features.common.walk import existing
 from features.common.words import counted
 from features.recipe.evaluate import EvaluateSpec, evaluate_faults, show_choices
-from features.recipe.extract import CorpusSpec, ExtractSpec, ModelSpec, concatenation_faults
+from features.recipe.extract import (
+    CorpusSpec,
+    ExtractSpec,
+    ModelSpec,
+    concatenation_faults,
+    stored_frames,
+)
 from features.recipe.fusion import (
     SUBSETS,
     FusionSpec,
@@ -36,7 +42,7 @@ from features.recipe.fusion import (
     subset_faults,
     subsets_of,
 )
-from features.recipe.head import HeadSpec, head_faults
+from features.recipe.head import HeadSpec, head_faults, model_faults
 from features.recipe.heads import ONE, heads_of, table_of
 from features.recipe.known.metrics import showable
 from features.recipe.labels import LabelsSpec, corpus_faults, read_labels
@@ -203,6 +209,10 @@ def _combinations(parts: RecipeParts, top: Top) -> list[str]:
     stored = None if isinstance(layers, str) else layers
     for name, head in parts.heads.items():
         faults += head_faults(head, top.task, stored, table_of(name))
+    if isinstance(extract, ExtractSpec):
+        frames = {name: stored_frames(name, spec, extract) for name, spec in parts.models.items()}
+        named = {table_of(name): head for name, head in parts.heads.items()}
+        faults += model_faults(named, frames)
     classification = top.target is not None
     if isinstance(split, SplitSpec):
         faults += all_split_faults(
@@ -257,6 +267,7 @@ def _run_names(
         str(Member(model, layer, name))
         for model in models
         for name, layers in of_heads.items()
+        if name not in heads or heads[name].takes(model)
         for layer in dict.fromkeys([*layers, *more])
     ]
 

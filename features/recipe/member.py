@@ -18,7 +18,10 @@ from features.common.sections import names_folder
 LAST = "last"
 """The layer that a member has where it says none."""
 
-NAMED_LAYERS = (LAST, "mean", "weighted", "best")
+BEST = "best"
+"""The layer that is chosen in every fold, made of the runs of all stored ones."""
+
+NAMED_LAYERS = (LAST, "mean", "weighted", BEST)
 """Of `[head] layer`: the last one, the plain mean of 1..L, a convex weighting of all stored ones,
 learned by every fold on its training rows, and the one that every fold chooses on them."""
 

@@ -15,6 +15,7 @@ from features.recipe.extract import (
     ExtractSpec,
     ModelSpec,
     model_parts,
+    stored_frames,
 )
 from features.recipe.fusion import (
     FusionSpec,
@@ -90,6 +91,10 @@ class Recipe(Section):
         of_speakers = [model for head in self.by_head.values() if (model := speaker_model(head))]
         return list(dict.fromkeys([*parts, *of_speakers]))
 
+    def frames_of(self, model: str) -> list[int | str]:
+        """The layers of a model whose frames are stored; none of `a+b`."""
+        return stored_frames(model, self.models.get(model, ModelSpec()), self.extract)
+
     def weights_of(self, model: str) -> list[float] | str | None:
         """The weights of the parts of `a+b`, "size", or None, as of any single model."""
         return self.models.get(model, ModelSpec()).weights
@@ -131,11 +136,12 @@ class Recipe(Section):
         return self.model_copy(update={"head": self.head_of(name), "heads": {}})
 
     def members(self) -> list[Member]:
-        """The runs of its heads: every model with every head, at every layer."""
+        """The runs of its heads: every model with every head that takes it, at every layer."""
         return [
             Member(model, layer, name)
             for model in self.models
             for name, head in self.by_head.items()
+            if head.takes(model)
             for layer in head.layers
         ]
 

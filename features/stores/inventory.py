@@ -155,7 +155,7 @@ def status(recipe: Recipe, stores: Path) -> list[str]:
                 notes.append(str(error))
         for model in recipe.single_models:
             path = store_path(stores, corpus, model)
-            framed = bool(recipe.extract.frames) or frames_beside(path).exists()
+            framed = bool(recipe.frames_of(model)) or frames_beside(path).exists()
             for file in [path, *([frames_beside(path)] if framed else [])]:
                 row, n_bytes = _status_row(file, path, corpus, table, notes)
                 rows.append(row)

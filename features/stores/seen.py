@@ -6,10 +6,26 @@ import functools
 from pathlib import Path
 
 from features.common.files import Stamp, file_stamp
+from features.stores.frames import FrameStore
+from features.stores.key import frames_path, store_path
 from features.stores.read import Store
 
 MOST = 64
 """Stores that are remembered: each has its index in memory."""
+
+
+def source_of(stores: Path, corpus: str, model: str, *, frames: bool) -> Store | FrameStore:
+    """What a head is fitted on, as `seen` gives it: pooled features, or frames.
+
+    Raises
+    ------
+    StoreError
+        As of `Store` and `FrameStore`.
+    """
+    if not frames:
+        return seen(store_path(stores, corpus, model))
+    path = frames_path(stores, corpus, model)
+    return _seen_frames(path, file_stamp(path))
 
 
 def seen(path: Path) -> Store:
@@ -30,4 +46,10 @@ def seen(path: Path) -> Store:
 @functools.lru_cache(MOST)
 def _seen(path: Path, stamp: Stamp | None) -> Store:
     with Store(path) as store:
+        return store
+
+
+@functools.lru_cache(MOST)
+def _seen_frames(path: Path, stamp: Stamp | None) -> FrameStore:
+    with FrameStore(path) as store:
         return store

@@ -12,8 +12,8 @@ import pandas as pd
 from features.recipe.load import load_recipe
 from features.recipe.member import LAST, Member
 from features.recipe.model import Recipe
-from features.stores.key import full_key
-from features.stores.write import write_store
+from features.stores.key import frames_path, full_key
+from features.stores.write import write_frames, write_store
 from features.utterances import Table, columns_of, write_table
 from models.layers import run_member
 from models.train import Training
@@ -94,6 +94,28 @@ def classes(stores: Path, n: int = 160, d: int = 12, corpus: str = "made") -> pd
     two = X + rng.normal(size=X.shape)
     write(stores, frame, {"one": X, "two": two}, labels={"emotion": LABELS})
     return frame
+
+
+def frames(stores: Path, frame: pd.DataFrame, model: str, layers: Sequence[float]) -> None:
+    """Frames of a corpus: noise, and what tells a row's label by the strength of each layer."""
+    rng = np.random.default_rng(11)
+    lengths = rng.integers(2, 30, len(frame))
+    label = [LABELS.index(name) if name in LABELS else 0 for name in frame["emotion"]]
+    told = rng.normal(size=(3, 6))[label]
+    whole = []
+    for strength in layers:
+        parts = [rng.normal(size=(n, 6)) + strength * row for n, row in zip(lengths, told,
+                 strict=True)]  # fmt: skip
+        whole.append(np.concatenate(parts).astype(np.float16))
+    corpus = frame["corpus"].iloc[0]
+    index = frame[["utterance"]].assign(audio_hash="00" * 16, size=1, mtime_ns=1)
+    indices = list(range(len(layers)))
+    key = full_key({"model": model, "kind": "frames", "dtype": "float16", "layers": indices,
+                    "n_layers": len(layers) - 1})  # fmt: skip
+    write_frames(
+        frames_path(stores, corpus, model), key, index, np.append(0, np.cumsum(lengths)), indices,
+        lambda i, start, stop: whole[i][start:stop], width=6,
+    )  # fmt: skip
 
 
 def recipe(folder: Path, text: str, corpora: Sequence[str] = ("made",), **kwargs: object) -> Recipe:

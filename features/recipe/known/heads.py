@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from features.recipe.known.records import CLASSIFICATION, REGRESSION, TASKS, by_key
+from features.recipe.known.training import ON_FRAMES
 
 _CLASSES, _VALUES = (CLASSIFICATION,), (REGRESSION,)
 _DECADES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -37,6 +38,8 @@ class Head:
         Whether it is a network: settings stand in `[head.training]`, a grid has their names.
     all_layers : bool
         Whether it takes all stored layers, and weighs them itself.
+    frames : bool
+        Whether it takes frames of utterances, not pooled rows.
     scalers : tuple of str
         Where the recipe names none.
     """
@@ -51,6 +54,7 @@ class Head:
     asks_rows: str = ""
     neural: bool = False
     all_layers: bool = False
+    frames: bool = False
     scalers: tuple[str, ...] = ("standard",)
 
 
@@ -104,5 +108,6 @@ HEADS = by_key(
         Head(
             "superb", TASKS, {}, several=True, neural=True, all_layers=True, scalers=("none",)
         ),
+        *(Head(key, TASKS, {}, several=True, neural=True, frames=True) for key in ON_FRAMES),
     ]
 )  # fmt: skip

@@ -291,7 +291,7 @@ learning_rate = 0.01
         ("learning_rate =", "momentun =", "mlp has no such parameter.*momentum"),
         ("learning_rate =", "batch_size =", "batch_size: in grid and in training"),
         ('select = "uar"', 'select = "uar"\nengine = "sklearn"', "engine: got 'sklearn'"),
-        ('kind = "mlp"', 'kind = "svc"', "training: goes with mlp, superb; kind is 'svc'"),
+        ('kind = "mlp"', 'kind = "svc"', "training: goes with mlp, superb, emobox"),
         (
             "[head.training]\nhidden = [8]",
             "[head.fixed]",
