@@ -13,8 +13,9 @@ What has to hold, or the exit code is 1:
 - a sealed part is never touched again, and no row is sealed twice;
 - a store is there whole or not at all, at every moment;
 - the last line of a run that goes on counts what was sealed before;
-- with `--frames`, which stores the states of every frame as well: no part of the store is sealed
-  without its frames, and the finished frames equal the undisturbed ones;
+- with `--frames`, which stores the states of every frame as well, and `--segments`, the means of
+  four parts of every utterance: no part of the store is sealed without these beside it, and the
+  finished ones equal the undisturbed ones;
 - nothing is left over at the end: no temporary file, no lock, no part, no process;
 - `python -m features verify` passes.
 
@@ -83,7 +84,7 @@ reader = "manifest"
 [extract]
 batch_seconds = 1.5
 workers = {workers}
-frames = {frames}
+{beside}
 [split]
 outer = "leave-one-speaker-out"
 inner = "speaker-k-fold"
@@ -97,6 +98,8 @@ C = [0.001, 0.01, 0.1, 1.0]
 [fusion.mean]
 method = "mean"
 """
+BESIDE = {"frames": 'frames = ["last"]', "segments": "segments = 4"}
+"""What may be stored beside a store, and how a recipe asks for it."""
 CORPORA = {"clean": [], "rough": ["no audio", "too short"]}
 VARIANTS = (("clean", 0), ("rough", 0), ("clean", 1))
 """Corpus and decoding processes of one store after the other."""
@@ -302,7 +305,7 @@ def import_packages(chosen: Sequence[str]) -> None:
 # -- extraction ------------------------------------------------------------------------------
 
 
-def make_corpora(folder: Path, n: int, rng: np.random.Generator, frames: bool) -> None:
+def make_corpora(folder: Path, n: int, rng: np.random.Generator, beside: Sequence[str]) -> None:
     """Write `n` tones with noise as each corpus; one has files that cannot be used beside them."""
     for corpus, bad in CORPORA.items():
         root = folder / "data" / corpus
@@ -323,7 +326,7 @@ def make_corpora(folder: Path, n: int, rng: np.random.Generator, frames: bool) -
             models=json.dumps(MODELS),
             corpus=corpus,
             workers=workers,
-            frames='["last"]' if frames else "[]",
+            beside="\n".join(BESIDE[kind] for kind in beside),
         )
         (folder / f"{corpus}-{workers}.toml").write_text(text, encoding="utf-8")
 
@@ -358,10 +361,9 @@ class Job:
         """The finished file."""
         return self.folder / f"{self.model}.h5"
 
-    @property
-    def frames(self) -> Path:
-        """The finished frames, where they are asked for."""
-        return self.folder / "frames" / f"{self.model}.h5"
+    def beside(self, kind: str) -> Path:
+        """The finished frames or segments, where they are asked for."""
+        return self.folder / kind / f"{self.model}.h5"
 
     @property
     def parts(self) -> Path:
@@ -384,8 +386,8 @@ class Reference:
     rows: dict[tuple[str, str], bytes]
     seconds: dict[bool, float]
     """Of a whole run: started as a user does, or forked."""
-    frames: dict[str, bytes]
-    """Utterance -> its frames, where they are asked for."""
+    beside: dict[str, dict[str, bytes]]
+    """Of frames and segments what is asked for: utterance -> its own."""
 
 
 def frames_of(path: Path) -> dict[str, bytes]:
@@ -456,14 +458,17 @@ def reference(storm: Storm, model: str, corpus: str) -> Reference:
     mine = {
         name: data
         for name, data in first.finished().items()
-        if name.startswith((f"{model}.", "utterances.", "files.", f"frames/{model}."))
-        or name == "frames"
+        if name.startswith((f"{model}.", "utterances.", "files."))
+        or name in BESIDE
+        or name.split("/")[-1].startswith(f"{model}.")
     }
-    if first.frames.exists():
-        if first.frames.read_bytes() != second.frames.read_bytes():
-            raise Violation(f"{model}, {corpus}: a forked run gives other frames than one started")
-        return Reference(mine, rows_of(first.store)[0], took, frames_of(first.frames))
-    return Reference(mine, rows_of(first.store)[0], took, {})
+    beside = {}
+    for kind in BESIDE:
+        if first.beside(kind).exists():
+            if first.beside(kind).read_bytes() != second.beside(kind).read_bytes():
+                raise Violation(f"{model}, {corpus}: a forked run gives other {kind}")
+            beside[kind] = frames_of(first.beside(kind))
+    return Reference(mine, rows_of(first.store)[0], took, beside)
 
 
 class Watch:
@@ -496,21 +501,22 @@ class Watch:
             raise Violation(f"{job.store}: differs from the undisturbed store")
         if self.was_stored and not stored:
             raise Violation(f"{job.store}: gone")
-        if self.expected.frames and job.frames.exists():
-            if job.frames.read_bytes() != self.expected.files[f"frames/{job.frames.name}"]:
-                raise Violation(f"{job.frames}: differs from the undisturbed frames")
-        elif self.expected.frames and stored:
-            raise Violation(f"{job.frames}: not there, and the store is")
+        for kind in self.expected.beside:
+            finished = job.beside(kind)
+            if finished.exists():
+                if finished.read_bytes() != self.expected.files[f"{kind}/{finished.name}"]:
+                    raise Violation(f"{finished}: differs from the undisturbed {kind}")
+            elif stored:
+                raise Violation(f"{finished}: not there, and the store is")
         for name, mark in self._parts.items():
             if marks.get(name, mark if stored else None) != mark:
                 raise Violation(f"{job.parts / name}: a sealed part was touched or removed")
         for name in sorted(now.keys() - self._parts.keys()):
             rows, failed = rows_of(job.parts / name)
-            if self.expected.frames:
-                beside = frames_of(job.parts / name.replace("part-", "frames-", 1))
-                expected = {key[0]: self.expected.frames[key[0]] for key in rows}
-                if beside != expected:
-                    raise Violation(f"{job.parts / name}: its frames differ from the undisturbed")
+            for kind, of_all in self.expected.beside.items():
+                beside = frames_of(job.parts / name.replace("part-", f"{kind}-", 1))
+                if beside != {key[0]: of_all[key[0]] for key in rows}:
+                    raise Violation(f"{job.parts / name}: its {kind} differ from the undisturbed")
             for key, values in rows.items():
                 if self.expected.rows.get(key) != values:
                     raise Violation(f"{job.parts / name}: {key[0]} differs from the undisturbed")
@@ -550,7 +556,7 @@ class Watch:
         """
         job, n = self.job, len(self.expected.rows)
         counts = re.search(
-            r"(\d+) computed, (\d+) cached(?:, frames of \d+ cached)?(?:, (\d+) sealed before)?",
+            r"(\d+) computed, (\d+) cached(?:, \w+ of \d+ cached)*(?:, (\d+) sealed before)?",
             run.text,
         )
         found = tuple(int(one or 0) for one in counts.groups()) if counts else None
@@ -563,7 +569,7 @@ class Watch:
             left = sorted(job.finished().keys() ^ self.expected.files.keys())
             raise Violation(f"{job.folder}: left over or missing: {left or 'other bytes'}")
         text, _ = job.storm.undisturbed(["features", "verify", "--stores", job.stores])
-        if text.count(f"{job.store.name}: ok") != 1 + bool(self.expected.frames):
+        if text.count(f"{job.store.name}: ok") != 1 + len(self.expected.beside):
             raise Violation(f"verify: {text}")
         job.storm.tally.stores += 1
 
@@ -768,7 +774,8 @@ def main() -> int:
     parser.add_argument("--model", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--seed", type=int, default=0, help="of the moments (%(default)s)")
     parser.add_argument("--utterances", type=int, default=40, help="(%(default)s)")
-    parser.add_argument("--frames", action="store_true", help="store frames, too")
+    for kind in BESIDE:
+        parser.add_argument(f"--{kind}", action="store_true", help=f"store {kind}, too")
     parser.add_argument("--small", action="store_true", help="12 kills on 16 utterances, mfcc")
     args = parser.parse_args()
     if args.small:
@@ -779,7 +786,8 @@ def main() -> int:
     storm = Storm(folder, rng, args.n)
     failures: list[str] = []
     try:
-        make_corpora(folder, args.utterances, rng, args.frames)
+        beside = [kind for kind in BESIDE if getattr(args, kind)]
+        make_corpora(folder, args.utterances, rng, beside)
         import_packages(args.model)
         merges, training = (max(2, round(args.n * share)) for share in SHARES.values())
         extractions = args.n - merges - training

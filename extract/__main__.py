@@ -45,7 +45,8 @@ from features.corpora.demo import DEMO
 from features.corpora.oddities import ODD
 from features.new_audio import audio_table, corpus_name, system_of
 from features.recipe.arguments import corpus_root, folders_of
-from features.recipe.extract import CorpusSpec, ModelSpec, stored_frames
+from features.recipe.extract import CorpusSpec, ModelSpec, stored_frames, stored_segments
+from features.recipe.known.frame_kinds import NONE_OF
 from features.recipe.load import load_recipe
 from features.recipe.model import Recipe
 from features.stores.inventory import compare_rows, shown_source
@@ -79,11 +80,12 @@ def main(args: argparse.Namespace) -> int:
         raise UserError("--fusion and --member go with --audio; --model names models")
     wanted = ([] if _listed(args) or args.audio else models_of(args)) or recipe.single_models
     imported = _imported(recipe, wanted, args.stores)
-    without = [key for key in imported if recipe.frames_of(key)]
+    without = [(key, kind) for key in imported for kind in recipe.framewise_of(key)[:1]]
     if without:
+        first, kind = without[0]
         raise ModelError(
-            f"{', '.join(without)}: imported features have no frames: set frames = [] in "
-            f"[models.{without[0]}], or name the others with MODEL=..."
+            f"{', '.join(key for key, _ in without)}: imported features have no {kind}: set "
+            f"{NONE_OF[kind]} in [models.{first}], or name the others with MODEL=..."
         )
     models = _models(recipe, [key for key in wanted if key not in imported])
     if args.fetch:
@@ -308,7 +310,8 @@ def _imported(recipe: Recipe, keys: list[str], stores: Path) -> list[str]:
     """
     found, faults = [], []
     for key in keys:
-        spec = recipe.models.get(key, ModelSpec()).model_copy(update={"frames": None})
+        spec = recipe.models.get(key, ModelSpec())
+        spec = spec.model_copy(update={"frames": None, "segments": None})
         if key in MODELS or spec != ModelSpec():
             continue
         there = []
@@ -429,6 +432,7 @@ def _targets(recipe: Recipe, models: list[tuple[Model, ModelSpec]]) -> list[Targ
         frames: dict[str, Any] = {
             "frames": stored_frames(model.key, spec, settings),
             "frames_dtype": settings.frames_dtype,
+            "segments": stored_segments(model.key, spec, settings),
         }
         try:
             if model.kind == "acoustic":

@@ -5,7 +5,7 @@ Conventions
 - `log-mel`: 80 mel bands (HTK scale, 20 Hz to 8 kHz), 25 ms Hamming windows every 10 ms, natural
   logarithm of the power; `mfcc`: the first 13 coefficients of the orthonormal DCT-II of the same.
   Both are stored as mean and standard deviation over frames; the frames themselves where
-  `[extract] frames` asks for layer 0, their only one.
+  `[extract] frames` asks for layer 0, their only one, and their segments where it asks for these.
 - `egemaps` (eGeMAPSv02, 88) and `compare` (ComParE 2016, 6,373) are openSMILE's functionals. The
   package `opensmile` is an extra, since its licence allows research use only.
 - Pre-emphasis and dither are off. Windows are not padded at the ends.
@@ -27,8 +27,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.audio import SAMPLING_RATE_HZ, Audio
-from extract.frames import FrameOutput, UtteranceFrames, frame_layers, frames_hz, rounded
+from extract.frames import (
+    FrameOutput,
+    UtteranceFrames,
+    frame_layers,
+    frame_outputs,
+    frames_hz,
+    rounded,
+    segment_means,
+)
 from features.common.errors import AudioError, ModelError
+from features.recipe.known.frame_kinds import FRAMES, NONE_OF, SEGMENTS
 
 N_MELS = 80
 N_MFCC = 13
@@ -56,7 +65,7 @@ class AcousticDescription:
     layers: list[int]
     default: list[str]
     min_samples: int
-    frames: FrameOutput | None = None
+    framewise: tuple[FrameOutput, ...] = ()
     trained: bool = True
 
     n_layers: ClassVar[int] = 0
@@ -81,7 +90,10 @@ class AcousticDescription:
 
 
 def describe(
-    name: str, frames: Sequence[int | str] = (), frames_dtype: str = "float16"
+    name: str,
+    frames: Sequence[int | str] = (),
+    frames_dtype: str = "float16",
+    segments: int | None = None,
 ) -> AcousticDescription:
     """Key and shape of a feature set, without computing anything.
 
@@ -91,6 +103,8 @@ def describe(
     frames : sequence of int or "last"
         Layers whose frames are wanted: 0, the only one, or none.
     frames_dtype : {"float16", "float32"}
+    segments : int, optional
+        Parts of an utterance whose means are wanted.
 
     Returns
     -------
@@ -100,7 +114,8 @@ def describe(
     Raises
     ------
     ModelError
-        openSMILE is asked for and not installed; frames are wanted of a set that has none.
+        openSMILE is asked for and not installed; frames or segments are wanted of a set that has
+        none.
     """
     key: dict[str, Any] = {
         "model": name,
@@ -120,15 +135,16 @@ def describe(
         width = _FRAMEWISE[name]
         key |= {"source": "serfuse", "parameters": parameters, "statistics": ["mean", "std"]}
         columns = {"mean": width, "std": width}
-        output = None
-        if frames:
-            layers = frame_layers(name, frames, 0)
-            output = FrameOutput(layers, frames_dtype, width, frames_hz(HOP))
-        return AcousticDescription(key, columns, [0], ["mean", "std"], WINDOW, output)
-    if frames:
+        outputs = frame_outputs(
+            frame_layers(name, frames, 0), segments,
+            stored=[0], dtype=frames_dtype, width=width, hz=frames_hz(HOP),
+        )  # fmt: skip
+        return AcousticDescription(key, columns, [0], ["mean", "std"], WINDOW, outputs)
+    if frames or segments is not None:
+        kind = FRAMES if frames else SEGMENTS
         raise ModelError(
-            f"{name}: functionals have no frames: set frames = [] in [models.{name}], or leave it "
-            "out with MODEL=..."
+            f"{name}: functionals have no {kind}: set {NONE_OF[kind]} in [models.{name}], or leave "
+            "it out with MODEL=..."
         )
     feature_set, width = _OPENSMILE[name]
     try:
@@ -185,26 +201,34 @@ def compute(name: str, audio: Audio) -> Features:
     return _pooled(_frames(name, audio))
 
 
-def compute_frames(name: str, audio: Audio, dtype: str) -> tuple[Features, UtteranceFrames]:
-    """Features of one utterance, and its frames before they are pooled.
+def compute_framewise(
+    name: str, audio: Audio, outputs: Sequence[FrameOutput]
+) -> tuple[Features, dict[str, UtteranceFrames]]:
+    """Features of one utterance, and its frames, or segments, before they are pooled.
 
     Parameters
     ----------
     name : {"mfcc", "log-mel"}
     audio : float32, shape (n_samples,)
         As of `compute`.
-    dtype : {"float16", "float32"}
-        Of the frames.
+    outputs : sequence of FrameOutput
+        As the set was described.
 
     Returns
     -------
     features : dict
         As `compute` gives them.
-    frames : UtteranceFrames
-        One layer.
+    framewise : dict
+        Kind of each output -> UtteranceFrames, one layer.
     """
-    frames = _frames(name, audio)
-    return _pooled(frames), rounded(frames[None], dtype)
+    frames = _frames(name, audio)[None]
+    framewise = {
+        output.kind: rounded(frames, output.dtype)
+        if output.n_segments is None
+        else segment_means(frames, output.n_segments, output.dtype)
+        for output in outputs
+    }
+    return _pooled(frames[0]), framewise
 
 
 def _frames(name: str, audio: Audio) -> NDArray[np.float64]:

@@ -25,6 +25,7 @@ from features.description import describe_table, not_audio
 from features.exchange.incoming import import_features
 from features.exchange.outgoing import FORMATS, export_features, export_frames
 from features.recipe.arguments import corpus_root, folders_of, recipe_of
+from features.recipe.known.frame_kinds import FRAMES, SEGMENTS
 from features.recipe.load import load_recipe
 from features.splits.lint import lint_recipe
 from features.stores import inventory
@@ -116,9 +117,10 @@ def _export(args: argparse.Namespace) -> None:
     if len(model) > 1:
         raise UserError("export takes a store, or a corpus and a model")
     path = store_path(args.stores, clean(first), clean(model[0])) if model else Path(first)
-    if args.frames:
-        path = frames_beside(path) if model else path
-        print(export_frames(path, args.to, layer=args.layer))
+    kind = FRAMES if args.frames else SEGMENTS if args.segments else None
+    if kind is not None:
+        path = frames_beside(path, kind) if model else path
+        print(export_frames(path, args.to, layer=args.layer, kind=kind))
         return
     print(export_features(path, args.to, layer=args.layer, statistics=args.statistic))
 
@@ -257,9 +259,11 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--statistic", type=names_of, metavar="A,B", help="(default: what recipes get, too)"
     )
-    parser.add_argument(
+    in_time = parser.add_mutually_exclusive_group()
+    in_time.add_argument(
         "--frames", action="store_true", help="the frames of the layer, as npz: X and offsets"
     )
+    in_time.add_argument("--segments", action="store_true", help="its segments, in the same way")
 
 
 def _add_import(parser: argparse.ArgumentParser) -> None:

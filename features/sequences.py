@@ -1,5 +1,7 @@
 """Frames + tables + a choice of layer -> padded batches, y, groups: `features.matrix` in time.
 
+With `source = "segments"` the means of equal parts of each utterance stand where the frames do.
+
 Conventions
 -----------
 - Rows are those of `features.matrix.load_matrix`: the table's rows of all corpora of the recipe,
@@ -41,6 +43,7 @@ from features.matrix import (
     truth_of,
 )
 from features.recipe.extract import model_parts
+from features.recipe.known.frame_kinds import FRAME_KINDS, FRAMES, SEGMENTS
 from features.recipe.model import Recipe
 from features.stores.frames import Frames, FrameStore
 from features.stores.key import frames_path, store_path
@@ -325,8 +328,11 @@ class _Opened:
     note: str
 
 
-def _opened(path: Path, table: pd.DataFrame, layer: int | str, *, check: bool = True) -> _Opened:
+def _opened(
+    path: Path, source: str, table: pd.DataFrame, layer: int | str, *, check: bool = True
+) -> _Opened:
     with FrameStore(path) as store:
+        store.require(source)
         rows, found = stored_rows(store, table)
         position = store.position(layer)
         if check:
@@ -345,10 +351,11 @@ def load_sequences(
     model: str,
     layer: int | str = "last",
     *,
+    source: str = FRAMES,
     allow_failures: int = 0,
     check: bool = True,
 ) -> Sequences:
-    """Open one layer of a model's frames for all corpora of a recipe.
+    """Open one layer of a model's frames, or segments, for all corpora of a recipe.
 
     Parameters
     ----------
@@ -358,6 +365,8 @@ def load_sequences(
     model : str
         A single speech model.
     layer : int or "last"
+    source : {"frames", "segments"}
+        What is read as frames.
     allow_failures : int
         Rows of the tables that may lack frames; they are left out.
     check : bool
@@ -372,11 +381,11 @@ def load_sequences(
     ------
     StoreError
         Frames are missing, unfinished, damaged, of other audio than the table's, or lack rows of
-        the table; those of several corpora differ in width.
+        the table; those of several corpora differ in width, or in the number of segments.
     CorpusError
         The table is missing, or lacks the recipe's target.
     """
-    _refuse_side_by_side(model)
+    _refuse_side_by_side(model, source)
     tables = recipe_tables(recipe, stores)
     labels = class_list(recipe, tables)
     opened: dict[str, _Opened] = {}
@@ -388,8 +397,8 @@ def load_sequences(
         findings += [f"{corpus}: {finding.text}" for finding in table.findings]
         notes += [f"{corpus}: {dropped}"] if dropped else []
         refuse_unfinished(store_path(stores, corpus, model), corpus, model)
-        path = frames_path(stores, corpus, model)
-        found = opened[corpus] = _opened(path, rows, layer, check=check)
+        path = frames_path(stores, corpus, model, source)
+        found = opened[corpus] = _opened(path, source, rows, layer, check=check)
         notes += [found.note] if found.note else []
         without = rows.loc[~found.found, "utterance"].tolist()
         lacking += without
@@ -407,15 +416,21 @@ def load_sequences(
 
 
 def load_frames(
-    stores: Path, corpus: str, model: str, layer: int | str = "last", *, check: bool = True
+    stores: Path,
+    corpus: str,
+    model: str,
+    layer: int | str = "last",
+    *,
+    source: str = FRAMES,
+    check: bool = True,
 ) -> Sequences:
-    """Open one layer of a model's frames for a corpus that needs no truths.
+    """Open one layer of a model's frames, or segments, for a corpus that needs no truths.
 
     Parameters
     ----------
     stores : Path
         Folder of the tables and stores.
-    corpus, model, layer, check
+    corpus, model, layer, source, check
         As of `load_sequences`.
 
     Returns
@@ -430,10 +445,11 @@ def load_frames(
     CorpusError
         The table is missing or damaged.
     """
-    _refuse_side_by_side(model)
+    _refuse_side_by_side(model, source)
     table = read_table(stores / corpus)
     refuse_unfinished(store_path(stores, corpus, model), corpus, model)
-    found = _opened(frames_path(stores, corpus, model), table.rows, layer, check=check)
+    path = frames_path(stores, corpus, model, source)
+    found = _opened(path, source, table.rows, layer, check=check)
     rows = table.rows[found.found].reset_index(drop=True)
     sequences = _united(rows, {corpus: found}, np.arange(len(rows)))
     identity = {corpus: {"store": found.identity, "key": found.key, "table": table_hash(table)}}
@@ -441,10 +457,12 @@ def load_frames(
     return replace(sequences, identity=identity, lacking=lacking)
 
 
-def _refuse_side_by_side(model: str) -> None:
+def _refuse_side_by_side(model: str, source: str) -> None:
+    if source not in FRAME_KINDS:
+        raise ValueError(f"source {source!r}: expected one of {', '.join(FRAME_KINDS)}")
     if len(model_parts(model)) > 1:
         raise StoreError(
-            f"{model}: frames are of a single model; frames of several do not lie side by side"
+            f"{model}: {source} are of a single model; {source} of several do not lie side by side"
         )
 
 
@@ -456,6 +474,9 @@ def _united(
     layers = {corpus: found.layer for corpus, found in opened.items()}
     if len(set(layers.values())) > 1:
         raise StoreError(f"the frames of {', '.join(opened)} are of other layers: {layers}")
+    parts = {corpus: opened[corpus].key.get(SEGMENTS) for corpus in sorted(opened)}
+    if len(set(parts.values())) > 1:
+        raise StoreError(f"the utterances of {', '.join(parts)} are cut into other parts: {parts}")
     widths = {found.frames.shape[1] for found in each}
     if len(widths) > 1:
         raise StoreError(f"the frames of {', '.join(opened)} differ in width: {widths}")

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from features.common.errors import StoreError, UserError, nearest
-from features.stores.key import FRAMES, file_digest
+from features.recipe.known.frame_kinds import FRAME_KINDS
+from features.stores.key import file_digest
 from features.stores.kinds import corpus_folder, opened
 from features.survey import forget, is_hash_of
 from features.utterances import read_table
@@ -26,7 +27,7 @@ def choose(stores: Path, corpora: Sequence[str] | None, models: Sequence[str] | 
     Returns
     -------
     list of Path
-        Stores first, then frames, then parts of each, sorted by path.
+        Stores first, then frames and segments, then parts of each, sorted by path.
 
     Raises
     ------
@@ -34,9 +35,10 @@ def choose(stores: Path, corpora: Sequence[str] | None, models: Sequence[str] | 
         There is none, or none of a name that was asked for.
     """
     of = {path: (path.parent.name, path.stem) for path in sorted(stores.glob("*/[!.]*.h5"))}
-    for path in sorted(stores.glob(f"*/{FRAMES}/[!.]*.h5")):
-        of[path] = path.parents[1].name, path.stem
-    for pattern in ("part", "frames"):
+    for kind in FRAME_KINDS:
+        for path in sorted(stores.glob(f"*/{kind}/[!.]*.h5")):
+            of[path] = path.parents[1].name, path.stem
+    for pattern in ("part", *FRAME_KINDS):
         for path in sorted(stores.glob(f"*/*.parts/{pattern}-*.h5")):
             of[path] = path.parents[1].name, path.parent.stem
     if not of:

@@ -16,7 +16,7 @@ TOP = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.process
 
 
-@pytest.mark.parametrize("more", [[], ["--frames"]])
+@pytest.mark.parametrize("more", [[], ["--frames", "--segments"]])
 def test_a_storm_of_kills_loses_nothing(more: list[str]) -> None:
     command = [sys.executable, "benchmarks/kill_storm.py", "--small", *more]
     done = subprocess.run(command, cwd=TOP, capture_output=True, text=True, check=False)

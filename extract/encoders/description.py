@@ -19,7 +19,7 @@ from extract.encoders.preprocessor import complete, read_any_settings, read_sett
 from extract.encoders.registry import Model
 from extract.encoders.values import checked_size, read_json
 from extract.encoders.weights import CONFIG, checkpoint_files, refuse_config, sha256, snapshot
-from extract.frames import FrameOutput, frame_layers, frames_hz
+from extract.frames import FrameOutput, frame_layers, frame_outputs, frames_hz
 from features.common.errors import ModelError
 from features.common.walk import existing
 from features.recipe.known.engines import ENGINES
@@ -61,8 +61,8 @@ class Description:
         What of the folder is read.
     engine : {"exact", "reference"}
         Whose forward computes: ours, many files at once, or transformers' own, file by file.
-    frames : FrameOutput or None
-        What of every frame is given beside the means.
+    framewise : tuple of FrameOutput
+        What is given in time beside the means: frames, segments, both, or nothing.
     """
 
     key: dict[str, Any]
@@ -76,7 +76,7 @@ class Description:
     preprocessor: dict[str, Any]
     files: tuple[str, ...]
     engine: Literal["exact", "reference"] = "exact"
-    frames: FrameOutput | None = None
+    framewise: tuple[FrameOutput, ...] = ()
 
     feature_set: ClassVar[str | None] = None
     """No set that decoders compute."""
@@ -160,6 +160,7 @@ def describe(
     context_s: float | None = None,
     frames: Sequence[int | str] = (),
     frames_dtype: str = "float16",
+    segments: int | None = None,
 ) -> Description:
     """Find a checkpoint, fetch it where need be, and read what its files say.
 
@@ -182,6 +183,9 @@ def describe(
     frames : sequence of int or "last"
         Layers whose states of every frame are wanted.
     frames_dtype : {"float16", "float32"}
+        Of segments, too.
+    segments : int, optional
+        Parts of every utterance whose means of all stored layers are wanted.
 
     Returns
     -------
@@ -232,14 +236,14 @@ def describe(
         preprocessor=settings,
         files=found.files,
         engine="exact" if family else "reference",
-        frames=FrameOutput(
+        framewise=frame_outputs(
             frame_layers(where, frames, n_layers),
-            frames_dtype,
-            hidden_size,
-            frames_hz(geometry.stride),
-        )
-        if frames
-        else None,
+            segments,
+            stored=key["layers"],
+            dtype=frames_dtype,
+            width=hidden_size,
+            hz=frames_hz(geometry.stride),
+        ),
     )
 
 

@@ -11,8 +11,8 @@ operations are transformers'; the forward is that of the family's module, which 
 - what comes before it, the family's module says: `extract.encoders.families`.
 
 Layers are pooled as they come, so that no more than one is held; where frames are asked for, those
-of their layers go to the host as they come, and the means are what they are without. Layer k < L is
-transformers' `hidden_states[k]`, layer L its `last_hidden_state`.
+of their layers go to the host as they come, and so do the sums of segments; the means are what they
+are without. Layer k < L is transformers' `hidden_states[k]`, layer L its `last_hidden_state`.
 
 On CUDA `begin` only queues: audio goes over from pinned memory and vectors come back to it, both
 without waiting (PyTorch's allocator gives pinned memory out again when its copy is done), and the
@@ -23,14 +23,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
 from extract.encoders.description import Description
-from extract.encoders.exact.packing import Packing, uploaded
+from extract.encoders.in_time import Excerpt, OwnFrames, Taken, joined, taken_of
 from extract.encoders.loading import load_model
-from extract.frames import Computed, UtteranceFrames
+from extract.frames import Computed
 from features.common.errors import ModelError
 
 MAX_RUNS = 8
@@ -54,8 +55,8 @@ class Encoder:
         The layers that `embed` gives.
     statistics : tuple of str
         The arrays that `embed` gives.
-    frame_layers : tuple of int
-        The layers whose frames `begin_frames` gives.
+    outputs : tuple of FrameOutput
+        What `begin_framewise` gives beside the means.
     hidden_size, min_samples, max_samples : int
         Width of an embedding, fewest samples of an utterance, longest piece of one forward.
     file_by_file : bool
@@ -79,8 +80,9 @@ class Encoder:
         self.description = description
         self.key = description.key
         self.layers: list[int] = description.key["layers"]
-        self.frame_layers = description.frames.layers if description.frames else ()
-        self._reach = sorted({*self.layers, *self.frame_layers})
+        self.outputs = description.framewise
+        in_time = (layer for output in self.outputs for layer in output.layers)
+        self._reach = sorted({*self.layers, *in_time})
         self.hidden_size = description.hidden_size
         self.min_samples = description.min_samples
         self.max_samples = description.max_samples
@@ -136,17 +138,18 @@ class Encoder:
             The batch is too large for the device; from here or from the call. What began before
             is not touched.
         """
-        wait = self._begin(audio, frames=False)
+        wait = self._begin(audio, framewise=False)
         return lambda: wait().features
 
-    def begin_frames(self, audio: Sequence[np.ndarray]) -> Callable[[], Computed]:
-        """Begin as `begin` does, and give the frames beside the means: of one forward.
+    def begin_framewise(self, audio: Sequence[np.ndarray]) -> Callable[[], Computed]:
+        """Begin as `begin` does, and give frames or segments beside the means: of one forward.
 
-        The frames of an utterance that goes in windows are those of all its windows, in order.
+        The frames of an utterance that goes in windows are those of all its windows, in order; its
+        segments are of these.
         """
-        return self._begin(audio, frames=True)
+        return self._begin(audio, framewise=True)
 
-    def _begin(self, audio: Sequence[np.ndarray], *, frames: bool) -> Callable[[], Computed]:
+    def _begin(self, audio: Sequence[np.ndarray], *, framewise: bool) -> Callable[[], Computed]:
         for position, samples in enumerate(audio):
             if samples.ndim != 1 or len(samples) < self.min_samples:
                 raise ValueError(
@@ -156,55 +159,67 @@ class Encoder:
         settings = self.description.preprocessor
         audio = [self._family.normalised(samples, settings) for samples in audio]
         whole = [i for i, samples in enumerate(audio) if len(samples) <= self.max_samples]
-        first = self._queue([audio[i] for i in whole], frames) if whole else None
+        first = self._queue([self._piece(audio[i]) for i in whole], framewise) if whole else None
         windows = [
-            (i, n / self._count(len(audio[i])), self._queue([window], frames))
+            (i, piece.n_frames / piece.of, self._queue([piece], framewise))
             for i in sorted(set(range(len(audio))) - set(whole))
-            for window, n in self._windows(audio[i])
+            for piece in self._windows(audio[i])
         ]
+        outputs = self.outputs if framewise else ()
 
         def wait() -> Computed:
             total = np.zeros((len(self.layers), len(audio), self.hidden_size))
-            pieces: dict[int, list[UtteranceFrames]] = {}
+            pieces: list[list[list[Any]]] = [[[] for _ in audio] for _ in outputs]
             for i, share, window in windows:
                 means, own = window()
                 total[:, i] += means[:, 0] * np.float64(share)
-                pieces.setdefault(i, []).extend(own)
+                for of_output, (values,) in zip(pieces, own, strict=True):
+                    of_output[i].append(values)
             mean = total.astype(np.float32)
             if first is not None:
                 mean[:, whole], own = first()
-                pieces |= {i: [one] for i, one in zip(whole, own, strict=False)}
-            if not frames:
-                return Computed({"mean": mean}, None)
-            return Computed({"mean": mean}, [_joined(pieces[i]) for i in range(len(audio))])
+                for of_output, each in zip(pieces, own, strict=True):
+                    for i, values in zip(whole, each, strict=True):
+                        of_output[i].append(values)
+            in_time = {
+                output.kind: [joined(output, values) for values in of_output]
+                for output, of_output in zip(outputs, pieces, strict=True)
+            }
+            return Computed({"mean": mean}, in_time)
 
         return wait
+
+    def _piece(self, samples: np.ndarray) -> Excerpt:
+        """An utterance that goes as it is."""
+        n_frames = self._count(len(samples))
+        return Excerpt(samples, 0, n_frames, n_frames)
 
     def _count(self, n_samples: int) -> int:
         """Frames of so many samples."""
         return self._family.n_frames(n_samples, self.description.geometry)
 
-    def _windows(self, samples: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
+    def _windows(self, samples: np.ndarray) -> Iterator[Excerpt]:
         """Cut a long utterance so that the windows' frames, taken together, are its own."""
         stride, overlap = self.description.stride, self.description.geometry.overlap
         most = (self.max_samples - overlap) // stride
         n_frames = self._count(len(samples))
         bounds = np.linspace(0, n_frames, math.ceil(n_frames / most) + 1).round().astype(int)
         for first, last in zip(bounds[:-1], bounds[1:], strict=True):
-            yield samples[first * stride : last * stride + overlap], int(last - first)
+            window = samples[first * stride : last * stride + overlap]
+            yield Excerpt(window, int(first), int(last - first), n_frames)
 
     def _queue(
-        self, pieces: Sequence[np.ndarray], frames: bool
-    ) -> Callable[[], tuple[np.ndarray, list[UtteranceFrames]]]:
+        self, pieces: Sequence[Excerpt], framewise: bool
+    ) -> Callable[[], tuple[np.ndarray, list[list[Any]]]]:
         """Begin one forward; what is given waits for float32 (n_layers, n_pieces, hidden_size).
 
-        Beside these are the frames of each piece, or none where they are not asked for.
+        Beside these is, for each output where they are asked for, what came of each piece.
         """
-        n_frames = [self._count(len(piece)) for piece in pieces]
-        order = sorted(range(len(pieces)), key=lambda i: -n_frames[i])
-        counts = [n_frames[i] for i in order]
-        taken = _Taken(self, counts) if frames else None
-        pooled = self._means([pieces[i] for i in order], counts, taken)
+        order = sorted(range(len(pieces)), key=lambda i: -pieces[i].n_frames)
+        ordered = [pieces[i] for i in order]
+        outputs = self.outputs if framewise else ()
+        taken = [taken_of(output, ordered, self.device) for output in outputs]
+        pooled = self._means(ordered, taken)
         event: torch.cuda.Event | None = None
         if self.device.type == "cuda":
             host = torch.empty(pooled.shape, dtype=pooled.dtype, pin_memory=True)
@@ -214,39 +229,42 @@ class Encoder:
         else:
             host = pooled.cpu()
 
-        def wait() -> tuple[np.ndarray, list[UtteranceFrames]]:
+        def wait() -> tuple[np.ndarray, list[list[Any]]]:
             if event is not None:
                 event.synchronize()
             values = np.empty(host.shape, np.float32)
             values[:, order] = host.numpy()
-            if taken is None:
-                return values, []
-            sorted_frames = taken.pieces()
-            return values, [sorted_frames[order.index(i)] for i in range(len(order))]
+            back = np.argsort(order).tolist()
+            found = [output.pieces() for output in taken]
+            return values, [[of_pieces[i] for i in back] for of_pieces in found]
 
         return wait
 
     @torch.inference_mode()
-    def _means(
-        self, pieces: Sequence[np.ndarray], n_frames: Sequence[int], taken: _Taken | None
-    ) -> torch.Tensor:
+    def _means(self, pieces: Sequence[Excerpt], taken: Sequence[Taken]) -> torch.Tensor:
         """Means on the device, float32, shape (n_layers_stored, n_pieces, hidden_size).
 
-        The pieces are sorted by length, longest first; their frames go to `taken`.
+        The pieces are sorted by length, longest first; their frames go to each of `taken`.
         """
+        n_frames = [piece.n_frames for piece in pieces]
+        own = OwnFrames(n_frames, self.device)
         # TF32, PyTorch's default for convolutions on a GPU, keeps three digits.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             states, layout = self.forward.enter(
-                pieces, n_frames, file_by_file=self.file_by_file, max_runs=self.max_runs
-            )
+                [piece.samples for piece in pieces], n_frames,
+                file_by_file=self.file_by_file, max_runs=self.max_runs,
+            )  # fmt: skip
             biases = self.forward.position_biases(layout)
             pooled = []
 
             def take(layer: int, states: torch.Tensor) -> None:
                 if layer in self.layers:
                     pooled.append(layout.means(states))
-                if taken is not None and layer in self.frame_layers:
-                    taken.add(self.frame_layers.index(layer), states, layout)
+                wanting = [output for output in taken if layer in output.layers]
+                if wanting:
+                    frames = own.of(states, layout)
+                    for output in wanting:
+                        output.add(layer, frames)
 
             last = self._reach[-1]
             for k, block in enumerate(self.forward.layers):
@@ -258,62 +276,3 @@ class Encoder:
             elif last == len(self.forward.layers):
                 take(last, states)
         return torch.stack(pooled)
-
-
-class _Taken:
-    """The frames of one forward on their way to the host, pieces sorted by length.
-
-    Parameters
-    ----------
-    encoder : Encoder
-    n_frames : sequence of int
-        Of each piece, longest first.
-    """
-
-    def __init__(self, encoder: Encoder, n_frames: Sequence[int]) -> None:
-        output = encoder.description.frames
-        if output is None:
-            raise ValueError("the model was described without frames")
-        self._n_frames, self._device = n_frames, encoder.device
-        self._index: torch.Tensor | None = None
-        shape, on_cuda = (len(output.layers), sum(n_frames)), encoder.device.type == "cuda"
-        self._values = torch.empty(
-            (*shape, output.width), dtype=getattr(torch, output.dtype), pin_memory=on_cuda
-        )
-        self._peaks = torch.empty(shape, dtype=torch.float32, pin_memory=on_cuda)
-
-    def add(self, position: int, states: torch.Tensor, layout: Packing) -> None:
-        """Queue the copy of a layer's frames, and of the largest absolute value of each."""
-        if len(states) != sum(self._n_frames):
-            states = states.index_select(0, self._own(layout))
-        peaks = torch.maximum(states.amax(dim=1), -states.amin(dim=1))
-        # A copy even where the type is the same: the next block may write into the states.
-        self._values[position].copy_(states.to(self._values.dtype), non_blocking=True)
-        self._peaks[position].copy_(peaks.to(torch.float32), non_blocking=True)
-
-    def _own(self, layout: Packing) -> torch.Tensor:
-        """Where the pieces' own frames stand in padded states."""
-        if self._index is None:
-            (run,) = layout.runs
-            own = [row * run.n_frames + np.arange(n) for row, n in enumerate(self._n_frames)]
-            self._index = uploaded(np.concatenate(own), self._device)
-        return self._index
-
-    def pieces(self) -> list[UtteranceFrames]:
-        """The frames of each piece, once the copies are done, in memory of their own."""
-        values, peaks, start, found = self._values.numpy(), self._peaks.numpy(), 0, []
-        for n in self._n_frames:
-            own = slice(start, start + n)
-            found.append(UtteranceFrames(values[:, own].copy(), peaks[:, own].max(axis=1)))
-            start += n
-        return found
-
-
-def _joined(pieces: Sequence[UtteranceFrames]) -> UtteranceFrames:
-    """The frames of an utterance's windows, one behind the other."""
-    if len(pieces) == 1:
-        return pieces[0]
-    return UtteranceFrames(
-        np.concatenate([piece.values for piece in pieces], axis=1),
-        np.max([piece.peaks for piece in pieces], axis=0),
-    )

@@ -28,12 +28,15 @@ import torch
 from extract.audio import SAMPLING_RATE_HZ
 from extract.encoders.description import Description
 from extract.encoders.loading import load_any
-from extract.frames import Computed, UtteranceFrames
+from extract.frames import Computed, FrameOutput, UtteranceFrames, segment_means
 from features.common.errors import AudioError, ModelError
 
 AUDIO_INPUTS = ("input_values", "input_features")
 PROBE_SAMPLES = (SAMPLING_RATE_HZ, SAMPLING_RATE_HZ + 1_234)
 """Lengths of the noise that a model is tried on when it is loaded."""
+
+_Pieces = dict[int, list[torch.Tensor]]
+"""Layer -> its valid frames of each piece of an utterance, shape (n_frames, hidden_size)."""
 
 
 class ReferenceEncoder:
@@ -102,29 +105,40 @@ class ReferenceEncoder:
         mean = np.stack(vectors, axis=1).astype(np.float32)
         return lambda: {"mean": mean}
 
-    def begin_frames(self, audio: Sequence[np.ndarray]) -> Callable[[], Computed]:
-        """Embed as `begin` does, and give the valid frames beside the means: of one forward."""
-        frames: list[UtteranceFrames] = []
+    def begin_framewise(self, audio: Sequence[np.ndarray]) -> Callable[[], Computed]:
+        """Embed as `begin` does, and give frames or segments beside the means: of one forward.
+
+        They are of the valid frames.
+        """
+        outputs = self.description.framewise
+        in_time: dict[str, list[UtteranceFrames]] = {output.kind: [] for output in outputs}
         vectors = []
         for samples in audio:
-            pieces: list[torch.Tensor] = []
+            pieces: _Pieces = {layer: [] for output in outputs for layer in output.layers}
             vectors.append(self._vectors(samples, pieces))
-            frames.append(self._rounded(torch.cat(pieces, dim=1)))
+            frames = {layer: torch.cat(states) for layer, states in pieces.items()}
+            for output in outputs:
+                of = self._frames if output.n_segments is None else _segments
+                in_time[output.kind].append(of(output, [frames[layer] for layer in output.layers]))
         mean = np.stack(vectors, axis=1).astype(np.float32)
-        return lambda: Computed({"mean": mean}, frames)
+        return lambda: Computed({"mean": mean}, in_time)
 
-    def _rounded(self, states: torch.Tensor) -> UtteranceFrames:
-        """Frames of one utterance as they are stored, of states (n_layers, n_frames, width)."""
-        if self.description.frames is None:
-            raise ValueError("the model was described without frames")
-        dtype: torch.dtype = getattr(torch, self.description.frames.dtype)
+    def _frames(self, output: FrameOutput, layers: list[torch.Tensor]) -> UtteranceFrames:
+        """Frames of one utterance as they are stored, of states (n_frames, width) of each layer."""
+        counts = [len(states) for states in layers]
+        if len(set(counts)) > 1:
+            raise ModelError(
+                f"{self._where}: [extract] frames: layers {', '.join(map(str, output.layers))} "
+                f"have {', '.join(map(str, counts))} frames of one file; store one of them"
+            )
+        states, dtype = torch.stack(layers), getattr(torch, output.dtype)
         peaks = torch.maximum(states.amax(dim=(1, 2)), -states.amin(dim=(1, 2)))
         return UtteranceFrames(states.to(dtype).cpu().numpy(), peaks.float().cpu().numpy())
 
-    def _vectors(self, samples: np.ndarray, frames: list[torch.Tensor] | None = None) -> np.ndarray:
+    def _vectors(self, samples: np.ndarray, frames: _Pieces | None = None) -> np.ndarray:
         """Means of one utterance, float64, shape (n_layers_stored, hidden_size).
 
-        To `frames` are added those of each piece, (n_frame_layers, n_frames, hidden_size).
+        To each layer of `frames` are added those of each piece, shape (n_frames, hidden_size).
         """
         n_pieces = math.ceil(len(samples) / self.description.max_samples)
         total = np.zeros((len(self.layers), self.description.hidden_size))
@@ -141,18 +155,17 @@ class ReferenceEncoder:
                     f"samples: {reason}"
                 ) from error
             total, count = total + sums, count + n_frames
-        if not count.all() or (frames is not None and not sum(one.shape[1] for one in frames)):
+        none = frames and not all(sum(map(len, states)) for states in frames.values())
+        if none or not count.all():
             raise AudioError(f"no frame of {len(samples)} samples is valid by the model's own mask")
         return np.asarray(total / count)
 
     @torch.inference_mode()
-    def _sums(
-        self, samples: np.ndarray, frames: list[torch.Tensor] | None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _sums(self, samples: np.ndarray, frames: _Pieces | None) -> tuple[np.ndarray, np.ndarray]:
         """Sums over valid frames, (n_layers_stored, hidden_size), and counts, (..., 1)."""
         states, masks = self._states(samples)
-        if frames is not None:
-            frames.append(self._own(states, masks))
+        for layer, pieces in (frames or {}).items():
+            pieces.append(states[layer][masks[layer].to(states[layer].device)])
         sums, counts = [], []
         for layer in self.layers:
             # In float64; not all devices have it.
@@ -161,18 +174,6 @@ class ReferenceEncoder:
             sums.append(kept.sum(dim=0).cpu().numpy())
             counts.append([len(kept)])
         return np.stack(sums), np.array(counts)
-
-    def _own(self, states: list[torch.Tensor], masks: list[torch.Tensor]) -> torch.Tensor:
-        """Valid frames of the layers whose frames are wanted, (n_layers, n_frames, width)."""
-        layers = self.description.frames.layers if self.description.frames else ()
-        own = [states[layer][masks[layer].to(states[layer].device)] for layer in layers]
-        counts = [len(one) for one in own]
-        if len(set(counts)) > 1:
-            raise ModelError(
-                f"{self._where}: [extract] frames: layers {', '.join(map(str, layers))} have "
-                f"{', '.join(map(str, counts))} frames of one file; store one of them"
-            )
-        return torch.stack(own)
 
     def _states(self, samples: np.ndarray) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """States of every layer, (n_frames, hidden_size), and which of their frames are valid."""
@@ -252,6 +253,14 @@ class ReferenceEncoder:
                     f"{self._where}: transformers' {type(self.model).__name__} gives {found[0]} "
                     f"states of width {found[1]}; config.json says {expected[0]} of {expected[1]}"
                 )
+
+
+def _segments(output: FrameOutput, layers: list[torch.Tensor]) -> UtteranceFrames:
+    """Segments of one utterance as they are stored, of states (n_frames, width) of each layer."""
+    if output.n_segments is None:
+        raise ValueError("frames are wanted, no segments")
+    states = [layer.float().cpu().numpy() for layer in layers]
+    return segment_means(states, output.n_segments, output.dtype)
 
 
 def _counts(lengths: Any) -> list[int]:

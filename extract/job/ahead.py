@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.audio import Clip, load
-from extract.frames import UtteranceFrames
+from extract.frames import FrameOutput, UtteranceFrames
 from features.common.errors import AudioError
 
 BATCHES_AHEAD_A_WORKER = 3
@@ -30,10 +30,10 @@ BATCHES_AHEAD_A_WORKER = 3
 Loaded = (
     NDArray[np.float32]
     | dict[str, NDArray[np.float32]]
-    | tuple[dict[str, NDArray[np.float32]], UtteranceFrames]
+    | tuple[dict[str, NDArray[np.float32]], dict[str, UtteranceFrames]]
     | str
 )
-"""Audio, or the features of an acoustic set, alone or with frames, or why there is neither."""
+"""Audio, or the features of an acoustic set, alone or with frames by their kind, or why neither."""
 
 
 def load_ahead(
@@ -43,7 +43,7 @@ def load_ahead(
     feature_set: str | None,
     workers: int,
     pool: Executor | None = None,
-    frames_dtype: str | None = None,
+    framewise: Sequence[FrameOutput] = (),
 ) -> Generator[list[Loaded], None, None]:
     """Decode batches in order, a few ahead of the one that is asked for.
 
@@ -58,8 +58,8 @@ def load_ahead(
         Threads or processes; 0 decodes in the caller's.
     pool : Executor, optional
         As `decoders` gives it, to be used and left running.
-    frames_dtype : str, optional
-        Of the set's frames, where they are wanted.
+    framewise : sequence of FrameOutput
+        What of the set is wanted in time.
 
     Yields
     ------
@@ -71,7 +71,7 @@ def load_ahead(
     AudioError
         A decoding process was killed; that of a clip is given in its place instead.
     """
-    what = min_samples, feature_set, frames_dtype
+    what = min_samples, feature_set, framewise
     # One batch here costs less than starting others.
     if workers == 0 or len(batches) == 1:
         for batch in batches:
@@ -110,7 +110,7 @@ def decoders(workers: int, feature_set: str | None) -> Executor:
 
 
 def load_one(
-    clip: Clip, min_samples: int, feature_set: str | None, frames_dtype: str | None = None
+    clip: Clip, min_samples: int, feature_set: str | None, framewise: Sequence[FrameOutput] = ()
 ) -> Loaded:
     """Load a clip, or compute its features; a reason instead of an `AudioError`.
 
@@ -121,12 +121,12 @@ def load_one(
         At 16 kHz; a shorter clip is refused.
     feature_set : str or None
         Acoustic set to compute; None gives the audio.
-    frames_dtype : str, optional
-        Of the set's frames, where they are wanted.
+    framewise : sequence of FrameOutput
+        What of the set is wanted in time.
 
     Returns
     -------
-    float32 array, shape (n_samples,), dict of arrays, the same and frames, or str
+    float32 array, shape (n_samples,), dict of arrays, the same and a dict of frames, or str
         The audio, the set's statistics by name, or why there is neither.
     """
     try:
@@ -135,8 +135,8 @@ def load_one(
             return audio
         from extract import acoustic
 
-        if frames_dtype is not None:
-            return acoustic.compute_frames(feature_set, audio, frames_dtype)
+        if framewise:
+            return acoustic.compute_framewise(feature_set, audio, framewise)
         return acoustic.compute(feature_set, audio)
     except AudioError as error:
         return str(error)

@@ -135,8 +135,8 @@ def compute(
             break
         slabs = cut(whole, plan, left, items, workers.n)
         _run(workers, slabs, (machine, device, workers.threads), lock, progress)
-        framed = whole.target.frames is not None
-        computed, outcome.failed = sealed_of(whole.folder, plan.name, frames=framed)
+        kinds = whole.target.kinds
+        computed, outcome.failed = sealed_of(whole.folder, plan.name, kinds=kinds)
         progress = _nothing
     lacking = plan.left(settled | computed | set(outcome.failed))
     if lacking:
@@ -183,17 +183,17 @@ def cut(
     most_s = (audio_s + 1e-3) / (SLABS_A_WORKER * n_workers)
     target = whole.target
     batches: list[tuple[int, list[Item]]] = []
-    n, seconds = 0, 0.0
+    n_bytes, n, seconds = 0, 0, 0.0
     for number in numbers:
         batch = plan.batches[number]
-        batch_s = sum(job.seconds for job in batch)
-        n_bytes = (n + len(batch)) * target.row_bytes + target.frame_bytes(seconds + batch_s)
-        full = n + len(batch) > SLAB_UTTERANCES or n_bytes > SEAL_AFTER_BYTES
+        lengths = [job.seconds for job in batch]
+        batch_s, batch_bytes = sum(lengths), target.bytes_of(lengths)
+        full = n + len(batch) > SLAB_UTTERANCES or n_bytes + batch_bytes > SEAL_AFTER_BYTES
         if batches and (full or seconds + batch_s > most_s):
             yield replace(whole, batches=batches)
-            batches, n, seconds = [], 0, 0.0
+            batches, n_bytes, n, seconds = [], 0, 0, 0.0
         batches.append((number, items(batch)))
-        n, seconds = n + len(batch), seconds + batch_s
+        n_bytes, n, seconds = n_bytes + batch_bytes, n + len(batch), seconds + batch_s
     if batches:
         yield replace(whole, batches=batches)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Executor
 from typing import Any, Protocol
 
@@ -54,8 +54,8 @@ class Extractor(Protocol):
     def begin(self, audio: list[Any]) -> Callable[[], Features]:
         """Begin a batch; what is given waits for its features."""
 
-    def begin_frames(self, audio: list[Any]) -> Callable[[], Computed]:
-        """The same, and the frames of each utterance, where the model was described with them."""
+    def begin_framewise(self, audio: list[Any]) -> Callable[[], Computed]:
+        """The same, and of each utterance in time what the model was described with."""
 
 
 class _Stack:
@@ -68,9 +68,12 @@ class _Stack:
             name: np.stack([features[name] for features in audio])[None] for name in audio[0]
         }
 
-    def begin_frames(self, audio: list[Any]) -> Callable[[], Computed]:
+    def begin_framewise(self, audio: list[Any]) -> Callable[[], Computed]:
         features = self.begin([features for features, _ in audio])
-        return lambda: Computed(features(), [frames for _, frames in audio])
+        kinds = audio[0][1]
+        return lambda: Computed(
+            features(), {kind: [own[kind] for _, own in audio] for kind in kinds}
+        )
 
 
 def compute(
@@ -120,7 +123,6 @@ def compute(
     workers = machine.n_workers(device != "cpu", target.in_decoders)
     loaded = load_items(target, [batch for _, batch in slab.batches], workers, pool)
     under_way: deque[tuple[int, list[Item], Callable[[], Embedded]]] = deque()
-    framed = {"frames": target.frames} if target.frames else {}
 
     def finish() -> None:
         number, batch, wait = under_way.popleft()
@@ -132,7 +134,7 @@ def compute(
     with contextlib.closing(loaded):
         try:
             for (number, batch), results in zip(slab.batches, loaded, strict=True):
-                begun = begin_batch(extractor, batch, results, warn, **framed)
+                begun = begin_batch(extractor, batch, results, warn, target.framewise)
                 under_way.append((number, batch, begun))
                 # One batch lies queued behind the one that is waited for: the device never idles.
                 if len(under_way) > extractor.asynchronous:
@@ -171,7 +173,7 @@ def load_items(
         feature_set=target.description.feature_set,
         workers=workers,
         pool=pool,
-        frames_dtype=target.frames.dtype if target.frames and target.in_decoders else None,
+        framewise=target.framewise if target.in_decoders else (),
     )
 
 
@@ -212,7 +214,7 @@ def begin_batch(
     batch: list[Item],
     results: list[Loaded],
     warn: Tell = silent,
-    frames: FrameOutput | None = None,
+    framewise: Sequence[FrameOutput] = (),
 ) -> Callable[[], Embedded]:
     """Begin a batch; what is given waits for it.
 
@@ -226,8 +228,8 @@ def begin_batch(
         One an item: its audio, or why there is none. Items whose file has changed are bad, too.
     warn : callable
         Gets a line on a batch that was too large.
-    frames : FrameOutput, optional
-        What of every frame is wanted, too.
+    framewise : sequence of FrameOutput
+        What is wanted in time, too.
 
     Returns
     -------
@@ -243,17 +245,17 @@ def begin_batch(
     good = [(item, r) for item, r in zip(batch, results, strict=True) if not isinstance(r, str)]
     bad = [(item, r) for item, r in zip(batch, results, strict=True) if isinstance(r, str)]
     if not good:
-        return lambda: Embedded({}, [], bad, [])
+        return lambda: Embedded({}, [], bad, {})
     audio = [loaded for _, loaded in good]
     begun: Callable[[], Computed] | None = None
     try:
         with _without_memory():
-            begun = _begin(extractor, audio, frames)
+            begun = _begin(extractor, audio, framewise)
     except AudioError as error:  # of an engine that takes file by file
         if len(good) > 1:
             raise
         reason = str(error)
-        return lambda: Embedded({}, [], [*bad, (good[0][0], reason)], [])
+        return lambda: Embedded({}, [], [*bad, (good[0][0], reason)], {})
 
     def wait() -> Embedded:
         computed: Computed | None = None
@@ -261,16 +263,17 @@ def begin_batch(
             with _without_memory():
                 computed = begun()
         if computed is None:
-            computed = _halved(extractor, audio, warn, frames)
+            computed = _halved(extractor, audio, warn, framewise)
         features = computed.features
         keep = np.ones(len(good), dtype=bool)
         for values in features.values():
             keep &= np.isfinite(values).all(axis=(0, 2))
         fine = [item for (item, _), kept in zip(good, keep, strict=True) if kept]
-        stored: list[NDArray[Any] | str] = []
-        if frames is not None and computed.frames is not None:
-            own = [one for one, kept in zip(computed.frames, keep, strict=True) if kept]
-            stored = [fault_of(one, frames) or one.values for one in own]
+        stored: dict[str, list[NDArray[Any] | str]] = {}
+        for output in framewise:
+            of = zip(computed.framewise[output.kind], keep, strict=True)
+            own = [values for values, kept in of if kept]
+            stored[output.kind] = [fault_of(values, output) or values.values for values in own]
         if len(fine) == len(good):
             return Embedded(features, fine, bad, stored)
         odd = [(item, NOT_FINITE) for (item, _), kept in zip(good, keep, strict=True) if not kept]
@@ -281,13 +284,13 @@ def begin_batch(
 
 
 def _begin(
-    extractor: Extractor, audio: list[Any], frames: FrameOutput | None
+    extractor: Extractor, audio: list[Any], framewise: Sequence[FrameOutput]
 ) -> Callable[[], Computed]:
-    """Begin a batch, with frames where they are wanted."""
-    if frames is not None:
-        return extractor.begin_frames(audio)
+    """Begin a batch, with what is wanted in time."""
+    if framewise:
+        return extractor.begin_framewise(audio)
     wait = extractor.begin(audio)
-    return lambda: Computed(wait(), None)
+    return lambda: Computed(wait(), {})
 
 
 @contextlib.contextmanager
@@ -301,7 +304,7 @@ def _without_memory() -> Iterator[None]:
 
 
 def _halved(
-    extractor: Extractor, audio: list[Any], warn: Tell, frames: FrameOutput | None
+    extractor: Extractor, audio: list[Any], warn: Tell, framewise: Sequence[FrameOutput]
 ) -> Computed:
     """Embed a batch that was too large, in halves."""
     if len(audio) == 1:
@@ -322,11 +325,12 @@ def _halved(
     for piece in (audio[:half], audio[half:]):
         computed: Computed | None = None
         with _without_memory():
-            computed = _begin(extractor, piece, frames)()
-        parts.append(computed or _halved(extractor, piece, warn, frames))
+            computed = _begin(extractor, piece, framewise)()
+        parts.append(computed or _halved(extractor, piece, warn, framewise))
     first, second = parts
     features = {
         name: np.concatenate([values, second.features[name]], axis=1)
         for name, values in first.features.items()
     }
-    return Computed(features, [*(first.frames or ()), *(second.frames or ())])
+    in_time = {kind: [*values, *second.framewise[kind]] for kind, values in first.framewise.items()}
+    return Computed(features, in_time)

@@ -55,7 +55,7 @@ def place(machine: Machine, target: Target, longest_s: float) -> tuple[str, floa
     device : str
     budget_s : float
         Padded seconds a batch: as asked for, else, on CUDA, by the free memory, and such that the
-        frames of a batch, where they are asked for, fill a part.
+        frames and segments of a batch, where they are asked for, fill a part.
     """
     device = device_of(machine.device, target)
     kind = device.split(":")[0]
@@ -70,9 +70,10 @@ def place(machine: Machine, target: Target, longest_s: float) -> tuple[str, floa
 
     free_bytes, _ = torch.cuda.mem_get_info(device)
     fitting_s = budget_s(speech, free_bytes, longest_s)
-    if target.frames is not None:
-        # Frames of a batch are in memory together, and a part holds whole batches.
-        fitting_s = min(fitting_s, SEAL_AFTER_BYTES / target.frame_bytes(1.0))
+    if target.framewise:
+        # What a batch gives in time is in memory together, and a part holds whole batches. Of
+        # segments a second of audio has as many as an utterance, or as it has frames.
+        fitting_s = min(fitting_s, SEAL_AFTER_BYTES / target.frame_bytes([1.0]))
     return device, fitting_s
 
 

@@ -104,8 +104,7 @@ def estimate(
     JobEstimate
         The rate is that of the shortest, the median and the longest batch together.
     """
-    framed = work.target.frames is not None
-    computed, failed = sealed_of(parts_path(work.path), frames=framed)
+    computed, failed = sealed_of(parts_path(work.path), kinds=work.target.kinds)
     done = computed | set(failed)
     jobs = [job for job in work.jobs if (job.utterance, job.audio_hash) not in done]
     n_sealed = len(work.jobs) - len(jobs)
@@ -122,7 +121,7 @@ def estimate(
     loaded = load_items(target, items, 0 if target.in_decoders else workers)
     began = 0.0
     for number, (batch, results) in enumerate(zip(items, loaded, strict=True)):
-        begin_batch(extractor, batch, results, warn, target.frames)()
+        begin_batch(extractor, batch, results, warn, target.framewise)()
         if number == 0:
             began = time.perf_counter()
     took_s = (time.perf_counter() - began) / (max(1, workers) if target.in_decoders else 1)

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from extract.frames import FrameOutput
 from extract.plan.work import Item, Target
 from features.common.ending import in_full
 from features.common.errors import StoreError
@@ -39,19 +40,25 @@ class Embedded(NamedTuple):
         Of the good utterances.
     good : list of Item
     bad : list of (Item, reason)
-    frames : list of arrays (n_layers, n_frames, width), or reasons why they cannot be stored
-        One each of the good utterances; empty where frames are not asked for.
+    framewise : dict
+        Kind -> arrays (n_layers, n_frames, width), or reasons why they cannot be stored: one each
+        of the good utterances. Without the kinds that are not asked for.
     """
 
     features: Features
     good: list[Item]
     bad: list[tuple[Item, str]]
-    frames: list[NDArray[Any] | str]
+    framewise: dict[str, list[NDArray[Any] | str]]
 
     def n_bytes(self, row_bytes: int) -> int:
         """Bytes that it takes in a part."""
-        framewise = sum(one.nbytes for one in self.frames if not isinstance(one, str))
-        return len(self.good) * row_bytes + framewise
+        in_time = sum(
+            values.nbytes
+            for each in self.framewise.values()
+            for values in each
+            if not isinstance(values, str)
+        )
+        return len(self.good) * row_bytes + in_time
 
 
 Failed = dict[tuple[str, str], str]
@@ -104,7 +111,7 @@ class Slab:
             self.folder,
             self.plan,
             (n for n, _ in self.batches),
-            frames=self.target.frames is not None,
+            kinds=self.target.kinds,
         )
         done = computed | set(failed)
         left = [
@@ -120,7 +127,7 @@ def sealed_of(
     plan: str = "*",
     numbers: Iterable[int] | None = None,
     *,
-    frames: bool = False,
+    kinds: Sequence[str] = (),
 ) -> tuple[set[tuple[str, str]], Failed]:
     """What the parts of a plan (of all) hold, and what failed in them, as their indices say.
 
@@ -130,8 +137,8 @@ def sealed_of(
     plan : str
     numbers : iterable of int, optional
         Only the parts that begin with one of these batches; no other is looked for.
-    frames : bool
-        Only parts that have frames beside them.
+    kinds : sequence of str
+        Only parts that have these beside them.
 
     Returns
     -------
@@ -146,7 +153,7 @@ def sealed_of(
     done: set[tuple[str, str]] = set()
     failed: Failed = {}
     for path in paths:
-        if frames and not frames_beside(path).exists():
+        if not all(frames_beside(path, kind).exists() for kind in kinds):
             continue
         # A damaged part holds nothing: its batches are computed again, and replace it.
         with contextlib.suppress(StoreError), Store(path) as part:
@@ -231,9 +238,9 @@ class _Part:
         items = [item for batch in batches for item in batch.good]
         blocks = [batch.features for batch in batches if batch.good]
         failed = [pair for batch in batches for pair in batch.bad]
-        if target.frames is not None:
-            # First: the part of the store says that both are there.
-            _write_frames(frames_beside(path), target, items, batches, failed)
+        for output in target.framewise:
+            # First: the part of the store says that all are there.
+            _write_frames(frames_beside(path, output.kind), target, output, items, batches, failed)
 
         def matrix(statistic: str, position: int, start: int, stop: int) -> NDArray[np.float32]:
             return np.concatenate([block[statistic][position] for block in blocks])[start:stop]
@@ -262,15 +269,14 @@ def _failed_rows(failed: Sequence[tuple[Item, str]]) -> list[tuple[str, str, str
 def _write_frames(
     path: Path,
     target: Target,
+    output: FrameOutput,
     items: Sequence[Item],
     batches: Sequence[Embedded],
     failed: Sequence[tuple[Item, str]],
 ) -> None:
-    """Seal the frames of finished batches."""
-    output, key = target.frames, target.frames_key
-    if output is None or key is None:
-        raise ValueError("no frames are asked for")
-    each = list(zip(items, (one for batch in batches for one in batch.frames), strict=True))
+    """Seal the frames, or segments, of finished batches."""
+    found = (one for batch in batches if batch.good for one in batch.framewise[output.kind])
+    each = list(zip(items, found, strict=True))
     kept = [(item, one) for item, one in each if not isinstance(one, str)]
     failed = [*failed, *((item, one) for item, one in each if isinstance(one, str))]
     values = [one for _, one in kept]
@@ -280,6 +286,6 @@ def _write_frames(
         return gathered(offsets, start, stop, lambda row, a, b: values[row][position, a:b])
 
     write_frames(
-        path, key, _index([item for item, _ in kept]), offsets, output.layers, frames,
-        width=output.width, failed=_failed_rows(failed),
+        path, output.key(target.key), _index([item for item, _ in kept]), offsets, output.layers,
+        frames, width=output.width, failed=_failed_rows(failed),
     )  # fmt: skip

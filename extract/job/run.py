@@ -1,7 +1,7 @@
 """The extraction of one model for one corpus: lock, plan, compute, merge.
 
-Where frames are asked for, one plan covers what either file lacks, one forward gives both, and a
-file that lacks nothing is left as it is.
+Where frames or segments are asked for, one plan covers what any of the files lacks, one forward
+gives all of them, and a file that lacks nothing is left as it is.
 
 Conventions
 -----------
@@ -25,6 +25,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from extract.frames import FrameOutput
 from extract.job import cluster
 from extract.job.compute import compute
 from extract.job.device import Machine, place
@@ -45,7 +46,7 @@ from features.common.words import counted
 from features.common.workers import Workers
 from features.stores.failures import write_failures
 from features.stores.frames import FrameStore, gathered
-from features.stores.key import frames_beside, key_difference, key_hash, parts_path
+from features.stores.key import all_beside, frames_beside, key_difference, key_hash, parts_path
 from features.stores.read import Store, sealed_parts
 from features.stores.write import write_frames, write_store
 
@@ -100,12 +101,13 @@ def run(
         if work.jobs:
             failed = _compute_missing(work, folder, machine, lock, workers, (tell, warn))
             work.pooled.failed(failed)
-            if work.framewise is not None:
-                work.framewise.failed(failed | _frames_failed(folder))
+            for output, side in work.framewise:
+                side.failed(failed | _frames_failed(folder, output.kind))
         lock.check()
-        if work.framewise is not None and not work.framewise.idle:
-            merge_frames(work, folder, tell)
-            lock.check()
+        for output, side in work.framewise:
+            if not side.idle:
+                merge_frames(work, output, side, folder, tell)
+                lock.check()
         if not work.pooled.idle:
             _merge(work, folder, tell)
         _write_failures(work)
@@ -181,9 +183,8 @@ def _begun(work: Work, batches: list[list[Pending]], audio_s: float, device: str
 def _write_failures(work: Work) -> None:
     """Write what could not be computed beside each file."""
     write_failures(work.path, work.failure_rows(work.pooled), key_hash(work.target.key))
-    key, framewise = work.target.frames_key, work.framewise
-    if key is not None and framewise is not None:
-        write_failures(framewise.path, work.failure_rows(framewise), key_hash(key))
+    for output, side in work.framewise:
+        write_failures(side.path, work.failure_rows(side), key_hash(output.key(work.target.key)))
 
 
 def _sealed(folder: Path, target: Target, tell: Tell) -> tuple[set[tuple[str, str]], Failed]:
@@ -201,13 +202,17 @@ def _sealed(folder: Path, target: Target, tell: Tell) -> tuple[set[tuple[str, st
     failed: Failed = {}
     for path, part in sealed_parts(folder):
         damaged = [] if part is not None and not part.verify() else [path]
-        beside = frames_beside(path)
-        if target.frames_key is not None and not _is_sound(beside, target.frames_key):
-            damaged.append(beside)
+        damaged += [
+            beside
+            for output in target.framewise
+            for beside in [frames_beside(path, output.kind)]
+            if not _is_sound(beside, output.key(target.key))
+        ]
         if part is None or damaged:
             tell(f"{damaged[0]}: damaged; its batches are computed again")
             path.unlink()
-            beside.unlink(missing_ok=True)
+            for beside in all_beside(path):
+                beside.unlink(missing_ok=True)
             continue
         refuse_other_key(folder, target.key, part.key)
         done.update(zip(part.index["utterance"], part.index["audio_hash"], strict=True))
@@ -216,7 +221,7 @@ def _sealed(folder: Path, target: Target, tell: Tell) -> tuple[set[tuple[str, st
 
 
 def _is_sound(path: Path, key: dict[str, Any]) -> bool:
-    """Whether a part of frames is there whole, and of that key."""
+    """Whether a part of frames or segments is there whole, and of that key."""
     try:
         with FrameStore(path) as part:
             return key_difference(key, part.key) is None and not part.verify()
@@ -224,11 +229,11 @@ def _is_sound(path: Path, key: dict[str, Any]) -> bool:
         return False
 
 
-def _frames_failed(folder: Path) -> Failed:
-    """Why frames could not be stored, as the sealed parts say."""
+def _frames_failed(folder: Path, kind: str) -> Failed:
+    """Why frames, or segments, could not be stored, as the sealed parts say."""
     failed: Failed = {}
     for path in sorted(folder.glob("part-*.h5")):
-        with FrameStore(frames_beside(path)) as part:
+        with FrameStore(frames_beside(path, kind)) as part:
             failed.update({(u, h): reason for u, h, reason in part.failed})
     return failed
 
@@ -273,19 +278,18 @@ def _merge(work: Work, folder: Path, tell: Tell) -> None:
         )  # fmt: skip
 
 
-def merge_frames(work: Work, folder: Path, tell: Tell) -> None:
-    """Write the finished frames from the old ones and the parts, a layer at a time.
+def merge_frames(
+    work: Work, output: FrameOutput, side: FileState, folder: Path, tell: Tell
+) -> None:
+    """Write the finished frames, or segments, from the old ones and the parts, a layer at a time.
 
     At most `guard.FRAME_STEP_BYTES` of frames are in memory, however many there are.
     """
-    target, side = work.target, work.framewise
-    if side is None or target.frames is None or target.frames_key is None:
-        return
-    wanted = wanted_rows(side)
+    wanted, name = wanted_rows(side), f"{work.corpus}/{work.target.title}"
     if wanted.empty:
-        tell(f"{work.corpus}/{target.title}: no frames could be computed; none are written")
+        tell(f"{name}: no {output.kind} could be computed; none are written")
         return
-    parts = [frames_beside(path) for path in sorted(folder.glob("part-*.h5"))]
+    parts = [frames_beside(path, output.kind) for path in sorted(folder.glob("part-*.h5"))]
     sources = sources_of(side, parts, wanted, folder, FrameStore)
     lengths = np.zeros(len(wanted), np.int64)
     source_of, first_of = np.zeros((2, len(wanted)), np.int64)
@@ -311,8 +315,9 @@ def merge_frames(work: Work, folder: Path, tell: Tell) -> None:
             return gathered(offsets, start, stop, part_of)
 
         write_frames(
-            side.path, target.frames_key, wanted[["utterance", "audio_hash", "size", "mtime_ns"]],
-            offsets, target.frames.layers, frames, width=target.frames.width,
+            side.path, output.key(work.target.key),
+            wanted[["utterance", "audio_hash", "size", "mtime_ns"]],
+            offsets, output.layers, frames, width=output.width,
         )  # fmt: skip
 
 
@@ -377,7 +382,7 @@ def _remove_leftovers(path: Path) -> None:
     folder = parts_path(path)
     leftovers = [
         *path.parent.glob(f".{path.name}.*.tmp"),
-        *frames_beside(path).parent.glob(f".{path.name}.*.tmp"),
+        *(one for file in all_beside(path) for one in file.parent.glob(f".{path.name}.*.tmp")),
         *folder.glob(".*.tmp"),
     ]
     for leftover in leftovers:

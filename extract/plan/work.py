@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from extract.audio import SAMPLING_RATE_HZ, Clip
 from extract.encoders.registry import Model
@@ -27,6 +28,7 @@ from features.audio_memory import time_of
 from features.common.errors import StoreError
 from features.common.files import Stamp, file_stamp
 from features.common.progress import duration, size
+from features.recipe.known.frame_kinds import FRAMES, SEGMENTS
 from features.stores.failures import failures_path, read_failures
 from features.stores.frames import FrameStore
 from features.stores.inventory import shown_source
@@ -88,8 +90,8 @@ class Described(Protocol):
         """What is said when an extraction starts; "" for nothing."""
 
     @property
-    def frames(self) -> FrameOutput | None:
-        """What of every frame is stored beside the statistics."""
+    def framewise(self) -> tuple[FrameOutput, ...]:
+        """What is stored in time beside the statistics."""
 
     def column_names(self) -> dict[str, list[str]]:
         """Names of the columns of each statistic, where they have any."""
@@ -137,22 +139,19 @@ class Target:
         return [int(layer) for layer in self.key["layers"]]
 
     @property
-    def frames(self) -> FrameOutput | None:
-        """What of every frame is stored beside the statistics."""
-        return self.description.frames
+    def framewise(self) -> tuple[FrameOutput, ...]:
+        """What is stored in time beside the statistics: frames, segments, both, or nothing."""
+        return self.description.framewise
 
     @property
-    def frames_key(self) -> dict[str, Any] | None:
-        """What the frames are keyed by, where they are asked for."""
-        return self.frames.key(self.key) if self.frames else None
+    def kinds(self) -> tuple[str, ...]:
+        """Which of frames and segments these are."""
+        return tuple(output.kind for output in self.framewise)
 
     @property
     def plan_key(self) -> dict[str, Any]:
         """What a plan of batches and its parts are keyed by."""
-        if self.frames is None:
-            return self.key
-        asked = {"layers": list(self.frames.layers), "dtype": self.frames.dtype}
-        return {**self.key, "frames": asked}
+        return {**self.key, **{output.kind: output.asked for output in self.framewise}}
 
     @property
     def least_s(self) -> float:
@@ -164,9 +163,13 @@ class Target:
         """Bytes of one utterance in the store."""
         return 4 * len(self.layers) * sum(self.columns.values())
 
-    def frame_bytes(self, seconds: float) -> int:
-        """About how many bytes the frames of so much audio take; 0 where none are asked for."""
-        return self.frames.bytes_of(seconds) if self.frames else 0
+    def frame_bytes(self, seconds: ArrayLike) -> int:
+        """About how many bytes utterances of such lengths take in time; 0 where nothing is."""
+        return sum(output.bytes_of(seconds) for output in self.framewise)
+
+    def bytes_of(self, seconds: Sequence[float]) -> int:
+        """About how many bytes utterances of such lengths take in a part."""
+        return self.row_bytes * len(seconds) + self.frame_bytes(seconds)
 
     def names(self) -> dict[str, list[str]]:
         """Names of the columns, where they have any."""
@@ -210,7 +213,7 @@ def items_of(seen: Survey, batch: Sequence[Pending]) -> list[Item]:
 
 @dataclass
 class FileState:
-    """What one of the two files of a model and corpus has, and what it lacks.
+    """What one of the files of a model and corpus has, and what it lacks.
 
     Attributes
     ----------
@@ -291,10 +294,10 @@ class Work:
     ----------
     pooled : FileState
         The store.
-    framewise : FileState or None
-        The frames beside it, where they are asked for.
+    framewise : list of (FrameOutput, FileState)
+        The frames and segments beside it, where they are asked for.
     jobs : list of Pending
-        What either lacks: one forward gives both.
+        What any of them lacks: one forward gives all.
     force : bool
         Whether everything is computed anew.
     """
@@ -303,7 +306,7 @@ class Work:
     target: Target
     survey: Survey
     pooled: FileState
-    framewise: FileState | None
+    framewise: list[tuple[FrameOutput, FileState]]
     force: bool
     computed: int = 0
     computed_s: float = 0.0
@@ -317,8 +320,8 @@ class Work:
 
     @property
     def sides(self) -> list[FileState]:
-        """The store, and the frames where they are asked for."""
-        return [self.pooled] if self.framewise is None else [self.pooled, self.framewise]
+        """The store, and the frames and segments where they are asked for."""
+        return [self.pooled, *(side for _, side in self.framewise)]
 
     @property
     def path(self) -> Path:
@@ -327,7 +330,7 @@ class Work:
 
     @property
     def failures(self) -> dict[str, tuple[str, str]]:
-        """Utterance -> (reason, audio_hash), of those that either file goes without."""
+        """Utterance -> (reason, audio_hash), of those that one of the files goes without."""
         return {u: why for side in reversed(self.sides) for u, why in side.failures.items()}
 
     @property
@@ -350,7 +353,7 @@ class Work:
 
     @property
     def idle(self) -> bool:
-        """Whether both files are as they should be."""
+        """Whether all files are as they should be."""
         return all(side.idle for side in self.sides)
 
     def failure_rows(self, side: FileState) -> list[tuple[str, str, str, str, str]]:
@@ -363,7 +366,7 @@ class Work:
     @property
     def part_bytes(self) -> int:
         """Bytes of the new parts."""
-        return self.target.row_bytes * len(self.jobs) + self.target.frame_bytes(self.audio_s)
+        return self.target.bytes_of([job.seconds for job in self.jobs])
 
     @property
     def pooled_bytes(self) -> int:
@@ -372,10 +375,8 @@ class Work:
 
     @property
     def framewise_bytes(self) -> int:
-        """About the bytes of the finished frames, where they are written."""
-        if self.framewise is None or self.framewise.idle:
-            return 0
-        return self.target.frame_bytes(float(self.framewise.wanted["seconds"].sum()))
+        """About the bytes of the finished frames and segments, where they are written."""
+        return sum(_finished_bytes(output, side) for output, side in self.framewise)
 
     @property
     def bytes_needed(self) -> int:
@@ -388,12 +389,16 @@ class Work:
         pooled = self.pooled.describe(
             n, row_bytes * len(self.pooled.lacking) + row_bytes * len(self.pooled.wanted)
         )
-        if self.framewise is None:
-            return f"{name}: {pooled}"
-        framewise = self.framewise.describe(
-            n, self.target.frame_bytes(self.framewise.audio_s) + self.framewise_bytes
-        )
-        return f"{name}: {pooled}; {self.target.frames}: {framewise}"
+        text = f"{name}: {pooled}"
+        for output, side in self.framewise:
+            in_parts = output.bytes_of([job.seconds for job in side.lacking])
+            text += f"; {output}: {side.describe(n, in_parts + _finished_bytes(output, side))}"
+        return text
+
+
+def _finished_bytes(output: FrameOutput, side: FileState) -> int:
+    """About the bytes of a finished file in time, where it is written."""
+    return 0 if side.idle else output.bytes_of(side.wanted["seconds"])
 
 
 def plan_work(
@@ -425,10 +430,11 @@ def plan_work(
     """
     path = store_path(stores, corpus, target.name)
     pooled = _side(path, Store, target.key, seen, force=force, verify=verify)
-    framewise = None
-    if target.frames_key is not None:
-        beside = frames_path(stores, corpus, target.name)
-        framewise = _side(beside, FrameStore, target.frames_key, seen, force=force, verify=verify)
+    framewise = []
+    for output in target.framewise:
+        beside, key = frames_path(stores, corpus, target.name, output.kind), output.key(target.key)
+        side = _side(beside, FrameStore, key, seen, force=force, verify=verify)
+        framewise.append((output, side))
     return Work(corpus, target, seen, pooled, framewise, force)
 
 
@@ -546,10 +552,12 @@ def check_disk(works: Sequence[Work], stores: Path) -> None:
     """
     needed, free = disk_needed(works), disk_free(stores)
     if needed > free:
+        kinds = {kind for work in works for kind in work.target.kinds}
         raise StoreError(
             f"{stores}: the stores need {size(needed)}, the disk has {size(free)} free; "
             f"make room, extract fewer models at once, or store fewer layers with [extract] layers"
-            f"{' and frames' if any(work.framewise for work in works) else ''}"
+            f"{' and frames' if FRAMES in kinds else ''}"
+            f"{', or fewer segments' if SEGMENTS in kinds else ''}"
         )
 
 
@@ -566,13 +574,14 @@ def summary(work: Work) -> str:
     str
     """
     rate = work.computed_s / work.elapsed_s if work.elapsed_s else 0.0
-    pooled, framewise = work.pooled, work.framewise
+    pooled = work.pooled
     text = f"{work.corpus}/{work.target.title}: {work.computed} computed, {pooled.n_cached} cached"
-    if framewise is not None:
-        text += f", frames of {framewise.n_cached} cached"
+    for output, side in work.framewise:
+        text += f", {output.kind} of {side.n_cached} cached"
     if work.sealed_before:
         text += f", {work.sealed_before} sealed before"
-    for side, what in zip(work.sides, ("", "frames of "), strict=False):
+    named = [("", pooled), *((f"{output.kind} of ", side) for output, side in work.framewise)]
+    for what, side in named:
         if side.leaving:
             text += f", {what}{side.leaving} removed"
         if side.failures:

@@ -14,6 +14,7 @@ from features.common.errors import UserError
 from features.common.files import replacing
 from features.common.words import counted
 from features.exchange.feature_files import PARQUET, require_parquet
+from features.recipe.known.frame_kinds import FRAMES
 from features.stores.frames import FrameStore
 from features.stores.guard import Float32
 from features.stores.inventory import require_store
@@ -69,8 +70,8 @@ def export_features(
     return f"{to}: {shape}, layer {layer} of {path}"
 
 
-def export_frames(path: Path, to: Path, *, layer: int | str = "last") -> str:
-    """Write the frames of one layer as npz.
+def export_frames(path: Path, to: Path, *, layer: int | str = "last", kind: str = FRAMES) -> str:
+    """Write the frames, or segments, of one layer as npz.
 
     `utterance` (unicode), `offsets` (int64, shape (n_utterances + 1,)) and `X` (as stored, shape
     (n_frames, hidden size)): frames of utterance i are `X[offsets[i]:offsets[i + 1]]`.
@@ -78,8 +79,10 @@ def export_frames(path: Path, to: Path, *, layer: int | str = "last") -> str:
     Parameters
     ----------
     path, to : Path
-        The file of frames, and the file to be written.
+        The file of frames or segments, and the file to be written.
     layer : int or "last"
+    kind : {"frames", "segments"}
+        What the file has to hold.
 
     Returns
     -------
@@ -91,18 +94,19 @@ def export_frames(path: Path, to: Path, *, layer: int | str = "last") -> str:
     UserError
         The suffix is another.
     StoreError
-        The frames are missing or damaged, or of other layers.
+        They are missing or damaged, of other layers, or of the other kind.
     """
     if to.suffix.lower() != ".npz":
-        raise UserError(f"--to {to}: frames go out as .npz")
+        raise UserError(f"--to {to}: {kind} go out as .npz")
     with FrameStore(path) as store:
+        store.require(kind)
         position = store.position(layer)
         store.check(position)
         X, offsets = store.mapped()[position], store.offsets
         utterances = store.index["utterance"].to_numpy(str)
     with replacing(to) as temporary, temporary.open("wb") as file:
         np.savez(file, utterance=utterances, offsets=offsets, X=X)
-    shape = f"{counted(len(utterances), 'utterance')}, {len(X):,} frames x {X.shape[1]} columns"
+    shape = f"{counted(len(utterances), 'utterance')}, {len(X):,} {kind} x {X.shape[1]} columns"
     return f"{to}: {shape}, layer {layer} of {path}"
 
 

@@ -15,6 +15,7 @@ from features.common.sections import Among, Section
 from features.recipe.head import HeadSpec
 from features.recipe.heads import table_of
 from features.recipe.known.engines import ENGINES
+from features.recipe.known.frame_kinds import LEAST_SEGMENTS, MOST_SEGMENTS
 from features.recipe.known.precisions import FRAME_DTYPES, PRECISIONS
 
 
@@ -32,6 +33,8 @@ class CorpusSpec(Section):
         return dict(self.model_extra or {})
 
 
+SEGMENTS_RANGE = Field(ge=LEAST_SEGMENTS, le=MOST_SEGMENTS)
+
 LEAST_WEIGHT, MOST_WEIGHT = 1e-6, 1e6
 """Of a part of `a+b`. Beyond them one part counts alone, and sums lose the digits of the others."""
 
@@ -45,17 +48,18 @@ class ModelSpec(Section):
     all columns together stays what it is: a grid fits as well as without weights.
 
     `context_s` is of encoders that pad all audio to one length (Whisper's 30 s): seconds that take
-    its place. `frames` are those of `[extract]` for this model alone. At their defaults both are
-    left out of what a run records.
+    its place. `frames` and `segments` are those of `[extract]` for this model alone. At their
+    defaults all three are left out of what a run records.
     """
 
-    left_out: ClassVar[tuple[str, ...]] = ("context_s", "frames")
+    left_out: ClassVar[tuple[str, ...]] = ("context_s", "frames", "segments")
 
     hub: str | None = None
     revision: str | None = None
     path: str | None = None
     context_s: Annotated[float, Field(ge=0.1, le=30, strict=False)] | None = None
     frames: list[Literal["last"] | Annotated[int, Field(ge=0)]] | None = None
+    segments: Literal[0] | Annotated[int, SEGMENTS_RANGE] | None = None
     weights: Literal["size"] | list[Annotated[float, Field(strict=False)]] | None = None
 
     @field_validator("weights", mode="before")
@@ -85,10 +89,11 @@ class ExtractSpec(Section):
     """`[extract]`: what is computed and stored. `batch_seconds` and `workers` change no number.
 
     `engine` says whose forward computes, `frames` of which layers the states of every frame are
-    stored, too; at their defaults they are left out of what a run records.
+    stored, too, `segments` of how many equal parts of every utterance the means of all stored
+    layers are; at their defaults they are left out of what a run records.
     """
 
-    left_out: ClassVar[tuple[str, ...]] = ("engine", "frames", "frames_dtype")
+    left_out: ClassVar[tuple[str, ...]] = ("engine", "frames", "frames_dtype", "segments")
 
     layers: Literal["all"] | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = (
         "all"
@@ -97,6 +102,7 @@ class ExtractSpec(Section):
     engine: Annotated[str, Among(ENGINES)] = "auto"
     frames: list[Literal["last"] | Annotated[int, Field(ge=0)]] = []
     frames_dtype: Annotated[str, Among(FRAME_DTYPES)] = "float16"
+    segments: Annotated[int, SEGMENTS_RANGE] | None = None
     max_seconds: Annotated[float, Field(ge=1, le=3600, strict=False)] = 60.0
     batch_seconds: Annotated[float, Field(gt=0, strict=False)] | None = None
     workers: Annotated[int, Field(ge=0)] | None = None
@@ -107,6 +113,13 @@ def stored_frames(model: str, spec: ModelSpec, extract: ExtractSpec) -> list[int
     if len(model_parts(model)) > 1:
         return []
     return list(extract.frames if spec.frames is None else spec.frames)
+
+
+def stored_segments(model: str, spec: ModelSpec, extract: ExtractSpec) -> int | None:
+    """Parts of every utterance whose means are stored of a model; None: none, as of `a+b`."""
+    if len(model_parts(model)) > 1:
+        return None
+    return (extract.segments if spec.segments is None else spec.segments) or None
 
 
 def concatenation_faults(

@@ -16,6 +16,7 @@ from features.recipe.extract import (
     ModelSpec,
     model_parts,
     stored_frames,
+    stored_segments,
 )
 from features.recipe.fusion import (
     FusionSpec,
@@ -23,6 +24,7 @@ from features.recipe.fusion import (
 )
 from features.recipe.head import HeadSpec, speaker_model
 from features.recipe.heads import ONE
+from features.recipe.known.frame_kinds import FRAME_KINDS, FRAMES, SEGMENTS
 from features.recipe.member import Member
 from features.recipe.published import PublishedTable
 from features.recipe.split import (
@@ -94,6 +96,15 @@ class Recipe(Section):
     def frames_of(self, model: str) -> list[int | str]:
         """The layers of a model whose frames are stored; none of `a+b`."""
         return stored_frames(model, self.models.get(model, ModelSpec()), self.extract)
+
+    def segments_of(self, model: str) -> int | None:
+        """Parts of every utterance whose means are stored of a model; None: none, as of `a+b`."""
+        return stored_segments(model, self.models.get(model, ModelSpec()), self.extract)
+
+    def framewise_of(self, model: str) -> tuple[str, ...]:
+        """What of a model is stored in time: of "frames" and "segments" those that are."""
+        stored = {FRAMES: self.frames_of(model), SEGMENTS: self.segments_of(model)}
+        return tuple(kind for kind in FRAME_KINDS if stored[kind])
 
     def weights_of(self, model: str) -> list[float] | str | None:
         """The weights of the parts of `a+b`, "size", or None, as of any single model."""

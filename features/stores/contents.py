@@ -18,9 +18,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from features.common.errors import StoreError
+from features.recipe.known.frame_kinds import FRAME_KINDS, FRAMES, SEGMENTS
 from features.stores import hdf5
 from features.stores.guard import BLOCK, FRAME_BLOCK, index_bytes, key_bytes
-from features.stores.key import FORMAT_VERSION, FRAMES_VERSION, NOT_KEY, anew, frames_anew
+from features.stores.key import (
+    FORMAT_VERSION,
+    FRAMES_VERSION,
+    NOT_KEY,
+    anew,
+    frames_anew,
+)
 
 MAX_BRACKETS = 10_000
 """In the JSON of an attribute: an empty list takes thirty times its text."""
@@ -114,14 +121,15 @@ def read_contents(path: Path, file: hdf5.File) -> Contents:
 
 @dataclass(frozen=True)
 class FrameContents:
-    """All of a file of frames but the frames.
+    """All of a file of frames, or of segments, but these.
 
     Attributes
     ----------
     key, layers, index, failed, arrays
         As of `Contents`.
     offsets : int64, shape (n_utterances + 1,)
-        Where the frames of each utterance begin, and where the last one's end.
+        Where the frames of each utterance begin, and where the last one's end; its segments count
+        as frames.
     """
 
     key: dict[str, Any]
@@ -158,14 +166,19 @@ def read_frame_contents(path: Path, file: hdf5.File) -> FrameContents:
     attributes = {name: _decode(value) for name, value in file.attributes().items()}
     _refuse_other_format(path, attributes, FRAMES_FORMAT, FRAMES_VERSION)
     key = _key(attributes)
-    if key.get("kind") != "frames" or key.get("dtype") not in FRAME_DTYPES:
+    if key.get("kind") not in FRAME_KINDS or key.get("dtype") not in FRAME_DTYPES:
         raise ValueError(f"attribute kind is {key.get('kind')!r}, dtype {key.get('dtype')!r}")
+    most = key.get("segments")
+    if (key["kind"] == SEGMENTS) != isinstance(most, int):
+        raise ValueError(f"attribute kind is {key['kind']!r}, segments {most!r}")
     arrays = _frame_arrays(file, FRAME_DTYPES[key["dtype"]])
     layers, index = _layers(file, arrays, key), _index(file, arrays)
     offsets = np.asarray(file.numbers(arrays["offsets"]), dtype=np.int64)
     n_frames = arrays["frames"].shape[1]
     if offsets[0] != 0 or offsets[-1] != n_frames or (np.diff(offsets) < 1).any():
         raise ValueError("/offsets does not rise from 0 to the number of frames")
+    if most is not None and (np.diff(offsets) > most).any():
+        raise ValueError(f"an utterance has more than {most} segments")
     found = FrameContents(key, layers, index, offsets, _failed(file, arrays), arrays)
     _check_sums(path, file, found, attributes)
     return found
@@ -204,7 +217,8 @@ def _refuse_other_format(
 ) -> None:
     form, version = attributes.get("format"), attributes.get("format_version")
     if form == FRAMES_FORMAT != wanted:
-        raise OtherKindError(f"{path}: holds frames (format = {form!r}), no pooled features")
+        kind = attributes.get("kind", FRAMES)
+        raise OtherKindError(f"{path}: holds {kind} (format = {form!r}), no pooled features")
     if form == POOLED_FORMAT != wanted:
         raise OtherKindError(f"{path}: holds pooled features (format = {form!r}), no frames")
     if form != wanted or version is None:

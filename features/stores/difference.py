@@ -37,10 +37,10 @@ def differences(a: Store | FrameStore, b: Store | FrameStore) -> Iterator[str]:
     yield from _rows(a, b)
     if isinstance(a, Store) and isinstance(b, Store):
         yield from _values(a, b)
-    elif isinstance(a, FrameStore) and isinstance(b, FrameStore):
+    elif isinstance(a, FrameStore) and isinstance(b, FrameStore) and a.kind == b.kind:
         yield from _frames(a, b)
     else:
-        first, second = ("frames" if isinstance(s, FrameStore) else "a store" for s in (a, b))
+        first, second = (s.kind if isinstance(s, FrameStore) else "a store" for s in (a, b))
         yield f"{first} and {second}; values are not compared"
 
 
@@ -48,7 +48,7 @@ def extent(store: Store | FrameStore) -> str:
     """How much two equal stores have in common: rows, layers, and statistics where several."""
     counts = [(len(store.index), "row"), (len(store.layers), "layer")]
     if isinstance(store, FrameStore):
-        counts.append((store.n_frames, "frame"))
+        counts.append((store.n_frames, store.kind.removesuffix("s")))
     elif len(store.statistics) > 1:
         counts.append((len(store.statistics), "statistic"))
     return ", ".join(counted(n, what) for n, what in counts)
@@ -84,7 +84,7 @@ def _rows(a: Store | FrameStore, b: Store | FrameStore) -> Iterator[str]:
 
 
 def _frames(a: FrameStore, b: FrameStore) -> Iterator[str]:
-    """A line for each layer in which not all frames of common rows are equal."""
+    """A line for each layer in which not all frames, or segments, of common rows are equal."""
     common, here, there = np.intersect1d(
         a.index["utterance"].to_numpy(str), b.index["utterance"].to_numpy(str),
         assume_unique=True, return_indices=True,
@@ -95,7 +95,7 @@ def _frames(a: FrameStore, b: FrameStore) -> Iterator[str]:
     other = a.lengths[here] != b.lengths[there]
     if other.any():
         yield (
-            f"{counted(int(other.sum()), 'row')} with other numbers of frames: "
+            f"{counted(int(other.sum()), 'row')} with other numbers of {a.kind}: "
             f"{some(common[other].tolist())}"
         )
     for layer in (index for index in a.layers if index in b.layers):
@@ -114,8 +114,8 @@ def _frames(a: FrameStore, b: FrameStore) -> Iterator[str]:
                 worst, where = float(error.max()), str(name)
         if where:
             yield (
-                f"frames, layer {layer}: {n_equal} of {int((~other).sum())} rows are equal, "
-                f"largest relative error of a frame {worst:.2e} ({where})"
+                f"{a.kind}, layer {layer}: {n_equal} of {int((~other).sum())} rows are equal, "
+                f"largest relative error of a {a.kind.removesuffix('s')} {worst:.2e} ({where})"
             )
 
 

@@ -1,4 +1,7 @@
-"""States of every frame of chosen layers: a file beside the store, specified in `FORMAT.md`.
+"""What is stored in time: a file beside the store, specified in `FORMAT.md`.
+
+States of every frame of chosen layers, or their means over equal parts of each utterance, its
+segments: to a reader these are frames, a few an utterance.
 
 Conventions
 -----------
@@ -21,6 +24,7 @@ from numpy.typing import NDArray
 
 from features.common.errors import StoreError, first_line, nearest
 from features.common.files import IrregularFileError, open_regular
+from features.recipe.known.frame_kinds import FRAMES
 from features.stores import hdf5
 from features.stores.blocks import MAX_READERS
 from features.stores.contents import FrameContents, read_frame_contents
@@ -32,7 +36,13 @@ from features.stores.guard import (
     not_finite,
     read_into,
 )
-from features.stores.key import frames_anew, identity, is_part, numerics_note
+from features.stores.key import (
+    frame_kind,
+    frames_anew,
+    identity,
+    is_part,
+    numerics_note,
+)
 from features.stores.key import title as title_of
 from features.stores.layers import LayerAxis
 
@@ -44,12 +54,13 @@ Frames = NDArray[Any]
 
 
 class FrameStore:
-    """A file of frames opened for reading.
+    """A file of frames, or of segments, opened for reading.
 
     Attributes
     ----------
     key : dict
         All that changes a number; `dtype` is `float16` or `float32`.
+    kind : {"frames", "segments"}
     index : DataFrame
         One row an utterance: utterance, audio_hash, size, mtime_ns.
     offsets : int64, shape (n_utterances + 1,)
@@ -64,7 +75,7 @@ class FrameStore:
     Raises
     ------
     StoreError
-        There is no such file, it holds no frames, is of a newer program, or damaged.
+        There is no such file, it holds neither, is of a newer program, or damaged.
     """
 
     imported = False
@@ -80,10 +91,11 @@ class FrameStore:
             raise
         self.key, self.index, self.failed = contents.key, contents.index, contents.failed
         self.layers, self.offsets = contents.layers, contents.offsets
+        self.kind = str(self.key["kind"])
         self._array = contents.arrays["frames"]
         self._sums = self._file.numbers(contents.arrays["crc/frames"])
         self._checked = np.zeros(self._sums.shape, dtype=bool)
-        self._axis = LayerAxis(self.path, self.layers, self.key.get("n_layers"), "frames")
+        self._axis = LayerAxis(self.path, self.layers, self.key.get("n_layers"), self.kind)
         self.width = self._array.shape[2]
 
     def __enter__(self) -> FrameStore:
@@ -132,6 +144,18 @@ class FrameStore:
         if is_part(self.path):
             return frames_anew(self.path)
         return f"make extract MODEL={self.path.stem} VERIFY=1 computes the damaged blocks again"
+
+    def require(self, kind: str) -> None:
+        """Refuse a file that holds the other of `key.FRAME_KINDS`.
+
+        Raises
+        ------
+        StoreError
+        """
+        if self.kind != kind:
+            raise StoreError(
+                f"{self.path}: holds {self.kind}, no {kind}: those lie in a folder {kind}"
+            )
 
     def position(self, layer: int | str) -> int:
         """Where a layer stands on the first axis.
@@ -296,8 +320,9 @@ def _open(path: Path) -> hdf5.File:
         return hdf5.File(path)
     except FileNotFoundError:
         beside = [store.stem for store in path.parent.glob("[!.]*.h5")]
+        kind = frame_kind(path) or FRAMES
         raise StoreError(
-            f"{path}: no frames of {path.stem}: set [extract] frames, and run make extract "
+            f"{path}: no {kind} of {path.stem}: set [extract] {kind}, and run make extract "
             f"MODEL={path.stem}{nearest(path.stem, beside)}"
         ) from None
     except IrregularFileError as error:

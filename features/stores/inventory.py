@@ -22,9 +22,10 @@ from features.common.errors import CorpusError, StoreError, UserError, nearest
 from features.common.lock import live_holder
 from features.common.progress import size
 from features.common.words import counted
+from features.recipe.known.frame_kinds import FRAME_KINDS
 from features.recipe.model import Recipe
 from features.stores.frames import FrameStore
-from features.stores.key import FRAMES, frames_beside, parts_path, store_path
+from features.stores.key import all_beside, frames_beside, parts_path, store_path
 from features.stores.kinds import opened
 from features.stores.read import Store, sealed_parts
 from features.utterances import read_table
@@ -155,9 +156,13 @@ def status(recipe: Recipe, stores: Path) -> list[str]:
                 notes.append(str(error))
         for model in recipe.single_models:
             path = store_path(stores, corpus, model)
-            framed = bool(recipe.frames_of(model)) or frames_beside(path).exists()
-            for file in [path, *([frames_beside(path)] if framed else [])]:
-                row, n_bytes = _status_row(file, path, corpus, table, notes)
+            beside = {kind: frames_beside(path, kind) for kind in FRAME_KINDS}
+            asked = recipe.framewise_of(model)
+            files = {"": path} | {
+                kind: file for kind, file in beside.items() if kind in asked or file.exists()
+            }
+            for kind, file in files.items():
+                row, n_bytes = _status_row(file, path, kind, corpus, table, notes)
                 rows.append(row)
                 kinds[re.split(r"[:(,]", row[2])[0].strip()] += 1
                 total += n_bytes
@@ -167,19 +172,24 @@ def status(recipe: Recipe, stores: Path) -> list[str]:
 
 
 def _status_row(
-    path: Path, pooled: Path, corpus: str, table: pd.DataFrame | None, notes: list[str]
+    path: Path,
+    pooled: Path,
+    kind: str,
+    corpus: str,
+    table: pd.DataFrame | None,
+    notes: list[str],
 ) -> tuple[tuple[str, ...], int]:
-    """The line of a store, or of the frames beside it, and its bytes.
+    """The line of a store, or of what lies beside it (its kind; "" of the store), and its bytes.
 
     What to know beyond the line is added to `notes`.
     """
-    model = pooled.stem if path == pooled else f"{pooled.stem} (frames)"
+    model = f"{pooled.stem} ({kind})" if kind else pooled.stem
     of = f" of {len(table)}" if table is not None else ""
     n_bytes = path.stat().st_size if path.exists() else 0
     if under_way(pooled):
-        sealed, in_parts = _sealed(pooled) if path == pooled else (0, 0)
-        if path != pooled:
+        if kind:
             return (corpus, model, "under way", "", "", "", size(n_bytes)), n_bytes
+        sealed, in_parts = _sealed(pooled)
         text = f"{sealed}{of} sealed"
         return (corpus, model, "under way", text, "", "", size(n_bytes + in_parts)), (
             n_bytes + in_parts
@@ -213,21 +223,22 @@ def _sealed(store: Path) -> tuple[int, int]:
 
 
 def models_of(folder: Path) -> list[str]:
-    """Models of which a corpus's folder holds a store, frames, parts, or a failures file."""
+    """Models of which a corpus's folder holds a store, what lies beside one, or parts."""
     found = {path.stem for suffix in (".h5", ".parts") for path in folder.glob(f"[!.]*{suffix}")}
-    found |= {path.stem for path in folder.glob(f"{FRAMES}/[!.]*.h5")}
-    for pattern in ("*.failures.csv", f"{FRAMES}/*.failures.csv"):
+    for kind in FRAME_KINDS:
+        found |= {path.stem for path in folder.glob(f"{kind}/[!.]*.h5")}
+    for pattern in ("*.failures.csv", *(f"{kind}/*.failures.csv" for kind in FRAME_KINDS)):
         found |= {path.name.removesuffix(".failures.csv") for path in folder.glob(pattern)}
     return sorted(found)
 
 
 def shown_title(store: Store | FrameStore) -> str:
-    """The model's key as it is shown; of frames that it is these."""
-    return f"{store.title} (frames)" if isinstance(store, FrameStore) else store.title
+    """The model's key as it is shown; of frames and segments that it is these."""
+    return f"{store.title} ({store.kind})" if isinstance(store, FrameStore) else store.title
 
 
 def stored_precision(store: Store | FrameStore) -> str:
-    """Of the model, and of its frames as they are stored."""
+    """Of the model, and of its frames or segments as they are stored."""
     precision = str(store.key.get("precision"))
     return f"{precision}, {store.dtype.name}" if isinstance(store, FrameStore) else precision
 
@@ -269,8 +280,8 @@ def list_stores(stores: Path) -> list[str]:
     for folder in corpus_folders(stores):
         for model in models_of(folder):
             path = store_path(stores, folder.name, model)
-            files = (*_listed(path), *_listed(frames_beside(path)), *_listed_parts(path))
-            for row, n_bytes in files:
+            finished = [line for file in (path, *all_beside(path)) for line in _listed(file)]
+            for row, n_bytes in (*finished, *_listed_parts(path)):
                 rows.append((folder.name, *row))
                 total += n_bytes
     if len(rows) == 1:
@@ -287,7 +298,7 @@ def _listed(path: Path) -> list[tuple[tuple[str, ...], int]]:
     try:
         with opened(path) as store:
             statistics = (
-                f"{store.n_frames:,} frames"
+                f"{store.n_frames:,} {store.kind}"
                 if isinstance(store, FrameStore)
                 else ", ".join(store.statistics)
             )

@@ -12,14 +12,12 @@ from typing import Any
 import pandas as pd
 
 from features.common.files import open_regular
+from features.recipe.known.frame_kinds import FRAME_KINDS, FRAMES
 
 FORMAT_VERSION = 1
 
 FRAMES_VERSION = 1
 """Of the files that hold frames."""
-
-FRAMES = "frames"
-"""Folder of a corpus's frames, and their kind in their key."""
 
 NUMERICS = 2
 """Raised with every change that moves an extracted number; part of every key."""
@@ -33,16 +31,33 @@ def store_path(stores: Path, corpus: str, model: str) -> Path:
     return stores / corpus / f"{model}.h5"
 
 
-def frames_path(stores: Path, corpus: str, model: str) -> Path:
-    """Path of the frames of a corpus and model."""
-    return stores / corpus / FRAMES / f"{model}.h5"
+def frames_path(stores: Path, corpus: str, model: str, kind: str = FRAMES) -> Path:
+    """Path of the frames, or segments, of a corpus and model."""
+    return stores / corpus / kind / f"{model}.h5"
 
 
-def frames_beside(store: Path) -> Path:
-    """Path of the frames that belong to a store, or to a sealed part."""
+def frames_beside(store: Path, kind: str = FRAMES) -> Path:
+    """Path of the frames, or segments, that belong to a store, or to a sealed part."""
     if is_part(store):
-        return store.with_name(store.name.replace("part-", "frames-", 1))
-    return store.parent / FRAMES / store.name
+        return store.with_name(store.name.replace("part-", f"{kind}-", 1))
+    return store.parent / kind / store.name
+
+
+def all_beside(store: Path) -> list[Path]:
+    """Paths of all that may lie beside a store, or a sealed part, in the order of `FRAME_KINDS`."""
+    return [frames_beside(store, kind) for kind in FRAME_KINDS]
+
+
+def frame_kind(path: Path) -> str | None:
+    """What lies there by its folder, or by its name among parts; None of a store.
+
+    Examples
+    --------
+    >>> frame_kind(Path("stores/emodb/segments/mfcc.h5")), frame_kind(Path("stores/emodb/mfcc.h5"))
+    ('segments', None)
+    """
+    word = path.name.split("-")[0] if is_part(path) else path.parent.name
+    return word if word in FRAME_KINDS else None
 
 
 def parts_path(store: Path) -> Path:
@@ -134,7 +149,7 @@ def anew(path: Path) -> str:
 
 
 def frames_anew(path: Path) -> str:
-    """What replaces a file of frames of which nothing can be used."""
+    """What replaces a file of frames, or segments, of which nothing can be used."""
     if is_part(path):
         return anew(path)
     return f"delete it, and make extract MODEL={path.stem} makes it again"

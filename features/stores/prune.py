@@ -27,6 +27,7 @@ from features.common.folders import Folders
 from features.common.lock import WriterLock
 from features.common.progress import size
 from features.common.words import counted
+from features.recipe.known.frame_kinds import FRAME_KINDS
 from features.recipe.model import Recipe
 from features.stores.frames import Frames, FrameStore, gathered
 from features.stores.guard import Float32
@@ -39,7 +40,7 @@ from features.stores.inventory import (
     under_way,
 )
 from features.stores.keepers import find_keepers
-from features.stores.key import FRAMES, frames_beside, parts_path, store_path
+from features.stores.key import all_beside, parts_path, store_path
 from features.stores.kinds import corpus_folder, opened
 from features.stores.read import Store
 from features.stores.write import write_frames, write_store
@@ -117,7 +118,7 @@ def plan(
             if under_way(pooled):
                 kept.append(f"{pooled}: under way")
                 continue
-            for path in (pooled, frames_beside(pooled)):
+            for path in (pooled, *all_beside(pooled)):
                 if path in asked:
                     who = "a given recipe names it" if given else keeper or nobody
                     steps += _unnamed(path, pooled, kept, f"asked for, {who}")
@@ -128,7 +129,8 @@ def plan(
                 elif not keeper and not keepers.unread:
                     steps += _unnamed(path, pooled, kept, nobody)
         steps += _leftovers(folder, folder)
-        steps += _leftovers(folder / FRAMES, folder)
+        for kind in FRAME_KINDS:
+            steps += _leftovers(folder / kind, folder)
     return steps, kept
 
 
@@ -144,8 +146,9 @@ def _asked(wanted: Sequence[Path], stores: Path) -> list[Path]:
     for given in wanted:
         require_store(given)
         path = stores / given.parent.name / given.name
-        if given.parent.name == FRAMES and not path.exists():
-            path = stores / given.parents[1].name / FRAMES / given.name
+        kind = given.parent.name
+        if kind in FRAME_KINDS and not path.exists():
+            path = stores / given.parents[1].name / kind / given.name
         if given.suffix != ".h5" or not path.exists() or not path.samefile(given):
             raise StoreError(
                 f"{given}: no store of a corpus below {stores}; --stores names another"
@@ -155,7 +158,7 @@ def _asked(wanted: Sequence[Path], stores: Path) -> list[Path]:
 
 
 def _unnamed(path: Path, pooled: Path, kept: list[str], reason: str) -> list[Step]:
-    """A store, or frames, that go for a reason, and their failures file."""
+    """A store, or what lies beside it, that goes for a reason, and its failures file."""
     steps = []
     failures = path.with_suffix(".failures.csv")
     if path.exists():
@@ -281,7 +284,7 @@ def _drop_stale(path: Path) -> None:
 
 
 def _drop_frames(path: Path, store: FrameStore) -> None:
-    """Write frames anew without their stale rows."""
+    """Write frames, or segments, anew without their stale rows."""
     table = read_table(corpus_folder(path)).rows
     gone = set(compare_rows(store.index, table).stale)
     keep = np.flatnonzero(~store.index["utterance"].isin(gone).to_numpy(dtype=bool))

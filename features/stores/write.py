@@ -118,13 +118,13 @@ def write_frames(
     width: int,
     failed: Sequence[Sequence[str]] = (),
 ) -> None:
-    """Write a file of frames (or a part of one) as `write_store` writes a store.
+    """Write a file of frames or segments (or a part of one) as `write_store` writes a store.
 
     Parameters
     ----------
     path : Path
     key : mapping
-        Complete; `dtype` says what is stored.
+        Complete; `kind` and `dtype` say what is stored.
     index : DataFrame
         Columns utterance, audio_hash (hex), size (bytes), mtime_ns.
     offsets : int64, shape (n_utterances + 1,)

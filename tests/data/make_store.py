@@ -6,6 +6,7 @@ Run from the top of the project with `python -m tests.data.make_store`; never ov
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,11 @@ def main() -> None:
     """Write the files of versions that have none yet."""
     for path, write in (
         (HERE / f"store-v{FORMAT_VERSION}.h5", write_pooled),
-        (HERE / f"frames-v{FRAMES_VERSION}.h5", write_framewise),
+        (HERE / f"frames-v{FRAMES_VERSION}.h5", partial(write_framewise, {"kind": "frames"})),
+        (
+            HERE / f"segments-v{FRAMES_VERSION}.h5",
+            partial(write_framewise, {"kind": "segments", "segments": 3}),
+        ),
     ):
         if path.exists():
             print(f"{path} exists; a released file is never rewritten")
@@ -47,11 +52,11 @@ def main() -> None:
         path.with_suffix(".json").write_text(text, encoding="utf-8")
 
 
-def write_framewise(path: Path) -> dict[str, object]:
-    """Write frames, and give what is in the file."""
+def write_framewise(kind: dict[str, object], path: Path) -> dict[str, object]:
+    """Write frames or segments, and give what is in the file."""
     data = np.random.default_rng(1).standard_normal((2, 6, 2)).astype(np.float16)
     offsets = np.array([0, 2, 3, 6])
-    key = full_key({**SETTINGS, "layers": [1, 3], "kind": "frames", "dtype": "float16"})
+    key = full_key({**SETTINGS, "layers": [1, 3], "dtype": "float16", **kind})
     write_frames(
         path, key, INDEX, offsets, [1, 3], lambda i, start, stop: data[i, start:stop], width=2
     )

@@ -387,7 +387,9 @@ def test_an_imported_store_is_complete_after_an_extraction_and_is_left_alone(
     assert "12 of 12 utterances; nothing to extract" in out
     assert (read_table(table).rows["audio_hash"] != "").all()
     assert run_extract(tmp_path, recipe, "--set", 'extract.frames=["last"]') == 1
-    assert "mine: imported features have no frames; name the others" in capsys.readouterr().err
+    assert "mine: imported features have no frames: set frames = [] in" in capsys.readouterr().err
+    assert run_extract(tmp_path, recipe, "--set", "extract.segments=8") == 1
+    assert "have no segments: set segments = 0 in [models.mine]" in capsys.readouterr().err
     lines = features("status", str(recipe))[1].splitlines()
     assert [line.split()[1:3] for line in lines[1:3]] == [
         ["mfcc", "complete"],

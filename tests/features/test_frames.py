@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from features.common.errors import StoreError
+from features.recipe.known.frame_kinds import FRAME_KINDS
 from features.stores.frames import FrameStore, gathered
 from features.stores.guard import FRAME_BLOCK, frame_steps
 from features.stores.key import FRAMES_VERSION, frames_beside, full_key
@@ -44,12 +45,20 @@ def write(path: Path, data: np.ndarray, **more: object) -> Path:
     return path
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_round_trip(tmp_path: Path, rng: np.random.Generator, dtype: str) -> None:
+SEGMENTS = {"kind": "segments", "segments": 5_000}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kind"), [("float16", {}), ("float32", {}), ("float32", SEGMENTS)]
+)
+def test_round_trip(
+    tmp_path: Path, rng: np.random.Generator, dtype: str, kind: dict[str, object]
+) -> None:
     data = made(rng, dtype)
-    path = write(tmp_path / "frames" / "toy.h5", data, failed=[("x", "00", "why")])
+    path = write(tmp_path / "frames" / "toy.h5", data, failed=[("x", "00", "why")], key=kind)
     with FrameStore(path) as store:
-        assert (store.key, store.layers, store.width) == ({**KEY, "dtype": dtype}, [1, 2], 3)
+        assert (store.key, store.layers) == ({**KEY, **kind, "dtype": dtype}, [1, 2])
+        assert (store.kind, store.width) == (kind.get("kind", "frames"), 3)
         assert store.lengths.tolist() == LENGTHS.tolist()
         assert store.failed == [["x", "00", "why"]]
         assert (store.position(2), store.position("last")) == (1, 1)
@@ -148,6 +157,23 @@ def test_a_file_that_contradicts_itself_is_one_line(
         FrameStore(path)
 
 
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ({"kind": "pieces"}, "attribute kind is 'pieces'"),
+        ({"kind": "segments"}, "attribute kind is 'segments', segments None"),
+        ({"segments": 8}, "attribute kind is 'frames', segments 8"),
+        ({"kind": "segments", "segments": 4_000}, "an utterance has more than 4000 segments"),
+    ],
+)
+def test_a_key_that_contradicts_itself_is_one_line(
+    tmp_path: Path, rng: np.random.Generator, key: dict[str, object], message: str
+) -> None:
+    path = write(tmp_path / "frames" / "toy.h5", made(rng), key=key)
+    with pytest.raises(StoreError, match=rf"damaged \({message}.*\); delete it"):
+        FrameStore(path)
+
+
 def test_the_two_kinds_are_not_taken_for_one_another(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
@@ -160,6 +186,14 @@ def test_the_two_kinds_are_not_taken_for_one_another(
     assert frames_beside(tmp_path / "toy.h5") == frames
     with pytest.raises(StoreError, match=r"holds frames \(format = 'serfuse-frames'\), no pooled"):
         Store(frames)
+    with FrameStore(frames) as store, pytest.raises(StoreError, match="holds frames, no segments"):
+        store.require("segments")
+    segments = write(tmp_path / "segments" / "toy.h5", made(rng), key=SEGMENTS)
+    assert frames_beside(tmp_path / "toy.h5", "segments") == segments
+    with pytest.raises(
+        StoreError, match=r"holds segments \(format = 'serfuse-frames'\), no pooled"
+    ):
+        Store(segments)
     with pytest.raises(StoreError, match=r"holds pooled features .*, no frames"):
         FrameStore(tmp_path / "toy.h5")
     with pytest.raises(StoreError, match=r"tay.h5: no frames of tay: .*did you mean 'toy'"):
@@ -200,11 +234,12 @@ def test_frames_of_utterances_are_gathered(rng: np.random.Generator) -> None:
             np.testing.assert_array_equal(found, whole[start:stop])
 
 
-@pytest.mark.parametrize("path", sorted(DATA.glob("frames-v*.h5")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", sorted(DATA.glob("[fs]*s-v*.h5")), ids=lambda p: p.stem)
 def test_files_of_every_released_version_can_be_read(path: Path) -> None:
     record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     with FrameStore(path) as store:
         assert store.index["utterance"].tolist() == record["utterance"]
+        assert store.kind == path.stem.split("-")[0]
         assert store.offsets.tolist() == record["offsets"]
         assert store.identity == record["identity"]
         assert store.verify() == []
@@ -212,4 +247,5 @@ def test_files_of_every_released_version_can_be_read(path: Path) -> None:
 
 
 def test_there_is_a_file_of_the_current_version() -> None:
-    assert (DATA / f"frames-v{FRAMES_VERSION}.h5").exists()
+    for kind in FRAME_KINDS:
+        assert (DATA / f"{kind}-v{FRAMES_VERSION}.h5").exists()

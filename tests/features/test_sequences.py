@@ -22,20 +22,25 @@ from tests.features.test_matrix import hash_of, make_store, make_table, write_re
 
 
 def make_frames(
-    stores: Path, corpus: str, frames: Mapping[str, np.ndarray], dtype: str = "float16"
+    stores: Path,
+    corpus: str,
+    frames: Mapping[str, np.ndarray],
+    dtype: str = "float16",
+    n_segments: int | None = None,
 ) -> None:
-    """Frames of a corpus, utterance -> shape (n_layers, n_frames, width); layers 1 and 2 of 2."""
+    """Frames or segments: utterance -> shape (n_layers, n_frames, width); layers 1 and 2 of 2."""
     index = pd.DataFrame(
         {"utterance": list(frames), "audio_hash": [f"{hash_of(i):032x}" for i in frames],
          "size": 1, "mtime_ns": 1}
     )  # fmt: skip
     whole = np.concatenate(list(frames.values()), axis=1).astype(dtype)
+    kind = "frames" if n_segments is None else "segments"
     key = full_key(
         {"model": "toy", "source": "x", "layers": [1, 2], "n_layers": 2, "precision": "float32",
-         "kind": "frames", "dtype": dtype}
+         "kind": kind, "dtype": dtype, **({"segments": n_segments} if n_segments else {})}
     )  # fmt: skip
     write_frames(
-        frames_path(stores, corpus, "toy"), key, index,
+        frames_path(stores, corpus, "toy", kind), key, index,
         np.append(0, np.cumsum([one.shape[1] for one in frames.values()])), [1, 2],
         lambda i, start, stop: whole[i, start:stop], width=whole.shape[2],
     )  # fmt: skip
@@ -178,6 +183,32 @@ def test_what_is_damaged_unfinished_or_not_there_is_an_error(
     path.unlink()
     with pytest.raises(StoreError, match=r"no frames of toy: set \[extract\] frames"):
         load_sequences(recipe, stores, "toy")
+
+
+def test_segments_are_read_as_frames_are(tmp_path: Path, made, recipe: Recipe) -> None:
+    stores = tmp_path / "stores"
+    few = {name: values[:, :5] for name, values in made.items()}
+    for corpus in "ab":
+        own = {name: values for name, values in few.items() if name.startswith(corpus)}
+        make_frames(stores, corpus, own, n_segments=5)
+    sequences = load_sequences(recipe, stores, "toy", 1, source="segments")
+    assert sequences.lengths.max() == 5
+    assert {found["key"]["segments"] for found in sequences.identity.values()} == {5}
+    for row, name in enumerate(sequences.rows["utterance"]):
+        np.testing.assert_array_equal(sequences.frames(row), few[name][0].astype(np.float32))
+    alone = load_frames(stores, "b", "toy", source="segments")
+    np.testing.assert_array_equal(alone.frames(3), few["b3"][1].astype(np.float32))
+    make_frames(stores, "a", {n: v for n, v in few.items() if n[0] == "a"}, n_segments=6)
+    with pytest.raises(StoreError, match=r"cut into other parts: \{'a': 6, 'b': 5\}"):
+        load_sequences(recipe, stores, "toy", source="segments")
+    frames_path(stores, "a", "toy").replace(frames_path(stores, "a", "toy", "segments"))
+    with pytest.raises(StoreError, match=r"segments.toy.h5: holds frames, no segments"):
+        load_sequences(recipe, stores, "toy", source="segments")
+    frames_path(stores, "a", "toy", "segments").unlink()
+    with pytest.raises(StoreError, match=r"no segments of toy: set \[extract\] segments"):
+        load_sequences(recipe, stores, "toy", source="segments")
+    with pytest.raises(ValueError, match="source 'segment': expected one of frames, segments"):
+        load_sequences(recipe, stores, "toy", source="segment")
 
 
 def test_frames_are_read_without_torch() -> None:
