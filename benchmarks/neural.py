@@ -4,6 +4,9 @@
 with a `DataLoader`, model by model, and the same loop with rows picked by an index instead.
 `superb`: 25 layers of 1,024 columns, batches of 32; a few hundred steps are timed, and what 30,000
 would take is a product, said as such.
+`hgfm`: ten folds on frames, 512 columns, batches of 32 whose lengths are those of acted speech at
+50 frames a second, sorted in pools of 64 batches. The other side is torch's own module, packed
+sequences, fold by fold.
 
     python -m benchmarks.neural
 """
@@ -17,7 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -34,6 +37,11 @@ N_TEST, N_CLASSES = 1_000, 6
 STEPS, FOLDS, CORES = 30_000, 5, 2
 MLP_GOAL = 2.0
 SUPERB_GOAL_S = 600.0
+HGFM_GOAL = 5.0
+HGFM_BATCH, HGFM_POOL = 32, 64
+HGFM_RATE = 2e-4
+HGFM_FRAMES = (130, 25)
+"""The mean length of an utterance, and the least."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +55,16 @@ class Sizes:
     superb_rows: int = 4_400
     layers: int = 25
     steps: int = 300
+    folds: int = 10
+    frame_columns: int = 512
+    frame_steps: int = 4
     repeats: int = 3
 
 
-SMALL = Sizes(rows=400, columns=64, models=3, superb_rows=300, layers=4, steps=20, repeats=1)
+SMALL = Sizes(
+    rows=400, columns=64, models=3, superb_rows=300, layers=4, steps=20, folds=2, frame_columns=16,
+    frame_steps=2, repeats=1,
+)  # fmt: skip
 
 
 def made(n: int, columns: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -215,11 +229,152 @@ def _superb_alone(sizes: Sizes) -> float:
     return clock / sizes.steps
 
 
+FrameStep = tuple[Any, Any, Any]
+"""Frames, lengths and labels."""
+
+
+def frame_steps(sizes: Sizes, fold: int) -> list[FrameStep]:
+    """The batches of a fold."""
+    import torch
+
+    rng = np.random.default_rng(fold)
+    mean, least = HGFM_FRAMES
+    drawn = rng.gamma(4.0, mean / 4, HGFM_POOL * HGFM_BATCH).round().astype(np.int64)
+    pool = np.sort(np.maximum(drawn, least)).reshape(HGFM_POOL, HGFM_BATCH)
+    found = []
+    for lengths in pool[rng.permutation(HGFM_POOL)[: sizes.frame_steps]]:
+        label = rng.integers(0, N_CLASSES, HGFM_BATCH)
+        x = rng.normal(size=(HGFM_BATCH, lengths[-1], sizes.frame_columns))
+        x += 0.1 * label[:, None, None]
+        x *= (np.arange(lengths[-1]) < lengths[:, None])[:, :, None]
+        arrays = (x.astype(np.float32), lengths, label)
+        found.append(tuple(torch.from_numpy(array) for array in arrays))
+    return found  # type: ignore[return-value]
+
+
+def hgfm_of(sizes: Sizes, fold: int) -> Any:
+    """The module as it starts."""
+    import torch
+
+    from benchmarks.packed_hgfm import PackedHgfm
+
+    torch.manual_seed(fold)
+    return PackedHgfm(sizes.frame_columns, N_CLASSES)
+
+
+def hgfm_loop(sizes: Sizes, folds: dict[int, list[FrameStep]]) -> list[float]:
+    """Torch's own module, fold by fold; the mean loss of each."""
+    import torch
+
+    found = []
+    for fold, steps in folds.items():
+        net = hgfm_of(sizes, fold)
+        adam = torch.optim.AdamW(net.parameters(), lr=HGFM_RATE)
+        losses = []
+        for x, lengths, label in steps:
+            loss = torch.nn.functional.cross_entropy(net(x, lengths), label)
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+            losses.append(loss.item())
+        found.append(statistics.mean(losses))
+    return found
+
+
+def hgfm_stack(sizes: Sizes, folds: dict[int, list[FrameStep]]) -> list[float]:
+    """All folds step by step."""
+    import torch
+
+    from models.neural.recurrent import hgfm_outputs
+
+    named = [dict(hgfm_of(sizes, fold).named_parameters()) for fold in folds]
+    p = {
+        name: torch.stack([own[name].detach() for own in named]).requires_grad_()
+        for name in named[0]
+    }
+    adam = torch.optim.AdamW(list(p.values()), lr=HGFM_RATE)
+    losses = []
+    for step in zip(*folds.values(), strict=True):
+        xs, lengths, labels = zip(*step, strict=True)
+        outputs, label = hgfm_outputs(p, xs, lengths), torch.stack(labels)
+        every = torch.nn.functional.cross_entropy(outputs.mT, label, reduction="none").mean(1)
+        adam.zero_grad()
+        every.sum().backward()
+        adam.step()
+        losses.append(every.tolist())
+    return [statistics.mean(own) for own in zip(*losses, strict=True)]
+
+
+def hgfm_alone(sizes: Sizes, folds: dict[int, list[FrameStep]]) -> list[float]:
+    """Fold by fold, each a stack of one."""
+    return [hgfm_stack(sizes, {fold: steps})[0] for fold, steps in folds.items()]
+
+
+HGFM_SIDES: dict[str, Callable[[Sizes, dict[int, list[FrameStep]]], list[float]]] = {
+    "torch, packed sequences": hgfm_loop,
+    "ours, fold by fold": hgfm_alone,
+    "ours, stacked": hgfm_stack,
+}
+
+
+def hgfm_times(sizes: Sizes, first: int) -> dict[str, list[tuple[float, float, float]]]:
+    """Processor seconds, clock seconds and mean loss of each side, interleaved."""
+    import torch
+
+    torch.set_num_threads(1)
+    folds = {fold: frame_steps(sizes, fold) for fold in range(first, first + sizes.folds)}
+    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in HGFM_SIDES}
+    for side in HGFM_SIDES.values():
+        side(sizes, {first: folds[first][:1]})  # what a first call costs
+    for repeat in range(sizes.repeats):
+        for name, side in HGFM_SIDES.items():
+            cpu, clock, losses = timed(lambda side=side: side(sizes, folds))  # type: ignore[misc]
+            found[name].append((cpu, clock, statistics.mean(losses)))
+            say(f"hgfm, {repeat + 1} of {sizes.repeats}: {name}: {cpu:.2f} s")
+    return found
+
+
+def hgfm_at_once(sizes: Sizes) -> dict[str, list[float]]:
+    """Clock seconds of each side, its folds shared out over as many processes as cores."""
+    own = replace(sizes, folds=sizes.folds // CORES)
+    firsts = [own.folds * core for core in range(CORES)]
+    with ProcessPoolExecutor(CORES, mp_context=get_context("spawn")) as pool:
+        done = list(pool.map(hgfm_times, [own] * CORES, firsts))
+    return {
+        name: [
+            max(clock for _, clock, _ in runs)
+            for runs in zip(*(d[name] for d in done), strict=True)
+        ]
+        for name in HGFM_SIDES
+    }
+
+
+def print_hgfm(sizes: Sizes, small: bool) -> None:
+    """Both tables in one."""
+    times = fresh(hgfm_times, sizes, 0)
+    at_once = hgfm_at_once(sizes)
+    first = "torch, packed sequences"
+    base = statistics.median(cpu for cpu, _, _ in times[first])
+    base_at_once = statistics.median(at_once[first])
+    print(f"\nhgfm, {sizes.folds} folds, {sizes.frame_columns} columns, {sizes.frame_steps} steps "
+          f"of {HGFM_BATCH} utterances, one thread\n")  # fmt: skip
+    print(f"| way | processor s | clock s | x | {CORES} processes, clock s | x | mean loss |")
+    print("|---|---|---|---|---|---|---|")
+    for name, runs in times.items():
+        cpu, clock, loss = zip(*runs, strict=True)
+        ratio = base / statistics.median(cpu)
+        beside = base_at_once / statistics.median(at_once[name])
+        print(f"| {name} | {spread(cpu)} | {spread(clock)} | {ratio:.2f} | "
+              f"{spread(at_once[name])} | {beside:.2f} | {loss[0]:.5f} |")  # fmt: skip
+    met = base / statistics.median(cpu for cpu, _, _ in times["ours, stacked"]) >= HGFM_GOAL
+    print(f"\nGoal {HGFM_GOAL:g} x torch's module: {goal_verdict(met, small)}.")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--small", action="store_true", help="a short form without verdicts")
-    parser.add_argument("--only", choices=("mlp", "superb"), help="one of the tables")
+    parser.add_argument("--only", choices=("mlp", "superb", "hgfm"), help="one of the tables")
     args = parser.parse_args(argv)
     sizes = SMALL if args.small else Sizes()
     print(machine("torch", "numpy", "scikit-learn"))
@@ -230,7 +385,7 @@ def main(argv: list[str] | None = None) -> int:
             else "is not installed"
         )
         print(f"{name} {there}.")
-    if args.only != "superb":
+    if args.only in (None, "mlp"):
         times = fresh(mlp_times, sizes)
         base = statistics.median(cpu for cpu, _, _ in times["torch, DataLoader"])
         print(f"\n{sizes.models} models {sizes.columns}-256-64-{N_CLASSES}, {sizes.rows:,} rows, "
@@ -244,7 +399,7 @@ def main(argv: list[str] | None = None) -> int:
             print(f"| {name} | {spread(cpu)} | {spread(clock)} | {ratio:.2f} | {right[0]:.3f} |")
         met = base / statistics.median(cpu for cpu, _, _ in times["engine, stacked"]) >= MLP_GOAL
         print(f"\nGoal {MLP_GOAL:g} x DataLoader: {goal_verdict(met, args.small)}.")
-    if args.only != "mlp":
+    if args.only in (None, "superb"):
         steps = fresh(superb_times, sizes)
         base = steps["torch, DataLoader"][0]
         print(f"\nsuperb, {sizes.layers} layers of {sizes.columns}, {sizes.superb_rows:,} rows, "
@@ -263,6 +418,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"\n{CORES} processes at once: {1e3 * on_clock:.2f} ms a step on the clock; {FOLDS} "
               f"folds of 30,000 steps are {rounds} rounds, {total:.0f} s (a product).")  # fmt: skip
         print(f"Goal {SUPERB_GOAL_S:.0f} s: {verdict}.")
+    if args.only in (None, "hgfm"):
+        print_hgfm(sizes, args.small)
     say_short(args.small)
     return 0
 

@@ -110,6 +110,18 @@ def test_neural() -> None:
 
 
 @pytest.mark.process
+def test_neural_on_frames() -> None:
+    text = short("-m", "benchmarks.neural", "--only", "hgfm")
+    ((_, base, _, _, both, _, loss),) = rows_of(text, "torch, packed sequences")
+    for way in ("ours, fold by fold", "ours, stacked"):
+        ((_, seconds, _, ratio, at_once, beside, own_loss),) = rows_of(text, way)
+        assert float(ratio) == pytest.approx(float(base) / float(seconds), rel=0.15)
+        assert float(beside) == pytest.approx(float(both) / float(at_once), rel=0.15)
+        assert float(own_loss) == pytest.approx(float(loss), abs=2e-5)
+    assert "Goal 5 x torch's module: short form." in text
+
+
+@pytest.mark.process
 def test_memory() -> None:
     text = short("benchmarks/memory.py")
     for model in memory.MODELS:

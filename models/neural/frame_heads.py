@@ -16,59 +16,30 @@ its projection to 256; s3prl pools its FCN over the padding, too, so that its sc
 batch. `hgfm`: the multilingual XLSR-HGFM paper, eqs. 1 to 7; it has one vector an utterance where
 frames are meant. What is ours: the halves are the last states of both directions, which are the
 queries of their attention, too; the linear output is the mean over frames; widths are 128.
+`cnn-lstm`: a row of the same paper's Table I, convolutions and an LSTM over log-mel frames under
+HGFM, trained together; it states no size. Ours are two convolutions over five frames each, 128
+wide, ReLU behind each, the first at every second frame (50 a second are left of 100, as wav2vec
+2.0 has them), and an LSTM of 128, forward in time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from models.neural.masks import attention_weights, cut, mean_over_frames, weighted
+from models.neural.recurrent import hgfm_outputs
 
 LEAST_VARIANCE = 1e-6
 """Below the square root of attentive statistics: its slope is infinite at 0."""
 FCN_FRAMES = 57
 """The shortest that leaves a frame behind FCN's strides; less is padded with zeros to it."""
-
-
-def own_frames(lengths: Tensor, longest: int) -> Tensor:
-    """Which frames are an utterance's own; bool, shape (n, longest)."""
-    return torch.arange(longest, device=lengths.device) < lengths.unsqueeze(1)
-
-
-def cut(x: Tensor, lengths: Tensor) -> Tensor:
-    """Zeros behind each utterance's own frames; x is (n, n_columns, longest)."""
-    return x.masked_fill(~own_frames(lengths, x.shape[2]).unsqueeze(1), 0.0)
-
-
-def mean_over_frames(x: Tensor, lengths: Tensor) -> Tensor:
-    """The mean over each utterance's own frames.
-
-    Parameters
-    ----------
-    x : float, shape (n, longest, n_columns)
-    lengths : int64, shape (n,)
-
-    Returns
-    -------
-    float, shape (n, n_columns)
-    """
-    own = own_frames(lengths, x.shape[1]).unsqueeze(2)
-    return x.masked_fill(~own, 0.0).sum(1) / lengths.unsqueeze(1)
-
-
-def attention_weights(scores: Tensor, lengths: Tensor) -> Tensor:
-    """A softmax over each utterance's own frames; scores are (n, longest)."""
-    own = own_frames(lengths, scores.shape[1])
-    return torch.softmax(scores.masked_fill(~own, float("-inf")), dim=1)
-
-
-def weighted(x: Tensor, weights: Tensor) -> Tensor:
-    """Weighted sums over frames, whatever is behind an utterance; weights are 0 there."""
-    return (x.masked_fill((weights == 0).unsqueeze(2), 0.0) * weights.unsqueeze(2)).sum(1)
+CNN_LSTM_WIDTH = 128
+"""Of the convolutions and the recurrent layer below HGFM."""
 
 
 class EmoBox(nn.Module):
@@ -208,20 +179,39 @@ class Hgfm(nn.Module):
         self.out = nn.Linear(4 * hidden + projection, n_outputs)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Outputs, shape (n, n_outputs)."""
-        features = self.projection(x)
-        packed = pack_padded_sequence(
-            features, lengths.cpu(), batch_first=True, enforce_sorted=False
+        """Outputs, shape (n, n_outputs), by `models.neural.recurrent`."""
+        p = {name: value.unsqueeze(0) for name, value in self.named_parameters()}
+        return hgfm_outputs(p, [x], [lengths])[0]
+
+
+class CnnLstm(nn.Module):
+    """Two convolutions over frames, a recurrent layer forward in time, HGFM on its states."""
+
+    def __init__(
+        self, n_columns: int, n_outputs: int, projection: int = 128, hidden: int = 128,
+        dropout: float = 0.0,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.convolutions = nn.ModuleList(
+            [
+                nn.Conv1d(n_columns, CNN_LSTM_WIDTH, 5, stride=2, padding=2),
+                nn.Conv1d(CNN_LSTM_WIDTH, CNN_LSTM_WIDTH, 5, padding=2),
+            ]
         )
-        states, last = self.recurrent(packed)
-        padded, _ = pad_packed_sequence(states, batch_first=True, total_length=x.shape[1])
-        attended = []
-        for i, half in enumerate(padded.chunk(2, dim=2)):
-            asked = self.query[i](last[i]).unsqueeze(1)
-            scores = self.score[i](torch.tanh(self.first[i](half) + asked)).squeeze(2)
-            attended.append(weighted(half, attention_weights(scores, lengths)))
-        parts: Sequence[Tensor] = [*last, *attended, mean_over_frames(features, lengths)]
-        found: Tensor = self.out(torch.cat(list(parts), dim=1))
+        self.dropout = nn.Dropout(dropout)
+        self.recurrent = nn.LSTM(CNN_LSTM_WIDTH, CNN_LSTM_WIDTH, batch_first=True)
+        self.hgfm = Hgfm(CNN_LSTM_WIDTH, n_outputs, projection, hidden)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Outputs, shape (n, n_outputs)."""
+        x = cut(x.transpose(1, 2), lengths)
+        for i, convolution in enumerate(self.convolutions):
+            x = convolution(x).relu()
+            if i == 0:
+                lengths = (lengths + 1) // 2
+            x = cut(self.dropout(x), lengths)
+        states, _ = self.recurrent(x.transpose(1, 2))
+        found: Tensor = self.hgfm(states, lengths)
         return found
 
 
@@ -232,6 +222,7 @@ FRAME_HEADS: Mapping[str, Callable[[int, int], nn.Module]] = MappingProxyType(
         "fcn": Fcn,
         "cnn-attention": CnnAttention,
         "hgfm": Hgfm,
+        "cnn-lstm": CnnLstm,
     }
 )
 """By the names of recipes; each takes columns and outputs."""

@@ -1,4 +1,4 @@
-"""HGFM, trained fast: the function of `frame_heads.Hgfm` for many models, its gradients by hand.
+"""HGFM for many models: one scan over frames for both directions, its gradients by hand.
 
 Conventions
 -----------
@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from models.neural.frame_heads import own_frames
+from models.neural.masks import own_frames
 
 ALIGNED_BYTES = 64
 """Where memory that torch asks for begins on a CPU."""

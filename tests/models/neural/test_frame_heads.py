@@ -104,6 +104,27 @@ def recurrent(p: Numbers, x: np.ndarray, suffix: str) -> np.ndarray:
     return np.array(states)
 
 
+def remembering(p: Numbers, x: np.ndarray) -> np.ndarray:
+    """A layer of long short-term memory, frame by frame; gates: in, forget, new, out."""
+    n = p["recurrent.weight_hh_l0"].shape[1]
+    h, cell, states = np.zeros(n), np.zeros(n), []
+    for frame in x:
+        sums = p["recurrent.weight_ih_l0"] @ frame + p["recurrent.bias_ih_l0"]
+        sums = sums + p["recurrent.weight_hh_l0"] @ h + p["recurrent.bias_hh_l0"]
+        into, forget, new, out = np.split(sums, 4)
+        cell = sigmoid(forget) * cell + sigmoid(into) * np.tanh(new)
+        h = sigmoid(out) * np.tanh(cell)
+        states.append(h)
+    return np.array(states)
+
+
+def cnn_lstm(p: Numbers, x: np.ndarray) -> np.ndarray:
+    x = np.maximum(convolved(p, "convolutions.0", x, 2), 0)
+    x = np.maximum(convolved(p, "convolutions.1", x), 0)
+    above = {key.removeprefix("hgfm."): p[key] for key in p if key.startswith("hgfm.")}
+    return hgfm(above, remembering(p, x))
+
+
 def hgfm(p: Numbers, x: np.ndarray) -> np.ndarray:
     features = linear(p, "projection", x)
     halves = [recurrent(p, features, ""), recurrent(p, features[::-1], "_reverse")[::-1]]
@@ -121,6 +142,7 @@ SECOND: dict[str, Callable[[Numbers, np.ndarray], np.ndarray]] = {
     "fcn": fcn,
     "cnn-attention": cnn_attention,
     "hgfm": hgfm,
+    "cnn-lstm": cnn_lstm,
 }
 
 

@@ -13,6 +13,7 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from torch import nn
 
+from features.recipe.known.training import ON_FRAMES
 from models.neural import engine
 from models.neural.engine import NeuralFit, NeuralResult, NeuralRows, Scoring, state_path, train
 from models.neural.estimator import NeuralClassifier, NeuralRegressor, load_neural, save_neural
@@ -23,7 +24,7 @@ from models.neural.settings import settings_for
 from models.neural.utterances import HeldFrames, moments, scale_of
 
 N, N_COLUMNS, N_CLASSES = 42, 5, 3
-NETWORKS = sorted(FRAME_HEADS)
+NETWORKS = sorted(ON_FRAMES)
 
 
 @pytest.fixture

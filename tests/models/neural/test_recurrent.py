@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.neural.frame_heads import Hgfm
+from benchmarks.packed_hgfm import PackedHgfm
 from models.neural.recurrent import hgfm_outputs
 
 N, N_COLUMNS = 6, 10
@@ -19,10 +19,10 @@ SHAPES = ((128, 128, 4), (5, 9, 1))
 Batch = tuple[list[Tensor], list[Tensor]]
 
 
-def modules(shape: tuple[int, int, int], n_models: int, dtype: torch.dtype) -> list[Hgfm]:
+def modules(shape: tuple[int, int, int], n_models: int, dtype: torch.dtype) -> list[PackedHgfm]:
     projection, hidden, n_outputs = shape
     torch.manual_seed(1)
-    return [Hgfm(N_COLUMNS, n_outputs, projection, hidden).to(dtype) for _ in range(n_models)]
+    return [PackedHgfm(N_COLUMNS, n_outputs, projection, hidden).to(dtype) for _ in range(n_models)]
 
 
 def stacked(heads: Sequence[nn.Module]) -> dict[str, Tensor]:
