@@ -406,6 +406,9 @@ def load_sequences(
             notes.append(lacking_note(path, without, len(rows), len(lacking), allow_failures))
         kept.append(rows[found.found])
         identity[corpus] = {"store": found.identity, "key": found.key, "table": table_hash(table)}
+    if source == SEGMENTS:
+        most = max(found.key[SEGMENTS] for found in opened.values())
+        notes.append(f"the means of {most} equal parts of every utterance stand for its frames")
     rows = pd.concat(kept, ignore_index=True)
     order = key_order(rows)
     sequences = _united(rows.iloc[order].reset_index(drop=True), opened, order)

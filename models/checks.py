@@ -149,11 +149,11 @@ def check_stores(recipe: Recipe, work: Sequence[Member], stores: Path) -> None:
     """
     faults: dict[str, None] = {}
     for member in work:
-        frames = recipe.head_of(member.head).on_frames
+        kind = recipe.head_of(member.head).in_time
         for corpus in recipe.corpora:
             for part in model_parts(member.model):
                 try:
-                    source = source_of(stores, corpus, part, frames=frames)
+                    source = source_of(stores, corpus, part, kind)
                     if isinstance(source, FrameStore):
                         _find_layer(source, member)
                     else:
@@ -162,7 +162,7 @@ def check_stores(recipe: Recipe, work: Sequence[Member], stores: Path) -> None:
                     faults[str(error)] = None
             if model := speaker_model(recipe.head_of(member.head)):
                 try:
-                    source_of(stores, corpus, model, frames=False)
+                    source_of(stores, corpus, model)
                 except StoreError as error:
                     faults[f"{error} ([{table_of(member.head)}] speaker needs it)"] = None
     if faults:

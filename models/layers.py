@@ -78,7 +78,7 @@ def work_of(recipe: Recipe, stores: Path, *, sweep: bool = False) -> list[Member
 def stored_layers(recipe: Recipe, model: str, stores: Path, head: HeadSpec) -> list[int]:
     """The layers that a head can be fitted on, by the recipe's first corpus."""
     first = next(iter(recipe.corpora))
-    return list(source_of(stores, first, model, frames=head.on_frames).layers)
+    return list(source_of(stores, first, model, head.in_time).layers)
 
 
 def run_member(training: Training, member: Member) -> Path:

@@ -151,11 +151,11 @@ def predict(
             name: store["key"] if len(parts) == 1 else store["key"][part]
             for name, store in record["stores"].items()
         }
-        _refuse_other_key(at, trained, stores, corpus, part, frames=spec.on_frames)
+        _refuse_other_key(at, trained, stores, corpus, part, spec.in_time)
     wanted = record["layers"][0] if run.layer == BEST else layer_of(spec, run.layer)
     features: Features | Sequences
-    if spec.on_frames:
-        X = features = load_frames(stores, corpus, run.model, wanted)
+    if spec.in_time is not None:
+        X = features = load_frames(stores, corpus, run.model, wanted, source=spec.in_time)
     else:
         features = load_features(stores, corpus, run.model, wanted, spec.statistics)
         X = features.X
@@ -195,8 +195,7 @@ def _refuse_other_key(
     stores: Path,
     corpus: str,
     model: str,
-    *,
-    frames: bool,
+    kind: str | None,
 ) -> None:
     """Refuse features that were not computed as those that the head was fitted on.
 
@@ -205,17 +204,17 @@ def _refuse_other_key(
     at : Path
         The run's folder.
     trained : mapping
-        Corpus -> the key of the store, or of the frames, that the run was trained on.
+        Corpus -> the key of what the run was trained on.
     stores : Path
     corpus, model : str
         Of the new audio.
-    frames : bool
-        Whether the head takes frames.
+    kind : {"frames", "segments"} or None
+        What the head reads in time.
     """
     path = store_path(stores, corpus, model)
     if not path.exists() and len(read_failures(path)):
         raise RunError("\n  ".join([f"{path}: no file could be read:", *named_failures([path])]))
-    source = source_of(stores, corpus, model, frames=frames)
+    source = source_of(stores, corpus, model, kind)
     path, now = source.path, source.key
     for corpus, key in trained.items():
         other = [

@@ -145,10 +145,13 @@ class Training:
         recipe, head = self.recipe.of_head(member.head), self.recipe.head_of(member.head)
         layer = layer_of(head, member.layer)
         allowed = self.allow_failures
-        if not head.on_frames:
+        if head.in_time is None:
             found = load_matrix(recipe, self._stores, member.model, layer, allow_failures=allowed)
             return found, None
-        frames = load_sequences(recipe, self._stores, member.model, layer, allow_failures=allowed)
+        frames = load_sequences(
+            recipe, self._stores, member.model, layer,
+            source=head.in_time, allow_failures=allowed,
+        )  # fmt: skip
         return frames.matrix(), frames
 
     def train(self, member: Member) -> Path:

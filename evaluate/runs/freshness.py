@@ -99,18 +99,18 @@ def train_inputs(recipe: Recipe, member: Member, stores: Path) -> dict[str, Any]
     from features.stores.seen import source_of
 
     head = recipe.head_of(member.head)
-    of_speakers, frames = speaker_model(head), head.on_frames
+    of_speakers = speaker_model(head)
     corpora: dict[str, dict[str, Any]] = {}
     for corpus in recipe.corpora:
         identities = {}
         for part in model_parts(member.model):
-            identities[part] = source_of(Path(stores), corpus, part, frames=frames).identity
+            identities[part] = source_of(Path(stores), corpus, part, head.in_time).identity
         corpora[corpus] = {
             "table": hash_of_table(Path(stores) / corpus),
             "store": identities if len(identities) > 1 else identities[member.model],
         }
         if of_speakers:
-            means = source_of(Path(stores), corpus, of_speakers, frames=False)
+            means = source_of(Path(stores), corpus, of_speakers)
             corpora[corpus]["speakers"] = means.identity
     inputs = {**head_settings(recipe, member), "corpora": corpora}
     if recipe.split.emobox is not None:
@@ -327,10 +327,9 @@ def new_inputs(recipe: Recipe, member: str, corpus: str, folders: Folders) -> di
     from features.utterances import read_table, table_hash
 
     stores, run = folders.need_stores(), Member.parse(member)
-    frames = recipe.head_of(run.head).on_frames
+    kind = recipe.head_of(run.head).in_time
     identities = {
-        part: source_of(stores, corpus, part, frames=frames).identity
-        for part in model_parts(run.model)
+        part: source_of(stores, corpus, part, kind).identity for part in model_parts(run.model)
     }
     return {
         "run": file_hash(run_folder(folders.runs, recipe.name, member) / "run.json"),

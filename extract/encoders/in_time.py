@@ -131,8 +131,9 @@ class _TakenSegments:
             raise ValueError("frames are wanted, no segments")
         self.layers = output.layers
         self._bounds = [segment_bounds(piece.of, output.n_segments) for piece in pieces]
-        lengths = []
-        self._first, self._n = [], []
+        lengths: list[np.ndarray] = []
+        self._first: list[int] = []
+        self._n: list[int] = []
         for piece, bounds in zip(pieces, self._bounds, strict=True):
             own = np.diff(bounds.clip(piece.first, piece.first + piece.n_frames))
             (having,) = np.nonzero(own)
@@ -168,8 +169,9 @@ def _host(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> t
 
 def taken_of(output: FrameOutput, pieces: Sequence[Excerpt], device: torch.device) -> Taken:
     """What takes an output from a forward over pieces, sorted by length, longest first."""
-    made = _TakenFrames if output.n_segments is None else _TakenSegments
-    return made(output, pieces, device)
+    if output.n_segments is None:
+        return _TakenFrames(output, pieces, device)
+    return _TakenSegments(output, pieces, device)
 
 
 def joined(output: FrameOutput, pieces: Sequence[Any]) -> UtteranceFrames:

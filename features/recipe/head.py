@@ -9,11 +9,13 @@ from pydantic import Field, field_validator, model_validator
 
 from features.common.errors import nearest
 from features.common.sections import Among, Section
+from features.recipe.known.frame_kinds import FRAMES, SEGMENTS
 from features.recipe.known.heads import HEADS
 from features.recipe.known.metrics import selections
 from features.recipe.known.records import CLASSIFICATION, TASKS, of_task, task_of
 from features.recipe.known.training import (
     NETWORK_SETTINGS,
+    ON_FRAMES,
     OWN_ROWS,
     SHAPE_SETTINGS,
     SPEAKERS,
@@ -42,11 +44,12 @@ class HeadSpec(Section):
     corpus, over all its rows, those that are held out, too: it uses their features, not their
     truths, and is said wherever a score is shown. `speaker` adds a vector of the speaker to the
     embedding of an `mlp`; `unseen` says what one without a fitted row gets. `training` is of
-    networks alone; `models` are those of the recipe's that it is fitted on. What came later is at
-    its default left out of what a run records.
+    networks alone; `models` are those of the recipe's that it is fitted on; `segments` gives a head
+    on frames the means of equal parts of every utterance in their place. What came later is at its
+    default left out of what a run records.
     """
 
-    left_out: ClassVar[tuple[str, ...]] = ("training", "models", "speaker", "unseen")
+    left_out: ClassVar[tuple[str, ...]] = ("training", "models", "segments", "speaker", "unseen")
 
     kind: Annotated[str, Among(tuple(HEADS))]
     scalers: Annotated[
@@ -63,6 +66,7 @@ class HeadSpec(Section):
     engine: Literal["auto", "exact-path", "sklearn"] = "auto"
     training: TrainingSpec | None = None
     models: Annotated[list[str], Field(min_length=1)] | None = None
+    segments: bool = False
     speaker: Annotated[str, Among(SPEAKERS)] | None = None
     unseen: Annotated[str, Among(UNSEEN)] | None = None
 
@@ -93,6 +97,13 @@ class HeadSpec(Section):
     def on_frames(self) -> bool:
         """Whether it is fitted on frames, not on pooled rows."""
         return HEADS[self.kind].frames
+
+    @property
+    def in_time(self) -> str | None:
+        """What it reads in time, "frames" or "segments"; None where pooled rows."""
+        if not self.on_frames:
+            return None
+        return SEGMENTS if self.segments else FRAMES
 
     def takes(self, model: str) -> bool:
         """Whether it is fitted on a model of the recipe."""
@@ -172,9 +183,12 @@ def head_faults(
     if both:
         faults.append(f"{', '.join(both)}: in grid and in fixed; give it once")
     faults += _training_faults(head) + _speaker_faults(head)
+    if head.segments and not head.on_frames:
+        networks = ", ".join(ON_FRAMES)
+        faults.append(f"segments: '{head.kind}' takes pooled features; on frames: {networks}")
     if len(set(map(str, head.layers))) != len(head.layers):
         faults.append(f"layer: got {head.layers}, a layer is named twice")
-    if stored is not None:
+    if stored is not None and head.in_time != FRAMES:  # frames have layers of their own
         named = [index for layer in head.layers for index in side_by_side(layer)]
         lacking = [index for index in named if index not in stored]
         if lacking:
@@ -264,7 +278,9 @@ def _frame_faults(head: HeadSpec) -> list[str]:
 
 
 def model_faults(
-    heads: Mapping[str, HeadSpec], frames: Mapping[str, Sequence[int | str]]
+    heads: Mapping[str, HeadSpec],
+    frames: Mapping[str, Sequence[int | str]],
+    segments: Mapping[str, int | None],
 ) -> list[str]:
     """Faults of the models that heads are fitted on.
 
@@ -274,6 +290,8 @@ def model_faults(
         Name of its table -> head.
     frames : mapping
         Model of the recipe -> layers whose frames are stored; none of `a+b`.
+    segments : mapping
+        Model of the recipe -> parts of an utterance whose means are stored, or None.
 
     Returns
     -------
@@ -287,17 +305,19 @@ def model_faults(
             f"[{table}] models: '{name}' is none of the recipe's{nearest(name, frames)}"
             for name in lacking
         ]
-        if not head.on_frames:
+        kind = head.in_time
+        if kind is None:
             continue
         taken = [model for model in frames if head.takes(model)]
-        without = [model for model in taken if not frames[model]]
+        stored = segments if kind == SEGMENTS else frames
+        without = [model for model in taken if not stored[model]]
         if without:
             faults.append(
-                f"[{table}] kind: '{head.kind}' takes frames, and none are stored of "
-                f"{', '.join(without)}: set [extract] frames, or [models.NAME] frames; or name "
+                f"[{table}] kind: '{head.kind}' takes {kind}, and none are stored of "
+                f"{', '.join(without)}: set [extract] {kind}, or [models.NAME] {kind}; or name "
                 f"the models that have them in [{table}] models"
             )
-        for model in taken:
+        for model in taken if kind == FRAMES else []:
             indices = [layer for layer in head.layers if isinstance(layer, int)]
             known = frames[model]
             other = [layer for layer in indices if known and layer not in known]

@@ -30,6 +30,7 @@ from features.recipe.extract import (
     ModelSpec,
     concatenation_faults,
     stored_frames,
+    stored_segments,
 )
 from features.recipe.fusion import (
     SUBSETS,
@@ -212,7 +213,10 @@ def _combinations(parts: RecipeParts, top: Top) -> list[str]:
     if isinstance(extract, ExtractSpec):
         frames = {name: stored_frames(name, spec, extract) for name, spec in parts.models.items()}
         named = {table_of(name): head for name, head in parts.heads.items()}
-        faults += model_faults(named, frames)
+        parts_of = {
+            name: stored_segments(name, spec, extract) for name, spec in parts.models.items()
+        }
+        faults += model_faults(named, frames, parts_of)
     classification = top.target is not None
     if isinstance(split, SplitSpec):
         faults += all_split_faults(

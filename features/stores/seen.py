@@ -14,18 +14,27 @@ MOST = 64
 """Stores that are remembered: each has its index in memory."""
 
 
-def source_of(stores: Path, corpus: str, model: str, *, frames: bool) -> Store | FrameStore:
-    """What a head is fitted on, as `seen` gives it: pooled features, or frames.
+def source_of(stores: Path, corpus: str, model: str, kind: str | None = None) -> Store | FrameStore:
+    """What a head is fitted on, as `seen` gives it.
+
+    Parameters
+    ----------
+    stores : Path
+    corpus, model : str
+    kind : {"frames", "segments"}, optional
+        Without it pooled features.
 
     Raises
     ------
     StoreError
-        As of `Store` and `FrameStore`.
+        As of `Store` and `FrameStore`; a file holds the other kind.
     """
-    if not frames:
+    if kind is None:
         return seen(store_path(stores, corpus, model))
-    path = frames_path(stores, corpus, model)
-    return _seen_frames(path, file_stamp(path))
+    path = frames_path(stores, corpus, model, kind)
+    store = _seen_frames(path, file_stamp(path))
+    store.require(kind)
+    return store
 
 
 def seen(path: Path) -> Store:

@@ -96,10 +96,19 @@ def classes(stores: Path, n: int = 160, d: int = 12, corpus: str = "made") -> pd
     return frame
 
 
-def frames(stores: Path, frame: pd.DataFrame, model: str, layers: Sequence[float]) -> None:
-    """Frames of a corpus: noise, and what tells a row's label by the strength of each layer."""
+def frames(
+    stores: Path,
+    frame: pd.DataFrame,
+    model: str,
+    layers: Sequence[float],
+    n_segments: int | None = None,
+) -> None:
+    """Frames of a corpus, or at most so many segments of each utterance.
+
+    They are noise, and what tells a row's label by the strength of each layer.
+    """
     rng = np.random.default_rng(11)
-    lengths = rng.integers(2, 30, len(frame))
+    lengths = rng.integers(2, 30 if n_segments is None else n_segments + 1, len(frame))
     label = [LABELS.index(name) if name in LABELS else 0 for name in frame["emotion"]]
     told = rng.normal(size=(3, 6))[label]
     whole = []
@@ -110,11 +119,13 @@ def frames(stores: Path, frame: pd.DataFrame, model: str, layers: Sequence[float
     corpus = frame["corpus"].iloc[0]
     index = frame[["utterance"]].assign(audio_hash="00" * 16, size=1, mtime_ns=1)
     indices = list(range(len(layers)))
-    key = full_key({"model": model, "kind": "frames", "dtype": "float16", "layers": indices,
-                    "n_layers": len(layers) - 1})  # fmt: skip
+    kind = "frames" if n_segments is None else "segments"
+    parts_of = {} if n_segments is None else {"segments": n_segments}
+    key = full_key({"model": model, "kind": kind, "dtype": "float16", "layers": indices,
+                    "n_layers": len(layers) - 1, **parts_of})  # fmt: skip
     write_frames(
-        frames_path(stores, corpus, model), key, index, np.append(0, np.cumsum(lengths)), indices,
-        lambda i, start, stop: whole[i][start:stop], width=6,
+        frames_path(stores, corpus, model, kind), key, index, np.append(0, np.cumsum(lengths)),
+        indices, lambda i, start, stop: whole[i][start:stop], width=6,
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from evaluate.runs.files import read_run
 from evaluate.runs.predictions import read_predictions
-from features.common.errors import RecipeError, StoreError
+from features.common.errors import RecipeError, RunError, StoreError
 from features.common.folders import Folders
 from features.new_audio import corpus_name
 from features.recipe.member import Member
@@ -67,6 +67,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stores")
     frame = synthetic.classes(folder)
     synthetic.frames(folder, frame, "one", [0.0, 0.6])
+    synthetic.frames(folder, frame, "one", [0.9, 0.0], n_segments=8)
     return folder
 
 
@@ -142,6 +143,55 @@ def test_best_takes_the_layer_that_the_inner_folds_chose(stores: Path, tmp_path:
     sweep = work_of(recipe, stores, sweep=True)
     assert Member("one", "mean", "frames") not in sweep
     assert Member("one", "weighted", "frames") not in sweep
+
+
+ON_SEGMENTS = TEXT.replace("frames = [0, 1]", "segments = 8").replace(
+    'kind = "emobox"', 'kind = "emobox"\nsegments = true\nlayer = 0'
+)
+
+
+def test_a_head_reads_segments_where_it_says_so(stores: Path, tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path, ON_SEGMENTS)
+    check_stores(recipe, work_of(recipe, stores), stores)
+    folder = run(recipe, stores, tmp_path / "runs", 0)
+    record = read_run(folder)
+    assert record is not None
+    assert record["stores"]["made"]["key"]["segments"] == 8
+    assert "the means of 8 equal parts of every utterance stand for its frames" in record["notes"]
+    assert accuracy(folder) > 0.7  # the frames of this layer are noise
+    sequences = load_sequences(recipe.of_head("frames"), stores, "one", 0, source="segments")
+    head = read_head(folder, "emobox")
+    every = np.concatenate([sequences.frames(row) for row in range(len(sequences))])
+    np.testing.assert_allclose(head.net_.inputs.centre, every.mean(0), atol=1e-5)
+    folders = Folders(stores=stores, runs=tmp_path / "runs")
+    assert Training(recipe, folders).is_done(Member("one", 0, "frames"))
+    on_frames = ON_SEGMENTS.replace("segments = 8", "frames = [0]").replace("segments = true", "")
+    recipe = recipe_of(tmp_path, on_frames)
+    assert not Training(recipe, folders).is_done(Member("one", 0, "frames"))
+    # Of new audio the same is read, and it has to be cut as what was fitted on.
+    corpus = corpus_name(["/other"])
+    table = pd.read_csv(stores / "made" / "utterances.csv", keep_default_na=False)
+    frame = table.assign(corpus=corpus, emotion=sequences.y)
+    pooled = {"one": np.zeros((2, len(frame), 12))}
+    synthetic.write(stores, frame, pooled, labels={"emotion": synthetic.LABELS})
+    synthetic.frames(stores, frame, "one", [0.9, 0.0], n_segments=8)
+    recipe = recipe_of(tmp_path, ON_SEGMENTS)
+    at = predict(recipe, "one@0@frames", corpus, record, folders)
+    found = read_predictions(at / "predictions.csv")
+    assert (found["pred"].to_numpy() == head.predict(sequences)).all()
+    synthetic.frames(stores, frame, "one", [0.9, 0.0], n_segments=9)
+    with pytest.raises(RunError, match="segments was 8, is 9"):
+        predict(recipe, "one@0@frames", corpus, record, folders)
+
+
+def test_layers_of_frames_are_not_those_of_extract_and_those_of_segments_are(
+    tmp_path: Path,
+) -> None:
+    layers = "[extract]\nlayers = [1]\n[split]"
+    text = TEXT.replace('kind = "emobox"', 'kind = "emobox"\nlayer = 0')
+    assert recipe_of(tmp_path, text.replace("[split]", layers)).frames_of("one") == [0, 1]
+    with pytest.raises(RecipeError, match=r"layer: \[0\] not among \[extract\] layers = \[1\]"):
+        recipe_of(tmp_path, ON_SEGMENTS.replace("[split]", layers))
 
 
 @pytest.mark.process
@@ -236,6 +286,16 @@ def test_frames_are_opened_again_in_another_process(
     ("old", "new", "fault"),
     [
         ("frames = [0, 1]", "", r"'emobox' takes frames, and none are stored of one: set .extract"),
+        (
+            'kind = "emobox"',
+            'kind = "emobox"\nsegments = true',
+            "'emobox' takes segments, and none are stored of one: set .extract. segments",
+        ),
+        (
+            'kind = "linear-svc"',
+            'kind = "linear-svc"\nsegments = true',
+            r"segments: 'linear-svc' takes pooled features; on frames: emobox, attention",
+        ),
         ('kind = "emobox"', 'kind = "emobox"\nlayer = "mean"', "on frames allowed: an index"),
         ('kind = "emobox"', 'kind = "emobox"\nlayer = 3', r"\[3\] not among the frames of one"),
         ('kind = "emobox"', 'kind = "emobox"\nscalers = ["robust"]', "on frames allowed: standard"),
@@ -245,7 +305,7 @@ def test_frames_are_opened_again_in_another_process(
         ("hidden = [12]", "mixup_alpha = 0.3", "frames of two utterances are not mixed"),
         ("hidden = [12]", "batch_norm = true", "batch_norm: 'emobox' has none; it has hidden"),
         ("hidden = [12]", "dropout = 0.1", "dropout: 'emobox' has none"),
-    ],
+    ],  # fmt: skip
 )
 def test_what_frames_do_not_have_is_refused(
     old: str, new: str, fault: str, stores: Path, tmp_path: Path
