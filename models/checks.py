@@ -27,6 +27,7 @@ from features.recipe.heads import table_of
 from features.recipe.known.heads import HEADS
 from features.recipe.member import BEST, Member
 from features.recipe.model import Recipe
+from features.shares import read_shares
 from features.splits.folds import SplitPlan
 from features.stores.frames import FrameStore
 from features.stores.seen import source_of
@@ -189,12 +190,16 @@ def check_heads(recipe: Recipe, divisions: Divisions, stores: Path) -> None:
     ------
     RecipeError
         Naming every fault of a head.
+    RunError
+        Votes that a head is to be fitted to are none.
     """
     if recipe.heads:
         rows, truth, labels = load_rows(recipe, stores)
         plan = divisions.of(rows, truths(truth), labels).plan
         for name, head in recipe.heads.items():
             check_grid(head, labels, table_of(name))
+            if head.shares:
+                read_shares(rows, labels, head.shares, table_of(name))
             check_sizes(head, plan, table_of(name))
             check_speakers(head, speaker_groups(rows), plan, has_truth(truth), table_of(name))
 

@@ -196,7 +196,7 @@ def check_grid(spec: HeadSpec, labels: Sequence[str], table: str = "head") -> No
 def _searchable(spec: HeadSpec) -> Collection[str]:
     """Parameters that a grid may name."""
     if HEADS[spec.kind].neural:
-        return TrainingSpec.model_fields
+        return TrainingSpec.parameters()
     return inspect.signature(ESTIMATORS[spec.kind]).parameters
 
 

@@ -34,7 +34,7 @@ from features.common.errors import RunError
 from features.sequences import Sequences
 from models.fits import Counting
 from models.neural.engine import STACK_MOST, CurveRow, NeuralFit, NeuralRows, Scoring, train
-from models.neural.estimator import NeuralClassifier, NeuralRegressor
+from models.neural.estimator import NeuralClassifier, NeuralRegressor, shares_or_labels
 from models.neural.nets import FittedNet
 from models.neural.scales import Affine
 from models.neural.settings import NeuralSettings
@@ -309,15 +309,22 @@ class NeuralFits:
                 pieces.append(Piece([todo[i] for i in part], [fits[i].tests for i in part], part))
         return pieces
 
+    def _targets(self, classes: tuple[str, ...]) -> NDArray[np.float32]:
+        """What all rows are fitted to: shares of the classes that are fitted, or values."""
+        problem = self.problem
+        if not classes:
+            return np.asarray(problem.y, dtype=np.float32)
+        targets = (problem.y[:, None] == np.array(classes, dtype=object)).astype(np.float64)
+        if problem.shares is not None:
+            own = [problem.labels.index(name) for name in classes]
+            targets = shares_or_labels(problem.shares[:, own], targets)
+        return np.asarray(targets, dtype=np.float32)
+
     def _trained(
         self, pieces: Sequence[Piece], classes: tuple[str, ...]
     ) -> Iterator[tuple[Piece, list[TrainedNet]]]:
         """Each piece with its results, as they come."""
-        problem = self.problem
-        if problem.labels:
-            targets = (problem.y[:, None] == np.array(classes, dtype=object)).astype(np.float32)
-        else:
-            targets = np.asarray(problem.y, dtype=np.float32)
+        problem, targets = self.problem, self._targets(classes)
         pooled = np.ascontiguousarray(problem.X, dtype=np.float32)
         rows = NeuralRows(pooled if problem.frames is None else problem.frames, targets)
         select = problem.head.select

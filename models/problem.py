@@ -56,6 +56,8 @@ class Problem:
         The last columns of `X`, where the head takes any of speakers.
     frames : Sequences or None
         The frames of the rows, of a head that takes them; `X` then has no columns.
+    shares : float64, shape (n, n_labels), or None
+        Votes that networks are fitted to beside labels (`features.shares`).
     """
 
     X: NDArray[np.float32]
@@ -65,6 +67,7 @@ class Problem:
     weights: NDArray[np.float64] | None = None
     speakers: SpeakerColumns | None = None
     frames: Sequences | None = None
+    shares: NDArray[np.float64] | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -46,6 +46,7 @@ from features.recipe.known.heads import HEADS
 from features.recipe.member import Member
 from features.recipe.model import Recipe
 from features.sequences import Sequences, load_sequences
+from features.shares import read_shares, votes_note
 from features.splits.folds import FIRST_S, SplitPlan
 from features.splits.truths import notes as truth_notes
 from features.splits.truths import refuse_infinite
@@ -203,7 +204,10 @@ class Training:
         names, y = matrix.labels or recipe.targets, truths(matrix.y)
         table = table_of(member.head)
         X, speakers = with_speakers(matrix, head, self._stores, table)
-        problem = Problem(X, y, names, head, matrix.weights, speakers, frames)
+        shares = None
+        if columns := head.shares:
+            shares = read_shares(matrix.rows, matrix.labels, columns, table)
+        problem = Problem(X, y, names, head, matrix.weights, speakers, frames, shares)
         refuse_infinite(y, names, matrix.rows)
         division = self.divisions.of(matrix.rows, y, matrix.labels)
         known = has_truth(matrix.y)
@@ -211,6 +215,8 @@ class Training:
         if much:
             self.tell(f"{member}: {much}")
         told = [*matrix.notes, *truth_notes(y, names, matrix.rows, known, division.plan.folds)]
+        if shares is not None and columns:
+            told.append(votes_note(shares, known, columns))
         if head.training and head.training.patience:
             told.append(
                 "patience: on inner rows a network is kept as it was at its best score on those "

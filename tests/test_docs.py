@@ -55,7 +55,7 @@ SECTIONS: dict[str, type[Section]] = {
     "evaluate": EvaluateSpec,
 }
 """The tables of a recipe with fixed keys, as the pages write them."""
-FREE = ("head.grid", "head.fixed", "labels.map", "cluster")
+FREE = ("head.training.shares", "head.grid", "head.fixed", "labels.map", "cluster")
 """Tables whose keys are the user's, and the one of cluster.toml."""
 YOURS = ("recipes/mine.toml", "fusion/mean")
 """What looks like a file of the house and is the reader's, or a run."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -115,6 +116,11 @@ class HeadSpec(Section):
         return list(self.layer) if isinstance(self.layer, list) else [self.layer]
 
     @property
+    def shares(self) -> dict[str, str] | None:
+        """Class -> the column that has its votes, where it is fitted to such."""
+        return self.training.shares if self.training else None
+
+    @property
     def default_layer(self) -> int | str | None:
         """The layer of its run that goes into fusions; None where none of several is the last."""
         if LAST in self.layers:
@@ -182,7 +188,7 @@ def head_faults(
     both = sorted(set(head.grid) & set(head.fixed))
     if both:
         faults.append(f"{', '.join(both)}: in grid and in fixed; give it once")
-    faults += _training_faults(head) + _speaker_faults(head)
+    faults += [*_training_faults(head), *_speaker_faults(head), *_shares_faults(head, task)]
     if head.segments and not head.on_frames:
         networks = ", ".join(ON_FRAMES)
         faults.append(f"segments: '{head.kind}' takes pooled features; on frames: {networks}")
@@ -229,6 +235,17 @@ def uses_test_features(head: Mapping[str, Any]) -> bool:
         `[head]` as a run records it.
     """
     return bool(head.get("standardise")) or head.get("unseen") == OWN_ROWS
+
+
+def _shares_faults(head: HeadSpec, task: str) -> list[str]:
+    """Columns of votes that cannot be meant."""
+    columns = head.shares
+    if columns is None:
+        return []
+    if task != CLASSIFICATION:
+        return ["training.shares: goes with target (classification)"]
+    twice = [name for name, n in Counter(columns.values()).items() if n > 1]
+    return [f"training.shares: '{name}' stands for several classes" for name in twice]
 
 
 def _training_faults(head: HeadSpec) -> list[str]:

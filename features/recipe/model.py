@@ -225,16 +225,24 @@ class Recipe(Section):
         Returns
         -------
         dict
-            `[corpora.NAME]`'s own, with the recipe's label column or targets where it names none.
+            `[corpora.NAME]`'s own, with the recipe's label column or targets where it names none,
+            columns of votes among these.
         """
         spec = self.corpora[corpus]
         options = spec.options
         if (spec.reader or corpus) in ("manifest", "audformat"):
             if self.target and "labels" not in options:
                 options["labels"] = [self.target]
-            if self.targets and "targets" not in options:
-                options["targets"] = list(self.targets)
+            numbers = self.targets or self._votes
+            if numbers and "targets" not in options:
+                options["targets"] = list(numbers)
         return options
+
+    @property
+    def _votes(self) -> list[str]:
+        """The columns that any of its heads is fitted to beside labels."""
+        named = [name for head in self.by_head.values() for name in (head.shares or {}).values()]
+        return list(dict.fromkeys(named))
 
     def resolved(self) -> dict[str, Any]:
         """The recipe as JSON-able values, command line merged in."""

@@ -345,7 +345,7 @@ mixup_alpha, speaker, speaker_width, n_speakers, unseen
             raise ValueError(f"y has one class ({classes[0]}), 2 or more are needed")
         targets = np.eye(len(classes))[member]
         if shares is not None:
-            targets = _given_shares(shares, targets)
+            targets = shares_or_labels(shares, targets)
         weights = None
         if self.class_weight is not None:
             missing = [str(name) for name in np.delete(classes, np.unique(member[train]))]
@@ -488,8 +488,25 @@ def _quiet(score: Callable[..., float]) -> Callable[..., float]:
     return quiet
 
 
-def _given_shares(shares: Any, labels: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Shares that sum to 1 over each row; that of the label where there are none."""
+def shares_or_labels(shares: Any, labels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Votes as shares that sum to 1 over each row; that of the label where there are none.
+
+    Parameters
+    ----------
+    shares : float, shape (n, n_classes)
+        0 or NaN throughout where a row has none.
+    labels : float64, shape (n, n_classes)
+        1 for the class of a row; a row without any and without votes stays 0.
+
+    Returns
+    -------
+    float64, shape (n, n_classes)
+
+    Raises
+    ------
+    ValueError
+        They are of another shape, or a row has no votes to fit to: negative, infinite, some NaN.
+    """
     found = np.asarray(shares, dtype=np.float64)
     if found.shape != labels.shape:
         raise ValueError(
@@ -503,7 +520,8 @@ def _given_shares(shares: Any, labels: NDArray[np.float64]) -> NDArray[np.float6
             f"shares: row {wrong[0]} has {found[wrong[0]].tolist()}, expected 0 or more in every "
             "column, or NaN in all"
         )
-    return np.asarray(found / found.sum(axis=1, keepdims=True))
+    total = found.sum(axis=1, keepdims=True)
+    return np.divide(found, total, out=np.zeros_like(found), where=total > 0)
 
 
 def save_neural(path: str | Path, head: NeuralClassifier | NeuralRegressor) -> None:

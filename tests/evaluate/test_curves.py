@@ -139,6 +139,7 @@ def test_one_kept_epoch_has_a_line_and_no_marks() -> None:
     assert not re.findall(r"<use[^>]*stroke: var\(--second\)", svg)
 
 
+@pytest.mark.slow
 def test_a_network_s_page_shows_its_curve_and_others_none(tmp_path: Path) -> None:
     recipe = made.recipe(tmp_path, "classification")
     runs = tmp_path / "runs"

@@ -10,14 +10,19 @@ import pandas as pd
 import pytest
 
 from evaluate.runs.files import read_run
+from evaluate.runs.freshness import train_inputs
 from features.common.errors import RecipeError, RunError
 from features.common.folders import Folders
 from features.matrix import load_matrix
 from features.recipe.head import HeadSpec
+from features.recipe.member import Member
 from features.recipe.model import Recipe
 from models import network_fits
+from models.checks import check_heads
+from models.folds import Divisions
 from models.heads import cells, pipeline
 from models.layers import work_of
+from models.neural.estimator import NeuralClassifier
 from models.outputs import read_head
 from models.problem import Problem
 from models.reproduce import reproduce
@@ -301,6 +306,10 @@ learning_rate = 0.01
         ("class_weight", "steps = 5\nclass_weight", "epochs, steps: give one of both"),
         ('kind = "mlp"', 'kind = "mlp"\nlayer = "weighted"', "'mlp' learns no weighting of layers"),
         ('kind = "mlp"', 'kind = "superb"\nlayer = 1', "superb' weighs all stored layers itself"),
+        ("epochs = 6", "shares = {calm = 'a', sad = 'b', angry = 'c'}", "no column of numbers"),
+        ("epochs = 6", "shares = {calm = 'a', sad = 'b'}", "no column of angry"),
+        ("epochs = 6", "shares = {calm = 'a'}", "training.shares: got"),
+        ("learning_rate =", "shares =", "mlp has no such parameter"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_trained(
@@ -308,6 +317,101 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(
 ) -> None:
     with pytest.raises(RecipeError, match=fault):
         trained(synthetic.recipe(tmp_path, MLP.replace(old, new)), stores, tmp_path)
+
+
+SHARES = MLP.replace("[0.0001, 0.01]", "[0.01]").replace(
+    "epochs = 6",
+    'epochs = 6\nshares = { angry = "votes_angry", calm = "votes_calm", sad = "votes_sad" }',
+)
+
+
+@pytest.fixture(scope="module")
+def voted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same corpus with the votes of ten listeners, nobody's in the first twenty rows."""
+    folder = tmp_path_factory.mktemp("voted")
+    frame = synthetic.classes(folder)
+    X = load_matrix(synthetic.recipe(folder, MLP), folder, "one").X
+    rng = np.random.default_rng(1)
+    chances = np.full((len(frame), 3), 0.15) + 0.55 * np.stack(
+        [frame["emotion"] == label for label in synthetic.LABELS], axis=1
+    )
+    votes = np.stack([rng.multinomial(10, chance) for chance in chances]).astype(float)
+    votes[:20] = np.nan
+    names = [f"votes_{label}" for label in synthetic.LABELS]
+    frame[names] = votes
+    synthetic.write(folder, frame, {"one": X, "two": X}, labels={"emotion": synthetic.LABELS},
+                    targets=tuple(names))  # fmt: skip
+    return folder
+
+
+@pytest.mark.parametrize("loss", ["cross-entropy", "kl", "focal"])
+def test_votes_are_fitted_to_as_the_estimator_fits_to_shares(
+    loss: str, voted: Path, tmp_path: Path
+) -> None:
+    text = SHARES.replace("epochs = 6", f'loss = "{loss}"\nepochs = 6')
+    text = text.replace('select = "uar"', 'select = "uar"\nscalers = ["none"]')
+    recipe = synthetic.recipe(tmp_path, text)
+    folder = trained(recipe, voted, tmp_path / "runs")
+    matrix = load_matrix(recipe, voted, "one")
+    votes = matrix.rows[list(recipe.head_of().shares.values())].to_numpy()
+    assert np.isnan(votes).any(axis=1).sum() == 20
+    rows = network_fits.rows_hash(np.arange(len(matrix.X)))
+    params = dict(loss=loss, hidden=(8,), batch_size=16, epochs=6, learning_rate=0.01)
+    alone = NeuralClassifier(class_weight="balanced", fold=rows, **params)
+    expected = alone.fit(matrix.X, matrix.y, shares=votes).decision_function(matrix.X)
+    head = read_head(folder, "mlp")
+    np.testing.assert_array_equal(head.decision_function(matrix.X), expected)
+    labels = alone.fit(matrix.X, matrix.y).decision_function(matrix.X)
+    assert np.abs(labels - expected).max() > 0.1
+    (note,) = [note for note in read_run(folder)["notes"] if note.startswith("shares: ")]
+    assert note.startswith("shares: 140 rows have votes (votes_angry, ")
+    assert note.endswith("; 20 rows have none and use their label")
+
+
+def test_votes_are_shared_among_the_classes_that_are_fitted() -> None:
+    y = np.array(["a", "b", "c", "a", "b", "b"], dtype=object)
+    votes = np.array([[1, 1, 2], [0, 1, 0], [0, 0, 9], [0, 0, 3], [np.nan] * 3, [3, 1, 4.0]])
+    spec = HeadSpec(kind="mlp", select="uar", training={"epochs": 2})
+    problem = Problem(np.zeros((6, 2), np.float32), y, ("a", "b", "c"), spec, shares=votes)
+    found = network_fits.NeuralFits(problem, 1)._targets(("a", "b"))
+    # The third row is of a class that is not fitted; the fourth has votes for that one alone.
+    np.testing.assert_allclose(
+        found, [[0.5, 0.5], [0, 1], [0, 0], [1, 0], [0, 1], [0.75, 0.25]], rtol=1e-7
+    )
+
+
+def test_a_run_depends_on_its_votes_and_one_without_is_as_it_was(
+    made: tuple[Recipe, Path], voted: Path, tmp_path: Path
+) -> None:
+    recipe, folder = made
+    plain = synthetic.recipe(tmp_path, MLP)
+    assert not {"shares", "speaker_width"} & set(read_run(folder)["inputs"]["head"]["training"])
+    with_votes = train_inputs(synthetic.recipe(tmp_path, SHARES), Member("one"), voted)
+    assert with_votes["head"]["training"]["shares"]["sad"] == "votes_sad"
+    other = SHARES.replace('sad = "votes_sad"', 'sad = "votes_calm"')
+    with pytest.raises(RecipeError, match="shares: 'votes_calm' stands for several classes"):
+        synthetic.recipe(tmp_path, other)
+    assert train_inputs(plain, Member("one"), voted)["head"] == read_run(folder)["inputs"]["head"]
+    assert recipe.head_of().shares is None
+
+
+def test_a_manifest_s_columns_of_votes_are_read_as_numbers(tmp_path: Path) -> None:
+    recipe = synthetic.recipe(tmp_path, SHARES)
+    assert recipe.reader_options("made") == {
+        "labels": ["emotion"], "targets": ["votes_angry", "votes_calm", "votes_sad"]
+    }  # fmt: skip
+
+
+def test_several_heads_are_looked_at_before_the_first_is_fitted(
+    voted: Path, tmp_path: Path
+) -> None:
+    text = SHARES.replace("[head]", '[heads.svm]\nkind = "linear-svc"\nselect = "uar"\n[heads.net]')
+    text = text.replace("[head.", "[heads.net.").replace('"votes_sad"', '"vote_sad"')
+    recipe = synthetic.recipe(tmp_path, text)
+    with pytest.raises(
+        RecipeError, match=r"\[heads.net.training\] shares: sad = 'vote_sad': no col"
+    ):
+        check_heads(recipe, Divisions(recipe), voted)
 
 
 def test_a_training_that_diverges_is_named_with_its_cell(stores: Path, tmp_path: Path) -> None:
