@@ -65,6 +65,8 @@ both = test -n "$(or $(word 2,$(COMPARE)),$(and $(A),$(B)))" || { echo 'two fold
 	'A=$(A) B=$(B) COMPARE=$(COMPARE)'; exit 1; };
 system := $(set) $(if $(FUSION),--fusion "$(FUSION)") $(if $(MODEL),--model "$(MODEL)")
 demonstrated = $(if $(filter command,$(firstword $(origin RECIPE))),$(RECIPE),recipes/demo.toml)
+# Of networks: other heads are fitted on the CPU.
+trained = --device $(DEVICE) $(if $(PRECISION),--precision $(PRECISION))
 submitted = $(or $(OUT),$(RUNS)/$(basename $(notdir $(RECIPE)))/submission/test.csv)
 where = --stores "$(STORES)" --runs "$(RUNS)"
 
@@ -107,14 +109,14 @@ extract: $(READY)  ## audio -> stores: all layers of each model (the step for a 
 lint-split: $(READY)  ## what the sides of a recipe's folds share; training checks it, too
 	@exec "$(PY)" -m features lint "$(RECIPE)" --stores "$(STORES)" $(some)
 
-train: $(READY)  ## stores -> heads and predictions, on the CPU
+train: $(READY)  ## stores -> heads and predictions; networks on DEVICE, all others on the CPU
 	@exec "$(PY)" -m models train "$(RECIPE)" --data "$(DATA)" $(where) --jobs $(JOBS) $(some) $(forced) \
-		--allow-failures $(ALLOW_FAILURES) $(cluster) $(heads)
+		--allow-failures $(ALLOW_FAILURES) $(cluster) $(heads) $(trained)
 	@exec "$(PY)" -m evaluate score "$(RECIPE)" $(where) $(some) $(call before,fuse score report)
 
 layers: $(READY)  ## heads on every layer of the stores; which layer is best
 	@exec "$(PY)" -m models train "$(RECIPE)" --layers --data "$(DATA)" $(where) --jobs $(JOBS) $(some) $(forced) \
-		--allow-failures $(ALLOW_FAILURES) $(cluster) $(heads)
+		--allow-failures $(ALLOW_FAILURES) $(cluster) $(heads) $(trained)
 	@exec "$(PY)" -m evaluate layers "$(RECIPE)" $(where) $(some) $(heads)
 
 fuse: $(READY)  ## predictions -> fused predictions and scores
@@ -143,7 +145,7 @@ predict: $(READY)  ## AUDIO="folder or files": finished heads and fusion on new 
 
 reproduce: $(READY)  ## RUN=runs/<recipe>/<member>: make a run again; what differs first
 	@test -n "$(RUN)" || { echo 'make reproduce RUN=runs/<recipe>/<member>, or RUN=runs/<recipe>/fusion/<name>'; exit 1; }
-	@case "$(RUN)" in */fusion/*) room=fusion more=;; *) room=models more="--jobs $(JOBS)";; esac; \
+	@case "$(RUN)" in */fusion/*) room=fusion more=;; *) room=models more="--jobs $(JOBS) --device $(DEVICE)";; esac; \
 		exec "$(PY)" -m $$room reproduce "$(RUN)" --stores "$(STORES)" $$more
 
 submission: $(READY)  ## OUT=file.csv [TEMPLATE=lab/test.csv]: predictions for ComParE

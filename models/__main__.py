@@ -11,6 +11,7 @@ from features.common import workers as cluster
 from features.common.command import Subcommand, room_parser, run_chosen, run_command
 from features.common.telling import aloud
 from features.recipe.arguments import folders_of, recipe_of
+from features.recipe.known.heads import HEADS
 from features.recipe.member import BEST, Member
 from features.recipe.model import Recipe
 from models import predict, reproduce
@@ -46,6 +47,8 @@ def main(args: argparse.Namespace) -> None:
         training.divisions.check(args.stores)
     work = work_of(recipe, args.stores, sweep=args.layers)
     check_stores(recipe, work, args.stores)
+    if not where and any(HEADS[recipe.head_of(member.head).kind].neural for member in work):
+        trainings[0].check_place()
     for training in trainings:
         check_heads(training.recipe, training.divisions, args.stores)
         for member in work:
@@ -77,6 +80,8 @@ def _training(recipe: Recipe, args: argparse.Namespace) -> Training:
         jobs=args.jobs,
         force=args.force,
         allow_failures=args.allow_failures,
+        device=args.device,
+        precision=args.precision,
         tell=aloud,
     )
 
@@ -100,7 +105,7 @@ COMMANDS = (
         "train",
         main,
         "fit the heads of a recipe from the stores alone",
-        (*RUNS, "allow-failures"),
+        (*RUNS, "allow-failures", "device", "precision"),
         _add_layers,
         "Fit the heads of a recipe from the stores alone; with --layers on every stored layer, "
         "their mean, a weighting of them, and the layer that each fold chooses on its training "

@@ -50,6 +50,8 @@ def train_on(workers: Workers, training: Training, work: Sequence[Member]) -> No
         "jobs": workers.threads if training.jobs < 0 else training.jobs,
         "force": training.force,
         "allow_failures": training.allow_failures,
+        "device": training.device,
+        "precision": training.precision,
     }
     group = uuid.uuid4().hex[:8]
     under_way: dict[Any, str] = {}

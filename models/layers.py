@@ -204,7 +204,7 @@ def assemble(member: Member, folders: dict[int, Path], folder: Path) -> dict[str
 
 
 _COMMON = ("stage", "model", "head", "split", "seeds", "stores", "corpora", "columns", "lacking",
-           "notes", "engine", "fit_warnings")  # fmt: skip
+           "notes", "engine", "device", "fit_warnings")  # fmt: skip
 
 
 def _highest(fold: str, scores: dict[int, float]) -> int:

@@ -36,6 +36,7 @@ from models.fits import Counting
 from models.neural.engine import STACK_MOST, CurveRow, NeuralFit, NeuralRows, Scoring, train
 from models.neural.estimator import NeuralClassifier, NeuralRegressor, shares_or_labels
 from models.neural.nets import FittedNet
+from models.neural.place import TrainingPlace
 from models.neural.scales import Affine
 from models.neural.settings import NeuralSettings
 from models.neural.utterances import moments, scale_of
@@ -111,10 +112,12 @@ class TrainedNet:
 
 
 def train_piece(
-    rows: NeuralRows, piece: Piece, scoring: Scoring, folder: Path | None
+    rows: NeuralRows, piece: Piece, scoring: Scoring, folder: Path | None, place: TrainingPlace
 ) -> list[TrainedNet]:
-    """Train the fits of a piece and apply each to its tests; in any process."""
-    results = train(rows, piece.fits, scoring, folder=folder)
+    """Train the fits of a piece and apply each to its tests, on the CPU; in any process."""
+    results = train(
+        rows, piece.fits, scoring, device=place.device, precision=place.precision, folder=folder
+    )
     return [
         TrainedNet(
             [] if result.failure else [result.net.outputs(rows.X, test) for test in tests],
@@ -148,6 +151,8 @@ class NeuralFits:
         Layers that lie side by side in the columns.
     folder : Path, optional
         Where states are kept.
+    place : TrainingPlace, optional
+        Where they are trained; the CPU. Elsewhere one process trains all of one shape at once.
 
     Attributes
     ----------
@@ -168,6 +173,7 @@ class NeuralFits:
         progress: Counting | None = None,
         n_layers: int = 1,
         folder: Path | None = None,
+        place: TrainingPlace | None = None,
     ) -> None:
         self.problem, self.progress, self.n_layers, self.folder = (
             problem,
@@ -175,7 +181,8 @@ class NeuralFits:
             n_layers,
             folder,
         )
-        self.jobs = joblib.effective_n_jobs(jobs)
+        self.place = place or TrainingPlace()
+        self.jobs = joblib.effective_n_jobs(jobs) if self.place.kind == "cpu" else 1
         self.done = 0
         self.warned: Counter[str] = Counter()
         self.curves: list[FitCurve] = []
@@ -303,7 +310,9 @@ class NeuralFits:
             by_shape.setdefault(fit.settings.shape, []).append(i)
         pieces = []
         for positions in by_shape.values():
-            size = min(STACK_MOST, -(-len(positions) // self.jobs))
+            size = -(-len(positions) // self.jobs)
+            if self.place.kind == "cpu":
+                size = min(STACK_MOST, size)
             for start in range(0, len(positions), size):
                 part = positions[start : start + size]
                 pieces.append(Piece([todo[i] for i in part], [fits[i].tests for i in part], part))
@@ -336,7 +345,8 @@ class NeuralFits:
         jobs = 1 if work * rows.n_columns * WIDTH < SERIAL_WORK else min(self.jobs, len(pieces))
         parallel = joblib.Parallel(jobs, return_as="generator")
         results = parallel(
-            joblib.delayed(train_piece)(rows, piece, scoring, self.folder) for piece in pieces
+            joblib.delayed(train_piece)(rows, piece, scoring, self.folder, self.place)
+            for piece in pieces
         )
         yield from zip(pieces, results, strict=True)
 

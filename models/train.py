@@ -70,6 +70,7 @@ from models.spool import Spool
 
 if TYPE_CHECKING:
     from models.network_fits import NeuralFits
+    from models.neural.place import TrainingPlace
 
 STATES = "training"
 """Folder of a run with the states of its networks, while they are trained."""
@@ -89,6 +90,10 @@ class Training:
         Run although nothing changed.
     allow_failures : int
         How many rows of the tables the stores may lack.
+    device : {"auto", "cpu", "cuda", "cuda:N"}
+        Where networks are trained; other heads are fitted on the CPU.
+    precision : {"float32", "bfloat16"}
+        Of networks.
     tell : callable
         Gets what is worth saying: the choice of a run, its score, the time and who fitted, or that
         nothing was to do.
@@ -99,7 +104,33 @@ class Training:
     jobs: int = -1
     force: bool = False
     allow_failures: int = 0
+    device: str = "auto"
+    precision: str = "float32"
     tell: Tell = silent
+
+    @functools.cached_property
+    def place(self) -> TrainingPlace:
+        """Where networks are trained; imports torch.
+
+        Raises
+        ------
+        RunError
+            There is no such device, or networks are not trained so.
+        """
+        from models.neural.place import find_place
+
+        return find_place(self.device, self.precision)
+
+    def check_place(self) -> None:
+        """Look for the place where anything was asked for; without that, torch is not imported.
+
+        Raises
+        ------
+        RunError
+            As `place`.
+        """
+        if (self.device, self.precision) != (Training.device, Training.precision):
+            _ = self.place
 
     @functools.cached_property
     def divisions(self) -> Divisions:
@@ -200,7 +231,8 @@ class Training:
         recipe, head = self.recipe.of_head(member.head), self.recipe.head_of(member.head)
         matrix, frames = self._rows(member)
         check_grid(head, matrix.labels, table_of(member.head))
-        engine = route(head, len(matrix.X))
+        place = self.place if HEADS[head.kind].neural else None
+        engine = place.engine if place else route(head, len(matrix.X))
         names, y = matrix.labels or recipe.targets, truths(matrix.y)
         table = table_of(member.head)
         X, speakers = with_speakers(matrix, head, self._stores, table)
@@ -225,7 +257,9 @@ class Training:
         division.found.refuse(recipe.path)
         check_sizes(head, division.plan, table)
         told += check_speakers(head, matrix.groups, division.plan, known, table)
-        return Task(recipe, member, matrix, problem, known, division, engine, told, bool(much))
+        return Task(
+            recipe, member, matrix, problem, known, division, engine, told, bool(much), place
+        )
 
 
 @dataclass(frozen=True)
@@ -244,6 +278,8 @@ class Task:
         What is known before the first fit, and said after the last.
     long : bool
         Whether it is more than a person means.
+    place : TrainingPlace or None
+        Where networks are trained; None of other heads.
     """
 
     recipe: Recipe
@@ -255,6 +291,7 @@ class Task:
     engine: str
     told: list[str]
     long: bool
+    place: TrainingPlace | None = None
 
     @property
     def one_fold(self) -> bool:
@@ -332,7 +369,7 @@ def _fit(task: Task, inner: Spool, jobs: int, states: Path) -> Trained:
     if HEADS[problem.head.kind].neural:
         from models.network_fits import NeuralFits as Networks
 
-        runner = Networks(problem, jobs, progress, task.n_layers, states)
+        runner = Networks(problem, jobs, progress, task.n_layers, states, task.place)
     elif task.n_layers > 1:
         runner = nullcontext(WeightedFits(problem, task.n_layers, jobs, n_fits, progress))
     else:
@@ -398,9 +435,10 @@ def _record(task: Task, result: Trained) -> dict[str, Any]:
         "lacking": matrix.n_lacking,
         "notes": [*recipe.notes, *matrix.findings, *task.told, *result.outcome.notes, *found.notes],
         "engine": task.engine,
+        **({"device": task.place.record()} if task.place else {}),
         "fits": result.n_fits,
         "fit_warnings": result.warned,
-        "versions": versions(),
+        "versions": versions(*(["torch"] if task.place else [])),
     }
 
 

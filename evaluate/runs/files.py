@@ -62,8 +62,13 @@ def _file_hash(path: str | Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
-def versions() -> dict[str, str]:
+def versions(*more: str) -> dict[str, str]:
     """Versions of Python and of the packages that numbers depend on, without importing them.
+
+    Parameters
+    ----------
+    more : str
+        Packages that these numbers depend on beside those of all.
 
     Returns
     -------
@@ -71,7 +76,7 @@ def versions() -> dict[str, str]:
         Package -> version, "not installed" where it is not.
     """
     found = {"python": platform.python_version()}
-    for name in _PACKAGES:
+    for name in (*_PACKAGES, *more):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

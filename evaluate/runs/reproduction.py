@@ -13,6 +13,7 @@ Conventions
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,16 +21,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from evaluate.runs.arrays import has_truth, plain_scores
 from evaluate.runs.files import read_run
 from evaluate.runs.folders import INNER, PREDICTIONS, SUBSETS
-from evaluate.runs.predictions import read_predictions
+from evaluate.runs.predictions import predicted_labels, predicted_targets, read_predictions
 from features.common.errors import RunError
 from features.common.words import counted
+from features.recipe.known.metrics import METRICS
 from features.recipe.model import Recipe
 
 ROWS = ("corpus", "utterance", "partition", "fold")
 NUMERICS = "numerics"
 _ABSENT = "nothing"
+SCORE_TOLERANCE = 0.02
+"""Difference of a score between two trainings of the same networks on other devices: a step turns
+rounding into other weights, and some rows near to a boundary get another class."""
 
 
 def recorded(folder: Path, *stages: str) -> tuple[dict[str, Any], Recipe]:
@@ -136,6 +142,48 @@ def compare(folder: Path, again: Path) -> tuple[list[str], bool]:
         equal &= not difference
         lines.append(f"{said}: {difference or 'equal'}")
     return lines + _other_versions(first, then), equal
+
+
+def compare_scores(folder: Path, again: Path, why: str) -> tuple[list[str], bool]:
+    """Compare the scores alone of two makings whose numbers need not be the same.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the run.
+    again : Path
+        Of the one that was made anew.
+    why : str
+        Why they need not be.
+
+    Returns
+    -------
+    lines : list of str
+        `why`, one line a partition with every metric whose range is bounded, and versions.
+    equal : bool
+        Whether all scores are within `SCORE_TOLERANCE`.
+    """
+    found = []
+    for run in (folder, again):
+        predicted = read_predictions(run / PREDICTIONS)
+        names = predicted_labels(predicted) or predicted_targets(predicted)
+        known = predicted[has_truth(predicted, names)]
+        found.append(
+            {str(name): plain_scores(part, names) for name, part in known.groupby("partition")}
+        )
+    lines, equal = [f"{why}: scores alone are compared, within {SCORE_TOLERANCE}"], True
+    for partition in dict.fromkeys([*found[0], *found[1]]):
+        then, now = (scores.get(partition, {}) for scores in found)
+        told = []
+        for metric in METRICS.values():
+            if not math.isfinite(metric.high) or metric.field not in {*then, *now}:
+                continue
+            a, b = (scores.get(metric.field, math.nan) for scores in (then, now))
+            near = abs(a - b) <= SCORE_TOLERANCE or (math.isnan(a) and math.isnan(b))
+            equal &= near
+            told.append(f"{metric.name} {a:.4f} then, {b:.4f} now{'' if near else ' (differs)'}")
+        lines.append(f"{partition}: {'; '.join(told)}")
+    return lines + _other_versions(*(read_run(run) or {} for run in (folder, again))), equal
 
 
 def compare_subsets(

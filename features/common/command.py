@@ -102,6 +102,14 @@ _ARGUMENTS: dict[str, tuple[tuple[str, ...], dict[str, object]]] = {
             "tcp://host:port (a scheduler), slurm or slurm:FILE (its [cluster])",
         },
     ),
+    "device": (
+        ("--device",),
+        {"default": "auto", "help": "where networks are trained: auto, cpu, cuda, cuda:1"},
+    ),
+    "precision": (
+        ("--precision",),
+        {"default": "float32", "help": "of networks: float32, on CUDA also bfloat16 (%(default)s)"},
+    ),
     "force": (("--force",), {"action": "store_true", "help": "run even where nothing changed"}),
     "allow-failures": (
         ("--allow-failures",),
@@ -122,7 +130,7 @@ def add_arguments(parser: argparse.ArgumentParser, *names: str) -> None:
     ----------
     parser : ArgumentParser
     names : str
-        Of `recipe data stores runs model corpus jobs cluster force allow-failures`.
+        Of `_ARGUMENTS`.
     """
     for name in names:
         flags, settings = _ARGUMENTS[name]

@@ -667,10 +667,23 @@ def train(
                 course.restore(record, tensors)
     todo = [course for course in courses if not course.done]
     n_columns, n_outputs = rows.n_columns, rows.targets.shape[1]
-    with one_thread():
+    with one_thread(), _exact_products(device):
         for group in stacks(todo, n_columns, n_outputs, device, most):
             _run(_Stack(rows, group, scoring, device, precision), folder, every_s)
     return [result_of(course, n_columns, n_outputs) for course in courses]
+
+
+def _exact_products(device: str) -> contextlib.AbstractContextManager[Any]:
+    """Convolutions and recurrent layers on CUDA in whole float32, by the same algorithm each time.
+
+    Matrix products are so by torch's own default.
+    """
+    if torch.device(device).type != "cuda":
+        return contextlib.nullcontext()
+    found: contextlib.AbstractContextManager[Any] = torch.backends.cudnn.flags(
+        enabled=True, deterministic=True, allow_tf32=False
+    )
+    return found
 
 
 def _run(stack: _Stack, folder: Path | None, every_s: float) -> None:

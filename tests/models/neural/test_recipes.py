@@ -161,8 +161,8 @@ def test_a_training_that_is_stopped_goes_on_where_it_was(
     before = {path.name: path.stat().st_mtime_ns for path in states}
     after: dict[str, int] = {}
 
-    def watched(rows: Any, piece: Any, scoring: Any, at: Path) -> Any:
-        results = whole(rows, piece, scoring, at)
+    def watched(rows: Any, piece: Any, scoring: Any, at: Path, *more: Any) -> Any:
+        results = whole(rows, piece, scoring, at, *more)
         after.update({path.name: path.stat().st_mtime_ns for path in at.iterdir()})
         return results
 
