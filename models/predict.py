@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from evaluate.runs import record as files
 from evaluate.runs.files import versions
@@ -35,6 +36,7 @@ from features.matrix import Features, load_features
 from features.new_audio import add_audio, corpus_name, system_of
 from features.recipe.arguments import folders_of, recipe_of
 from features.recipe.extract import model_parts
+from features.recipe.head import HeadSpec
 from features.recipe.heads import table_of
 from features.recipe.member import BEST, Member
 from features.recipe.model import Recipe
@@ -153,17 +155,17 @@ def predict(
         }
         _refuse_other_key(at, trained, stores, corpus, part, spec.in_time)
     wanted = record["layers"][0] if run.layer == BEST else layer_of(spec, run.layer)
-    features: Features | Sequences
-    if spec.in_time is not None:
-        X = features = load_frames(stores, corpus, run.model, wanted, source=spec.in_time)
-    else:
-        features = load_features(stores, corpus, run.model, wanted, spec.statistics)
+    features = _features(stores, corpus, run.model, wanted, spec)
+    X: NDArray[np.float32] | Sequences
+    if isinstance(features, Features):
         X = features.X
-    if "layer_factors" in record:
-        X = mix(X, np.array(record["layer_factors"][ALL])).astype(np.float32)
+        if "layer_factors" in record:
+            X = mix(X, np.array(record["layer_factors"][ALL])).astype(np.float32)
+        if spec.speaker:
+            X = new_speakers(X)
+    else:
+        X = features
     labels = predicted_labels(read_predictions(at / PREDICTIONS))
-    if spec.speaker:
-        X = new_speakers(X)
     values = apply(read_head(at, spec.kind), X, labels)
     columns: dict[str, Any] = {"partition": "", "fold": "", "speaker": ""}
     if labels:
@@ -187,6 +189,15 @@ def predict(
     unseen = ", their speakers taken as unseen: the mean row of the fitted ones"
     tell(f"{member}: {counted(len(rows), 'file')}{unseen if spec.speaker else ''}")
     return folder
+
+
+def _features(
+    stores: Path, corpus: str, model: str, layer: int | str, head: HeadSpec
+) -> Features | Sequences:
+    """What a head is applied to: pooled features, or frames."""
+    if head.in_time is not None:
+        return load_frames(stores, corpus, model, layer, source=head.in_time)
+    return load_features(stores, corpus, model, layer, head.statistics)
 
 
 def _refuse_other_key(

@@ -41,6 +41,7 @@ TOP = Path(__file__).resolve().parents[1]
 PARTS = {
     "multilingual": [1, 10 + 2 + 4 + 3 + 10 + 6],
     "multilingual-transfer": [1],
+    "superb-er": [5],
     "iemocap-jtes": [5, 5],
     "ravdess-vote": [1, 5],
     "crema-d": [2, 5],

@@ -38,6 +38,7 @@ from models.neural.draws import beta, order
 from models.neural.files import read_tensors, write_tensors
 from models.neural.nets import FittedNet, network_of, outputs_of
 from models.neural.networks import Pass, initial, layout
+from models.neural.on_frames import STACKED
 from models.neural.scales import Affine
 from models.neural.settings import CLASS_LOSSES, PRECISIONS, NeuralSettings
 from models.neural.speakers import speaker_faults, speaker_statistics
@@ -47,8 +48,6 @@ from models.neural.utterances import FrameBatch, FrameSource, drawn_batches, fra
 
 Positions = NDArray[np.int64]
 
-STACKED = ("hgfm",)
-"""Networks on frames that are faster in a stack; the others are trained one after the other."""
 STATE = "serfuse-training"
 STATE_VERSION = 1
 EVERY_S = 60.0
@@ -307,8 +306,9 @@ class _Stack:
             found[f"moment.{name}"] = np.zeros_like(flat)
         for name, spec in self.running_specs.items():
             found[f"running.{name}"] = np.full(spec.shape, spec.middle, dtype=np.float32)
-        of_speakers = speaker_statistics(fit.settings, self.rows.X, fit.train)
-        found |= {f"running.{name}": array for name, array in of_speakers.items()}
+        if isinstance(self.rows.X, np.ndarray):
+            of_speakers = speaker_statistics(fit.settings, self.rows.X, fit.train)
+            found |= {f"running.{name}": array for name, array in of_speakers.items()}
         found["loss"] = np.zeros(2)  # the sum since the last row of the curve, and its rows
         if fit.settings.patience is not None:
             found |= {f"best.{name}": array for name, array in self._kept(found).items()}
@@ -544,7 +544,7 @@ def stacks(
         settings = group[0].fit.settings
         size = most
         if size is None and settings.on_frames:
-            size = STACK_MOST if settings.network in STACKED else 1
+            size = STACK_MOST if settings.network == STACKED else 1
         elif size is None and torch.device(device).type == "cpu":
             specs = network_of(settings).parameters(n_columns, n_outputs)
             size = min(max(STACK_NUMBERS // layout(specs).size, STACK_LEAST), STACK_MOST)
@@ -565,7 +565,8 @@ def _faults(rows: NeuralRows, fits: Sequence[NeuralFit], device: str, precision:
         faults.append(f"precision: {precision} is for CUDA, the device is {device}")
     for fit in fits:
         faults += [f"{fit.title}: {fault}" for fault in fit.settings.faults()]
-        faults += [f"{fit.title}: {fault}" for fault in speaker_faults(fit.settings, rows.X)]
+        if isinstance(rows.X, np.ndarray):
+            faults += [f"{fit.title}: {fault}" for fault in speaker_faults(fit.settings, rows.X)]
         if len(fit.train) < 2:
             faults.append(f"{fit.title}: n_samples = {len(fit.train)}: 2 training rows are needed")
         if fit.settings.patience is not None and (fit.inner is None or not len(fit.inner)):

@@ -205,8 +205,8 @@ class NeuralClassifier(ClassifierMixin, _NeuralHead):
 
     Parameters
     ----------
-    network : {"mlp", "superb", "emobox", "attention", "fcn", "cnn-attention", "hgfm"}
-        The last five take frames of utterances.
+    network : {"mlp", "superb", "emobox", "attention", "fcn", "cnn-attention", "hgfm", "cnn-lstm"}
+        The last six take frames of utterances.
     loss : {"cross-entropy", "focal", "kl"}
     hidden, batch_norm, n_layers, projection, dropout, focal_gamma, optimiser, learning_rate, \
 weight_decay, momentum, batch_size, epochs, steps, evaluate_every, patience, clip_norm, \

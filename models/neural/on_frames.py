@@ -2,7 +2,8 @@
 
 Conventions
 -----------
-- A network of `models.neural.frame_heads` is applied model by model, so that no bit of a model
+- A network of `models.neural.frame_heads` is applied model by model, but for HGFM: its recurrent
+  layers are one scan over all models (`models.neural.recurrent`). In either way no bit of a model
   depends on which others are in its stack.
 - Parameters start as torch's modules do: uniform within 1 / sqrt of what a linear map or a
   convolution sums over; those of a recurrent layer within 1 / sqrt of its width.
@@ -28,9 +29,12 @@ from features.sequences import plan_batches
 from models.neural.draws import hashed
 from models.neural.frame_heads import FRAME_HEADS
 from models.neural.networks import Parameter, Pass
+from models.neural.recurrent import hgfm_outputs
 from models.neural.scales import Affine
 from models.neural.utterances import FrameBatch, FrameSource, frame_batch
 
+STACKED = "hgfm"
+"""The network of which many models are computed in one scan."""
 BATCH = 32
 """Utterances that go through a network at once when it is applied."""
 
@@ -75,6 +79,8 @@ class OnFrames:
 
     def forward(self, p: Mapping[str, Tensor], x: FrameBatch, run: Pass) -> Tensor:
         """Outputs, shape (n_models, rows, n_outputs), of the batch of a stack."""
+        if self.name == STACKED:
+            return hgfm_outputs(p, x.x, x.lengths)
         outputs = []
         for k, (frames, lengths) in enumerate(zip(x.x, x.lengths, strict=True)):
             own = {name: value[k] for name, value in p.items()}
@@ -100,6 +106,9 @@ class OnFrames:
         -------
         float, shape (rows, n_outputs)
         """
+        if self.name == STACKED:
+            stacked = {name: value.unsqueeze(0) for name, value in p.items()}
+            return hgfm_outputs(stacked, [x], [lengths])[0]
         last = next(value for name, value in p.items() if name.endswith("out.bias"))
         module = _module(self, x.shape[2], len(last))
         module.train(dropout > 0)

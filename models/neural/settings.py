@@ -24,8 +24,8 @@ PRECISIONS = ("float32", "bfloat16")
 
 # mlp: the base model on CREMA-D; its rate of dropout is not stated, 0.2 is ours. superb: s3prl's
 # configuration: batches of 4 gathered to 32, the norm of the gradient at most 1, scored every 1,000
-# steps. hgfm: AdamW from 2e-4 is the paper's. fcn, cnn-attention: widths, dropout and Adam's rate
-# are s3prl's. Everything else of networks on frames is ours.
+# steps. hgfm, cnn-lstm: AdamW from 2e-4 is the paper's. fcn, cnn-attention: widths, dropout and
+# Adam's rate are s3prl's. Everything else of networks on frames is ours.
 _MLP: dict[str, Any] = {
     "hidden": (256, 64),
     "optimiser": "adam",
@@ -68,6 +68,7 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "learning_rate": 1e-4, "dropout": 0.4,
         },
         "hgfm": {**_FRAMES, "projection": 128, "hidden": (128,), "learning_rate": 2e-4},
+        "cnn-lstm": {**_FRAMES, "projection": 128, "hidden": (128,), "learning_rate": 2e-4},
     }
 )  # fmt: skip
 """What each network is trained by where nothing is said."""

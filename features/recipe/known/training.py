@@ -26,9 +26,10 @@ NETWORK_SETTINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "fcn": _CONVOLUTIONS,
         "cnn-attention": (*_CONVOLUTIONS, "hidden"),
         "hgfm": ("projection", "hidden"),
+        "cnn-lstm": ("projection", "hidden", "dropout"),
     }
 )
 """Network -> which of the settings of shape it has."""
 SHAPE_SETTINGS = ("hidden", "batch_norm", "projection", "dropout")
-ON_FRAMES = ("emobox", "attention", "fcn", "cnn-attention", "hgfm")
+ON_FRAMES = ("emobox", "attention", "fcn", "cnn-attention", "hgfm", "cnn-lstm")
 """The networks whose rows are frames of utterances."""
