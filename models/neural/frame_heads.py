@@ -3,8 +3,8 @@
 Conventions
 -----------
 - `x` is float (n, longest, n_columns), `lengths` int64 (n,): what is behind an utterance's own
-  frames changes nothing. Whatever looks at neighbours sees zeros there, as it would if the
-  utterance were alone.
+  frames, zeros or other numbers that are finite, changes nothing. Whatever looks at neighbours
+  sees zeros there, as it would if the utterance were alone.
 - A pooling is over an utterance's own frames.
 - Modules draw their start and their dropout from torch's generator: seed it by (seed, fold, step).
 
@@ -24,20 +24,31 @@ wide, ReLU behind each, the first at every second frame (50 a second are left of
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from models.neural.masks import attention_weights, cut, mean_over_frames, weighted
+from models.neural.masks import (
+    attention_weights,
+    cut,
+    mean_over_frames,
+    own_frames,
+    weighted,
+)
 from models.neural.recurrent import hgfm_outputs
 
 LEAST_VARIANCE = 1e-6
 """Below the square root of attentive statistics: its slope is infinite at 0."""
 FCN_FRAMES = 57
 """The shortest that leaves a frame behind FCN's strides; less is padded with zeros to it."""
+NORM_SCALE = 1e-4
+"""Of FCN's normalisation over channels, as torch has it; its power is 3/4."""
 CNN_LSTM_WIDTH = 128
 """Of the convolutions and the recurrent layer below HGFM."""
 
@@ -57,6 +68,32 @@ class EmoBox(nn.Module):
         return found
 
 
+class _Statistics(torch.autograd.Function):
+    """Weighted mean and variance over frames; the weights of an utterance sum to 1."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        mean = torch.bmm(weights.unsqueeze(1), x)
+        squares = (x - mean).square_()
+        variance = torch.bmm(weights.unsqueeze(1), squares)
+        ctx.save_for_backward(x, weights, mean, squares)
+        return mean.squeeze(1), variance.squeeze(1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor]:
+        x, weights, mean, squares = ctx.saved_tensors
+        to_mean, to_variance = grads
+        # the variance does not move with the mean: deviations from it sum to 0
+        to_weights = torch.bmm(x, to_mean.unsqueeze(2))
+        to_weights.baddbmm_(squares, to_variance.unsqueeze(2))
+        to_x = None
+        if ctx.needs_input_grad[0]:
+            slope = to_mean.unsqueeze(1) + 2 * (x - mean) * to_variance.unsqueeze(1)
+            to_x = weights.unsqueeze(2) * slope
+        return to_x, to_weights.squeeze(2)
+
+
 class AttentiveStatistics(nn.Module):
     """Mean and deviation over frames, weighted by what a small network attends to; linear."""
 
@@ -70,8 +107,8 @@ class AttentiveStatistics(nn.Module):
         """Outputs, shape (n, n_outputs)."""
         scores = self.score(torch.tanh(self.first(x))).squeeze(2)
         weights = attention_weights(scores, lengths)
-        mean = weighted(x, weights)
-        variance = weighted((x - mean.unsqueeze(1)).square(), weights)
+        with torch.autocast(x.device.type, enabled=False):
+            mean, variance = _Statistics.apply(x, weights.to(x.dtype))
         deviation = variance.clamp_min(LEAST_VARIANCE).sqrt()
         found: Tensor = self.out(torch.cat([mean, deviation], dim=1))
         return found
@@ -111,15 +148,62 @@ class CnnAttention(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Outputs, shape (n, n_outputs)."""
-        x = cut(self.projection(x).transpose(1, 2), lengths)
-        lengths, x = (lengths + 4) // 5, functional.avg_pool1d(x, 5, 5, 2)
-        x = cut(x, lengths)
+        x, lengths = self._projected(x, lengths)
         for i, convolution in enumerate(self.convolutions):
             x = self.dropout(x)
             x = cut(convolution(x), lengths)
             x = x.relu() if i < len(self.convolutions) - 1 else x
         found: Tensor = self.pooled(x, lengths)
         return found
+
+    def _projected(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Means of five frames of the projection, (n, projection, fewer), and how many are own.
+
+        The mean commutes with what is linear, and goes first: a fifth of the frames is projected.
+        """
+        longest = x.shape[1]
+        at = torch.arange(longest, device=x.device)
+        middle = torch.arange(0, longest, 5, device=x.device).unsqueeze(1)
+        near = ((at - middle).abs() <= 2) & own_frames(lengths, longest).unsqueeze(1)
+        shares = near.to(x.dtype) / 5  # zeros beside the utterance count
+        weight, bias = self.projection.weight, self.projection.bias
+        means = functional.linear(torch.bmm(shares, x), weight) + shares.sum(2, keepdim=True) * bias
+        lengths = (lengths + 4) // 5
+        return cut(means.transpose(1, 2), lengths), lengths
+
+
+@functools.lru_cache(maxsize=32)
+def _window(n_channels: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Which channels count for the norm of one, as the weight of a convolution over a frame.
+
+    As many as there are, half of them on each side.
+    """
+    channel = torch.arange(n_channels, device=device)
+    behind = channel.unsqueeze(1) - channel  # of the channel that is normalised
+    near = (behind <= n_channels // 2) & (-behind <= (n_channels - 1) // 2)
+    return (near.to(dtype) * (NORM_SCALE / n_channels)).unsqueeze(2)
+
+
+def local_norm(x: Tensor) -> Tensor:
+    """Local response normalisation over as many channels as there are, as torch has it.
+
+    `torch.nn.functional.local_response_norm` goes over the window of every channel; this is a
+    matrix product, many times as fast.
+
+    Parameters
+    ----------
+    x : float, shape (n, n_channels, longest)
+
+    Returns
+    -------
+    float, shape (n, n_channels, longest)
+        float32 where half of it comes in.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        window = _window(x.shape[1], x.dtype, x.device)
+        root = (1.0 + functional.conv1d(x.square(), window)).sqrt()
+        return x / (root * root.sqrt())  # to the power of 3/4
 
 
 class Fcn(nn.Module):
@@ -151,7 +235,7 @@ class Fcn(nn.Module):
             x = convolution(x)
             if i == 0:
                 lengths = (lengths - 1) // 4 + 1
-            x = functional.local_response_norm(x, x.shape[1])
+            x = local_norm(x)
             if i < 4:
                 x = x.relu()
             if i in (0, 1, 4):

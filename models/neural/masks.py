@@ -2,7 +2,9 @@
 
 Conventions
 -----------
-- `lengths` are int64, shape (n,), 1 or more; nothing here depends on what is behind them.
+- `lengths` are int64, shape (n,), 1 or more; nothing here depends on what is behind them, as long
+  as it is finite.
+- Sums over frames are products of matrices, in the type of their weights under autocast, too.
 """
 
 from __future__ import annotations
@@ -33,8 +35,9 @@ def mean_over_frames(x: Tensor, lengths: Tensor) -> Tensor:
     -------
     float, shape (n, n_columns)
     """
-    own = own_frames(lengths, x.shape[1]).unsqueeze(2)
-    return x.masked_fill(~own, 0.0).sum(1) / lengths.unsqueeze(1)
+    own = own_frames(lengths, x.shape[1])
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    return weighted(x, own.to(dtype) / lengths.unsqueeze(1))
 
 
 def attention_weights(scores: Tensor, lengths: Tensor) -> Tensor:
@@ -44,5 +47,6 @@ def attention_weights(scores: Tensor, lengths: Tensor) -> Tensor:
 
 
 def weighted(x: Tensor, weights: Tensor) -> Tensor:
-    """Weighted sums over frames, whatever is behind an utterance; weights are 0 there."""
-    return (x.masked_fill((weights == 0).unsqueeze(2), 0.0) * weights.unsqueeze(2)).sum(1)
+    """Weighted sums over frames; weights, (n, longest), are 0 behind an utterance."""
+    with torch.autocast(x.device.type, enabled=False):
+        return torch.bmm(weights.unsqueeze(1), x.to(weights.dtype)).squeeze(1)

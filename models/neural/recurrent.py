@@ -31,8 +31,8 @@ from models.neural.masks import own_frames
 
 ALIGNED_BYTES = 64
 """Where memory that torch asks for begins on a CPU."""
-FRAMES_AT_ONCE = 8
-"""Of the loops over frames: their slopes stay in the caches, and few views are alive at a time."""
+FRAMES_AT_ONCE = 32
+"""Of the loops over frames: so many views are alive at a time, which keeps the collector away."""
 
 
 def _multiply(out: Tensor, a: Tensor, b: Tensor, beta: float = 0.0) -> Tensor:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.neural.frame_heads import FRAME_HEADS, LEAST_VARIANCE, Hgfm
+from models.neural.frame_heads import FRAME_HEADS, LEAST_VARIANCE, Hgfm, local_norm
 
 N_COLUMNS, N_OUTPUTS = 12, 4
 LENGTHS = (3, 57, 58, 121, 60, 1)
@@ -194,3 +194,15 @@ def test_the_last_states_of_hgfm_are_those_of_own_frames() -> None:
     head = head_of("hgfm")
     assert isinstance(head, Hgfm)
     assert head.out.in_features == 4 * 128 + 128
+
+
+@pytest.mark.parametrize("n_channels", [5, 8, 96])
+def test_the_norm_over_channels_is_torchs(n_channels: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = 30 * torch.randn(3, n_channels, 7, dtype=torch.float64, generator=generator)
+    slope = torch.randn(x.shape, dtype=torch.float64, generator=generator)
+    x.requires_grad_()
+    found, expected = local_norm(x), nn.functional.local_response_norm(x, n_channels)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+    gradients = [torch.autograd.grad((y * slope).sum(), x) for y in (found, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-12)
