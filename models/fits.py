@@ -13,7 +13,6 @@ import joblib
 
 from features.common.errors import RecipeError
 from features.recipe.head import HeadSpec
-from features.recipe.known.heads import HEADS
 from models import limits
 from models.exact import linear_fits
 from models.exact.gram import Team
@@ -28,7 +27,6 @@ SERIAL_WORK = 3e7
 """Rows x columns x fits below which no processes are started: about three seconds of liblinear,
 which is what starting them takes. It changes no number."""
 EXACT, SKLEARN = "exact path", "scikit-learn"
-NEURAL = "neural engine, float32 on a CPU"
 
 
 def way(head: Any, n_rows: int) -> tuple[str, str]:
@@ -58,7 +56,7 @@ def way(head: Any, n_rows: int) -> tuple[str, str]:
 
 
 def route(spec: HeadSpec, n_rows: int) -> str:
-    """Who fits the cells of a recipe, and why scikit-learn where it does.
+    """Who fits the cells of a head that is no network, and why scikit-learn where it does.
 
     Parameters
     ----------
@@ -83,8 +81,6 @@ def route(spec: HeadSpec, n_rows: int) -> str:
     >>> route(HeadSpec(kind="logistic", select="uar"), 100)
     'scikit-learn: LogisticRegression has no exact route'
     """
-    if HEADS[spec.kind].neural:
-        return NEURAL
     if spec.engine == "sklearn":
         return f"{SKLEARN}: engine"
     ways = {str(cell): way(pipeline(spec, cell)["head"], n_rows) for cell in cells(spec)}

@@ -95,6 +95,7 @@ def test_other_heads_are_fitted_as_ever_whatever_is_asked_for(stores: Path, tmp_
     assert "torch" not in record["versions"]
 
 
+@pytest.mark.slow
 def test_a_run_made_elsewhere_is_compared_by_its_scores(stores: Path, tmp_path: Path) -> None:
     folder = trained(tmp_path, stores, device="cpu")
     record = read_run(folder)
