@@ -439,10 +439,10 @@ def reliability(curves: Mapping[str, Sequence[tuple[float, float, int]]], title:
 def learning_curve(
     curve: LearningCurve, axis: str, title: str, *, chance: float | None = None
 ) -> Picture:
-    """Draw the mean loss and the mean score of fits against the epoch, one above the other.
+    """Draw the mean loss and the mean score of fits against the epoch or step, one above the other.
 
-    A band is one deviation to either side. The upright line is at the median of the epochs that
-    were kept; where these differ, each has a mark at the foot.
+    A band is one deviation to either side. The upright line is at the median of what was kept;
+    where that differs, each has a mark at the foot.
 
     Parameters
     ----------
@@ -460,16 +460,16 @@ def learning_curve(
         parts = ((upper, curve.loss, "training loss"), (lower, curve.score, axis))
         for ax, (mean, deviation), label in parts:
             ax.fill_between(
-                curve.epochs, mean - deviation, mean + deviation, color=colours.accent, alpha=0.2,
+                curve.at, mean - deviation, mean + deviation, color=colours.accent, alpha=0.2,
                 linewidth=0,
             )  # fmt: skip
-            alone = "o" if len(curve.epochs) == 1 else None
-            ax.plot(curve.epochs, mean, color=colours.accent, linewidth=1.2, marker=alone)
+            alone = "o" if len(curve.at) == 1 else None
+            ax.plot(curve.at, mean, color=colours.accent, linewidth=1.2, marker=alone)
             if curve.kept:
                 ax.axvline(curve.median_kept, color=colours.second, linewidth=1, linestyle="--")
             _frame(ax, "y", colours, "", label)
-        lower.set_xlabel("epoch")
-        lower.locator_params(axis="x", integer=curve.epochs[-1] > 4)
+        lower.set_xlabel(curve.unit)
+        lower.locator_params(axis="x", integer=curve.at[-1] > 4)
         _mark_chance(lower, "y", chance, colours)
         if curve.kept:
             _name_kept(upper, curve.median_kept, colours)
@@ -482,11 +482,11 @@ def learning_curve(
     return Picture(draw, (4.6, 3.8), title)
 
 
-def _name_kept(ax: Axes, epoch: float, colours: Colours) -> None:
-    """Say above an axis which epoch was kept."""
+def _name_kept(ax: Axes, at: float, colours: Colours) -> None:
+    """Say above an axis which epoch or step was kept."""
     ax.annotate(
-        f"kept: {epoch:.4g}",
-        (epoch, 1),
+        f"kept: {at:g}",
+        (at, 1),
         xytext=(0, 2),
         xycoords=ax.get_xaxis_transform(),
         textcoords="offset points",

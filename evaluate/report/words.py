@@ -143,9 +143,9 @@ def curve_text(curve: LearningCurve, score: str) -> str:
     """
     ends = [[number(float(mean[i])) for i in (0, -1)] for mean in (curve.loss[0], curve.score[0])]
     (loss, last_loss), (first, last) = ends
-    kept = f"; kept after epoch {curve.median_kept:.4g}" if curve.kept else ""
+    kept = f"; kept after {curve.unit} {curve.median_kept:g}" if curve.kept else ""
     return (
-        f"from epoch {curve.epochs[0]:.3g} to {curve.epochs[-1]:.4g} the mean training loss goes "
+        f"from {curve.unit} {curve.at[0]:g} to {curve.at[-1]:g} the mean training loss goes "
         f"from {loss} to {last_loss}, {score} on the inner rows from {first} to {last}{kept}"
     )
 
@@ -165,16 +165,18 @@ def curve_caption(curve: LearningCurve, score: str, record: Mapping[str, Any]) -
     -------
     str
     """
-    fits = counted(curve.n_fits, "inner fit")
-    of = f"{fits} of the chosen settings"
+    fits = "the inner fit"
+    if curve.n_fits > 1:
+        fits = f"mean of {curve.n_fits} inner fits with one deviation"
+    of = f"{fits}, of the chosen settings"
     if "chosen_layers" in record:
         of += f" at layer {record['layers'][0]}, which the head for new audio is of"
     kept = ""
     if curve.kept:
         each = "; a mark is that of one choice" if len(set(curve.kept)) > 1 else ""
-        kept = f" Dashed: the epoch that was kept, {curve.median_kept:.4g}{each}."
+        kept = f" Dashed: the {curve.unit} that was kept, {curve.median_kept:g}{each}."
     return (
-        f"Training loss, and {score} on the inner rows: mean of {of}, with one deviation.{kept} "
+        f"Training loss, and {score} on the inner rows: {of}.{kept} "
         "All fits: curves.csv of the run."
     )
 

@@ -5,6 +5,8 @@ Conventions
 - A row is a point of the curve of one fit. `score` is on the inner rows of a search, by the
   recipe's `select`; what is fitted by a chosen cell has none, and ends at the epoch that was chosen
   for it.
+- A curve is drawn against epochs where trainings last for epochs: what was fitted by a chosen cell
+  ended at whole ones. Else they last for steps, and an epoch of more rows has more of them.
 - `LearningCurve` sums up the cells that were chosen: the fits of their searches, and how long
   what was fitted by them went on. The search over all rows, which serves new audio, is not in it.
 """
@@ -30,26 +32,28 @@ before; score."""
 _BOOLS = ("True", "False")
 _NUMBERS = ("cell", "step", "epoch", "loss", "score")
 MOST_POINTS = 400
-"""Epochs at which curves are compared, where fits have points at epochs of their own."""
+"""Places at which curves are compared, where fits have points at places of their own."""
 
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """Loss and score of the fits of chosen cells against the epoch.
+    """Loss and score of the fits of chosen cells against how long they were trained.
 
     Attributes
     ----------
-    epochs : float64, shape (n,)
-        Ascending; those that half of the fits have reached.
+    unit : {"epoch", "step"}
+    at : float64, shape (n,)
+        In that unit, ascending; what half of the fits have reached.
     loss, score : float64, shape (2, n)
-        Mean and deviation (with n) over the fits that are trained at that epoch. A score is NaN
-        where no fit has one.
+        Mean and deviation (with n) over the fits that go on to there. A score is NaN where no fit
+        has one.
     n_fits : int
     kept : tuple of float
-        Epochs after which what was fitted by each choice ended, in the order of the file.
+        After how many of the unit what was fitted by each choice ended, in the order of the file.
     """
 
-    epochs: NDArray[np.float64]
+    unit: str
+    at: NDArray[np.float64]
     loss: NDArray[np.float64]
     score: NDArray[np.float64]
     n_fits: int
@@ -106,32 +110,35 @@ def _summary(table: pd.DataFrame) -> LearningCurve:
     curves = [rows for rows in inner if (rows["search"].iloc[0], rows["cell"].iloc[0]) in chosen]
     if not curves:
         raise ValueError("no fit of a chosen cell")
-    epochs = _epochs(curves)
+    ends = np.array([rows["epoch"].max() for rows in refits])
+    unit = "epoch" if np.allclose(ends, np.round(ends), rtol=0, atol=1e-6) else "step"
+    at = _places(curves, unit)
     loss, score = (
-        _mean_and_deviation([_at(rows, name, epochs) for rows in curves])
+        _mean_and_deviation([_value(rows, unit, name, at) for rows in curves])
         for name in ("loss", "score")
     )
-    kept = tuple(float(rows["epoch"].max()) for rows in refits)
-    return LearningCurve(epochs, loss, score, len(curves), kept)
+    kept = tuple(float(rows[unit].max()) for rows in refits)
+    return LearningCurve(unit, at, loss, score, len(curves), kept)
 
 
-def _epochs(curves: Sequence[pd.DataFrame]) -> NDArray[np.float64]:
+def _places(curves: Sequence[pd.DataFrame], unit: str) -> NDArray[np.float64]:
     """Where the curves are compared: at their own points, as long as half of them go on."""
-    ends = sorted((rows["epoch"].max() for rows in curves), reverse=True)
+    ends = sorted((rows[unit].max() for rows in curves), reverse=True)
     last = ends[(len(ends) - 1) // 2]
-    found = np.unique(np.concatenate([rows["epoch"].to_numpy() for rows in curves]))
+    found = np.unique(np.concatenate([rows[unit].to_numpy() for rows in curves]))
     found = found[found <= last]
     if len(found) > MOST_POINTS:
         found = np.linspace(found[0], found[-1], MOST_POINTS)
     return np.asarray(found, dtype=np.float64)
 
 
-def _at(rows: pd.DataFrame, name: str, epochs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A column of a curve at epochs: on the line between its points, NaN before and behind."""
+def _value(
+    rows: pd.DataFrame, unit: str, name: str, at: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """A column of a curve: on the line between its points, NaN before and behind."""
     rows = rows[rows[name].notna()]
-    return np.asarray(
-        np.interp(epochs, rows["epoch"], rows[name], left=np.nan, right=np.nan), dtype=np.float64
-    )
+    found = np.interp(at, rows[unit], rows[name], left=np.nan, right=np.nan)
+    return np.asarray(found, dtype=np.float64)
 
 
 def _mean_and_deviation(values: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:

@@ -53,7 +53,7 @@ def curves(folder: Path) -> Path:
 def test_the_chosen_cells_are_summed_up_by_hand(tmp_path: Path) -> None:
     found = read_curve(curves(tmp_path))
     assert found is not None
-    np.testing.assert_array_equal(found.epochs, [1, 2, 3])
+    np.testing.assert_array_equal(found.at, [1, 2, 3])
     np.testing.assert_allclose(found.loss[0], [2.2, 1.2, 0.6])
     np.testing.assert_allclose(found.score[0], [0.4, 0.7, 0.5])
     spread = np.std([0, 0.2, 0.4])
@@ -68,14 +68,30 @@ def test_points_at_epochs_of_their_own_are_compared_on_lines_between_them(tmp_pa
         ",".join(COLUMNS),
         '"a 0","a",0,True,1,0.5,4.0,0.1', '"a 0","a",0,True,2,1.0,2.0,0.3',
         '"a 1","a",0,True,1,0.6,3.0,0.2', '"a 1","a",0,True,2,1.2,1.0,0.4',
-        '"a","a",0,False,2,0.8,1.0,',
+        '"a","a",0,False,2,1.0,1.0,',
     ]  # fmt: skip
     path = tmp_path / CURVES
     path.write_text("\n".join(lines) + "\n")
     found = read_curve(path)
     assert found is not None
-    np.testing.assert_array_equal(found.epochs, [0.5, 0.6, 1.0, 1.2])
+    np.testing.assert_array_equal(found.at, [0.5, 0.6, 1.0, 1.2])
     np.testing.assert_allclose(found.loss[0], [4, (3.6 + 3) / 2, (2 + 1 + 2 / 3) / 2, 1])
+
+
+def test_trainings_that_last_for_steps_are_compared_at_steps(tmp_path: Path) -> None:
+    lines = [
+        ",".join(COLUMNS),
+        '"a 0","a",0,True,10,2.0,4.0,0.1', '"a 0","a",0,True,20,4.0,2.0,0.3',
+        '"a 1","a",0,True,10,2.5,3.0,0.2', '"a 1","a",0,True,20,5.0,1.0,0.4',
+        '"a","a",0,False,20,3.2,1.0,',
+    ]  # fmt: skip
+    path = tmp_path / CURVES
+    path.write_text("\n".join(lines) + "\n")
+    found = read_curve(path)
+    assert found is not None
+    assert (found.unit, found.kept) == ("step", (20.0,))
+    np.testing.assert_array_equal(found.at, [10, 20])
+    np.testing.assert_allclose(found.loss, [[3.5, 1.5], [0.5, 0.5]])
 
 
 def test_the_last_epochs_that_few_fits_reach_are_left_out(tmp_path: Path) -> None:
@@ -86,7 +102,7 @@ def test_the_last_epochs_that_few_fits_reach_are_left_out(tmp_path: Path) -> Non
     path.write_text("\n".join(lines) + "\n")
     found = read_curve(path)
     assert found is not None
-    assert found.epochs.tolist() == [1, 2]
+    assert found.at.tolist() == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +136,7 @@ def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:
 def test_a_picture_of_a_curve_has_loss_score_and_the_kept_epoch() -> None:
     epochs = np.arange(1.0, 11.0)
     flat = np.stack([np.linspace(2, 1, 10), np.full(10, 0.1)])
-    curve = LearningCurve(epochs, flat, flat / 4, 6, (4.0, 8.0, 9.0))
+    curve = LearningCurve("epoch", epochs, flat, flat / 4, 6, (4.0, 8.0, 9.0))
     page = Page(svg := plots.learning_curve(curve, "UAR, inner rows", "x", chance=0.25).inline())
     texts = {text.strip() for text in page.texts}
     assert {"training loss", "UAR, inner rows", "epoch", "kept: 8", "chance"} <= texts
@@ -133,7 +149,7 @@ def test_a_picture_of_a_curve_has_loss_score_and_the_kept_epoch() -> None:
 
 def test_one_kept_epoch_has_a_line_and_no_marks() -> None:
     flat = np.ones((2, 3))
-    curve = LearningCurve(np.arange(3.0), flat, flat, 2, (2.0, 2.0))
+    curve = LearningCurve("step", np.arange(3.0), flat, flat, 2, (2.0, 2.0))
     svg = plots.learning_curve(curve, "y", "x").inline()
     assert "kept: 2" in svg
     assert not re.findall(r"<use[^>]*stroke: var\(--second\)", svg)
@@ -155,7 +171,7 @@ def test_a_network_s_page_shows_its_curve_and_others_none(tmp_path: Path) -> Non
     shown = text["model-one.html"]
     assert "Learning curve of one: from epoch 1 to 3 the mean training loss goes from 2.2" in shown
     assert "UAR on the inner rows from 0.400 to 0.500; kept after epoch 2.5" in shown
-    assert "mean of 3 inner fits of the chosen settings" in shown
+    assert "mean of 3 inner fits with one deviation, of the chosen settings" in shown
     assert "No learning curve is shown" in text["model-two.html"]
     assert "earning curve" not in text["fusion-mean.html"]
     figures = {path.name for path in (index.parent / "figures").glob("curve-*")}
