@@ -33,6 +33,7 @@ def score(args: argparse.Namespace) -> None:
     from evaluate.scores.protocols import score_protocols
     from evaluate.scores.score import score_all
     from evaluate.scores.seeds import make_seeds
+    from evaluate.scores.speaker_gains import MAIN, make_gains
     from evaluate.scores.spread import make_spread
     from evaluate.scores.subsets import read_subsets
     from evaluate.scores.sweeps import score_sweeps
@@ -43,9 +44,11 @@ def score(args: argparse.Namespace) -> None:
     make_spread(recipe, scored, args.runs, force=args.force)
     others = score_protocols(recipe, folders, force=args.force)
     repeats = make_seeds(recipe, folders, force=args.force)
+    gains = make_gains(recipe, {MAIN: scored, **others.scored}, args.runs, force=args.force)
     if not args.quiet:
         chosen = read_subsets(recipe, args.runs)
-        print(scores_text(recipe, scored, statistics, others, repeats, chosen, terminal_width()))
+        found = (scored, statistics, others, repeats, chosen, gains)
+        print(scores_text(recipe, *found, terminal_width()))
     _warn_of_changed(scored)
     score_sweeps(recipe, folders, force=args.force)
 
@@ -73,7 +76,7 @@ def report(args: argparse.Namespace) -> None:
     recipe = recipe_of(args)
     page, study = make_report(recipe, folders_of(args))
     found = (study.scored, study.statistics, study.protocols, study.repeats, study.subsets)
-    print(scores_text(recipe, *found, terminal_width()))
+    print(scores_text(recipe, *found, study.gains, terminal_width()))
     for line in study.paper.left_out:
         print("\n".join(folded(line, terminal_width(), "  ")))
     with study.kept.held():

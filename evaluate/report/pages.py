@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from evaluate.report import gain_sheets, plots, sheets, tables
 from evaluate.report import pair_sheets as contrasts
-from evaluate.report import plots, sheets, tables
 from evaluate.report.book import Book, Shown, slug
 from evaluate.report.examples import Audio
 from evaluate.report.paper import Paper
@@ -27,7 +27,7 @@ from evaluate.runs.folders import run_folders
 from evaluate.scores import side_by_side
 from evaluate.scores.names import NAMES
 from evaluate.scores.protocols import Protocols
-from evaluate.scores.records import Estimate, Seeds, Statistics
+from evaluate.scores.records import Estimate, Seeds, SpeakerGains, Statistics
 from evaluate.scores.score import Scored, optimism
 from evaluate.scores.subsets import FoundSubsets, by_corpus
 from evaluate.scores.sweeps import Sweep
@@ -60,6 +60,8 @@ class Study:
         Corpus -> its table, where there is one.
     paper : Paper
         Published figures beside ours.
+    gains : SpeakerGains or None
+        Heads against others, speaker by speaker, where the recipe asks for it.
     kept : Kept
         The files that it was read from: while it is held, none of them is opened again.
     """
@@ -74,6 +76,7 @@ class Study:
     tables: Mapping[str, Table]
     audio: Audio
     paper: Paper
+    gains: SpeakerGains | None = None
     kept: Kept = field(default_factory=Kept, repr=False, compare=False)
 
     def by_protocol(self) -> list[tuple[Recipe, str, Sequence[Scored]]]:
@@ -184,6 +187,14 @@ class _Book(Book):
                 ),
                 sheets.targets(recipe, scored, self._pages),
             ),
+            gains=self.keep(
+                gain_sheets.gains(recipe, study.gains, self._titles),
+                *gain_sheets.by_speaker(recipe, study.gains, self._titles),
+            ),
+            gain_pictures=[
+                self.draw(stem, picture, gain_sheets.MEANING)
+                for stem, picture in gain_sheets.pictures(recipe, study.gains, self._titles)
+            ],
             notes=[(note, titles) for note, titles in _gathered(scored) if note not in said],
             n_runs=len(scored),
             by_speakers=any(run.scores.n_speakers for run in scored),

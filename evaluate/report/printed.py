@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from evaluate.report import comparison_page, sheets
+from evaluate.report import comparison_page, gain_sheets, sheets
 from evaluate.report.pair_sheets import best_subsets, subsets
 from evaluate.report.tables import Sheet
 from evaluate.report.writers.terminal import to_terminal
@@ -23,7 +23,7 @@ from features.common.terminal import folded
 
 if TYPE_CHECKING:
     from evaluate.scores.protocols import Protocols
-    from evaluate.scores.records import Seeds, Statistics
+    from evaluate.scores.records import Seeds, SpeakerGains, Statistics
     from evaluate.scores.score import Scored
     from evaluate.scores.sweeps import Sweep
     from features.recipe.model import Recipe
@@ -36,6 +36,7 @@ def scores_text(
     protocols: Protocols,
     repeats: Seeds | None,
     chosen: FoundSubsets | None,
+    gains: SpeakerGains | None,
     width: int,
 ) -> str:
     """The scores of a recipe's runs, by protocols and seeds, and the best subsets.
@@ -49,6 +50,7 @@ def scores_text(
     protocols : Protocols
     repeats : Seeds or None
     chosen : FoundSubsets or None
+    gains : SpeakerGains or None
     width : int
         Columns of the terminal.
 
@@ -66,6 +68,7 @@ def scores_text(
         gaps,
         *(sheets.grid(run, recipe.shown[0], "") for run in beside),
         *sheets.seeds(recipe, _of_last_partition(repeats), titles),
+        gain_sheets.gains(recipe, gains, titles),
         *(_best_subsets(chosen) if chosen else ()),
     ]
     return _text(found, width)

@@ -21,6 +21,7 @@ from evaluate.scores.pairs import read_statistics
 from evaluate.scores.protocols import read_protocols
 from evaluate.scores.score import read_all
 from evaluate.scores.seeds import read_seeds
+from evaluate.scores.speaker_gains import MAIN, read_gains
 from evaluate.scores.sweeps import read_sweeps
 from features.common.errors import RunError
 from features.common.files import write_bytes
@@ -67,10 +68,11 @@ def _read_study(recipe: Recipe, folders: Folders, kept: Kept) -> Study:
     scored = read_all(recipe, folders)
     results = read_results(recipe, scored, folders)
     roots = {name: corpus_root(recipe, name, folders.data) for name in recipe.corpora}
+    protocols = read_protocols(recipe, runs_folder)
     return Study(
         recipe,
         scored,
-        read_protocols(recipe, runs_folder),
+        protocols,
         read_sweeps(recipe, runs_folder),
         read_statistics(recipe, scored, runs_folder),
         results.subsets,
@@ -78,6 +80,7 @@ def _read_study(recipe: Recipe, folders: Folders, kept: Kept) -> Study:
         results.tables,
         find_audio(roots, results.tables, report_folder(recipe, runs_folder)),
         read_paper(results, folders),
+        read_gains(recipe, {MAIN: scored, **protocols.scored}, runs_folder),
         kept,
     )
 

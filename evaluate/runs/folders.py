@@ -58,6 +58,11 @@ def seeds_path(runs: Path, recipe_name: str) -> Path:
     return Path(runs) / recipe_name / "protocols" / "seeds.json"
 
 
+def gains_path(runs: Path, recipe_name: str) -> Path:
+    """File that compares heads of a recipe speaker by speaker."""
+    return Path(runs) / recipe_name / "gains.json"
+
+
 def statistics_path(runs: Path, recipe_name: str) -> Path:
     """File that compares the runs of a recipe."""
     return Path(runs) / recipe_name / "statistics.json"

@@ -391,6 +391,59 @@ class ProtocolGaps(Record):
 
 
 @dataclass(frozen=True)
+class GainOfSpeaker(Record):
+    """The score of one speaker with the base and with the head; None where it is undefined."""
+
+    base: Number
+    head: Number
+
+    @property
+    def gain(self) -> float | None:
+        """The head's less the base's."""
+        return None if self.base is None or self.head is None else self.head - self.base
+
+
+@dataclass(frozen=True)
+class MetricGain(Record):
+    """What a head gains over its base by one metric.
+
+    Attributes
+    ----------
+    n : int
+        Speakers whose score is defined with both.
+    mean : Estimate
+        Over these speakers.
+    losing : Estimate
+        Share of them whose score is lower.
+    speakers : dict
+        `corpus/speaker` -> both scores.
+    """
+
+    n: Count
+    mean: Estimate
+    losing: Estimate
+    speakers: dict[str, GainOfSpeaker]
+
+
+@dataclass(frozen=True)
+class HeadGain(Record):
+    """A head against its base; `protocol` is empty for the main one, `n` counts shared rows."""
+
+    protocol: str
+    base: str
+    head: str
+    n: Count
+    metrics: dict[str, MetricGain]
+
+
+@dataclass(frozen=True)
+class SpeakerGains(Record):
+    """What heads gain speaker by speaker: `gains.json`."""
+
+    gains: tuple[HeadGain, ...]
+
+
+@dataclass(frozen=True)
 class PermutationTest(Record):
     """The test of a partition.
 

@@ -23,7 +23,7 @@ from features.common.sections import Section, check_section
 from features.common.text import clean, nfc
 from features.common.walk import existing
 from features.common.words import counted
-from features.recipe.evaluate import EvaluateSpec, evaluate_faults, show_choices
+from features.recipe.evaluate import EvaluateSpec, evaluate_faults, gains_faults, show_choices
 from features.recipe.extract import (
     CorpusSpec,
     ExtractSpec,
@@ -233,6 +233,8 @@ def _combinations(parts: RecipeParts, top: Top) -> list[str]:
     evaluate = parts.sections["evaluate"]
     if isinstance(evaluate, EvaluateSpec):
         faults += evaluate_faults(evaluate, top.task)
+        if parts.heads:
+            faults += gains_faults(evaluate, [name for name in parts.heads if name])
     return [*faults, *corpus_faults(top, parts.corpora, parts.maps)]
 
 

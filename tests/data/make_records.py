@@ -18,6 +18,7 @@ from evaluate.scores.pairs import make_statistics
 from evaluate.scores.protocols import score_protocols
 from evaluate.scores.score import FILE, score_all, score_run
 from evaluate.scores.seeds import make_seeds
+from evaluate.scores.speaker_gains import MAIN, make_gains
 from evaluate.scores.spread import make_spread
 from features.common.folders import Folders
 from features.recipe.model import Recipe
@@ -122,9 +123,19 @@ def grid(folder: Path) -> Iterator[tuple[str, Path]]:
     yield "scores-grid", at / "scores.json"
 
 
+def gains(folder: Path) -> Iterator[tuple[str, Path]]:
+    """One head against another, speaker by speaker."""
+    heads = '[heads.a]\n[heads.b]\n[evaluate]\nbootstrap = 100\ngains = [["a", "b"]]\n'
+    recipe = made.recipe(folder, "classification", heads)
+    for member, right in (("one@a", 0.5), ("one@b", 0.8)):
+        made.finish(recipe, folder, member, made.classification(30, right=right, labels=LABELS))
+    make_gains(recipe, {MAIN: score_all(recipe, Folders(runs=folder))}, folder)
+    yield "gains", folder / recipe.name / "gains.json"
+
+
 def main() -> None:
     """Write `records/<kind>-v<version>.json`."""
-    for make in (classification, regression, transfer, grid):
+    for make in (classification, regression, transfer, grid, gains):
         with tempfile.TemporaryDirectory() as name:
             for kind, path in make(Path(name)):
                 to = HERE / f"{kind}-v{VERSION}.json"

@@ -143,7 +143,7 @@ def test_a_grid_beside_has_its_table_and_no_gap(tmp_path: Path) -> None:
     found = protocols.score_protocols(recipe, Folders(runs=tmp_path))
     assert found.gaps["grid"]["one"].metrics == {}
     scored = score.score_all(recipe, Folders(runs=tmp_path))
-    text = scores_text(recipe, scored, Statistics({}), found, None, None, 300)
+    text = scores_text(recipe, scored, Statistics({}), found, None, None, None, 300)
     assert "no gap: fitted on fewer rows: compare within its grid" in text
     assert "\none: UAR of the same rows, by what was trained on; behind it" in text
     main_runs = score.score_all(recipe, Folders(runs=tmp_path))
