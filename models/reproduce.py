@@ -93,7 +93,7 @@ def _place_of(record: Mapping[str, Any]) -> tuple[str, str]:
     return place.get("kind", ON_CPU[0]), place.get("precision", ON_CPU[1])
 
 
-def _as_trained(record: Mapping[str, Any], recipe: Recipe, device: str) -> dict[str, str]:
+def _as_trained(record: Mapping[str, Any], recipe: Recipe, device: str) -> dict[str, Any]:
     """Device and precision of a network: as it was trained, as far as that is there."""
     if not HEADS[recipe.head_of().kind].neural:
         return {}

@@ -13,10 +13,12 @@ from evaluate.runs.files import read_run
 from evaluate.runs.freshness import train_inputs
 from features.common.errors import RecipeError, RunError
 from features.common.folders import Folders
+from features.corpora import read_corpus
 from features.matrix import load_matrix
 from features.recipe.head import HeadSpec
 from features.recipe.member import Member
 from features.recipe.model import Recipe
+from features.utterances import read_table
 from models import network_fits
 from models.checks import check_heads
 from models.folds import Divisions
@@ -395,11 +397,28 @@ def test_a_run_depends_on_its_votes_and_one_without_is_as_it_was(
     assert recipe.head_of().shares is None
 
 
-def test_a_manifest_s_columns_of_votes_are_read_as_numbers(tmp_path: Path) -> None:
+def test_a_manifest_s_columns_of_votes_are_numbers_and_are_fitted_to(
+    voted: Path, tmp_path: Path
+) -> None:
     recipe = synthetic.recipe(tmp_path, SHARES)
-    assert recipe.reader_options("made") == {
-        "labels": ["emotion"], "targets": ["votes_angry", "votes_calm", "votes_sad"]
-    }  # fmt: skip
+    options = recipe.reader_options("made")
+    names = ["votes_angry", "votes_calm", "votes_sad"]
+    assert options == {"labels": ["emotion"], "targets": names}
+    rows = read_table(voted / "made").rows
+    columns = ["utterance", "speaker", "session", "emotion", *names]
+    rows[columns].assign(path=rows["utterance"] + ".wav").to_csv(
+        tmp_path / "manifest.csv", index=False
+    )
+    table = read_corpus("made", tmp_path, reader="manifest", options=options)
+    assert table.targets == tuple(names)
+    X = load_matrix(recipe, voted, "one").X
+    synthetic.write(tmp_path / "stores", table.rows, {"one": X, "two": X}, labels=table.labels,
+                    targets=table.targets)  # fmt: skip
+    found, expected = (
+        trained(recipe, stores, tmp_path / stores.name / "runs")
+        for stores in (tmp_path / "stores", voted)
+    )
+    assert contents(found) == contents(expected)
 
 
 def test_several_heads_are_looked_at_before_the_first_is_fitted(
