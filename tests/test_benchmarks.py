@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import audio, memory, precision, store, subsets
+from benchmarks import audio, memory, precision, segments, store, subsets
 from features.stores.read import Store
 
 TOP = Path(__file__).resolve().parents[1]
@@ -53,6 +53,19 @@ def test_frames() -> None:
     ours, files = (rows_of(text, way)[0] for way in ("serfuse", "npy"))
     assert float(ours[-1].rstrip("x")) < float(files[-1].rstrip("x"))
     assert "Both ways give what was written." in text
+
+
+@pytest.mark.process
+def test_segments() -> None:
+    text = short("-m", "benchmarks.segments")
+    assert "288 segments x 80 columns" in text  # 36 utterances of eight
+    for network in segments.SETTINGS:
+        ((_, on_frames, on_segments, difference, *_),) = rows_of(text, network)
+        scores = float(on_frames), float(on_segments)
+        assert float(difference.split()[0]) == pytest.approx(scores[1] - scores[0], abs=1.1e-3)
+        if network == "hgfm":  # rising tones and falling ones: coarse steps tell them, too
+            assert min(scores) > 0.8
+    assert "Speakers 3, seeds 1" in text
 
 
 @pytest.mark.process

@@ -253,6 +253,13 @@ def test_frames_of_acoustic_sets() -> None:
         acoustic.describe("mfcc", [3])
 
 
+def test_the_bytes_of_segments_are_counted_by_utterance() -> None:
+    output = FrameOutput((0, 1), "float16", 4, 50.0, 8)
+    # 5 frames, 50 and 3,000: of these 5, 8 and 8 segments of two layers and four columns.
+    assert output.bytes_of([0.1, 1.0, 60.0]) == (5 + 8 + 8) * 2 * 4 * 2
+    assert FrameOutput((0, 1), "float16", 4, 50.0).bytes_of([0.1, 1.0]) == 55 * 2 * 4 * 2
+
+
 def test_what_float16_cannot_hold_is_named() -> None:
     output = FrameOutput((3, 7), "float16", 2, 50.0)
     fine = np.array([[[1.0, -65_519.0]], [[0.0, 2.0]]])
