@@ -68,6 +68,8 @@ demonstrated = $(if $(filter command,$(firstword $(origin RECIPE))),$(RECIPE),re
 # Of networks: other heads are fitted on the CPU.
 trained = --device $(DEVICE) $(if $(PRECISION),--precision $(PRECISION))
 submitted = $(or $(OUT),$(RUNS)/$(basename $(notdir $(RECIPE)))/submission/test.csv)
+quick := not process and not browser and not slow
+spread := -q -n auto --dist loadfile
 where = --stores "$(STORES)" --runs "$(RUNS)"
 
 # `exec` in recipes: a command is make's own child, and a SIGTERM to make reaches it.
@@ -156,10 +158,12 @@ status: $(READY)  ## which stores of the recipe are complete
 	@exec "$(PY)" -m features status "$(RECIPE)" --stores "$(STORES)" $(some) $(if $(MODEL),--model "$(MODEL)")
 
 test: $(READY)  ## the tests that are quick and need no processes of their own
-	exec "$(PY)" -m pytest -q -m "not process and not browser and not slow"
+	exec "$(PY)" -m pytest $(spread) -m "$(quick)"
 
 test-all: $(READY)  ## all tests: slow ones, kills, the browser, too; prints coverage
-	"$(PY)" -m coverage run -m pytest -q -m "not process and not browser and not slow"
+	@rm -f .coverage .coverage.*
+	"$(PY)" -m coverage run -m pytest $(spread) -m "$(quick)"
+	@"$(PY)" -m coverage combine -q
 	@"$(PY)" -m coverage report --sort=-cover | tail -n 14
 	exec "$(PY)" -m pytest -q -m "process or browser or slow"
 
