@@ -70,7 +70,7 @@ def read_shares(
         raise RecipeError("\n  ".join(where + fault for fault in faults))
     found = rows[[columns[label] for label in labels]].to_numpy(dtype=np.float64)
     nothing = np.isnan(found).all(axis=1)
-    odd = ~nothing & (~np.isfinite(found) | (found < 0)).any(axis=1)
+    odd: NDArray[np.bool_] = ~nothing & (~np.isfinite(found) | (found < 0)).any(axis=1)
     if odd.any():
         named = [
             f"{row.corpus}/{row.utterance} ({', '.join(f'{value:g}' for value in values)})"
@@ -101,7 +101,7 @@ def votes_note(
     -------
     str
     """
-    voted = (np.nan_to_num(shares[known]) > 0).any(axis=1)
+    voted: NDArray[np.bool_] = (np.nan_to_num(shares[known]) > 0).any(axis=1)
     n = int(voted.sum())
     text = f"{counted(n, 'row has', 'rows have')} votes ({', '.join(columns.values())})"
     left = len(voted) - n
