@@ -90,8 +90,8 @@ def usable_run(recipe: Recipe, member: str, runs: Path) -> dict[str, Any]:
     Raises
     ------
     RunError
-        As `evaluate.runs.freshness.finished_run`; or its rows were standardised, or means of
-        speakers are needed.
+        As `evaluate.runs.freshness.finished_run`; or its rows were standardised, or its
+        speakers have to be known.
     """
     record = finished_run(recipe, "model", member, runs)
     head = Member.parse(member).head
@@ -100,6 +100,11 @@ def usable_run(recipe: Recipe, member: str, runs: Path) -> dict[str, Any]:
             f"{recipe.path}: [{table_of(head)}] standardise = {by!r}: the head of {member} expects "
             f"rows that are centred and scaled by all rows of their {by}, which new audio does not "
             "have; train without it"
+        )
+    if shift := recipe.head_of(head).shift:
+        raise RunError(
+            f"{recipe.path}: [{table_of(head)}] shift = {shift!r}: {member} shifts predictions by "
+            "all of a speaker's, and whose speech new audio is, is not known; train without it"
         )
     if recipe.head_of(head).speaker == "mean-mfcc":
         raise RunError(

@@ -25,7 +25,7 @@ from features.common.findings import some
 from features.common.words import counted
 from features.matrix import Matrix, stored_rows
 from features.recipe.head import HeadSpec, speaker_model
-from features.recipe.known.training import OWN_ROWS
+from features.recipe.known.personalisation import OWN_ROWS
 from features.splits.folds import SplitPlan
 from features.stores.key import store_path
 from features.stores.read import Store

@@ -65,6 +65,7 @@ from models.outputs import (
 )
 from models.problem import Positions, Problem
 from models.protocols import ProtocolResult, cross_validation, one_fold
+from models.shift import check_shift, shifted_fits
 from models.speakers import check_speakers, with_speakers
 from models.spool import Spool
 
@@ -257,6 +258,7 @@ class Training:
         division.found.refuse(recipe.path)
         check_sizes(head, division.plan, table)
         told += check_speakers(head, matrix.groups, division.plan, known, table)
+        told += check_shift(head, matrix, division.plan, table)
         return Task(
             recipe, member, matrix, problem, known, division, engine, told, bool(much), place
         )
@@ -377,7 +379,9 @@ def _fit(task: Task, inner: Spool, jobs: int, states: Path) -> Trained:
         runner = Fits(problem, jobs, n_fits, progress, parts)
     with runner as fits:
         protocol = one_fold if task.one_fold else cross_validation
-        outcome = protocol(problem, task.matrix, plan, known, fits, inner)
+        shifting = shifted_fits(problem, task.matrix, fits)
+        outcome = protocol(problem, task.matrix, plan, known, shifting or fits, inner)
+    outcome.notes += shifting.notes() if shifting else []
     weights = _weights(fits, plan, known) if isinstance(fits, WeightedFits) else None
     network = None
     if not isinstance(fits, Fits | WeightedFits):

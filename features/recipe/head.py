@@ -13,16 +13,9 @@ from features.common.sections import Among, Section
 from features.recipe.known.frame_kinds import FRAMES, SEGMENTS
 from features.recipe.known.heads import HEADS
 from features.recipe.known.metrics import selections
+from features.recipe.known.personalisation import OWN_ROWS, SHIFTS, SPEAKERS, SPEAKERS_OF, UNSEEN
 from features.recipe.known.records import CLASSIFICATION, TASKS, of_task, task_of
-from features.recipe.known.training import (
-    NETWORK_SETTINGS,
-    ON_FRAMES,
-    OWN_ROWS,
-    SHAPE_SETTINGS,
-    SPEAKERS,
-    SPEAKERS_OF,
-    UNSEEN,
-)
+from features.recipe.known.training import NETWORK_SETTINGS, ON_FRAMES, SHAPE_SETTINGS
 from features.recipe.member import BEST, LAST, NAMED_LAYERS, SIDE_BY_SIDE, side_by_side
 from features.recipe.training import TrainingSpec
 
@@ -44,13 +37,23 @@ class HeadSpec(Section):
     it cannot, "sklearn" never does. `standardise` centres and scales the columns a speaker, or a
     corpus, over all its rows, those that are held out, too: it uses their features, not their
     truths, and is said wherever a score is shown. `speaker` adds a vector of the speaker to the
-    embedding of an `mlp`; `unseen` says what one without a fitted row gets. `training` is of
-    networks alone; `models` are those of the recipe's that it is fitted on; `segments` gives a head
-    on frames the means of equal parts of every utterance in their place. What came later is at its
-    default left out of what a run records.
+    embedding of an `mlp`; `unseen` says what one without a fitted row gets. `shift` gives the
+    predictions of a held-out speaker mean and deviation of the truths of fitted ones. `training` is
+    of networks alone; `models` are those of the recipe's that it is fitted on; `segments` gives a
+    head on frames the means of equal parts of every utterance in their place. What came later is at
+    its default left out of what a run records.
     """
 
-    left_out: ClassVar[tuple[str, ...]] = ("training", "models", "segments", "speaker", "unseen")
+    left_out: ClassVar[tuple[str, ...]] = (
+        "training",
+        "models",
+        "segments",
+        "speaker",
+        "unseen",
+        "shift",
+        "shift_k",
+        "shift_similarity",
+    )
 
     kind: Annotated[str, Among(tuple(HEADS))]
     scalers: Annotated[
@@ -70,6 +73,9 @@ class HeadSpec(Section):
     segments: bool = False
     speaker: Annotated[str, Among(SPEAKERS)] | None = None
     unseen: Annotated[str, Among(UNSEEN)] | None = None
+    shift: Annotated[str, Among(SHIFTS)] | None = None
+    shift_k: Annotated[int, Field(ge=1)] = 15
+    shift_similarity: Annotated[float, Field(ge=-1, le=1, strict=False)] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -189,6 +195,7 @@ def head_faults(
     if both:
         faults.append(f"{', '.join(both)}: in grid and in fixed; give it once")
     faults += [*_training_faults(head), *_speaker_faults(head), *_shares_faults(head, task)]
+    faults += _shift_faults(head, task)
     if head.segments and not head.on_frames:
         networks = ", ".join(ON_FRAMES)
         faults.append(f"segments: '{head.kind}' takes pooled features; on frames: {networks}")
@@ -221,6 +228,21 @@ def _speaker_faults(head: HeadSpec) -> list[str]:
     return faults
 
 
+def _shift_faults(head: HeadSpec, task: str) -> list[str]:
+    """What is said of a shift and does not go together."""
+    if head.shift is None:
+        given = sorted({"shift_k", "shift_similarity"} & head.model_fields_set)
+        return [f"{', '.join(given)}: goes with shift = 'pldc'"] if given else []
+    faults = []
+    if task == CLASSIFICATION:
+        faults.append("shift: goes with targets (regression)")
+    if head.standardise == "speaker":
+        faults.append("shift: standardise = 'speaker' leaves no speaker more alike than another")
+    if head.on_frames:
+        faults.append(f"shift: compares speakers by pooled features; '{head.kind}' is on frames")
+    return faults
+
+
 def speaker_model(head: HeadSpec) -> str | None:
     """The model whose stores a head takes its speakers' means of; None of most."""
     return SPEAKERS_OF if head.speaker == "mean-mfcc" else None
@@ -234,7 +256,7 @@ def uses_test_features(head: Mapping[str, Any]) -> bool:
     head : mapping
         `[head]` as a run records it.
     """
-    return bool(head.get("standardise")) or head.get("unseen") == OWN_ROWS
+    return bool(head.get("standardise") or head.get("shift")) or head.get("unseen") == OWN_ROWS
 
 
 def _shares_faults(head: HeadSpec, task: str) -> list[str]:

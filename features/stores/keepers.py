@@ -25,7 +25,7 @@ from features.common.findings import some
 from features.common.folders import Folders
 from features.common.walk import Identity, identity_of
 from features.recipe.extract import model_parts
-from features.recipe.known.training import SPEAKERS_OF
+from features.recipe.known.personalisation import SPEAKERS_OF
 from features.recipe.load import load_recipe
 from features.recipe.member import Member
 from features.recipe.model import Recipe

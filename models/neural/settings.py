@@ -9,14 +9,12 @@ from types import MappingProxyType
 from typing import Any
 
 from features.common.errors import nearest
+from features.recipe.known.personalisation import OWN_ROWS, SPEAKERS, UNSEEN
 from features.recipe.known.training import (
     CLASS_LOSSES,
     NETWORK_SETTINGS,
     ON_FRAMES,
     OPTIMISERS,
-    OWN_ROWS,
-    SPEAKERS,
-    UNSEEN,
     VALUE_LOSSES,
 )
 

@@ -8,12 +8,6 @@ from types import MappingProxyType
 CLASS_LOSSES = ("cross-entropy", "focal", "kl")
 VALUE_LOSSES = ("mse", "ccc")
 OPTIMISERS = ("adam", "adamw", "sgd")
-SPEAKERS = ("embedding", "mean-mfcc")
-"""What of a speaker `[head] speaker` adds to an embedding."""
-SPEAKERS_OF = "mfcc"
-"""The model whose stores `mean-mfcc` takes its means of."""
-MEAN_ROW, OWN_ROWS = UNSEEN = ("mean", "own")
-"""What `[head] unseen` gives to a speaker without a fitted row."""
 
 # The settings that are of some networks alone.
 _CONVOLUTIONS = ("projection", "dropout")
