@@ -120,8 +120,8 @@ def shifted(values: Floats, truths: Floats) -> Floats:
     >>> shifted(np.array([[1.0], [3.0]]), np.array([[10.0], [20.0]])).tolist()
     [[10.0], [20.0]]
     """
-    spread = values.std(axis=0)
-    scale = np.divide(truths.std(axis=0), spread, out=np.zeros_like(spread), where=spread > 0)
+    spread, varies = values.std(axis=0), np.ptp(values, axis=0) > 0  # that of equal ones is rounded
+    scale = np.divide(truths.std(axis=0), spread, out=np.zeros_like(spread), where=varies)
     return np.asarray((values - values.mean(axis=0)) * scale + truths.mean(axis=0))
 
 

@@ -187,7 +187,7 @@ def test_any_regression_head_is_shifted(head: str, more: str, stores: Path, tmp_
     rows, found = predicted(trained(recipe, "shifted", stores, tmp_path / "runs"))
     assert np.isfinite(found).all()
     spread = pd.DataFrame(found).groupby(rows["speaker"]).std()
-    assert (spread > 0.5).all(axis=None)  # a ridge of few epochs has none: it is the truths'
+    assert (spread > 0.5).all(axis=None)  # the spread of the truths
 
 
 def test_one_row_and_constant_predictions_get_the_mean_of_the_truths() -> None:
@@ -195,6 +195,9 @@ def test_one_row_and_constant_predictions_get_the_mean_of_the_truths() -> None:
     np.testing.assert_array_equal(shifted(np.array([[7.0, 9.0]]), truths), [[1.5, 2.0]])
     found = shifted(np.array([[3.0, 1.0], [3.0, 2.0]]), truths)
     np.testing.assert_array_equal(found, [[1.5, 0.0], [1.5, 4.0]])
+    equal = np.full((10, 2), 0.1)  # their mean is not 0.1, so that their deviation is not 0
+    assert equal.std(axis=0).any()
+    np.testing.assert_array_equal(shifted(equal, truths), np.tile([1.5, 2.0], (10, 1)))
 
 
 def test_seen_speakers_and_masked_rows_have_no_neighbours() -> None:
