@@ -104,7 +104,7 @@ def test_no_number_depends_on_the_tables(tmp_path: Path) -> None:
         (('metric = "wa"', 'metric = "spearman"'), "'spearman' is no metric of this task (uar"),
         (('metric = "wa"', 'metric = "uas"'), "rows, fused: metric: got 'uas', allowed: 'sp"),
         (('"head.select" =', '"head.selects" ='),
-         "needs: 'head.selects' is no setting of the recipe; did you mean 'select'?"),
+         "needs: 'head.selects' is no setting of the recipe; did you mean 'select'"),
         (("[fusion.subsets]\nk = [1, 2]\n", ""), "best: k: needs [fusion.subsets]"),
         (("[[published]]", "[published]"), "published: got {"),
         (('corpora =', 'published = "nobody"\ncorpora ='), "toy.toml: not valid TOML"),
