@@ -70,7 +70,7 @@ def read_shares(
         raise RecipeError("\n  ".join(where + fault for fault in faults))
     found = rows[[columns[label] for label in labels]].to_numpy(dtype=np.float64)
     nothing = np.isnan(found).all(axis=1)
-    odd: NDArray[np.bool_] = ~nothing & (~np.isfinite(found) | (found < 0)).any(axis=1)
+    odd = np.asarray(~nothing & (~np.isfinite(found) | (found < 0)).any(axis=1))
     if odd.any():
         named = [
             f"{row.corpus}/{row.utterance} ({', '.join(f'{value:g}' for value in values)})"

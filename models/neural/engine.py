@@ -531,7 +531,8 @@ def stacks(
     n_columns, n_outputs : int
     device : str
     most : int or None
-        Models of a stack; None: on a CPU by `STACK_NUMBERS`, elsewhere all.
+        Models of a stack; None: on a CPU by `STACK_NUMBERS`, of frames one; elsewhere all, of
+        frames where one scan goes over all models.
 
     Yields
     ------
@@ -543,9 +544,10 @@ def stacks(
     for group in by_shape.values():
         settings = group[0].fit.settings
         size = most
-        if size is None and settings.on_frames:
-            size = STACK_MOST if settings.network == STACKED else 1
-        elif size is None and torch.device(device).type == "cpu":
+        on_cpu = torch.device(device).type == "cpu"
+        if size is None and settings.on_frames and (on_cpu or settings.network != STACKED):
+            size = 1  # what is between lies in memory for every frame, and nothing is gained
+        elif size is None and on_cpu:
             specs = network_of(settings).parameters(n_columns, n_outputs)
             size = min(max(STACK_NUMBERS // layout(specs).size, STACK_LEAST), STACK_MOST)
         size = size or len(group)

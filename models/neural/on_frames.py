@@ -106,9 +106,6 @@ class OnFrames:
         -------
         float, shape (rows, n_outputs)
         """
-        if self.name == STACKED:
-            stacked = {name: value.unsqueeze(0) for name, value in p.items()}
-            return hgfm_outputs(stacked, [x], [lengths])[0]
         last = next(value for name, value in p.items() if name.endswith("out.bias"))
         module = _module(self, x.shape[2], len(last))
         module.train(dropout > 0)
