@@ -101,7 +101,7 @@ def votes_note(
     -------
     str
     """
-    voted: NDArray[np.bool_] = (np.nan_to_num(shares[known]) > 0).any(axis=1)
+    voted = np.asarray((np.nan_to_num(shares[known]) > 0).any(axis=1))
     n = int(voted.sum())
     text = f"{counted(n, 'row has', 'rows have')} votes ({', '.join(columns.values())})"
     left = len(voted) - n

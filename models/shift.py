@@ -179,7 +179,7 @@ class ShiftedFits:
             if not fit.inner:
                 (self.left if far else self.moved).add(each.speaker)
             if not far:
-                truths = self.problem.y[np.ix_(each.rows, fit.columns)]
+                truths = self.problem.y[np.ix_(each.rows, np.array(fit.columns))]
                 result[each.at] = shifted(values[each.at], truths)
         return result
 
