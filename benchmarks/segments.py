@@ -45,7 +45,7 @@ from features.stores.key import frames_path
 TOP = Path(__file__).resolve().parents[1]
 SOURCES = ("frames", "segments")
 SETTINGS: dict[str, dict[str, Any]] = {
-    "attention": {"epochs": 20},
+    "attention": {"epochs": 10},
     "hgfm": {"epochs": 20, "learning_rate": 1e-3},
 }
 """As `recipes/emodb-neural.toml` has them; the classes are balanced."""

@@ -11,11 +11,13 @@ Conventions
 Sources
 -------
 `emobox`: linear, ReLU, mean, linear, as EmoBox has it. `attention`: attentive statistics (Okabe,
-Koshinaka and Shinoda 2018). `fcn`, `cnn-attention`: the networks of these names in s3prl, behind
-its projection to 256; s3prl pools its FCN over the padding, too, so that its scores depend on the
-batch. `hgfm`: the multilingual XLSR-HGFM paper, eqs. 1 to 7; it has one vector an utterance where
-frames are meant. What is ours: the halves are the last states of both directions, which are the
-queries of their attention, too; the linear output is the mean over frames; widths are 128.
+Koshinaka and Shinoda 2018) behind a projection to 256, which is ours: on the columns themselves
+Adam fits the training rows long before it finds what means tell. `fcn`, `cnn-attention`: the
+networks of these names in s3prl, behind its projection to 256; s3prl pools its FCN over the
+padding, too, so that its scores depend on the batch. `hgfm`: the multilingual XLSR-HGFM paper, eqs.
+1 to 7; it has one vector an utterance where frames are meant. What is ours: the halves are the last
+states of both directions, which are the queries of their attention, too; the linear output is the
+mean over frames; widths are 128.
 `cnn-lstm`: a row of the same paper's Table I, convolutions and an LSTM over log-mel frames under
 HGFM, trained together; it states no size. Ours are two convolutions over five frames each, 128
 wide, ReLU behind each, the first at every second frame (50 a second are left of 100, as wav2vec
@@ -95,16 +97,20 @@ class _Statistics(torch.autograd.Function):
 
 
 class AttentiveStatistics(nn.Module):
-    """Mean and deviation over frames, weighted by what a small network attends to; linear."""
+    """Linear; mean and deviation over frames, weighted by a small network; linear."""
 
-    def __init__(self, n_columns: int, n_outputs: int, hidden: int = 128) -> None:
+    def __init__(
+        self, n_columns: int, n_outputs: int, projection: int = 256, hidden: int = 128
+    ) -> None:
         super().__init__()
-        self.first = nn.Linear(n_columns, hidden)
+        self.projection = nn.Linear(n_columns, projection)
+        self.first = nn.Linear(projection, hidden)
         self.score = nn.Linear(hidden, 1)
-        self.out = nn.Linear(2 * n_columns, n_outputs)
+        self.out = nn.Linear(2 * projection, n_outputs)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Outputs, shape (n, n_outputs)."""
+        x = self.projection(x)
         scores = self.score(torch.tanh(self.first(x))).squeeze(2)
         weights = attention_weights(scores, lengths)
         with torch.autocast(x.device.type, enabled=False):

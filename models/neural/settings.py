@@ -56,7 +56,7 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "mlp": _MLP,
         "superb": _SUPERB,
         "emobox": {**_FRAMES, "hidden": (256,)},
-        "attention": {**_FRAMES, "hidden": (128,)},
+        "attention": {**_FRAMES, "projection": 256, "hidden": (128,)},
         "fcn": {
             **_FRAMES, "projection": 256, "optimiser": "adam", "learning_rate": 1e-4,
             "dropout": 0.4,

@@ -16,7 +16,7 @@ NETWORK_SETTINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "mlp": ("hidden", "batch_norm", "dropout"),
         "superb": ("projection",),
         "emobox": ("hidden",),
-        "attention": ("hidden",),
+        "attention": ("projection", "hidden"),
         "fcn": _CONVOLUTIONS,
         "cnn-attention": (*_CONVOLUTIONS, "hidden"),
         "hgfm": ("projection", "hidden"),

@@ -46,6 +46,7 @@ def emobox(p: Numbers, x: np.ndarray) -> np.ndarray:
 
 
 def attention(p: Numbers, x: np.ndarray) -> np.ndarray:
+    x = linear(p, "projection", x)
     shares = softmax(linear(p, "score", np.tanh(linear(p, "first", x)))[:, 0])
     mean = shares @ x
     variance = shares @ (x**2) - mean**2
