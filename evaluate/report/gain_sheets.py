@@ -83,7 +83,7 @@ def by_speaker(recipe: Recipe, found: SpeakerGains | None, titles: Titles) -> li
         head, base = (titles.get(name, name) for name in (gain.head, gain.base))
         protocol = gain.protocol or recipe.split.outer
         title = f"{head} against {base}, {protocol}"
-        caption = f"{NAMES[metric]} of every speaker on test"
+        caption = f"{NAMES[metric]} of every speaker on test, {protocol}"
         header = ["speaker", base, head, "gain"]
         marks = of.mean.marks
         tables.append(Sheet(title, caption, header, [rows], _stem(gain), marks=marks))

@@ -120,7 +120,7 @@ def _allowed(error: Any) -> str:
 def _fault(kind: type[Section], key: str, error: Any, choices: Mapping[str, Sequence[str]]) -> str:
     """One fault: the key, what came, what is allowed, and the nearest known name."""
     if error["type"] == "extra_forbidden":
-        return f"{key}: no such key{nearest(key, kind.model_fields)}"
+        return f"{key}: no such key{_near_key(kind, key)}"
     if error["type"] == "missing":
         allowed = choices.get(key) or _choices(kind, key)
         return f"{key}: missing" + (f"; allowed: {', '.join(allowed)}" if allowed else "")
@@ -135,6 +135,18 @@ def _fault(kind: type[Section], key: str, error: Any, choices: Mapping[str, Sequ
             return f"{key}: got {error['input']!r}, allowed: {', '.join(choices[key])}{near}"
         near = nearest(error["input"], str(error["ctx"]["expected"]).replace("'", " ").split())
     return f"{key}: got {error['input']!r}, allowed: {_allowed(error)}{near}"
+
+
+def _near_key(kind: type[Section], key: str) -> str:
+    """The nearest known key, of a table within this one where it is in such a table."""
+    table, _, inside = key.partition(".")
+    if not inside:
+        return nearest(key, kind.model_fields)
+    options = getattr(kind.model_fields[table].annotation, "__args__", ())
+    for option in options:
+        if isinstance(option, type) and issubclass(option, Section):
+            return nearest(inside, option.model_fields)
+    return ""
 
 
 def _choices(kind: type[Section], key: str) -> list[str]:

@@ -289,6 +289,10 @@ def _training_faults(head: HeadSpec) -> list[str]:
         faults.append(f"{', '.join(both)}: in grid and in training; give it once")
     if not record.all_layers and "weighted" in head.layers:
         faults.append(f"layer: '{head.kind}' learns no weighting of layers; 'superb' does")
+    if {"epochs", "steps"} <= {*said, *head.grid}:
+        faults.append("epochs, steps: give one of both")
+    if "hidden" in head.grid:
+        faults.append("grid.hidden: widths are not searched; give each its own [heads.NAME]")
     if record.all_layers and head.layers != [LAST]:
         faults.append(f"layer: '{head.kind}' weighs all stored layers itself; leave it out")
     own = NETWORK_SETTINGS[head.kind]
@@ -351,10 +355,13 @@ def model_faults(
         stored = segments if kind == SEGMENTS else frames
         without = [model for model in taken if not stored[model]]
         if without:
+            cut = kind == FRAMES and any(segments[model] for model in without)
+            more = f"; or segments = true in [{table}]" if cut else ""
             faults.append(
                 f"[{table}] kind: '{head.kind}' takes {kind}, and none are stored of "
                 f"{', '.join(without)}: set [extract] {kind}, or [models.NAME] {kind}; or name "
-                f"the models that have them in [{table}] models"
+                f"the models that have them in [{table}] models (openSMILE's functionals and "
+                f"imported features have none){more}"
             )
         for model in taken if kind == FRAMES else []:
             indices = [layer for layer in head.layers if isinstance(layer, int)]

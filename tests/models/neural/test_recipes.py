@@ -292,7 +292,8 @@ learning_rate = 0.01
 @pytest.mark.parametrize(
     ("old", "new", "fault"),
     [
-        ("epochs = 6", "epoch = 6", r"\[head\] training.epoch: no such key"),
+        ("epochs = 6", "epoch = 6", r"training.epoch: no such key; did you mean 'epochs'"),
+        ("learning_rate =", "hidden =", "grid.hidden: widths are not searched"),
         ("epochs = 6", 'loss = "mse"', "loss: got 'mse'"),
         ("epochs = 6", "epochs = 0", r"training.epochs: got 0"),
         ("learning_rate =", "momentun =", "mlp has no such parameter.*momentum"),
