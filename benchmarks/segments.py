@@ -46,7 +46,7 @@ TOP = Path(__file__).resolve().parents[1]
 SOURCES = ("frames", "segments")
 SETTINGS: dict[str, dict[str, Any]] = {
     "attention": {"epochs": 10},
-    "hgfm": {"epochs": 20, "learning_rate": 1e-3},
+    "hgfm": {"epochs": 12, "learning_rate": 1e-3},
 }
 """As `recipes/emodb-neural.toml` has them; the classes are balanced."""
 RESAMPLES, CONFIDENCE = 1_000, 0.95
