@@ -25,11 +25,10 @@ from features.recipe.extract import model_parts
 from features.recipe.head import HeadSpec, speaker_model
 from features.recipe.heads import table_of
 from features.recipe.known.heads import HEADS
-from features.recipe.member import BEST, Member
+from features.recipe.member import Member
 from features.recipe.model import Recipe
 from features.shares import read_shares
 from features.splits.folds import SplitPlan
-from features.stores.frames import FrameStore
 from features.stores.seen import source_of
 from features.utterances import SILENT_AUDIO, SPELLINGS, differences
 from models.folds import Divisions, truths
@@ -154,11 +153,7 @@ def check_stores(recipe: Recipe, work: Sequence[Member], stores: Path) -> None:
         for corpus in recipe.corpora:
             for part in model_parts(member.model):
                 try:
-                    source = source_of(stores, corpus, part, kind)
-                    if isinstance(source, FrameStore):
-                        _find_layer(source, member)
-                    else:
-                        source.columns_of(member.layer)
+                    source_of(stores, corpus, part, kind).columns_of(member.layer)
                 except StoreError as error:
                     faults[str(error)] = None
             if model := speaker_model(recipe.head_of(member.head)):
@@ -168,11 +163,6 @@ def check_stores(recipe: Recipe, work: Sequence[Member], stores: Path) -> None:
                     faults[f"{error} ([{table_of(member.head)}] speaker needs it)"] = None
     if faults:
         raise StoreError("\n  ".join(faults))
-
-
-def _find_layer(store: FrameStore, member: Member) -> None:
-    if member.layer != BEST:
-        store.position(member.layer)
 
 
 def check_heads(recipe: Recipe, divisions: Divisions, stores: Path) -> None:

@@ -174,6 +174,16 @@ class FrameStore:
             raise StoreError(f"{self.path}: layer 'mean' is of pooled features; name a layer")
         return positions[0]
 
+    def columns_of(self, layer: int | str) -> list[int | str]:
+        """The layers that a recipe's layer is one of: all of "best", else itself, as of a store.
+
+        Raises
+        ------
+        StoreError
+            It is not stored.
+        """
+        return self._axis.columns(layer)
+
     def mapped(self) -> Frames:
         """All frames as they lie in the file, by a memory map, shape (n_layers, n_frames, width).
 

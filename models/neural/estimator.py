@@ -597,6 +597,7 @@ def _restored(
     tensors: dict[str, NDArray[Any]], record: dict[str, Any]
 ) -> NeuralClassifier | NeuralRegressor:
     from models.neural.nets import FittedNet, network_of
+    from models.neural.on_frames import last_bias
     from models.neural.scales import Affine
 
     values = {**record["settings"], "hidden": tuple(record["settings"]["hidden"])}
@@ -631,7 +632,7 @@ def _restored(
         n_outputs = len(head.classes_)
     else:
         head.one_target_ = bool(record["one_target"])
-        n_outputs = next(len(v) for n, v in net.parameters.items() if n.endswith("out.bias"))
+        n_outputs = len(last_bias(net.parameters))
     network = network_of(settings)
     own_specs = network.parameters(head.n_features_in_, n_outputs)
     for expected, found in ((own_specs, net.parameters), (network.running(), net.running)):

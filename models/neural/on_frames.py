@@ -17,7 +17,7 @@ import inspect
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -33,6 +33,8 @@ from models.neural.recurrent import hgfm_outputs
 from models.neural.scales import Affine
 from models.neural.utterances import FrameBatch, FrameSource, frame_batch
 
+Values = TypeVar("Values")
+"""Tensors or arrays."""
 STACKED = "hgfm"
 """The network of which many models are computed in one scan."""
 BATCH = 32
@@ -106,14 +108,18 @@ class OnFrames:
         -------
         float, shape (rows, n_outputs)
         """
-        last = next(value for name, value in p.items() if name.endswith("out.bias"))
-        module = _module(self, x.shape[2], len(last))
+        module = _module(self, x.shape[2], len(last_bias(p)))
         module.train(dropout > 0)
         for part in module.modules():
             if isinstance(part, nn.Dropout):
                 part.p = dropout
         found: Tensor = functional_call(module, p, (x, lengths))
         return found
+
+
+def last_bias(p: Mapping[str, Values]) -> Values:
+    """The bias of a network's outputs, one number each, by the names of its parameters."""
+    return next(value for name, value in p.items() if name.endswith("out.bias"))
 
 
 @functools.lru_cache(maxsize=32)
@@ -165,7 +171,7 @@ def apply_to_frames(
     float64, shape (n, n_outputs)
     """
     own = {name: value[0] for name, value in p.items()}
-    last = next(value for name, value in own.items() if name.endswith("out.bias"))
+    last = last_bias(own)
     found = np.empty((len(rows), len(last)))
     with torch.no_grad():
         for batch in plan_batches(source.lengths[rows], BATCH):

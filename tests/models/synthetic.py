@@ -130,11 +130,12 @@ def frames(
 
 
 def recipe(folder: Path, text: str, corpora: Sequence[str] = ("made",), **kwargs: object) -> Recipe:
-    """A recipe of models `one` and `two` over manifest corpora, from TOML text."""
+    """A recipe over manifest corpora, from TOML text; of `one` and `two` where it has no models."""
     path = folder / "study.toml"
     tables = "\n".join(f'[corpora.{name}]\nreader = "manifest"' for name in corpora)
     head, _, rest = text.partition("\n[")
-    path.write_text(f'models = ["one", "two"]\n{head}\n{tables}\n[{rest}', encoding="utf-8")
+    models = "" if "[models." in text else 'models = ["one", "two"]\n'
+    path.write_text(f"{models}{head}\n{tables}\n[{rest}", encoding="utf-8")
     return load_recipe(path, **kwargs)  # type: ignore[arg-type]
 
 

@@ -25,5 +25,5 @@ NETWORK_SETTINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 """Network -> which of the settings of shape it has."""
 SHAPE_SETTINGS = ("hidden", "batch_norm", "projection", "dropout")
-ON_FRAMES = ("emobox", "attention", "fcn", "cnn-attention", "hgfm", "cnn-lstm")
+ON_FRAMES = tuple(name for name in NETWORK_SETTINGS if name not in ("mlp", "superb"))
 """The networks whose rows are frames of utterances."""

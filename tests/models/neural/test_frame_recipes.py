@@ -52,16 +52,6 @@ method = "mean"
 """
 
 
-def recipe_of(folder: Path, text: str = TEXT) -> Recipe:
-    tables = '[corpora.made]\nreader = "manifest"\n'
-    path = folder / "study.toml"
-    head, _, rest = text.partition("\n[")
-    path.write_text(f"{head}\n{tables}[{rest}", encoding="utf-8")
-    from features.recipe.load import load_recipe
-
-    return load_recipe(path)
-
-
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stores")
@@ -74,7 +64,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def made(stores: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Path]:
     folder = tmp_path_factory.mktemp("made")
-    recipe = recipe_of(folder)
+    recipe = synthetic.recipe(folder, TEXT)
     return recipe, run(recipe, stores, folder / "runs")
 
 
@@ -118,7 +108,7 @@ def test_scales_are_of_the_training_side_alone(
         return real(rows, piece, *more)
 
     monkeypatch.setattr(network_fits, "train_piece", piece)
-    recipe = recipe_of(tmp_path)
+    recipe = synthetic.recipe(tmp_path, TEXT)
     run(recipe, stores, tmp_path / "runs")
     sequences = load_sequences(recipe.of_head("frames"), stores, "one")
     for train, inputs in seen:
@@ -129,7 +119,9 @@ def test_scales_are_of_the_training_side_alone(
 
 
 def test_best_takes_the_layer_that_the_inner_folds_chose(stores: Path, tmp_path: Path) -> None:
-    recipe = recipe_of(tmp_path, TEXT.replace('kind = "emobox"', 'kind = "emobox"\nlayer = "best"'))
+    recipe = synthetic.recipe(
+        tmp_path, TEXT.replace('kind = "emobox"', 'kind = "emobox"\nlayer = "best"')
+    )
     assert work_of(recipe, stores)[:3] == [
         Member("one", 0, "frames"), Member("one", 1, "frames"), Member("one", "best", "frames"),
     ]  # fmt: skip
@@ -151,7 +143,7 @@ ON_SEGMENTS = TEXT.replace("frames = [0, 1]", "segments = 8").replace(
 
 
 def test_a_head_reads_segments_where_it_says_so(stores: Path, tmp_path: Path) -> None:
-    recipe = recipe_of(tmp_path, ON_SEGMENTS)
+    recipe = synthetic.recipe(tmp_path, ON_SEGMENTS)
     check_stores(recipe, work_of(recipe, stores), stores)
     folder = run(recipe, stores, tmp_path / "runs", 0)
     record = read_run(folder)
@@ -166,7 +158,7 @@ def test_a_head_reads_segments_where_it_says_so(stores: Path, tmp_path: Path) ->
     folders = Folders(stores=stores, runs=tmp_path / "runs")
     assert Training(recipe, folders).is_done(Member("one", 0, "frames"))
     on_frames = ON_SEGMENTS.replace("segments = 8", "frames = [0]").replace("segments = true", "")
-    recipe = recipe_of(tmp_path, on_frames)
+    recipe = synthetic.recipe(tmp_path, on_frames)
     assert not Training(recipe, folders).is_done(Member("one", 0, "frames"))
     # Of new audio the same is read, and it has to be cut as what was fitted on.
     corpus = corpus_name(["/other"])
@@ -175,7 +167,7 @@ def test_a_head_reads_segments_where_it_says_so(stores: Path, tmp_path: Path) ->
     pooled = {"one": np.zeros((2, len(frame), 12))}
     synthetic.write(stores, frame, pooled, labels={"emotion": synthetic.LABELS})
     synthetic.frames(stores, frame, "one", [0.9, 0.0], n_segments=8)
-    recipe = recipe_of(tmp_path, ON_SEGMENTS)
+    recipe = synthetic.recipe(tmp_path, ON_SEGMENTS)
     at = predict(recipe, "one@0@frames", corpus, record, folders)
     found = read_predictions(at / "predictions.csv")
     assert (found["pred"].to_numpy() == head.predict(sequences)).all()
@@ -189,9 +181,9 @@ def test_layers_of_frames_are_not_those_of_extract_and_those_of_segments_are(
 ) -> None:
     layers = "[extract]\nlayers = [1]\n[split]"
     text = TEXT.replace('kind = "emobox"', 'kind = "emobox"\nlayer = 0')
-    assert recipe_of(tmp_path, text.replace("[split]", layers)).frames_of("one") == [0, 1]
+    assert synthetic.recipe(tmp_path, text.replace("[split]", layers)).frames_of("one") == [0, 1]
     with pytest.raises(RecipeError, match=r"layer: \[0\] not among \[extract\] layers = \[1\]"):
-        recipe_of(tmp_path, ON_SEGMENTS.replace("[split]", layers))
+        synthetic.recipe(tmp_path, ON_SEGMENTS.replace("[split]", layers))
 
 
 @pytest.mark.process
@@ -239,7 +231,7 @@ def test_a_head_names_the_models_that_it_is_fitted_on(
     assert list(recipe.fusion["mean"].members) == names
     assert [str(member) for member in work_of(recipe, stores)] == names
     with pytest.raises(RecipeError, match=r"heads.frames. models: 'on' is none .* 'one'"):
-        recipe_of(tmp_path, TEXT.replace('["one"]', '["on"]'))
+        synthetic.recipe(tmp_path, TEXT.replace('["one"]', '["on"]'))
 
 
 def test_a_run_is_fresh_until_its_frames_change(
@@ -249,7 +241,7 @@ def test_a_run_is_fresh_until_its_frames_change(
     training = Training(recipe, Folders(stores=stores, runs=folder.parents[1]))
     member = Member("one", "last", "frames")
     assert training.is_done(member)
-    more = recipe_of(tmp_path, TEXT.replace('models = ["one"]\n', "").replace(
+    more = synthetic.recipe(tmp_path, TEXT.replace('models = ["one"]\n', "").replace(
         "[models.two]", "[models.two]\nframes = [1]"))  # fmt: skip
     assert Training(more, training.folders).is_done(member)
     path = frames_path(stores, "made", "one")
@@ -311,13 +303,15 @@ def test_what_frames_do_not_have_is_refused(
     old: str, new: str, fault: str, stores: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(RecipeError, match=fault):
-        run(recipe_of(tmp_path, TEXT.replace(old, new)), stores, tmp_path)
+        run(synthetic.recipe(tmp_path, TEXT.replace(old, new)), stores, tmp_path)
 
 
 def test_a_layer_without_frames_is_named_before_anything_is_trained(
     stores: Path, tmp_path: Path
 ) -> None:
     text = TEXT.replace("frames = [0, 1]", 'frames = [0, "last", 7]')
-    recipe = recipe_of(tmp_path, text.replace('kind = "emobox"', 'kind = "emobox"\nlayer = 7'))
+    recipe = synthetic.recipe(
+        tmp_path, text.replace('kind = "emobox"', 'kind = "emobox"\nlayer = 7')
+    )
     with pytest.raises(StoreError, match=r"one\.h5: .*7"):
         check_stores(recipe, work_of(recipe, stores), stores)

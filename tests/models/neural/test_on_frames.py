@@ -13,14 +13,15 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from torch import nn
 
-from features.recipe.known.training import ON_FRAMES
+from features.recipe.known.heads import HEADS
+from features.recipe.known.training import NETWORK_SETTINGS, ON_FRAMES, SHAPE_SETTINGS
 from models.neural import engine
 from models.neural.engine import NeuralFit, NeuralResult, NeuralRows, Scoring, state_path, train
 from models.neural.estimator import NeuralClassifier, NeuralRegressor, load_neural, save_neural
 from models.neural.frame_heads import FRAME_HEADS
 from models.neural.networks import initial, layout
 from models.neural.on_frames import OnFrames
-from models.neural.settings import settings_for
+from models.neural.settings import DEFAULTS, settings_for
 from models.neural.utterances import HeldFrames, moments, scale_of
 
 N, N_COLUMNS, N_CLASSES = 42, 5, 3
@@ -127,6 +128,14 @@ def test_a_model_alone_has_the_bits_that_it_has_among_others(
     alone = train(rows, fits[1:2], accuracy(rows))
     assert numbers(together[1]) == numbers(alone[0])
     assert numbers(together[0]) != numbers(together[1])
+
+
+def test_every_network_is_declared_wherever_it_has_to_be() -> None:
+    assert set(NETWORK_SETTINGS) == set(DEFAULTS)
+    assert set(ON_FRAMES) == set(FRAME_HEADS)
+    for network, own in NETWORK_SETTINGS.items():
+        assert set(own) <= set(SHAPE_SETTINGS)
+        assert HEADS[network].frames == (network in ON_FRAMES)
 
 
 def test_dropout_is_drawn_anew_each_step_and_leaves_torchs_generator_alone(
